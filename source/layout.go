@@ -1,0 +1,230 @@
+package source
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Layout says where on disk a server keeps what a backup copies. All paths are
+// absolute.
+type Layout struct {
+	Datadir string
+	// System lists the files of the system tablespace (ibdata1 …) in the order
+	// of innodb_data_file_path: their pages are numbered through.
+	System     []string
+	UndoDir    string
+	RedoDir    string
+	AriaLogDir string   // MariaDB; where aria_log_control and aria_log.* are
+	IgnoreDirs []string // ignore_db_dirs: directories of Datadir that are no databases
+}
+
+// fileID tells files apart across renames and reuse of a name. Inode numbers
+// are reused soon after a file is deleted, so that the birth time counts too
+// (zero on file systems that have none).
+type fileID struct {
+	dev, ino uint64
+	born     int64 // nanoseconds
+}
+
+// fileInfo is what a listing knows of one file.
+type fileInfo struct {
+	path string // on disk
+	name string // relative to the data directory, as the archive has it
+	fileID
+	size     int64
+	modified int64 // nanoseconds
+	changed  int64 // nanoseconds, ctime
+}
+
+// sameContent reports whether nothing was written to the file since it was
+// listed as old. A file that is written through a memory map can escape this.
+func (f fileInfo) sameContent(old fileInfo) bool {
+	return f.fileID == old.fileID && f.size == old.size &&
+		f.modified == old.modified && f.changed == old.changed
+}
+
+// listing is one look at the data directory.
+type listing struct {
+	tablespaces []fileInfo // .ibd files and undo tablespaces; not the system tablespace
+	others      []fileInfo // files of other engines, definitions, options
+	databases   []string   // directories
+}
+
+// otherSuffixes are the files beside InnoDB's that belong to a database:
+// table definitions, options, triggers, partitions, and the data of MyISAM,
+// Aria, MERGE, ARCHIVE and CSV tables.
+var otherSuffixes = map[string]bool{
+	".frm": true, ".opt": true, ".par": true, ".TRG": true, ".TRN": true,
+	".MYD": true, ".MYI": true, ".MAD": true, ".MAI": true, ".MRG": true,
+	".ARM": true, ".ARZ": true, ".CSM": true, ".CSV": true,
+}
+
+var (
+	undoName    = regexp.MustCompile(`^undo[0-9]{3}$`)
+	ariaLogName = regexp.MustCompile(`^aria_log\.[0-9]{8}$`)
+)
+
+// temporaryTable starts the names of tables that a server makes for itself
+// during DDL, and drops after a crash.
+const temporaryTable = "#sql"
+
+// list looks at the databases and undo tablespaces. What vanishes meanwhile is
+// left out; what cannot be read is an error.
+func (l *Layout) list() (*listing, error) {
+	var out listing
+	entries, err := os.ReadDir(l.Datadir)
+	if err != nil {
+		return nil, fmt.Errorf("listing the data directory: %w", err)
+	}
+	for _, e := range entries {
+		if err := l.listDatabase(&out, e); err != nil {
+			return nil, err
+		}
+	}
+	undo, err := os.ReadDir(l.UndoDir)
+	if err != nil {
+		return nil, fmt.Errorf("listing innodb_undo_directory: %w", err)
+	}
+	for _, e := range undo {
+		if undoName.MatchString(e.Name()) {
+			if err := out.add(&out.tablespaces, filepath.Join(l.UndoDir, e.Name()), e.Name()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return &out, nil
+}
+
+// listDatabase adds the files of one entry of the data directory, if it is a
+// database: a directory, or a symbolic link to one.
+func (l *Layout) listDatabase(out *listing, e fs.DirEntry) error {
+	db := e.Name()
+	if db[0] == '.' || db[0] == '#' || db == "lost+found" || slices.Contains(l.IgnoreDirs, db) {
+		return nil
+	}
+	if !e.IsDir() && e.Type()&fs.ModeSymlink == 0 {
+		return nil
+	}
+	dir := filepath.Join(l.Datadir, db)
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return ignoreGone(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return ignoreGone(err)
+	}
+	out.databases = append(out.databases, db)
+	for _, e := range entries {
+		if err := out.addEntry(dir, db, e.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addEntry adds one file of a database directory to the list it belongs to.
+func (out *listing) addEntry(dir, db, base string) error {
+	if strings.HasPrefix(base, temporaryTable) {
+		return nil
+	}
+	path, name := filepath.Join(dir, base), db+"/"+base
+	switch ext := filepath.Ext(base); {
+	case ext == ".ibd":
+		return out.add(&out.tablespaces, path, name)
+	case ext == ".isl":
+		target, err := readLink(path)
+		if err != nil {
+			return ignoreGone(err)
+		}
+		return out.add(&out.tablespaces, target, strings.TrimSuffix(name, ext)+".ibd")
+	case otherSuffixes[ext]:
+		return out.add(&out.others, path, name)
+	}
+	return nil
+}
+
+// maxLink bounds the path in an .isl file.
+const maxLink = 4096
+
+// readLink reads the .isl file of a table with DATA DIRECTORY: the path of the
+// tablespace file, perhaps with a newline behind.
+func readLink(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b := make([]byte, maxLink+1)
+	n, err := f.Read(b)
+	target := strings.TrimRight(string(b[:n]), "\r\n \x00")
+	if n > maxLink || !filepath.IsAbs(target) {
+		return "", fmt.Errorf("%s does not hold the absolute path of a tablespace (read: %v)", path, err)
+	}
+	return target, nil
+}
+
+func (out *listing) add(list *[]fileInfo, path, name string) error {
+	info, err := statFile(path, name)
+	if err != nil {
+		return ignoreGone(err)
+	}
+	*list = append(*list, info)
+	return nil
+}
+
+// statFile describes the file at path, following symbolic links.
+func statFile(path, name string) (fileInfo, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+	if err != nil {
+		return fileInfo{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return newFileInfo(path, name, &st), nil
+}
+
+// statOpen describes the open file f, which was found at path.
+func statOpen(f *os.File, path, name string) (fileInfo, error) {
+	var st unix.Statx_t
+	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+	if err != nil {
+		return fileInfo{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return newFileInfo(path, name, &st), nil
+}
+
+func newFileInfo(path, name string, st *unix.Statx_t) fileInfo {
+	info := fileInfo{
+		path: path, name: name, size: int64(st.Size),
+		modified: nanoseconds(st.Mtime), changed: nanoseconds(st.Ctime),
+		fileID: fileID{dev: uint64(st.Dev_major)<<32 | uint64(st.Dev_minor), ino: st.Ino},
+	}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		info.born = nanoseconds(st.Btime)
+	}
+	return info
+}
+
+func nanoseconds(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
+
+// ignoreGone passes every error but that a file is not there any more, which
+// DDL explains and the final settling notices.
+func ignoreGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// largestFirst orders files so that the longest copies start first.
+func largestFirst(files []fileInfo) {
+	slices.SortStableFunc(files, func(a, b fileInfo) int { return cmp.Compare(b.size, a.size) })
+}

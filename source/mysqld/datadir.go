@@ -1,0 +1,228 @@
+package mysqld
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hb/source/innodb"
+)
+
+// A DatadirProof is why hb is certain that files on disk are the server's.
+type DatadirProof struct {
+	// Holder is the process that holds InnoDB's lock on the first file of
+	// the system tablespace, 0 if the kernel cannot name it (it runs in
+	// another PID namespace).
+	Holder int
+	// Server is the process at the other end of hb's socket, 0 if unknown.
+	Server int
+	// ByProcess: Holder and Server are one and the same, which proves it.
+	ByProcess bool
+	// Checkpoint is the checkpoint that the redo log on disk and the server
+	// agreed on, 0 if no reader was given.
+	Checkpoint innodb.LSN
+}
+
+// A DatadirError says that the files at a path are not, or not certainly, the
+// connected server's.
+type DatadirError struct {
+	Path   string
+	Reason string
+	// Unproven means that nothing speaks against it, but that the proof
+	// failed.
+	Unproven bool
+}
+
+func (e *DatadirError) Error() string {
+	return fmt.Sprintf("%s: not the data of the connected server: %s", e.Path, e.Reason)
+}
+
+// DatadirFiles are the paths to check, which need not be those that the server
+// gives: hb may see its files elsewhere.
+type DatadirFiles struct {
+	Datadir string
+	// SystemFile is the first file of the system tablespace. Empty: that of
+	// the server's variables, its name under Datadir if the server's is under
+	// the server's datadir.
+	SystemFile string
+	// Checkpoint reads the newest checkpoint of the redo log on disk. It may
+	// be nil; then only the process can prove anything.
+	Checkpoint func() (innodb.LSN, error)
+}
+
+// CheckDatadir proves that files on disk belong to the connected server. It
+// writes nothing.
+//
+// The proof is the process: InnoDB (10.5 to 11.8) holds an fcntl lock on its
+// first system file, whose holder the kernel names, and the kernel names the
+// process at the other end of a Unix socket; if they are the same, the files
+// are the server's. Where one of the two is unknown (TCP, another PID
+// namespace, a socket that systemd opened) the process of the server's pid file
+// takes the socket's place, and the host name must be this machine's and the
+// checkpoint on disk must be the one that the server reports.
+//
+// The checkpoint is compared in either case if its reader is given, which
+// proves that the redo log directory too is the server's.
+func (s *Server) CheckDatadir(ctx context.Context, files DatadirFiles) (DatadirProof, error) {
+	var proof DatadirProof
+	fail := func(format string, args ...any) (DatadirProof, error) {
+		return proof, &DatadirError{Path: files.Datadir, Reason: fmt.Sprintf(format, args...)}
+	}
+	system, err := s.systemFile(files)
+	if err != nil {
+		return proof, err
+	}
+	holder, locked, err := lockHolder(system)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fail("it has no %s", system)
+	case err != nil:
+		return proof, err
+	case !locked && !s.Vars.Bool("innodb_read_only"):
+		return fail("no running server holds %s", system)
+	}
+	proof.Holder, proof.Server = holder, s.peer.process()
+	proof.ByProcess = holder > 0 && holder == proof.Server
+	pidFile := s.pidFile(files)
+	if !proof.ByProcess && holder > 0 && pidFile > 0 && pidFile != holder {
+		return fail("process %d holds %s, but the server is process %d", holder, system, pidFile)
+	}
+	if files.Checkpoint != nil {
+		if proof.Checkpoint, err = s.sameCheckpoint(ctx, files); err != nil {
+			return proof, err
+		}
+	}
+	if proof.ByProcess {
+		return proof, nil
+	}
+	return proof, s.circumstantial(files, proof, pidFile)
+}
+
+// circumstantial decides where the kernel cannot name both processes.
+func (s *Server) circumstantial(files DatadirFiles, proof DatadirProof, pidFile int) error {
+	unproven := func(format string, args ...any) error {
+		return &DatadirError{Path: files.Datadir, Unproven: true, Reason: fmt.Sprintf(format, args...)}
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("this machine's host name: %w", err)
+	}
+	switch theirs := s.Vars.String("hostname"); {
+	case proof.Holder > 0 && proof.Server > 1 && pidFile == 0:
+		// Process 1 is systemd, which may have opened the socket.
+		return unproven("process %d holds its files, but the socket belongs to process %d", proof.Holder, proof.Server)
+	case proof.Holder > 0 && pidFile != proof.Holder:
+		return unproven("process %d holds its files, and the server's pid file does not say that this is the server; connect through its socket", proof.Holder)
+	case theirs != host:
+		return unproven("the server runs on %q, hb on %q; connect through its socket", theirs, host)
+	case proof.Checkpoint == 0:
+		return unproven("only its redo log could prove it; connect through its socket")
+	}
+	return nil
+}
+
+func (s *Server) systemFile(files DatadirFiles) (string, error) {
+	if files.SystemFile != "" {
+		return files.SystemFile, nil
+	}
+	list, err := s.Vars.SystemFiles()
+	if err != nil {
+		return "", err
+	}
+	return files.local(s.Vars, list[0]), nil
+}
+
+// local maps a path under the server's datadir to where hb sees it.
+func (f DatadirFiles) local(vars Vars, path string) string {
+	rel, err := filepath.Rel(vars.Datadir(), path)
+	if err != nil || !filepath.IsLocal(rel) {
+		return path
+	}
+	return filepath.Join(f.Datadir, rel)
+}
+
+// lockHolder asks which process holds a write lock on a file. The process is 0
+// if it is in a PID namespace that hb cannot see.
+func lockHolder(path string) (pid int, locked bool, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, false, fmt.Errorf("system tablespace: %w", err)
+	}
+	// Asking takes no lock, so closing cannot release one of ours.
+	defer func() { err = errors.Join(err, f.Close()) }()
+	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lk); err != nil {
+		return 0, false, fmt.Errorf("ask for the lock on %s: %w", path, err)
+	}
+	if lk.Type == unix.F_UNLCK {
+		return 0, false, nil
+	}
+	return max(int(lk.Pid), 0), true, nil
+}
+
+// maxPidFile bounds a pid file, in bytes.
+const maxPidFile = 64
+
+// pidFile reads the process id that the server wrote, 0 if it cannot be read.
+func (s *Server) pidFile(files DatadirFiles) int {
+	path := s.Vars.String("pid_file")
+	if path == "" {
+		return 0
+	}
+	f, err := os.Open(files.local(s.Vars, s.Vars.Path("pid_file")))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxPidFile))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid < 1 {
+		return 0
+	}
+	return pid
+}
+
+// Checkpoints move while they are compared: the one on disk must lie between
+// what the server said before and after, and is asked for again a few times.
+const (
+	checkpointTries = 20
+	checkpointPause = 50 * time.Millisecond
+)
+
+func (s *Server) sameCheckpoint(ctx context.Context, files DatadirFiles) (innodb.LSN, error) {
+	var disk, before, after innodb.LSN
+	for try := range checkpointTries {
+		if try > 0 {
+			select {
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			case <-time.After(checkpointPause):
+			}
+		}
+		var err error
+		if before, err = s.CheckpointLSN(ctx); err != nil {
+			return 0, err
+		}
+		if disk, err = files.Checkpoint(); err != nil {
+			return 0, err
+		}
+		if after, err = s.CheckpointLSN(ctx); err != nil {
+			return 0, err
+		}
+		if before <= disk && disk <= after {
+			return disk, nil
+		}
+	}
+	return 0, &DatadirError{Path: files.Datadir, Reason: fmt.Sprintf("its redo log's checkpoint is %v, the server's is %v to %v", disk, before, after)}
+}

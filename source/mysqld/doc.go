@@ -1,0 +1,25 @@
+// Package mysqld is one running server over SQL: who it is, what its settings
+// are, whether the user may do what a backup needs, its backup locks, and the
+// positions that a backup records.
+//
+// A backup uses it in this order:
+//
+//	opt, warnings, err := Resolve(flags, env)  // option files, environment, flags
+//	srv, err := Connect(ctx, opt)              // refuses servers hb does not know
+//	err = srv.CheckPrivileges(ctx, needs)      // names each missing grant
+//	err = srv.CheckFeatures(ctx)               // encryption, engines hb cannot copy
+//	proof, err := srv.CheckDatadir(ctx, ...)   // the files on disk are this server's
+//	stages := srv.Stages()
+//	err = stages.Enter(ctx, StageStart)        // ... StageBlockCommit
+//	lsn, err := srv.CurrentLSN(ctx)            // the LSN first,
+//	err = srv.FlushEngineLogs(ctx)             // then the flush that covers it
+//	pos, err := srv.BinlogPosition(ctx)
+//	err = stages.Holding(ctx)                  // the lock was never lost
+//	err = stages.End(ctx)
+//
+// All that differs between releases stands in version.go. hb writes nothing to
+// the server: the statements here are SET SESSION, SHOW, SELECT, FLUSH
+// NO_WRITE_TO_BINLOG ENGINE LOGS, BACKUP STAGE and BACKUP LOCK.
+//
+// No error and no String of this package holds a password.
+package mysqld

@@ -1,0 +1,169 @@
+// Package mysqldtest gives tests real MariaDB and MySQL servers, in the spirit
+// of net/http/httptest: [Need] names the server, [Start] brings up an empty one,
+// [StartOn] starts one on a directory that was restored, and [Attach] makes one
+// the replica of another.
+//
+// The servers are those that scripts/servers brought into its cache directory,
+// each in a root of its own with its own libraries. A test that needs one that is
+// not there is skipped with a line that starts with [SkipMark], so that
+// scripts/test can count it; with HB_TEST_SERVERS=require in the environment it
+// fails instead.
+//
+// [Launch] and [LaunchOn] are the same without a test around them.
+package mysqldtest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// SkipMark begins the reason of every test that was skipped because a server or
+// a program is not on this machine.
+const SkipMark = "hb-skip:"
+
+// rootLayout is the layout of a root that this package understands. scripts/servers
+// writes it into hb-env and makes roots of an older layout anew.
+const rootLayout = "2"
+
+// Names of the servers, as scripts/servers has them.
+const (
+	MariaDB105  = "mariadb105"
+	MariaDB1011 = "mariadb1011"
+	MariaDB118  = "mariadb118"
+	MySQL97     = "mysql97"
+	MySQL57     = "mysql57"
+	MySQL56     = "mysql56"
+)
+
+// MariaDB lists the MariaDB servers, oldest first.
+var MariaDB = []string{MariaDB105, MariaDB1011, MariaDB118}
+
+// MySQL lists the MySQL servers, oldest first.
+var MySQL = []string{MySQL56, MySQL57, MySQL97}
+
+// Root is one installed server: its programs, libraries and message files.
+type Root struct {
+	Name    string // as scripts/servers has it
+	Dir     string // absolute
+	Flavour string // "mariadb" or "mysql"
+	Version string // such as "10.11.18"
+
+	share   string // system tables, messages, character sets; absolute
+	plugins string // absolute
+}
+
+// Installed finds the server called name in the cache directory of
+// scripts/servers. The error says how to get it.
+func Installed(name string) (*Root, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(cache, name)
+	b, err := os.ReadFile(filepath.Join(dir, "hb-env"))
+	if err != nil {
+		return nil, fmt.Errorf("server %s is not installed: run scripts/servers %s (%w)", name, name, err)
+	}
+	env := map[string]string{}
+	for line := range strings.Lines(string(b)) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), "=")
+		env[k] = v
+	}
+	if env["LAYOUT"] != rootLayout {
+		return nil, fmt.Errorf("server %s in %s is of layout %q, not %s: run scripts/servers %s", name, dir, env["LAYOUT"], rootLayout, name)
+	}
+	return &Root{
+		Name: name, Dir: dir, Flavour: env["FLAVOUR"], Version: env["VERSION"],
+		share: filepath.Join(dir, env["SHARE"]), plugins: filepath.Join(dir, env["PLUGINS"]),
+	}, nil
+}
+
+// cacheDir returns the directory where scripts/servers puts the roots.
+func cacheDir() (string, error) {
+	if d := os.Getenv("HB_SERVERS"); d != "" {
+		return filepath.Abs(d)
+	}
+	d, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the directory of the servers: %w", err)
+	}
+	return filepath.Join(d, "hb", "servers"), nil
+}
+
+// Need returns the server called name, or ends the test: skipped, or failed if
+// the environment has HB_TEST_SERVERS=require.
+func Need(t testing.TB, name string) *Root {
+	t.Helper()
+	r, err := Installed(name)
+	if err != nil {
+		missing(t, err)
+	}
+	return r
+}
+
+// Program returns the path of a program of this machine that a test needs, such
+// as zstd or age. If there is none, it ends the test as [Need] does.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	p, err := exec.LookPath(name)
+	if err != nil {
+		missing(t, fmt.Errorf("program %s is not installed: %w", name, err))
+	}
+	return p
+}
+
+func missing(t testing.TB, err error) {
+	t.Helper()
+	if os.Getenv("HB_TEST_SERVERS") == "require" {
+		t.Fatalf("%v (HB_TEST_SERVERS=require)", err)
+	}
+	t.Skipf("%s %v", SkipMark, err)
+}
+
+// Each runs f as a subtest for each of the servers named.
+func Each(t *testing.T, names []string, f func(t *testing.T, root *Root)) {
+	t.Helper()
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) { f(t, Need(t, name)) })
+	}
+}
+
+// Long reports whether the long forms of tests are asked for
+// (scripts/test --long sets HB_TEST_LONG=1).
+func Long() bool { return os.Getenv("HB_TEST_LONG") == "1" }
+
+// MariaDB reports whether the server is a MariaDB.
+func (r *Root) MariaDB() bool { return r.Flavour == "mariadb" }
+
+// AtLeast reports whether the server's version is major.minor or later.
+func (r *Root) AtLeast(major, minor int) bool {
+	a, rest, _ := strings.Cut(r.Version, ".")
+	b, _, _ := strings.Cut(rest, ".")
+	x, _ := strconv.Atoi(a)
+	y, _ := strconv.Atoi(b)
+	return x > major || x == major && y >= minor
+}
+
+// Tool returns a command that runs one of the root's programs, such as
+// mariadb-backup or mbstream, with the libraries that it needs.
+func (r *Root) Tool(name string, args ...string) *exec.Cmd {
+	return exec.Command(filepath.Join(r.Dir, "run", name), args...)
+}
+
+// HasTool reports whether the root has a program of that name.
+func (r *Root) HasTool(name string) bool {
+	_, err := os.Stat(filepath.Join(r.Dir, "run", name))
+	return err == nil
+}
+
+// HasPlugin reports whether the root has the server plugin of that name, such
+// as "provider_lz4" or "ha_archive".
+func (r *Root) HasPlugin(name string) bool {
+	_, err := os.Stat(filepath.Join(r.plugins, name+".so"))
+	return err == nil
+}

@@ -1,0 +1,336 @@
+package mysqld
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"hb/source/mysqld/optfile"
+)
+
+// A Secret is a password. It prints as stars in every way of printing.
+type Secret struct{ text string }
+
+// NewSecret wraps a password.
+func NewSecret(s string) Secret { return Secret{s} }
+
+// Reveal returns the password itself.
+func (s Secret) Reveal() string { return s.text }
+
+// Format prints stars whatever the verb.
+func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, "***") }
+
+// MarshalText keeps the password out of JSON and the like.
+func (s Secret) MarshalText() ([]byte, error) { return []byte("***"), nil }
+
+// Options say how to reach a server.
+type Options struct {
+	Network  string // "unix" or "tcp"
+	Socket   string // path, for "unix"
+	Host     string // for "tcp"
+	Port     int    // for "tcp"
+	User     string
+	Password Secret
+	TLS      TLSOptions
+
+	// ConnectTimeout bounds the time until the server has answered; 0 means
+	// DefaultConnectTimeout.
+	ConnectTimeout time.Duration
+	// LockWait bounds each wait for a lock on the server, in whole seconds
+	// (rounded up); 0 means DefaultLockWait. While hb waits for a stage,
+	// later statements queue up behind it.
+	LockWait time.Duration
+}
+
+// Defaults of Options.
+const (
+	DefaultPort           = 3306
+	DefaultConnectTimeout = 10 * time.Second
+	DefaultLockWait       = 60 * time.Second
+)
+
+// String says where the options lead, without the password.
+func (o Options) String() string {
+	if o.Network == "unix" {
+		return fmt.Sprintf("%s at socket %s", o.User, o.Socket)
+	}
+	return fmt.Sprintf("%s at %s port %d", o.User, o.Host, o.Port)
+}
+
+// Flags are what the command line said about the connection. A zero field was
+// not said.
+type Flags struct {
+	DefaultsFile        string
+	DefaultsExtraFile   string
+	DefaultsGroupSuffix string
+	NoDefaults          bool
+
+	User     string
+	Host     string
+	Port     int
+	Socket   string
+	Protocol string // "tcp" or "socket"
+
+	Password     *Secret // given outright
+	PasswordFile string  // its first line is the password
+	AskPassword  bool    // prompt for it
+
+	SSLMode             string // as the option ssl-mode
+	SSLCA               string
+	SSLCert             string
+	SSLKey              string
+	SSLVerifyServerCert bool
+	SkipSSL             bool
+
+	ConnectTimeout time.Duration
+	LockWait       time.Duration
+}
+
+// An Env is the world outside of the flags.
+type Env struct {
+	Getenv func(string) string // nil means os.Getenv
+	// AskPassword prompts on the terminal; nil means that there is none.
+	AskPassword func(prompt string) (Secret, error)
+	UID         int
+	// System replaces the list of system-wide option files; nil means
+	// optfile.SystemFiles.
+	System []string
+	// Sockets are tried in turn if no socket is named; nil means
+	// DefaultSockets.
+	Sockets []string
+}
+
+// DefaultSockets are where distributions put the server's socket: Debian and
+// Ubuntu, Red Hat and SUSE, and the servers' own built-in default.
+var DefaultSockets = []string{"/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"}
+
+// OSEnv is the environment of the process.
+func OSEnv() Env { return Env{Getenv: os.Getenv, UID: os.Getuid()} }
+
+// Groups are the option groups that hb reads. A later group does not win over
+// an earlier one: the order of the files decides, as in the servers' clients.
+var Groups = []string{"client", "client-server", "client-mariadb", "hb"}
+
+// Resolve makes Options of flags, environment and option files, in this order
+// of precedence:
+//
+//   - flags;
+//   - the environment: HB_PASSWORD, else MYSQL_PWD; MYSQL_HOST,
+//     MYSQL_TCP_PORT, MYSQL_UNIX_PORT;
+//   - option files (package optfile), groups Groups, the last setting winning.
+//
+// The host "localhost", or none, means the socket, as in the servers' clients,
+// unless protocol=tcp, or a port but no socket among the flags, says
+// otherwise. The set of options is returned too: [hb] may hold settings that
+// are not about the connection.
+func Resolve(f Flags, env Env) (Options, *optfile.Set, error) {
+	if env.Getenv == nil {
+		env.Getenv = os.Getenv
+	}
+	set, err := optfile.Source{
+		DefaultsFile: f.DefaultsFile, ExtraFile: f.DefaultsExtraFile, NoDefaults: f.NoDefaults,
+		GroupSuffix: f.DefaultsGroupSuffix, Groups: Groups, Getenv: env.Getenv, System: env.System,
+	}.Load()
+	if err != nil {
+		return Options{}, nil, err
+	}
+	r := resolver{f: f, env: env, set: set}
+	o := Options{ConnectTimeout: f.ConnectTimeout, LockWait: f.LockWait}
+	for _, step := range []func(*Options) error{r.user, r.timeout, r.address, r.tls, r.password} {
+		if err := step(&o); err != nil {
+			return Options{}, set, err
+		}
+	}
+	return o, set, nil
+}
+
+type resolver struct {
+	f   Flags
+	env Env
+	set *optfile.Set
+}
+
+// text returns the first that is set: flag, environment variable (if named),
+// option.
+func (r resolver) text(flag, envName, option string) string {
+	if flag != "" {
+		return flag
+	}
+	if envName != "" {
+		if v := r.env.Getenv(envName); v != "" {
+			return v
+		}
+	}
+	o, _ := r.set.Lookup(option)
+	return o.Value
+}
+
+func (r resolver) user(o *Options) error {
+	o.User = r.text(r.f.User, "", "user")
+	if o.User == "" && r.env.UID == 0 {
+		o.User = "root"
+	}
+	for _, name := range []string{"USER", "LOGNAME"} {
+		if o.User == "" {
+			o.User = r.env.Getenv(name)
+		}
+	}
+	if o.User == "" {
+		return errors.New("no user name for the server: name one with --user")
+	}
+	return nil
+}
+
+// maxConnectTimeout bounds connect-timeout, in seconds, as the clients do.
+const maxConnectTimeout = 3600 * 12
+
+func (r resolver) timeout(o *Options) error {
+	if o.ConnectTimeout > 0 {
+		return nil
+	}
+	o.ConnectTimeout = DefaultConnectTimeout
+	if opt, ok := r.set.Lookup("connect-timeout"); ok {
+		n, err := strconv.Atoi(opt.Value)
+		if err != nil || n < 1 || n > maxConnectTimeout {
+			return fmt.Errorf("%v: not a number of seconds from 1 to %d", opt, maxConnectTimeout)
+		}
+		o.ConnectTimeout = time.Duration(n) * time.Second
+	}
+	return nil
+}
+
+func (r resolver) address(o *Options) error {
+	o.Host = r.text(r.f.Host, "MYSQL_HOST", "host")
+	port, err := r.port()
+	if err != nil {
+		return err
+	}
+	o.Port = port
+	protocol := strings.ToLower(r.text(r.f.Protocol, "", "protocol"))
+	switch {
+	case protocol == "tcp":
+	case protocol == "socket" || protocol == "unix":
+		return r.socket(o)
+	case protocol != "":
+		return fmt.Errorf("protocol %q is neither tcp nor socket", protocol)
+	case o.Host == "" || o.Host == "localhost":
+		if r.f.Port == 0 || r.f.Socket != "" {
+			return r.socket(o)
+		}
+	}
+	o.Network = "tcp"
+	if o.Host == "" {
+		o.Host = "localhost"
+	}
+	return nil
+}
+
+func (r resolver) port() (int, error) {
+	if r.f.Port != 0 {
+		if r.f.Port < 1 || r.f.Port > 65535 {
+			return 0, fmt.Errorf("port %d is not from 1 to 65535", r.f.Port)
+		}
+		return r.f.Port, nil
+	}
+	text, where := r.env.Getenv("MYSQL_TCP_PORT"), "the environment's MYSQL_TCP_PORT"
+	if text == "" {
+		opt, ok := r.set.Lookup("port")
+		if !ok || opt.Value == "0" {
+			return DefaultPort, nil
+		}
+		text, where = opt.Value, opt.String()
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > 65535 {
+		return 0, fmt.Errorf("%s: not a port from 1 to 65535", where)
+	}
+	return n, nil
+}
+
+func (r resolver) socket(o *Options) error {
+	o.Network = "unix"
+	o.Socket = r.text(r.f.Socket, "MYSQL_UNIX_PORT", "socket")
+	if o.Socket != "" {
+		return nil
+	}
+	list := r.env.Sockets
+	if list == nil {
+		list = DefaultSockets
+	}
+	i := slices.IndexFunc(list, func(p string) bool {
+		st, err := os.Stat(p)
+		return err == nil && st.Mode().Type() == fs.ModeSocket
+	})
+	if i < 0 {
+		return fmt.Errorf("no server socket found at %s: is the server running? Name its socket with --socket, or a host with --host", strings.Join(list, ", "))
+	}
+	o.Socket = list[i]
+	return nil
+}
+
+// maxPasswordFile bounds a password file, in bytes.
+const maxPasswordFile = 64 << 10
+
+func (r resolver) password(o *Options) (err error) {
+	switch {
+	case r.f.Password != nil:
+		o.Password = *r.f.Password
+		return nil
+	case r.f.PasswordFile != "":
+		o.Password, err = readPasswordFile(r.f.PasswordFile)
+		return err
+	case r.f.AskPassword:
+		o.Password, err = r.ask(*o)
+		return err
+	}
+	for _, name := range []string{"HB_PASSWORD", "MYSQL_PWD"} {
+		if v := r.env.Getenv(name); v != "" {
+			o.Password = NewSecret(v)
+			return nil
+		}
+	}
+	opt, ok := r.set.Lookup("password")
+	if !ok || opt.Setting().Off {
+		return nil
+	}
+	if !opt.HasValue {
+		o.Password, err = r.ask(*o)
+		return err
+	}
+	o.Password = NewSecret(opt.Value)
+	return nil
+}
+
+func (r resolver) ask(o Options) (Secret, error) {
+	if r.env.AskPassword == nil {
+		return Secret{}, errors.New("there is no terminal to ask for the password: put it into HB_PASSWORD, a password file or an option file")
+	}
+	s, err := r.env.AskPassword(fmt.Sprintf("Password of %v: ", o))
+	if err != nil {
+		return Secret{}, fmt.Errorf("ask for the password: %w", err)
+	}
+	return s, nil
+}
+
+func readPasswordFile(path string) (s Secret, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return s, fmt.Errorf("password file: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	text, err := io.ReadAll(io.LimitReader(f, maxPasswordFile+1))
+	if err != nil {
+		return s, fmt.Errorf("password file: %w", err)
+	}
+	if len(text) > maxPasswordFile {
+		return s, fmt.Errorf("password file %s is larger than %d bytes", path, maxPasswordFile)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return NewSecret(strings.TrimSuffix(line, "\r")), nil
+}

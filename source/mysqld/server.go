@@ -1,0 +1,436 @@
+package mysqld
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"golang.org/x/sys/unix"
+)
+
+// A Server is a connection to one server. It holds a control connection for
+// queries, and opens a connection of its own for the backup locks. Its methods
+// may be called by several goroutines.
+type Server struct {
+	Flavor  Flavor
+	Version Version
+	Dialect Dialect
+	Vars    Vars
+
+	opt     Options
+	db      *sql.DB
+	control *session
+	peer    *peer
+
+	mu     sync.Mutex
+	stages *Stages // made by the first call of Stages
+}
+
+// releaseTimeout bounds what is done to release locks after the caller's
+// context has ended.
+const releaseTimeout = 5 * time.Second
+
+// ConnectError says that the server could not be reached or did not let the
+// user in. Its text holds no password.
+type ConnectError struct {
+	Options Options
+	Hint    string // what to do next; may be empty
+	Err     error
+}
+
+func (e *ConnectError) Error() string {
+	s := fmt.Sprintf("connect as %v: %v", e.Options, e.Err)
+	if e.Hint != "" {
+		s += ": " + e.Hint
+	}
+	return s
+}
+
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// Connect connects, learns who the server is and reads its variables. The
+// error is a *ConnectError, an *UnsupportedError or that of a query.
+func Connect(ctx context.Context, opt Options) (_ *Server, err error) {
+	s := &Server{opt: opt, peer: &peer{}}
+	cfg, err := s.driverConfig()
+	if err != nil {
+		return nil, err
+	}
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, &ConnectError{Options: opt, Err: err}
+	}
+	s.db = sql.OpenDB(connector)
+	// Every connection is dedicated to one session: none may be reused.
+	s.db.SetMaxIdleConns(0)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if s.control, err = s.open(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.identify(ctx); err != nil {
+		return nil, err
+	}
+	return s, s.control.prepare(ctx, s.Vars, opt.LockWait)
+}
+
+func (s *Server) driverConfig() (*mysql.Config, error) {
+	opt := s.opt
+	cfg := mysql.NewConfig()
+	cfg.User, cfg.Passwd = opt.User, opt.Password.Reveal()
+	cfg.Logger = log.New(io.Discard, "", 0)
+	cfg.Net, cfg.Addr = opt.Network, opt.Socket
+	if opt.Network == "tcp" {
+		cfg.Addr = net.JoinHostPort(opt.Host, strconv.Itoa(opt.Port))
+	}
+	timeout := opt.ConnectTimeout
+	if timeout == 0 {
+		timeout = DefaultConnectTimeout
+	}
+	cfg.Timeout = timeout
+	if err := cfg.Apply(mysql.Charset("utf8mb4", "utf8mb4_general_ci")); err != nil {
+		return nil, err
+	}
+	var err error
+	cfg.TLS, cfg.AllowFallbackToPlaintext, err = opt.TLS.config(opt.Network, opt.Host)
+	if err != nil {
+		return nil, err
+	}
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := (&net.Dialer{Timeout: timeout, KeepAlive: 15 * time.Second}).DialContext(ctx, network, addr)
+		if err == nil {
+			s.peer.learn(c)
+		}
+		return c, err
+	}
+	return cfg, nil
+}
+
+// identify asks for the version first, so that a server that hb does not know
+// is refused before anything else is asked of it.
+func (s *Server) identify(ctx context.Context) error {
+	row, err := s.control.row(ctx, "SELECT VERSION() AS v")
+	if err != nil {
+		return err
+	}
+	if s.Flavor, s.Version, err = ParseVersion(row["v"]); err != nil {
+		return err
+	}
+	if s.Dialect, err = DialectOf(s.Flavor, s.Version); err != nil {
+		return err
+	}
+	s.Vars, err = s.readVars(ctx)
+	return err
+}
+
+func (s *Server) readVars(ctx context.Context) (Vars, error) {
+	rows, err := s.control.rows(ctx, "SHOW GLOBAL VARIABLES")
+	if err != nil {
+		return Vars{}, err
+	}
+	m := make(map[string]string, len(rows))
+	for _, r := range rows {
+		m[strings.ToLower(r["Variable_name"])] = r["Value"]
+	}
+	return Vars{m}, nil
+}
+
+// Refresh reads the server's variables anew: some, such as the size of the redo
+// log, may change while it runs.
+func (s *Server) Refresh(ctx context.Context) (Vars, error) { return s.readVars(ctx) }
+
+// Status returns the global status variables whose names match a LIKE pattern.
+func (s *Server) Status(ctx context.Context, pattern string) (map[string]string, error) {
+	rows, err := s.control.rows(ctx, "SHOW GLOBAL STATUS LIKE "+quoteString(pattern))
+	if err != nil {
+		return nil, err
+	}
+	m := make(map[string]string, len(rows))
+	for _, r := range rows {
+		m[r["Variable_name"]] = r["Value"]
+	}
+	return m, nil
+}
+
+// Close releases any lock that is still held and closes all connections.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	stages := s.stages
+	s.mu.Unlock()
+	var errs []error
+	if stages != nil {
+		errs = append(errs, stages.Close())
+	}
+	if s.control != nil {
+		errs = append(errs, s.control.close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// open opens a connection of its own.
+func (s *Server) open(ctx context.Context) (*session, error) {
+	// The driver bounds the dialling, but not the handshake.
+	timeout := s.opt.ConnectTimeout
+	if timeout == 0 {
+		timeout = DefaultConnectTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return nil, s.connectError(err)
+	}
+	c := &session{conn: conn}
+	row, err := c.row(ctx, "SELECT CONNECTION_ID() AS id")
+	if err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	c.id = row["id"]
+	return c, nil
+}
+
+// openPrepared is open with the session settings of prepare.
+func (s *Server) openPrepared(ctx context.Context) (*session, error) {
+	c, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.prepare(ctx, s.Vars, s.opt.LockWait); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+func (s *Server) connectError(err error) error {
+	e := &ConnectError{Options: s.opt, Err: err}
+	var my *mysql.MySQLError
+	switch {
+	case errors.As(err, &my) && (my.Number == 1045 || my.Number == 1698):
+		e.Hint = "check the user name and the password (--user, --password, HB_PASSWORD, or [client] in an option file)"
+	case errors.As(err, &my) && my.Number == 1040:
+		e.Hint = "the server has no connection left; try later or raise max_connections"
+	case errors.Is(err, mysql.ErrUnknownPlugin):
+		e.Hint = "the user's authentication plugin is not one hb knows; use a user of mysql_native_password, ed25519 or unix_socket"
+	case errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED):
+		e.Hint = "is the server running, and is this its address? See --socket, --host and --port"
+	}
+	return e
+}
+
+// A session is one connection, never exchanged for another behind hb's back.
+type session struct {
+	mu   sync.Mutex // one statement at a time
+	conn *sql.Conn
+	id   string // the server's CONNECTION_ID()
+}
+
+// sessionWait is the longest wait_timeout of the servers, in seconds: an idle
+// lock connection must not be hung up.
+const sessionWait = 31536000
+
+// prepare makes the session's answers independent of how server and user are
+// set up.
+func (c *session) prepare(ctx context.Context, vars Vars, lockWait time.Duration) error {
+	if lockWait <= 0 {
+		lockWait = DefaultLockWait
+	}
+	seconds := int64((lockWait + time.Second - 1) / time.Second)
+	sets := []string{
+		fmt.Sprintf("wait_timeout=%d", sessionWait),
+		fmt.Sprintf("lock_wait_timeout=%d", seconds),
+		"sql_mode=''",
+		"autocommit=1",
+		"sql_select_limit=DEFAULT",
+	}
+	optional := []struct{ name, set string }{
+		{"max_statement_time", "max_statement_time=0"},
+		{"wsrep_sync_wait", "wsrep_sync_wait=0"},
+		{"idle_transaction_timeout", "idle_transaction_timeout=0"},
+	}
+	for _, o := range optional {
+		if vars.Has(o.name) {
+			sets = append(sets, o.set)
+		}
+	}
+	return c.exec(ctx, "SET SESSION "+strings.Join(sets, ", "))
+}
+
+// QueryError is the failure of a statement.
+type QueryError struct {
+	Statement string
+	Err       error
+}
+
+func (e *QueryError) Error() string { return fmt.Sprintf("server: %s: %v", e.Statement, e.Err) }
+func (e *QueryError) Unwrap() error { return e.Err }
+
+// ErrConnectionLost is in the chain of every error that means that the
+// connection is gone, and with it the locks that it held.
+var ErrConnectionLost = errors.New("the connection to the server is lost")
+
+func queryError(statement string, err error) error {
+	if lost(err) {
+		err = fmt.Errorf("%w: %w", ErrConnectionLost, err)
+	}
+	return &QueryError{Statement: statement, Err: err}
+}
+
+// The server's errors that say that the connection is closed: its shutdown,
+// KILL, and MariaDB's notice before it hangs up.
+const (
+	erServerShutdown   = 1053
+	erConnectionKilled = 1927
+)
+
+func lost(err error) bool {
+	var my *mysql.MySQLError
+	if errors.As(err, &my) {
+		return my.Number == erServerShutdown || my.Number == erConnectionKilled
+	}
+	var nerr net.Error
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||
+		errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.EOF) || errors.As(err, &nerr)
+}
+
+func (c *session) exec(ctx context.Context, statement string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := c.conn.ExecContext(ctx, statement); err != nil {
+		return queryError(statement, err)
+	}
+	return nil
+}
+
+// maxRows bounds the rows of one answer.
+const maxRows = 1_000_000
+
+// rows returns all rows of an answer, each as a map by column name. NULL is "".
+func (c *session) rows(ctx context.Context, statement string) (out []map[string]string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	rows, err := c.conn.QueryContext(ctx, statement)
+	if err != nil {
+		return nil, queryError(statement, err)
+	}
+	defer func() {
+		if cerr := rows.Close(); cerr != nil && err == nil {
+			err = queryError(statement, cerr)
+		}
+	}()
+	cols, err := rows.Columns()
+	if err != nil {
+		return nil, queryError(statement, err)
+	}
+	cells := make([]sql.NullString, len(cols))
+	dest := make([]any, len(cols))
+	for i := range cells {
+		dest[i] = &cells[i]
+	}
+	for rows.Next() {
+		if len(out) >= maxRows {
+			return nil, queryError(statement, fmt.Errorf("more than %d rows", maxRows))
+		}
+		if err := rows.Scan(dest...); err != nil {
+			return nil, queryError(statement, err)
+		}
+		r := make(map[string]string, len(cols))
+		for i, name := range cols {
+			r[name] = cells[i].String
+		}
+		out = append(out, r)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, queryError(statement, err)
+	}
+	return out, nil
+}
+
+// row returns the first row; none is an error.
+func (c *session) row(ctx context.Context, statement string) (map[string]string, error) {
+	rows, err := c.rows(ctx, statement)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, &QueryError{statement, errors.New("the server returned no row")}
+	}
+	return rows[0], nil
+}
+
+// close hangs up: the pool keeps no idle connection. A connection that is
+// already lost is no error.
+func (c *session) close() error {
+	if err := c.conn.Close(); err != nil && !errors.Is(err, sql.ErrConnDone) {
+		return err
+	}
+	return nil
+}
+
+// quoteName quotes an identifier.
+func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+
+// quoteString quotes a string literal for a session with an empty sql_mode and
+// a utf8mb4 connection, in which only ' and \ are special.
+func quoteString(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
+}
+
+// A peer is the process at the other end of a Unix socket.
+type peer struct {
+	mu  sync.Mutex
+	pid int // 0 if unknown
+}
+
+// learn asks the kernel who listens at the other end of the connection.
+func (p *peer) learn(c net.Conn) {
+	uc, ok := c.(*net.UnixConn)
+	if !ok {
+		return
+	}
+	raw, err := uc.SyscallConn()
+	if err != nil {
+		return
+	}
+	pid := 0
+	// A kernel that does not say leaves the peer unknown.
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pid = pid
+}
+
+func (p *peer) process() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pid
+}
+
+// SocketPath is the path of the server's own socket, absolute.
+func (v Vars) SocketPath() string {
+	if p := v.m["socket"]; p != "" && !filepath.IsAbs(p) {
+		return filepath.Join(v.Datadir(), p)
+	}
+	return v.m["socket"]
+}

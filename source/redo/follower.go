@@ -1,0 +1,282 @@
+// Package redo follows the redo log of a running server: from its checkpoint
+// on, at the server's pace, up to an LSN that the server names at the end.
+//
+// The reader never waits for the archive: what the archive does not take at
+// once goes to a spool, first in memory and then on disk. A log that is
+// overwritten before it was read is noticed for certain, by the numbers of its
+// blocks or by its checkpoints. While it reads, the follower parses the log as
+// far as it takes to know of files that are created, renamed and deleted.
+package redo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"hb/source/innodb"
+	"hb/source/innodb/redolog"
+	"hb/source/spool"
+)
+
+const (
+	// Reads grow from the smaller size, for the polls of an idle log, to the
+	// larger one while there is that much; it holds any mini-transaction.
+	minRead = 64 << 10
+	maxRead = 2 * redolog.MaxMTR
+
+	// sendSize is how much the archive is given at a time.
+	sendSize = 1 << 20
+
+	// The log is polled; pauses grow while nothing comes, and end at once when
+	// somebody waits for an LSN.
+	minPause = time.Millisecond
+	maxPause = 20 * time.Millisecond
+
+	// stallTimeout is how long a log may stay short of an LSN that the server
+	// says it has written and flushed.
+	stallTimeout = 60 * time.Second
+
+	// spoolMemory is what is kept in memory before the spool goes to disk.
+	spoolMemory = 16 << 20
+)
+
+// OverrunError says that the server overwrote redo before it was read.
+type OverrunError struct {
+	Read innodb.LSN // up to where it was read
+	Now  innodb.LSN // an LSN that the server has certainly reached, if known
+}
+
+func (e *OverrunError) Error() string {
+	return fmt.Sprintf("the server overwrote its redo log before it could be read: read up to LSN %d, the server's checkpoint is at %d; "+
+		"make the log larger (innodb_log_file_size), or back up when less is written, or where the log is read faster", e.Read, e.Now)
+}
+
+// Follower reads one server's log. Its owner calls Open, Start, then Hold and
+// Finish, and Close in any case.
+type Follower struct {
+	log   *liveLog
+	start redolog.Checkpoint
+	spool *spool.Spool
+	wake  chan struct{} // ends the reader's pause
+	wg    sync.WaitGroup
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced when anything below changes
+	queue   []piece       // what is in hand and not sent
+	end     innodb.LSN    // of the last whole mini-transaction in hand
+	wanted  bool          // somebody waits for an LSN: read without pauses
+	held    bool          // nothing that comes now may be sent
+	heldEnd innodb.LSN    // end when it was held
+	ends    []innodb.LSN  // ends of the mini-transactions read since then
+	target  innodb.LSN    // where to stop; 0: not known yet
+	tail    []byte        // what follows the queue at the target
+	done    bool          // the reader has reached the target
+	sent    int64         // bytes that the archive has taken
+	err     error         // the first failure
+	ops     map[innodb.SpaceID]*FileState
+}
+
+// piece is a run of log bytes in the spool.
+type piece struct {
+	spool.Extent
+	start innodb.LSN // of its first byte; LSNs and bytes run alike
+}
+
+// Open opens the log in dir and reads its newest checkpoint, where following
+// will begin. Nothing is read on before Start.
+func Open(dir, tmpdir string) (*Follower, error) {
+	log, checkpoint, err := openLog(filepath.Join(dir, "ib_logfile0"))
+	if err != nil {
+		return nil, err
+	}
+	return &Follower{
+		log: log, start: checkpoint, end: checkpoint.LSN,
+		spool:   spool.New(tmpdir, spoolMemory),
+		wake:    make(chan struct{}, 1),
+		changed: make(chan struct{}),
+		ops:     make(map[innodb.SpaceID]*FileState),
+	}, nil
+}
+
+// Format is the log's format.
+func (f *Follower) Format() redolog.Format { return f.log.header.Format }
+
+// Checkpoint is the checkpoint at which the copy begins.
+func (f *Follower) Checkpoint() redolog.Checkpoint { return f.start }
+
+// Newest reads the newest checkpoint that the log has now.
+func (f *Follower) Newest() (redolog.Checkpoint, error) { return f.log.checkpoint() }
+
+// Start begins to follow. The log goes to out, header first; tool names the
+// program in that header. A failure is given to fail, once.
+func (f *Follower) Start(ctx context.Context, out io.Writer, tool string, fail func(error)) {
+	stop := func(err error) {
+		if err == nil {
+			return
+		}
+		f.update(func() {
+			if f.err == nil {
+				f.err = err
+				fail(err)
+			}
+		})
+	}
+	f.wg.Go(func() { stop(f.read(ctx)) })
+	f.wg.Go(func() { stop(f.send(ctx, out, redolog.BackupHead(f.Format(), f.start, tool))) })
+}
+
+// Close waits for the follower to end, which it does after Finish, a failure,
+// or the end of the context given to Start, and releases its resources.
+func (f *Follower) Close() error {
+	f.wg.Wait()
+	return errors.Join(f.log.close(), f.spool.Close())
+}
+
+// update changes the shared state and tells everybody who waits.
+func (f *Follower) update(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// waitFor blocks until ready, which is called with the state locked, says yes,
+// or the follower fails.
+func (f *Follower) waitFor(ctx context.Context, ready func() bool) error {
+	for {
+		f.mu.Lock()
+		ok, err, changed := ready(), f.err, f.changed
+		f.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		}
+	}
+}
+
+// Reach returns when the redo up to lsn is in hand. The server must have
+// flushed it.
+func (f *Follower) Reach(ctx context.Context, lsn innodb.LSN) error {
+	f.hurry()
+	timeout, cancel := context.WithTimeoutCause(ctx, stallTimeout, errStalled)
+	defer cancel()
+	err := f.waitFor(timeout, func() bool { return f.end >= lsn })
+	if errors.Is(err, errStalled) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return fmt.Errorf("the redo log stopped at LSN %d while the server says it has written %d: "+
+			"is %s the log of this server?", f.end, lsn, f.log.path)
+	}
+	return err
+}
+
+var errStalled = errors.New("redo log stalled")
+
+// hurry makes the reader poll without pauses until Finish.
+func (f *Follower) hurry() {
+	f.update(func() { f.wanted = true })
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Hold keeps back everything that is not in hand yet, until Finish says where
+// the copy ends. It is called before the server is asked for that LSN: redo
+// behind it must not reach the archive.
+func (f *Follower) Hold() {
+	f.update(func() { f.held, f.heldEnd = true, f.end })
+	f.hurry()
+}
+
+// Finish ends the copy exactly at lsn, which must be the end of a
+// mini-transaction, not before the Hold: it waits until the redo is in hand.
+// Drain then waits until the archive has it.
+func (f *Follower) Finish(ctx context.Context, lsn innodb.LSN) error {
+	if f.Format() == redolog.MariaDB105 {
+		lsn = redolog.Canonical105(lsn)
+	}
+	if err := f.Reach(ctx, lsn); err != nil {
+		return err
+	}
+	var err error
+	f.update(func() { err = f.truncate(lsn) })
+	if err != nil {
+		return err
+	}
+	return f.waitFor(ctx, func() bool { return f.done })
+}
+
+// truncate drops from the queue what lies behind lsn. The state is locked.
+func (f *Follower) truncate(lsn innodb.LSN) error {
+	if !f.boundary(lsn) {
+		return fmt.Errorf("LSN %d, which the server named, is not the end of a mini-transaction in its redo log", lsn)
+	}
+	limit := lsn
+	if f.Format() == redolog.MariaDB105 {
+		limit = redolog.BlockOf(lsn) // the block that it is in is made anew
+	}
+	for i, p := range f.queue {
+		if p.start+innodb.LSN(p.Len()) > limit {
+			if p.start < limit {
+				f.queue[i].Extent = p.First(int64(limit - p.start))
+				i++
+			}
+			f.queue = f.queue[:i]
+			break
+		}
+	}
+	f.target, f.ends = lsn, nil
+	return nil
+}
+
+// boundary reports whether a mini-transaction ends at lsn, as far as can be
+// known: at the hold, or at one of the ends seen since.
+func (f *Follower) boundary(lsn innodb.LSN) bool {
+	if lsn == f.heldEnd || lsn == f.end {
+		return true
+	}
+	for _, end := range f.ends {
+		if end == lsn {
+			return true
+		}
+	}
+	return false
+}
+
+// Drain returns when the archive has taken everything, and how many bytes that
+// was.
+func (f *Follower) Drain(ctx context.Context) (int64, error) {
+	done := make(chan struct{})
+	go func() { f.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sent, f.err
+}
+
+// Spooled returns how many bytes wait for the archive.
+func (f *Follower) Spooled() int64 { return f.spool.Size() }
+
+// End returns the LSN up to which the redo is in hand.
+func (f *Follower) End() innodb.LSN {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.end
+}

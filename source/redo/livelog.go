@@ -1,0 +1,267 @@
+package redo
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"hb/source/innodb"
+	"hb/source/innodb/redolog"
+)
+
+// liveLog is the log file of a running server, and how far it was read.
+type liveLog struct {
+	path   string
+	file   *os.File
+	header redolog.Header
+	geo    redolog.Geometry
+	cutter *redolog.Cutter
+	buf    []byte
+	size   int // of the next read
+
+	// successor is the file that took this one's name: since 10.9 the log can
+	// be resized online. It is read when this one has no more.
+	successor *liveLog
+}
+
+// reading is what one look at the log brought.
+type reading struct {
+	bytes []byte           // log bytes as a backup holds them, from start on
+	start innodb.LSN       // LSN of bytes[0]
+	end   innodb.LSN       // end of the last whole mini-transaction
+	ends  []innodb.LSN     // ends of all of them
+	ops   []redolog.FileOp // what they did to files
+	more  bool             // there is more to be read at once
+}
+
+// openLog opens a log and positions it at its newest checkpoint.
+func openLog(path string) (*liveLog, redolog.Checkpoint, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, redolog.Checkpoint{}, fmt.Errorf("opening the redo log: %w", err)
+	}
+	l := &liveLog{path: path, file: file, buf: make([]byte, maxRead), size: minRead}
+	c, err := l.init()
+	if err != nil {
+		return nil, c, errors.Join(fmt.Errorf("%s: %w", path, err), file.Close())
+	}
+	return l, c, nil
+}
+
+func (l *liveLog) init() (redolog.Checkpoint, error) {
+	var none redolog.Checkpoint
+	block := make([]byte, 512)
+	n, err := l.file.ReadAt(block, 0)
+	if err != nil && err != io.EOF {
+		return none, err
+	}
+	if l.header, err = redolog.ParseHeader(block[:n]); err != nil {
+		return none, err
+	}
+	c, err := l.checkpoint()
+	if err != nil {
+		return none, err
+	}
+	st, err := l.file.Stat()
+	if err != nil {
+		return none, err
+	}
+	if l.geo, err = redolog.LiveGeometry(l.header, c, st.Size()); err != nil {
+		return none, err
+	}
+	l.cutter = redolog.NewCutter(l.geo, c.LSN)
+	return c, nil
+}
+
+// checkpointTries is how often the header is read again when neither
+// checkpoint is whole: the server writes one at a time, and long between.
+const checkpointTries = 100
+
+func (l *liveLog) checkpoint() (redolog.Checkpoint, error) {
+	head := make([]byte, l.header.Format.Facts().HeaderSize)
+	for try := 1; ; try++ {
+		if _, err := l.file.ReadAt(head, 0); err != nil {
+			return redolog.Checkpoint{}, fmt.Errorf("reading the redo log's header: %w", err)
+		}
+		c, err := l.header.Checkpoint(head)
+		if err == nil || try == checkpointTries {
+			return c, err
+		}
+	}
+}
+
+// next reads what the server has written since the last call.
+func (l *liveLog) next() (reading, error) {
+	before, err := l.checkpoint()
+	if err != nil {
+		return reading{}, err
+	}
+	got, err := l.cut()
+	if err != nil || got.more {
+		return got, err
+	}
+	if len(got.bytes) > 0 || l.cutter.Seen() >= before.LSN {
+		return l.follow(got)
+	}
+	// The server had passed this place before it was read, and nothing is
+	// here: it was overwritten, unless the log has moved to another file.
+	if got, err := l.follow(got); err != nil || got.more {
+		return got, err
+	}
+	return reading{}, &OverrunError{Read: l.cutter.Seen(), Now: before.LSN}
+}
+
+// cut reads the log from the cutter's position on and cuts it.
+func (l *liveLog) cut() (reading, error) {
+	at := l.cutter.Position()
+	raw, err := l.readFrom(at)
+	if err != nil {
+		return reading{}, err
+	}
+	got := reading{start: at}
+	l.cutter.Feed(raw)
+	for m, ok := l.cutter.Next(); ok; m, ok = l.cutter.Next() {
+		got.ends = append(got.ends, m.End)
+		if got.ops, err = fileOps(got.ops, m); err != nil {
+			return reading{}, err
+		}
+		if l.header.Format == redolog.MariaDB108 {
+			raw[m.End-at-5] = 1 // the sequence byte, as a linear log has it
+		}
+	}
+	stop := l.cutter.Stop()
+	if err := l.checkOverrun(at, stop); err != nil {
+		return reading{}, err
+	}
+	got.bytes = raw[:l.cutter.Position()-at]
+	got.end = l.cutter.End()
+	if l.cutter.Clean() {
+		got.end = l.cutter.Seen() // padding counts
+	}
+	got.more = stop.Cause == redolog.StopShort && (len(got.bytes) > 0 || l.size < len(l.buf))
+	l.adapt(len(got.bytes))
+	return got, nil
+}
+
+// adapt chooses the size of the next read: more while there is much, little
+// while the log is idle.
+func (l *liveLog) adapt(taken int) {
+	switch {
+	case taken == 0 && l.cutter.Stop().Cause != redolog.StopShort:
+		l.size = minRead
+	case taken > l.size/2 || taken == 0:
+		l.size = min(2*l.size, len(l.buf))
+	}
+}
+
+// readFrom fills the buffer from an LSN on, around the end of the file if it
+// has to. It never reads more than the log holds.
+func (l *liveLog) readFrom(at innodb.LSN) ([]byte, error) {
+	b := l.buf[:min(int64(l.size), l.geo.Capacity)]
+	for n := int64(0); n < int64(len(b)); {
+		lsn := at + innodb.LSN(n)
+		part := b[n:min(int64(len(b)), n+l.geo.Contiguous(lsn))]
+		m, err := l.file.ReadAt(part, l.geo.Offset(lsn))
+		if err != nil {
+			return nil, fmt.Errorf("reading the redo log at LSN %d: %w", lsn, err)
+		}
+		n += int64(m)
+	}
+	return b, nil
+}
+
+// checkOverrun decides whether what was just read from LSN at on can be of a
+// later lap than it was taken for.
+//
+// In the 10.5 format every block has its number. In the later one only a bit
+// tells odd laps from even ones, so that the server must not have gone around
+// twice: as it never overwrites what lies behind its checkpoint, it is less
+// than one capacity ahead of that, and the checkpoint bounds it.
+func (l *liveLog) checkOverrun(at innodb.LSN, stop redolog.Stop) error {
+	now, err := l.checkpoint()
+	if err != nil {
+		return err
+	}
+	lost := now.LSN >= at+innodb.LSN(l.geo.Capacity)
+	if stop.Cause == redolog.StopBlockNumber && newerBlock(stop.Block, stop.Want) {
+		lost = true
+	}
+	if lost {
+		return &OverrunError{Read: l.cutter.Seen(), Now: now.LSN}
+	}
+	return nil
+}
+
+// newerBlock compares block numbers, which have 30 bits and start from 1.
+func newerBlock(got, want uint32) bool {
+	d := (got - want) & (1<<30 - 1)
+	return d != 0 && d < 1<<29
+}
+
+// follow looks whether another file has taken the log's name, and goes over to
+// it when this one has been read to its end.
+func (l *liveLog) follow(got reading) (reading, error) {
+	if l.successor == nil {
+		moved, err := l.moved()
+		if err != nil || !moved {
+			return got, err
+		}
+		next, _, err := openLog(l.path)
+		if err != nil {
+			return got, fmt.Errorf("the redo log was resized: %w", err)
+		}
+		l.successor = next
+		got.more = true // once more the old one: it was written until the exchange
+		return got, nil
+	}
+	if len(got.bytes) > 0 {
+		got.more = true
+		return got, nil
+	}
+	next, end := l.successor, l.cutter.End()
+	if next.header.Format != l.header.Format || next.header.FirstLSN > end {
+		return got, fmt.Errorf("the redo log was replaced by one that begins at LSN %d, after the %d that was read", next.header.FirstLSN, end)
+	}
+	if err := l.file.Close(); err != nil {
+		return got, err
+	}
+	next.cutter = redolog.NewCutter(next.geo, end)
+	*l = *next
+	got.more = true
+	return got, nil
+}
+
+// moved reports whether the log's name belongs to another file now.
+func (l *liveLog) moved() (bool, error) {
+	st, err := os.Stat(l.path)
+	if err != nil {
+		return false, fmt.Errorf("the redo log has vanished: %w", err)
+	}
+	mine, err := l.file.Stat()
+	if err != nil {
+		return false, err
+	}
+	return !os.SameFile(st, mine), nil
+}
+
+// lastBlock returns the last block of a copy that ends at lsn (10.5 format).
+func (l *liveLog) lastBlock(lsn innodb.LSN) ([]byte, error) {
+	live := make([]byte, redolog.BlockSize)
+	if _, err := l.file.ReadAt(live, l.geo.Offset(redolog.BlockOf(lsn))); err != nil {
+		return nil, fmt.Errorf("reading the redo log at LSN %d: %w", lsn, err)
+	}
+	b, err := redolog.LastBlock(live, lsn)
+	if err != nil {
+		return nil, fmt.Errorf("end of the redo copy at LSN %d: %w", lsn, err)
+	}
+	return b, nil
+}
+
+func (l *liveLog) close() error {
+	err := l.file.Close()
+	if l.successor != nil {
+		err = errors.Join(err, l.successor.file.Close())
+	}
+	return err
+}

@@ -1,0 +1,92 @@
+package redo
+
+import (
+	"context"
+	"time"
+
+	"hb/source/innodb"
+	"hb/source/innodb/redolog"
+)
+
+// read is the reader: it takes the log as it is written, until the target.
+func (f *Follower) read(ctx context.Context) error {
+	pause := minPause
+	for {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		f.mu.Lock()
+		target, wanted := f.target, f.wanted
+		f.mu.Unlock()
+		if target != 0 {
+			return f.complete(target)
+		}
+		got, err := f.log.next()
+		if err != nil {
+			return err
+		}
+		if err := f.accept(got); err != nil {
+			return err
+		}
+		if got.more {
+			pause = minPause
+			continue
+		}
+		if wanted {
+			pause = minPause
+		}
+		f.pause(ctx, pause)
+		pause = min(2*pause, maxPause)
+	}
+}
+
+func (f *Follower) pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-f.wake:
+	case <-t.C:
+	}
+}
+
+// accept takes what was read into the queue.
+func (f *Follower) accept(got reading) (err error) {
+	if len(got.bytes) == 0 && got.end == f.End() {
+		return nil
+	}
+	f.update(func() {
+		if f.target != 0 {
+			return // all of this lies behind it
+		}
+		if len(got.bytes) > 0 {
+			p := piece{start: got.start}
+			if p.Extent, err = f.spool.Append(got.bytes); err != nil {
+				return
+			}
+			f.queue = append(f.queue, p)
+		}
+		f.end = max(f.end, got.end)
+		if f.held {
+			f.ends = append(f.ends, got.ends...)
+		}
+		for _, op := range got.ops {
+			f.track(op)
+		}
+	})
+	return err
+}
+
+// complete ends the reading at the target, which truncate has applied to the
+// queue.
+func (f *Follower) complete(target innodb.LSN) error {
+	var tail []byte
+	if f.Format() == redolog.MariaDB105 {
+		var err error
+		if tail, err = f.log.lastBlock(target); err != nil {
+			return err
+		}
+	}
+	f.update(func() { f.tail, f.end, f.done = tail, target, true })
+	return nil
+}

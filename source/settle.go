@@ -1,0 +1,158 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"hb/source/innodb"
+	"hb/source/redo"
+)
+
+// inventory keeps track of which tablespace is in which file, while DDL goes
+// on. It looks into a file again only if that was written since.
+type inventory struct {
+	known map[fileID]identified
+	buf   []byte
+}
+
+type identified struct {
+	fileInfo
+	space innodb.Space
+}
+
+func newInventory() *inventory {
+	return &inventory{known: make(map[fileID]identified), buf: make([]byte, innodb.MaxPageSize)}
+}
+
+// found is what one look at the tablespaces brought.
+type found struct {
+	files    []*tablespaceFile // identified by their first page
+	deferred []fileInfo        // page 0 is not written yet: only the redo log knows them
+}
+
+// look identifies the listed files. What vanishes meanwhile is left out.
+func (v *inventory) look(ctx context.Context, files []fileInfo) (found, error) {
+	var out found
+	for _, info := range files {
+		t, err := v.identify(ctx, info)
+		switch {
+		case errors.Is(err, innodb.ErrZeroHeader):
+			out.deferred = append(out.deferred, info)
+		case err != nil:
+			return out, err
+		case t != nil:
+			out.files = append(out.files, t)
+		}
+	}
+	return out, out.unique()
+}
+
+// identify reads a file's first page unless it is known from before. It
+// returns nil for a file that is gone.
+func (v *inventory) identify(ctx context.Context, info fileInfo) (*tablespaceFile, error) {
+	t := &tablespaceFile{fileInfo: info, mayShrink: undoName.MatchString(info.name)}
+	if old, ok := v.known[info.fileID]; ok && info.sameContent(old.fileInfo) {
+		t.space = old.space
+		return t, nil
+	}
+	f, err := os.Open(info.path)
+	if err != nil {
+		return nil, ignoreGone(err)
+	}
+	defer f.Close()
+	if t.fileInfo, err = statOpen(f, info.path, info.name); err != nil {
+		return nil, err
+	}
+	if t.space, err = readSpace(ctx, f, v.buf); err != nil {
+		return nil, fmt.Errorf("%s: %w", info.path, err)
+	}
+	v.known[t.fileID] = identified{t.fileInfo, t.space}
+	return t, nil
+}
+
+// unique refuses two files with one id: one of them is not the server's, and
+// redo would go to either.
+func (o *found) unique() error {
+	paths := make(map[innodb.SpaceID]string)
+	for _, t := range o.files {
+		if other, ok := paths[t.space.ID]; ok && other != t.path {
+			return &DuplicateError{t.space.ID, [2]string{other, t.path}}
+		}
+		paths[t.space.ID] = t.path
+	}
+	return nil
+}
+
+// DuplicateError says that two files claim to be the same tablespace.
+type DuplicateError struct {
+	ID    innodb.SpaceID
+	Paths [2]string
+}
+
+func (e *DuplicateError) Error() string {
+	return fmt.Sprintf("%s and %s both say they are tablespace %d: one of them is a stray copy; move it out of the data directory",
+		e.Paths[0], e.Paths[1], e.ID)
+}
+
+// settlement is the state of the tablespaces at the end: what they are called,
+// and which the redo creates from nothing.
+type settlement struct {
+	now   map[spaceFile]string // name of each tablespace that exists
+	stubs []*tablespaceFile    // page 0 not written: their contents are all in the redo
+}
+
+// settle decides, while DDL is locked out and the redo of all DDL is in hand,
+// what each tablespace is. Every tablespace that the redo speaks of must be
+// there: a backup without it would be found out only at its restore.
+func settle(look found, files map[innodb.SpaceID]redo.FileState) (settlement, error) {
+	s := settlement{now: make(map[spaceFile]string)}
+	there := make(map[innodb.SpaceID]bool)
+	for _, t := range look.files {
+		s.now[t.spaceFile()] = t.name
+		there[t.space.ID] = true
+	}
+	byName := make(map[string]innodb.SpaceID)
+	for id, state := range files {
+		if !state.Deleted {
+			byName[state.Name] = id
+		}
+	}
+	for _, info := range look.deferred {
+		id, ok := byName[info.name]
+		if !ok {
+			return s, fmt.Errorf("%s: page 0 is empty, and the redo log does not speak of this file: "+
+				"it is damaged, or no tablespace; move it away or repair the table", info.path)
+		}
+		t := &tablespaceFile{fileInfo: info, space: innodb.Space{ID: id}}
+		s.now[t.spaceFile()] = t.name
+		s.stubs = append(s.stubs, t)
+		there[id] = true
+	}
+	for id, state := range files {
+		if !there[id] && !state.Deleted && !strings.HasPrefix(path.Base(state.Name), temporaryTable) {
+			return s, fmt.Errorf("tablespace %d (%s) is in the redo log, but its file was not found in the data directory", id, state.Name)
+		}
+	}
+	return s, nil
+}
+
+// stubPages is how many pages a tablespace that has not been written has on
+// disk (FIL_IBD_FILE_INITIAL_SIZE).
+const stubPages = 4
+
+// sendStub archives a tablespace of which nothing has reached its file yet.
+// Page 0 is written by the first checkpoint after a tablespace's creation at
+// the latest, so that this one was created after the checkpoint at which the
+// copy of the redo begins: the redo makes every page of it, and the file need
+// only exist.
+func (b *backup) sendStub(t *tablespaceFile) error {
+	name, isNew, err := b.registry.add(t)
+	if err != nil || !isNew {
+		return err
+	}
+	return b.archive.put(name, make([]byte, stubPages*b.pageSize))
+}

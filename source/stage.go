@@ -1,0 +1,268 @@
+package source
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"hb/source/aria"
+	"hb/source/spool"
+)
+
+// stage holds copies of the files that are not InnoDB's. They are copied once
+// before the final lock, at leisure, and under it those again that were
+// written since; they go into the archive after it, however slow that is. So
+// the lock lasts as long as what changed takes to be read from the page cache.
+type stage struct {
+	spool *spool.Spool
+	files map[string]*staged
+	// mapped says that the server may write files through memory maps, which
+	// leaves no trace in their times: such files always count as changed.
+	mapped bool
+	buf    []byte
+}
+
+// staged is the copy of one file.
+type staged struct {
+	info    fileInfo // as it was before copying began
+	extents []spool.Extent
+	size    int64
+	// unsure says that the file may have changed unnoticed: it was written so
+	// short before or while it was copied that its times need not show it.
+	unsure bool
+}
+
+// timeGrain is more than the resolution of time stamps of any file system that
+// a server runs on; the kernel advances them once a tick (1 to 10 ms).
+const timeGrain = 100 * time.Millisecond
+
+func newStage(sp *spool.Spool) *stage {
+	return &stage{spool: sp, files: make(map[string]*staged), buf: make([]byte, segmentSize)}
+}
+
+// copyAhead copies all files before any lock. A file that cannot be read
+// consistently now is left to refresh.
+func (s *stage) copyAhead(ctx context.Context, files []fileInfo) error {
+	for _, info := range files {
+		if err := s.copyOne(ctx, info, ahead); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refresh brings the stage to what is on disk now, while the files' writers
+// are locked out: it copies what is new or changed and forgets what is gone.
+// Only files that match belongs are looked at.
+func (s *stage) refresh(ctx context.Context, files []fileInfo, belongs func(name string) bool) error {
+	there := make(map[string]bool)
+	for _, info := range files {
+		if !belongs(info.name) {
+			continue
+		}
+		there[info.name] = true
+		if old := s.files[info.name]; old != nil && !old.unsure && info.sameContent(old.info) && !s.mapped {
+			continue
+		}
+		if err := s.copyOne(ctx, info, locked); err != nil {
+			return err
+		}
+	}
+	maps.DeleteFunc(s.files, func(name string, _ *staged) bool { return belongs(name) && !there[name] })
+	return nil
+}
+
+// when says under which protection a file is copied.
+type when bool
+
+const (
+	ahead  when = false // anything may happen to it, and it will be looked at again
+	locked when = true  // it must be right
+)
+
+// copyOne copies one file into the spool. A file that grows only at its end is
+// continued where the earlier copy is known to be final.
+func (s *stage) copyOne(ctx context.Context, info fileInfo, w when) (err error) {
+	f, err := os.Open(info.path)
+	if err != nil {
+		return ignoreGone(err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	now, err := statOpen(f, info.path, info.name)
+	if err != nil {
+		return err
+	}
+	verify, err := verifierFor(f, info.path)
+	if err != nil && w == locked {
+		return fmt.Errorf("%s: %w", info.path, err)
+	}
+	c := &staged{info: now, unsure: err != nil || now.modified > time.Now().Add(-timeGrain).UnixNano()}
+	s.keep(c, s.files[info.name])
+	if err := s.read(ctx, f, c, verify, w); err != nil {
+		return fmt.Errorf("copying %s: %w", info.path, err)
+	}
+	s.files[info.name] = c
+	return nil
+}
+
+// keep takes over what an earlier copy of an append-only file has for certain.
+func (s *stage) keep(c, old *staged) {
+	final := appendOnly(c.info.name)
+	if old == nil || final == nil || old.info.fileID != c.info.fileID || c.info.size < old.size {
+		return
+	}
+	left := final(old.size)
+	for _, e := range old.extents {
+		if e.Len() > left {
+			break
+		}
+		c.extents = append(c.extents, e)
+		c.size += e.Len()
+		left -= e.Len()
+	}
+}
+
+// ariaLogPage is the size of a page of the Aria log (TRANSLOG_PAGE_SIZE).
+const ariaLogPage = 8 << 10
+
+// appendOnly tells of a file that its server only ever appends to, and how many
+// of its first bytes cannot change any more: the log tables in CSV format all
+// of them, an Aria log all but its last page, which is written again as it
+// fills. It is nil for all other files.
+func appendOnly(name string) func(size int64) int64 {
+	switch {
+	case name == "mysql/general_log.CSV" || name == "mysql/slow_log.CSV":
+		return func(size int64) int64 { return size }
+	case ariaLogName.MatchString(name):
+		return func(size int64) int64 { return max(0, (size-1)/ariaLogPage*ariaLogPage) }
+	}
+	return nil
+}
+
+// read appends the rest of f to the copy, up to the size that it had at first,
+// checking blocks where the format has checksums.
+func (s *stage) read(ctx context.Context, f *os.File, c *staged, verify verifier, w when) error {
+	for c.size < c.info.size {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		chunk := s.buf[:min(int64(len(s.buf)), c.info.size-c.size)]
+		n, err := f.ReadAt(chunk, c.size)
+		if err == io.EOF && w == ahead {
+			c.unsure = true // it shrank: it is being written
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := verify.check(ctx, f, chunk[:n], c.size, w); err != nil {
+			if w == locked {
+				return err
+			}
+			c.unsure = true
+		}
+		e, err := s.spool.Append(chunk[:n])
+		if err != nil {
+			return err
+		}
+		c.extents = append(c.extents, e)
+		c.size += int64(n)
+	}
+	return nil
+}
+
+// send writes all files into the archive and forgets them.
+func (s *stage) send(ctx context.Context, a *archive) error {
+	for _, c := range slices.SortedFunc(maps.Values(s.files), func(a, b *staged) int {
+		return cmp.Compare(a.info.name, b.info.name)
+	}) {
+		if err := s.sendOne(ctx, a, c); err != nil {
+			return fmt.Errorf("sending %s: %w", c.info.name, err)
+		}
+	}
+	s.files = nil
+	return s.spool.Reset()
+}
+
+func (s *stage) sendOne(ctx context.Context, a *archive, c *staged) error {
+	f, err := a.create(c.info.name)
+	if err != nil {
+		return err
+	}
+	for _, e := range c.extents {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		b := s.buf[:e.Len()]
+		if _, err := s.spool.ReadAt(e, b, 0); err != nil {
+			return err
+		}
+		if _, err := f.Write(b); err != nil {
+			return err
+		}
+	}
+	return f.Close()
+}
+
+// verifier checks the blocks of a crash-safe Aria table; the zero value checks
+// nothing.
+type verifier struct {
+	block  int // bytes; 0: nothing to check
+	check1 func(block []byte, no int64) error
+}
+
+// verifierFor returns what can be checked of the file at path.
+func verifierFor(f *os.File, path string) (verifier, error) {
+	base, isData := strings.CutSuffix(path, ".MAD")
+	if !isData && !strings.HasSuffix(path, ".MAI") {
+		return verifier{}, nil
+	}
+	mai := f
+	if isData {
+		var err error
+		if mai, err = os.Open(base + ".MAI"); err != nil {
+			return verifier{}, err
+		}
+		defer mai.Close()
+	}
+	t, err := aria.ReadTable(mai)
+	if err != nil || !t.CrashSafe {
+		return verifier{}, err
+	}
+	if isData {
+		return verifier{t.BlockSize, t.VerifyData}, nil
+	}
+	return verifier{t.BlockSize, t.VerifyIndex}, nil
+}
+
+// check verifies the whole blocks of data, which was read at off. Under the
+// lock a block that fails is read again: a crash-safe table may still be
+// written, by statements that will not be in the backup.
+func (v verifier) check(ctx context.Context, f *os.File, data []byte, off int64, w when) error {
+	if v.block == 0 {
+		return nil
+	}
+	for at := 0; at+v.block <= len(data); at += v.block {
+		block, pos := data[at:at+v.block], off+int64(at)
+		err := v.check1(block, pos/int64(v.block))
+		if err != nil && w == locked {
+			err = retryPage(ctx, func() error {
+				if _, err := f.ReadAt(block, pos); err != nil {
+					return err
+				}
+				return v.check1(block, pos/int64(v.block))
+			})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,366 @@
+package stream
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"filippo.io/age"
+	"filippo.io/age/agessh"
+	"filippo.io/age/armor"
+	"golang.org/x/crypto/ssh"
+)
+
+const (
+	// maxKeyFile bounds a recipients or identity file.
+	maxKeyFile = 1 << 20
+	// maxKeyLine bounds one line of a recipients file; a post-quantum
+	// recipient has about 2,000 bytes, a large RSA key about 3,000.
+	maxKeyLine = 8 << 10
+)
+
+// ParseRecipient reads one public key that an archive can be encrypted to:
+//
+//	age1...                      X25519, made by age-keygen
+//	age1pq1...                   post-quantum (ML-KEM-768 and X25519)
+//	ssh-ed25519 ..., ssh-rsa ... a line of an SSH public key file
+//
+// Post-quantum recipients cannot be mixed with others; WriteOptions.Validate says so.
+func ParseRecipient(s string) (age.Recipient, error) {
+	s = strings.TrimSpace(s)
+	switch {
+	case s == "":
+		return nil, errors.New("empty recipient")
+	case strings.HasPrefix(s, "AGE-"):
+		return nil, errors.New("this is a secret key; give the public key that belongs to it (age-keygen -y prints it)")
+	case strings.HasPrefix(s, "ssh-"):
+		r, err := agessh.ParseRecipient(s)
+		return r, wrapRecipient(s, err)
+	case strings.HasPrefix(s, "age1pq1"):
+		r, err := age.ParseHybridRecipient(s)
+		return r, wrapRecipient(s, err)
+	case strings.HasPrefix(s, "age1") && strings.Count(s, "1") > 1:
+		return nil, fmt.Errorf("recipient %q is of an age plugin, which hb does not run; pipe the backup through age instead", shorten(s))
+	case strings.HasPrefix(s, "age1"):
+		r, err := age.ParseX25519Recipient(s)
+		return r, wrapRecipient(s, err)
+	}
+	return nil, fmt.Errorf("recipient %q is neither an age1 nor an ssh- public key", shorten(s))
+}
+
+func wrapRecipient(s string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("recipient %q: %w", shorten(s), err)
+}
+
+// shorten keeps messages readable, and short of showing a whole pasted key.
+func shorten(s string) string {
+	const most = 24
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "..."
+}
+
+// ParseRecipientsFile reads a file of recipients, one on each line; empty
+// lines and those that begin with # are skipped. SSH authorized_keys files
+// without options will do.
+func ParseRecipientsFile(name string) ([]age.Recipient, error) {
+	text, err := readKeyFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("recipients file: %w", err)
+	}
+	var recipients []age.Recipient
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	lines.Buffer(nil, maxKeyLine)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		r, err := ParseRecipient(line)
+		if err != nil {
+			// Only the kind of fault: the line may be of a secret file that
+			// was given by mistake.
+			return nil, fmt.Errorf("recipients file %s: line %d is no public key that hb knows", name, n)
+		}
+		recipients = append(recipients, r)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("recipients file %s: %w", name, err)
+	}
+	if len(recipients) == 0 {
+		return nil, fmt.Errorf("recipients file %s: no recipient in it", name)
+	}
+	return recipients, nil
+}
+
+func readKeyFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	if len(text) > maxKeyFile {
+		return nil, fmt.Errorf("%s has more than %d bytes", name, maxKeyFile)
+	}
+	return text, nil
+}
+
+// PassphraseRecipient returns a recipient for whoever knows the passphrase.
+// It must be the only one of an archive.
+func PassphraseRecipient(passphrase string) (age.Recipient, error) {
+	r, err := age.NewScryptRecipient(passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("passphrase: %w", err)
+	}
+	return r, nil
+}
+
+// Prompt asks a person for a secret, such as "passphrase of backup.key". It
+// is called only when the secret is needed.
+type Prompt func(what string) (string, error)
+
+// ParseIdentitiesFile reads a file of secret keys: the lines of age-keygen
+// (X25519 or post-quantum), such a file encrypted with a passphrase, or an
+// SSH private key, encrypted or not. Prompt is asked for the passphrase of an
+// encrypted file when an archive needs the key; it may be nil, and is then
+// missed only there.
+func ParseIdentitiesFile(name string, prompt Prompt) ([]age.Identity, error) {
+	text, err := readKeyFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("identity file: %w", err)
+	}
+	ids, err := parseIdentities(name, text, prompt)
+	if err != nil {
+		return nil, fmt.Errorf("identity file %s: %w", name, err)
+	}
+	return ids, nil
+}
+
+func parseIdentities(name string, text []byte, prompt Prompt) ([]age.Identity, error) {
+	trimmed := bytes.TrimSpace(text)
+	ask := func() (string, error) { return prompt.ask("passphrase of " + name) }
+	switch {
+	case bytes.HasPrefix(text, []byte(ageMagic)):
+		return []age.Identity{&lockedIdentity{text: text, ask: ask}}, nil
+	case bytes.HasPrefix(trimmed, []byte(armor.Header)):
+		plain, err := io.ReadAll(armor.NewReader(bytes.NewReader(trimmed)))
+		if err != nil {
+			return nil, err
+		}
+		return []age.Identity{&lockedIdentity{text: plain, ask: ask}}, nil
+	case bytes.HasPrefix(trimmed, []byte("-----BEGIN")):
+		return parseSSHIdentity(name, text, ask)
+	case bytes.Contains(text, []byte("AGE-PLUGIN-")):
+		return nil, errors.New("its key is of an age plugin, which hb does not run; decrypt with `age -d -i` and pipe the output into hb")
+	}
+	ids, err := age.ParseIdentities(bytes.NewReader(text))
+	if err != nil {
+		return nil, fmt.Errorf("no age or SSH secret key: %w", err)
+	}
+	return ids, nil
+}
+
+func (p Prompt) ask(what string) (string, error) {
+	if p == nil {
+		return "", fmt.Errorf("cannot ask for the %s here", what)
+	}
+	return p(what)
+}
+
+func parseSSHIdentity(name string, text []byte, ask func() (string, error)) ([]age.Identity, error) {
+	id, err := agessh.ParseIdentity(text)
+	if missing, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {
+		public := missing.PublicKey
+		if public == nil {
+			// Old PEM keys do not hold their public half in the clear.
+			if public, err = readSSHPublicKey(name + ".pub"); err != nil {
+				return nil, err
+			}
+		}
+		id, err = agessh.NewEncryptedSSHIdentity(public, text, func() ([]byte, error) {
+			passphrase, err := ask()
+			return []byte(passphrase), err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("SSH key: %w", err)
+	}
+	return []age.Identity{id}, nil
+}
+
+func readSSHPublicKey(name string) (ssh.PublicKey, error) {
+	text, err := readKeyFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("the public half of the key is needed too: %w", err)
+	}
+	key, _, _, _, err := ssh.ParseAuthorizedKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return key, nil
+}
+
+// lockedIdentity is an identity file that is itself encrypted with a
+// passphrase. It is opened when it is first tried.
+type lockedIdentity struct {
+	text []byte // binary age
+	ask  func() (string, error)
+	ids  []age.Identity
+}
+
+func (l *lockedIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	if l.ids == nil {
+		if err := l.unlock(); err != nil {
+			return nil, fmt.Errorf("encrypted identity file: %w", err)
+		}
+	}
+	for _, id := range l.ids {
+		key, err := id.Unwrap(stanzas)
+		if !errors.Is(err, age.ErrIncorrectIdentity) {
+			return key, err
+		}
+	}
+	return nil, age.ErrIncorrectIdentity
+}
+
+func (l *lockedIdentity) unlock() error {
+	r, err := age.Decrypt(bytes.NewReader(l.text), &passphraseIdentity{ask: l.ask})
+	if err != nil {
+		return err
+	}
+	// The content is bounded by the file, which readKeyFile bounded.
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	l.ids, err = age.ParseIdentities(bytes.NewReader(text))
+	return err
+}
+
+// passphraseIdentity asks for a passphrase, but only where one would help.
+type passphraseIdentity struct {
+	ask   func() (string, error)
+	asked bool
+}
+
+func (p *passphraseIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	if !isScrypt(stanzas) {
+		return nil, age.ErrIncorrectIdentity
+	}
+	p.asked = true
+	passphrase, err := p.ask()
+	if err != nil {
+		return nil, err
+	}
+	id, err := age.NewScryptIdentity(passphrase)
+	if err != nil {
+		return nil, err
+	}
+	// Left alone, the default of 2^22 is minutes of work and 4 GiB of memory
+	// that a hostile header may ask for; age itself writes 2^18.
+	id.SetMaxWorkFactor(maxScryptLogN)
+	key, err := id.Unwrap(stanzas)
+	if errors.Is(err, age.ErrIncorrectIdentity) {
+		return nil, errors.New("the passphrase is wrong")
+	}
+	return key, err
+}
+
+// maxScryptLogN bounds what opening a passphrase may cost: 2^20, 1 GiB and
+// some seconds.
+const maxScryptLogN = 20
+
+func isScrypt(stanzas []*age.Stanza) bool {
+	return len(stanzas) == 1 && stanzas[0].Type == "scrypt"
+}
+
+// newEncryptor returns a stage that encrypts to w, in age's binary format,
+// for all of the recipients. It writes the header at once.
+func newEncryptor(w io.Writer, recipients ...age.Recipient) (*stage, error) {
+	if len(recipients) == 0 {
+		return nil, errors.New("encryption without a recipient")
+	}
+	return newStage("age", w, func(out io.Writer) (io.WriteCloser, error) {
+		return age.Encrypt(out, recipients...)
+	})
+}
+
+// EncryptedError reports an archive that cannot be decrypted with what was
+// given.
+type EncryptedError struct {
+	Passphrase bool // it is encrypted with a passphrase, not to recipients
+	Tried      int  // identities that were given
+}
+
+func (e *EncryptedError) Error() string {
+	switch {
+	case e.Passphrase:
+		return "the archive is encrypted with a passphrase: run from a terminal to be asked for it, or give it with --passphrase-file"
+	case e.Tried == 0:
+		return "the archive is encrypted: give the file of a secret key with --identity"
+	}
+	return "the archive is encrypted to other keys: none of those in the files given with --identity opens it"
+}
+
+// decrypt returns a reader of what the age file in r holds.
+func decrypt(r io.Reader, opts Options) (io.Reader, error) {
+	probe := &stanzaProbe{}
+	ids := []age.Identity{probe}
+	if opts.Passphrase != nil {
+		ids = append(ids, &passphraseIdentity{ask: func() (string, error) {
+			return opts.Passphrase("passphrase of the archive")
+		}})
+	}
+	ids = append(ids, opts.Identities...)
+	plain, err := age.Decrypt(r, ids...)
+	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
+		return nil, &EncryptedError{Passphrase: probe.scrypt, Tried: len(opts.Identities)}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("age: %w", noEOF(err))
+	}
+	return &prefixReader{name: "age", r: plain}, nil
+}
+
+// stanzaProbe is an identity that opens nothing and learns to whom the file
+// is encrypted.
+type stanzaProbe struct{ scrypt bool }
+
+func (p *stanzaProbe) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	p.scrypt = isScrypt(stanzas)
+	return nil, age.ErrIncorrectIdentity
+}
+
+// prefixReader names the stage in errors. The wrapping matters: the readers
+// of some formats take a bare io.ErrUnexpectedEOF from below for an end.
+type prefixReader struct {
+	name string
+	r    io.Reader
+}
+
+func (p *prefixReader) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%s: %w", p.name, err)
+	}
+	return n, err
+}
+
+// noEOF turns an end where none may be into a truncation.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%w (%v)", io.ErrUnexpectedEOF, err)
+	}
+	return err
+}

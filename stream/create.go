@@ -1,0 +1,129 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"filippo.io/age"
+)
+
+// WriteOptions says which stages an archive gets on its way out.
+type WriteOptions struct {
+	Compress   *Compression    // nil: none
+	Recipients []age.Recipient // none: not encrypted
+	Rate       Size            // bytes a second at the destination; 0: no limit
+}
+
+// Validate reports what Create would refuse, without writing anything: a level
+// that zstd has not, recipients that cannot be mixed.
+func (o WriteOptions) Validate() error {
+	if o.Compress != nil {
+		if _, _, _, err := o.Compress.settings(); err != nil {
+			return err
+		}
+	}
+	if len(o.Recipients) > 1 {
+		_, err := newEncryptor(io.Discard, o.Recipients...)
+		return err
+	}
+	return nil
+}
+
+// Writer is the row of stages in front of a destination. Bytes written to it
+// come out at the destination compressed, encrypted and at the asked rate.
+type Writer struct {
+	in     io.Writer // the innermost stage
+	stages []*stage  // outermost first
+	sent   Meter
+	err    error
+}
+
+// Create builds the stages in front of dst. An encrypted archive's header is
+// written at once. Waiting for the rate limit ends with ctx.
+func Create(ctx context.Context, dst io.Writer, opts WriteOptions) (*Writer, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	w := &Writer{}
+	w.in = NewLimiter(ctx, w.sent.Writer(dst), opts.Rate)
+	if len(opts.Recipients) > 0 {
+		enc, err := newEncryptor(w.in, opts.Recipients...)
+		if err != nil {
+			return nil, err
+		}
+		w.push(enc)
+	}
+	if opts.Compress != nil {
+		enc, err := newCompressor(w.in, *opts.Compress)
+		if err != nil {
+			w.Abort(err)
+			return nil, err
+		}
+		w.push(enc)
+	}
+	return w, nil
+}
+
+func (w *Writer) push(stage *stage) {
+	w.stages = append(w.stages, stage)
+	w.in = stage
+}
+
+// Write hands p to the innermost stage.
+func (w *Writer) Write(p []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	n, err := w.in.Write(p)
+	w.err = err
+	return n, err
+}
+
+// WriteVec is Write for several slices; without stages they reach the
+// destination in one call.
+func (w *Writer) WriteVec(bufs ...[]byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	n, err := writeVec(w.in, bufs)
+	w.err = err
+	return n, err
+}
+
+// Sent returns how many bytes the destination has taken. It may be called
+// from any goroutine at any time.
+func (w *Writer) Sent() int64 { return w.sent.Count() }
+
+// Close ends the stages, innermost first, and stops at the first error, so
+// that no stage outside a failed one ends well. It does not close the
+// destination. A second Close is an error.
+func (w *Writer) Close() error {
+	if w.err != nil {
+		return w.err
+	}
+	for i := len(w.stages) - 1; i >= 0; i-- {
+		if err := w.stages[i].Close(); err != nil {
+			w.Abort(err)
+			return err
+		}
+	}
+	w.err = fmt.Errorf("archive stages: %w", ErrClosed)
+	return nil
+}
+
+// Abort gives the output up: nothing more reaches the destination, so that
+// what did has no valid end, and what the stages hold is released. The error
+// is what later calls return, unless one came before.
+func (w *Writer) Abort(err error) {
+	if err == nil {
+		err = errors.New("output given up")
+	}
+	if w.err == nil {
+		w.err = err
+	}
+	for _, stage := range w.stages {
+		stage.abort(err)
+	}
+}

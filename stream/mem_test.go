@@ -1,0 +1,123 @@
+package stream
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// pages makes n bytes that compress about as data pages do: rows of words and
+// numbers, with a stretch of zeros at each page's end.
+func pages(n int, seed uint64) []byte {
+	const pageSize = 16 << 10
+	rng := rand.New(rand.NewPCG(seed, 1))
+	words := strings.Fields("amber birch cedar delta ember flint grove haven inlet jade karst ledge mason north ochre pearl quill ridge slate tidal umber vivid wharf xenon yield zephyr")
+	b := make([]byte, 0, n+pageSize)
+	for len(b) < n {
+		end := len(b) + pageSize
+		b = binary.BigEndian.AppendUint64(b, rng.Uint64())
+		for len(b) < end-pageSize/4 {
+			b = binary.BigEndian.AppendUint32(b, uint32(len(b)))
+			b = append(b, words[rng.IntN(len(words))]...)
+			b = binary.BigEndian.AppendUint32(b, rng.Uint32())
+			b = append(b, words[rng.IntN(len(words))]...)
+		}
+		b = append(b, make([]byte, end-len(b))...)
+	}
+	return b[:n]
+}
+
+// slowSink makes the compressor wait for its writer, when its queues are
+// full.
+type slowSink struct{ n int64 }
+
+func (s *slowSink) Write(p []byte) (int, error) { s.n += int64(len(p)); return len(p), nil }
+
+// TestCompressorMemory measures, in a process of its own, what the zstd stage
+// adds to the resident size, for each strength and for as many workers as a
+// large machine has.
+func TestCompressorMemory(t *testing.T) {
+	if spec := os.Getenv("HB_TEST_COMPRESSOR"); spec != "" {
+		measureCompressor(t, spec)
+		return
+	}
+	if testing.Short() {
+		t.Skip("measures memory for some seconds")
+	}
+	specs := []string{"1 2", "3 16", "7 32", "19 32"}
+	if all := os.Getenv("HB_TEST_COMPRESSOR_ALL"); all != "" {
+		specs = strings.Split(all, ",")
+	}
+	for _, spec := range specs {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestCompressorMemory$", "-test.v")
+		cmd.Env = append(os.Environ(), "HB_TEST_COMPRESSOR="+spec)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", spec, err, out)
+		}
+		_, after, ok := strings.Cut(string(out), "PEAK ")
+		if !ok {
+			t.Fatalf("%s: no figure in\n%s", spec, out)
+		}
+		figure, rest, _ := strings.Cut(after, " ")
+		kib, err := strconv.ParseInt(figure, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("level and threads %s: %d MiB; %s", spec, kib>>10, strings.SplitN(rest, "\n", 2)[0])
+		if kib<<10 > CompressorMemory {
+			t.Errorf("level and threads %s: %d MiB, more than %d", spec, kib>>10, CompressorMemory>>20)
+		}
+	}
+}
+
+func measureCompressor(t *testing.T, spec string) {
+	var c Compression
+	if _, err := fmt.Sscan(spec, &c.Level, &c.Threads); err != nil {
+		t.Fatal(err)
+	}
+	data := pages(32<<20, 7)
+	before := peakKiB(t)
+	var sink slowSink
+	enc, err := newCompressor(&sink, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rounds := 16
+	if c.Level > 5 {
+		rounds = 8
+	}
+	for range rounds {
+		if _, err := enc.Write(data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := enc.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("PEAK %d KiB, ratio %.2f\n", peakKiB(t)-before, float64(rounds*len(data))/float64(sink.n))
+}
+
+// peakKiB returns the largest resident size the process has had.
+func peakKiB(t *testing.T) int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, ok := bytes.Cut(status, []byte("VmHWM:"))
+	if !ok {
+		t.Fatal("no VmHWM in /proc/self/status")
+	}
+	var kib int64
+	if _, err := fmt.Fscan(bytes.NewReader(after), &kib); err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	return kib
+}

@@ -1,0 +1,188 @@
+package stream
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"filippo.io/age"
+	"filippo.io/age/armor"
+)
+
+const (
+	ageMagic     = "age-encryption.org/"
+	xbMagic      = "XBSTCK"
+	zstdMagic    = "\x28\xb5\x2f\xfd"
+	zstdSkipTail = "\x2a\x4d\x18" // after a byte 0x50 to 0x5f
+
+	// peekSize is enough for every magic, and for an armored header behind a
+	// little white space.
+	peekSize = 128
+	// maxStages bounds how often an archive may have been compressed or
+	// encrypted over again.
+	maxStages = 8
+	// stageBuffer is what each stage reads ahead.
+	stageBuffer = 256 << 10
+)
+
+// foreign are formats that hb recognises and leaves to their own tools.
+var foreign = []struct{ magic, name, tool string }{
+	{"\x1f\x8b", "gzip", "gzip -d"},
+	{"BZh", "bzip2", "bzip2 -d"},
+	{"\xfd7zXZ\x00", "xz", "xz -d"},
+	{"\x04\x22\x4d\x18", "lz4", "lz4 -d"},
+	{"-----BEGIN PGP", "OpenPGP", "gpg -d"},
+	{"\x89LZO\x00", "lzop", "lzop -d"},
+	{"Salted__", "openssl enc", "openssl enc -d"},
+	{"XBCRYP0", "xbcrypt", "xbcrypt -d"},
+	{"qpress10", "qpress", "qpress -d"},
+	{"PK\x03\x04", "zip", "unzip"},
+}
+
+// Options tells Open how to get at an archive.
+type Options struct {
+	// Identities are tried on an encrypted archive.
+	Identities []age.Identity
+	// Passphrase is asked when an archive is encrypted with a passphrase. It
+	// may be nil.
+	Passphrase Prompt
+}
+
+// Reader gives an archive's bytes with all stages taken off.
+type Reader struct {
+	io.Reader
+	// Stages are those taken off, outermost first: "age", "armor", "zstd".
+	Stages []string
+
+	input   Meter
+	closers []io.Closer
+	err     error
+}
+
+// Encrypted reports whether one of the stages was age.
+func (r *Reader) Encrypted() bool { return r.has("age") }
+
+// Compressed reports whether one of the stages was zstd.
+func (r *Reader) Compressed() bool { return r.has("zstd") }
+
+func (r *Reader) has(stage string) bool {
+	for _, s := range r.Stages {
+		if s == stage {
+			return true
+		}
+	}
+	return false
+}
+
+// Consumed returns how many bytes of the input have been read. It may be
+// called from any goroutine at any time.
+func (r *Reader) Consumed() int64 { return r.input.Count() }
+
+// Close releases what the stages hold. It does not close the input, and says
+// nothing of whether the archive was whole: reading it to io.EOF does. A
+// second Close is an error.
+func (r *Reader) Close() error {
+	if r.err != nil {
+		return r.err
+	}
+	r.err = fmt.Errorf("archive stages: %w", ErrClosed)
+	var errs []error
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		errs = append(errs, r.closers[i].Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Open recognises the stages around the archive in in by their first bytes
+// and takes them off. It reads only as much as that needs. If in holds no
+// archive the error says what it looks like; if it is encrypted and nothing
+// given opens it, the error is an *EncryptedError.
+func Open(in io.Reader, opts Options) (*Reader, error) {
+	r := &Reader{}
+	src := io.Reader(&prefixReader{name: "input", r: r.input.Reader(in)})
+	for range maxStages + 1 {
+		buffered := bufio.NewReaderSize(src, stageBuffer)
+		next, stage, err := r.peel(buffered, opts)
+		if err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+		if stage == "" {
+			r.Reader = buffered
+			return r, nil
+		}
+		r.Stages = append(r.Stages, stage)
+		src = next
+	}
+	return nil, errors.Join(fmt.Errorf("the input is compressed or encrypted more than %d times over", maxStages), r.Close())
+}
+
+// peel recognises the stage that begins in b and returns a reader of what is
+// in it. The stage is empty where the archive itself begins.
+func (r *Reader) peel(b *bufio.Reader, opts Options) (next io.Reader, stage string, err error) {
+	p, err := b.Peek(peekSize)
+	if err != nil && err != io.EOF {
+		return nil, "", fmt.Errorf("reading the archive: %w", err)
+	}
+	switch {
+	case len(p) == 0:
+		return nil, "", r.emptyError()
+	case hasPrefix(p, xbMagic):
+		return nil, "", nil
+	case hasPrefix(p, zstdMagic), len(p) >= 4 && p[0]&0xf0 == 0x50 && string(p[1:4]) == zstdSkipTail:
+		dec, err := newDecompressor(b)
+		if err != nil {
+			return nil, "", err
+		}
+		r.closers = append(r.closers, dec)
+		return dec, "zstd", nil
+	case hasPrefix(p, ageMagic):
+		next, err = decrypt(b, opts)
+		return next, "age", err
+	case bytes.HasPrefix(bytes.TrimLeft(p, " \t\r\n"), []byte(armor.Header)):
+		return &prefixReader{name: "age armor", r: armor.NewReader(b)}, "armor", nil
+	}
+	return nil, "", unknownError(p)
+}
+
+// hasPrefix reports whether p begins as magic does. An input shorter than the
+// magic counts if all of it does, so that a cut there is reported as one by
+// the format's own reader.
+func hasPrefix(p []byte, magic string) bool {
+	n := min(len(p), len(magic))
+	return string(p[:n]) == magic[:n]
+}
+
+func (r *Reader) emptyError() error {
+	if len(r.Stages) > 0 {
+		return fmt.Errorf("the archive is empty inside its %s stage; did the backup fail?: %w", r.Stages[len(r.Stages)-1], io.ErrUnexpectedEOF)
+	}
+	return fmt.Errorf("the input is empty; did the command that feeds it fail?: %w", io.ErrUnexpectedEOF)
+}
+
+// NotArchiveError reports input that is no archive in any form hb reads.
+type NotArchiveError struct {
+	Format string // what it looks like, if that is known
+	Tool   string // the command that makes it readable, if there is one
+	Head   []byte // its first bytes
+}
+
+func (e *NotArchiveError) Error() string {
+	if e.Format != "" {
+		return fmt.Sprintf("the input is %s data, which hb leaves to its own tool: run `%s` on it first", e.Format, e.Tool)
+	}
+	return fmt.Sprintf("the input is no backup archive: it begins with %s (%q)", hex.EncodeToString(e.Head), e.Head)
+}
+
+func unknownError(p []byte) error {
+	const shown = 16
+	e := &NotArchiveError{Head: bytes.Clone(p[:min(len(p), shown)])}
+	for _, f := range foreign {
+		if bytes.HasPrefix(p, []byte(f.magic)) {
+			e.Format, e.Tool = f.name, f.tool
+		}
+	}
+	return e
+}
