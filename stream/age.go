@@ -250,16 +250,18 @@ func (l *lockedIdentity) unlock() error {
 
 // passphraseIdentity asks for a passphrase, but only where one would help.
 type passphraseIdentity struct {
-	ask   func() (string, error)
-	asked bool
+	ask func() (string, error)
 }
 
 func (p *passphraseIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	if !isScrypt(stanzas) {
 		return nil, age.ErrIncorrectIdentity
 	}
-	p.asked = true
+
 	passphrase, err := p.ask()
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("no passphrase was given") // and it is not the archive that ended
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -323,44 +325,92 @@ func decrypt(r io.Reader, opts Options) (io.Reader, error) {
 		}})
 	}
 	ids = append(ids, opts.Identities...)
-	plain, err := age.Decrypt(r, ids...)
+	in := &tailReader{r: r}
+	plain, err := age.Decrypt(in, ids...)
 	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
 		return nil, &EncryptedError{Passphrase: probe.scrypt, Tried: len(opts.Identities)}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("age: %w", noEOF(err))
+		// Before the probe was asked the header was not even read.
+		return nil, ageError(err, in.ended && !probe.asked)
 	}
-	return &prefixReader{name: "age", r: plain}, nil
+	return &ageReader{in: in, r: plain}, nil
 }
 
-// stanzaProbe is an identity that opens nothing and learns to whom the file
-// is encrypted.
-type stanzaProbe struct{ scrypt bool }
-
-func (p *stanzaProbe) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
-	p.scrypt = isScrypt(stanzas)
-	return nil, age.ErrIncorrectIdentity
+// ageReader tells a cut from damage as far as can be: age cannot know whether
+// a last chunk that does not authenticate was shortened or changed.
+type ageReader struct {
+	in *tailReader
+	r  io.Reader
 }
 
-// prefixReader names the stage in errors. The wrapping matters: the readers
-// of some formats take a bare io.ErrUnexpectedEOF from below for an end.
-type prefixReader struct {
-	name string
-	r    io.Reader
-}
-
-func (p *prefixReader) Read(b []byte) (int, error) {
-	n, err := p.r.Read(b)
+func (a *ageReader) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
 	if err != nil && err != io.EOF {
-		err = fmt.Errorf("%s: %w", p.name, err)
+		err = ageError(err, a.in.ended)
 	}
 	return n, err
 }
 
-// noEOF turns an end where none may be into a truncation.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w (%v)", io.ErrUnexpectedEOF, err)
+// ageError names the stage; ended says that the input had ended when the
+// error came. The wrapping matters: the readers of some formats take a bare
+// io.ErrUnexpectedEOF from below for an end.
+func ageError(err error, ended bool) error {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("age: %w", err)
+	case errors.Is(err, io.EOF) || ended:
+		return fmt.Errorf("age: the input is cut, or damaged at its end: %w (%v)", io.ErrUnexpectedEOF, err)
 	}
-	return err
+	return fmt.Errorf("age: %w", err)
+}
+
+// stanzaProbe is an identity that opens nothing and learns to whom the file
+// is encrypted.
+type stanzaProbe struct{ asked, scrypt bool }
+
+func (p *stanzaProbe) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	p.asked, p.scrypt = true, isScrypt(stanzas)
+	return nil, age.ErrIncorrectIdentity
+}
+
+// dearmor returns a reader of the binary age file that r holds as text.
+func dearmor(r io.Reader) io.Reader {
+	in := &tailReader{r: r}
+	return &armorReader{in: in, r: armor.NewReader(in)}
+}
+
+// armorReader tells a cut text from a damaged one: a cut one ends without the
+// closing line.
+type armorReader struct {
+	in *tailReader
+	r  io.Reader
+}
+
+func (a *armorReader) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
+	switch {
+	case err == nil || err == io.EOF:
+	case a.in.ended && !bytes.HasSuffix(bytes.TrimSpace(a.in.tail), []byte(armor.Footer)):
+		err = fmt.Errorf("age armor is cut: %w", io.ErrUnexpectedEOF)
+	default:
+		err = fmt.Errorf("age armor: %w", err)
+	}
+	return n, err
+}
+
+// tailReader remembers the last bytes of its input, and whether it ended.
+type tailReader struct {
+	r     io.Reader
+	tail  []byte
+	ended bool
+}
+
+func (t *tailReader) Read(p []byte) (int, error) {
+	const kept = 128
+	n, err := t.r.Read(p)
+	t.tail = append(t.tail, p[max(0, n-kept):n]...)
+	t.tail = t.tail[max(0, len(t.tail)-kept):]
+	t.ended = t.ended || err == io.EOF
+	return n, err
 }

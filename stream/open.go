@@ -141,8 +141,8 @@ func (r *Reader) peel(b *bufio.Reader, opts Options) (next io.Reader, stage stri
 	case hasPrefix(p, ageMagic):
 		next, err = decrypt(b, opts)
 		return next, "age", err
-	case bytes.HasPrefix(bytes.TrimLeft(p, " \t\r\n"), []byte(armor.Header)):
-		return &prefixReader{name: "age armor", r: armor.NewReader(b)}, "armor", nil
+	case hasPrefix(bytes.TrimLeft(p, " \t\r\n"), armor.Header):
+		return dearmor(b), "armor", nil
 	}
 	return nil, "", unknownError(p)
 }
@@ -152,7 +152,7 @@ func (r *Reader) peel(b *bufio.Reader, opts Options) (next io.Reader, stage stri
 // the format's own reader.
 func hasPrefix(p []byte, magic string) bool {
 	n := min(len(p), len(magic))
-	return string(p[:n]) == magic[:n]
+	return n > 0 && string(p[:n]) == magic[:n]
 }
 
 func (r *Reader) emptyError() error {
@@ -185,4 +185,19 @@ func unknownError(p []byte) error {
 		}
 	}
 	return e
+}
+
+// prefixReader names the stage in errors. The wrapping matters: the readers
+// of some formats take a bare io.ErrUnexpectedEOF from below for an end.
+type prefixReader struct {
+	name string
+	r    io.Reader
+}
+
+func (p *prefixReader) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%s: %w", p.name, err)
+	}
+	return n, err
 }

@@ -32,7 +32,7 @@ type Compression struct {
 // (36 MiB at the strongest, which is why that one gets few workers) and, with
 // what waits for it or for the writer, about 16 windows.
 const (
-	CompressorMemory = 512 << 20
+	CompressorMemory = 400 << 20
 
 	maxWorkers     = 32
 	maxWorkersBest = 6

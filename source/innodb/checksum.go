@@ -62,7 +62,7 @@ func (s *Space) Verify(page []byte, no PageNo) (Checksum, error) {
 	if got := HeaderPageNo(page); got != no {
 		return fail("says it is page %d", got)
 	}
-	if got := HeaderSpace(page); got != s.ID {
+	if got := HeaderSpace(page); got != s.ID && !s.packed(page) {
 		return fail("says it is of tablespace %d, not %d", got, s.ID)
 	}
 	sum, ok := s.identify(page)
@@ -88,14 +88,20 @@ func (s *Space) identify(page []byte) (Checksum, bool) {
 	return identifyPlain(page)
 }
 
+// packed reports whether a page of a full_crc32 tablespace is stored
+// page_compressed: then only its first 26 bytes are as they were, which do not
+// include the space id.
+func (s *Space) packed(page []byte) bool {
+	return s.FullCRC32 && s.PageCompressed && HeaderType(page)&fullCRC32Compressed != 0
+}
+
 // storedSize is how many bytes of a page in a full_crc32 tablespace are stored:
 // a page_compressed page says it in its type; 0 if what it says cannot be.
 func (s *Space) storedSize(page []byte) int {
-	t := HeaderType(page)
-	if !s.PageCompressed || t&fullCRC32Compressed == 0 {
+	if !s.packed(page) {
 		return len(page)
 	}
-	n := int(t&0xFF) << 8
+	n := int(HeaderType(page)&0xFF) << 8
 	if n == 0 || n > len(page) {
 		return 0
 	}

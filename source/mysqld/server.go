@@ -86,7 +86,10 @@ func Connect(ctx context.Context, opt Options) (_ *Server, err error) {
 	if err := s.identify(ctx); err != nil {
 		return nil, err
 	}
-	return s, s.control.prepare(ctx, s.Vars, opt.LockWait)
+	if err := s.control.patient(ctx, s.Vars); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (s *Server) driverConfig() (*mysql.Config, error) {
@@ -199,6 +202,9 @@ func (s *Server) open(ctx context.Context) (*session, error) {
 		return nil, s.connectError(err)
 	}
 	c := &session{conn: conn}
+	if err := c.neutral(ctx, s.opt.LockWait); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
 	row, err := c.row(ctx, "SELECT CONNECTION_ID() AS id")
 	if err != nil {
 		return nil, errors.Join(err, c.close())
@@ -207,13 +213,13 @@ func (s *Server) open(ctx context.Context) (*session, error) {
 	return c, nil
 }
 
-// openPrepared is open with the session settings of prepare.
-func (s *Server) openPrepared(ctx context.Context) (*session, error) {
+// openPatient is open for a connection that must outlast the backup.
+func (s *Server) openPatient(ctx context.Context) (*session, error) {
 	c, err := s.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.prepare(ctx, s.Vars, s.opt.LockWait); err != nil {
+	if err := c.patient(ctx, s.Vars); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	return c, nil
@@ -246,31 +252,29 @@ type session struct {
 // lock connection must not be hung up.
 const sessionWait = 31536000
 
-// prepare makes the session's answers independent of how server and user are
-// set up.
-func (c *session) prepare(ctx context.Context, vars Vars, lockWait time.Duration) error {
+// neutral makes the session's answers independent of how server and user are
+// set up. Every server since MySQL 5.5 knows these variables. A global
+// sql_select_limit would cut even the answer of SHOW VARIABLES.
+func (c *session) neutral(ctx context.Context, lockWait time.Duration) error {
 	if lockWait <= 0 {
 		lockWait = DefaultLockWait
 	}
 	seconds := int64((lockWait + time.Second - 1) / time.Second)
-	sets := []string{
-		fmt.Sprintf("wait_timeout=%d", sessionWait),
-		fmt.Sprintf("lock_wait_timeout=%d", seconds),
-		"sql_mode=''",
-		"autocommit=1",
-		"sql_select_limit=DEFAULT",
-	}
-	optional := []struct{ name, set string }{
-		{"max_statement_time", "max_statement_time=0"},
-		{"wsrep_sync_wait", "wsrep_sync_wait=0"},
-		{"idle_transaction_timeout", "idle_transaction_timeout=0"},
-	}
-	for _, o := range optional {
-		if vars.Has(o.name) {
-			sets = append(sets, o.set)
+	return c.exec(ctx, fmt.Sprintf("SET SESSION sql_mode='', autocommit=1, sql_select_limit=18446744073709551615, wait_timeout=%d, lock_wait_timeout=%d", sessionWait, seconds))
+}
+
+// patient turns off what may end a session or delay its answers, where the
+// server has it.
+func (c *session) patient(ctx context.Context, vars Vars) error {
+	for _, name := range []string{"max_statement_time", "wsrep_sync_wait", "idle_transaction_timeout"} {
+		if !vars.Has(name) {
+			continue
+		}
+		if err := c.exec(ctx, "SET SESSION "+name+"=0"); err != nil {
+			return err
 		}
 	}
-	return c.exec(ctx, "SET SESSION "+strings.Join(sets, ", "))
+	return nil
 }
 
 // QueryError is the failure of a statement.

@@ -11,7 +11,8 @@ import (
 )
 
 // A Stage is one of MariaDB's backup stages, in their order. Each includes what
-// the earlier ones block; the server runs skipped ones by itself.
+// the earlier ones block. The first must be StageStart; of the others the server
+// runs skipped ones by itself.
 type Stage int
 
 // The stages of MariaDB 10.5 and later.
@@ -104,11 +105,11 @@ func (s *Stages) Enter(ctx context.Context, stage Stage) error {
 	if s.broken != nil {
 		return s.broken
 	}
-	if stage <= s.current || stage >= StageEnd {
+	if stage <= s.current || stage >= StageEnd || (s.current == StageNone && stage != StageStart) {
 		return fmt.Errorf("backup stage %v cannot follow %v", stage, s.current)
 	}
 	if s.conn == nil {
-		conn, err := s.srv.openPrepared(ctx)
+		conn, err := s.srv.openPatient(ctx)
 		if err != nil {
 			return err
 		}
@@ -248,7 +249,7 @@ type TableLock struct{ conn *session }
 
 // OpenTableLock opens a connection for BACKUP LOCK.
 func (s *Server) OpenTableLock(ctx context.Context) (*TableLock, error) {
-	conn, err := s.openPrepared(ctx)
+	conn, err := s.openPatient(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -89,7 +89,7 @@ type piece struct {
 // Open opens the log in dir and reads its newest checkpoint, where following
 // will begin. Nothing is read on before Start.
 func Open(dir, tmpdir string) (*Follower, error) {
-	log, checkpoint, err := openLog(filepath.Join(dir, "ib_logfile0"))
+	log, checkpoint, err := openLog(filepath.Join(dir, logName))
 	if err != nil {
 		return nil, err
 	}

@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"hb/source/innodb"
 	"hb/source/innodb/redolog"
 )
+
+// logName is the name of the redo log file (MariaDB 10.5 and later have one).
+const logName = "ib_logfile0"
 
 // liveLog is the log file of a running server, and how far it was read.
 type liveLog struct {
@@ -264,4 +268,13 @@ func (l *liveLog) close() error {
 		err = errors.Join(err, l.successor.file.Close())
 	}
 	return err
+}
+
+// NewestCheckpoint reads the newest checkpoint of the log in dir.
+func NewestCheckpoint(dir string) (innodb.LSN, error) {
+	l, c, err := openLog(filepath.Join(dir, logName))
+	if err != nil {
+		return 0, err
+	}
+	return c.LSN, l.close()
 }

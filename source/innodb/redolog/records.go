@@ -258,3 +258,13 @@ func validName(name string) bool {
 	return len(name) > len("/.ibd") && strings.HasSuffix(name, ".ibd") &&
 		strings.Contains(name, "/") && !strings.Contains(name, "\x00")
 }
+
+// Number decodes a variable-length number (1 to 5 bytes) at the beginning of b,
+// as records hold them. size is 0 if there is none.
+func Number(b []byte) (v uint32, size int) {
+	v, size, ok := varint(b)
+	if !ok {
+		return 0, 0
+	}
+	return v, size
+}

@@ -79,13 +79,25 @@ func kept(t testing.TB, s *Server, err error) *Server {
 	t.Cleanup(func() {
 		if t.Failed() {
 			log, _ := s.ErrorLog()
-			t.Logf("error log of %s in %s:\n%s", s.Root.Name, s.Datadir, tail(log))
+			t.Logf("errors and warnings of %s on %s:\n%s", s.Root.Name, s.Datadir, tail(complaints(log)))
 		}
 		if err := s.Kill(); err != nil {
 			t.Error(err)
 		}
 	})
 	return s
+}
+
+// complaints returns those lines of a server's log that are errors or warnings,
+// or of no level: a crash report.
+func complaints(log string) string {
+	var b strings.Builder
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, "[Note]") && !strings.Contains(line, "[System]") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // Launch is [Start] without a test. The caller ends the server with

@@ -26,8 +26,9 @@
 //
 // Where the programs are lax in a way that can only hide a mistake, this
 // package is not: an overlong line (they cut it in two), a zero byte (they drop
-// the rest of the line) and an error inside an included file (they go on
-// without it) are errors here, and a missing included file is a warning.
+// the rest of the line), a value without a name (they mangle it) and an error
+// inside an included file (they go on without it) are errors here, and a missing
+// included file is a warning.
 package optfile
 
 import (
@@ -182,7 +183,15 @@ type loader struct {
 // load reads one file of the list with all that it includes.
 func (l *loader) load(path string, required bool) error {
 	err := l.file(path, 0)
-	if errors.Is(err, fs.ErrNotExist) && !required {
+	if required {
+		return err
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		// A distribution may keep some files for the server's user alone.
+		l.warn("%v: ignored", err)
 		return nil
 	}
 	return err
@@ -196,8 +205,8 @@ func (l *loader) expand(path string) string {
 	return path
 }
 
-// file reads one option file. The error is fs.ErrNotExist only if that file
-// itself does not exist.
+// file reads one option file. The error is fs.ErrNotExist or fs.ErrPermission
+// only if that file itself cannot be opened.
 func (l *loader) file(path string, depth int) error {
 	path = l.expand(path)
 	l.opened++

@@ -63,6 +63,9 @@ func (l *loader) parse(path string, text []byte, depth int) error {
 			return fail("an option stands before the first [group]")
 		default:
 			o := parseOption(line)
+			if o.Key == "" {
+				return fail("the option has no name")
+			}
 			o.Group, o.File, o.Line = group, path, n
 			if err := l.add(o); err != nil {
 				return err
@@ -99,8 +102,8 @@ func (l *loader) include(path string, depth int) error {
 	err := l.file(path, depth+1)
 	// Only the included file's own absence is forgiven: what it includes
 	// in turn was dealt with one level down.
-	if errors.Is(err, fs.ErrNotExist) {
-		l.warn("included option file %s does not exist", path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		l.warn("included %v: ignored", err)
 		return nil
 	}
 	return err

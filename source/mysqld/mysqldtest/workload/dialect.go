@@ -42,12 +42,12 @@ type dialect struct {
 	pageSize     int // innodb_page_size in bytes
 	engines      map[string]bool
 
-	virtual     bool // indexed virtual columns
-	descending  bool // descending indexes
-	spatial     bool // SPATIAL indexes in InnoDB
-	fulltext    bool // FULLTEXT indexes in InnoDB
-	pageComp    bool // PAGE_COMPRESSED
-	sequence    bool // CREATE SEQUENCE
+	virtual    bool   // indexed virtual columns
+	descending bool   // descending indexes
+	spatial    bool   // SPATIAL indexes in InnoDB
+	fulltext   bool   // FULLTEXT indexes in InnoDB
+	pageComp   bool   // PAGE_COMPRESSED
+	sequence   bool   // CREATE SEQUENCE
 	pointType  string // how a POINT column is declared
 }
 

@@ -1,0 +1,450 @@
+package workload
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// maxFaults is how many faults one check reports before it stops.
+const maxFaults = 20
+
+// checker collects what is wrong.
+type checker struct {
+	ctx    context.Context
+	db     *sql.DB
+	d      *dialect
+	faults []error
+}
+
+// Check verifies a server that carries the load's databases and on which nothing
+// runs: CHECK TABLE EXTENDED on every table of every database, each index against
+// its table, and all rules of the package comment. The error joins what was
+// found, up to twenty faults.
+func Check(ctx context.Context, db *sql.DB) error {
+	d, err := readDialect(ctx, db)
+	if err != nil {
+		return err
+	}
+	c := &checker{ctx: ctx, db: db, d: d}
+	for _, f := range []func() error{
+		c.objects, c.checkTables, c.indexes, c.autoIncrements, c.bank, c.documents, c.parts, c.logs, c.misc, c.points, c.ddl,
+	} {
+		if err := f(); err != nil {
+			c.faults = append(c.faults, err)
+		}
+		if len(c.faults) >= maxFaults {
+			break
+		}
+	}
+	return errors.Join(c.faults...)
+}
+
+func (c *checker) fault(format string, args ...any) {
+	if len(c.faults) < maxFaults {
+		c.faults = append(c.faults, fmt.Errorf(format, args...))
+	}
+}
+
+// rows calls f for each row of a query; NULL is "".
+func (c *checker) rows(f func(v []string), q string, args ...any) error {
+	rows, err := c.db.QueryContext(c.ctx, q, args...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", q, err)
+	}
+	defer rows.Close()
+	cols, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	vals := make([]sql.NullString, len(cols))
+	ptrs := make([]any, len(cols))
+	for i := range vals {
+		ptrs[i] = &vals[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(ptrs...); err != nil {
+			return fmt.Errorf("%s: %w", q, err)
+		}
+		v := make([]string, len(vals))
+		for i := range vals {
+			v[i] = vals[i].String
+		}
+		f(v)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("%s: %w", q, err)
+	}
+	return nil
+}
+
+// none demands that a query has no rows.
+func (c *checker) none(what, q string, args ...any) error {
+	return c.rows(func(v []string) { c.fault("%s: %s", what, strings.Join(v, ", ")) }, q, args...)
+}
+
+// same demands that the first column of the first row is want.
+func (c *checker) same(what, want, q string, args ...any) error {
+	var got string
+	if err := c.rows(func(v []string) { got = v[0] }, q, args...); err != nil {
+		return err
+	}
+	if got != want {
+		c.fault("%s: %s, want %s", what, got, want)
+	}
+	return nil
+}
+
+// objects demands that every database, trigger, view and procedure is there.
+func (c *checker) objects() error {
+	for _, n := range databases() {
+		if err := c.same("database "+n, "1", "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = ?", n); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		c.same("tables in "+emptyDB, "0", "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = ?", emptyDB),
+		c.same("triggers", fmt.Sprint(3*len(c.d.docTables())), "SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema = ?", docsDB),
+		c.same("procedures", "1", "SELECT COUNT(*) FROM information_schema.routines WHERE routine_schema = ?", bankDB),
+		c.same("view", "VIEW", "SELECT table_type FROM information_schema.tables WHERE table_schema = ? AND table_name = 'totals'", bankDB),
+	)
+}
+
+// name is a table's place in the catalog.
+type name struct{ db, table string }
+
+func (n name) String() string { return quote(n.db, n.table) }
+
+// virtualDBs hold no tables with files.
+var virtualDBs = []string{"information_schema", "performance_schema"}
+
+// baseTables lists all tables that have data of their own.
+func baseTables(ctx context.Context, db *sql.DB) ([]name, error) {
+	rows, err := db.QueryContext(ctx, "SELECT table_schema, table_name FROM information_schema.tables"+
+		" WHERE table_type IN ('BASE TABLE', 'SEQUENCE') ORDER BY 1, 2")
+	if err != nil {
+		return nil, fmt.Errorf("list the tables: %w", err)
+	}
+	defer rows.Close()
+	var out []name
+	for rows.Next() {
+		var n name
+		if err := rows.Scan(&n.db, &n.table); err != nil {
+			return nil, err
+		}
+		if !slices.Contains(virtualDBs, strings.ToLower(n.db)) {
+			out = append(out, n)
+		}
+	}
+	return out, rows.Err()
+}
+
+// checkTables runs CHECK TABLE EXTENDED on every table. An engine that cannot
+// check says so in a note, which is no fault; a warning is one.
+func (c *checker) checkTables() error {
+	names, err := baseTables(c.ctx, c.db)
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		c.fault("CHECK TABLE: there are no tables")
+	}
+	for _, n := range names {
+		answered := false
+		err := c.rows(func(v []string) {
+			answered = true
+			switch kind, text := strings.ToLower(v[2]), v[3]; {
+			case kind == "status" && (text == "OK" || text == "Table is already up to date"):
+			case kind == "note" && strings.Contains(text, "doesn't support check"):
+			default:
+				c.fault("CHECK TABLE %s: %s: %s", n, v[2], text)
+			}
+		}, "CHECK TABLE "+n.String()+" EXTENDED")
+		if err != nil {
+			return err
+		}
+		if !answered {
+			c.fault("CHECK TABLE %s: no answer", n)
+		}
+	}
+	return nil
+}
+
+// indexes demands that each index holds the rows that its table holds.
+func (c *checker) indexes() error {
+	type index struct {
+		table name
+		key   string
+	}
+	cols := map[index][]string{}
+	var order []index
+	err := c.rows(func(v []string) {
+		i := index{name{v[0], v[1]}, v[2]}
+		if cols[i] == nil {
+			order = append(order, i)
+		}
+		col := quoteName(v[3])
+		if v[4] != "" {
+			col = fmt.Sprintf("LEFT(%s, %s)", col, v[4])
+		}
+		cols[i] = append(cols[i], col)
+	}, "SELECT table_schema, table_name, index_name, column_name, sub_part FROM information_schema.statistics"+
+		" WHERE index_type = 'BTREE' AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')"+
+		" ORDER BY table_schema, table_name, index_name, seq_in_index")
+	if err != nil {
+		return err
+	}
+	for _, i := range order {
+		if i.key == "PRIMARY" || strings.HasPrefix(i.table.table, "merge_") {
+			continue
+		}
+		q := fmt.Sprintf("SELECT COUNT(*), SUM(CRC32(CONCAT_WS('|', %s))) FROM %s", strings.Join(cols[i], ", "), i.table)
+		var byTable, byIndex string
+		// A condition that every row meets makes the server walk the index even
+		// if it holds only prefixes.
+		first := cols[i][0]
+		where := fmt.Sprintf(" FORCE INDEX (%s) WHERE %s IS NULL OR %s >= %s", quoteName(i.key), first, first, lowest(first))
+		if strings.HasPrefix(first, "LEFT(") {
+			bare := strings.TrimPrefix(strings.Split(first, ",")[0], "LEFT(")
+			where = fmt.Sprintf(" FORCE INDEX (%s) WHERE %s >= ''", quoteName(i.key), bare)
+		}
+		err := errors.Join(
+			c.rows(func(v []string) { byTable = v[0] + " rows, sum " + v[1] }, q+" IGNORE INDEX ("+quoteName(i.key)+")"),
+			c.rows(func(v []string) { byIndex = v[0] + " rows, sum " + v[1] }, q+where))
+		if err != nil {
+			return err
+		}
+		if byTable != byIndex {
+			c.fault("index %s of %s has %s; its table %s", i.key, i.table, byIndex, byTable)
+		}
+	}
+	return nil
+}
+
+// lowest returns a value below those of a column: all numbers of the load are
+// far above this one, and it compares with texts as the lowest letter string.
+func lowest(col string) string {
+	switch strings.Trim(col, "`") {
+	case "code", "title", "pad", "note":
+		return "''"
+	}
+	return "-1e15"
+}
+
+// autoIncrements demands that no table will give out a number that it has.
+func (c *checker) autoIncrements() error {
+	type col struct{ table, name string }
+	var list []col
+	err := c.rows(func(v []string) { list = append(list, col{quote(v[0], v[1]), quoteName(v[2])}) },
+		"SELECT table_schema, table_name, column_name FROM information_schema.columns WHERE extra LIKE '%auto_increment%' AND table_schema LIKE 'hb%'")
+	if err != nil {
+		return err
+	}
+	for _, a := range list {
+		db, table, _ := strings.Cut(a.table, ".")
+		err := c.none("AUTO_INCREMENT of "+a.table+" is not above its largest number", fmt.Sprintf(
+			"SELECT t.auto_increment, m.n FROM information_schema.tables t, (SELECT MAX(%s) n FROM %s) m WHERE t.table_schema = ? AND t.table_name = ? AND t.auto_increment <= m.n",
+			a.name, a.table), strings.Trim(db, "`"), strings.Trim(table, "`"))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bank demands that balances agree with the journal.
+func (c *checker) bank() error {
+	accounts := c.d.accounts()
+	var have, want []string
+	j := quote(bankDB, "journal")
+	for i, a := range accounts {
+		have = append(have, fmt.Sprintf("SELECT %d tab, id, balance FROM %s", i, a.name))
+		want = append(want, fmt.Sprintf("SELECT %d tab, id, %d n FROM %s", i, opening, a.name))
+	}
+	want = append(want, "SELECT ftab, fid, -amount FROM "+j, "SELECT ttab, tid, amount FROM "+j)
+	err := c.none("account (table, id, balance, by journal)", "SELECT a.tab, a.id, a.balance, w.n FROM ("+strings.Join(have, " UNION ALL ")+
+		") a JOIN (SELECT tab, id, SUM(n) n FROM ("+strings.Join(want, " UNION ALL ")+") x GROUP BY tab, id) w ON a.tab = w.tab AND a.id = w.id WHERE a.balance <> w.n LIMIT 5")
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		c.none("sum of all balances (rows, sum)", "SELECT SUM(n), SUM(total) FROM "+quote(bankDB, "totals")+
+			fmt.Sprintf(" HAVING SUM(n) = 0 OR SUM(total) <> %d * SUM(n)", opening)),
+		c.none("tables of accounts differ in size (table, rows)", "SELECT tab, n FROM "+quote(bankDB, "totals")+
+			" WHERE n <> (SELECT COUNT(*) FROM "+accounts[0].name+")"),
+	)
+}
+
+// documents demands that the triggers' counts and the bodies' CRCs are right.
+func (c *checker) documents() error {
+	audit := quote(docsDB, "audit")
+	for i, t := range c.d.docTables() {
+		err := errors.Join(
+			c.none("audit of "+t.name+" (writer, counted, bytes; rows, bytes)", fmt.Sprintf(
+				"SELECT a.writer, a.inserted - a.deleted, a.bytes, d.n, d.b FROM %s a LEFT JOIN (SELECT writer, COUNT(*) n, SUM(LENGTH(body)) b FROM %s GROUP BY writer) d"+
+					" ON a.writer = d.writer WHERE a.tab = %d AND (a.inserted - a.deleted <> COALESCE(d.n, 0) OR a.bytes <> COALESCE(d.b, 0))", audit, t.name, i)),
+			c.none("body of a document in "+t.name+" (id)", "SELECT id FROM "+t.name+" WHERE h <> CRC32(body) OR len <> LENGTH(body) LIMIT 5"))
+		if err != nil {
+			return err
+		}
+	}
+	first, tags := c.d.docTables()[0].name, quote(docsDB, "tags")
+	if err := errors.Join(
+		c.none("document without its two tags (id)", "SELECT d.id FROM "+first+" d LEFT JOIN "+tags+" t ON t.doc = d.id GROUP BY d.id HAVING COUNT(t.tag) <> 2 LIMIT 5"),
+		c.none("tag without a document", "SELECT t.doc FROM "+tags+" t LEFT JOIN "+first+" d ON t.doc = d.id WHERE d.id IS NULL LIMIT 5"),
+	); err != nil || !c.d.fulltext {
+		return err
+	}
+	for _, w := range ftWords {
+		var n string
+		if err := c.rows(func(v []string) { n = v[0] }, "SELECT COUNT(*) FROM "+first+" IGNORE INDEX (ft) WHERE txt LIKE '%"+w+"%'"); err != nil {
+			return err
+		}
+		if err := c.same("documents that FULLTEXT finds by "+w, n, "SELECT COUNT(*) FROM "+first+" WHERE MATCH (title, txt) AGAINST ('+"+w+"' IN BOOLEAN MODE)"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parts demands that partitioned tables have kept their rows and sums.
+func (c *checker) parts() error {
+	for _, t := range partTables() {
+		if err := c.none("rows, sum, distinct ids of "+t, fmt.Sprintf("SELECT COUNT(*), SUM(v), COUNT(DISTINCT id) FROM %s HAVING COUNT(*) <> %d OR SUM(v) <> %d OR COUNT(DISTINCT id) <> %d",
+			t, partRows, partRows*opening, partRows)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// logs demands that the non-transactional tables end where marks says, or one
+// row further, without gaps.
+func (c *checker) logs() error {
+	marks := quote(miscDB, "marks")
+	check := func(table, extra string) error {
+		return c.none("rows of "+table+" (writer, mark, rows, first, last)", fmt.Sprintf(
+			"SELECT m.writer, m.n, t.c, t.lo, t.hi FROM %s m LEFT JOIN (SELECT writer, COUNT(*) c, MIN(n) lo, MAX(n) hi FROM %s GROUP BY writer) t ON t.writer = m.writer"+
+				" WHERE COALESCE(t.hi, 0) NOT IN (m.n, m.n + 1) OR t.c <> t.hi - t.lo + 1 %s", marks, table, extra))
+	}
+	for _, l := range c.d.logTables() {
+		t := quote(miscDB, l.name)
+		extra := ""
+		if !l.deletes {
+			extra = "OR t.lo <> 1"
+		}
+		if err := errors.Join(check(t, extra),
+			c.none("payload of "+t+" (writer, n)", "SELECT writer, n FROM "+t+" WHERE h <> CRC32(payload) LIMIT 5")); err != nil {
+			return err
+		}
+	}
+	if !c.d.engines["MRG_MYISAM"] {
+		return nil
+	}
+	return errors.Join(check(quote(miscDB, "merge_two"), "OR t.lo <> 1"),
+		c.none("MERGE table (rows, rows of its tables)", fmt.Sprintf("SELECT a, b FROM (SELECT (SELECT COUNT(*) FROM %s) a, (SELECT COUNT(*) FROM %s) + 2 b) x WHERE a <> b",
+			quote(miscDB, "merge_all"), quote(miscDB, "merge_two"))))
+}
+
+// misc demands that big transactions are whole and sequence numbers ahead.
+func (c *checker) misc() error {
+	b := quote(miscDB, "bulk")
+	err := errors.Join(
+		c.none("part of a big transaction (writer, batch, rows, said)", "SELECT writer, batch, COUNT(*), MAX(n) FROM "+b+" GROUP BY writer, batch HAVING COUNT(*) <> MAX(n) OR COUNT(*) <> MIN(n)"),
+		c.none("two batches of one writer", "SELECT writer FROM "+b+" GROUP BY writer HAVING COUNT(DISTINCT batch) > 1"),
+		c.same("rows of the table of numbers", fmt.Sprint(numbers*(numbers+1)/2), "SELECT SUM(n) FROM "+quote(miscDB, "numbers")))
+	if err != nil || !c.d.sequence {
+		return err
+	}
+	return c.none("sequence is behind (next, used)", "SELECT s.next_not_cached_value, u.n FROM "+quote(miscDB, "seq")+" s, (SELECT MAX(n) n FROM "+quote(miscDB, "seq_used")+") u WHERE s.next_not_cached_value <= u.n")
+}
+
+// points demands that the SPATIAL index finds what the columns say.
+func (c *checker) points() error {
+	t := quote(miscDB, "geo")
+	if err := c.none("point (id)", "SELECT id FROM "+t+" WHERE ST_X(g) <> x OR ST_Y(g) <> y LIMIT 5"); err != nil {
+		return err
+	}
+	for _, r := range [][4]int{{0, 0, 1000, 1000}, {0, 0, 300, 300}, {250, 400, 800, 999}, {700, 10, 720, 900}} {
+		var n string
+		if err := c.rows(func(v []string) { n = v[0] }, "SELECT COUNT(*) FROM "+t+" IGNORE INDEX (g) WHERE x > ? AND x < ? AND y > ? AND y < ?", r[0], r[2], r[1], r[3]); err != nil {
+			return err
+		}
+		box := fmt.Sprintf("POLYGON((%d %d, %d %d, %d %d, %d %d, %d %d))", r[0], r[1], r[2], r[1], r[2], r[3], r[0], r[3], r[0], r[1])
+		if err := c.same(fmt.Sprintf("points that SPATIAL finds in %v", r), n,
+			"SELECT COUNT(*) FROM "+t+" FORCE INDEX (g) WHERE MBRWithin(g, ST_GeomFromText('"+box+"')) AND x > ? AND x < ? AND y > ? AND y < ?", r[0], r[2], r[1], r[3]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ddl demands that the tables of the DDL connection are those of one of the two
+// recorded states.
+func (c *checker) ddl() error {
+	var before, after string
+	if err := c.rows(func(v []string) { before, after = v[0], v[1] }, "SELECT before_state, after_state FROM "+ddlState); err != nil {
+		return err
+	}
+	have, err := c.actualState()
+	if err != nil {
+		return err
+	}
+	if s := have.String(); s != before && s != after {
+		c.fault("tables of the DDL connection:\n%s\nwant:\n%s\nor:\n%s", s, before, after)
+	}
+	return nil
+}
+
+// actualState reads what is in the databases of the DDL connection.
+func (c *checker) actualState() (tables, error) {
+	ts := tables{}
+	in := " IN (" + strings.TrimSuffix(strings.Repeat("?,", len(ddlDBs)), ",") + ")"
+	var args []any
+	for _, db := range ddlDBs {
+		args = append(args, db)
+	}
+	num := func(s string) (n int) {
+		if _, err := fmt.Sscan(s, &n); err != nil {
+			c.fault("%q is not a number", s)
+		}
+		return n
+	}
+	err := errors.Join(
+		c.rows(func(v []string) {
+			ts[quote(v[0], v[1])] = &table{Engine: strings.ToUpper(v[2]), Blocks: map[int]block{}}
+		}, "SELECT table_schema, table_name, engine FROM information_schema.tables WHERE table_schema"+in, args...),
+		c.rows(func(v []string) { ts[quote(v[0], v[1])].Cols = num(v[2]) },
+			"SELECT table_schema, table_name, COUNT(*) FROM information_schema.columns WHERE table_schema"+in+" GROUP BY 1, 2", args...),
+		c.rows(func(v []string) {
+			t := ts[quote(v[0], v[1])]
+			t.Idx, t.Fulltext = num(v[2]), num(v[3]) > 0
+		}, "SELECT table_schema, table_name, COUNT(DISTINCT index_name), SUM(index_name = 'ft') FROM information_schema.statistics WHERE table_schema"+in+" GROUP BY 1, 2", args...),
+		c.rows(func(v []string) {
+			t := ts[quote(v[0], v[1])]
+			t.Parts = append(t.Parts, num(v[2])/1000-1)
+		}, "SELECT table_schema, table_name, partition_description FROM information_schema.partitions WHERE partition_name IS NOT NULL AND table_schema"+in+
+			" ORDER BY table_schema, table_name, partition_ordinal_position", args...),
+	)
+	if err != nil {
+		return nil, err
+	}
+	for n, t := range ts {
+		if err := c.rows(func(v []string) {
+			var sum int64
+			if _, err := fmt.Sscan(v[2], &sum); err != nil {
+				c.fault("%s: sum %q is not a number", n, v[2])
+			}
+			t.Blocks[num(v[0])] = block{Rows: num(v[1]), Sum: sum}
+		}, "SELECT id DIV 1000, COUNT(*), SUM(v) FROM "+n+" GROUP BY 1"); err != nil {
+			return nil, err
+		}
+		if err := c.none("row of "+n+" (id)", "SELECT id FROM "+n+" WHERE h <> CRC32(CONCAT_WS('-', id, v, pad)) LIMIT 3"); err != nil {
+			return nil, err
+		}
+	}
+	return ts, nil
+}

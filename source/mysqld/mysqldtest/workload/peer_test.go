@@ -1,0 +1,107 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hb/source/mysqld/mysqldtest"
+)
+
+// TestPeerBackup cuts the load with the server's own backup tool, and so proves
+// that the rules hold at the cut of a backup that is known to be right: the
+// copy passes Check, and as a replica from the recorded position it catches up
+// with equal checksums.
+func TestPeerBackup(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		source := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+		l, err := Prepare(t.Context(), source.DB(), Options{DDLRate: 20, DDLInnoDBOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(t.TempDir(), "backup")
+		during(t, l, func() {
+			time.Sleep(runFor() / 2)
+			l.ResetStalls()
+			tool(t, root, "--defaults-file="+source.DefaultsFile, "--backup", "--target-dir="+dir)
+			t.Logf("longest stall during the backup: %+v", l.Stats().MaxStall())
+			time.Sleep(runFor() / 4)
+		})
+		tool(t, root, "--prepare", "--target-dir="+dir)
+		at := recordedPosition(t, dir)
+		copied := mysqldtest.StartOn(t, root, dir, mysqldtest.Options{ServerID: 2, Config: []string{"skip-slave-start"}})
+		if err := Check(t.Context(), copied.DB()); err != nil {
+			t.Fatalf("copy: %v", err)
+		}
+		mysqldtest.Attach(t, copied, source, at)
+		mysqldtest.CatchUp(t, copied, source, time.Minute)
+		if err := Check(t.Context(), copied.DB()); err != nil {
+			t.Errorf("copy, caught up: %v", err)
+		}
+		for _, d := range Differences(sums(t, source), sums(t, copied)) {
+			t.Error(d)
+		}
+	})
+}
+
+// during runs f while the load runs.
+func during(t *testing.T, l *Load, f func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	f()
+}
+
+func tool(t *testing.T, root *mysqldtest.Root, args ...string) {
+	t.Helper()
+	if out, err := root.Tool("mariadb-backup", args...).CombinedOutput(); err != nil {
+		if len(out) > 4000 {
+			out = out[len(out)-4000:]
+		}
+		t.Fatalf("mariadb-backup %v: %v\n%s", args, err, out)
+	}
+}
+
+// recordedPosition reads the position that mariadb-backup recorded, by GTID.
+func recordedPosition(t *testing.T, dir string) mysqldtest.Position {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "xtrabackup_binlog_info"))
+	if errors.Is(err, fs.ErrNotExist) {
+		b, err = os.ReadFile(filepath.Join(dir, "mariadb_backup_binlog_info"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p mysqldtest.Position
+	f := strings.Fields(string(b))
+	if len(f) < 3 {
+		t.Fatalf("position = %q", b)
+	}
+	p.File, p.GTID = f[0], f[2]
+	if _, err := fmt.Sscan(f[1], &p.Pos); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func sums(t *testing.T, s *mysqldtest.Server) map[string]string {
+	t.Helper()
+	m, err := Checksums(t.Context(), s.DB())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}

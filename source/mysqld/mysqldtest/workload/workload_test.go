@@ -1,0 +1,88 @@
+package workload
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"hb/source/mysqld/mysqldtest"
+)
+
+// runFor is how long the tests let the load run.
+func runFor() time.Duration {
+	if mysqldtest.Long() {
+		return 30 * time.Second
+	}
+	return 3 * time.Second
+}
+
+// TestLoad runs the load on a source with a replica: the source passes its own
+// check, and so does the replica, with equal checksums.
+func TestLoad(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		ctx := t.Context()
+		source := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+		at, err := source.BinlogPosition(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at.GTID = ""
+		replica := mysqldtest.Start(t, root, mysqldtest.Options{ServerID: 2, Binlog: true})
+		if err := InstallEngines(ctx, replica.DB()); err != nil {
+			t.Fatal(err)
+		}
+		mysqldtest.Attach(t, replica, source, at)
+		l, err := Prepare(ctx, source.DB(), Options{DDLRate: 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Check(ctx, source.DB()); err != nil {
+			t.Fatalf("before the load: %v", err)
+		}
+		run(t, l, runFor())
+		if err := Check(ctx, source.DB()); err != nil {
+			t.Errorf("source: %v", err)
+		}
+		mysqldtest.CatchUp(t, replica, source, time.Minute)
+		if err := Check(ctx, replica.DB()); err != nil {
+			t.Errorf("replica: %v", err)
+		}
+		for _, d := range Differences(userSums(t, source), userSums(t, replica)) {
+			t.Error(d)
+		}
+	})
+}
+
+// run runs the load and demands that all its parts did something.
+func run(t *testing.T, l *Load, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	if err := l.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s := l.Stats()
+	for i, w := range s.Writers {
+		if w.Transactions == 0 || w.Rollbacks == 0 || w.Max.For == 0 {
+			t.Errorf("writer %d: %+v", i, w)
+		}
+	}
+	t.Logf("%d transactions, max stall %v (%s), DDL %v, max %v (%s)", s.Transactions(), s.MaxStall().For, s.MaxStall().Statement, s.DDL, s.DDLMax.For, s.DDLMax.Statement)
+	if s.DDLCount() == 0 {
+		t.Error("no DDL")
+	}
+}
+
+// userSums returns the checksums of what replicates to a server that was not
+// made from a copy of its source.
+func userSums(t *testing.T, s *mysqldtest.Server) map[string]string {
+	t.Helper()
+	sums, err := Checksums(t.Context(), s.DB())
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.DeleteFunc(sums, func(n, _ string) bool { return strings.HasPrefix(n, "`mysql`.") || strings.HasPrefix(n, "`sys`.") })
+	return sums
+}

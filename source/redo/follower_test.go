@@ -1,0 +1,249 @@
+package redo_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hb/source/innodb"
+	"hb/source/innodb/redolog"
+	"hb/source/mysqld/mysqldtest"
+	"hb/source/redo"
+)
+
+// output collects what the follower sends, as slowly as asked.
+type output struct {
+	mu    sync.Mutex
+	buf   bytes.Buffer
+	pause time.Duration
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	time.Sleep(o.pause)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+// writeLoad writes rows through a table until the context ends; the returned
+// function waits for it.
+func writeLoad(t *testing.T, s *mysqldtest.Server) (stop func()) {
+	t.Helper()
+	s.Exec(t, "CREATE DATABASE IF NOT EXISTS load_db",
+		"CREATE TABLE load_db.t (id INT AUTO_INCREMENT PRIMARY KEY, b LONGBLOB) ENGINE=InnoDB")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			_, err := s.DB().ExecContext(ctx, "INSERT INTO load_db.t (b) VALUES (REPEAT('x', ?))", 1+i*7919%200000)
+			if i%20 == 19 && err == nil {
+				_, err = s.DB().ExecContext(ctx, "DELETE FROM load_db.t")
+			}
+			if err != nil && ctx.Err() == nil {
+				t.Errorf("load: %v", err)
+				return
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// currentLSN asks for the LSN and makes sure that it is in the log file.
+func currentLSN(t *testing.T, s *mysqldtest.Server) innodb.LSN {
+	t.Helper()
+	text := s.Rows(t, "SHOW GLOBAL STATUS LIKE 'Innodb_lsn_current'")[0][1]
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Exec(t, "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
+	return innodb.LSN(n)
+}
+
+// checkCopy parses a copied log: it must be whole from its checkpoint to end,
+// and hold nothing more.
+func checkCopy(t *testing.T, log []byte, start, end innodb.LSN) {
+	t.Helper()
+	h, err := redolog.ParseHeader(log[:512])
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := h.Checkpoint(log[:h.Format.Facts().HeaderSize])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.LSN != start || !h.FromBackup() {
+		t.Errorf("the copy begins at LSN %d (creator %q), want %d", c.LSN, h.Creator, start)
+	}
+	geo := redolog.LinearGeometry(h, c)
+	cut := redolog.NewCutter(geo, c.LSN)
+	cut.Feed(log[geo.Offset(cut.Position()):])
+	n := 0
+	for _, ok := cut.Next(); ok; _, ok = cut.Next() {
+		n++
+	}
+	got := cut.End()
+	if cut.Clean() {
+		got = cut.Seen()
+	}
+	if got != end || !cut.Clean() || n == 0 {
+		t.Errorf("the copy has %d mini-transactions and ends at LSN %d (%v), want %d", n, got, cut.Stop(), end)
+	}
+}
+
+// TestFollow follows a small log around several times under load, while the
+// archive is slow, and must end exactly where the server says.
+func TestFollow(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=8M", "innodb-flush-log-at-trx-commit=0"}})
+		stop := writeLoad(t, s)
+		defer stop()
+		f, err := redo.Open(s.Datadir, t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		out := &output{pause: 2 * time.Millisecond}
+		f.Start(ctx, out, "hb test", cancel)
+		time.Sleep(3 * time.Second)
+		s.Exec(t, "CREATE TABLE load_db.made (i INT) ENGINE=InnoDB", "RENAME TABLE load_db.made TO load_db.renamed",
+			"CREATE TABLE load_db.dropped (i INT) ENGINE=InnoDB", "DROP TABLE load_db.dropped")
+		f.Hold()
+		end := currentLSN(t, s)
+		time.Sleep(50 * time.Millisecond) // more redo comes, which must not get into the copy
+		if err := f.Finish(ctx, end); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if copied := end - f.Checkpoint().LSN; copied < 16<<20 {
+			t.Errorf("only %d bytes of redo came: the log did not go around twice", copied)
+		}
+		checkCopy(t, out.buf.Bytes(), f.Checkpoint().LSN, end)
+		checkFiles(t, f.Files())
+	})
+}
+
+func checkFiles(t *testing.T, files map[innodb.SpaceID]redo.FileState) {
+	t.Helper()
+	got := map[string]redo.FileState{}
+	for _, s := range files {
+		got[s.Name] = s
+	}
+	if s := got["load_db/renamed.ibd"]; !s.Created || s.Deleted {
+		t.Errorf("the log says %+v of the table that was made and renamed", s)
+	}
+	if s := got["load_db/dropped.ibd"]; !s.Deleted {
+		t.Errorf("the log says %+v of the table that was dropped", s)
+	}
+}
+
+// TestOverrun stops reading while the server goes around its log several
+// times: that must be noticed, whatever lies at the place now.
+func TestOverrun(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=4M", "innodb-flush-log-at-trx-commit=0"}})
+		for laps := 1; laps <= 3; laps++ {
+			f, err := redo.Open(s.Datadir, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop := writeLoad(t, s)
+			for goal := currentLSN(t, s) + innodb.LSN(laps)*(4<<20); currentLSN(t, s) < goal; {
+				time.Sleep(20 * time.Millisecond)
+			}
+			stop()
+			end := currentLSN(t, s)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			f.Start(ctx, &output{}, "hb test", cancel)
+			err = f.Finish(ctx, end)
+			cancel(nil)
+			var overrun *redo.OverrunError
+			if !errors.As(err, &overrun) {
+				t.Errorf("after %d laps: error = %v, want an OverrunError", laps, err)
+			}
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+			s.Exec(t, "DROP TABLE load_db.t")
+		}
+	})
+}
+
+// TestResize resizes the log online, which replaces the file (10.9 and later).
+func TestResize(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB[1:], func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=16M", "innodb-log-buffer-size=2M"}})
+		f, err := redo.Open(s.Datadir, t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		out := &output{}
+		f.Start(ctx, out, "hb test", cancel)
+		stop := writeLoad(t, s)
+		for _, size := range []int{24, 8, 12} {
+			time.Sleep(300 * time.Millisecond)
+			s.Exec(t, fmt.Sprintf("SET GLOBAL innodb_log_file_size = %d", size<<20))
+		}
+		time.Sleep(300 * time.Millisecond)
+		stop()
+		f.Hold()
+		end := currentLSN(t, s)
+		if err := f.Finish(ctx, end); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		checkCopy(t, out.buf.Bytes(), f.Checkpoint().LSN, end)
+	})
+}
+
+// TestServerStops: a server that dies leaves a log that ends; waiting for more
+// ends with the context, not with success.
+func TestServerStops(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{})
+	f, err := redo.Open(s.Datadir, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := currentLSN(t, s)
+	if err := s.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	f.Start(ctx, &output{}, "hb test", func(error) {})
+	if err := f.Finish(ctx, end+1<<20); err == nil {
+		t.Error("redo that was never written was found")
+	}
+	cancel()
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUnknownLog refuses what is no log of a supported format.
+func TestUnknownLog(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := redo.Open(dir, dir); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {
+		t.Errorf("error = %v, want one that names the file", err)
+	}
+}

@@ -1,0 +1,174 @@
+package stream
+
+import (
+	"bytes"
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"filippo.io/age"
+)
+
+// tool skips the test where a program is not installed.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("needs the program %s", name)
+	}
+	return path
+}
+
+// pipe runs a program as a filter.
+func pipe(t *testing.T, in []byte, name string, args ...string) []byte {
+	t.Helper()
+	out, err := tryPipe(in, name, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v", name, strings.Join(args, " "), err)
+	}
+	return out
+}
+
+func tryPipe(in []byte, name string, args ...string) ([]byte, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Stdin = bytes.NewReader(in)
+	var out, msg bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &msg
+	if err := cmd.Run(); err != nil {
+		return nil, errors.Join(err, errors.New(msg.String()))
+	}
+	return out.Bytes(), nil
+}
+
+func TestRealZstdReadsOurs(t *testing.T) {
+	zstd := tool(t, "zstd")
+	for _, size := range []int{0, 10, 100 << 10, 20 << 20} {
+		data := archive(size)
+		for _, c := range []Compression{{Level: 1, Threads: 1}, {Level: 1, Threads: 8}, {Threads: 4}, {Level: 8, Threads: 4}, {Level: 19, Threads: 4}} {
+			if size > 1<<20 && c.Level == 19 && testing.Short() {
+				continue
+			}
+			out := stages(t, WriteOptions{Compress: &c}, data)
+			if got := pipe(t, out, zstd, "-dcq"); !bytes.Equal(got, data) {
+				t.Errorf("size %d, %+v: zstd -d gives other bytes", size, c)
+			}
+			if _, err := tryPipe(out[:len(out)-1], zstd, "-dcq"); err == nil {
+				t.Errorf("size %d, %+v: zstd -d does not notice a cut", size, c)
+			}
+		}
+	}
+}
+
+// TestRealZstdOneFrame asks zstd itself how many frames there are: with more
+// than one, a cut between them would go unnoticed.
+func TestRealZstdOneFrame(t *testing.T) {
+	zstd := tool(t, "zstd")
+	out := stages(t, WriteOptions{Compress: &Compression{Level: 1, Threads: 8}}, archive(40<<20))
+	file := writeFile(t, "out.zst", string(out))
+	text, err := exec.Command(zstd, "-lv", file).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	for _, want := range []string{"# Zstandard Frames: 1", "Check: XXH64"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("zstd -lv does not say %q:\n%s", want, text)
+		}
+	}
+}
+
+func TestRealZstdOursRead(t *testing.T) {
+	data := archive(9 << 20)
+	for _, args := range [][]string{
+		{"zstd", "-qc"}, {"zstd", "-qc", "-1"}, {"zstd", "-qc", "-19"}, {"zstd", "-qc", "-T0"}, {"zstd", "-qc", "--long=27"}, {"zstd", "-qc", "--no-check"}, {"pzstd", "-qc", "-p", "4"},
+	} {
+		out := pipe(t, data, tool(t, args[0]), args[1:]...)
+		got, names, err := readAll(bytes.NewReader(out), Options{})
+		if err != nil || !bytes.Equal(got, data) || len(names) != 1 {
+			t.Errorf("%v: %d bytes, %v", args, len(got), err)
+		}
+	}
+	out := pipe(t, data, tool(t, "zstd"), "-qc", "--ultra", "-1", "--long=31")
+	if _, _, err := readAll(bytes.NewReader(out), Options{}); err == nil {
+		t.Error("a window of 2 GiB is accepted")
+	}
+}
+
+func TestRealAge(t *testing.T) {
+	ageTool, keygen := tool(t, "age"), tool(t, "age-keygen")
+	keyFile := writeFile(t, "key", string(pipe(t, nil, keygen)))
+	public := strings.TrimSpace(string(pipe(t, nil, keygen, "-y", keyFile)))
+	to, err := ParseRecipient(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := ParseIdentitiesFile(keyFile, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{0, 64<<10 - 8, 64 << 10, 3 << 20} {
+		data := archive(size)
+		out := stages(t, WriteOptions{Recipients: []age.Recipient{to}}, data)
+		if got := pipe(t, out, ageTool, "-d", "-i", keyFile); !bytes.Equal(got, data) {
+			t.Errorf("size %d: age -d gives other bytes", size)
+		}
+		for _, args := range [][]string{{"-e", "-r", public}, {"-e", "-a", "-r", public}} {
+			out := pipe(t, data, ageTool, args...)
+			got, _, err := readAll(bytes.NewReader(out), Options{Identities: ids})
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("size %d, age %v: %v", size, args, err)
+			}
+		}
+	}
+}
+
+func TestRealAgeSSH(t *testing.T) {
+	ageTool := tool(t, "age")
+	private, public := sshKey(t, "")
+	keyFile := writeFile(t, "id_ed25519", private)
+	to, err := ParseRecipient(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := archive(1000)
+	out := stages(t, WriteOptions{Recipients: []age.Recipient{to}}, data)
+	if got := pipe(t, out, ageTool, "-d", "-i", keyFile); !bytes.Equal(got, data) {
+		t.Error("age -d gives other bytes")
+	}
+	ids, err := ParseIdentitiesFile(keyFile, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out = pipe(t, data, ageTool, "-e", "-r", public)
+	if got, _, err := readAll(bytes.NewReader(out), Options{Identities: ids}); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("what age encrypts: %v", err)
+	}
+}
+
+// TestRealBoth is the pipe that the manual promises: age -d | zstd -d.
+func TestRealBoth(t *testing.T) {
+	ageTool, keygen, zstd := tool(t, "age"), tool(t, "age-keygen"), tool(t, "zstd")
+	keyFile := writeFile(t, "key", string(pipe(t, nil, keygen)))
+	ids, err := ParseIdentitiesFile(keyFile, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := strings.TrimSpace(string(pipe(t, nil, keygen, "-y", keyFile)))
+	to, err := ParseRecipient(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := archive(3 << 20)
+	out := stages(t, WriteOptions{Compress: &Compression{}, Recipients: []age.Recipient{to}}, data)
+	if got := pipe(t, pipe(t, out, ageTool, "-d", "-i", keyFile), zstd, "-dcq"); !bytes.Equal(got, data) {
+		t.Error("age -d | zstd -d gives other bytes")
+	}
+	out = pipe(t, pipe(t, pipe(t, data, zstd, "-qc"), ageTool, "-e", "-a", "-r", public), zstd, "-qc")
+	got, names, err := readAll(bytes.NewReader(out), Options{Identities: ids})
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("zstd | age -a | zstd: %v", err)
+	}
+	if s := strings.Join(names, " "); s != "zstd armor age zstd" {
+		t.Errorf("stages %q", s)
+	}
+}
