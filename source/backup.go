@@ -32,19 +32,20 @@ import (
 	"hb/source/redo"
 	"hb/source/spool"
 	"hb/xbstream"
-	"hb/xbstream/metadata"
 )
 
 // Options say how to make a backup.
 type Options struct {
-	Parallel   int    // readers; at least 1
-	Tmpdir     string // where redo and staged files are spooled that memory does not hold
-	Datadir    string // where the server's data directory is seen from here; empty: where it says
-	SlaveInfo  bool   // record the position of the server's own replication
-	GaleraInfo bool   // record the Galera position
-	Tool       string // "hb" and version, for metadata
-	Command    string // the command line without secrets, for metadata
-	Encoding   metadata.Encoding
+	Parallel    int    // readers; at least 1
+	Tmpdir      string // where redo and staged files are spooled that memory does not hold
+	Datadir     string // where the server's data directory is seen from here; empty: where it says
+	SlaveInfo   bool   // record the position of the server's own replication
+	GaleraInfo  bool   // record the Galera position
+	Tool        string // name of the program, for metadata
+	ToolVersion string
+	Compressed  bool // what the stages behind out do, for metadata
+	Encrypted   bool
+	Command     string // the command line without secrets, for metadata
 
 	// Pace is asked before so many bytes of a tablespace are read, and may
 	// wait; nil: full speed. Redo is never slowed down.
@@ -56,9 +57,8 @@ type Options struct {
 
 // Result is what a finished backup has to tell.
 type Result struct {
-	Manifest metadata.Manifest
-	Stages   []mysqld.StageTime
-	Bytes    int64 // of the archive, before compression
+	Stages []mysqld.StageTime
+	Bytes  int64 // of the archive, before compression
 }
 
 // stageMemory is how many bytes of staged files are kept in memory.
@@ -84,8 +84,8 @@ type backup struct {
 	position *mysqld.BinlogPosition // nil: the binary log is off
 	slave    mysqld.ReplicaState
 	galera   *mysqld.GaleraState // nil: not asked for, or no cluster
-	end      innodb.LSN // the LSN that the server reported under the lock
-	newest   innodb.LSN // newest checkpoint when following ended
+	end      innodb.LSN          // the LSN that the server reported under the lock
+	newest   innodb.LSN          // newest checkpoint when following ended
 	now      map[spaceFile]string
 	dbs      []string
 	warnings []string

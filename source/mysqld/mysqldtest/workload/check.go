@@ -173,47 +173,66 @@ func (c *checker) checkTables() error {
 	return nil
 }
 
-// indexes demands that each index holds the rows that its table holds.
-func (c *checker) indexes() error {
-	type index struct {
-		table name
-		key   string
-	}
-	cols := map[index][]string{}
-	var order []index
+// indexQuery compares one index with its table: both statements give the number
+// of rows and a sum over the indexed columns.
+type indexQuery struct {
+	table            name
+	key              string
+	byTable, byIndex string
+}
+
+// indexQueries lists a comparison for each secondary index of the load.
+func (c *checker) indexQueries() ([]indexQuery, error) {
+	type part struct{ column, length, kind string }
+	parts := map[indexQuery][]part{}
+	var order []indexQuery
 	err := c.rows(func(v []string) {
-		i := index{name{v[0], v[1]}, v[2]}
-		if cols[i] == nil {
+		i := indexQuery{table: name{v[0], v[1]}, key: v[2]}
+		if parts[i] == nil {
 			order = append(order, i)
 		}
-		col := quoteName(v[3])
-		if v[4] != "" {
-			col = fmt.Sprintf("LEFT(%s, %s)", col, v[4])
+		parts[i] = append(parts[i], part{quoteName(v[3]), v[4], v[5]})
+	}, "SELECT s.table_schema, s.table_name, s.index_name, s.column_name, s.sub_part, c.data_type"+
+		" FROM information_schema.statistics s JOIN information_schema.columns c"+
+		" ON c.table_schema = s.table_schema AND c.table_name = s.table_name AND c.column_name = s.column_name"+
+		" WHERE s.index_type = 'BTREE' AND s.index_name <> 'PRIMARY' AND (s.table_schema LIKE 'hb%' OR s.table_schema = ?)"+
+		" ORDER BY s.table_schema, s.table_name, s.index_name, s.seq_in_index", oddDB)
+	if err != nil {
+		return nil, err
+	}
+	for k := range order {
+		i := &order[k]
+		var cols []string
+		for _, p := range parts[*i] {
+			if p.length != "" {
+				p.column = fmt.Sprintf("LEFT(%s, %s)", p.column, p.length)
+			}
+			cols = append(cols, p.column)
 		}
-		cols[i] = append(cols[i], col)
-	}, "SELECT table_schema, table_name, index_name, column_name, sub_part FROM information_schema.statistics"+
-		" WHERE index_type = 'BTREE' AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')"+
-		" ORDER BY table_schema, table_name, index_name, seq_in_index")
+		// A condition that every row meets makes the server walk an index even if
+		// it holds only prefixes. The load's columns are not NULL.
+		first, lowest := parts[*i][0], "-1e15"
+		if strings.HasSuffix(first.kind, "char") {
+			lowest = "''"
+		}
+		q := fmt.Sprintf("SELECT COUNT(*), SUM(CRC32(CONCAT_WS('|', %s))) FROM %s", strings.Join(cols, ", "), i.table)
+		i.byTable = q + " IGNORE INDEX (" + quoteName(i.key) + ")"
+		i.byIndex = q + fmt.Sprintf(" FORCE INDEX (%s) WHERE %s >= %s", quoteName(i.key), first.column, lowest)
+	}
+	return order, nil
+}
+
+// indexes demands that each index holds the rows that its table holds.
+func (c *checker) indexes() error {
+	list, err := c.indexQueries()
 	if err != nil {
 		return err
 	}
-	for _, i := range order {
-		if i.key == "PRIMARY" || strings.HasPrefix(i.table.table, "merge_") {
-			continue
-		}
-		q := fmt.Sprintf("SELECT COUNT(*), SUM(CRC32(CONCAT_WS('|', %s))) FROM %s", strings.Join(cols[i], ", "), i.table)
+	for _, i := range list {
 		var byTable, byIndex string
-		// A condition that every row meets makes the server walk the index even
-		// if it holds only prefixes.
-		first := cols[i][0]
-		where := fmt.Sprintf(" FORCE INDEX (%s) WHERE %s IS NULL OR %s >= %s", quoteName(i.key), first, first, lowest(first))
-		if strings.HasPrefix(first, "LEFT(") {
-			bare := strings.TrimPrefix(strings.Split(first, ",")[0], "LEFT(")
-			where = fmt.Sprintf(" FORCE INDEX (%s) WHERE %s >= ''", quoteName(i.key), bare)
-		}
 		err := errors.Join(
-			c.rows(func(v []string) { byTable = v[0] + " rows, sum " + v[1] }, q+" IGNORE INDEX ("+quoteName(i.key)+")"),
-			c.rows(func(v []string) { byIndex = v[0] + " rows, sum " + v[1] }, q+where))
+			c.rows(func(v []string) { byTable = v[0] + " rows, sum " + v[1] }, i.byTable),
+			c.rows(func(v []string) { byIndex = v[0] + " rows, sum " + v[1] }, i.byIndex))
 		if err != nil {
 			return err
 		}
@@ -222,16 +241,6 @@ func (c *checker) indexes() error {
 		}
 	}
 	return nil
-}
-
-// lowest returns a value below those of a column: all numbers of the load are
-// far above this one, and it compares with texts as the lowest letter string.
-func lowest(col string) string {
-	switch strings.Trim(col, "`") {
-	case "code", "title", "pad", "note":
-		return "''"
-	}
-	return "-1e15"
 }
 
 // autoIncrements demands that no table will give out a number that it has.

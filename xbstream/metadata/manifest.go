@@ -1,0 +1,411 @@
+package metadata
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"math"
+	"time"
+	"unicode/utf8"
+
+	"hb/source/innodb"
+	"hb/xbstream"
+)
+
+const (
+	// ManifestName is the last file of an archive.
+	ManifestName = "hb-manifest.json"
+	// ManifestVersion is the version of the manifest that this hb writes, and
+	// the highest that it reads.
+	ManifestVersion = 1
+
+	// MaxManifestHead bounds the first line in bytes; the warnings may make
+	// it long.
+	MaxManifestHead = 1 << 20
+	// MaxWarnings and maxWarning bound the warnings, number and bytes each.
+	MaxWarnings = 1000
+	maxWarning  = 512
+	// maxManifestLine bounds the other lines: a path of MaxPath bytes, each
+	// written as \u00xx, and the fields around it.
+	maxManifestLine = 6*xbstream.MaxPath + 256
+	// maxGTID bounds a GTID set; MySQL's grow with the number of servers that
+	// ever wrote.
+	maxGTID = 256 << 10
+)
+
+// Manifest is what hb-manifest.json says of the backup as a whole: its first
+// line.
+type Manifest struct {
+	Version int   `json:"hb_manifest"` // ManifestVersion
+	Files   int64 `json:"files"`       // files in the archive without the manifest
+	Bytes   int64 `json:"bytes"`       // their sizes together
+
+	// The redo in the archive begins at FromLSN, a checkpoint. CheckpointLSN
+	// is the newest checkpoint when copying ended: the start of a next
+	// incremental backup. LastLSN is what the server reported under the final
+	// lock; the redo reaches it.
+	FromLSN       innodb.LSN `json:"from_lsn"`
+	CheckpointLSN innodb.LSN `json:"checkpoint_lsn"`
+	LastLSN       innodb.LSN `json:"last_lsn"`
+
+	Binlog *BinlogPos `json:"binlog,omitempty"` // where replication goes on, if the server writes a binary log
+	Start  time.Time  `json:"start"`
+	End    time.Time  `json:"end"`
+	Locks  LockTimes  `json:"lock_ms"`
+
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// LockTimes is how long the backup kept others from working, in milliseconds.
+type LockTimes struct {
+	DDL    int64 `json:"ddl"`
+	Commit int64 `json:"commit"`
+}
+
+// File is one line of the manifest: one file of the archive.
+type File struct {
+	Path  string
+	Size  int64  // bytes
+	CRC32 uint32 // CRC-32 (IEEE) of the content
+}
+
+// Validate reports what is wrong with m.
+func (m *Manifest) Validate() error {
+	if err := checkVersion(ManifestName, m.Version, ManifestVersion); err != nil {
+		return err
+	}
+	var problem string
+	switch {
+	case m.Files < 1 || m.Files > xbstream.MaxFiles:
+		problem = fmt.Sprintf("%d files", m.Files)
+	case m.Bytes < 0:
+		problem = fmt.Sprintf("%d bytes", m.Bytes)
+	case m.FromLSN > m.LastLSN || m.CheckpointLSN > m.LastLSN || m.FromLSN > m.CheckpointLSN:
+		problem = fmt.Sprintf("LSNs out of order: from %d, checkpoint %d, last %d", m.FromLSN, m.CheckpointLSN, m.LastLSN)
+	case m.Start.IsZero() || m.End.Before(m.Start):
+		problem = fmt.Sprintf("it began at %v and ended at %v", m.Start, m.End)
+	case m.Locks.DDL < 0 || m.Locks.Commit < 0:
+		problem = "negative lock times"
+	case len(m.Warnings) > MaxWarnings:
+		problem = fmt.Sprintf("%d warnings, more than %d", len(m.Warnings), MaxWarnings)
+	}
+	for _, w := range m.Warnings {
+		if len(w) > maxWarning {
+			problem = fmt.Sprintf("a warning of %d bytes", len(w))
+		}
+	}
+	if problem != "" {
+		return fmt.Errorf("%s: %s", ManifestName, problem)
+	}
+	if m.Binlog != nil {
+		if err := m.Binlog.Validate(); err != nil {
+			return fmt.Errorf("%s: %w", ManifestName, err)
+		}
+	}
+	return nil
+}
+
+// AddWarning adds a warning, shortened if it is too long, and leaves it out
+// where there are too many.
+func (m *Manifest) AddWarning(text string) {
+	if len(m.Warnings) < MaxWarnings {
+		m.Warnings = append(m.Warnings, cutText(text, maxWarning))
+	}
+}
+
+// cutText shortens s to n bytes at most without cutting a character. It makes
+// s valid UTF-8, which JSON would do to it anyway.
+func cutText(s string, n int) string {
+	s = string(bytes.ToValidUTF8([]byte(s), []byte("?")))
+	if len(s) <= n {
+		return s
+	}
+	for !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// fileLine is a File as JSON.
+type fileLine struct {
+	Path       string `json:"path,omitempty"`
+	PathBase64 string `json:"path_base64,omitempty"`
+	Size       int64  `json:"size"`
+	CRC32      string `json:"crc32"`
+}
+
+// endLine is the manifest's last line.
+type endLine struct {
+	Version int    `json:"hb_manifest_end"`
+	Files   int64  `json:"files"`
+	CRC32   string `json:"crc32"`
+}
+
+func formatCRC(crc uint32) string { return fmt.Sprintf("%08x", crc) }
+
+func parseCRC(s string) (uint32, error) {
+	var b [4]byte
+	if len(s) != 2*len(b) {
+		return 0, fmt.Errorf("crc32 %.20q has not 8 digits", s)
+	}
+	if _, err := hex.Decode(b[:], []byte(s)); err != nil {
+		return 0, fmt.Errorf("crc32 %q: %w", s, err)
+	}
+	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3]), nil
+}
+
+func (f File) marshal() ([]byte, error) {
+	if err := xbstream.CheckPath(f.Path); err != nil {
+		return nil, err
+	}
+	if f.Size < 0 {
+		return nil, fmt.Errorf("file %q has %d bytes", f.Path, f.Size)
+	}
+	line := fileLine{Path: f.Path, Size: f.Size, CRC32: formatCRC(f.CRC32)}
+	if !utf8.ValidString(f.Path) {
+		line.Path, line.PathBase64 = "", base64.StdEncoding.EncodeToString([]byte(f.Path))
+	}
+	return json.Marshal(line)
+}
+
+func unmarshalFile(text []byte) (File, error) {
+	var line fileLine
+	if err := unmarshalOne(text, &line); err != nil {
+		return File{}, err
+	}
+	f := File{Path: line.Path, Size: line.Size}
+	if line.PathBase64 != "" {
+		raw, err := base64.StdEncoding.DecodeString(line.PathBase64)
+		if err != nil {
+			return File{}, fmt.Errorf("path_base64: %w", err)
+		}
+		f.Path = string(raw)
+	}
+	if err := xbstream.CheckPath(f.Path); err != nil {
+		return File{}, err
+	}
+	if f.Size < 0 {
+		return File{}, fmt.Errorf("size %d", f.Size)
+	}
+	var err error
+	f.CRC32, err = parseCRC(line.CRC32)
+	return f, err
+}
+
+// ManifestWriter writes a manifest. It counts what it lists: the totals that
+// the first line promised must be right.
+type ManifestWriter struct {
+	w     *bufio.Writer
+	crc   hash.Hash32
+	m     Manifest
+	files int64
+	bytes int64
+	err   error
+}
+
+// manifestBuffer gathers lines, so that an archive's file gets few, large
+// chunks.
+const manifestBuffer = 1 << 20
+
+// NewManifestWriter writes the first line of a manifest to w. Version is
+// filled in.
+func NewManifestWriter(w io.Writer, m Manifest) (*ManifestWriter, error) {
+	m.Version = ManifestVersion
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	mw := &ManifestWriter{w: bufio.NewWriterSize(w, manifestBuffer), crc: crc32.NewIEEE(), m: m}
+	head, err := json.Marshal(&m)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ManifestName, err)
+	}
+	if len(head) > MaxManifestHead {
+		return nil, fmt.Errorf("%s: its first line has %d bytes, more than %d", ManifestName, len(head), MaxManifestHead)
+	}
+	return mw, mw.line(head)
+}
+
+func (w *ManifestWriter) line(text []byte) error {
+	text = append(text, '\n')
+	w.crc.Write(text)
+	if _, err := w.w.Write(text); err != nil {
+		w.err = fmt.Errorf("writing %s: %w", ManifestName, err)
+	}
+	return w.err
+}
+
+// Add lists one file.
+func (w *ManifestWriter) Add(f File) error {
+	if w.err != nil {
+		return w.err
+	}
+	text, err := f.marshal()
+	if err != nil {
+		w.err = fmt.Errorf("%s: %w", ManifestName, err)
+		return w.err
+	}
+	w.files++
+	w.bytes += f.Size
+	return w.line(text)
+}
+
+// Close writes the last line and flushes. It fails if the files listed are
+// not those that the first line counted. It does not close the writer below.
+func (w *ManifestWriter) Close() error {
+	if w.err != nil {
+		return w.err
+	}
+	if w.files != w.m.Files || w.bytes != w.m.Bytes {
+		w.err = fmt.Errorf("%s: %d files of %d bytes listed, %d of %d announced", ManifestName, w.files, w.bytes, w.m.Files, w.m.Bytes)
+		return w.err
+	}
+	text, err := json.Marshal(endLine{Version: ManifestVersion, Files: w.files, CRC32: formatCRC(w.crc.Sum32())})
+	if err != nil {
+		w.err = fmt.Errorf("%s: %w", ManifestName, err)
+		return w.err
+	}
+	if err := w.line(text); err != nil {
+		return err
+	}
+	if err := w.w.Flush(); err != nil {
+		w.err = fmt.Errorf("writing %s: %w", ManifestName, err)
+		return w.err
+	}
+	w.err = fmt.Errorf("%s: already closed", ManifestName)
+	return nil
+}
+
+// ManifestParser reads a manifest from the bytes that are written to it, in
+// pieces of any size, and hands on its lines as they come. Only Close says
+// that the manifest is whole.
+type ManifestParser struct {
+	head    func(*Manifest) error
+	file    func(File) error
+	pending []byte // an unfinished line
+	crc     uint32 // of all finished lines
+	m       *Manifest
+	files   int64
+	bytes   int64
+	ended   bool
+	err     error
+}
+
+// NewManifestParser returns a parser that calls head for the first line and
+// then file for each file. Either may be nil. Their errors end the parsing.
+func NewManifestParser(head func(*Manifest) error, file func(File) error) *ManifestParser {
+	return &ManifestParser{head: head, file: file}
+}
+
+// Write takes the next bytes of the manifest.
+func (p *ManifestParser) Write(b []byte) (int, error) {
+	if p.err != nil {
+		return 0, p.err
+	}
+	total := len(b)
+	for len(b) > 0 {
+		line, rest, whole := bytes.Cut(b, []byte{'\n'})
+		most := maxManifestLine
+		if p.m == nil {
+			most = MaxManifestHead
+		}
+		if len(p.pending)+len(line) > most {
+			return 0, p.fail(fmt.Errorf("line %d has more than %d bytes", p.files+2, most))
+		}
+		p.pending = append(p.pending, line...)
+		if !whole {
+			break
+		}
+		if err := p.line(p.pending); err != nil {
+			return 0, p.fail(err)
+		}
+		p.pending = p.pending[:0]
+		b = rest
+	}
+	return total, nil
+}
+
+func (p *ManifestParser) fail(err error) error {
+	p.err = fmt.Errorf("%s: %w", ManifestName, err)
+	return p.err
+}
+
+func (p *ManifestParser) line(text []byte) error {
+	switch {
+	case p.ended:
+		return errors.New("it goes on after its end line")
+	case p.m == nil:
+		m := new(Manifest)
+		if err := unmarshalVersioned(ManifestName, "hb_manifest", ManifestVersion, text, m); err != nil {
+			return err
+		}
+		if err := m.Validate(); err != nil {
+			return err
+		}
+		p.m = m
+		p.sum(text)
+		if p.head != nil {
+			return p.head(m)
+		}
+		return nil
+	case bytes.HasPrefix(text, []byte(`{"hb_manifest_end"`)):
+		return p.end(text)
+	}
+	f, err := unmarshalFile(text)
+	if err != nil {
+		return fmt.Errorf("line %d: %w", p.files+2, err)
+	}
+	p.files++
+	if p.files > p.m.Files || f.Size > math.MaxInt64-p.bytes {
+		return fmt.Errorf("it lists more than the %d files it announces", p.m.Files)
+	}
+	p.bytes += f.Size
+	p.sum(text)
+	if p.file != nil {
+		return p.file(f)
+	}
+	return nil
+}
+
+func (p *ManifestParser) sum(text []byte) {
+	p.crc = crc32.Update(p.crc, crc32.IEEETable, text)
+	p.crc = crc32.Update(p.crc, crc32.IEEETable, []byte{'\n'})
+}
+
+func (p *ManifestParser) end(text []byte) error {
+	var e endLine
+	if err := unmarshalOne(text, &e); err != nil {
+		return fmt.Errorf("end line: %w", err)
+	}
+	crc, err := parseCRC(e.CRC32)
+	switch {
+	case err != nil:
+		return fmt.Errorf("end line: %w", err)
+	case e.Files != p.m.Files || p.files != p.m.Files || p.bytes != p.m.Bytes:
+		return fmt.Errorf("it lists %d files of %d bytes, announced %d of %d, and ends after %d", p.files, p.bytes, p.m.Files, p.m.Bytes, e.Files)
+	case crc != p.crc:
+		return fmt.Errorf("checksum: want %08x, got %08x", crc, p.crc)
+	}
+	p.ended = true
+	return nil
+}
+
+// Close reports whether the manifest came whole.
+func (p *ManifestParser) Close() error {
+	if p.err != nil {
+		return p.err
+	}
+	if !p.ended || len(p.pending) > 0 {
+		return p.fail(fmt.Errorf("it is cut: %w", io.ErrUnexpectedEOF))
+	}
+	return nil
+}
+
+// Manifest returns the first line's facts, or nil before they came.
+func (p *ManifestParser) Manifest() *Manifest { return p.m }
