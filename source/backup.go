@@ -32,6 +32,7 @@ import (
 	"hb/source/redo"
 	"hb/source/spool"
 	"hb/xbstream"
+	"hb/xbstream/metadata"
 )
 
 // Options say how to make a backup.
@@ -57,8 +58,9 @@ type Options struct {
 
 // Result is what a finished backup has to tell.
 type Result struct {
-	Stages []mysqld.StageTime
-	Bytes  int64 // of the archive, before compression
+	Manifest metadata.Manifest
+	Stages   []mysqld.StageTime
+	Bytes    int64 // of the archive, before compression
 }
 
 // stageMemory is how many bytes of staged files are kept in memory.
@@ -81,14 +83,15 @@ type backup struct {
 	stage     *stage
 	stages    *mysqld.Stages
 
-	position *mysqld.BinlogPosition // nil: the binary log is off
-	slave    mysqld.ReplicaState
-	galera   *mysqld.GaleraState // nil: not asked for, or no cluster
-	end      innodb.LSN          // the LSN that the server reported under the lock
-	newest   innodb.LSN          // newest checkpoint when following ended
-	now      map[spaceFile]string
-	dbs      []string
-	warnings []string
+	position  *metadata.BinlogPos // nil: the binary log is off
+	slave     mysqld.ReplicaState
+	galera    *mysqld.GaleraState // nil: not asked for, or no cluster
+	end       innodb.LSN          // the LSN that the server reported under the lock
+	newest    innodb.LSN          // newest checkpoint when following ended
+	now       map[spaceFile]string
+	databases []string
+	warnings  []string
+	manifest  metadata.Manifest
 }
 
 // Run backs srv up into out. When it returns nil the archive is complete; after
@@ -340,7 +343,7 @@ func (b *backup) underBlockDDL(ctx context.Context) error {
 			return err
 		}
 	}
-	b.now, b.dbs = end.now, list.databases
+	b.now, b.databases = end.now, list.databases
 	return nil
 }
 
@@ -377,7 +380,7 @@ func (b *backup) takePosition(ctx context.Context) error {
 		return err
 	}
 	if on {
-		b.position = &position
+		b.position = &metadata.BinlogPos{File: position.File, Pos: position.Pos, GTID: position.GTID}
 	}
 	if b.opt.SlaveInfo {
 		if b.slave, err = b.srv.ReplicaState(ctx); err != nil {
@@ -430,7 +433,7 @@ func (b *backup) sendRest(ctx context.Context) error {
 	if err := b.redoFile.Close(); err != nil {
 		return err
 	}
-	if err := b.sendMetadata(); err != nil {
+	if err := b.sendMetadata(ctx); err != nil {
 		return err
 	}
 	return b.archive.w.Close()

@@ -1,0 +1,100 @@
+// Package replay brings the pages of copied tablespaces up to the end of the
+// redo log that was copied with them.
+//
+// A reader of the log (package mariadb) cuts it into mini-transactions and
+// tells a Plan, in the log's order, which pages each of them changes and where
+// in the log the records are. The Plan keeps 32 bytes for each such run of
+// records; beyond its share of the memory limit it sorts them and puts them
+// into a temporary file. Recover then goes through the runs by tablespace and
+// page, merging what was put aside, so that every page is read and written at
+// most once and files are touched from front to back, whatever the limit is:
+//
+//	log ──> Plan ──> sorted runs ──> batches ──> workers: read, verify, apply,
+//	                                             stamp, doublewrite, write
+//
+// A run is applied if its mini-transaction begins at or after the page's LSN.
+// Page images are those of the server's own recovery, byte for byte.
+//
+// A batch of pages is first written to a file of its own, then into place.
+// Whenever the process is killed, what it was writing is found there and
+// written again by RestoreDoublewrite: running the whole again ends in the
+// same bytes. This is no protection against power loss; nothing is promised
+// about a directory before its recovery returned.
+package replay
+
+import (
+	"hb/source/innodb"
+)
+
+// Kind says what a run of records does to all that came before it.
+type Kind uint32
+
+// Kinds of runs.
+const (
+	Change Kind = iota // changes the page as it is
+	Init               // begins the page anew: the page need not be read
+	Free               // the page's content stopped to matter
+)
+
+// Run is where the redo log changes a page: consecutive records of one page in
+// one mini-transaction.
+type Run struct {
+	Page       innodb.PageID
+	LSN        innodb.LSN // of its first byte
+	Size       int        // bytes of records, without any framing of the log
+	Start, End innodb.LSN // of the mini-transaction
+	Kind       Kind
+}
+
+// Dialect is the server family that wrote the log.
+type Dialect interface {
+	// Records returns the bytes of a run from the log. They may be in scratch,
+	// which has room for size bytes, and must not be changed.
+	Records(lsn innodb.LSN, size int, scratch []byte) ([]byte, error)
+	// Apply applies a run to a page's image, all but LSN and checksum.
+	Apply(page []byte, id innodb.PageID, zip bool, run []byte) error
+}
+
+// entry is a Run, packed: Start and End are distances from lsn, which are
+// below the longest mini-transaction.
+type entry struct {
+	space, page uint32
+	lsn         uint64
+	size        uint32
+	start, end  uint32
+	kind        Kind
+}
+
+const entrySize = 32
+
+func pack(r *Run) entry {
+	return entry{
+		space: uint32(r.Page.Space), page: uint32(r.Page.No), lsn: uint64(r.LSN), size: uint32(r.Size),
+		start: uint32(r.LSN - r.Start), end: uint32(r.End - r.LSN), kind: r.Kind,
+	}
+}
+
+func (e *entry) id() innodb.PageID {
+	return innodb.PageID{Space: innodb.SpaceID(e.space), No: innodb.PageNo(e.page)}
+}
+
+func (e *entry) mtrStart() innodb.LSN { return innodb.LSN(e.lsn - uint64(e.start)) }
+func (e *entry) mtrEnd() innodb.LSN   { return innodb.LSN(e.lsn + uint64(e.end)) }
+
+// order is that of the pages in the files, and of the log within a page.
+func order(a, b entry) int {
+	switch {
+	case a.space != b.space:
+		return less(a.space < b.space)
+	case a.page != b.page:
+		return less(a.page < b.page)
+	}
+	return less(a.lsn < b.lsn)
+}
+
+func less(is bool) int {
+	if is {
+		return -1
+	}
+	return 1
+}
