@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"io"
+	"sync"
 	"time"
 )
 
@@ -14,15 +15,57 @@ const (
 	minBurst = 4 << 10
 )
 
-// Limiter is a writer that passes on at most a given number of bytes in a
-// second (a token bucket). It belongs to one goroutine.
-type Limiter struct {
-	ctx    context.Context
-	w      io.Writer
-	rate   float64 // bytes a second
-	burst  float64 // bytes
-	tokens float64 // bytes that may pass now
+// Pacer is a token bucket: it makes its callers wait so that they use at most a
+// given number of bytes a second together. It may be used by several goroutines
+// at once.
+type Pacer struct {
+	rate  float64 // bytes a second
+	burst float64 // bytes
+
+	mu     sync.Mutex
+	tokens float64 // bytes that may pass now; below 0: they are promised already
 	last   time.Time
+}
+
+// NewPacer returns a pacer of rate bytes a second, which must be above 0.
+func NewPacer(rate Size) *Pacer {
+	burst := max(float64(rate)*burstTime.Seconds(), minBurst)
+	return &Pacer{rate: float64(rate), burst: burst, tokens: burst, last: time.Now()}
+}
+
+// Wait returns when n more bytes may be used, or with the cause of the
+// context's end.
+func (p *Pacer) Wait(ctx context.Context, n int) error {
+	delay := p.reserve(n)
+	if delay <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// reserve takes n tokens, and returns how long it lasts until they are there.
+func (p *Pacer) reserve(n int) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.tokens = min(p.burst, p.tokens+now.Sub(p.last).Seconds()*p.rate) - float64(n)
+	p.last = now
+	return time.Duration(-p.tokens / p.rate * float64(time.Second))
+}
+
+// Limiter is a writer that passes on at most a given number of bytes in a
+// second. It belongs to one goroutine.
+type Limiter struct {
+	ctx   context.Context
+	w     io.Writer
+	pacer *Pacer
 }
 
 // NewLimiter returns a Limiter on w of rate bytes a second. A rate of 0 or
@@ -31,16 +74,15 @@ func NewLimiter(ctx context.Context, w io.Writer, rate Size) io.Writer {
 	if rate <= 0 {
 		return w
 	}
-	burst := max(float64(rate)*burstTime.Seconds(), minBurst)
-	return &Limiter{ctx: ctx, w: w, rate: float64(rate), burst: burst, tokens: burst, last: time.Now()}
+	return &Limiter{ctx: ctx, w: w, pacer: NewPacer(rate)}
 }
 
 // Write passes p on in pieces, each as soon as the rate allows it.
 func (l *Limiter) Write(p []byte) (int, error) {
 	total := 0
 	for len(p) > 0 {
-		piece := p[:min(len(p), int(l.burst))]
-		if err := l.wait(len(piece)); err != nil {
+		piece := p[:min(len(p), int(l.pacer.burst))]
+		if err := l.pacer.Wait(l.ctx, len(piece)); err != nil {
 			return total, err
 		}
 		n, err := l.w.Write(piece)
@@ -54,28 +96,4 @@ func (l *Limiter) Write(p []byte) (int, error) {
 		p = p[n:]
 	}
 	return total, nil
-}
-
-// wait takes n tokens, n at most the burst, waiting until they are there.
-func (l *Limiter) wait(n int) error {
-	l.refill()
-	if missing := float64(n) - l.tokens; missing > 0 {
-		timer := time.NewTimer(time.Duration(missing / l.rate * float64(time.Second)))
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-l.ctx.Done():
-			return context.Cause(l.ctx)
-		}
-		l.refill()
-	}
-	// Rounding may leave it below 0 by a fraction, which the next wait pays.
-	l.tokens -= float64(n)
-	return nil
-}
-
-func (l *Limiter) refill() {
-	now := time.Now()
-	l.tokens = min(l.burst, l.tokens+now.Sub(l.last).Seconds()*l.rate)
-	l.last = now
 }

@@ -148,9 +148,8 @@ func restoreSlot(root *os.Root, id Identity, b []byte) (int, error) {
 			return i, errors.Join(fmt.Errorf("completing an interrupted recovery of %s: %w", path, err), f.Close())
 		}
 	}
-	// Not synced here: the run that follows ends with syncing what it touches,
-	// and a power failure before that voids the whole recovery.
-	if err := f.Close(); err != nil {
+	// The run that follows may find nothing left to do on these pages.
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return count, fmt.Errorf("completing an interrupted recovery of %s: %w", path, err)
 	}
 	return count, nil

@@ -38,13 +38,13 @@ func (t *Tablespace) Name() string {
 }
 
 // openSpace is a tablespace whose files are open. Whoever works on it holds a
-// reference; the last one to release it syncs and closes the files.
+// reference; the last one to release it syncs and closes the files. It syncs
+// even if it wrote nothing: an interrupted recovery may have.
 type openSpace struct {
 	*Tablespace
 	files []*os.File
 	refs  atomic.Int32
-	dirty atomic.Bool
-	fresh bool // page 0 is written already: it began anew in the log
+	sum   innodb.Checksum // of page 0, by which pages that begin anew are stamped
 }
 
 // openTablespace opens the files for reading and writing.
@@ -79,10 +79,8 @@ func (s *openSpace) release() error {
 	}
 	var errs []error
 	for i, f := range s.files {
-		if s.dirty.Load() {
-			if err := f.Sync(); err != nil {
-				errs = append(errs, fmt.Errorf("syncing %s: %w", s.Files[i].Path, err))
-			}
+		if err := f.Sync(); err != nil {
+			errs = append(errs, fmt.Errorf("syncing %s: %w", s.Files[i].Path, err))
 		}
 		errs = append(errs, f.Close())
 	}
@@ -116,7 +114,6 @@ func (s *openSpace) readPages(buf []byte, no innodb.PageNo) error {
 
 func (s *openSpace) writePages(buf []byte, no innodb.PageNo) error {
 	file, first := s.locate(no)
-	s.dirty.Store(true)
 	if _, err := s.files[file].WriteAt(buf, int64(no-first)*int64(s.Space.Physical)); err != nil {
 		return fmt.Errorf("writing page %d of %s: %w", no, s.Files[file].Path, err)
 	}
@@ -142,7 +139,6 @@ func (s *openSpace) resize(pages uint32, cut bool) error {
 	if st.Size() == want || st.Size() > want && !cut {
 		return nil
 	}
-	s.dirty.Store(true)
 	if err := f.Truncate(want); err != nil {
 		return fmt.Errorf("setting the size of %s to %d bytes: %w", name, want, err)
 	}

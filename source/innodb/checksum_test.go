@@ -264,3 +264,34 @@ func FuzzParseSpace(f *testing.F) {
 		}
 	})
 }
+
+// TestRealEncryption: an encrypted tablespace is recognised by its first page.
+func TestRealEncryption(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		keys := filepath.Join(t.TempDir(), "keys")
+		if err := os.WriteFile(keys, []byte("1;770A8A65DA156D24EE2A093277530142\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []string{"4096", "16384", "65536"} {
+			s := mysqldtest.Start(t, root, mysqldtest.Options{
+				Init:   []string{"innodb-page-size=" + size},
+				Config: []string{"plugin-load-add=file_key_management", "file-key-management-filename=" + keys},
+			})
+			s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (i INT) ENGINE=InnoDB ENCRYPTED=YES ENCRYPTION_KEY_ID=1",
+				"CREATE TABLE d.plain (i INT) ENGINE=InnoDB", "INSERT INTO d.t VALUES (1)")
+			if err := s.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			for name, want := range map[string]innodb.Encryption{"t": {Scheme: 1, MinVersion: 1, KeyID: 1}, "plain": {}} {
+				content, err := os.ReadFile(filepath.Join(s.Datadir, "d", name+".ibd"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				space, err := innodb.ParseSpace(content)
+				if err != nil || space.Encryption != want {
+					t.Errorf("page size %s, table %s: %+v, %v; want %+v", size, name, space.Encryption, err, want)
+				}
+			}
+		}
+	})
+}

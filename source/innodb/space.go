@@ -140,12 +140,13 @@ func ParseFlags(flags uint32) (Space, error) {
 // encryptionMagic opens MariaDB's encryption data (fil0crypt.h, CRYPT_MAGIC).
 var encryptionMagic = []byte{'s', 0xE, 0xC, 'R', 'E', 't'}
 
-// readEncryption fills s.Encryption where page0 reaches far enough. The data
-// follow the extent descriptors: 150 + (24 + bitmap) bytes for each extent
-// that one descriptor page describes.
+// readEncryption fills s.Encryption where page0 reaches far enough. The data lie
+// behind the extent descriptors, which begin at 150 and are 24 bytes and a
+// bitmap for each extent that one descriptor page describes, and 38 bytes
+// further (fil0crypt.cc adds the header's offset once more).
 func (s *Space) readEncryption(page0 []byte) {
 	extent := s.ExtentPages()
-	at := 150 + (24+(2*extent+7)/8)*(s.Physical/extent)
+	at := OffsetBody + 150 + (24+(2*extent+7)/8)*(s.Physical/extent)
 	const size = 6 + 1 + 1 + 16 + 4 + 4 + 1
 	if len(page0) < at+size || string(page0[at:at+6]) != string(encryptionMagic) {
 		return

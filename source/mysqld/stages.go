@@ -147,7 +147,21 @@ func (s *Stages) fail(err error) error {
 	s.leave(time.Now())
 	s.broken = err
 	s.current = StageNone
+	s.kill()
 	return errors.Join(err, s.hangUp())
+}
+
+// kill ends the lock connection from the server's side: a hang-up alone is
+// noticed only by and by while a statement waits for its stage, and until then
+// every later statement queues up behind it.
+func (s *Stages) kill() {
+	if s.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	// A failure says that the connection, or the server, is gone already.
+	_ = s.srv.control.exec(ctx, "KILL "+s.conn.id)
 }
 
 func (s *Stages) hangUp() error {

@@ -1,1 +1,336 @@
 package mysqld
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseVersion(t *testing.T) {
+	for full, want := range map[string]string{
+		"10.5.23-MariaDB-0+deb11u1-log":            "MariaDB 10.5.23 10.5",
+		"11.8.6-MariaDB-0+deb13u1 from Debian-log": "MariaDB 11.8.6 11.8",
+		"5.5.5-10.3.1-mariadb":                     "MariaDB 5.5.5 5.5",
+		"8.4.3":                                    "MySQL 8.4.3 8.4",
+		"5.7.29-32-log":                            "MySQL 5.7.29 5.7",
+	} {
+		f, v, err := ParseVersion(full)
+		if got := fmt.Sprint(f, " ", v, " ", v.Series()); err != nil || got != want || v.Full != full {
+			t.Errorf("%q: %s, %v, want %s", full, got, err, want)
+		}
+	}
+	for _, full := range []string{"", "MariaDB", "10.5", "10.5.x", "10..5", "99999.1.1", "1.2.3.4", "-1.2.3"} {
+		if f, v, err := ParseVersion(full); err == nil {
+			t.Errorf("%q: %v %v, want an error", full, f, v)
+		}
+	}
+}
+
+func TestDialects(t *testing.T) {
+	for full, want := range map[string]Dialect{
+		"10.5.0-MariaDB":  {Files: xtrabackupFiles, SuperSees: true, BlockRedo: true},
+		"10.6.9-MariaDB":  {SuperSees: true, BlockRedo: true, RecoverBinlogInfo: true, GaleraDomain: true},
+		"10.11.1-MariaDB": {SuperSees: true, RecoverBinlogInfo: true, GaleraDomain: true},
+		"11.0.2-MariaDB":  {RecoverBinlogInfo: true, GaleraDomain: true},
+		"11.1.2-MariaDB":  {Files: mariadbFiles, RecoverBinlogInfo: true, GaleraDomain: true},
+		"12.3.1-MariaDB":  {Files: mariadbFiles, RecoverBinlogInfo: true, GaleraDomain: true},
+	} {
+		if want.Files == (MetadataFiles{}) {
+			want.Files = xtrabackupFiles
+			want.Files.GaleraDonor = "donor_galera_info"
+		}
+		f, v, err := ParseVersion(full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, err := DialectOf(f, v); err != nil || d != want {
+			t.Errorf("%s: %+v, %v, want %+v", full, d, err, want)
+		}
+	}
+	for _, full := range []string{"10.4.30-MariaDB", "13.0.1-MariaDB", "8.4.3", "10.6.1"} {
+		f, v, err := ParseVersion(full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = DialectOf(f, v)
+		ue, ok := errors.AsType[*UnsupportedError](err)
+		if !ok || ue.Version != v || !strings.Contains(err.Error(), full) || !strings.Contains(err.Error(), "MariaDB 10.5 to before 13.0") {
+			t.Errorf("%s: %v", full, err)
+		}
+	}
+}
+
+func TestVars(t *testing.T) {
+	v := NewVars(map[string]string{
+		"datadir": "/d/data/", "innodb_data_home_dir": "", "innodb_log_group_home_dir": "./", "innodb_undo_directory": "../undo",
+		"aria_log_dir_path": "/aria/", "innodb_data_file_path": "ibdata1:12M;sub/ibdata2:10M:autoextend:max:1G;/abs/x:1M",
+		"ignore_db_dirs": "lost+found,.snap", "innodb_page_size": "65536", "log_bin": "ON", "socket": "s.sock", "bad": "x",
+	})
+	for got, want := range map[string]string{
+		v.Datadir(): "/d/data", v.InnodbHome(): "/d/data", v.LogDir(): "/d/data", v.UndoDir(): "/d/undo", v.AriaLogDir(): "/aria",
+		v.SocketPath(): "/d/data/s.sock", strings.Join(v.IgnoredDirs(), "|"): "lost+found|.snap",
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	files, err := v.SystemFiles()
+	if err != nil || strings.Join(files, "|") != "/d/data/ibdata1|/d/data/sub/ibdata2|/abs/x" {
+		t.Errorf("system files %q, %v", files, err)
+	}
+	if n, err := v.PageSize(); n != 65536 || err != nil {
+		t.Errorf("page size %d, %v", n, err)
+	}
+	for _, name := range []string{"bad", "none"} {
+		if n, err := v.Int(name); err == nil {
+			t.Errorf("%s = %d, want an error", name, n)
+		}
+	}
+	for _, spec := range []string{"", "ibdata1", "/dev/sda:5Graw", "/dev/sda:5Gnewraw", ":5M"} {
+		if f, err := NewVars(map[string]string{"innodb_data_file_path": spec}).SystemFiles(); err == nil {
+			t.Errorf("%q: %q, want an error", spec, f)
+		}
+	}
+	if n, err := NewVars(map[string]string{"innodb_page_size": "1000"}).PageSize(); err == nil {
+		t.Errorf("page size %d, want an error", n)
+	}
+}
+
+func TestGlobalGrants(t *testing.T) {
+	for line, want := range map[string]string{
+		"GRANT USAGE ON *.* TO `g`@`localhost` IDENTIFIED BY PASSWORD '*X'":   "USAGE",
+		"GRANT RELOAD, binlog monitor ON *.* TO `g`@`%`":                      "BINLOG MONITOR|RELOAD",
+		"GRANT REPLICATION CLIENT ON *.* TO 'g'@'%'":                          "BINLOG MONITOR",
+		"GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION": "ALL PRIVILEGES",
+		"GRANT RELOAD ON `db`.* TO `g`@`%`":                                   "",
+		"GRANT PROXY ON ''@'%' TO 'root'@'localhost' WITH GRANT OPTION":       "",
+		"GRANT `RELOAD` TO `g`@`%`":                                           "",
+		"GRANT `x ON *.* TO y` TO `g`@`%`":                                    "",
+		"GRANT SELECT (`a`), RELOAD ON `d`.`x ON *.* TO ` TO `g`@`%`":         "",
+		"SET DEFAULT ROLE `backup` FOR `g`@`localhost`":                       "",
+		"GRANT SELECT ON *.* TO `a ON *.* TO b`@`%`":                          "SELECT",
+	} {
+		have := make(map[Privilege]bool)
+		addGlobalGrants(have, line)
+		var got []string
+		for _, p := range []Privilege{"ALL PRIVILEGES", "BINLOG MONITOR", "RELOAD", "SELECT", "USAGE", "SLAVE MONITOR"} {
+			if have[p] {
+				got = append(got, string(p))
+			}
+		}
+		if strings.Join(got, "|") != want || len(have) != len(got) {
+			t.Errorf("%s: %v, want %s", line, have, want)
+		}
+	}
+	e := &MissingPrivilegesError{User: "o'x@y@%", Missing: []Privilege{PrivReload, PrivSlaveMonitor}}
+	if want := "GRANT RELOAD, SLAVE MONITOR ON *.* TO 'o''x@y'@'%';"; e.Grant() != want || !strings.Contains(e.Error(), want) {
+		t.Errorf("%s; %v", e.Grant(), e)
+	}
+}
+
+func TestPositionTexts(t *testing.T) {
+	p := BinlogPosition{File: "bin.000002", Pos: 1234}
+	if got := p.FileText() + p.InfoText(); got != "bin.000002\t1234\nfilename 'bin.000002', position '1234'" {
+		t.Errorf("%q", got)
+	}
+	p.GTID = "0-1-5,1-2-3"
+	if got := p.FileText() + p.InfoText(); got != "bin.000002\t1234\t0-1-5,1-2-3\nfilename 'bin.000002', position '1234', GTID of the last change '0-1-5,1-2-3'" {
+		t.Errorf("%q", got)
+	}
+	r := ReplicaState{GTIDPos: "0-1-2", Sources: []ReplicaSource{
+		{File: "a.1", Pos: 4}, {Name: "o'x", File: "b.1", Pos: 5}, {Name: "g", UsingGTID: true}, {Name: "h", UsingGTID: true}}}
+	const want = "CHANGE MASTER TO MASTER_LOG_FILE='a.1', MASTER_LOG_POS=4;\n" +
+		"CHANGE MASTER 'o''x' TO MASTER_LOG_FILE='b.1', MASTER_LOG_POS=5;\n" +
+		"SET GLOBAL gtid_slave_pos = '0-1-2';\n" +
+		"CHANGE MASTER 'g' TO master_use_gtid = slave_pos;\n" +
+		"CHANGE MASTER 'h' TO master_use_gtid = slave_pos;\n"
+	if got := r.FileText(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	g := GaleraState{UUID: "u", SeqNo: "7", DomainID: "3"}
+	if a, b := g.FileText(Dialect{}), g.FileText(Dialect{GaleraDomain: true}); a != "u:7\n" || b != "u:7 3\n" {
+		t.Errorf("%q, %q", a, b)
+	}
+}
+
+func TestParseStatusLSN(t *testing.T) {
+	if lsn, err := ParseStatusLSN("---\nLOG\n---\nLog sequence number  123456\nLog flushed up to 1\n"); lsn != 123456 || err != nil {
+		t.Errorf("%v, %v", lsn, err)
+	}
+	for _, text := range []string{"", "Log sequence number x", "Log sequence number 99999999999999999999"} {
+		if lsn, err := ParseStatusLSN(text); err == nil {
+			t.Errorf("%q: %v, want an error", text, lsn)
+		}
+	}
+}
+
+// resolve writes an option file and resolves.
+func resolve(t *testing.T, f Flags, file string, env map[string]string) (Options, error) {
+	t.Helper()
+	f.DefaultsFile = filepath.Join(t.TempDir(), "my.cnf")
+	if err := os.WriteFile(f.DefaultsFile, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, _, err := Resolve(f, Env{
+		Getenv: func(n string) string { return env[n] }, UID: 1000, Sockets: []string{filepath.Join(t.TempDir(), "none")},
+		AskPassword: func(prompt string) (Secret, error) { return NewSecret("asked " + prompt), nil },
+	})
+	return o, err
+}
+
+func TestResolve(t *testing.T) {
+	pwFile := filepath.Join(t.TempDir(), "pw")
+	if err := os.WriteFile(pwFile, []byte("of file\r\nrest"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	secret := NewSecret("of flag")
+	const file = "[client]\nuser=fu\nport=1\nsocket=/fs\npassword=fp\n[client-mariadb]\nuser=mu\n[hb]\nconnect_timeout=3\n"
+	for _, test := range []struct {
+		name string
+		f    Flags
+		file string
+		env  map[string]string
+		want string
+	}{
+		{"file", Flags{}, file, nil, "mu at socket /fs fp 3s"},
+		{"environment", Flags{}, file, map[string]string{"MYSQL_PWD": "ep", "MYSQL_UNIX_PORT": "/es"}, "mu at socket /es ep 3s"},
+		{"hb's environment", Flags{}, file, map[string]string{"MYSQL_PWD": "ep", "HB_PASSWORD": "hp"}, "mu at socket /fs hp 3s"},
+		{"flags", Flags{User: "u", Socket: "/s", Password: &secret, ConnectTimeout: time.Second}, file, map[string]string{"HB_PASSWORD": "hp"}, "u at socket /s of flag 1s"},
+		{"password file", Flags{PasswordFile: pwFile}, file, map[string]string{"HB_PASSWORD": "hp"}, "mu at socket /fs of file 3s"},
+		{"prompt", Flags{AskPassword: true}, file, nil, "mu at socket /fs asked Password of mu at socket /fs:  3s"},
+		{"prompt by file", Flags{}, file + "[client]\npassword\n", nil, "mu at socket /fs asked Password of mu at socket /fs:  3s"},
+		{"skip-password", Flags{}, file + "[client]\nskip-password\n", nil, "mu at socket /fs  3s"},
+		{"host", Flags{Host: "db1"}, file, nil, "mu at db1 port 1 fp 3s"},
+		{"localhost is the socket", Flags{Host: "localhost"}, file, nil, "mu at socket /fs fp 3s"},
+		{"port flag is TCP", Flags{Port: 7}, file, nil, "mu at localhost port 7 fp 3s"},
+		{"port and socket flags", Flags{Port: 7, Socket: "/s"}, file, nil, "mu at socket /s fp 3s"},
+		{"protocol", Flags{Protocol: "TCP"}, file, nil, "mu at localhost port 1 fp 3s"},
+		{"default port", Flags{}, "[client]\nuser=x\nhost=h\nport=0\n", nil, "x at h port 3306  10s"},
+		{"environment's host", Flags{User: "x"}, "", map[string]string{"MYSQL_HOST": "h", "MYSQL_TCP_PORT": "9"}, "x at h port 9  10s"},
+		{"environment's user", Flags{Host: "h"}, "", map[string]string{"USER": "me"}, "me at h port 3306  10s"},
+	} {
+		o, err := resolve(t, test.f, test.file, test.env)
+		got := fmt.Sprint(o, " ", o.Password.Reveal(), " ", o.ConnectTimeout)
+		if err != nil || got != test.want {
+			t.Errorf("%s: %s, %v, want %s", test.name, got, err, test.want)
+		}
+	}
+	for _, test := range []struct {
+		f          Flags
+		file, want string
+	}{
+		{Flags{}, "[client]\nuser=x\n", "no server socket found"},
+		{Flags{Host: "h"}, "", "no user name"},
+		{Flags{User: "x", Host: "h"}, "[client]\nport=geheim\n", "not a port"},
+		{Flags{User: "x", Host: "h", Port: 70000}, "", "not from 1 to 65535"},
+		{Flags{User: "x", Protocol: "pipe"}, "", "neither tcp nor socket"},
+		{Flags{User: "x", Host: "h"}, "[hb]\nconnect-timeout=0\n", "not a number of seconds"},
+		{Flags{User: "x", Host: "h", PasswordFile: "/nonexistent/pw"}, "", "password file"},
+		{Flags{User: "x", Host: "h"}, "[client]\nssl-crl=x\n", "does not support"},
+		{Flags{User: "x", Host: "h"}, "[client]\nssl-cert=x\n", "belong together"},
+		{Flags{User: "x", Host: "h"}, "[client]\nssl-mode=x\n", "is none of"},
+		{Flags{User: "x", Host: "h"}, "[client]\nssl=perhaps\n", "neither on nor off"},
+	} {
+		if o, err := resolve(t, test.f, test.file, nil); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "geheim") {
+			t.Errorf("%+v %q: %v, %v, want %q", test.f, test.file, o, err, test.want)
+		}
+	}
+}
+
+func TestDefaultSocket(t *testing.T) {
+	dir, err := os.MkdirTemp("", "hb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, _, err := Resolve(Flags{NoDefaults: true}, Env{Getenv: func(string) string { return "" }, Sockets: []string{dir + "/none", plain, dir + "/s"}})
+	if err != nil || o.Socket != dir+"/s" || o.User != "root" {
+		t.Errorf("%v, %v", o, err)
+	}
+}
+
+func TestTLSMode(t *testing.T) {
+	for _, test := range []struct {
+		f    Flags
+		file string
+		want TLSMode
+	}{
+		{Flags{}, "", TLSDefault},
+		{Flags{}, "ssl", TLSRequired},
+		{Flags{}, "skip-ssl", TLSDisabled},
+		{Flags{}, "ssl-ca=/ca", TLSVerifyCA},
+		{Flags{}, "ssl_verify_server_cert", TLSVerifyIdentity},
+		{Flags{}, "ssl-ca=/ca\nssl-mode=REQUIRED", TLSRequired},
+		{Flags{}, "ssl-cert=/c\nssl-key=/k", TLSRequired},
+		{Flags{}, "ssl-ca=/ca\nskip-ssl", TLSDisabled},
+		{Flags{SkipSSL: true}, "ssl-mode=VERIFY_IDENTITY", TLSDisabled},
+		{Flags{SSLMode: "verify-ca"}, "skip-ssl", TLSVerifyCA},
+		{Flags{SSLVerifyServerCert: true}, "skip-ssl", TLSVerifyIdentity},
+		{Flags{SSLCA: "/ca"}, "", TLSVerifyCA},
+	} {
+		test.f.User, test.f.Host = "x", "h"
+		o, err := resolve(t, test.f, "[client]\n"+test.file+"\n", nil)
+		if err != nil || o.TLS.Mode != test.want {
+			t.Errorf("%+v %q: %v, %v, want %v", test.f, test.file, o.TLS.Mode, err, test.want)
+		}
+	}
+	for _, test := range []struct {
+		mode          TLSMode
+		network       string
+		tls, fallback bool
+		skip, chain   bool
+	}{
+		{TLSDefault, "tcp", true, true, true, false},
+		{TLSDefault, "unix", false, false, false, false},
+		{TLSPreferred, "unix", false, false, false, false},
+		{TLSDisabled, "tcp", false, false, false, false},
+		{TLSRequired, "unix", true, false, true, false},
+		{TLSVerifyCA, "tcp", true, false, true, true},
+		{TLSVerifyIdentity, "tcp", true, false, false, false},
+	} {
+		c, fallback, err := TLSOptions{Mode: test.mode}.config(test.network, "h")
+		if err != nil || (c != nil) != test.tls || fallback != test.fallback {
+			t.Errorf("%+v: %v, %v, %v", test, c, fallback, err)
+			continue
+		}
+		if c != nil && (c.InsecureSkipVerify != test.skip || (c.VerifyConnection != nil) != test.chain || c.ServerName != "h") {
+			t.Errorf("%+v: skip %v, chain %v", test, c.InsecureSkipVerify, c.VerifyConnection != nil)
+		}
+	}
+}
+
+// TestSecret shows that a password does not print, in whatever it is held.
+func TestSecret(t *testing.T) {
+	const word = "geheim"
+	s := NewSecret(word)
+	o := Options{Network: "unix", Password: s}
+	f := Flags{Password: &s}
+	e := &ConnectError{Options: o, Err: errors.New("x")}
+	for _, v := range []any{s, &s, o, &o, f, &f, e, *e, []Secret{s}, map[string]Secret{"a": s}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+			if text := fmt.Sprintf(verb, v); strings.Contains(text, word) || strings.Contains(text, fmt.Sprintf("%x", word)) {
+				t.Errorf("%s of %T: %s", verb, v, text)
+			}
+		}
+		b, err := json.Marshal(v)
+		if err != nil || bytes.Contains(b, []byte(word)) {
+			t.Errorf("JSON of %T: %s, %v", v, b, err)
+		}
+	}
+}

@@ -3,8 +3,13 @@ package mysqldtest
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +39,34 @@ func (r *Root) sourceWords() sourceWords {
 	return sourceWords{"CHANGE REPLICATION SOURCE TO", "SOURCE", "START REPLICA", "STOP REPLICA", "SHOW REPLICA STATUS", "SHOW BINARY LOG STATUS", "SOURCE_POS_WAIT"}
 }
 
+// positionFiles are the files in which MariaDB's and XtraBackup's tools record
+// the binary log's position in a backup: file, offset and GTIDs in one line.
+var positionFiles = []string{"xtrabackup_binlog_info", "mariadb_backup_binlog_info"}
+
+// RecordedPosition reads the position that a backup in dir was taken at. GTIDs
+// that are spread over lines (MySQL does that to long sets) are put together.
+func RecordedPosition(dir string) (Position, error) {
+	for _, n := range positionFiles {
+		b, err := os.ReadFile(filepath.Join(dir, n))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return Position{}, fmt.Errorf("read the backup's position: %w", err)
+		}
+		f := strings.Fields(string(b))
+		if len(f) < 2 {
+			return Position{}, fmt.Errorf("position in %s is %q: want file and offset", filepath.Join(dir, n), b)
+		}
+		p := Position{File: f[0], GTID: strings.Join(f[2:], "")}
+		if p.Pos, err = strconv.ParseUint(f[1], 10, 64); err != nil {
+			return Position{}, fmt.Errorf("position in %s: %w", filepath.Join(dir, n), err)
+		}
+		return p, nil
+	}
+	return Position{}, fmt.Errorf("no binary log position in %s: none of %v is there", dir, positionFiles)
+}
+
 // BinlogPosition returns where the server's binary log ends.
 func (s *Server) BinlogPosition(ctx context.Context) (Position, error) {
 	var p Position
@@ -61,15 +94,16 @@ func (s *Server) BinlogPosition(ctx context.Context) (Position, error) {
 // another Options.ServerID, on MySQL with Options.Binlog too (GTIDs must match).
 func Attach(t testing.TB, replica, source *Server, at Position) {
 	t.Helper()
-	if source.Port == 0 {
-		t.Fatal("the source does not listen on TCP: start it with Options.Binlog")
-	}
-	if err := replica.attach(t.Context(), source, at); err != nil {
+	if err := replica.ReplicateFrom(t.Context(), source, at); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (s *Server) attach(ctx context.Context, source *Server, at Position) error {
+// ReplicateFrom is [Attach] without a test: it makes s a replica of source.
+func (s *Server) ReplicateFrom(ctx context.Context, source *Server, at Position) error {
+	if source.Port == 0 {
+		return errors.New("the source does not listen on TCP: start it with Options.Binlog")
+	}
 	w := s.Root.sourceWords()
 	opts := []string{
 		w.prefix + "_HOST='127.0.0.1'", fmt.Sprintf("%s_PORT=%d", w.prefix, source.Port),
@@ -112,7 +146,7 @@ func (s *Server) attach(ctx context.Context, source *Server, at Position) error 
 // now, and ends the test with the replica's own error if it stops before.
 func CatchUp(t testing.TB, replica, source *Server, timeout time.Duration) {
 	t.Helper()
-	if err := replica.catchUp(t.Context(), source, timeout); err != nil {
+	if err := replica.WaitFor(t.Context(), source, timeout); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -120,7 +154,9 @@ func CatchUp(t testing.TB, replica, source *Server, timeout time.Duration) {
 // catchUpSlice is how long one wait lasts before the replica's state is looked at.
 const catchUpSlice = 2
 
-func (s *Server) catchUp(ctx context.Context, source *Server, timeout time.Duration) error {
+// WaitFor is [CatchUp] without a test: it waits until s has applied all that
+// source's binary log holds now.
+func (s *Server) WaitFor(ctx context.Context, source *Server, timeout time.Duration) error {
 	p, err := source.BinlogPosition(ctx)
 	if err != nil {
 		return err

@@ -100,7 +100,7 @@ func TestReplicaStops(t *testing.T) {
 	source.Exec(t, "CREATE TABLE a.t (i INT PRIMARY KEY)")
 	replica := Start(t, root, Options{ServerID: 2}) // has no database a
 	Attach(t, replica, source, at)
-	err = replica.catchUp(t.Context(), source, 30*time.Second)
+	err = replica.WaitFor(t.Context(), source, 30*time.Second)
 	if err == nil || !strings.Contains(err.Error(), "Unknown database") {
 		t.Errorf("error = %v, want the replica's", err)
 	}

@@ -2,12 +2,7 @@ package workload
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -21,7 +16,7 @@ import (
 func TestPeerBackup(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		source := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
-		l, err := Prepare(t.Context(), source.DB(), Options{DDLRate: 20, DDLInnoDBOnly: true})
+		l, err := Prepare(t.Context(), source.DB(), Options{DDLRate: 20, DDLInnoDBOnly: true, Seed: seed(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,7 +29,10 @@ func TestPeerBackup(t *testing.T) {
 			time.Sleep(runFor() / 4)
 		})
 		tool(t, root, "--prepare", "--target-dir="+dir)
-		at := recordedPosition(t, dir)
+		at, err := mysqldtest.RecordedPosition(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
 		copied := mysqldtest.StartOn(t, root, dir, mysqldtest.Options{ServerID: 2, Config: []string{"skip-slave-start"}})
 		if err := Check(t.Context(), copied.DB()); err != nil {
 			t.Fatalf("copy: %v", err)
@@ -73,28 +71,6 @@ func tool(t *testing.T, root *mysqldtest.Root, args ...string) {
 		}
 		t.Fatalf("mariadb-backup %v: %v\n%s", args, err, out)
 	}
-}
-
-// recordedPosition reads the position that mariadb-backup recorded, by GTID.
-func recordedPosition(t *testing.T, dir string) mysqldtest.Position {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, "xtrabackup_binlog_info"))
-	if errors.Is(err, fs.ErrNotExist) {
-		b, err = os.ReadFile(filepath.Join(dir, "mariadb_backup_binlog_info"))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var p mysqldtest.Position
-	f := strings.Fields(string(b))
-	if len(f) < 3 {
-		t.Fatalf("position = %q", b)
-	}
-	p.File, p.GTID = f[0], f[2]
-	if _, err := fmt.Sscan(f[1], &p.Pos); err != nil {
-		t.Fatal(err)
-	}
-	return p
 }
 
 func sums(t *testing.T, s *mysqldtest.Server) map[string]string {

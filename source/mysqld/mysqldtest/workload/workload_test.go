@@ -18,6 +18,13 @@ func runFor() time.Duration {
 	return 3 * time.Second
 }
 
+// seed returns another seed for each run, and logs it.
+func seed(t *testing.T) uint64 {
+	n := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", n)
+	return n
+}
+
 // TestLoad runs the load on a source with a replica: the source passes its own
 // check, and so does the replica, with equal checksums.
 func TestLoad(t *testing.T) {
@@ -34,7 +41,7 @@ func TestLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		mysqldtest.Attach(t, replica, source, at)
-		l, err := Prepare(ctx, source.DB(), Options{DDLRate: 20})
+		l, err := Prepare(ctx, source.DB(), Options{DDLRate: 20, Seed: seed(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,6 +58,23 @@ func TestLoad(t *testing.T) {
 		}
 		for _, d := range Differences(userSums(t, source), userSums(t, replica)) {
 			t.Error(d)
+		}
+	})
+}
+
+// TestPageSizes runs the load at the page sizes that shape its tables otherwise.
+func TestPageSizes(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		for _, size := range []int{4096, 65536} {
+			s := mysqldtest.Start(t, root, mysqldtest.Options{PageSize: size})
+			l, err := Prepare(t.Context(), s.DB(), Options{DDLRate: 20, Seed: seed(t)})
+			if err != nil {
+				t.Fatalf("page size %d: %v", size, err)
+			}
+			run(t, l, runFor())
+			if err := Check(t.Context(), s.DB()); err != nil {
+				t.Errorf("page size %d: %v", size, err)
+			}
 		}
 	})
 }

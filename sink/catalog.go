@@ -1,0 +1,295 @@
+package sink
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"hb/xbstream"
+	"hb/xbstream/metadata"
+)
+
+// IncompleteError reports an archive of hb's that ends without its manifest:
+// the backup that made it did not finish, whatever its exit status was.
+// errors.Is(err, io.ErrUnexpectedEOF) holds.
+type IncompleteError struct {
+	Files int64 // files that the archive holds
+}
+
+func (e *IncompleteError) Error() string {
+	return fmt.Sprintf("the archive is incomplete: it ends after %d files without %s, so the backup did not finish; it cannot be restored", e.Files, metadata.ManifestName)
+}
+
+// Unwrap makes every IncompleteError a truncation.
+func (e *IncompleteError) Unwrap() error { return io.ErrUnexpectedEOF }
+
+// MismatchError reports a file of the archive that is not what the manifest
+// says.
+type MismatchError struct {
+	Path   string
+	Reason string
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("the archive is damaged: file %q %s", e.Path, e.Reason)
+}
+
+// catalog follows an archive chunk by chunk, adds up what each file is, and
+// decides whether the archive is complete. It keeps a fixed amount for each
+// file and nothing for a chunk.
+type catalog struct {
+	own  bool // it begins with hb-archive.json
+	any  bool // a chunk has come
+	open map[string]*openEntry
+	done map[string]entrySum // files that ended and no manifest line has named
+
+	header   []byte // of hb-archive.json
+	archive  *metadata.Archive
+	manifest *metadata.ManifestParser
+	ended    bool // the manifest has ended
+
+	files int64 // files that ended, the manifest too
+	bytes int64
+}
+
+// openEntry is a file that has not ended.
+type openEntry struct {
+	sum  xbstream.Sum // of plain payloads
+	end  int64        // the file's size so far
+	odd  bool         // it has holes or seeks, so that sum.CRC32 means nothing
+	last bool         // it is the manifest
+}
+
+// entrySum is a file that has ended.
+type entrySum struct {
+	size int64
+	crc  uint32
+}
+
+func newCatalog() *catalog {
+	return &catalog{open: make(map[string]*openEntry), done: make(map[string]entrySum)}
+}
+
+// add takes the next chunk. For an End chunk it returns the file's entry.
+func (c *catalog) add(ch *xbstream.Chunk) (*Entry, error) {
+	if !c.any {
+		c.any, c.own = true, ch.Path == metadata.ArchiveName
+	}
+	if err := c.checkOrder(ch); err != nil {
+		return nil, err
+	}
+	switch ch.Type {
+	case xbstream.Rename:
+		c.rename(ch.Path, ch.NewPath)
+		return nil, nil
+	case xbstream.Remove:
+		for _, path := range ch.Removed {
+			c.forget(path)
+		}
+		return nil, nil
+	}
+	if ch.Rewrite {
+		c.forget(ch.Path)
+	}
+	e := c.open[ch.Path]
+	if e == nil {
+		e = &openEntry{last: c.own && ch.Path == metadata.ManifestName}
+		c.open[ch.Path] = e
+	}
+	if ch.Type == xbstream.End {
+		return c.end(ch, e)
+	}
+	return nil, c.data(ch, e)
+}
+
+// checkOrder refuses what hb's own writer never makes.
+func (c *catalog) checkOrder(ch *xbstream.Chunk) error {
+	bad := func(reason string) error {
+		return &xbstream.CorruptError{Path: ch.Path, Offset: ch.At, Reason: reason}
+	}
+	if !c.own {
+		if ch.Path == metadata.ArchiveName || ch.Path == metadata.ManifestName {
+			return bad("it must not come here: an archive of hb's begins with " + metadata.ArchiveName + ", so the beginning is missing")
+		}
+		return nil
+	}
+	switch {
+	case ch.Type != xbstream.Payload && ch.Type != xbstream.End || ch.Flags != 0:
+		return bad(fmt.Sprintf("a %v chunk with flags %#02x in an archive of hb's", ch.Type, ch.Flags))
+	case c.ended:
+		return bad("it comes after the manifest")
+	case c.archive == nil && ch.Path != metadata.ArchiveName:
+		return bad("it comes before the end of " + metadata.ArchiveName)
+	case c.manifest != nil && ch.Path != metadata.ManifestName:
+		return bad("it comes within the manifest")
+	case ch.First && ch.Path == metadata.ManifestName && len(c.open) > 0:
+		return bad(fmt.Sprintf("the manifest begins before the end of %q", slices.Sorted(maps.Keys(c.open))[0]))
+	}
+	return nil
+}
+
+// data accounts for a chunk that brings bytes, or moves to where they belong.
+func (c *catalog) data(ch *xbstream.Chunk, e *openEntry) error {
+	switch ch.Type {
+	case xbstream.Payload:
+		e.sum.Add(len(ch.Data), ch.CRC32)
+	case xbstream.Sparse:
+		e.sum.Chunks++
+		e.odd = true
+	case xbstream.Seek:
+		e.odd = true
+		return nil
+	}
+	e.end = max(e.end, ch.Offset+ch.Span())
+	if !c.own {
+		return nil
+	}
+	switch ch.Path {
+	case metadata.ArchiveName:
+		if len(c.header)+len(ch.Data) > metadata.MaxArchiveSize {
+			return fmt.Errorf("%s has more than %d bytes", metadata.ArchiveName, metadata.MaxArchiveSize)
+		}
+		c.header = append(c.header, ch.Data...)
+	case metadata.ManifestName:
+		if c.manifest == nil {
+			c.manifest = metadata.NewManifestParser(nil, c.listed)
+		}
+		_, err := c.manifest.Write(ch.Data)
+		return err
+	}
+	return nil
+}
+
+// end accounts for a file's end.
+func (c *catalog) end(ch *xbstream.Chunk, e *openEntry) (*Entry, error) {
+	delete(c.open, ch.Path)
+	c.files++
+	c.bytes += e.end
+	entry := &Entry{Op: OpFile, Path: ch.Path, Size: e.end, Chunks: e.sum.Chunks}
+	if !e.odd {
+		entry.CRC32, entry.HasCRC32 = e.sum.CRC32, true
+	}
+	if !c.own {
+		c.done[ch.Path] = entrySum{size: e.end}
+		return entry, nil
+	}
+	if e.last {
+		return entry, c.endManifest()
+	}
+	c.done[ch.Path] = entrySum{e.end, e.sum.CRC32}
+	if ch.Path == metadata.ArchiveName {
+		var err error
+		if c.archive, err = metadata.UnmarshalArchive(c.header); err != nil {
+			return nil, err
+		}
+		c.header = nil
+	}
+	return entry, nil
+}
+
+// listed compares one line of the manifest with what came.
+func (c *catalog) listed(f metadata.File) error {
+	got, ok := c.done[f.Path]
+	switch {
+	case !ok:
+		return &MismatchError{f.Path, "is in the manifest, but not in the archive"}
+	case got.size != f.Size:
+		return &MismatchError{f.Path, fmt.Sprintf("has another size: want %d, got %d", f.Size, got.size)}
+	case got.crc != f.CRC32:
+		return &MismatchError{f.Path, fmt.Sprintf("has another checksum: want %08x, got %08x", f.CRC32, got.crc)}
+	}
+	delete(c.done, f.Path)
+	return nil
+}
+
+func (c *catalog) endManifest() error {
+	if c.manifest == nil {
+		return fmt.Errorf("%s is empty: %w", metadata.ManifestName, io.ErrUnexpectedEOF)
+	}
+	if err := c.manifest.Close(); err != nil {
+		return err
+	}
+	if len(c.done) > 0 {
+		return &MismatchError{slices.Min(slices.Collect(maps.Keys(c.done))), "is in the archive, but not in the manifest"}
+	}
+	c.ended = true
+	return nil
+}
+
+func (c *catalog) rename(from, to string) {
+	if from == to {
+		return
+	}
+	sum := c.done[from]
+	c.forget(to)
+	delete(c.done, from)
+	c.done[to] = sum
+}
+
+// forget takes a file that ended out of the totals.
+func (c *catalog) forget(path string) {
+	if sum, ok := c.done[path]; ok {
+		delete(c.done, path)
+		c.files--
+		c.bytes -= sum.size
+	}
+}
+
+// finish decides, at the end of the archive, whether it is complete as far as
+// that can be known.
+func (c *catalog) finish() error {
+	if c.own && !c.ended {
+		return &IncompleteError{Files: c.files}
+	}
+	return nil
+}
+
+// incomplete adds to a cut of an archive of hb's that no manifest came.
+func (c *catalog) explain(err error) error {
+	if c.own && !c.ended && errors.Is(err, io.ErrUnexpectedEOF) {
+		if _, ok := errors.AsType[*IncompleteError](err); !ok {
+			return errors.Join(&IncompleteError{Files: c.files}, err)
+		}
+	}
+	return err
+}
+
+// manifestFacts returns the manifest's first line once it has been verified.
+func (c *catalog) manifestFacts() *metadata.Manifest {
+	if !c.ended {
+		return nil
+	}
+	return c.manifest.Manifest()
+}
+
+// warnings says what cannot be vouched for.
+func (c *catalog) warnings() []string {
+	if c.own {
+		return nil
+	}
+	w := []string{"this archive was not made by hb: that no file is missing from it cannot be proven"}
+	if n, example := c.packed(); n > 0 {
+		w = append(w, fmt.Sprintf("%d files, such as %s, are compressed or encrypted one by one: unpack them with the tool that made them before hb apply", n, example))
+	}
+	return w
+}
+
+// packed counts files of a foreign archive that were compressed or encrypted
+// one by one (xtrabackup --compress, --encrypt).
+func (c *catalog) packed() (n int, example string) {
+	for path := range c.done {
+		for _, suffix := range []string{".zst", ".lz4", ".qp", ".xbcrypt"} {
+			if bytes.HasSuffix([]byte(path), []byte(suffix)) {
+				n++
+				if example == "" || path < example {
+					example = path
+				}
+				break
+			}
+		}
+	}
+	return n, example
+}

@@ -1,0 +1,206 @@
+// Package sink turns an archive into a directory, and a directory into one
+// that the server starts on.
+//
+// [Extract] is the first half: the files of an archive, in a new directory,
+// each proven to be what the backup read and each on disk. It follows the
+// archive in one goroutine, which alone reads the stream, checks it and keeps
+// the catalog of its files; several others write. [List] is the same without
+// the writing.
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+
+	"hb/xbstream"
+	"hb/xbstream/metadata"
+)
+
+// ExtractOptions adjusts Extract. The zero value is useful.
+type ExtractOptions struct {
+	// Parallel is how many goroutines write; 0 is by processors.
+	Parallel int
+	// Dialect says whose archive it is; by default that is inferred.
+	Dialect xbstream.Dialect
+}
+
+// ExtractResult is what Extract did.
+type ExtractResult struct {
+	Summary
+	Written int64 // bytes written: without those that became holes
+}
+
+const (
+	// maxParallel bounds the writers; more only seek.
+	maxParallel = 64
+	// syncParallel is how many fsyncs run at once. The file system joins
+	// those that come together.
+	syncParallel = 16
+	// jobQueue is how many chunks may wait for one writer. Their memory is
+	// bounded by the buffers.
+	jobQueue = 16
+)
+
+// Extract writes the files of the archive in r, already without its stages,
+// to dir, which must be empty or not exist (it is then made, its parent must
+// exist). Success means that the archive was complete and that every file is
+// on disk with the content that the manifest states; on any error dir is left
+// with the file MarkerName in it, so that nothing takes it for a backup.
+//
+// An archive that hb did not make is accepted with a warning in the result:
+// that nothing is missing from it cannot be proven.
+//
+// Files are made with mode 0640 and directories with 0750, less the umask.
+// Runs of zeros that reach to the end of a page become holes. Extract returns
+// when ctx ends, but cannot interrupt a Read of r.
+func Extract(ctx context.Context, r io.Reader, dir string, opts ExtractOptions) (*ExtractResult, error) {
+	t, err := openTarget(dir)
+	if err != nil {
+		return nil, err
+	}
+	x := newExtraction(ctx, t, opts)
+	err = x.run(r, opts.Dialect)
+	if err == nil {
+		err = t.finish()
+	}
+	if err = errors.Join(err, t.root.Close()); err != nil {
+		return nil, err
+	}
+	return &ExtractResult{Summary: *x.summary, Written: x.written.Load()}, nil
+}
+
+// extraction is one Extract under way.
+type extraction struct {
+	*pipeline
+	cat     *catalog
+	files   map[string]*outFile // files that have not ended
+	next    int                 // the writer that the next file gets
+	page    int
+	summary *Summary
+}
+
+// defaultPage is the page size where the archive does not state one.
+const defaultPage = 16 << 10
+
+func newExtraction(ctx context.Context, t *target, opts ExtractOptions) *extraction {
+	parallel := opts.Parallel
+	if parallel <= 0 {
+		parallel = max(2, runtime.GOMAXPROCS(0))
+	}
+	return &extraction{
+		pipeline: newPipeline(ctx, t, min(parallel, maxParallel)),
+		cat:      newCatalog(),
+		files:    make(map[string]*outFile),
+		page:     defaultPage,
+	}
+}
+
+// run follows the archive and waits for the writers.
+func (x *extraction) run(r io.Reader, dialect xbstream.Dialect) error {
+	rd := xbstream.NewReader(r, xbstream.ReaderOptions{Dialect: dialect, Alloc: x.buffers.get})
+	if err := x.follow(rd); err != nil {
+		x.fail(x.cat.explain(err))
+	}
+	if err := x.wait(); err != nil {
+		return err
+	}
+	x.summary = x.cat.summary(rd)
+	return nil
+}
+
+func (x *extraction) follow(rd *xbstream.Reader) error {
+	for {
+		if x.ctx.Err() != nil {
+			return context.Cause(x.ctx)
+		}
+		ch, err := rd.Next()
+		if err == io.EOF {
+			return x.cat.finish()
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := x.cat.add(ch); err != nil {
+			return err
+		}
+		if err := x.dispatch(ch); err != nil {
+			return err
+		}
+	}
+}
+
+// dispatch hands a chunk to its file's writer.
+func (x *extraction) dispatch(ch *xbstream.Chunk) error {
+	switch ch.Type {
+	case xbstream.Rename, xbstream.Remove:
+		return x.moveFiles(ch)
+	}
+	if ch.First {
+		if err := x.begin(ch); err != nil {
+			return err
+		}
+	}
+	f := x.files[ch.Path]
+	if ch.Type == xbstream.Seek {
+		return nil // the payload that follows says where it belongs
+	}
+	if ch.Type == xbstream.End {
+		delete(x.files, ch.Path)
+		if ch.Path == metadata.ArchiveName && x.cat.archive != nil {
+			x.page = x.cat.archive.PageSize
+		}
+	}
+	return x.send(f.writer, job{
+		file: f, end: ch.Type == xbstream.End,
+		offset: ch.Offset, span: ch.Span(), data: ch.Data, extents: ch.Sparse,
+	})
+}
+
+// begin enters a new file and gives it to a writer.
+func (x *extraction) begin(ch *xbstream.Chunk) error {
+	if ch.Path == MarkerName {
+		return fmt.Errorf("the archive holds a file %q, the name of hb's own mark", MarkerName)
+	}
+	if ch.Rewrite {
+		// Its first version may still be on its way through another writer.
+		if err := x.drain(); err != nil {
+			return err
+		}
+	}
+	x.files[ch.Path] = &outFile{path: ch.Path, writer: x.next, page: x.page, made: ch.Rewrite, trunc: ch.Rewrite}
+	x.next = (x.next + 1) % len(x.queues)
+	return nil
+}
+
+// moveFiles does what MariaDB's archive says of files that have ended.
+func (x *extraction) moveFiles(ch *xbstream.Chunk) error {
+	if err := x.drain(); err != nil {
+		return err
+	}
+	if ch.Type == xbstream.Rename {
+		return x.target.rename(ch.Path, ch.NewPath)
+	}
+	for _, path := range ch.Removed {
+		if err := x.target.remove(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drain waits until all chunks sent so far are in their files.
+func (x *extraction) drain() error {
+	var wg sync.WaitGroup
+	for i := range x.queues {
+		wg.Add(1)
+		if err := x.send(i, job{reached: wg.Done}); err != nil {
+			return err
+		}
+	}
+	wg.Wait()
+	return nil
+}

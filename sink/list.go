@@ -1,0 +1,101 @@
+package sink
+
+import (
+	"context"
+	"io"
+
+	"hb/xbstream"
+	"hb/xbstream/metadata"
+)
+
+// Op says what an Entry tells.
+type Op uint8
+
+const (
+	OpFile   Op = iota // a file that has ended
+	OpRename           // Path is NewPath from now on (MariaDB)
+	OpRemove           // Path is gone (MariaDB)
+)
+
+// Entry is one thing that an archive says of a file.
+type Entry struct {
+	Op       Op
+	Path     string
+	NewPath  string // OpRename
+	Size     int64  // bytes, holes included
+	Chunks   int64  // payload chunks
+	CRC32    uint32 // CRC-32 (IEEE) of the content, if HasCRC32
+	HasCRC32 bool
+}
+
+// Summary is what an archive turned out to be.
+type Summary struct {
+	Files    int64 // files that it leaves, the manifest included
+	Bytes    int64 // their sizes together, holes included
+	Archive  *metadata.Archive
+	Manifest *metadata.Manifest
+	Dialect  xbstream.Dialect
+	// Foreign is set for an archive that hb did not make: Archive and
+	// Manifest are nil, and Warnings says so.
+	Foreign  bool
+	Warnings []string
+}
+
+// List reads an archive, already without its stages, to its end and calls fn
+// for each file when it ends. The archive is complete only if List returns
+// without an error; the rules are those of Extract. The Summary holds what is
+// known in any case.
+func List(ctx context.Context, r io.Reader, fn func(Entry) error) (*Summary, error) {
+	rd := xbstream.NewReader(r, xbstream.ReaderOptions{})
+	cat := newCatalog()
+	err := list(ctx, rd, cat, fn)
+	return cat.summary(rd), cat.explain(err)
+}
+
+func list(ctx context.Context, rd *xbstream.Reader, cat *catalog, fn func(Entry) error) error {
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		ch, err := rd.Next()
+		if err == io.EOF {
+			return cat.finish()
+		}
+		if err != nil {
+			return err
+		}
+		entry, err := cat.add(ch)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries(ch, entry) {
+			if err := fn(e); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// entries is what fn is told of a chunk.
+func entries(ch *xbstream.Chunk, ended *Entry) []Entry {
+	switch ch.Type {
+	case xbstream.End:
+		return []Entry{*ended}
+	case xbstream.Rename:
+		return []Entry{{Op: OpRename, Path: ch.Path, NewPath: ch.NewPath}}
+	case xbstream.Remove:
+		var es []Entry
+		for _, path := range ch.Removed {
+			es = append(es, Entry{Op: OpRemove, Path: path})
+		}
+		return es
+	}
+	return nil
+}
+
+func (c *catalog) summary(rd *xbstream.Reader) *Summary {
+	return &Summary{
+		Files: c.files, Bytes: c.bytes, Archive: c.archive, Manifest: c.manifestFacts(),
+		Dialect: rd.Dialect(), Foreign: c.any && !c.own, Warnings: c.warnings(),
+	}
+}

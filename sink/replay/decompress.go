@@ -1,0 +1,169 @@
+package replay
+
+import (
+	"bytes"
+	"compress/bzip2"
+	"compress/zlib"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/snappy"
+
+	"hb/source/innodb"
+)
+
+// Where page_compressed pages keep what (fil0pagecompress.cc, fsp0types.h).
+const (
+	compFullMark  = 0x8000 // type word in full_crc32 tablespaces
+	compFullData  = innodb.OffsetFlushLSN
+	compAlgorithm = innodb.OffsetFlushLSN // other tablespaces: 8 bytes
+	compLength    = innodb.OffsetBody
+	compData      = innodb.OffsetBody + 2
+)
+
+// isCompressed reports whether a page is stored compressed (MariaDB's
+// page_compressed).
+func isCompressed(s *innodb.Space, page []byte) bool {
+	t := innodb.HeaderType(page)
+	if s.FullCRC32 {
+		return s.PageCompressed && t&compFullMark != 0
+	}
+	return t == innodb.TypePageCompressed || t == innodb.TypePageCompEncr
+}
+
+// decompress puts the plain form of a page_compressed page into plain, which
+// has the page's size. The page's checksum was verified already.
+func decompress(s *innodb.Space, plain, page []byte) error {
+	algorithm, data, err := compressedData(s, page)
+	if err == nil {
+		err = decompressData(algorithm, plain, data)
+	}
+	if err != nil {
+		return fmt.Errorf("page_compressed page: %w", err)
+	}
+	// The header travels in both forms.
+	if !bytes.Equal(plain[innodb.OffsetPageNo:innodb.OffsetType], page[innodb.OffsetPageNo:innodb.OffsetType]) {
+		return errors.New("page_compressed page: what was compressed is another page")
+	}
+	return nil
+}
+
+func compressedData(s *innodb.Space, page []byte) (innodb.Compression, []byte, error) {
+	if !s.FullCRC32 {
+		if innodb.HeaderType(page) != innodb.TypePageCompressed {
+			return 0, nil, errors.New("it is encrypted")
+		}
+		algorithm := binary.BigEndian.Uint64(page[compAlgorithm:])
+		n := int(binary.BigEndian.Uint16(page[compLength:]))
+		if algorithm > uint64(innodb.CompressSnappy) || n > len(page)-compData {
+			return 0, nil, fmt.Errorf("algorithm %d, %d bytes", algorithm, n)
+		}
+		return innodb.Compression(algorithm), page[compData : compData+n], nil
+	}
+	stored := int(innodb.HeaderType(page)&0xFF) << 8
+	if stored == 0 || stored > len(page) {
+		return 0, nil, fmt.Errorf("stored size %d", stored)
+	}
+	end := stored - 4
+	switch s.Compression {
+	case innodb.CompressLZ4, innodb.CompressLZO, innodb.CompressSnappy:
+		// These do not tell where they end: the byte before the checksum is the
+		// low byte of the data's end, plus 5.
+		low := int(page[stored-5])
+		if low == 0 {
+			low = 256
+		}
+		end = stored - 256 + low - 5
+	}
+	if end <= compFullData {
+		return 0, nil, fmt.Errorf("stored size %d", stored)
+	}
+	return s.Compression, page[compFullData:end], nil
+}
+
+func decompressData(algorithm innodb.Compression, plain, data []byte) error {
+	switch algorithm {
+	case innodb.CompressZlib:
+		r, err := zlib.NewReader(bytes.NewReader(data))
+		if err != nil {
+			return fmt.Errorf("zlib: %w", err)
+		}
+		return readWhole(r, plain)
+	case innodb.CompressBzip2:
+		return readWhole(bzip2.NewReader(bytes.NewReader(data)), plain)
+	case innodb.CompressSnappy:
+		if n, err := snappy.DecodedLen(data); err != nil || n != len(plain) {
+			return fmt.Errorf("snappy: it has %d bytes, want %d", n, len(plain))
+		}
+		if _, err := snappy.Decode(plain, data); err != nil {
+			return fmt.Errorf("snappy: %w", err)
+		}
+		return nil
+	case innodb.CompressLZ4:
+		return decodeLZ4(plain, data)
+	}
+	return fmt.Errorf("hb cannot read pages compressed by %v; rebuild the table with zlib, lz4, snappy or bzip2 before the backup (innodb_compression_algorithm), or prepare this one with the server's own tool", algorithm)
+}
+
+// readWhole reads exactly the page and the end of the compressed stream.
+func readWhole(r io.Reader, plain []byte) error {
+	if _, err := io.ReadFull(r, plain); err != nil {
+		return fmt.Errorf("decompressing: %w", err)
+	}
+	var one [1]byte
+	if n, err := io.ReadFull(r, one[:]); n != 0 || err != io.EOF {
+		return errors.New("decompressing: more than one page, or a bad end")
+	}
+	return nil
+}
+
+var errLZ4 = errors.New("lz4: damaged block")
+
+// decodeLZ4 decodes one LZ4 block, which must fill dst exactly: sequences of a
+// token, literals and a copy of earlier output; the last has no copy.
+func decodeLZ4(dst, src []byte) error {
+	out := 0
+	for len(src) > 0 {
+		token := src[0]
+		n, rest, ok := lz4Length(int(token>>4), src[1:])
+		if !ok || n > len(rest) || n > len(dst)-out {
+			return errLZ4
+		}
+		out += copy(dst[out:], rest[:n])
+		if src = rest[n:]; len(src) == 0 {
+			break
+		}
+		if len(src) < 2 {
+			return errLZ4
+		}
+		distance := int(binary.LittleEndian.Uint16(src))
+		n, src, ok = lz4Length(int(token&15), src[2:])
+		n += 4
+		if !ok || distance == 0 || distance > out || n > len(dst)-out {
+			return errLZ4
+		}
+		for end := out + n; out < end; { // may overlap: by pieces that exist
+			out += copy(dst[out:min(end, out+distance)], dst[out-distance:out])
+		}
+	}
+	if out != len(dst) {
+		return fmt.Errorf("lz4: %d bytes, want %d", out, len(dst))
+	}
+	return nil
+}
+
+// lz4Length extends a length of 15 by the bytes that follow.
+func lz4Length(n int, src []byte) (int, []byte, bool) {
+	if n < 15 {
+		return n, src, true
+	}
+	for i, b := range src {
+		n += int(b)
+		if b < 255 {
+			return n, src[i+1:], n <= innodb.MaxPageSize
+		}
+	}
+	return 0, nil, false
+}

@@ -1,0 +1,387 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"hb/source/innodb"
+)
+
+// Options are how Recover works.
+type Options struct {
+	Root     *os.Root // the directory
+	Dialect  Dialect
+	Identity Identity
+	// PageSize is innodb_page_size, in bytes.
+	PageSize int
+	// End is where the log ends: no page may be newer.
+	End innodb.LSN
+	// Parallel is the number of workers, at least 1. Each needs about 5 MiB.
+	Parallel int
+	// Tablespace returns the tablespace of an id that the plan has runs of, or
+	// nil if they are to be ignored.
+	Tablespace func(innodb.SpaceID) (*Tablespace, error)
+}
+
+// Result is what Recover did.
+type Result struct {
+	Pages   uint64 // written
+	Current uint64 // read and found to be as new as the log already
+	Applied uint64 // runs
+}
+
+// A batch is what a worker gets at a time: pages of one file, in order.
+const (
+	batchPages   = 128
+	batchBytes   = 2 << 20
+	batchEntries = 16 << 10
+)
+
+// WorkerMemory is about what each worker needs, in bytes.
+const WorkerMemory = 2*batchBytes + 2*batchEntries*entrySize
+
+// group is the part of a batch's entries that is about one page.
+type group struct {
+	no       innodb.PageNo
+	from, to int
+}
+
+type batch struct {
+	space   *openSpace
+	entries []entry
+	groups  []group
+}
+
+func (b *batch) of(g group) []entry { return b.entries[g.from:g.to] }
+
+// recovery is one call of Recover. Its own goroutine reads the plan and fills
+// batches; workers recover them.
+type recovery struct {
+	Options
+	plan *Plan
+	it   *merger
+	head entry // the next one, if more
+	more bool
+
+	ctx   context.Context
+	work  chan *batch
+	free  chan *batch
+	solo  *worker // of the reading goroutine, for pages that cannot wait
+	batch *batch  // being filled
+
+	pages, current, applied atomic.Uint64
+}
+
+// Recover applies the plan to the tablespaces and sets their sizes. The plan
+// cannot be used any more afterwards.
+func Recover(ctx context.Context, plan *Plan, o Options) (Result, error) {
+	dw, err := openDoublewrite(o.Root, o.Identity)
+	if err != nil {
+		return Result{}, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	n := max(1, o.Parallel)
+	r := &recovery{Options: o, plan: plan, ctx: ctx, work: make(chan *batch), free: make(chan *batch, n+1)}
+	for range n + 1 {
+		r.free <- new(batch)
+	}
+	r.solo = r.newWorker(dw.slot(0))
+	var wg sync.WaitGroup
+	for i := range n {
+		w := r.newWorker(dw.slot(i + 1))
+		wg.Go(func() {
+			for b := range r.work {
+				if ctx.Err() == nil {
+					if err := w.recover(b); err != nil {
+						cancel(err)
+					}
+				}
+				if err := b.space.release(); err != nil {
+					cancel(err)
+				}
+				r.free <- b
+			}
+		})
+	}
+	if err := r.read(); err != nil {
+		cancel(err)
+	}
+	close(r.work)
+	wg.Wait()
+	err = dw.f.Close()
+	if cause := context.Cause(ctx); cause != nil {
+		return Result{}, cause
+	}
+	return Result{Pages: r.pages.Load(), Current: r.current.Load(), Applied: r.applied.Load()}, err
+}
+
+func (r *recovery) advance() error {
+	e, ok, err := r.it.next()
+	r.head, r.more = e, ok
+	return err
+}
+
+// read goes through the plan, tablespace by tablespace.
+func (r *recovery) read() error {
+	var err error
+	if r.it, err = r.plan.merge(); err != nil {
+		return err
+	}
+	if err := r.advance(); err != nil {
+		return err
+	}
+	for r.more {
+		id := innodb.SpaceID(r.head.space)
+		t, err := r.Tablespace(id)
+		if err != nil {
+			return err
+		}
+		if t == nil {
+			for r.more && innodb.SpaceID(r.head.space) == id {
+				if err := r.advance(); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if err := r.readSpace(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readSpace makes batches of the runs of one tablespace.
+func (r *recovery) readSpace(t *Tablespace) (err error) {
+	s, err := openTablespace(r.Root, t)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.release()) }()
+	if !t.Deferred {
+		if err := r.begin(s); err != nil {
+			return err
+		}
+	}
+	for r.more && innodb.SpaceID(r.head.space) == t.Space.ID {
+		if err := r.readPage(s); err != nil {
+			return err
+		}
+	}
+	return r.submit()
+}
+
+// begin does what comes before the first page of a tablespace whose geometry
+// is known: truncation, and a look at how its pages are stamped.
+func (r *recovery) begin(s *openSpace) error {
+	if s.Space.Encryption.Scheme != 0 {
+		return encrypted(s)
+	}
+	if trims := r.plan.Trims(s.Space.ID); len(trims) > 0 {
+		if err := s.resize(uint32(trims[len(trims)-1].Page), true); err != nil {
+			return err
+		}
+	}
+	if !s.Space.FullCRC32 {
+		page := r.solo.buf[:s.Space.Physical]
+		if err := s.readPages(page, 0); err != nil {
+			return err
+		}
+		// A page 0 that is bad is reported when it is needed.
+		s.sum, _ = s.Space.Verify(page, 0)
+	}
+	return nil
+}
+
+func encrypted(s *openSpace) error {
+	return fmt.Errorf("%s is encrypted: hb cannot apply the redo log to it without its keys; decrypt the table (ENCRYPTED=NO) before the backup, or prepare this one with the server's own tool", s.Name())
+}
+
+// readPage takes the runs of one page into the batch, and hands the batch over
+// when it is full.
+func (r *recovery) readPage(s *openSpace) error {
+	no := innodb.PageNo(r.head.page)
+	if len(r.currentBatch().entries) == batchEntries || !r.fits(s, no) {
+		if err := r.submit(); err != nil {
+			return err
+		}
+	}
+	b := r.currentBatch()
+	from := len(b.entries)
+	whole, err := r.collect(b, no)
+	if err != nil {
+		return err
+	}
+	if !whole && from > 0 {
+		// It may be whole in a batch of its own.
+		rest := append([]entry(nil), b.entries[from:]...)
+		b.entries = b.entries[:from]
+		if err := r.submit(); err != nil {
+			return err
+		}
+		b, from = r.currentBatch(), 0
+		b.entries = append(b.entries, rest...)
+		if whole, err = r.collect(b, no); err != nil {
+			return err
+		}
+	}
+	begins := no == 0 && firstIs(r.plan.matters(b.entries[from:]), Init)
+	if s.Deferred && no != 0 && s.Space.Physical == 0 {
+		return fmt.Errorf("%s: page 0 is neither in the file nor in the redo log", s.Name())
+	}
+	if !whole || begins || s.Space.Physical == 0 {
+		err := r.alone(s, no, begins, b.entries[from:])
+		b.entries = b.entries[:from]
+		return err
+	}
+	b.space = s
+	b.groups = append(b.groups, group{no, from, len(b.entries)})
+	return nil
+}
+
+func firstIs(entries []entry, k Kind) bool { return len(entries) > 0 && entries[0].kind == k }
+
+// fits reports whether the page can join the batch.
+func (r *recovery) fits(s *openSpace, no innodb.PageNo) bool {
+	b := r.currentBatch()
+	if len(b.groups) == 0 {
+		return true
+	}
+	if len(b.groups) == batchPages || (len(b.groups)+1)*s.Space.Physical > batchBytes {
+		return false
+	}
+	file, _ := s.locate(no)
+	before, _ := s.locate(b.groups[0].no)
+	return file == before
+}
+
+// collect moves entries of page no of the current tablespace into the batch.
+// It returns false if there are more than a batch can hold.
+func (r *recovery) collect(b *batch, no innodb.PageNo) (bool, error) {
+	space := r.head.space
+	for r.more && r.head.page == uint32(no) && r.head.space == space {
+		if len(b.entries) == batchEntries {
+			return false, nil
+		}
+		b.entries = append(b.entries, r.head)
+		if err := r.advance(); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (r *recovery) currentBatch() *batch {
+	if r.batch == nil {
+		r.batch = <-r.free
+		r.batch.space, r.batch.entries, r.batch.groups = nil, r.batch.entries[:0], r.batch.groups[:0]
+	}
+	return r.batch
+}
+
+// submit hands the batch to a worker.
+func (r *recovery) submit() error {
+	b := r.batch
+	if b == nil || len(b.groups) == 0 {
+		return context.Cause(r.ctx)
+	}
+	r.batch = nil
+	b.space.hold()
+	select {
+	case r.work <- b:
+		return nil
+	case <-r.ctx.Done():
+		r.free <- b
+		return errors.Join(context.Cause(r.ctx), b.space.release())
+	}
+}
+
+// alone recovers a page in this goroutine: one with more runs than a batch
+// holds, given those at hand; or page 0 where the log begins it anew, because
+// the geometry of all others is in it.
+func (r *recovery) alone(s *openSpace, no innodb.PageNo, begins bool, entries []entry) error {
+	unknown := s.Space.Physical == 0
+	size := s.Space.Physical
+	if begins || unknown {
+		size = r.PageSize // until the flags are there: it may be smaller
+	}
+	p := &r.solo.page
+	p.reset(s, no, r.solo.buf[:size])
+	space := r.head.space
+	for {
+		if err := r.solo.apply(p, entries); err != nil {
+			return err
+		}
+		if !r.more || r.head.page != uint32(no) || r.head.space != space {
+			break
+		}
+		entries = append(entries[:0], r.head)
+		if err := r.advance(); err != nil {
+			return err
+		}
+	}
+	if unknown && !p.fresh {
+		return fmt.Errorf("%s: page 0 is neither in the file nor in the redo log", s.Name())
+	}
+	if no == 0 && p.fresh {
+		if err := s.adopt(p.image); err != nil {
+			return err
+		}
+		p.image = p.image[:s.Space.Physical]
+		if s.Space.Encryption.Scheme != 0 {
+			return encrypted(s)
+		}
+	}
+	if err := r.solo.finish(p); err != nil || !p.dirty {
+		return err
+	}
+	return r.solo.write(s, []innodb.PageNo{no}, [][]byte{p.image})
+}
+
+// adopt takes a tablespace's geometry from a page 0 that the log made.
+func (s *openSpace) adopt(page0 []byte) error {
+	found, err := innodb.ParseSpace(page0)
+	if err != nil {
+		return fmt.Errorf("%s: page 0 in the redo log: %w", s.Name(), err)
+	}
+	if found.ID != s.Space.ID {
+		return fmt.Errorf("%s: page 0 in the redo log is of tablespace %d, not %d", s.Name(), found.ID, s.Space.ID)
+	}
+	s.Space = found
+	return nil
+}
+
+// SetSizes makes each tablespace as long as page 0 says.
+func SetSizes(root *os.Root, tablespaces []*Tablespace) error {
+	for _, t := range tablespaces {
+		if err := setSize(root, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func setSize(root *os.Root, t *Tablespace) (err error) {
+	if t.Space.Physical == 0 {
+		return nil // deferred, and nothing in the log either
+	}
+	s, err := openTablespace(root, t)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.release()) }()
+	head := make([]byte, innodb.SpaceHeaderSize)
+	if _, err := s.files[0].ReadAt(head, 0); err != nil {
+		return fmt.Errorf("reading page 0 of %s: %w", s.Name(), err)
+	}
+	found, err := innodb.ParseSpace(head)
+	if err != nil {
+		return fmt.Errorf("page 0 of %s: %w", s.Name(), err)
+	}
+	return s.resize(found.Size, false)
+}

@@ -1,0 +1,252 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// MarkerName is a file that stands in a directory while it is being
+// extracted. It is the first to be created and the last to be removed, so that
+// a directory with it is never a whole backup.
+const MarkerName = "hb-incomplete"
+
+const markerText = "hb extract has not finished in this directory, or has failed.\nIt is no backup: remove it and extract again.\n"
+
+const (
+	dirMode  = 0o750
+	fileMode = 0o640
+)
+
+// NotEmptyError reports a target directory that is not empty.
+type NotEmptyError struct {
+	Dir    string
+	Name   string // something that is in it
+	Marked bool   // it is left from an extract that failed
+}
+
+func (e *NotEmptyError) Error() string {
+	if e.Marked {
+		return fmt.Sprintf("directory %s is left from an extract that did not finish: remove it first", e.Dir)
+	}
+	return fmt.Sprintf("directory %s is not empty (there is %q): extract into an empty or a new one", e.Dir, e.Name)
+}
+
+// IsMarked reports whether dir holds an extract that has not finished.
+func IsMarked(dir string) (bool, error) {
+	_, err := os.Lstat(filepath.Join(dir, MarkerName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// target is the directory being filled. Its methods may be called from
+// several goroutines.
+type target struct {
+	dir  string
+	root *os.Root
+
+	mu   sync.Mutex
+	dirs map[string]struct{} // directories made, by path below the root
+}
+
+// openTarget makes dir, or takes it if it is empty, and marks it. A
+// lost+found, as in a new file system, does not count.
+func openTarget(dir string) (*target, error) {
+	made := true
+	if err := os.Mkdir(dir, dirMode); errors.Is(err, fs.ErrExist) {
+		made = false
+	} else if err != nil {
+		return nil, fmt.Errorf("making the target directory: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening the target directory: %w", err)
+	}
+	t := &target{dir: dir, root: root, dirs: make(map[string]struct{})}
+	if err := t.begin(made); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return t, nil
+}
+
+func (t *target) begin(made bool) error {
+	if made {
+		if err := syncDir(filepath.Dir(filepath.Clean(t.dir))); err != nil {
+			return err
+		}
+	}
+	if err := t.checkEmpty(); err != nil {
+		return err
+	}
+	f, err := t.create(MarkerName)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, markerText)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("marking the target directory: %w", err)
+	}
+	return t.syncDir(".")
+}
+
+func (t *target) checkEmpty() error {
+	entries, err := fs.ReadDir(t.root.FS(), ".")
+	if err != nil {
+		return fmt.Errorf("reading the target directory: %w", err)
+	}
+	for _, e := range entries {
+		if e.Name() != "lost+found" {
+			marked, err := IsMarked(t.dir)
+			return errors.Join(&NotEmptyError{Dir: t.dir, Name: e.Name(), Marked: marked}, err)
+		}
+	}
+	return nil
+}
+
+// create makes a new file and what directories it needs.
+func (t *target) create(name string) (*os.File, error) {
+	if err := t.makeDirs(path.Dir(name)); err != nil {
+		return nil, err
+	}
+	f, err := t.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, fileMode)
+	if err != nil {
+		return nil, t.error("creating", name, err)
+	}
+	return f, nil
+}
+
+// reopen opens a file that create made; trunc empties it.
+func (t *target) reopen(name string, trunc bool) (*os.File, error) {
+	flags := os.O_WRONLY | unix.O_NOFOLLOW
+	if trunc {
+		flags |= os.O_TRUNC
+	}
+	f, err := t.root.OpenFile(name, flags, 0)
+	if err != nil {
+		return nil, t.error("opening", name, err)
+	}
+	return f, nil
+}
+
+// makeDirs makes a directory and those above it. Each must be new, or made
+// here before: one that someone else put there, or a symlink, is an error.
+func (t *target) makeDirs(name string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.makeDirsLocked(name)
+}
+
+func (t *target) makeDirsLocked(name string) error {
+	if name == "." {
+		return nil
+	}
+	if _, ok := t.dirs[name]; ok {
+		return nil
+	}
+	if err := t.makeDirsLocked(path.Dir(name)); err != nil {
+		return err
+	}
+	if err := t.root.Mkdir(name, dirMode); err != nil {
+		return t.error("making directory", name, err)
+	}
+	t.dirs[name] = struct{}{}
+	return nil
+}
+
+func (t *target) rename(from, to string) error {
+	if err := t.makeDirs(path.Dir(to)); err != nil {
+		return err
+	}
+	if err := t.root.Rename(from, to); err != nil {
+		return t.error("renaming", from, err)
+	}
+	return nil
+}
+
+func (t *target) remove(name string) error {
+	if err := t.root.Remove(name); err != nil {
+		return t.error("removing", name, err)
+	}
+	return nil
+}
+
+func (t *target) error(what, name string, err error) error {
+	// The error of os.Root names the path below the root only.
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathErr.Err
+	}
+	return fmt.Errorf("%s %s: %w", what, filepath.Join(t.dir, name), err)
+}
+
+// finish makes all names durable and then takes the mark away.
+func (t *target) finish() error {
+	names := []string{"."}
+	for name := range t.dirs {
+		names = append(names, name)
+	}
+	if err := each(names, syncParallel, t.syncDir); err != nil {
+		return err
+	}
+	if err := t.remove(MarkerName); err != nil {
+		return err
+	}
+	return t.syncDir(".")
+}
+
+func (t *target) syncDir(name string) error {
+	d, err := t.root.Open(name)
+	if err == nil {
+		err = errors.Join(d.Sync(), d.Close())
+	}
+	if err != nil {
+		return t.error("syncing directory", name, err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err == nil {
+		err = errors.Join(d.Sync(), d.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("syncing directory: %w", err)
+	}
+	return nil
+}
+
+// each calls fn for all names from n goroutines and returns their errors.
+func each(names []string, n int, fn func(string) error) error {
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+		in   = make(chan string)
+	)
+	for range min(n, len(names)) {
+		wg.Go(func() {
+			for name := range in {
+				if err := fn(name); err != nil {
+					mu.Lock()
+					errs = append(errs, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for _, name := range names {
+		in <- name
+	}
+	close(in)
+	wg.Wait()
+	return errors.Join(errs...)
+}
