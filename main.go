@@ -350,10 +350,7 @@ func (c *listCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	out := bufio.NewWriter(os.Stdout)
-	result, err := sink.List(ctx, r, func(e sink.Entry) error {
-		_, err := fmt.Fprintf(out, "%12d %6d %s\n", e.Size, e.Chunks, e.Path)
-		return err
-	})
+	result, err := sink.List(ctx, r, func(e sink.Entry) error { return printEntry(out, e) })
 	if err := errors.Join(err, out.Flush(), closeAll()); err != nil {
 		return err
 	}
@@ -362,6 +359,19 @@ func (c *listCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	t.say("%s", result.Describe())
 	return nil
+}
+
+// printEntry prints one line of a listing: size, chunks, path.
+func printEntry(w io.Writer, e sink.Entry) (err error) {
+	switch e.Op {
+	case sink.OpRename:
+		_, err = fmt.Fprintf(w, "%12s %6s %s -> %s\n", "renamed", "", e.Path, e.NewPath)
+	case sink.OpRemove:
+		_, err = fmt.Fprintf(w, "%12s %6s %s\n", "removed", "", e.Path)
+	default:
+		_, err = fmt.Fprintf(w, "%12d %6d %s\n", e.Size, e.Chunks, e.Path)
+	}
+	return err
 }
 
 // usageError is a mistake in the command line or in what it names.

@@ -1,11 +1,11 @@
 package sink
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"slices"
 
 	"hb/xbstream"
@@ -26,23 +26,13 @@ func (e *IncompleteError) Error() string {
 // Unwrap makes every IncompleteError a truncation.
 func (e *IncompleteError) Unwrap() error { return io.ErrUnexpectedEOF }
 
-// MismatchError reports a file of the archive that is not what the manifest
-// says.
-type MismatchError struct {
-	Path   string
-	Reason string
-}
-
-func (e *MismatchError) Error() string {
-	return fmt.Sprintf("the archive is damaged: file %q %s", e.Path, e.Reason)
-}
-
 // catalog follows an archive chunk by chunk, adds up what each file is, and
 // decides whether the archive is complete. It keeps a fixed amount for each
 // file and nothing for a chunk.
 type catalog struct {
-	own  bool // it begins with hb-archive.json
-	any  bool // a chunk has come
+	own  bool  // it begins with hb-archive.json
+	any  bool  // a chunk has come
+	at   int64 // where the current chunk begins in the archive
 	open map[string]*openEntry
 	done map[string]entrySum // files that ended and no manifest line has named
 
@@ -78,6 +68,7 @@ func (c *catalog) add(ch *xbstream.Chunk) (*Entry, error) {
 	if !c.any {
 		c.any, c.own = true, ch.Path == metadata.ArchiveName
 	}
+	c.at = ch.At
 	if err := c.checkOrder(ch); err != nil {
 		return nil, err
 	}
@@ -193,16 +184,19 @@ func (c *catalog) end(ch *xbstream.Chunk, e *openEntry) (*Entry, error) {
 // listed compares one line of the manifest with what came.
 func (c *catalog) listed(f metadata.File) error {
 	got, ok := c.done[f.Path]
+	mismatch := &xbstream.CorruptError{Path: f.Path, Offset: c.at}
 	switch {
 	case !ok:
-		return &MismatchError{f.Path, "is in the manifest, but not in the archive"}
+		mismatch.Reason = "it is in the manifest, but not in the archive"
 	case got.size != f.Size:
-		return &MismatchError{f.Path, fmt.Sprintf("has another size: want %d, got %d", f.Size, got.size)}
+		mismatch.Reason, mismatch.Want, mismatch.Got = "size in the manifest", fmt.Sprint(f.Size), fmt.Sprint(got.size)
 	case got.crc != f.CRC32:
-		return &MismatchError{f.Path, fmt.Sprintf("has another checksum: want %08x, got %08x", f.CRC32, got.crc)}
+		mismatch.Reason, mismatch.Want, mismatch.Got = "checksum in the manifest", fmt.Sprintf("%08x", f.CRC32), fmt.Sprintf("%08x", got.crc)
+	default:
+		delete(c.done, f.Path)
+		return nil
 	}
-	delete(c.done, f.Path)
-	return nil
+	return mismatch
 }
 
 func (c *catalog) endManifest() error {
@@ -213,7 +207,8 @@ func (c *catalog) endManifest() error {
 		return err
 	}
 	if len(c.done) > 0 {
-		return &MismatchError{slices.Min(slices.Collect(maps.Keys(c.done))), "is in the archive, but not in the manifest"}
+		path := slices.Min(slices.Collect(maps.Keys(c.done)))
+		return &xbstream.CorruptError{Path: path, Offset: c.at, Reason: "it is in the archive, but not in the manifest"}
 	}
 	c.ended = true
 	return nil
@@ -247,7 +242,7 @@ func (c *catalog) finish() error {
 	return nil
 }
 
-// incomplete adds to a cut of an archive of hb's that no manifest came.
+// explain adds to a cut of an archive of hb's that no manifest came.
 func (c *catalog) explain(err error) error {
 	if c.own && !c.ended && errors.Is(err, io.ErrUnexpectedEOF) {
 		if _, ok := errors.AsType[*IncompleteError](err); !ok {
@@ -281,13 +276,10 @@ func (c *catalog) warnings() []string {
 // one by one (xtrabackup --compress, --encrypt).
 func (c *catalog) packed() (n int, example string) {
 	for path := range c.done {
-		for _, suffix := range []string{".zst", ".lz4", ".qp", ".xbcrypt"} {
-			if bytes.HasSuffix([]byte(path), []byte(suffix)) {
-				n++
-				if example == "" || path < example {
-					example = path
-				}
-				break
+		switch filepath.Ext(path) {
+		case ".zst", ".lz4", ".qp", ".xbcrypt":
+			if n++; n == 1 || path < example {
+				example = path
 			}
 		}
 	}

@@ -22,7 +22,8 @@ import (
 
 // ExtractOptions adjusts Extract. The zero value is useful.
 type ExtractOptions struct {
-	// Parallel is how many goroutines write; 0 is by processors.
+	// Parallel is how many goroutines write; 0 is one for each
+	// processor, at least 2 and at most 8.
 	Parallel int
 	// Dialect says whose archive it is; by default that is inferred.
 	Dialect xbstream.Dialect
@@ -35,14 +36,17 @@ type ExtractResult struct {
 }
 
 const (
-	// maxParallel bounds the writers; more only seek.
+	// By default there are as many writers as processors, within these bounds:
+	// they wait for the disk more than they work.
+	minWriters, maxWriters = 2, 8
+	// maxParallel bounds what may be asked for.
 	maxParallel = 64
 	// syncParallel is how many fsyncs run at once. The file system joins
 	// those that come together.
 	syncParallel = 16
 	// jobQueue is how many chunks may wait for one writer. Their memory is
 	// bounded by the buffers.
-	jobQueue = 16
+	jobQueue = 8
 )
 
 // Extract writes the files of the archive in r, already without its stages,
@@ -89,7 +93,7 @@ const defaultPage = 16 << 10
 func newExtraction(ctx context.Context, t *target, opts ExtractOptions) *extraction {
 	parallel := opts.Parallel
 	if parallel <= 0 {
-		parallel = max(2, runtime.GOMAXPROCS(0))
+		parallel = min(max(minWriters, runtime.GOMAXPROCS(0)), maxWriters)
 	}
 	return &extraction{
 		pipeline: newPipeline(ctx, t, min(parallel, maxParallel)),

@@ -2,7 +2,10 @@ package sink
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"strings"
+	"time"
 
 	"hb/xbstream"
 	"hb/xbstream/metadata"
@@ -98,4 +101,28 @@ func (c *catalog) summary(rd *xbstream.Reader) *Summary {
 		Files: c.files, Bytes: c.bytes, Archive: c.archive, Manifest: c.manifestFacts(),
 		Dialect: rd.Dialect(), Foreign: c.any && !c.own, Warnings: c.warnings(),
 	}
+}
+
+// Describe says in a few lines what the archive is.
+func (s *Summary) Describe() string {
+	var b strings.Builder
+	switch {
+	case s.Archive != nil:
+		fmt.Fprintf(&b, "backup of %s %s by hb %s, begun %s", s.Archive.ServerFlavor, s.Archive.ServerVersion, s.Archive.HBVersion, s.Archive.Created.Format(time.RFC3339))
+	case s.Foreign && s.Dialect != xbstream.AnyDialect:
+		fmt.Fprintf(&b, "xbstream archive of %v's", s.Dialect)
+	case s.Foreign:
+		b.WriteString("xbstream archive")
+	}
+	fmt.Fprintf(&b, "\n%d files, %d bytes", s.Files, s.Bytes)
+	if m := s.Manifest; m != nil {
+		fmt.Fprintf(&b, "\ncomplete; redo from LSN %d to %d", m.FromLSN, m.LastLSN)
+		if m.Binlog != nil {
+			fmt.Fprintf(&b, "\nbinary log position: %s", m.Binlog.InfoText())
+		}
+		for _, w := range m.Warnings {
+			fmt.Fprintf(&b, "\nwarning at backup: %s", w)
+		}
+	}
+	return b.String()
 }

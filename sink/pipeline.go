@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"iter"
 	"os"
 	"slices"
 	"sync"
@@ -212,7 +213,11 @@ func (w *writer) end(f *outFile) error {
 
 // write puts data at an offset, without the holes in it.
 func (w *writer) write(f *outFile, at int64, data []byte) error {
-	for part := range dataRuns(at, data, f.page) {
+	runs := dataRuns(at, data, f.page)
+	if at < f.used { // over what a seek went back to: zeros count there
+		runs = slices.Values([]run{{0, len(data)}})
+	}
+	for part := range runs {
 		off := at + int64(part.from)
 		n, err := f.f.WriteAt(data[part.from:part.to], off)
 		w.written.Add(int64(n))
@@ -252,7 +257,7 @@ type run struct{ from, to int }
 // whole blocks, that reach to the end of a page: empty pages, and the rest of
 // compressed ones that the server had punched out. Free space within a page
 // stays, or each page would be in pieces on the disk.
-func dataRuns(at int64, data []byte, page int) func(func(run) bool) {
+func dataRuns(at int64, data []byte, page int) iter.Seq[run] {
 	return func(yield func(run) bool) {
 		start := 0 // of the run being gathered
 		for pos := 0; pos < len(data); {

@@ -25,19 +25,22 @@ const (
 	fileMode = 0o640
 )
 
-// NotEmptyError reports a target directory that is not empty.
-type NotEmptyError struct {
+// TargetError reports a target directory that cannot take an archive.
+type TargetError struct {
 	Dir    string
-	Name   string // something that is in it
-	Marked bool   // it is left from an extract that failed
+	Reason string
+	Err    error // may be nil
 }
 
-func (e *NotEmptyError) Error() string {
-	if e.Marked {
-		return fmt.Sprintf("directory %s is left from an extract that did not finish: remove it first", e.Dir)
+func (e *TargetError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("target directory %s: %s: %v", e.Dir, e.Reason, e.Err)
 	}
-	return fmt.Sprintf("directory %s is not empty (there is %q): extract into an empty or a new one", e.Dir, e.Name)
+	return fmt.Sprintf("target directory %s: %s", e.Dir, e.Reason)
 }
+
+// Unwrap returns the system's error.
+func (e *TargetError) Unwrap() error { return e.Err }
 
 // IsMarked reports whether dir holds an extract that has not finished.
 func IsMarked(dir string) (bool, error) {
@@ -65,11 +68,11 @@ func openTarget(dir string) (*target, error) {
 	if err := os.Mkdir(dir, dirMode); errors.Is(err, fs.ErrExist) {
 		made = false
 	} else if err != nil {
-		return nil, fmt.Errorf("making the target directory: %w", err)
+		return nil, &TargetError{dir, "it cannot be made", bare(err)}
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("opening the target directory: %w", err)
+		return nil, &TargetError{dir, "it cannot be opened", bare(err)}
 	}
 	t := &target{dir: dir, root: root, dirs: make(map[string]struct{})}
 	if err := t.begin(made); err != nil {
@@ -101,13 +104,16 @@ func (t *target) begin(made bool) error {
 func (t *target) checkEmpty() error {
 	entries, err := fs.ReadDir(t.root.FS(), ".")
 	if err != nil {
-		return fmt.Errorf("reading the target directory: %w", err)
+		return &TargetError{t.dir, "it cannot be read", bare(err)}
 	}
 	for _, e := range entries {
-		if e.Name() != "lost+found" {
-			marked, err := IsMarked(t.dir)
-			return errors.Join(&NotEmptyError{Dir: t.dir, Name: e.Name(), Marked: marked}, err)
+		if e.Name() == "lost+found" {
+			continue
 		}
+		if marked, err := IsMarked(t.dir); err != nil || marked {
+			return &TargetError{t.dir, "it is left from an extract that did not finish: remove it first", err}
+		}
+		return &TargetError{t.dir, fmt.Sprintf("it is not empty (it holds %q): extract into an empty or a new directory", e.Name()), nil}
 	}
 	return nil
 }
@@ -180,11 +186,18 @@ func (t *target) remove(name string) error {
 }
 
 func (t *target) error(what, name string, err error) error {
-	// The error of os.Root names the path below the root only.
+	return fmt.Errorf("%s %s: %w", what, filepath.Join(t.dir, name), bare(err))
+}
+
+// bare takes the path off an error that will be told with a fuller one.
+func bare(err error) error {
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pathErr.Err
+		return pathErr.Err
 	}
-	return fmt.Errorf("%s %s: %w", what, filepath.Join(t.dir, name), err)
+	if linkErr, ok := errors.AsType[*os.LinkError](err); ok {
+		return linkErr.Err
+	}
+	return err
 }
 
 // finish makes all names durable and then takes the mark away.

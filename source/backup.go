@@ -10,12 +10,15 @@
 //     pages that are copied or in the redo that is followed.
 //  3. All tablespaces are copied; then, while DDL goes on, those that appeared
 //     meanwhile; then the files of other engines go to the stage.
-//  4. BACKUP STAGE BLOCK_DDL: tablespaces are settled (settle.go), files of
-//     other engines that changed are staged again. Transactions go on.
+//  4. BACKUP STAGE BLOCK_DDL: what appeared at last is copied, files of other
+//     engines that changed are staged again. Transactions go on.
 //  5. BACKUP STAGE BLOCK_COMMIT: binary log position, LSN, the tail of the Aria
-//     log, log and statistics tables; the redo is in hand up to that LSN.
-//  6. BACKUP STAGE END. What is staged and spooled goes into the archive, then
-//     fix-ups, metadata and the manifest.
+//     log, log and statistics tables.
+//  6. BACKUP STAGE END. The redo up to that LSN is waited for: a server with
+//     innodb_flush_log_at_trx_commit=0 writes it to the file only once a second,
+//     whatever is flushed. Then tablespaces are settled (settle.go), and what is
+//     staged and spooled goes into the archive, then fix-ups, metadata and the
+//     manifest.
 package source
 
 import (
@@ -85,10 +88,11 @@ type backup struct {
 
 	position  *metadata.BinlogPos // nil: the binary log is off
 	slave     mysqld.ReplicaState
-	galera    *mysqld.GaleraState // nil: not asked for, or no cluster
-	end       innodb.LSN          // the LSN that the server reported under the lock
-	newest    innodb.LSN          // newest checkpoint when following ended
-	now       map[spaceFile]string
+	galera    *mysqld.GaleraState  // nil: not asked for, or no cluster
+	end       innodb.LSN           // the LSN that the server reported under the lock
+	newest    innodb.LSN           // newest checkpoint when following ended
+	last      found                // the tablespaces under the lock
+	now       map[spaceFile]string // and their final names
 	databases []string
 	warnings  []string
 	manifest  metadata.Manifest
@@ -190,6 +194,10 @@ func (b *backup) run(ctx context.Context, fail context.CancelCauseFunc) error {
 		return err
 	}
 	if err := b.copyAhead(ctx); err != nil {
+		return err
+	}
+	// Flushed now, little is left to be flushed under the lock.
+	if err := b.srv.FlushEngineLogs(ctx); err != nil {
 		return err
 	}
 	if err := b.enter(ctx, mysqld.StageBlockDDL); err != nil {
@@ -313,10 +321,6 @@ func (b *backup) copyMissing(ctx context.Context, look found) (int, error) {
 // underBlockDDL brings tablespaces and the files of other engines to their
 // final state, while DDL and the writers of those engines wait.
 func (b *backup) underBlockDDL(ctx context.Context) error {
-	lsn, err := b.flushedLSN(ctx)
-	if err != nil {
-		return err
-	}
 	list, err := b.layout.list()
 	if err != nil {
 		return err
@@ -324,37 +328,12 @@ func (b *backup) underBlockDDL(ctx context.Context) error {
 	if err := b.stage.refresh(ctx, list.others, anyFile); err != nil {
 		return err
 	}
-	look, err := b.inventory.look(ctx, list.tablespaces)
-	if err != nil {
+	if b.last, err = b.inventory.look(ctx, list.tablespaces); err != nil {
 		return err
 	}
-	if _, err := b.copyMissing(ctx, look); err != nil {
-		return err
-	}
-	if err := b.follower.Reach(ctx, lsn); err != nil {
-		return err
-	}
-	end, err := settle(look, b.follower.Files())
-	if err != nil {
-		return err
-	}
-	for _, t := range end.stubs {
-		if err := b.sendStub(t); err != nil {
-			return err
-		}
-	}
-	b.now, b.databases = end.now, list.databases
-	return nil
-}
-
-// flushedLSN returns the server's LSN, after making sure that the redo up to it
-// is in the log file.
-func (b *backup) flushedLSN(ctx context.Context) (innodb.LSN, error) {
-	lsn, err := b.srv.CurrentLSN(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return lsn, b.srv.FlushEngineLogs(ctx)
+	b.databases = list.databases
+	_, err = b.copyMissing(ctx, b.last)
+	return err
 }
 
 // underBlockCommit takes the position, and all that only this lock holds still.
@@ -364,13 +343,13 @@ func (b *backup) underBlockCommit(ctx context.Context) (err error) {
 	if err := b.takePosition(ctx); err != nil {
 		return err
 	}
-	if b.end, err = b.flushedLSN(ctx); err != nil {
+	if b.end, err = b.srv.CurrentLSN(ctx); err != nil {
 		return err
 	}
-	if err := b.stageLast(ctx); err != nil {
+	if err := b.srv.FlushEngineLogs(ctx); err != nil {
 		return err
 	}
-	return b.follower.Finish(ctx, b.end)
+	return b.stageLast(ctx)
 }
 
 // takePosition records where in the binary logs the backup stands.
@@ -419,6 +398,12 @@ func (b *backup) stageLast(ctx context.Context) error {
 
 // sendRest sends what was held in hand under the lock, and ends the archive.
 func (b *backup) sendRest(ctx context.Context) error {
+	if err := b.follower.Finish(ctx, b.end); err != nil {
+		return err
+	}
+	if err := b.settle(); err != nil {
+		return err
+	}
 	if err := b.stage.send(ctx, b.archive); err != nil {
 		return err
 	}

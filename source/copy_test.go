@@ -401,6 +401,11 @@ func TestSettle(t *testing.T) {
 	if _, err := settle(look, nil); err == nil || !strings.Contains(err.Error(), "young.ibd") {
 		t.Errorf("a file of zeros that nobody knows: error = %v", err)
 	}
+	made := redo.FileState{Name: "db/FTS_0000000000000010_CONFIG.ibd", Created: true}
+	end, err = settle(look, map[innodb.SpaceID]redo.FileState{5: young, 6: made})
+	if err != nil || len(end.stubs) != 2 || len(end.now) != 3 {
+		t.Errorf("a tablespace that the redo creates: settlement = %+v, error = %v", end, err)
+	}
 	_, err = settle(look, map[innodb.SpaceID]redo.FileState{5: young, 6: {Name: "db/lost.ibd"}})
 	if err == nil || !strings.Contains(err.Error(), "db/lost.ibd") {
 		t.Errorf("a tablespace that is only in the redo: error = %v", err)

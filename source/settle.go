@@ -105,8 +105,8 @@ type settlement struct {
 	stubs []*tablespaceFile    // page 0 not written: their contents are all in the redo
 }
 
-// settle decides, while DDL is locked out and the redo of all DDL is in hand,
-// what each tablespace is. Every tablespace that the redo speaks of must be
+// settle decides of the tablespaces that were there while DDL was locked out,
+// with the redo of all DDL in hand, what each is. Every tablespace that the redo speaks of must be
 // there: a backup without it would be found out only at its restore.
 func settle(look found, files map[innodb.SpaceID]redo.FileState) (settlement, error) {
 	s := settlement{now: make(map[spaceFile]string)}
@@ -133,22 +133,46 @@ func settle(look found, files map[innodb.SpaceID]redo.FileState) (settlement, er
 		there[id] = true
 	}
 	for id, state := range files {
-		if !there[id] && !state.Deleted && !strings.HasPrefix(path.Base(state.Name), temporaryTable) {
+		if there[id] || state.Deleted || strings.HasPrefix(path.Base(state.Name), temporaryTable) {
+			continue
+		}
+		if !state.Created {
 			return s, fmt.Errorf("tablespace %d (%s) is in the redo log, but its file was not found in the data directory", id, state.Name)
 		}
+		// An ALTER TABLE that was under way when DDL was locked out goes on and
+		// may create tables for full-text indexes.
+		t := &tablespaceFile{fileInfo: fileInfo{name: state.Name}, space: innodb.Space{ID: id}}
+		s.now[t.spaceFile()] = t.name
+		s.stubs = append(s.stubs, t)
 	}
 	return s, nil
+}
+
+// settle sends what the archive still lacks of tablespaces, and records their
+// final names.
+func (b *backup) settle() error {
+	end, err := settle(b.last, b.follower.Files())
+	if err != nil {
+		return err
+	}
+	for _, t := range end.stubs {
+		if err := b.sendStub(t); err != nil {
+			return err
+		}
+	}
+	b.now = end.now
+	return nil
 }
 
 // stubPages is how many pages a tablespace that has not been written has on
 // disk (FIL_IBD_FILE_INITIAL_SIZE).
 const stubPages = 4
 
-// sendStub archives a tablespace of which nothing has reached its file yet.
-// Page 0 is written by the first checkpoint after a tablespace's creation at
-// the latest, so that this one was created after the checkpoint at which the
-// copy of the redo begins: the redo makes every page of it, and the file need
-// only exist.
+// sendStub archives a tablespace whose creation is in the copied redo, which
+// makes every page of it: the file need only exist. That holds for one whose
+// page 0 has not reached its file, too: the first checkpoint after its creation
+// would have written it, so that it was created after the checkpoint at which
+// the copy of the redo begins.
 func (b *backup) sendStub(t *tablespaceFile) error {
 	name, isNew, err := b.registry.add(t)
 	if err != nil || !isNew {

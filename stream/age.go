@@ -330,11 +330,15 @@ func decrypt(r io.Reader, opts Options) (io.Reader, error) {
 	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
 		return nil, &EncryptedError{Passphrase: probe.scrypt, Tried: len(opts.Identities)}
 	}
-	if err != nil {
-		// Before the probe was asked the header was not even read.
-		return nil, ageError(err, in.ended && !probe.asked)
+	switch {
+	case err == nil:
+		return &ageReader{in: in, r: plain}, nil
+	case probe.asked: // the header was read: it is the keys that fail
+		return nil, ageError(err, false)
+	case in.ended || in.failed:
+		return nil, ageError(err, in.ended)
 	}
-	return &ageReader{in: in, r: plain}, nil
+	return nil, &DamageError{"age", err}
 }
 
 // ageReader tells a cut from damage as far as can be: age cannot know whether
@@ -346,8 +350,12 @@ type ageReader struct {
 
 func (a *ageReader) Read(p []byte) (int, error) {
 	n, err := a.r.Read(p)
-	if err != nil && err != io.EOF {
+	switch {
+	case err == nil || err == io.EOF:
+	case a.in.ended || a.in.failed:
 		err = ageError(err, a.in.ended)
+	default:
+		err = &DamageError{"age", err}
 	}
 	return n, err
 }
@@ -393,17 +401,20 @@ func (a *armorReader) Read(p []byte) (int, error) {
 	case err == nil || err == io.EOF:
 	case a.in.ended && !bytes.HasSuffix(bytes.TrimSpace(a.in.tail), []byte(armor.Footer)):
 		err = fmt.Errorf("age armor is cut: %w", io.ErrUnexpectedEOF)
-	default:
+	case a.in.failed:
 		err = fmt.Errorf("age armor: %w", err)
+	default:
+		err = &DamageError{"age armor", err}
 	}
 	return n, err
 }
 
-// tailReader remembers the last bytes of its input, and whether it ended.
+// tailReader remembers the last bytes of its input, and how that ended.
 type tailReader struct {
-	r     io.Reader
-	tail  []byte
-	ended bool
+	r      io.Reader
+	tail   []byte
+	ended  bool // with io.EOF
+	failed bool // with another error
 }
 
 func (t *tailReader) Read(p []byte) (int, error) {
@@ -412,5 +423,6 @@ func (t *tailReader) Read(p []byte) (int, error) {
 	t.tail = append(t.tail, p[max(0, n-kept):n]...)
 	t.tail = t.tail[max(0, len(t.tail)-kept):]
 	t.ended = t.ended || err == io.EOF
+	t.failed = t.failed || err != nil && err != io.EOF
 	return n, err
 }

@@ -162,6 +162,20 @@ func (r *Reader) emptyError() error {
 	return fmt.Errorf("the input is empty; did the command that feeds it fail?: %w", io.ErrUnexpectedEOF)
 }
 
+// DamageError reports a stage whose bytes were changed on the way, or were
+// never right.
+type DamageError struct {
+	Stage string // "zstd", "age"
+	Err   error
+}
+
+func (e *DamageError) Error() string {
+	return fmt.Sprintf("the archive is damaged: %s: %v", e.Stage, e.Err)
+}
+
+// Unwrap returns the codec's error.
+func (e *DamageError) Unwrap() error { return e.Err }
+
 // NotArchiveError reports input that is no archive in any form hb reads.
 type NotArchiveError struct {
 	Format string // what it looks like, if that is known

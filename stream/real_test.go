@@ -78,7 +78,7 @@ func TestRealZstdOneFrame(t *testing.T) {
 }
 
 func TestRealZstdOursRead(t *testing.T) {
-	data := archive(9 << 20)
+	data := archive(3 << 20)
 	for _, args := range [][]string{
 		{"zstd", "-qc"}, {"zstd", "-qc", "-1"}, {"zstd", "-qc", "-19"}, {"zstd", "-qc", "-T0"}, {"zstd", "-qc", "--long=27"}, {"zstd", "-qc", "--no-check"}, {"pzstd", "-qc", "-p", "4"},
 	} {

@@ -116,11 +116,14 @@ func (d *decompressor) Read(p []byte) (int, error) {
 	// The decoder takes some ends of its input for the end of the content: an
 	// error of the input that is itself io.ErrUnexpectedEOF, between two
 	// frames. Only the input knows.
-	if cause := d.in.failure(); cause != nil && (err == io.EOF || err == io.ErrUnexpectedEOF) {
-		err = cause
-	}
-	if err != io.EOF {
+	cause := d.in.failure()
+	switch {
+	case cause != nil && (err == io.EOF || err == io.ErrUnexpectedEOF):
+		err = fmt.Errorf("zstd: %w", cause)
+	case cause != nil || err == io.ErrUnexpectedEOF:
 		err = fmt.Errorf("zstd: %w", err)
+	case err != io.EOF:
+		err = &DamageError{"zstd", err}
 	}
 	d.err = err
 	return n, err

@@ -75,8 +75,9 @@ const (
 	MaxPayload = 64 << 20
 
 	// MaxSparse is the largest number of entries of a sparse map that the
-	// Reader accepts: one for each 4 KiB block of a 4 GiB file.
-	MaxSparse = 1 << 20
+	// Reader accepts: twice the smallest pages (1 KiB, ROW_FORMAT=COMPRESSED)
+	// of the largest payload.
+	MaxSparse = 128 << 10
 
 	// MaxFiles is the largest number of paths in one archive that the Reader
 	// accepts; it remembers each, to refuse a path that comes twice.

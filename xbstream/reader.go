@@ -32,7 +32,7 @@ type Chunk struct {
 	// covers the map too.
 	CRC32 uint32
 	// Sparse tells how Data is spread over the file from Offset on; the
-	// lengths add up to len(Data). Valid until the next call to Next.
+	// lengths add up to len(Data). It is the caller's.
 	Sparse []Extent
 
 	// First is set on the chunk that begins a file.

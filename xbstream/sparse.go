@@ -108,7 +108,7 @@ func (r *Reader) readSparseMap(count int, length uint64) (span uint64, crc uint3
 			Skip: binary.LittleEndian.Uint32(r.raw[i*8:]),
 			Len:  binary.LittleEndian.Uint32(r.raw[i*8+4:]),
 		}
-		// At most 2^20 entries of less than 2^33 each: no overflow.
+		// At most MaxSparse entries of less than 2^33 each: no overflow.
 		data += uint64(e.Len)
 		span += uint64(e.Skip) + uint64(e.Len)
 		extents[i] = e

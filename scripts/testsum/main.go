@@ -93,6 +93,9 @@ func (s *summary) addTest(e event, key string) {
 }
 
 func (s *summary) addPackage(e event, key string) {
+	if e.Action == "skip" {
+		return // it has no tests
+	}
 	fmt.Printf("%-4s %s (%.1fs)\n", e.Action, e.Package, e.Elapsed)
 	if e.Action != "fail" {
 		return

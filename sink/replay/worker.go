@@ -218,10 +218,20 @@ func (w *worker) finish(p *pageState) error {
 			return err
 		}
 	}
+	if !p.s.Space.FullCRC32 && p.no != 0 && p.id() != trxSys {
+		// Where an encrypted page has its key version. Servers clear it as they
+		// write (buf_page_encrypt), even where R-tree pages have a number of
+		// their own; not on the two pages that are never encrypted.
+		clear(p.image[innodb.OffsetFlushLSN:innodb.OffsetSpace])
+	}
 	p.s.Space.SetLSN(p.image, p.end)
 	p.s.Space.Stamp(p.image, p.sum)
 	return nil
 }
+
+// trxSys is the page with the transaction system's header and the address of
+// the doublewrite buffer.
+var trxSys = innodb.PageID{Space: 0, No: 5}
 
 // checkGeometry makes sure that page 0 as it is now says what the pages were
 // recovered by.

@@ -9,11 +9,11 @@
 //	err = srv.CheckPrivileges(ctx, needs)      // names each missing grant
 //	err = srv.CheckFeatures(ctx)               // encryption, engines hb cannot copy
 //	proof, err := srv.CheckDatadir(ctx, ...)   // the files on disk are this server's
-//	stages := srv.Stages()
+//	stages := srv.Stages()                     // srv.Close releases them on every way out
 //	err = stages.Enter(ctx, StageStart)        // ... StageBlockCommit
 //	lsn, err := srv.CurrentLSN(ctx)            // the LSN first,
 //	err = srv.FlushEngineLogs(ctx)             // then the flush that covers it
-//	pos, err := srv.BinlogPosition(ctx)
+//	pos, ok, err := srv.BinlogPosition(ctx)
 //	err = stages.Holding(ctx)                  // the lock was never lost
 //	err = stages.End(ctx)
 //

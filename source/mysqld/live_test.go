@@ -555,6 +555,38 @@ func lsnFlushed(t *testing.T, srv *Server, n int, wantDelay time.Duration) (firs
 	return first, last
 }
 
+func TestCheckFeatures(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		keys := filepath.Join(t.TempDir(), "keys")
+		if err := os.WriteFile(keys, []byte("1;770a8a65da156d24ee2a093277530142\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, extra := range []string{"", "innodb-encrypt-log=ON"} {
+			s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{
+				"plugin-load-add=file_key_management", "file-key-management-filename=" + keys, extra}})
+			srv := connect(t, socketOptions(s))
+			err := srv.CheckFeatures(t.Context())
+			want := "file_key_management"
+			if extra != "" {
+				want = "innodb_encrypt_log"
+			}
+			if fe, ok := errors.AsType[*UnsupportedFeatureError](err); !ok || !strings.Contains(fe.Detail, want) {
+				t.Errorf("%q: %v", extra, err)
+			}
+			plugins, err := srv.Plugins(t.Context())
+			if err != nil || len(plugins) < 20 || len(ProviderPlugins(plugins)) != 0 {
+				t.Errorf("plugins: %v, %v", plugins, err)
+			}
+			if err := srv.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := s.Kill(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // readCheckpoint reads the newest checkpoint of ib_logfile0 for the test alone.
 func readCheckpoint(dir string) (innodb.LSN, error) {
 	f, err := os.Open(filepath.Join(dir, "ib_logfile0"))

@@ -225,13 +225,20 @@ func (s *Server) openPatient(ctx context.Context) (*session, error) {
 	return c, nil
 }
 
+// The server's reasons not to let a user in.
+const (
+	erTooManyConnections = 1040
+	erWrongPassword      = 1045
+	erNoPasswordGiven    = 1698
+)
+
 func (s *Server) connectError(err error) error {
 	e := &ConnectError{Options: s.opt, Err: err}
-	var my *mysql.MySQLError
+	my, fromServer := errors.AsType[*mysql.MySQLError](err)
 	switch {
-	case errors.As(err, &my) && (my.Number == 1045 || my.Number == 1698):
+	case fromServer && (my.Number == erWrongPassword || my.Number == erNoPasswordGiven):
 		e.Hint = "check the user name and the password (--user, --password, HB_PASSWORD, or [client] in an option file)"
-	case errors.As(err, &my) && my.Number == 1040:
+	case fromServer && my.Number == erTooManyConnections:
 		e.Hint = "the server has no connection left; try later or raise max_connections"
 	case errors.Is(err, mysql.ErrUnknownPlugin):
 		e.Hint = "the user's authentication plugin is not one hb knows; use a user of mysql_native_password, ed25519 or unix_socket"
@@ -305,13 +312,12 @@ const (
 )
 
 func lost(err error) bool {
-	var my *mysql.MySQLError
-	if errors.As(err, &my) {
+	if my, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		return my.Number == erServerShutdown || my.Number == erConnectionKilled
 	}
-	var nerr net.Error
-	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||
-		errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.EOF) || errors.As(err, &nerr)
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||
+		errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.EOF)
 }
 
 func (c *session) exec(ctx context.Context, statement string) error {

@@ -118,10 +118,10 @@ func (s *Stages) Enter(ctx context.Context, stage Stage) error {
 	began := time.Now()
 	err := s.conn.exec(ctx, "BACKUP STAGE "+stage.String())
 	now := time.Now()
-	var my *mysql.MySQLError
+	my, fromServer := errors.AsType[*mysql.MySQLError](err)
 	switch {
 	case err == nil:
-	case errors.As(err, &my) && my.Number == erLockWaitTimeout:
+	case fromServer && my.Number == erLockWaitTimeout:
 		return &LockTimeoutError{Stage: stage, After: now.Sub(began), Err: err}
 	default:
 		return s.fail(err)

@@ -18,7 +18,13 @@ type FileState struct {
 	Deleted bool
 }
 
-// Files returns what the log has said so far of each tablespace that it named.
+// fileOp is a file operation and the end of its mini-transaction.
+type fileOp struct {
+	redolog.FileOp
+	end innodb.LSN
+}
+
+// Files returns what the log has said so far, after Finish up to its end, of each tablespace that it named.
 func (f *Follower) Files() map[innodb.SpaceID]FileState {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -30,7 +36,7 @@ func (f *Follower) Files() map[innodb.SpaceID]FileState {
 }
 
 // track applies a file operation. The state is locked.
-func (f *Follower) track(op redolog.FileOp) {
+func (f *Follower) track(op fileOp) {
 	if op.Type == redolog.FileCheckpoint {
 		return
 	}
@@ -59,14 +65,14 @@ func tableName(name string) string {
 
 // fileOps appends the file operations of a mini-transaction. They come before
 // all page records, so that most mini-transactions cost one look.
-func fileOps(ops []redolog.FileOp, m redolog.MTR) ([]redolog.FileOp, error) {
+func fileOps(ops []fileOp, m redolog.MTR) ([]fileOp, error) {
 	r := redolog.ReadRecords(m.Records)
 	for r.Next() && r.Type.IsFile() {
 		op, err := r.FileOp()
 		if err != nil {
 			return nil, fmt.Errorf("redo log, mini-transaction at LSN %d: %w", m.Start, err)
 		}
-		ops = append(ops, op)
+		ops = append(ops, fileOp{op, m.End})
 	}
 	if err := r.Err(); err != nil {
 		return nil, fmt.Errorf("redo log, mini-transaction at LSN %d: %w", m.Start, err)

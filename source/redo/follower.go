@@ -72,6 +72,7 @@ type Follower struct {
 	held    bool          // nothing that comes now may be sent
 	heldEnd innodb.LSN    // end when it was held
 	ends    []innodb.LSN  // ends of the mini-transactions read since then
+	heldOps []fileOp      // what they did to files
 	target  innodb.LSN    // where to stop; 0: not known yet
 	tail    []byte        // what follows the queue at the target
 	done    bool          // the reader has reached the target
@@ -238,7 +239,12 @@ func (f *Follower) truncate(lsn innodb.LSN) error {
 			break
 		}
 	}
-	f.target, f.ends = lsn, nil
+	for _, op := range f.heldOps {
+		if op.end <= lsn {
+			f.track(op)
+		}
+	}
+	f.target, f.ends, f.heldOps = lsn, nil, nil
 	return nil
 }
 

@@ -185,7 +185,7 @@ func TestOverrun(t *testing.T) {
 // TestResize resizes the log online, which replaces the file (10.9 and later).
 func TestResize(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB[1:], func(t *testing.T, root *mysqldtest.Root) {
-		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=16M", "innodb-log-buffer-size=2M"}})
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=64M", "innodb-log-buffer-size=2M"}})
 		f, err := redo.Open(s.Datadir, t.TempDir())
 		if err != nil {
 			t.Fatal(err)
@@ -195,7 +195,7 @@ func TestResize(t *testing.T) {
 		out := &output{}
 		f.Start(ctx, out, "hb test", cancel)
 		stop := writeLoad(t, s)
-		for _, size := range []int{24, 8, 12} {
+		for _, size := range []int{96, 48, 64} {
 			time.Sleep(300 * time.Millisecond)
 			s.Exec(t, fmt.Sprintf("SET GLOBAL innodb_log_file_size = %d", size<<20))
 		}

@@ -31,12 +31,12 @@ type liveLog struct {
 
 // reading is what one look at the log brought.
 type reading struct {
-	bytes []byte           // log bytes as a backup holds them, from start on
-	start innodb.LSN       // LSN of bytes[0]
-	end   innodb.LSN       // end of the last whole mini-transaction
-	ends  []innodb.LSN     // ends of all of them
-	ops   []redolog.FileOp // what they did to files
-	more  bool             // there is more to be read at once
+	bytes []byte       // log bytes as a backup holds them, from start on
+	start innodb.LSN   // LSN of bytes[0]
+	end   innodb.LSN   // end of the last whole mini-transaction
+	ends  []innodb.LSN // ends of all of them
+	ops   []fileOp     // what they did to files
+	more  bool         // there is more to be read at once
 }
 
 // openLog opens a log and positions it at its newest checkpoint.

@@ -69,6 +69,8 @@ func (f *Follower) accept(got reading) (err error) {
 		f.end = max(f.end, got.end)
 		if f.held {
 			f.ends = append(f.ends, got.ends...)
+			f.heldOps = append(f.heldOps, got.ops...)
+			return
 		}
 		for _, op := range got.ops {
 			f.track(op)

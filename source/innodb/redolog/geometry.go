@@ -2,6 +2,7 @@ package redolog
 
 import (
 	"fmt"
+	"io"
 
 	"hb/source/innodb"
 )
@@ -78,4 +79,51 @@ func (g Geometry) sequence(lsn innodb.LSN) byte {
 		return 1
 	}
 	return 1 ^ byte(uint64(lsn-g.First)/uint64(g.Capacity))&1
+}
+
+// Advance returns the LSN of the byte n bytes of records after the one at lsn:
+// in the 10.5 format the headers and trailers of blocks lie between.
+func (g Geometry) Advance(lsn innodb.LSN, n int) innodb.LSN {
+	if g.Format != MariaDB105 {
+		return lsn + innodb.LSN(n)
+	}
+	const payload = blockEnd - blockHeader
+	lsn = Canonical105(lsn)
+	block, n := lsn&^(blockSize-1), int(lsn%blockSize)-blockHeader+n
+	return block + innodb.LSN(n/payload)*blockSize + blockHeader + innodb.LSN(n%payload)
+}
+
+// Payload returns n bytes of records, the first of which is at lsn, from log
+// bytes that begin with that one. What is not in one piece there is put
+// together in scratch, which must have room for n bytes.
+func (g Geometry) Payload(log []byte, lsn innodb.LSN, n int, scratch []byte) ([]byte, error) {
+	if g.Format != MariaDB105 {
+		if n > len(log) {
+			return nil, io.ErrUnexpectedEOF
+		}
+		return log[:n:n], nil
+	}
+	room := blockEnd - int(lsn%blockSize) // in lsn's own block
+	if room <= 0 || room > blockEnd-blockHeader {
+		return nil, fmt.Errorf("no record is at LSN %d", lsn)
+	}
+	if n <= room && n <= len(log) {
+		return log[:n:n], nil
+	}
+	out := scratch[:0:n]
+	for {
+		room = min(room, n-len(out))
+		if room > len(log) {
+			return nil, io.ErrUnexpectedEOF
+		}
+		out = append(out, log[:room]...)
+		if len(out) == n {
+			return out, nil
+		}
+		skip := room + blockTrailer + blockHeader
+		if skip > len(log) {
+			return nil, io.ErrUnexpectedEOF
+		}
+		log, room = log[skip:], blockEnd-blockHeader
+	}
 }

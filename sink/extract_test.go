@@ -1,0 +1,722 @@
+package sink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hb/xbstream"
+	"hb/xbstream/metadata"
+)
+
+func extract(t testing.TB, in io.Reader, opts ExtractOptions) (string, *ExtractResult, error) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "target")
+	result, err := Extract(t.Context(), in, dir, opts)
+	marked, markErr := IsMarked(dir)
+	if markErr != nil {
+		t.Fatal(markErr)
+	}
+	if _, statErr := os.Stat(dir); statErr == nil && marked != (err != nil) {
+		t.Errorf("marked: %v after the error %v", marked, err)
+	}
+	if (result == nil) != (err != nil) {
+		t.Errorf("result %v with the error %v", result, err)
+	}
+	return dir, result, err
+}
+
+// page returns n bytes that are no zeros.
+func page(n int, seed byte) []byte {
+	return bytes.Repeat([]byte{seed | 1, 0, seed, 0xff}, (n+3)/4)[:n]
+}
+
+// testContents is a data directory in small, with empty pages in it.
+func testContents() map[string][]byte {
+	zeros := make([]byte, 16<<10)
+	return map[string][]byte{
+		"ibdata1":                bytes.Join([][]byte{page(16<<10, 2), zeros, zeros, page(16<<10, 4), zeros}, nil),
+		"ib_logfile0":            page(300_000, 6),
+		"db/t1.ibd":              bytes.Join([][]byte{zeros, zeros, page(3<<20, 8), bytes.Repeat(zeros, 64)}, nil),
+		"db/t1.frm":              page(977, 10),
+		"db/empty.MYD":           nil,
+		"db/sub/t#P#p0.ibd":      bytes.Repeat(zeros, 6),
+		"mysql/small.ibd":        zeros[:5000],
+		"xtrabackup_checkpoints": []byte("backup_type = full-backuped\n"),
+	}
+}
+
+func ownArchive(t testing.TB, contents map[string][]byte, chunk int) []byte {
+	t.Helper()
+	b := newArchive(t)
+	open := make(map[string]*xbstream.File)
+	rest := maps.Clone(contents)
+	paths := slices.Sorted(maps.Keys(contents))
+	for len(rest) > 0 { // a chunk of each in turn
+		for _, path := range paths {
+			data, ok := rest[path]
+			if !ok {
+				continue
+			}
+			if open[path] == nil {
+				open[path] = b.create(path)
+			}
+			n := min(len(data), chunk)
+			b.write(open[path], data[:n])
+			if rest[path] = data[n:]; len(rest[path]) == 0 {
+				b.end(open[path])
+				delete(rest, path)
+			}
+		}
+	}
+	return b.finish()
+}
+
+func checkTree(t testing.TB, dir string, contents map[string][]byte) {
+	t.Helper()
+	got := tree(t, dir)
+	delete(got, metadata.ArchiveName)
+	delete(got, metadata.ManifestName)
+	for path, data := range contents {
+		if s, ok := got[path]; !ok || s != string(data) {
+			t.Errorf("%s: %d bytes on disk (there: %v), want %d", path, len(s), ok, len(data))
+		}
+		delete(got, path)
+	}
+	for path := range got {
+		t.Errorf("%s is too many", path)
+	}
+}
+
+func TestExtract(t *testing.T) {
+	contents := testContents()
+	for _, chunk := range []int{1000, 16 << 10, 100_000, 1 << 20, 10 << 20} {
+		for _, parallel := range []int{1, 3, 100} {
+			in := ownArchive(t, contents, chunk)
+			dir, result, err := extract(t, bytes.NewReader(in), ExtractOptions{Parallel: parallel})
+			if err != nil {
+				t.Fatalf("chunks of %d, %d writers: %v", chunk, parallel, err)
+			}
+			checkTree(t, dir, contents)
+			if result.Foreign || len(result.Warnings) > 0 || result.Archive == nil || result.Manifest == nil {
+				t.Fatalf("result %+v", result)
+			}
+			if result.Files != int64(len(contents))+2 || result.Manifest.LastLSN != 200 || result.Archive.PageSize != 16384 {
+				t.Errorf("result %+v", result)
+			}
+			if chunk >= 16<<10 && result.Written >= result.Bytes {
+				t.Errorf("%d bytes written of %d: no holes", result.Written, result.Bytes)
+			}
+		}
+	}
+}
+
+func TestExtractSlowReader(t *testing.T) {
+	contents := map[string][]byte{"a": page(1000, 1), "d/b": page(70_000, 3)}
+	in := ownArchive(t, contents, 5000)
+	dir, _, err := extract(t, iotest.OneByteReader(bytes.NewReader(in)), ExtractOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkTree(t, dir, contents)
+}
+
+func TestExtractModesAndHoles(t *testing.T) {
+	old := unix.Umask(0)
+	defer unix.Umask(old)
+	zeros := make([]byte, 8<<20)
+	dir, _, err := extract(t, bytes.NewReader(ownArchive(t, map[string][]byte{"db/t.ibd": zeros}, 1<<20)), ExtractOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]os.FileMode{".": 0o750 | os.ModeDir, "db": 0o750 | os.ModeDir, "db/t.ibd": 0o640, metadata.ManifestName: 0o640} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v, want %v", name, info.Mode(), err, want)
+		}
+	}
+	var stat unix.Stat_t
+	if err := unix.Stat(filepath.Join(dir, "db/t.ibd"), &stat); err != nil || stat.Size != 8<<20 || stat.Blocks > 16 {
+		t.Errorf("8 MiB of zeros: size %d, %d blocks of 512 bytes, %v", stat.Size, stat.Blocks, err)
+	}
+}
+
+// TestExtractTruncation cuts an archive of hb's at many places and between
+// all chunks. None may pass, and hb must know that it is incomplete.
+func TestExtractTruncation(t *testing.T) {
+	in := ownArchive(t, map[string][]byte{"a": page(3000, 2), "d/b": page(2000, 4), "c": nil}, 1000)
+	var at []int
+	for i := 0; i < len(in); i += 97 {
+		at = append(at, i)
+	}
+	for i := 0; ; {
+		n := bytes.Index(in[i+1:], []byte("XBSTCK01"))
+		if n < 0 {
+			break
+		}
+		i += 1 + n
+		at = append(at, i-1, i, i+1)
+	}
+	for _, n := range append(at, len(in)-1) {
+		_, _, err := extract(t, bytes.NewReader(in[:n]), ExtractOptions{})
+		if !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("cut at %d of %d: %v", n, len(in), err)
+		}
+		if _, ok := errors.AsType[*IncompleteError](err); n > 200 && !ok {
+			t.Errorf("cut at %d of %d: no IncompleteError: %v", n, len(in), err)
+		}
+		if _, err := List(t.Context(), bytes.NewReader(in[:n]), func(Entry) error { return nil }); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("List, cut at %d of %d: %v", n, len(in), err)
+		}
+	}
+}
+
+func TestExtractNoManifest(t *testing.T) {
+	b := newArchive(t)
+	b.file("a", []byte("data"))
+	_, _, err := extract(t, bytes.NewReader(b.close()), ExtractOptions{})
+	incomplete, ok := errors.AsType[*IncompleteError](err)
+	if !ok || incomplete.Files != 2 {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestExtractManifest gives archives whose manifest does not fit.
+func TestExtractManifest(t *testing.T) {
+	data := []byte("data")
+	edit := func(fn func([]metadata.File) []metadata.File) func(*builder) []byte {
+		return func(b *builder) []byte {
+			b.file("a", data)
+			b.file("b", data)
+			b.manifest(fn(b.files))
+			return b.close()
+		}
+	}
+	for name, tt := range map[string]struct {
+		build func(*builder) []byte
+		want  string
+	}{
+		"wrong size":     {edit(func(f []metadata.File) []metadata.File { f[1].Size++; return f }), "size in the manifest: want 5, got 4"},
+		"wrong checksum": {edit(func(f []metadata.File) []metadata.File { f[2].CRC32 = 1; return f }), "checksum in the manifest: want 00000001, got adf3f363"},
+		"extra file":     {edit(func(f []metadata.File) []metadata.File { return f[:2] }), `file "b": it is in the archive, but not in the manifest`},
+		"missing file":   {edit(func(f []metadata.File) []metadata.File { return append(f, metadata.File{Path: "c"}) }), `file "c": it is in the manifest, but not in the archive`},
+		"listed twice":   {edit(func(f []metadata.File) []metadata.File { return append(f, f[1]) }), "not in the archive"},
+		"lists itself": {edit(func(f []metadata.File) []metadata.File {
+			return append(f, metadata.File{Path: metadata.ManifestName})
+		}), "not in the archive"},
+		"header not listed": {edit(func(f []metadata.File) []metadata.File { return f[1:] }), "not in the manifest"},
+		"file after it": {func(b *builder) []byte {
+			b.manifest(b.files)
+			b.file("late", data)
+			return b.close()
+		}, "after the manifest"},
+		"file open before it": {func(b *builder) []byte {
+			f := b.create("open")
+			b.write(f, data)
+			b.manifest(b.files)
+			b.end(f)
+			return b.close()
+		}, "before the end of"},
+		"empty manifest": {func(b *builder) []byte { b.file(metadata.ManifestName, nil); return b.close() }, "empty"},
+		"cut manifest": {func(b *builder) []byte {
+			b.file(metadata.ManifestName, []byte(`{"hb_manifest":1,`))
+			return b.close()
+		}, "cut"},
+		"manifest is no JSON": {func(b *builder) []byte {
+			b.file(metadata.ManifestName, []byte("hello\n"))
+			return b.close()
+		}, metadata.ManifestName},
+		"header twice": {func(b *builder) []byte {
+			return cat(b.out.Bytes(), rawFile(metadata.ArchiveName, "x"))
+		}, "twice"},
+		"header unfinished": {func(b *builder) []byte {
+			head, _ := testHeader().Marshal()
+			return cat(rawP(0, metadata.ArchiveName, 0, string(head)), rawFile("a", "x"), rawE(metadata.ArchiveName))
+		}, "before the end of " + metadata.ArchiveName},
+		"header of a later version": {func(b *builder) []byte {
+			return rawFile(metadata.ArchiveName, `{"hb_archive":99}`)
+		}, "newer hb"},
+		"header too long": {func(b *builder) []byte {
+			return rawFile(metadata.ArchiveName, strings.Repeat(" ", metadata.MaxArchiveSize+1))
+		}, "more than"},
+		"header not first":   {func(b *builder) []byte { return cat(rawFile("a", "x"), b.out.Bytes()) }, "the beginning is missing"},
+		"manifest alone":     {func(b *builder) []byte { return rawFile(metadata.ManifestName, "x") }, "the beginning is missing"},
+		"sparse in hb's own": {func(b *builder) []byte { return cat(b.out.Bytes(), rawSparse("a", 0, nil, "")) }, "in an archive of hb's"},
+		"remove in hb's own": {func(b *builder) []byte { return cat(b.out.Bytes(), rawRemove("a")) }, "in an archive of hb's"},
+		"flags in hb's own":  {func(b *builder) []byte { return cat(b.out.Bytes(), rawP(1, "a", 0, "x")) }, "in an archive of hb's"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := tt.build(newArchive(t))
+			_, _, err := extract(t, bytes.NewReader(in), ExtractOptions{})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+			_, listErr := List(t.Context(), bytes.NewReader(in), func(Entry) error { return nil })
+			if listErr == nil || listErr.Error() != err.Error() {
+				t.Errorf("List says %v, Extract %v", listErr, err)
+			}
+		})
+	}
+}
+
+func TestExtractForeign(t *testing.T) {
+	zeros := strings.Repeat("\x00", 16<<10)
+	for name, tt := range map[string]struct {
+		in   []byte
+		want map[string]string
+	}{
+		"plain": {cat(rawFile("ibdata1", "data"), rawE("db/empty")), map[string]string{"ibdata1": "data", "db/empty": ""}},
+		"seek back": {cat(
+			rawSeek("log", 4), rawP(0, "log", 4, "body"), rawSeek("log", 0), rawP(0, "log", 0, "head"), rawE("log")),
+			map[string]string{"log": "headbody"}},
+		"seek back with zeros": {cat(
+			rawP(0, "log", 0, strings.Repeat("x", 32<<10)), rawSeek("log", 0), rawP(0, "log", 0, zeros), rawE("log")),
+			map[string]string{"log": zeros + strings.Repeat("x", 16<<10)}},
+		"seek beyond the end": {cat(rawSeek("log", 5), rawP(0, "log", 5, "x"), rawSeek("log", 9), rawE("log")),
+			map[string]string{"log": "\x00\x00\x00\x00\x00x"}},
+		"rename swap": {cat(
+			rawFile("d/a", "A"), rawFile("d/b", "B"), rawRename("d/a", "tmp"), rawRename("d/b", "d/a"), rawRename("tmp", "e/b")),
+			map[string]string{"d/a": "B", "e/b": "A"}},
+		"rename over": {cat(rawFile("a", "A"), rawFile("b", "B"), rawRename("a", "b")), map[string]string{"b": "A"}},
+		"rename to itself": {cat(rawFile("a", "A"), rawRename("a", "a")), map[string]string{"a": "A"}},
+		"remove and again": {cat(rawFile("a", "A"), rawRemove("a"), rawRemove("a"), rawFile("a", "B")), map[string]string{"a": "B"}},
+		"remove by pattern": {cat(rawFile("d/t#P#p0.MYD", "0"), rawFile("d/t#P#p1.MYD", "1"), rawFile("d/t.frm", "f"), rawRemove("d/t#P#*")),
+			map[string]string{"d/t.frm": "f"}},
+		"rewrite shorter": {cat(rawFile("a", "first version"), rawP(2, "a", 0, "se"), rawP(2, "a", 2, "cond"), rawE("a")),
+			map[string]string{"a": "second"}},
+		"rewrite with zeros": {cat(rawFile("a", strings.Repeat("x", 32<<10)), rawP(2, "a", 0, zeros+"y"), rawE("a")),
+			map[string]string{"a": zeros + "y"}},
+		"rewrite to nothing": {cat(rawFile("a", "first"), rawRemove("other"), rawE("a")), map[string]string{"a": ""}},
+		"sparse": {cat(rawSparse("a", 0, []xbstream.Extent{{Skip: 0, Len: 2}, {Skip: 3, Len: 2}, {Skip: 2, Len: 0}}, "abcd"), rawE("a")),
+			map[string]string{"a": "ab\x00\x00\x00cd\x00\x00"}},
+		"sparse of holes alone": {cat(rawSparse("a", 0, []xbstream.Extent{{Skip: 5}}, ""), rawE("a")), map[string]string{"a": "\x00\x00\x00\x00\x00"}},
+		"dot slash": {rawFile("./db/./x"[:5]+"x", "data"), map[string]string{"db/x": "data"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, parallel := range []int{1, 4} {
+				dir, result, err := extract(t, bytes.NewReader(tt.in), ExtractOptions{Parallel: parallel})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := tree(t, dir); !maps.Equal(got, tt.want) {
+					t.Errorf("got %.200q, want %.200q", got, tt.want)
+				}
+				if !result.Foreign || len(result.Warnings) != 1 || result.Files != int64(len(tt.want)) {
+					t.Errorf("result %+v", result)
+				}
+				var size int64
+				for _, data := range tt.want {
+					size += int64(len(data))
+				}
+				if result.Bytes != size {
+					t.Errorf("%d bytes, want %d", result.Bytes, size)
+				}
+			}
+		})
+	}
+}
+
+func TestExtractWarnsOfPackedFiles(t *testing.T) {
+	_, result, err := extract(t, bytes.NewReader(cat(rawFile("a.ibd.zst", "x"), rawFile("b.ibd.qp", "x"), rawFile("c", "x"))), ExtractOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(result.Warnings) != 2 || !strings.Contains(result.Warnings[1], "2 files, such as a.ibd.zst") {
+		t.Errorf("%q", result.Warnings)
+	}
+}
+
+func TestExtractHostile(t *testing.T) {
+	for name, tt := range map[string]struct {
+		in   []byte
+		want string
+	}{
+		"parent":                 {rawFile("../evil", "x"), "unsafe name"},
+		"absolute":               {rawFile("/tmp/evil", "x"), "unsafe name"},
+		"inner parent":           {rawFile("a/../../evil", "x"), "unsafe name"},
+		"same path twice":        {cat(rawFile("a", "x"), rawFile("a", "y")), "twice"},
+		"gap":                    {cat(rawP(0, "a", 0, "x"), rawP(0, "a", 2, "x"), rawE("a")), "payload offset"},
+		"file as directory":      {cat(rawFile("a", "x"), rawFile("a/b", "x")), "a"},
+		"directory as file":      {cat(rawFile("a/b", "x"), rawFile("a", "x")), "file exists"},
+		"the mark itself":        {rawFile(MarkerName, "x"), "mark"},
+		"the mark by rename":     {cat(rawFile("a", "x"), rawRename("a", MarkerName)), "mark"},
+		"name too long for disk": {rawFile(strings.Repeat("x", 300), "x"), "name too long"},
+		"never ended":            {rawP(0, "a", 0, "x"), "before the end of"},
+		"empty":                  {nil, "empty"},
+		"garbage":                {[]byte("hello, world"), "no chunk begins here"},
+		"garbage after":          {cat(rawFile("a", "x"), []byte("hello, world")), "no chunk begins here"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, _, err := extract(t, bytes.NewReader(tt.in), ExtractOptions{})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+			outside, err := os.ReadDir(filepath.Dir(dir))
+			if err != nil || len(outside) != 1 {
+				t.Errorf("beside the target: %v, %v", outside, err)
+			}
+		})
+	}
+}
+
+// intruder does something when the stream is first read, when the target has
+// been found empty already.
+type intruder struct {
+	io.Reader
+	do func()
+}
+
+func (r *intruder) Read(p []byte) (int, error) {
+	if r.do != nil {
+		r.do()
+		r.do = nil
+	}
+	return r.Reader.Read(p)
+}
+
+func TestExtractSymlinks(t *testing.T) {
+	for name, plant := range map[string]func(dir, outside string) error{
+		"file outside":      func(dir, outside string) error { return os.Symlink(filepath.Join(outside, "f"), filepath.Join(dir, "f")) },
+		"dangling inside":   func(dir, outside string) error { return os.Symlink("g", filepath.Join(dir, "f")) },
+		"directory outside": func(dir, outside string) error { return os.Symlink(outside, filepath.Join(dir, "db")) },
+		"directory inside":  func(dir, outside string) error { return os.Symlink(".", filepath.Join(dir, "db")) },
+		"foreign directory": func(dir, outside string) error { return os.Mkdir(filepath.Join(dir, "db"), 0o777) },
+		"foreign file":      func(dir, outside string) error { return os.WriteFile(filepath.Join(dir, "f"), nil, 0o666) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			outside := t.TempDir()
+			dir := filepath.Join(t.TempDir(), "target")
+			in := &intruder{Reader: bytes.NewReader(cat(rawFile("f", "x"), rawFile("db/t", "x")))}
+			in.do = func() {
+				if err := plant(dir, outside); err != nil {
+					t.Error(err)
+				}
+			}
+			_, err := Extract(t.Context(), in, dir, ExtractOptions{})
+			if err == nil || !strings.Contains(err.Error(), "file exists") {
+				t.Errorf("error %v", err)
+			}
+			if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+				t.Errorf("outside: %v, %v", left, err)
+			}
+			if marked, err := IsMarked(dir); !marked || err != nil {
+				t.Errorf("marked: %v, %v", marked, err)
+			}
+		})
+	}
+}
+
+func TestExtractTarget(t *testing.T) {
+	in := ownArchive(t, map[string][]byte{"a": []byte("x")}, 10)
+	base := t.TempDir()
+	mkdir := func(name string, files ...string) string {
+		dir := filepath.Join(base, name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if err := os.WriteFile(filepath.Join(dir, f), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	lost := mkdir("mount")
+	if err := os.Mkdir(filepath.Join(lost, "lost+found"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, dir := range map[string]string{"empty": mkdir("empty"), "new": filepath.Join(base, "new"), "new with slash": filepath.Join(base, "new2") + "/", "file system": lost} {
+		if _, err := Extract(t.Context(), bytes.NewReader(in), dir, ExtractOptions{}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if marked, err := IsMarked(dir); marked || err != nil {
+			t.Errorf("%s: marked %v, %v", name, marked, err)
+		}
+	}
+	file := filepath.Join(mkdir("files", "f"), "f")
+	for name, tt := range map[string]struct{ dir, want string }{
+		"not empty":    {mkdir("full", "precious"), `"precious"`},
+		"used before":  {filepath.Join(base, "new"), "not empty"},
+		"failed":       {mkdir("failed", MarkerName, "a"), "did not finish"},
+		"a file":       {file, "not a directory"},
+		"no parent":    {filepath.Join(base, "no", "such"), "no such file"},
+		"below a file": {filepath.Join(file, "x"), "not a directory"},
+	} {
+		before := map[string]string{}
+		if info, err := os.Stat(tt.dir); err == nil && info.IsDir() {
+			before = tree(t, tt.dir)
+		}
+		_, err := Extract(t.Context(), bytes.NewReader(in), tt.dir, ExtractOptions{})
+		if _, ok := errors.AsType[*TargetError](err); !ok || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error %v, want one with %q", name, err, tt.want)
+		}
+		if info, err := os.Stat(tt.dir); err == nil && info.IsDir() && !maps.Equal(tree(t, tt.dir), before) {
+			t.Errorf("%s: the directory was changed", name)
+		}
+	}
+}
+
+// TestExtractDiskFull fills a small file system.
+func TestExtractDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
+		t.Skipf("needs to mount a small file system: %v", err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	contents := map[string][]byte{"a": page(1<<20, 2), "b": page(3<<20, 4), "c": page(3<<20, 6)}
+	_, err := Extract(t.Context(), bytes.NewReader(ownArchive(t, contents, 100_000)), dir, ExtractOptions{})
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("error %v", err)
+	}
+	if marked, err := IsMarked(dir); !marked || err != nil {
+		t.Errorf("marked: %v, %v", marked, err)
+	}
+}
+
+// TestExtractReadOnly: a target that cannot even be marked.
+func TestExtractReadOnly(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_RDONLY, "size=1m"); err != nil {
+		t.Skipf("needs to mount a file system: %v", err)
+	}
+	defer unix.Unmount(dir, 0)
+	_, err := Extract(t.Context(), bytes.NewReader(rawFile("a", "x")), dir, ExtractOptions{})
+	if !errors.Is(err, unix.EROFS) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestExtractDescriptors extracts more files than there are descriptors, many
+// of them open at once in the archive.
+func TestExtractDescriptors(t *testing.T) {
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	limit := unix.Rlimit{Cur: 400, Max: old.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
+
+	contents := make(map[string][]byte)
+	for i := range 1200 { // all open at once: ownArchive gives each in 3 chunks
+		contents[fmt.Sprintf("db%d/open%d.ibd", i%7, i)] = page(2500, byte(i))
+	}
+	b := ownArchive(t, contents, 1000)
+	dir, _, err := extract(t, bytes.NewReader(b), ExtractOptions{Parallel: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkTree(t, dir, contents)
+}
+
+func TestExtractCancel(t *testing.T) {
+	errStop := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	b := newArchive(t)
+	f := b.create("big")
+	b.write(f, page(5<<20, 2))
+	b.end(f)
+	in := &intruder{Reader: iotest.HalfReader(bytes.NewReader(b.finish())), do: func() { cancel(errStop) }}
+	dir := filepath.Join(t.TempDir(), "target")
+	if _, err := Extract(ctx, in, dir, ExtractOptions{}); !errors.Is(err, errStop) {
+		t.Errorf("error %v", err)
+	}
+	if marked, err := IsMarked(dir); !marked || err != nil {
+		t.Errorf("marked: %v, %v", marked, err)
+	}
+	if _, err := List(ctx, bytes.NewReader(b.out.Bytes()), func(Entry) error { return nil }); !errors.Is(err, errStop) {
+		t.Errorf("List: error %v", err)
+	}
+}
+
+func TestExtractReadError(t *testing.T) {
+	errNet := errors.New("connection reset")
+	in := ownArchive(t, testContents(), 50_000)
+	for _, n := range []int{0, 10, 1000, len(in) / 2, len(in) - 1, len(in)} {
+		r := io.MultiReader(bytes.NewReader(in[:n]), iotest.ErrReader(errNet))
+		if _, _, err := extract(t, r, ExtractOptions{}); !errors.Is(err, errNet) {
+			t.Errorf("after %d bytes: %v", n, err)
+		}
+	}
+}
+
+func TestList(t *testing.T) {
+	contents := testContents()
+	in := ownArchive(t, contents, 100_000)
+	sizes := make(map[string]int64)
+	var first, last string
+	summary, err := List(t.Context(), bytes.NewReader(in), func(e Entry) error {
+		if first == "" {
+			first = e.Path
+		}
+		last = e.Path
+		sizes[e.Path] = e.Size
+		if want := int64(len(contents[e.Path])+99_999) / 100_000; contents[e.Path] != nil && e.Chunks != want {
+			t.Errorf("%s: %d chunks, want %d", e.Path, e.Chunks, want)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first != metadata.ArchiveName || last != metadata.ManifestName {
+		t.Errorf("first %s, last %s", first, last)
+	}
+	for path, data := range contents {
+		if size, ok := sizes[path]; !ok || size != int64(len(data)) {
+			t.Errorf("%s: size %d, %v", path, size, ok)
+		}
+	}
+	if summary.Files != int64(len(sizes)) || summary.Manifest == nil || summary.Archive == nil {
+		t.Errorf("summary %+v", summary)
+	}
+	for _, want := range []string{"backup of mariadb 10.11.18-MariaDB", "complete", "LSN 100 to 200"} {
+		if !strings.Contains(summary.Describe(), want) {
+			t.Errorf("Describe() = %q, without %q", summary.Describe(), want)
+		}
+	}
+	errStop := errors.New("enough")
+	if _, err := List(t.Context(), bytes.NewReader(in), func(Entry) error { return errStop }); !errors.Is(err, errStop) {
+		t.Errorf("error of the callback came back as %v", err)
+	}
+}
+
+func TestListForeign(t *testing.T) {
+	in := cat(rawFile("a", "A"), rawFile("b", "BB"), rawRename("a", "c"), rawRemove("b"))
+	var got []string
+	summary, err := List(t.Context(), bytes.NewReader(in), func(e Entry) error {
+		got = append(got, fmt.Sprint(e.Op, e.Path, e.NewPath, e.Size))
+		return nil
+	})
+	want := []string{"0 a  1", "0 b  2", "1 a c 0", "2 b  0"}
+	for i := range want {
+		want[i] = strings.ReplaceAll(want[i], " ", "")
+		got[i] = strings.ReplaceAll(got[i], " ", "")
+	}
+	if err != nil || !slices.Equal(got, want) || summary.Files != 1 || summary.Bytes != 1 || !summary.Foreign {
+		t.Errorf("%q, %+v, %v", got, summary, err)
+	}
+	if s := summary.Describe(); !strings.Contains(s, "MariaDB's") || strings.Contains(s, "complete") {
+		t.Errorf("Describe() = %q", s)
+	}
+}
+
+func TestDataRuns(t *testing.T) {
+	const block = holeBlock
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 3000 {
+		pageSize := block << rng.IntN(5)
+		data := make([]byte, rng.IntN(40)*block+rng.IntN(3)*777)
+		for i := 0; i < len(data); i += block {
+			if rng.IntN(2) == 0 {
+				data[min(i+rng.IntN(block), len(data)-1)] = 1
+			}
+		}
+		at := int64(rng.IntN(20) * block)
+		if rng.IntN(4) == 0 {
+			at += int64(rng.IntN(block))
+		}
+		covered := make([]bool, len(data))
+		end := -1
+		for r := range dataRuns(at, data, pageSize) {
+			if r.from <= end || r.to <= r.from {
+				t.Fatalf("runs out of order: %+v after %d", r, end)
+			}
+			end = r.to
+			for i := r.from; i < r.to; i++ {
+				covered[i] = true
+			}
+		}
+		for i, c := range covered {
+			pos := at + int64(i)
+			// The rule, written down another way: a byte lies in a hole if
+			// all from its block's start to its page's end is in the chunk
+			// and zero.
+			blockStart := i - int(pos%block)
+			pageEnd := i + pageSize - int(pos%int64(pageSize))
+			hole := blockStart >= 0 && pageEnd <= len(data) && len(bytes.Trim(data[max(blockStart, 0):min(pageEnd, len(data))], "\x00")) == 0
+			if hole == c {
+				t.Fatalf("byte %d of %d, file offset %d, pages of %d: covered %v, hole %v", i, len(data), pos, pageSize, c, hole)
+			}
+		}
+	}
+}
+
+func TestBuffers(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	b := newBuffers(ctx)
+	var lent [][]byte
+	total := 0
+	take := func(n int) {
+		t.Helper()
+		buf, err := b.get(n)
+		if err != nil || len(buf) != n {
+			t.Fatalf("get(%d) = %d bytes, %v", n, len(buf), err)
+		}
+		lent = append(lent, buf)
+		if total += cap(buf); total > maxBuffers {
+			t.Fatalf("%d bytes are lent", total)
+		}
+	}
+	for _, n := range []int{1, smallBuffer, smallBuffer + 1, 10 << 20, 10 << 20, 10 << 20, 10<<20 + 1, 30 << 20} {
+		take(n)
+	}
+	// The next has to wait until enough came back.
+	got := make(chan []byte)
+	go func() {
+		buf, _ := b.get(xbstream.MaxPayload)
+		got <- buf
+	}()
+	for _, buf := range lent {
+		select {
+		case <-got:
+			t.Fatal("more was lent than the bound")
+		case <-time.After(2 * time.Millisecond):
+		}
+		b.put(buf)
+	}
+	buf := <-got
+	if len(buf) != xbstream.MaxPayload {
+		t.Fatalf("got %d bytes", len(buf))
+	}
+	errStop := errors.New("stop")
+	time.AfterFunc(5*time.Millisecond, func() { cancel(errStop) })
+	if _, err := b.get(30 << 20); !errors.Is(err, errStop) {
+		t.Errorf("get beyond the bound = %v", err)
+	}
+	b.put(nil)
+}
+
+// FuzzExtract gives anything to List and Extract: they must agree, and leave a
+// mark wherever they fail.
+func FuzzExtract(f *testing.F) {
+	f.Add(ownArchive(f, map[string][]byte{"a": []byte("x"), "d/b": nil}, 10))
+	f.Add(cat(rawFile("a", "A"), rawRename("a", "b"), rawRemove("b"), rawSeek("c", 3), rawP(0, "c", 3, "x"), rawE("c")))
+	f.Add(cat(rawSparse("a", 0, []xbstream.Extent{{Skip: 1, Len: 2}}, "xx"), rawE("a")))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		_, listErr := List(t.Context(), bytes.NewReader(in), func(Entry) error { return nil })
+		_, result, err := extract(t, bytes.NewReader(in), ExtractOptions{Parallel: 2})
+		if err == nil && listErr != nil {
+			t.Fatalf("List: %v, Extract: %+v", listErr, result)
+		}
+	})
+}

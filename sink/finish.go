@@ -1,0 +1,202 @@
+package sink
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"hb/sink/replay"
+	"hb/sink/replay/mariadb"
+	"hb/source/innodb"
+	"hb/source/innodb/redolog"
+	"hb/xbstream/metadata"
+)
+
+// ApplyingName is a file that is in a directory while Apply works on it, and
+// that says how far it is.
+const ApplyingName = "hb-applying"
+
+// state is the content of that file.
+type state struct {
+	Stage  string     `json:"stage"`            // one of the following, or "": not begun
+	End    innodb.LSN `json:"end,omitempty"`    // finish: of the directory
+	Format uint8      `json:"format,omitempty"` // finish: the redo log's
+}
+
+const (
+	stageReplay = "replay" // pages are being recovered
+	stageFinish = "finish" // all pages are recovered and on disk
+)
+
+// maxState bounds the file's size in bytes.
+const maxState = 4 << 10
+
+func readState(root *os.Root) (state, error) {
+	var s state
+	text, err := root.ReadFile(ApplyingName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err == nil && len(text) > maxState {
+		err = fmt.Errorf("%d bytes", len(text))
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err == nil && s.Stage != stageReplay && (s.Stage != stageFinish ||
+		s.Format != uint8(redolog.MariaDB105) && s.Format != uint8(redolog.MariaDB108)) {
+		err = fmt.Errorf("unknown stage %q", s.Stage)
+	}
+	if err != nil {
+		return s, fmt.Errorf("reading %s: %w", ApplyingName, err)
+	}
+	return s, nil
+}
+
+func writeState(root *os.Root, s state) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", ApplyingName, err)
+	}
+	return replaceFile(root, ApplyingName, append(text, '\n'), nil)
+}
+
+// replaceFile gives a file new content, all or nothing, with the owner and mode
+// of the file given.
+func replaceFile(root *os.Root, name string, content []byte, like fs.FileInfo) (err error) {
+	temporary := name + ".hb-tmp"
+	mode := fs.FileMode(0o640)
+	if like != nil {
+		mode = like.Mode().Perm()
+	}
+	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	_, err = f.Write(content)
+	if err == nil && like != nil {
+		err = sameOwner(f, like)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = root.Rename(temporary, name)
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	return nil
+}
+
+// finish makes the directory one that a server starts on. Every step can be
+// repeated.
+func (a *applier) finish(s state) error {
+	if err := writeState(a.root, s); err != nil {
+		return err
+	}
+	if err := a.finishLog(s); err != nil {
+		return err
+	}
+	c := *a.backup.checkpoints
+	c.BackupType = metadata.LogApplied
+	text, err := c.Marshal()
+	if err != nil {
+		return err
+	}
+	st, err := a.root.Stat(a.backup.checkpointsName)
+	if err != nil {
+		return fmt.Errorf("looking at %s: %w", a.backup.checkpointsName, err)
+	}
+	if err := replaceFile(a.root, a.backup.checkpointsName, text, st); err != nil {
+		return err
+	}
+	if err := syncIn(a.root, "."); err != nil {
+		return err
+	}
+	for _, name := range []string{replay.DoublewriteName, ApplyingName} {
+		if err := a.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("removing %s: %w", name, err)
+		}
+	}
+	return syncIn(a.root, ".")
+}
+
+// finishLog puts a clean redo log in place of the one that was replayed.
+func (a *applier) finishLog(s state) error {
+	st, err := a.root.Stat(mariadb.LogName)
+	if err != nil {
+		return fmt.Errorf("looking at the redo log: %w", err)
+	}
+	f := redolog.Format(s.Format)
+	if f == redolog.MariaDB105 {
+		if err := a.stampFlushLSN(s.End); err != nil {
+			return err
+		}
+	}
+	return replaceFile(a.root, mariadb.LogName, redolog.CleanLog(f, s.End, a.Tool), st)
+}
+
+// stampFlushLSN writes the LSN at which a 10.5 server begins its new redo log.
+// Should this page have been torn by an interrupted run, the fields that both
+// forms differ in are exactly those that are written now.
+func (a *applier) stampFlushLSN(lsn innodb.LSN) (err error) {
+	name := a.backup.systemFiles[0]
+	fail := func(err error) error { return fmt.Errorf("writing the LSN to page 0 of %s: %w", name, err) }
+	space, err := readSpace(a.root, name)
+	if err != nil {
+		return fail(err)
+	}
+	f, err := a.root.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return fail(err)
+	}
+	page := make([]byte, space.Physical)
+	_, err = f.ReadAt(page, 0)
+	if err == nil {
+		// In formats older than full_crc32 the checksum leaves the field out.
+		binary.BigEndian.PutUint64(page[innodb.OffsetFlushLSN:], uint64(lsn))
+		if space.FullCRC32 {
+			space.Stamp(page, innodb.ChecksumFullCRC32)
+		}
+		_, err = f.WriteAt(page, 0)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// syncTree syncs the directory and those of the databases: names in them may
+// have changed.
+func syncTree(root *os.Root) error {
+	top, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return fmt.Errorf("listing the backup directory: %w", err)
+	}
+	for _, d := range top {
+		if d.IsDir() {
+			if err := syncIn(root, d.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	return syncIn(root, ".")
+}
+
+func syncIn(root *os.Root, name string) error {
+	d, err := root.Open(name)
+	if err != nil {
+		return fmt.Errorf("syncing a directory: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("syncing %s: %w", name, err)
+	}
+	return nil
+}
