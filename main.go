@@ -324,7 +324,7 @@ type applyCmd struct {
 
 func (c *applyCmd) Run(ctx context.Context, t *terminal) error {
 	began := time.Now()
-	result, err := sink.Apply(ctx, c.Directory, sink.ApplyOptions{Parallel: c.Parallel, Memory: int64(c.Memory)})
+	result, err := sink.Apply(ctx, c.Directory, sink.ApplyOptions{Parallel: c.Parallel, Memory: int64(c.Memory), Tool: "hb " + version()})
 	if err != nil {
 		return err
 	}
@@ -335,8 +335,8 @@ func (c *applyCmd) Run(ctx context.Context, t *terminal) error {
 		t.say("%s was applied before: nothing to do", c.Directory)
 		return nil
 	}
-	t.say("applied %s of redo to %d pages in %s; a server can start on %s", stream.Size(result.RedoBytes), result.Pages,
-		time.Since(began).Round(time.Millisecond), c.Directory)
+	t.say("applied redo from LSN %d to %d, %d pages written, in %s; a server can start on %s", result.FromLSN, result.LSN,
+		result.Pages, time.Since(began).Round(time.Millisecond), c.Directory)
 	return nil
 }
 

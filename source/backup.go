@@ -354,12 +354,9 @@ func (b *backup) underBlockCommit(ctx context.Context) (err error) {
 
 // takePosition records where in the binary logs the backup stands.
 func (b *backup) takePosition(ctx context.Context) error {
-	position, on, err := b.srv.BinlogPosition(ctx)
-	if err != nil {
+	var err error
+	if b.position, err = b.srv.BinlogPosition(ctx); err != nil {
 		return err
-	}
-	if on {
-		b.position = &metadata.BinlogPos{File: position.File, Pos: position.Pos, GTID: position.GTID}
 	}
 	if b.opt.SlaveInfo {
 		if b.slave, err = b.srv.ReplicaState(ctx); err != nil {

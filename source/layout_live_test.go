@@ -127,7 +127,7 @@ func restoreByPeer(t *testing.T, root *mysqldtest.Root, archive, target string) 
 }
 
 // restoreByHB restores with hb alone.
-func restoreByHB(t *testing.T, root *mysqldtest.Root, archive, target string) {
+func restoreByHB(t *testing.T, _ *mysqldtest.Root, archive, target string) {
 	t.Helper()
 	f, err := os.Open(archive)
 	if err != nil {
@@ -141,5 +141,11 @@ func restoreByHB(t *testing.T, root *mysqldtest.Root, archive, target string) {
 	if result.Manifest == nil || len(result.Warnings) != 0 {
 		t.Errorf("extract: manifest %v, warnings %q", result.Manifest, result.Warnings)
 	}
-	command(t, root.Tool("mariadb-backup", "--prepare", "--target-dir="+target), "")
+	applied, err := sink.Apply(t.Context(), target, sink.ApplyOptions{Tool: "hb test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(applied.Warnings) != 0 {
+		t.Errorf("apply: warnings %q", applied.Warnings)
+	}
 }

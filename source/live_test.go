@@ -16,33 +16,41 @@ import (
 	"hb/source/mysqld/mysqldtest/workload"
 )
 
-// TestPeerRestores backs a loaded server up with hb, and restores with the
-// peer's tools alone: mbstream unpacks, mariadb-backup prepares. The copy obeys
-// the load's rules and catches up as a replica.
-func TestPeerRestores(t *testing.T) {
+// TestUnderLoad backs a server up under load, and restores it with hb alone and
+// with the peer's tools alone. Each copy obeys the load's rules, and catches up
+// as a replica from the recorded position, by GTID and by file position.
+func TestUnderLoad(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
-		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
-		load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{DDLRate: 20})
-		if err != nil {
-			t.Fatal(err)
+		rounds := 1
+		if mysqldtest.Long() {
+			rounds = 5
 		}
-		dir := t.TempDir()
-		archive := filepath.Join(dir, "archive")
-		during(t, load, func() {
-			time.Sleep(2 * time.Second)
-			load.ResetStalls()
-			backup(t, s, archive)
-			t.Logf("longest stall during the backup: %+v", load.Stats().MaxStall())
-			time.Sleep(time.Second)
-		})
-		target := filepath.Join(dir, "restored")
-		if err := os.Mkdir(target, 0o755); err != nil {
-			t.Fatal(err)
+		for round := range rounds {
+			t.Run(fmt.Sprintf("round %d", round+1), func(t *testing.T) { underLoad(t, root) })
 		}
-		command(t, root.Tool("mbstream", "-x", "-C", target), archive)
-		command(t, root.Tool("mariadb-backup", "--prepare", "--target-dir="+target), "")
-		restored(t, root, s, target)
 	})
+}
+
+func underLoad(t *testing.T, root *mysqldtest.Root) {
+	s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+	load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{DDLRate: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	archive := filepath.Join(dir, "archive")
+	during(t, load, func() {
+		time.Sleep(2 * time.Second)
+		load.ResetStalls()
+		backup(t, s, archive)
+		t.Logf("longest stall during the backup: %+v", load.Stats().MaxStall())
+		time.Sleep(time.Second)
+	})
+	for name, restore := range restorers {
+		target := filepath.Join(dir, "restored by "+name)
+		restore(t, root, archive, target)
+		restored(t, root, s, target, name == "hb")
+	}
 }
 
 // backup makes an archive of s.
@@ -72,9 +80,12 @@ func backup(t *testing.T, s *mysqldtest.Server, archive string) *source.Result {
 }
 
 // restored starts a server on a recovered directory and checks all of it.
-func restored(t *testing.T, root *mysqldtest.Root, s *mysqldtest.Server, dir string) {
+func restored(t *testing.T, root *mysqldtest.Root, s *mysqldtest.Server, dir string, byGTID bool) {
 	t.Helper()
 	at := recordedPosition(t, dir)
+	if !byGTID {
+		at.GTID = ""
+	}
 	copied := mysqldtest.StartOn(t, root, dir, mysqldtest.Options{ServerID: 2, Config: []string{"skip-slave-start"}})
 	if err := workload.Check(t.Context(), copied.DB()); err != nil {
 		t.Fatalf("copy: %v", err)

@@ -88,14 +88,14 @@ func (b *backup) metadataFiles(ctx context.Context) ([]textFile, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, textFile{names.Binlog, text})
+		out = append(out, textFile{names.BinlogInfo, text})
 	}
 	if text := b.slave.FileText(); text != "" {
-		out = append(out, textFile{names.Slave, []byte(text)})
+		out = append(out, textFile{names.SlaveInfo, []byte(text)})
 	}
 	if b.galera != nil {
 		text := []byte(b.galera.FileText(b.srv.Dialect))
-		out = append(out, textFile{names.Galera, text})
+		out = append(out, textFile{names.GaleraInfo, text})
 		if b.srv.Dialect.GaleraDomain {
 			out = append(out, textFile{metadata.DonorGaleraInfoName, text})
 		}

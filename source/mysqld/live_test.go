@@ -14,6 +14,7 @@ import (
 
 	"hb/source/innodb"
 	"hb/source/mysqld/mysqldtest"
+	"hb/xbstream/metadata"
 )
 
 // socketOptions reach a test server as root.
@@ -212,7 +213,7 @@ func checkPrivileges(t *testing.T, s *mysqldtest.Server, grant, missing string) 
 	}
 	for p, run := range map[string]func() error{
 		"RELOAD":         func() error { return srv.FlushEngineLogs(ctx) },
-		"BINLOG MONITOR": func() error { _, _, err := srv.BinlogPosition(ctx); return err },
+		"BINLOG MONITOR": func() error { _, err := srv.BinlogPosition(ctx); return err },
 		"SLAVE MONITOR":  func() error { _, err := srv.ReplicaState(ctx); return err },
 	} {
 		err := run()
@@ -677,9 +678,9 @@ func TestBinlogPosition(t *testing.T) {
 	each(t, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "CREATE DATABASE d")
 		srv := connect(t, socketOptions(s))
-		p, ok, err := srv.BinlogPosition(t.Context())
-		if err != nil || !ok || p.File != "binlog.000001" || p.Pos < 256 || p.GTID != "0-1-1" || p.BinlogGTID != "0-1-1" {
-			t.Errorf("position = %+v, %v, %v", p, ok, err)
+		p, err := srv.BinlogPosition(t.Context())
+		if err != nil || p == nil || p.File != "binlog.000001" || p.Pos < 256 || p.GTID != "0-1-1" {
+			t.Fatalf("position = %+v, %v", p, err)
 		}
 		st, err := os.Stat(filepath.Join(s.Datadir, p.File))
 		if err != nil || uint64(st.Size()) != p.Pos {
@@ -697,8 +698,8 @@ func TestBinlogPosition(t *testing.T) {
 func TestNoBinlog(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		srv := connect(t, socketOptions(mysqldtest.Start(t, root, mysqldtest.Options{})))
-		if p, ok, err := srv.BinlogPosition(t.Context()); ok || err != nil {
-			t.Errorf("without a binary log: %+v, %v, %v", p, ok, err)
+		if p, err := srv.BinlogPosition(t.Context()); p != nil || err != nil {
+			t.Errorf("without a binary log: %+v, %v", p, err)
 		}
 		if err := srv.CheckPrivileges(t.Context(), Needs{}); err != nil {
 			t.Error(err)
@@ -734,11 +735,15 @@ func TestFilesAsTheirs(t *testing.T) {
 		check := func(what string) {
 			t.Helper()
 			file := backupTool(t, replica, "--slave-info")
-			p, ok, err := srv.BinlogPosition(ctx)
-			if err != nil || !ok {
-				t.Fatal(ok, err)
+			p, err := srv.BinlogPosition(ctx)
+			if err != nil || p == nil {
+				t.Fatal(p, err)
 			}
-			if got, want := p.FileText(), file(srv.Dialect.Files.Binlog); got != want {
+			text, err := p.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := string(text), file(srv.Dialect.Files.BinlogInfo); got != want {
 				t.Errorf("%s: binlog file %q, theirs %q", what, got, want)
 			}
 			if info := file(srv.Dialect.Files.Info); !strings.Contains(info, "binlog_pos = "+p.InfoText()+"\n") {
@@ -748,14 +753,14 @@ func TestFilesAsTheirs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, want := r.FileText(), file(srv.Dialect.Files.Slave); got != want {
+			if got, want := r.FileText(), file(srv.Dialect.Files.SlaveInfo); got != want {
 				t.Errorf("%s: slave file %q, theirs %q", what, got, want)
 			}
-			text := file(srv.Dialect.Files.Checkpoints)
-			if got := strings.Contains(text, "recover_binlog_info"); got != srv.Dialect.RecoverBinlogInfo {
-				t.Errorf("recover_binlog_info = %v in %q", got, text)
+			checkpoints := file(srv.Dialect.Files.Checkpoints)
+			if got := strings.Contains(checkpoints, "recover_binlog_info"); got != srv.Dialect.RecoverBinlogInfo {
+				t.Errorf("recover_binlog_info = %v in %q", got, checkpoints)
 			}
-			_ = file(srv.Dialect.Files.MyCnf)
+			_ = file(metadata.MyCnfName)
 		}
 		at, err := source.BinlogPosition(ctx)
 		if err != nil {

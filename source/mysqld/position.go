@@ -5,58 +5,30 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"hb/xbstream/metadata"
 )
 
-// A BinlogPosition is the point of the binary log that a backup stands for.
-// Take it under StageBlockCommit.
-type BinlogPosition struct {
-	File string
-	Pos  uint64
-	// GTID is gtid_current_pos: what was written to the binary log here, and
-	// what was replicated from elsewhere. It may be empty.
-	GTID string
-	// BinlogGTID is gtid_binlog_pos, only what is in this server's binary log.
-	BinlogGTID string
-}
-
-// FileText is the content of the binlog position file: "FILE\tPOS\tGTID\n",
-// without the third field if there is no GTID.
-func (p BinlogPosition) FileText() string {
-	if p.GTID == "" {
-		return fmt.Sprintf("%s\t%d\n", p.File, p.Pos)
-	}
-	return fmt.Sprintf("%s\t%d\t%s\n", p.File, p.Pos, p.GTID)
-}
-
-// InfoText is the value of binlog_pos in the info file.
-func (p BinlogPosition) InfoText() string {
-	s := fmt.Sprintf("filename '%s', position '%d'", p.File, p.Pos)
-	if p.GTID != "" {
-		s += fmt.Sprintf(", GTID of the last change '%s'", p.GTID)
-	}
-	return s
-}
-
-// BinlogPosition returns the position, or ok = false if the binary log is off.
-func (s *Server) BinlogPosition(ctx context.Context) (p BinlogPosition, ok bool, err error) {
+// BinlogPosition returns the point of the binary log that a backup stands for,
+// nil if the binary log is off. Its GTID is gtid_current_pos: what was written
+// to the binary log here, and what was replicated from elsewhere; it may be
+// empty. Ask under StageBlockCommit.
+func (s *Server) BinlogPosition(ctx context.Context) (*metadata.BinlogPos, error) {
 	if on, _ := s.Vars.LogBin(); !on {
-		return p, false, nil
+		return nil, nil
 	}
 	row, err := s.control.row(ctx, "SHOW MASTER STATUS")
 	if err != nil {
-		return p, false, err
+		return nil, err
 	}
-	p.File = row["File"]
+	p := &metadata.BinlogPos{File: row["File"]}
 	p.Pos, err = strconv.ParseUint(row["Position"], 10, 64)
 	if err != nil || p.File == "" {
-		return p, false, fmt.Errorf("SHOW MASTER STATUS: file %q, position %q is no position", row["File"], row["Position"])
+		return nil, fmt.Errorf("SHOW MASTER STATUS: file %q, position %q is no position", row["File"], row["Position"])
 	}
-	gtid, err := s.control.row(ctx, "SELECT @@global.gtid_current_pos AS c, @@global.gtid_binlog_pos AS b")
-	if err != nil {
-		return p, false, err
-	}
-	p.GTID, p.BinlogGTID = gtid["c"], gtid["b"]
-	return p, true, nil
+	gtid, err := s.control.row(ctx, "SELECT @@global.gtid_current_pos AS p")
+	p.GTID = gtid["p"]
+	return p, err
 }
 
 // A ReplicaSource is one source of a replica: where a copy of this replica

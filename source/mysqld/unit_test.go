@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"hb/xbstream/metadata"
 )
 
 func TestParseVersion(t *testing.T) {
@@ -35,16 +37,15 @@ func TestParseVersion(t *testing.T) {
 
 func TestDialects(t *testing.T) {
 	for full, want := range map[string]Dialect{
-		"10.5.0-MariaDB":  {Files: xtrabackupFiles, SuperSees: true, BlockRedo: true},
+		"10.5.0-MariaDB":  {Files: metadata.XtraBackupNames, SuperSees: true, BlockRedo: true},
 		"10.6.9-MariaDB":  {SuperSees: true, BlockRedo: true, RecoverBinlogInfo: true, GaleraDomain: true},
 		"10.11.1-MariaDB": {SuperSees: true, RecoverBinlogInfo: true, GaleraDomain: true},
 		"11.0.2-MariaDB":  {RecoverBinlogInfo: true, GaleraDomain: true},
-		"11.1.2-MariaDB":  {Files: mariadbFiles, RecoverBinlogInfo: true, GaleraDomain: true},
-		"12.3.1-MariaDB":  {Files: mariadbFiles, RecoverBinlogInfo: true, GaleraDomain: true},
+		"11.1.2-MariaDB":  {Files: metadata.MariaDBNames, RecoverBinlogInfo: true, GaleraDomain: true},
+		"11.8.6-MariaDB":  {Files: metadata.MariaDBNames, RecoverBinlogInfo: true, GaleraDomain: true},
 	} {
-		if want.Files == (MetadataFiles{}) {
-			want.Files = xtrabackupFiles
-			want.Files.GaleraDonor = "donor_galera_info"
+		if want.Files == (metadata.Names{}) {
+			want.Files = metadata.XtraBackupNames
 		}
 		f, v, err := ParseVersion(full)
 		if err != nil {
@@ -54,14 +55,14 @@ func TestDialects(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %+v", full, d, err, want)
 		}
 	}
-	for _, full := range []string{"10.4.30-MariaDB", "13.0.1-MariaDB", "8.4.3", "10.6.1"} {
+	for _, full := range []string{"10.4.30-MariaDB", "12.0.1-MariaDB", "8.4.3", "10.6.1"} {
 		f, v, err := ParseVersion(full)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, err = DialectOf(f, v)
 		ue, ok := errors.AsType[*UnsupportedError](err)
-		if !ok || ue.Version != v || !strings.Contains(err.Error(), full) || !strings.Contains(err.Error(), "MariaDB 10.5 to before 13.0") {
+		if !ok || ue.Version != v || !strings.Contains(err.Error(), full) || !strings.Contains(err.Error(), "MariaDB 10.5 to before 12.0") {
 			t.Errorf("%s: %v", full, err)
 		}
 	}
@@ -136,14 +137,6 @@ func TestGlobalGrants(t *testing.T) {
 }
 
 func TestPositionTexts(t *testing.T) {
-	p := BinlogPosition{File: "bin.000002", Pos: 1234}
-	if got := p.FileText() + p.InfoText(); got != "bin.000002\t1234\nfilename 'bin.000002', position '1234'" {
-		t.Errorf("%q", got)
-	}
-	p.GTID = "0-1-5,1-2-3"
-	if got := p.FileText() + p.InfoText(); got != "bin.000002\t1234\t0-1-5,1-2-3\nfilename 'bin.000002', position '1234', GTID of the last change '0-1-5,1-2-3'" {
-		t.Errorf("%q", got)
-	}
 	r := ReplicaState{GTIDPos: "0-1-2", Sources: []ReplicaSource{
 		{File: "a.1", Pos: 4}, {Name: "o'x", File: "b.1", Pos: 5}, {Name: "g", UsingGTID: true}, {Name: "h", UsingGTID: true}}}
 	const want = "CHANGE MASTER TO MASTER_LOG_FILE='a.1', MASTER_LOG_POS=4;\n" +

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"hb/xbstream/metadata"
 )
 
 // A Flavor is a family of servers that share formats.
@@ -79,54 +81,27 @@ type Dialect struct {
 	// Files are the names of the metadata files that the release's own tool
 	// writes (seen with mariadb-backup 10.5.23, 10.11.18 and 11.8.6; the
 	// names changed in 11.1).
-	Files MetadataFiles
+	Files metadata.Names
 	// RecoverBinlogInfo: the checkpoints file has a recover_binlog_info line.
 	RecoverBinlogInfo bool
 	// SuperSees: SUPER includes BINLOG MONITOR and SLAVE MONITOR. True for
 	// 10.5 and 10.11, false for 11.8 (run on all three; MariaDB's manual
 	// names 11.0 as the change).
 	SuperSees bool
-	// GaleraDomain: the Galera file has the domain id after the position.
+	// GaleraDomain: the Galera file has the domain id after the position, and
+	// there is a second copy of it (metadata.DonorGaleraInfoName).
 	GaleraDomain bool
 	// BlockRedo: the redo log is made of 512-byte blocks (before 10.8).
 	BlockRedo bool
 }
 
-// MetadataFiles are the names of the metadata files of a backup.
-type MetadataFiles struct {
-	Checkpoints, Info, Binlog, Slave, Galera string
-	// GaleraDonor is a second copy of the Galera position, or empty.
-	GaleraDonor string
-	// MyCnf holds the settings that prepare needs.
-	MyCnf string
-}
-
-var (
-	xtrabackupFiles = MetadataFiles{
-		Checkpoints: "xtrabackup_checkpoints",
-		Info:        "xtrabackup_info",
-		Binlog:      "xtrabackup_binlog_info",
-		Slave:       "xtrabackup_slave_info",
-		Galera:      "xtrabackup_galera_info",
-		MyCnf:       "backup-my.cnf",
-	}
-	mariadbFiles = MetadataFiles{
-		Checkpoints: "mariadb_backup_checkpoints",
-		Info:        "mariadb_backup_info",
-		Binlog:      "mariadb_backup_binlog_info",
-		Slave:       "mariadb_backup_slave_info",
-		Galera:      "mariadb_backup_galera_info",
-		GaleraDonor: "donor_galera_info",
-		MyCnf:       "backup-my.cnf",
-	}
-)
-
 // The MariaDB releases that hb backs up: from 10.5, whose redo log is the
-// first with physical records, to before 13. Servers of 10.5, 10.11 and 11.8
-// are what the tests run.
+// first with physical records, to before 12, which begins to change where the
+// binary log and the redo log are kept. Servers of 10.5, 10.11 and 11.8 are what
+// the tests run.
 const (
 	firstMajor, firstMinor = 10, 5
-	beyondMajor            = 13
+	beyondMajor            = 12
 )
 
 // An UnsupportedError says that hb cannot back up this server.
@@ -146,17 +121,16 @@ func DialectOf(f Flavor, v Version) (Dialect, error) {
 		return Dialect{}, &UnsupportedError{Flavor: f, Version: v}
 	}
 	d := Dialect{
-		Files:     xtrabackupFiles,
+		Files:     metadata.XtraBackupNames,
 		SuperSees: !v.AtLeast(11, 0),
 		BlockRedo: !v.AtLeast(10, 8),
 	}
 	if v.AtLeast(10, 6) {
 		d.RecoverBinlogInfo = true
 		d.GaleraDomain = true
-		d.Files.GaleraDonor = mariadbFiles.GaleraDonor
 	}
 	if v.AtLeast(11, 1) {
-		d.Files = mariadbFiles
+		d.Files = metadata.MariaDBNames
 	}
 	return d, nil
 }

@@ -62,8 +62,12 @@ func (r *Root) baseLines(datadir, errorLog, tmp string) []string {
 		"plugin-dir=" + r.plugins,
 		"secure-file-priv=",
 	}
-	if !r.MariaDB() && r.AtLeast(8, 0) {
+	switch {
+	case r.MariaDB():
+	case r.AtLeast(8, 0):
 		lines = append(lines, "mysqlx=0")
+	case !r.AtLeast(5, 7): // else it makes COMPACT of COMPRESSED and DYNAMIC, silently
+		lines = append(lines, "innodb-file-format=Barracuda", "innodb-strict-mode=ON")
 	}
 	return lines
 }

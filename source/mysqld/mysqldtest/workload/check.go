@@ -12,10 +12,15 @@ import (
 // maxFaults is how many faults one check reports before it stops.
 const maxFaults = 20
 
+// querier is a pool or one connection.
+type querier interface {
+	QueryContext(ctx context.Context, q string, args ...any) (*sql.Rows, error)
+}
+
 // checker collects what is wrong.
 type checker struct {
 	ctx    context.Context
-	db     *sql.DB
+	db     querier
 	d      *dialect
 	faults []error
 }
@@ -29,7 +34,17 @@ func Check(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	c := &checker{ctx: ctx, db: db, d: d}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if !d.mariadb && d.atLeast(8, 0) { // else AUTO_INCREMENT is as of a day ago
+		if _, err := conn.ExecContext(ctx, "SET SESSION information_schema_stats_expiry = 0"); err != nil {
+			return err
+		}
+	}
+	c := &checker{ctx: ctx, db: conn, d: d}
 	for _, f := range []func() error{
 		c.objects, c.checkTables, c.indexes, c.autoIncrements, c.bank, c.documents, c.parts, c.logs, c.misc, c.points, c.ddl,
 	} {
@@ -122,7 +137,7 @@ func (n name) String() string { return quote(n.db, n.table) }
 var virtualDBs = []string{"information_schema", "performance_schema"}
 
 // baseTables lists all tables that have data of their own.
-func baseTables(ctx context.Context, db *sql.DB) ([]name, error) {
+func baseTables(ctx context.Context, db querier) ([]name, error) {
 	rows, err := db.QueryContext(ctx, "SELECT table_schema, table_name FROM information_schema.tables"+
 		" WHERE table_type IN ('BASE TABLE', 'SEQUENCE') ORDER BY 1, 2")
 	if err != nil {

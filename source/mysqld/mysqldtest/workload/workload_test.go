@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func seed(t *testing.T) uint64 {
 // TestLoad runs the load on a source with a replica: the source passes its own
 // check, and so does the replica, with equal checksums.
 func TestLoad(t *testing.T) {
-	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+	mysqldtest.Each(t, slices.Concat(mysqldtest.MariaDB, mysqldtest.MySQL), func(t *testing.T, root *mysqldtest.Root) {
 		ctx := t.Context()
 		source := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
 		at, err := source.BinlogPosition(ctx)

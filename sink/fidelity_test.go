@@ -1,0 +1,461 @@
+package sink_test
+
+import (
+	"bytes"
+	"compress/zlib"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hb/sink"
+	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/workload"
+)
+
+// TestMain lets the test binary be the process that is killed while it applies.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("HB_TEST_APPLY"); dir != "" {
+		if _, err := sink.Apply(context.Background(), dir, sink.ApplyOptions{Memory: 4 << 20}); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// fidelityCase is one kind of server whose backups are recovered by both tools.
+type fidelityCase struct {
+	server   string
+	pageSize int
+	checksum string
+	undo     bool // innodb_undo_tablespaces, truncated often
+	long     bool // not in the short form of the test
+}
+
+func fidelityCases() []fidelityCase {
+	cases := []fidelityCase{
+		{server: mysqldtest.MariaDB105, pageSize: 16384, checksum: "crc32"},
+		{server: mysqldtest.MariaDB1011, pageSize: 4096, checksum: "full_crc32", undo: true},
+		{server: mysqldtest.MariaDB118, pageSize: 65536, checksum: "crc32", undo: true},
+	}
+	for _, server := range mysqldtest.MariaDB {
+		for _, size := range []int{4096, 16384, 65536} {
+			for _, sum := range []string{"full_crc32", "crc32"} {
+				c := fidelityCase{server: server, pageSize: size, checksum: sum, long: true, undo: size != 65536}
+				short := c
+				for _, s := range cases {
+					if s.server == c.server && s.pageSize == c.pageSize && s.checksum == c.checksum {
+						short.long = false
+					}
+				}
+				if short.long {
+					cases = append(cases, c)
+				}
+			}
+		}
+	}
+	return cases
+}
+
+// TestFidelity takes backups of servers under load with mariadb-backup,
+// recovers each by Apply and by mariadb-backup --prepare, and compares every
+// page of every tablespace. Then a server starts on Apply's result. The same
+// backup is recovered in other ways too: with hardly any memory, by one worker,
+// and by a process that is killed again and again.
+func TestFidelity(t *testing.T) {
+	for _, c := range fidelityCases() {
+		t.Run(fmt.Sprintf("%s/%d/%s", c.server, c.pageSize, c.checksum), func(t *testing.T) {
+			root := mysqldtest.Need(t, c.server)
+			if c.long && !mysqldtest.Long() {
+				t.Skip("only in the long form of the tests")
+			}
+			if !root.HasTool("mariadb-backup") {
+				t.Fatal("the server's root has no mariadb-backup")
+			}
+			base := t.TempDir()
+			backup := filepath.Join(base, "backup")
+			takeBackup(t, root, c, backup)
+
+			peer := copyTree(t, backup, filepath.Join(base, "peer"))
+			prepare := root.Tool("mariadb-backup", "--prepare", "--target-dir="+peer)
+			if out, err := prepare.CombinedOutput(); err != nil {
+				t.Fatalf("mariadb-backup --prepare: %v\n%s", err, tail(out))
+			}
+			ours := copyTree(t, backup, filepath.Join(base, "ours"))
+			r := apply(t, ours, sink.ApplyOptions{})
+			t.Logf("LSN %d to %d, %d mini-transactions, %d runs, %d pages written", r.FromLSN, r.LSN, r.MTRs, r.Runs, r.Pages)
+			compareTablespaces(t, backup, ours, peer, c.pageSize)
+			compareFinal(t, ours, peer)
+			otherWays(t, base, backup, ours)
+
+			again := apply(t, ours, sink.ApplyOptions{})
+			if !again.AlreadyApplied || again.LSN == 0 {
+				t.Errorf("applying a second time: %+v", again)
+			}
+			s := mysqldtest.StartOn(t, root, ours, options(c))
+			if err := workload.Check(t.Context(), s.DB()); err != nil {
+				t.Errorf("the restored server: %v", err)
+			}
+			for _, table := range extraTables {
+				for _, row := range s.Rows(t, "CHECK TABLE "+table.name+" EXTENDED") {
+					if row[3] != "OK" {
+						t.Errorf("CHECK TABLE %s: %v", table.name, row)
+					}
+				}
+			}
+		})
+	}
+}
+
+func options(c fidelityCase) mysqldtest.Options {
+	o := mysqldtest.Options{
+		PageSize: c.pageSize,
+		Init:     []string{"innodb-checksum-algorithm=" + c.checksum},
+		Config: []string{
+			"innodb-buffer-pool-size=32M", "innodb-log-file-size=512M", "innodb-flush-log-at-trx-commit=2",
+			"innodb-max-dirty-pages-pct=50", "innodb-strict-mode=0", "innodb-fast-shutdown=1",
+		},
+	}
+	if c.undo {
+		o.Init = append(o.Init, "innodb-undo-tablespaces=3")
+		o.Config = append(o.Config, "innodb-undo-log-truncate=ON", "innodb-max-undo-log-size=10485760",
+			"innodb-purge-rseg-truncate-frequency=1")
+	}
+	return o
+}
+
+// extraTables are of formats whose pages are stored in forms of their own.
+var extraTables = []struct{ name, options string }{
+	{"extra.redundant", "ROW_FORMAT=REDUNDANT"},
+	{"extra.zip", "ROW_FORMAT=COMPRESSED"},
+	{"extra.zip1", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=1"},
+	{"extra.pagecomp", "PAGE_COMPRESSED=1"},
+}
+
+// takeBackup runs a load on a new server and backs it up with mariadb-backup.
+func takeBackup(t *testing.T, root *mysqldtest.Root, c fidelityCase, target string) {
+	s := mysqldtest.Start(t, root, options(c))
+	s.Exec(t, "CREATE DATABASE extra")
+	for _, table := range extraTables {
+		s.Exec(t, "CREATE TABLE "+table.name+" (id INT PRIMARY KEY AUTO_INCREMENT, k INT, v VARCHAR(300), b MEDIUMTEXT, KEY(k), KEY(v(100))) ENGINE=InnoDB "+table.options)
+	}
+	load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{Rate: 100, DDLRate: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 2)
+	go func() { ended <- load.Run(ctx) }()
+	go func() { ended <- churn(ctx, s) }()
+	time.Sleep(3 * time.Second)
+	cmd := s.Tool("mariadb-backup", "--defaults-file="+s.DefaultsFile, "--backup", "--throttle=40", "--target-dir="+target)
+	out, err := cmd.CombinedOutput()
+	stop()
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Errorf("load: %v", err)
+		}
+	}
+	if err != nil {
+		t.Fatalf("mariadb-backup: %v\n%s", err, tail(out))
+	}
+	if err := s.Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// churn inserts, changes and deletes in the extra tables.
+func churn(ctx context.Context, s *mysqldtest.Server) error {
+	random := rand.New(rand.NewPCG(1, 2))
+	for n := 0; ctx.Err() == nil; n++ {
+		table := extraTables[n%len(extraTables)].name
+		var statement string
+		switch n / len(extraTables) % 4 {
+		case 0, 1:
+			statement = fmt.Sprintf("INSERT INTO %s (k, v, b) SELECT seq * %d %% 1000, REPEAT(CHAR(97 + seq %% 26), seq * 7 %% 250), REPEAT(UUID(), seq * %d %% 100) FROM seq_1_to_40",
+				table, random.IntN(1000)+1, random.IntN(60)+1)
+		case 2:
+			statement = fmt.Sprintf("UPDATE %s SET k = k + 1, v = CONCAT(v, 'x'), b = REPEAT(b, 2) WHERE id %% 50 = %d AND LENGTH(b) < 20000", table, random.IntN(50))
+		case 3:
+			statement = fmt.Sprintf("DELETE FROM %s WHERE id %% 20 = %d", table, random.IntN(20))
+		}
+		if _, err := s.DB().ExecContext(ctx, statement); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return nil
+}
+
+func tail(b []byte) []byte { return b[max(0, len(b)-2000):] }
+
+func apply(t *testing.T, dir string, o sink.ApplyOptions) *sink.ApplyResult {
+	t.Helper()
+	r, err := sink.Apply(t.Context(), dir, o)
+	if err != nil {
+		t.Fatalf("apply: %v", err)
+	}
+	for _, w := range r.Warnings {
+		t.Errorf("apply warns: %s", w)
+	}
+	return r
+}
+
+func copyTree(t *testing.T, from, to string) string {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// files returns the names of all files under dir that match.
+func files(t *testing.T, dir string, match func(name string) bool) map[string]bool {
+	t.Helper()
+	found := make(map[string]bool)
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && match(name) {
+			found[name] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func isTablespace(name string) bool {
+	return strings.HasSuffix(name, ".ibd") || strings.HasPrefix(name, "ibdata") || strings.HasPrefix(name, "undo0")
+}
+
+// compareTablespaces compares all pages. The forms of page_compressed pages may
+// differ: hb writes them uncompressed, and does not erase those that were freed.
+func compareTablespaces(t *testing.T, backup, ours, peers string, pageSize int) {
+	got, want := files(t, ours, isTablespace), files(t, peers, isTablespace)
+	if !maps.Equal(got, want) {
+		t.Errorf("tablespaces: %v, want %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+	pages, inflated, freed := 0, 0, 0
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		a, err := os.ReadFile(filepath.Join(ours, name))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(peers, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(a) != len(b) {
+			t.Errorf("%s: %d bytes, want %d", name, len(a), len(b))
+			continue
+		}
+		flags := binary.BigEndian.Uint32(b[54:])
+		size := pageSize
+		if code := flags >> 1 & 15; flags&16 == 0 && code != 0 {
+			size = 512 << code
+		}
+		differ := 0
+		for at := 0; at+size <= len(b); at += size {
+			pages++
+			pa, pb := a[at:at+size], b[at:at+size]
+			if bytes.Equal(pa, pb) {
+				continue
+			}
+			if pageCompressed(flags) && len(bytes.Trim(pb, "\x00")) == 0 && untouched(backup, name, int64(at), pa) {
+				freed++
+				continue
+			}
+			if bytes.Equal(inflate(t, flags, pa), inflate(t, flags, pb)) {
+				inflated++
+				continue
+			}
+			if differ++; differ <= 3 {
+				t.Errorf("%s: page %d differs, first at byte %d", name, at/size, firstDifference(pa, pb))
+			}
+		}
+		if differ > 0 {
+			t.Errorf("%s: %d pages differ", name, differ)
+		}
+	}
+	t.Logf("%d pages compared, %d of them after decompression, %d freed pages that only the peer erased", pages, inflated, freed)
+	if pages < 1000 {
+		t.Errorf("only %d pages were compared", pages)
+	}
+}
+
+func pageCompressed(flags uint32) bool {
+	return flags&16 != 0 && flags>>5&7 != 0 || flags&16 == 0 && flags>>16&1 != 0
+}
+
+// untouched reports whether a page is as the backup has it.
+func untouched(backup, name string, at int64, page []byte) bool {
+	for _, n := range []string{name, strings.TrimSuffix(name, ".ibd") + ".new"} {
+		f, err := os.Open(filepath.Join(backup, n))
+		if err != nil {
+			continue
+		}
+		was := make([]byte, len(page))
+		_, err = f.ReadAt(was, at)
+		f.Close()
+		if err == nil && bytes.Equal(was, page) {
+			return true
+		}
+	}
+	return false
+}
+
+// inflate returns the plain form of a page that may be page_compressed with
+// zlib, without the checksum that only the stored form has.
+func inflate(t *testing.T, flags uint32, page []byte) []byte {
+	kind := binary.BigEndian.Uint16(page[24:])
+	plain := page
+	switch {
+	case flags&16 != 0 && kind&0x8000 != 0:
+		plain = unzip(t, page[26:int(kind&0xFF)<<8-4])
+	case flags&16 == 0 && kind == 34354:
+		plain = unzip(t, page[40:40+int(binary.BigEndian.Uint16(page[38:]))])
+	}
+	if flags&16 != 0 {
+		return plain[:len(plain)-4]
+	}
+	return plain
+}
+
+func unzip(t *testing.T, b []byte) []byte {
+	r, err := zlib.NewReader(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plain
+}
+
+func firstDifference(a, b []byte) int {
+	for i := range a {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return -1
+}
+
+// compareFinal compares the redo logs, but for the creator and its checksum,
+// and the checkpoints file.
+func compareFinal(t *testing.T, ours, peers string) {
+	read := func(dir, name string) []byte {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	a, b := read(ours, "ib_logfile0"), read(peers, "ib_logfile0")
+	if len(a) == len(b) && len(a) > 512 {
+		if !bytes.HasPrefix(a[16:], []byte("Backup ")) {
+			t.Errorf("creator %q", a[16:48])
+		}
+		clear(a[16:48])
+		clear(b[16:48])
+		clear(a[508:512])
+		clear(b[508:512])
+	}
+	if !bytes.Equal(a, b) {
+		t.Errorf("the redo logs differ (%d and %d bytes)", len(a), len(b))
+	}
+	for name := range files(t, peers, func(name string) bool { return strings.HasSuffix(name, "checkpoints") }) {
+		if a, b := read(ours, name), read(peers, name); !bytes.Equal(a, b) {
+			t.Errorf("%s:\n%s\nwant:\n%s", name, a, b)
+		}
+	}
+	for name := range files(t, ours, func(name string) bool { return strings.HasPrefix(filepath.Base(name), "hb-") }) {
+		t.Errorf("%s was left behind", name)
+	}
+}
+
+// otherWays recovers the backup in other ways and expects the same bytes.
+func otherWays(t *testing.T, base, backup, want string) {
+	dir := copyTree(t, backup, filepath.Join(base, "small"))
+	r := apply(t, dir, sink.ApplyOptions{Memory: 1, Parallel: 1})
+	if r.Spilled == 0 {
+		t.Error("with hardly any memory nothing was put aside")
+	}
+	sameTrees(t, "with little memory", dir, want)
+
+	dir = copyTree(t, backup, filepath.Join(base, "many"))
+	apply(t, dir, sink.ApplyOptions{Parallel: 16})
+	sameTrees(t, "with many workers", dir, want)
+
+	dir = copyTree(t, backup, filepath.Join(base, "killed"))
+	kills := 0
+	for wait := 10 * time.Millisecond; kills < 200; wait += wait / 8 {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "HB_TEST_APPLY="+dir)
+		var out bytes.Buffer
+		cmd.Stderr = &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(wait, func() { cmd.Process.Kill() })
+		err := cmd.Wait()
+		if timer.Stop() {
+			if err != nil {
+				t.Fatalf("apply after %d kills: %v\n%s", kills, err, out.Bytes())
+			}
+			break
+		}
+		kills++
+	}
+	if kills < 3 {
+		t.Errorf("the process was killed only %d times before it was done", kills)
+	}
+	t.Logf("killed %d times", kills)
+	sameTrees(t, "killed again and again", dir, want)
+}
+
+// sameTrees compares all files of two directories.
+func sameTrees(t *testing.T, what, got, want string) {
+	t.Helper()
+	all := func(string) bool { return true }
+	a, b := files(t, got, all), files(t, want, all)
+	if !maps.Equal(a, b) {
+		t.Errorf("%s: files %v, want %v", what, slices.Sorted(maps.Keys(a)), slices.Sorted(maps.Keys(b)))
+		return
+	}
+	for name := range a {
+		x, err := os.ReadFile(filepath.Join(got, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		y, err := os.ReadFile(filepath.Join(want, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(x) > 512 && filepath.Base(name) == "ib_logfile0" {
+			clear(x[16:48]) // the child names no tool
+			clear(y[16:48])
+			clear(x[508:512])
+			clear(y[508:512])
+		}
+		if !bytes.Equal(x, y) {
+			t.Errorf("%s: %s differs", what, name)
+		}
+	}
+	os.RemoveAll(got)
+}
