@@ -147,6 +147,12 @@ func (c *backupCmd) Run(ctx context.Context, t *terminal) error {
 	if isTerminal(os.Stdout) {
 		return usageError{"standard output is a terminal: send the archive into a file or a pipe, such as hb backup | ssh host \"hb extract -C dir\""}
 	}
+	if c.Tmpdir == "" {
+		c.Tmpdir = os.TempDir()
+	}
+	if err := unix.Access(c.Tmpdir, unix.W_OK|unix.X_OK); err != nil {
+		return usageError{fmt.Sprintf("nothing can be spooled to %s: %v; give another place with --tmpdir", c.Tmpdir, err)}
+	}
 	write, err := c.stages()
 	if err != nil {
 		return err
@@ -230,12 +236,8 @@ func (c *backupCmd) options(ctx context.Context, t *terminal, write stream.Write
 	if parallel <= 0 {
 		parallel = min(runtime.GOMAXPROCS(0), maxDefaultParallel)
 	}
-	tmpdir := c.Tmpdir
-	if tmpdir == "" {
-		tmpdir = os.TempDir()
-	}
 	o := source.Options{
-		Parallel: parallel, Tmpdir: tmpdir, Datadir: c.Datadir,
+		Parallel: parallel, Tmpdir: c.Tmpdir, Datadir: c.Datadir,
 		SlaveInfo: c.SlaveInfo, GaleraInfo: c.GaleraInfo,
 		Tool: "hb", ToolVersion: version(), Command: maskedCommand(os.Args),
 		Compressed: write.Compress != nil, Encrypted: len(write.Recipients) > 0,

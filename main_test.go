@@ -6,13 +6,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
+	"hb/source/mysqld/mysqldtest"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
@@ -160,8 +164,8 @@ type result struct {
 	stdout, stderr string
 }
 
-// run runs a command and returns how it ended.
-func run1(t *testing.T, cmd *exec.Cmd) result {
+// finish runs a command and returns how it ended.
+func finish(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
 	var out, errs bytes.Buffer
 	if cmd.Stdout == nil {
@@ -179,9 +183,347 @@ func run1(t *testing.T, cmd *exec.Cmd) result {
 // succeed runs a command that must end well and returns what it said.
 func succeed(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
-	r := run1(t, cmd)
+	r := finish(t, cmd)
 	if r.code != 0 {
 		t.Fatalf("%s: exit code %d\n%s", strings.Join(cmd.Args[1:], " "), r.code, r.stderr)
 	}
 	return r
+}
+
+// filled starts a server with a table that takes some time to back up.
+func filled(t *testing.T, root *mysqldtest.Root, o mysqldtest.Options) *mysqldtest.Server {
+	t.Helper()
+	s := mysqldtest.Start(t, root, o)
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v LONGTEXT) ENGINE=InnoDB",
+		"INSERT INTO d.t SELECT seq, REPEAT(MD5(seq), 100) FROM d.seq_1_to_4000")
+	return s
+}
+
+// answers starts a server on a recovered directory and compares the table.
+func answers(t *testing.T, s *mysqldtest.Server, dir string) {
+	t.Helper()
+	r := mysqldtest.StartOn(t, s.Root, dir, mysqldtest.Options{})
+	const query = "SELECT SUM(CRC32(v)) FROM d.t"
+	if got, want := r.Value(t, query), s.Value(t, query); got != want {
+		t.Errorf("the restored table's sum is %s, want %s", got, want)
+	}
+	if err := r.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// pipe runs commands as a shell's pipeline, the last one's output going to a
+// buffer, and returns how each ended.
+func pipe(t *testing.T, cmds ...*exec.Cmd) []result {
+	t.Helper()
+	outs := make([]bytes.Buffer, len(cmds))
+	errs := make([]bytes.Buffer, len(cmds))
+	for i, cmd := range cmds {
+		cmd.Stderr = &errs[i]
+		if i == len(cmds)-1 {
+			cmd.Stdout = &outs[i]
+			break
+		}
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		cmd.Stdout, cmds[i+1].Stdin = w, r
+	}
+	for _, cmd := range cmds {
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if w, ok := cmd.Stdout.(*os.File); ok {
+			w.Close()
+		}
+		if r, ok := cmd.Stdin.(*os.File); ok {
+			r.Close()
+		}
+	}
+	results := make([]result, len(cmds))
+	for i, cmd := range cmds {
+		cmd.Wait() // its outcome is in ProcessState
+		results[i] = result{cmd.ProcessState.ExitCode(), outs[i].String(), errs[i].String()}
+	}
+	return results
+}
+
+// piped is pipe for commands that must all end well.
+func piped(t *testing.T, cmds ...*exec.Cmd) {
+	t.Helper()
+	for i, r := range pipe(t, cmds...) {
+		if r.code != 0 {
+			t.Fatalf("%s: exit code %d\n%s", strings.Join(cmds[i].Args, " "), r.code, r.stderr)
+		}
+	}
+}
+
+// TestPipelines are the pipes of the README, with the real programs.
+func TestPipelines(t *testing.T) {
+	zstd, ageTool, keygen := mysqldtest.Program(t, "zstd"), mysqldtest.Program(t, "age"), mysqldtest.Program(t, "age-keygen")
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		s := filled(t, root, mysqldtest.Options{Binlog: true})
+		dir := t.TempDir()
+		at := func(name string) string { return filepath.Join(dir, name) }
+		backup := func(args ...string) *exec.Cmd {
+			return hb(t, append([]string{"backup", "--no-defaults", "-u", "root", "-S", s.Socket}, args...)...)
+		}
+		key := at("key")
+		recipient := regexp.MustCompile("age1[0-9a-z]+").FindString(succeed(t, exec.Command(keygen, "-o", key)).stderr)
+
+		piped(t, backup(), hb(t, "extract", "-C", at("plain")))
+		succeed(t, hb(t, "apply", at("plain")))
+		answers(t, s, at("plain"))
+
+		piped(t, backup(), exec.Command(zstd, "-q"), hb(t, "extract", "-C", at("outside")))
+
+		archive := at("archive")
+		out, err := os.Create(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := backup("--compress", "--encrypt-to", recipient)
+		cmd.Stdout = out
+		if r := succeed(t, cmd); !strings.Contains(r.stderr, "backup complete") {
+			t.Errorf("stderr = %q", r.stderr)
+		}
+		if err := out.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(at("by others"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		piped(t, exec.Command(ageTool, "-d", "-i", key, archive), exec.Command(zstd, "-d", "-q"),
+			root.Tool("mbstream", "-x", "-C", at("by others")))
+		succeed(t, hb(t, "apply", at("by others")))
+		answers(t, s, at("by others"))
+
+		if r := finish(t, hb(t, "extract", "-C", at("no key"), archive)); r.code != 10 || !strings.Contains(r.stderr, "identity") {
+			t.Errorf("without a key: exit code %d, %s", r.code, r.stderr)
+		}
+		succeed(t, hb(t, "extract", "-i", key, "-C", at("with key"), archive))
+		succeed(t, hb(t, "apply", at("with key")))
+		if r := succeed(t, hb(t, "apply", at("with key"))); !strings.Contains(r.stderr, "nothing to do") {
+			t.Errorf("the second apply says %q", r.stderr)
+		}
+		answers(t, s, at("with key"))
+
+		r := succeed(t, hb(t, "list", "-i", key, archive))
+		if !strings.Contains(r.stdout, " d/t.ibd\n") || !strings.Contains(r.stderr, "binlog.000001") {
+			t.Errorf("list says %q, %q", r.stdout, r.stderr)
+		}
+	})
+}
+
+// badInput is a backup that must fail, and how.
+type badInput struct {
+	name string
+	args []string
+	code int
+	says string // on stderr
+}
+
+// TestRefusedBackups: what stops a backup before anything is locked or sent.
+func TestRefusedBackups(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MariaDB1011)
+	s := filled(t, root, mysqldtest.Options{Binlog: true})
+	other := mysqldtest.Start(t, root, mysqldtest.Options{})
+	s.Exec(t, "CREATE USER nobody@localhost IDENTIFIED BY 'pw'", "CREATE USER reload@localhost IDENTIFIED BY 'pw'",
+		"GRANT RELOAD ON *.* TO reload@localhost", "CREATE USER some@localhost IDENTIFIED BY 'pw'",
+		"GRANT RELOAD, BINLOG MONITOR ON *.* TO some@localhost")
+	base := []string{"backup", "--no-defaults", "-S", s.Socket}
+	for _, test := range []badInput{
+		{"wrong password", []string{"-u", "nobody", "--password=wrong"}, 3, "Access denied"},
+		{"no privilege", []string{"-u", "nobody", "--password=pw"}, 3, "GRANT RELOAD, BINLOG MONITOR ON *.* TO 'nobody'@'localhost';"},
+		{"one privilege lacks", []string{"-u", "reload", "--password=pw"}, 3, "GRANT BINLOG MONITOR ON"},
+		{"privilege of an option lacks", []string{"-u", "some", "--password=pw", "--slave-info"}, 3, "SLAVE MONITOR"},
+		{"another server's files", []string{"-u", "root", "--datadir=" + other.Datadir}, 3, "not the data of the connected server"},
+		{"no such files", []string{"-u", "root", "--datadir=/nowhere"}, 3, "/nowhere"},
+		{"no such place to spool", []string{"-u", "root", "--tmpdir=/nowhere"}, 2, "/nowhere"},
+	} {
+		r := finish(t, hb(t, append(append([]string{}, base...), test.args...)...))
+		if r.code != test.code || !strings.Contains(r.stderr, test.says) || r.stdout != "" {
+			t.Errorf("%s: exit code %d, %d bytes on stdout, stderr %q; want code %d and %q",
+				test.name, r.code, len(r.stdout), r.stderr, test.code, test.says)
+		}
+		if n := strings.Count(r.stderr, "\n"); n != 1 {
+			t.Errorf("%s: %d lines on stderr", test.name, n)
+		}
+	}
+	unlocked(t, s)
+	r := finish(t, hb(t, append(append([]string{}, base...), "-u", "some", "--password=pw")...))
+	if r.code != 0 {
+		t.Errorf("with exactly the printed privileges: %s", r.stderr)
+	}
+}
+
+// unlocked proves that no backup lock is left on the server.
+func unlocked(t *testing.T, s *mysqldtest.Server) {
+	t.Helper()
+	s.Exec(t, "SET GLOBAL lock_wait_timeout = 5")
+	conn, err := s.DB().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, q := range []string{"SET lock_wait_timeout = 5", "BACKUP STAGE START", "BACKUP STAGE BLOCK_COMMIT", "BACKUP STAGE END"} {
+		if _, err := conn.ExecContext(t.Context(), q); err != nil {
+			t.Fatalf("a lock is left: %s: %v", q, err)
+		}
+	}
+}
+
+// TestEncryptedRefused: an encrypted redo log, and a tablespace that is.
+func TestEncryptedRefused(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		keys := filepath.Join(t.TempDir(), "keys")
+		if err := os.WriteFile(keys, []byte("1;770A8A65DA156D24EE2A093277530142\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"plugin-load-add=file_key_management",
+			"file-key-management-filename=" + keys, "innodb-encrypt-log=ON"}})
+		r := finish(t, hb(t, "backup", "--no-defaults", "-u", "root", "-S", s.Socket))
+		if r.code != 4 || !strings.Contains(r.stderr, "encrypt") || r.stdout != "" {
+			t.Errorf("exit code %d, %d bytes on stdout, %q", r.code, len(r.stdout), r.stderr)
+		}
+	})
+}
+
+// TestTerminal: the archive never goes to a terminal.
+func TestTerminal(t *testing.T) {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tty.Close()
+	cmd := hb(t, "backup", "--no-defaults")
+	cmd.Stdout = tty
+	if r := finish(t, cmd); r.code != 2 || !strings.Contains(r.stderr, "terminal") {
+		t.Errorf("exit code %d, %q", r.code, r.stderr)
+	}
+}
+
+// TestBrokenBackups: what ends a backup on its way. It must end with the right
+// code and a message, leave no lock and no file, and no archive that passes.
+func TestBrokenBackups(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MariaDB1011)
+	s := filled(t, root, mysqldtest.Options{})
+	tmp := t.TempDir()
+	slow := func(args ...string) *exec.Cmd {
+		return hb(t, append([]string{"backup", "--no-defaults", "-u", "root", "-S", s.Socket, "--throttle=5MiB", "--tmpdir=" + tmp}, args...)...)
+	}
+	check := func(what string, r result, code int, says string) {
+		t.Helper()
+		if r.code != code || !strings.Contains(r.stderr, says) {
+			t.Errorf("%s: exit code %d, %q; want code %d and %q", what, r.code, r.stderr, code, says)
+		}
+		if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
+			t.Errorf("%s: left in --tmpdir: %v, %v", what, left, err)
+		}
+	}
+	// The reader goes away.
+	head := exec.Command("head", "-c", "2000000")
+	check("broken pipe", pipe(t, slow(), head)[0], 9, "pipe")
+	unlocked(t, s)
+
+	// The disk behind standard output is full.
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	cmd := slow()
+	cmd.Stdout = full
+	check("full disk", finish(t, cmd), 1, "no space left")
+	unlocked(t, s)
+
+	// A signal. What came out is no archive.
+	for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		cmd, archive := slow(), filepath.Join(t.TempDir(), "archive")
+		interrupted(t, cmd, archive, func() {
+			if err := cmd.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+		}, func(r result) { check(signal.String(), r, 130, "interrupted") })
+		unlocked(t, s)
+	}
+
+	// The server dies.
+	cmd = slow()
+	interrupted(t, cmd, filepath.Join(t.TempDir(), "archive"), func() {
+		if err := s.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}, func(r result) { check("server killed", r, 5, "server") })
+}
+
+// interrupted runs a backup into a file, disturbs it on its way, checks how it
+// ended, and that the file does not pass for an archive.
+func interrupted(t *testing.T, cmd *exec.Cmd, archive string, disturb func(), check func(result)) {
+	t.Helper()
+	out, err := os.Create(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	var errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = out, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for { // until pages are on their way
+		if st, err := out.Stat(); err == nil && st.Size() > 3<<20 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	disturb()
+	cmd.Wait() // its outcome is in ProcessState
+	check(result{code: cmd.ProcessState.ExitCode(), stderr: errs.String()})
+	if r := finish(t, hb(t, "list", archive)); r.code != 6 {
+		t.Errorf("what came out ends list with exit code %d, want 6: %s", r.code, r.stderr)
+	}
+}
+
+// TestFullDisk extracts into a file system that is too small.
+func TestFullDisk(t *testing.T) {
+	s := filled(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{})
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		t.Fatalf("mounting a small file system (the tests run as root): %v", err)
+	}
+	defer unix.Unmount(dir, 0)
+	target := filepath.Join(dir, "backup")
+	r := pipe(t, hb(t, "backup", "--no-defaults", "-u", "root", "-S", s.Socket), hb(t, "extract", "-C", target))
+	if r[1].code != 1 || !strings.Contains(r[1].stderr, "no space left") {
+		t.Errorf("extract: exit code %d, %q", r[1].code, r[1].stderr)
+	}
+	if r := finish(t, hb(t, "apply", target)); r.code != 8 {
+		t.Errorf("apply of what was left: exit code %d, %q", r.code, r.stderr)
+	}
+}
+
+// TestRunningDatadir: apply keeps its hands off a running server's files.
+func TestRunningDatadir(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{})
+	if r := finish(t, hb(t, "apply", s.Datadir)); r.code != 8 {
+		t.Errorf("exit code %d, %q", r.code, r.stderr)
+	}
+	if got := s.Value(t, "SELECT COUNT(*) FROM mysql.global_priv"); got == "0" {
+		t.Error("the server lost its users")
+	}
 }

@@ -102,7 +102,7 @@ func (c *catalog) checkOrder(ch *xbstream.Chunk) error {
 		return &xbstream.CorruptError{Path: ch.Path, Offset: ch.At, Reason: reason}
 	}
 	if !c.own {
-		if ch.Path == metadata.ArchiveName || ch.Path == metadata.ManifestName {
+		if isOwnName(ch.Path) || isOwnName(ch.NewPath) {
 			return bad("it must not come here: an archive of hb's begins with " + metadata.ArchiveName + ", so the beginning is missing")
 		}
 		return nil
@@ -120,6 +120,10 @@ func (c *catalog) checkOrder(ch *xbstream.Chunk) error {
 		return bad(fmt.Sprintf("the manifest begins before the end of %q", slices.Sorted(maps.Keys(c.open))[0]))
 	}
 	return nil
+}
+
+func isOwnName(path string) bool {
+	return path == metadata.ArchiveName || path == metadata.ManifestName
 }
 
 // data accounts for a chunk that brings bytes, or moves to where they belong.

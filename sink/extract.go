@@ -139,6 +139,9 @@ func (x *extraction) follow(rd *xbstream.Reader) error {
 
 // dispatch hands a chunk to its file's writer.
 func (x *extraction) dispatch(ch *xbstream.Chunk) error {
+	if ch.Path == MarkerName || ch.NewPath == MarkerName {
+		return fmt.Errorf("the archive holds a file %q, the name of hb's own mark", MarkerName)
+	}
 	switch ch.Type {
 	case xbstream.Rename, xbstream.Remove:
 		return x.moveFiles(ch)
@@ -166,9 +169,6 @@ func (x *extraction) dispatch(ch *xbstream.Chunk) error {
 
 // begin enters a new file and gives it to a writer.
 func (x *extraction) begin(ch *xbstream.Chunk) error {
-	if ch.Path == MarkerName {
-		return fmt.Errorf("the archive holds a file %q, the name of hb's own mark", MarkerName)
-	}
 	if ch.Rewrite {
 		// Its first version may still be on its way through another writer.
 		if err := x.drain(); err != nil {

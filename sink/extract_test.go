@@ -170,12 +170,13 @@ func TestExtractTruncation(t *testing.T) {
 		i += 1 + n
 		at = append(at, i-1, i, i+1)
 	}
+	header := bytes.Index(in[1:], []byte("XBSTCK01")) // the end of its first chunk
 	for _, n := range append(at, len(in)-1) {
 		_, _, err := extract(t, bytes.NewReader(in[:n]), ExtractOptions{})
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("cut at %d of %d: %v", n, len(in), err)
 		}
-		if _, ok := errors.AsType[*IncompleteError](err); n > 200 && !ok {
+		if _, ok := errors.AsType[*IncompleteError](err); n > header && !ok {
 			t.Errorf("cut at %d of %d: no IncompleteError: %v", n, len(in), err)
 		}
 		if _, err := List(t.Context(), bytes.NewReader(in[:n]), func(Entry) error { return nil }); !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -290,7 +291,7 @@ func TestExtractForeign(t *testing.T) {
 		"rename swap": {cat(
 			rawFile("d/a", "A"), rawFile("d/b", "B"), rawRename("d/a", "tmp"), rawRename("d/b", "d/a"), rawRename("tmp", "e/b")),
 			map[string]string{"d/a": "B", "e/b": "A"}},
-		"rename over": {cat(rawFile("a", "A"), rawFile("b", "B"), rawRename("a", "b")), map[string]string{"b": "A"}},
+		"rename over":      {cat(rawFile("a", "A"), rawFile("b", "B"), rawRename("a", "b")), map[string]string{"b": "A"}},
 		"rename to itself": {cat(rawFile("a", "A"), rawRename("a", "a")), map[string]string{"a": "A"}},
 		"remove and again": {cat(rawFile("a", "A"), rawRemove("a"), rawRemove("a"), rawFile("a", "B")), map[string]string{"a": "B"}},
 		"remove by pattern": {cat(rawFile("d/t#P#p0.MYD", "0"), rawFile("d/t#P#p1.MYD", "1"), rawFile("d/t.frm", "f"), rawRemove("d/t#P#*")),
@@ -303,7 +304,7 @@ func TestExtractForeign(t *testing.T) {
 		"sparse": {cat(rawSparse("a", 0, []xbstream.Extent{{Skip: 0, Len: 2}, {Skip: 3, Len: 2}, {Skip: 2, Len: 0}}, "abcd"), rawE("a")),
 			map[string]string{"a": "ab\x00\x00\x00cd\x00\x00"}},
 		"sparse of holes alone": {cat(rawSparse("a", 0, []xbstream.Extent{{Skip: 5}}, ""), rawE("a")), map[string]string{"a": "\x00\x00\x00\x00\x00"}},
-		"dot slash": {rawFile("./db/./x"[:5]+"x", "data"), map[string]string{"db/x": "data"}},
+		"dot slash":             {rawFile("./db/./x"[:5]+"x", "data"), map[string]string{"db/x": "data"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, parallel := range []int{1, 4} {
@@ -353,6 +354,8 @@ func TestExtractHostile(t *testing.T) {
 		"directory as file":      {cat(rawFile("a/b", "x"), rawFile("a", "x")), "file exists"},
 		"the mark itself":        {rawFile(MarkerName, "x"), "mark"},
 		"the mark by rename":     {cat(rawFile("a", "x"), rawRename("a", MarkerName)), "mark"},
+		"a header by rename":     {cat(rawFile("a", "x"), rawRename("a", metadata.ArchiveName)), "must not come here"},
+		"a manifest by rename":   {cat(rawFile("a", "x"), rawRename("a", metadata.ManifestName)), "must not come here"},
 		"name too long for disk": {rawFile(strings.Repeat("x", 300), "x"), "name too long"},
 		"never ended":            {rawP(0, "a", 0, "x"), "before the end of"},
 		"empty":                  {nil, "empty"},
@@ -389,7 +392,9 @@ func (r *intruder) Read(p []byte) (int, error) {
 
 func TestExtractSymlinks(t *testing.T) {
 	for name, plant := range map[string]func(dir, outside string) error{
-		"file outside":      func(dir, outside string) error { return os.Symlink(filepath.Join(outside, "f"), filepath.Join(dir, "f")) },
+		"file outside": func(dir, outside string) error {
+			return os.Symlink(filepath.Join(outside, "f"), filepath.Join(dir, "f"))
+		},
 		"dangling inside":   func(dir, outside string) error { return os.Symlink("g", filepath.Join(dir, "f")) },
 		"directory outside": func(dir, outside string) error { return os.Symlink(outside, filepath.Join(dir, "db")) },
 		"directory inside":  func(dir, outside string) error { return os.Symlink(".", filepath.Join(dir, "db")) },
@@ -623,7 +628,7 @@ func TestListForeign(t *testing.T) {
 func TestDataRuns(t *testing.T) {
 	const block = holeBlock
 	rng := rand.New(rand.NewPCG(3, 4))
-	for range 3000 {
+	for range 300 {
 		pageSize := block << rng.IntN(5)
 		data := make([]byte, rng.IntN(40)*block+rng.IntN(3)*777)
 		for i := 0; i < len(data); i += block {
@@ -646,14 +651,17 @@ func TestDataRuns(t *testing.T) {
 				covered[i] = true
 			}
 		}
+		// The rule, written down another way: a byte lies in a hole if all
+		// from its block's start to its page's end is in the chunk and zero.
+		nonzero := make([]int, len(data)+1) // how many there are from i on
+		for i := len(data) - 1; i >= 0; i-- {
+			nonzero[i] = nonzero[i+1] + int(data[i])
+		}
 		for i, c := range covered {
 			pos := at + int64(i)
-			// The rule, written down another way: a byte lies in a hole if
-			// all from its block's start to its page's end is in the chunk
-			// and zero.
 			blockStart := i - int(pos%block)
 			pageEnd := i + pageSize - int(pos%int64(pageSize))
-			hole := blockStart >= 0 && pageEnd <= len(data) && len(bytes.Trim(data[max(blockStart, 0):min(pageEnd, len(data))], "\x00")) == 0
+			hole := blockStart >= 0 && pageEnd <= len(data) && nonzero[blockStart] == nonzero[pageEnd]
 			if hole == c {
 				t.Fatalf("byte %d of %d, file offset %d, pages of %d: covered %v, hole %v", i, len(data), pos, pageSize, c, hole)
 			}

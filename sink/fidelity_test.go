@@ -124,7 +124,7 @@ func options(c fidelityCase) mysqldtest.Options {
 		PageSize: c.pageSize,
 		Init:     []string{"innodb-checksum-algorithm=" + c.checksum},
 		Config: []string{
-			"innodb-buffer-pool-size=32M", "innodb-log-file-size=512M", "innodb-flush-log-at-trx-commit=2",
+			"innodb-buffer-pool-size=32M", "innodb-log-file-size=1G", "innodb-flush-log-at-trx-commit=2",
 			"innodb-max-dirty-pages-pct=50", "innodb-strict-mode=0", "innodb-fast-shutdown=1",
 		},
 	}
@@ -151,17 +151,25 @@ func takeBackup(t *testing.T, root *mysqldtest.Root, c fidelityCase, target stri
 	for _, table := range extraTables {
 		s.Exec(t, "CREATE TABLE "+table.name+" (id INT PRIMARY KEY AUTO_INCREMENT, k INT, v VARCHAR(300), b MEDIUMTEXT, KEY(k), KEY(v(100))) ENGINE=InnoDB "+table.options)
 	}
-	load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{Rate: 100, DDLRate: 3})
+	load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{Rate: 40, DDLRate: 3, MaxBlob: 40000})
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A checkpoint, so that the log begins with pages that are on disk.
+	s.Exec(t, "SET GLOBAL innodb_max_dirty_pages_pct=0")
+	time.Sleep(2 * time.Second)
+	s.Exec(t, "SET GLOBAL innodb_max_dirty_pages_pct=50")
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	ended := make(chan error, 2)
 	go func() { ended <- load.Run(ctx) }()
 	go func() { ended <- churn(ctx, s) }()
 	time.Sleep(3 * time.Second)
-	cmd := s.Tool("mariadb-backup", "--defaults-file="+s.DefaultsFile, "--backup", "--throttle=40", "--target-dir="+target)
+	args := []string{"--defaults-file=" + s.DefaultsFile, "--backup", "--target-dir=" + target}
+	if root.AtLeast(10, 11) {
+		args = append(args, "--throttle=10") // that of 10.5 slows down its reading of the log too
+	}
+	cmd := s.Tool("mariadb-backup", args...)
 	out, err := cmd.CombinedOutput()
 	stop()
 	for range 2 {
@@ -185,7 +193,7 @@ func churn(ctx context.Context, s *mysqldtest.Server) error {
 		var statement string
 		switch n / len(extraTables) % 4 {
 		case 0, 1:
-			statement = fmt.Sprintf("INSERT INTO %s (k, v, b) SELECT seq * %d %% 1000, REPEAT(CHAR(97 + seq %% 26), seq * 7 %% 250), REPEAT(UUID(), seq * %d %% 100) FROM seq_1_to_40",
+			statement = fmt.Sprintf("INSERT INTO %s (k, v, b) SELECT seq * %d %% 1000, REPEAT(CHAR(97 + seq %% 26), seq * 7 %% 250), REPEAT(UUID(), seq * %d %% 100) FROM extra.seq_1_to_40",
 				table, random.IntN(1000)+1, random.IntN(60)+1)
 		case 2:
 			statement = fmt.Sprintf("UPDATE %s SET k = k + 1, v = CONCAT(v, 'x'), b = REPEAT(b, 2) WHERE id %% 50 = %d AND LENGTH(b) < 20000", table, random.IntN(50))
@@ -194,6 +202,10 @@ func churn(ctx context.Context, s *mysqldtest.Server) error {
 		}
 		if _, err := s.DB().ExecContext(ctx, statement); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("%s: %w", statement, err)
+		}
+		select { // the peer must be able to follow
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 	return nil

@@ -98,6 +98,9 @@ func restored(t *testing.T, root *mysqldtest.Root, s *mysqldtest.Server, dir str
 	for _, d := range workload.Differences(sums(t, s), sums(t, copied)) {
 		t.Error(d)
 	}
+	if err := copied.Stop(); err != nil {
+		t.Error(err)
+	}
 }
 
 // during runs f while the load runs.
