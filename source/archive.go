@@ -36,6 +36,9 @@ func (a *archive) create(name string) (*archiveFile, error) {
 	return &archiveFile{f, a}, nil
 }
 
+// output begins a file, for the copier.
+func (a *archive) output(name string) (output, error) { return a.create(name) }
+
 // Close ends the file and enters it in the record.
 func (f *archiveFile) Close() error {
 	if err := f.File.Close(); err != nil {

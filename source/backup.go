@@ -139,7 +139,7 @@ func newBackup(srv *mysqld.Server, out io.Writer, opt Options) (*backup, error) 
 		return nil, err
 	}
 	b.stage.mapped = srv.Vars.Bool("myisam_use_mmap")
-	b.copier = &copier{archive: b.archive, registry: b.registry, parallel: max(1, opt.Parallel), wait: opt.Pace}
+	b.copier = &copier{create: b.archive.output, registry: b.registry, parallel: max(1, opt.Parallel), wait: opt.Pace}
 	return b, nil
 }
 
@@ -332,6 +332,7 @@ func (b *backup) underBlockDDL(ctx context.Context) error {
 		return err
 	}
 	b.databases = list.databases
+	b.copier.create, b.copier.wait = b.stage.output, nil
 	_, err = b.copyMissing(ctx, b.last)
 	return err
 }

@@ -30,12 +30,18 @@ const (
 // of one large file or of many small ones; the segments of a file leave in
 // order, each worker waiting for its turn.
 type copier struct {
-	archive  *archive
+	create   func(name string) (output, error) // begins a file of the archive
 	registry *registry
 	parallel int
 	wait     func(ctx context.Context, n int) error // paces reading; nil: full speed
 
 	copied atomic.Int64 // bytes read and sent
+}
+
+// output is a file of the archive being written, at once or by way of the stage.
+type output interface {
+	io.Writer
+	Close() error // ends the file
 }
 
 // tablespaceFile is one file being copied.
@@ -47,7 +53,7 @@ type tablespaceFile struct {
 	mayShrink bool               // undo tablespaces are truncated while they live
 
 	f        *os.File
-	out      *archiveFile
+	out      output
 	segments int           // of the size when it was opened
 	next     int           // first segment that no worker has
 	turn     chan struct{} // closed when segment next may be sent; owned by the work list
@@ -189,7 +195,7 @@ func (c *copier) begin(ctx context.Context, t *tablespaceFile, f *os.File, buf [
 		return false, err
 	}
 	t.segments = max(1, int((t.size+segmentSize-1)/segmentSize))
-	t.out, err = c.archive.create(name)
+	t.out, err = c.create(name)
 	return true, err
 }
 

@@ -98,12 +98,14 @@ func (d *datadir) list() *listing {
 // copying is a copier with its archive in memory.
 type copying struct {
 	*copier
-	out bytes.Buffer
+	archive *archive
+	out     bytes.Buffer
 }
 
 func newCopying(parallel int) *copying {
 	c := new(copying)
-	c.copier = &copier{archive: &archive{w: xbstream.NewWriter(&c.out)}, registry: newRegistry(), parallel: parallel}
+	c.archive = &archive{w: xbstream.NewWriter(&c.out)}
+	c.copier = &copier{create: c.archive.output, registry: newRegistry(), parallel: parallel}
 	return c
 }
 

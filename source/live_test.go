@@ -1,12 +1,10 @@
 package source_test
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -39,7 +37,7 @@ func underLoad(t *testing.T, root *mysqldtest.Root) {
 	}
 	dir := t.TempDir()
 	archive := filepath.Join(dir, "archive")
-	during(t, load, func() {
+	workload.During(t, load, func() {
 		time.Sleep(2 * time.Second)
 		load.ResetStalls()
 		backup(t, s, archive)
@@ -49,7 +47,7 @@ func underLoad(t *testing.T, root *mysqldtest.Root) {
 	for name, restore := range restorers {
 		target := filepath.Join(dir, "restored by "+name)
 		restore(t, root, archive, target)
-		restored(t, root, s, target, name == "hb")
+		workload.VerifyCopy(t, s, target, name == "hb")
 	}
 }
 
@@ -79,45 +77,6 @@ func backup(t *testing.T, s *mysqldtest.Server, archive string) *source.Result {
 	return result
 }
 
-// restored starts a server on a recovered directory and checks all of it.
-func restored(t *testing.T, root *mysqldtest.Root, s *mysqldtest.Server, dir string, byGTID bool) {
-	t.Helper()
-	at := recordedPosition(t, dir)
-	if !byGTID {
-		at.GTID = ""
-	}
-	copied := mysqldtest.StartOn(t, root, dir, mysqldtest.Options{ServerID: 2, Config: []string{"skip-slave-start"}})
-	if err := workload.Check(t.Context(), copied.DB()); err != nil {
-		t.Fatalf("copy: %v", err)
-	}
-	mysqldtest.Attach(t, copied, s, at)
-	mysqldtest.CatchUp(t, copied, s, time.Minute)
-	if err := workload.Check(t.Context(), copied.DB()); err != nil {
-		t.Errorf("copy, caught up: %v", err)
-	}
-	for _, d := range workload.Differences(sums(t, s), sums(t, copied)) {
-		t.Error(d)
-	}
-	if err := copied.Stop(); err != nil {
-		t.Error(err)
-	}
-}
-
-// during runs f while the load runs.
-func during(t *testing.T, l *workload.Load, f func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- l.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
-	f()
-}
-
 // command runs a tool, with the file in as its standard input.
 func command(t *testing.T, cmd *exec.Cmd, in string) {
 	t.Helper()
@@ -132,36 +91,4 @@ func command(t *testing.T, cmd *exec.Cmd, in string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, out[max(0, len(out)-4000):])
 	}
-}
-
-// recordedPosition reads the position that the backup recorded.
-func recordedPosition(t *testing.T, dir string) mysqldtest.Position {
-	t.Helper()
-	files, _ := filepath.Glob(filepath.Join(dir, "*backup_binlog_info"))
-	if len(files) != 1 {
-		t.Fatalf("files with a position: %v", files)
-	}
-	b, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	var p mysqldtest.Position
-	f := strings.Fields(string(b))
-	if len(f) < 3 {
-		t.Fatalf("position = %q", b)
-	}
-	p.File, p.GTID = f[0], f[2]
-	if _, err := fmt.Sscan(f[1], &p.Pos); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-func sums(t *testing.T, s *mysqldtest.Server) map[string]string {
-	t.Helper()
-	m, err := workload.Checksums(t.Context(), s.DB())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
 }

@@ -10,18 +10,21 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"hb/source/aria"
 	"hb/source/spool"
 )
 
-// stage holds copies of the files that are not InnoDB's. They are copied once
+// stage holds copies of files that go into the archive after the final lock:
+// tablespaces that were copied under it, and all files that are not InnoDB's. These are copied once
 // before the final lock, at leisure, and under it those again that were
 // written since; they go into the archive after it, however slow that is. So
 // the lock lasts as long as what changed takes to be read from the page cache.
 type stage struct {
 	spool *spool.Spool
+	mu    sync.Mutex // guards files while tablespaces are staged
 	files map[string]*staged
 	// mapped says that the server may write files through memory maps, which
 	// leaves no trace in their times: such files always count as changed.
@@ -37,6 +40,37 @@ type staged struct {
 	// unsure says that the file may have changed unnoticed: it was written so
 	// short before or while it was copied that its times need not show it.
 	unsure bool
+}
+
+// stagedOutput is a tablespace being staged instead of sent.
+type stagedOutput struct {
+	s *stage
+	c staged
+}
+
+// output begins a tablespace that is copied under the lock: it goes into the
+// archive later, because the archive may be slow to take it.
+func (s *stage) output(name string) (output, error) {
+	return &stagedOutput{s, staged{info: fileInfo{name: name}}}, nil
+}
+
+// Write appends to the tablespace's copy.
+func (o *stagedOutput) Write(p []byte) (int, error) {
+	e, err := o.s.spool.Append(p)
+	if err != nil {
+		return 0, err
+	}
+	o.c.extents = append(o.c.extents, e)
+	o.c.size += e.Len()
+	return len(p), nil
+}
+
+// Close ends it.
+func (o *stagedOutput) Close() error {
+	o.s.mu.Lock()
+	defer o.s.mu.Unlock()
+	o.s.files[o.c.info.name] = &o.c
+	return nil
 }
 
 // timeGrain is more than the resolution of time stamps of any file system that

@@ -82,8 +82,8 @@ func unopened(files []fileInfo) []*tablespaceFile {
 	return jobs
 }
 
-// anyFile matches every file name, for stage.refresh.
-func anyFile(name string) bool { return !ariaLogName.MatchString(name) && name != ariaControl }
+// anyFile matches the names of listing.others, for stage.refresh.
+func anyFile(name string) bool { return otherSuffixes[filepath.Ext(name)] }
 
 // ariaControl names Aria's control file: which log files there are and where
 // recovery begins.

@@ -1,11 +1,7 @@
 package workload
 
 import (
-	"context"
-	"errors"
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -24,7 +20,7 @@ func TestPeerBackup(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := filepath.Join(t.TempDir(), "backup")
-		during(t, l, func() {
+		During(t, l, func() {
 			time.Sleep(runFor() / 2)
 			l.ResetStalls()
 			tool(t, root, "--defaults-file="+source.DefaultsFile, "--backup", "--target-dir="+dir)
@@ -32,22 +28,7 @@ func TestPeerBackup(t *testing.T) {
 			time.Sleep(runFor() / 4)
 		})
 		tool(t, root, "--prepare", "--target-dir="+dir)
-		at, err := mysqldtest.RecordedPosition(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		copied := mysqldtest.StartOn(t, root, dir, mysqldtest.Options{ServerID: 2, Config: []string{"skip-slave-start"}})
-		if err := notThePeers(t, Check(t.Context(), copied.DB())); err != nil {
-			t.Fatalf("copy: %v", err)
-		}
-		mysqldtest.Attach(t, copied, source, at)
-		mysqldtest.CatchUp(t, copied, source, time.Minute)
-		if err := notThePeers(t, Check(t.Context(), copied.DB())); err != nil {
-			t.Errorf("copy, caught up: %v", err)
-		}
-		for _, d := range Differences(sums(t, source), sums(t, copied)) {
-			t.Error(d)
-		}
+		VerifyCopy(t, source, dir, true, peersFaults...)
 	})
 }
 
@@ -60,40 +41,6 @@ var peersFaults = []string{
 	"documents that FULLTEXT finds by",
 }
 
-// notThePeers returns what is left of Check's error without [peersFaults], which
-// it logs.
-func notThePeers(t *testing.T, err error) error {
-	t.Helper()
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return err
-	}
-	var left []error
-	for _, f := range joined.Unwrap() {
-		if slices.ContainsFunc(peersFaults, func(s string) bool { return strings.Contains(f.Error(), s) }) {
-			t.Logf("the peer's: %v", f)
-			continue
-		}
-		left = append(left, f)
-	}
-	return errors.Join(left...)
-}
-
-// during runs f while the load runs.
-func during(t *testing.T, l *Load, f func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- l.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
-	f()
-}
-
 func tool(t *testing.T, root *mysqldtest.Root, args ...string) {
 	t.Helper()
 	if out, err := root.Tool("mariadb-backup", args...).CombinedOutput(); err != nil {
@@ -102,13 +49,4 @@ func tool(t *testing.T, root *mysqldtest.Root, args ...string) {
 		}
 		t.Fatalf("mariadb-backup %v: %v\n%s", args, err, out)
 	}
-}
-
-func sums(t *testing.T, s *mysqldtest.Server) map[string]string {
-	t.Helper()
-	m, err := Checksums(t.Context(), s.DB())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
 }

@@ -1,0 +1,58 @@
+package sink_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"hb/sink"
+	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/workload"
+)
+
+// TestPeerArchive restores with hb what mariadb-backup streamed from a loaded
+// server.
+func TestPeerArchive(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+		load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{DDLRate: 20, DDLInnoDBOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		archive, target := filepath.Join(dir, "archive"), filepath.Join(dir, "restored")
+		workload.During(t, load, func() {
+			time.Sleep(2 * time.Second)
+			out, err := os.Create(archive)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer out.Close()
+			var errs bytes.Buffer
+			cmd := root.Tool("mariadb-backup", "--defaults-file="+s.DefaultsFile, "--backup", "--stream=xbstream", "--target-dir="+dir)
+			cmd.Stdout, cmd.Stderr = out, &errs
+			if err := cmd.Run(); err != nil {
+				t.Fatalf("mariadb-backup: %v\n%s", err, errs.Bytes()[max(0, errs.Len()-4000):])
+			}
+			time.Sleep(time.Second)
+		})
+		in, err := os.Open(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		extracted, err := sink.Extract(t.Context(), in, target, sink.ExtractOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !extracted.Foreign || len(extracted.Warnings) == 0 {
+			t.Errorf("a foreign archive was taken without a warning: %+v", extracted)
+		}
+		if _, err := sink.Apply(t.Context(), target, sink.ApplyOptions{Tool: "hb test"}); err != nil {
+			t.Fatal(err)
+		}
+		workload.VerifyCopy(t, s, target, true, "hasn't closed the table properly")
+	})
+}
