@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ func underLoad(t *testing.T, root *mysqldtest.Root) {
 }
 
 // backup makes an archive of s.
-func backup(t *testing.T, s *mysqldtest.Server, archive string) *source.Result {
+func backup(t testing.TB, s *mysqldtest.Server, archive string) *source.Result {
 	t.Helper()
 	srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
 	if err != nil {
@@ -78,7 +79,7 @@ func backup(t *testing.T, s *mysqldtest.Server, archive string) *source.Result {
 }
 
 // command runs a tool, with the file in as its standard input.
-func command(t *testing.T, cmd *exec.Cmd, in string) {
+func command(t testing.TB, cmd *exec.Cmd, in string) {
 	t.Helper()
 	if in != "" {
 		f, err := os.Open(in)
@@ -90,5 +91,66 @@ func command(t *testing.T, cmd *exec.Cmd, in string) {
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, out[max(0, len(out)-4000):])
+	}
+}
+
+// BenchmarkStall measures for how long hb and mariadb-backup, in turn, hold up
+// the writers of one loaded server: the longest statement or commit of any
+// writer while each runs. Run it with -benchtime=5x; it reports medians.
+func BenchmarkStall(b *testing.B) {
+	for _, name := range mysqldtest.MariaDB {
+		b.Run(name, func(b *testing.B) {
+			root := mysqldtest.Need(b, name)
+			s := mysqldtest.Start(b, root, mysqldtest.Options{Binlog: true})
+			load, err := workload.Prepare(b.Context(), s.DB(), workload.Options{DDLRate: 5})
+			if err != nil {
+				b.Fatal(err)
+			}
+			dir := b.TempDir()
+			var ours, theirs, none []float64
+			workload.During(b, load, func() {
+				time.Sleep(2 * time.Second)
+				for b.Loop() {
+					none = append(none, stall(load, func() { time.Sleep(time.Second) }))
+					ours = append(ours, stall(load, func() { backup(b, s, filepath.Join(dir, "archive")) }))
+					theirs = append(theirs, stall(load, func() {
+						cmd := root.Tool("mariadb-backup", "--defaults-file="+s.DefaultsFile, "--backup", "--stream=xbstream", "--parallel=2", "--target-dir="+dir)
+						peerBackup(b, cmd, filepath.Join(dir, "theirs"))
+					}))
+				}
+			})
+			b.ReportMetric(median(none), "none-ms")
+			b.ReportMetric(median(ours), "hb-ms")
+			b.ReportMetric(median(theirs), "mariadb-backup-ms")
+			b.ReportMetric(median(ours)/median(theirs), "hb/mariadb-backup")
+			b.ReportMetric(0, "ns/op") // says nothing here
+		})
+	}
+}
+
+// stall returns the longest statement of any writer while f runs, in
+// milliseconds.
+func stall(load *workload.Load, f func()) float64 {
+	load.ResetStalls()
+	f()
+	return load.Stats().MaxStall().For.Seconds() * 1000
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// peerBackup runs a backup tool with its archive going to a file.
+func peerBackup(b *testing.B, cmd *exec.Cmd, archive string) {
+	b.Helper()
+	out, err := os.Create(archive)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer out.Close()
+	cmd.Stdout = out
+	if err := cmd.Run(); err != nil {
+		b.Fatalf("mariadb-backup: %v", err)
 	}
 }

@@ -3,9 +3,11 @@ package stream
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
@@ -15,6 +17,27 @@ import (
 
 	"filippo.io/age"
 )
+
+// pages makes n bytes that compress about as data pages do: rows of words and
+// numbers, with a stretch of zeros at each page's end.
+func pages(n int, seed uint64) []byte {
+	const pageSize = 16 << 10
+	rng := rand.New(rand.NewPCG(seed, 1))
+	words := strings.Fields("amber birch cedar delta ember flint grove haven inlet jade karst ledge mason north ochre pearl quill ridge slate tidal umber vivid wharf xenon yield zephyr")
+	b := make([]byte, 0, n+pageSize)
+	for len(b) < n {
+		end := len(b) + pageSize
+		b = binary.BigEndian.AppendUint64(b, rng.Uint64())
+		for len(b) < end-pageSize/4 {
+			b = binary.BigEndian.AppendUint32(b, uint32(len(b)))
+			b = append(b, words[rng.IntN(len(words))]...)
+			b = binary.BigEndian.AppendUint32(b, rng.Uint32())
+			b = append(b, words[rng.IntN(len(words))]...)
+		}
+		b = append(b, make([]byte, end-len(b))...)
+	}
+	return b[:n]
+}
 
 // archive is something that Open takes for an archive.
 func archive(n int) []byte { return append([]byte("XBSTCK01"), pages(n, 3)...) }

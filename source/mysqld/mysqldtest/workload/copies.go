@@ -12,7 +12,7 @@ import (
 )
 
 // During runs f while the load runs, and ends the test's hope if the load fails.
-func During(t *testing.T, l *Load, f func()) {
+func During(t testing.TB, l *Load, f func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -37,7 +37,7 @@ var serverFaults = []string{
 // it a replica of source from the recorded position, by GTID or by file
 // position, checks it again when it has caught up, and compares the checksums of
 // all tables. Faults with one of the texts in known are logged only.
-func VerifyCopy(t *testing.T, source *mysqldtest.Server, dir string, byGTID bool, known ...string) {
+func VerifyCopy(t testing.TB, source *mysqldtest.Server, dir string, byGTID bool, known ...string) {
 	t.Helper()
 	at, err := mysqldtest.RecordedPosition(dir)
 	if err != nil {
@@ -65,7 +65,7 @@ func VerifyCopy(t *testing.T, source *mysqldtest.Server, dir string, byGTID bool
 
 // without returns what is left of Check's error without known faults, which it
 // logs.
-func without(t *testing.T, err error, known []string) error {
+func without(t testing.TB, err error, known []string) error {
 	t.Helper()
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
@@ -82,7 +82,7 @@ func without(t *testing.T, err error, known []string) error {
 	return errors.Join(left...)
 }
 
-func sums(t *testing.T, s *mysqldtest.Server) map[string]string {
+func sums(t testing.TB, s *mysqldtest.Server) map[string]string {
 	t.Helper()
 	m, err := Checksums(t.Context(), s.DB())
 	if err != nil {
