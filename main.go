@@ -157,9 +157,12 @@ func (c *backupCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	options, _, err := mysqld.Resolve(c.flags(), environment())
+	options, set, err := mysqld.Resolve(c.flags(), environment())
 	if err != nil {
 		return usageError{err.Error()}
+	}
+	for _, w := range set.Warnings {
+		t.warn(w)
 	}
 	srv, err := mysqld.Connect(ctx, options)
 	if err != nil {
@@ -215,7 +218,7 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal, srv *mysqld.Server,
 	if err != nil {
 		return err
 	}
-	result, err := source.Run(ctx, srv, w, c.options(ctx, t, write))
+	result, err := source.Run(ctx, srv, w, c.options(write))
 	if err != nil {
 		w.Abort(err)
 		return err
@@ -231,7 +234,7 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal, srv *mysqld.Server,
 	return nil
 }
 
-func (c *backupCmd) options(ctx context.Context, t *terminal, write stream.WriteOptions) source.Options {
+func (c *backupCmd) options(write stream.WriteOptions) source.Options {
 	parallel := c.Parallel
 	if parallel <= 0 {
 		parallel = min(runtime.GOMAXPROCS(0), maxDefaultParallel)
@@ -241,7 +244,6 @@ func (c *backupCmd) options(ctx context.Context, t *terminal, write stream.Write
 		SlaveInfo: c.SlaveInfo, GaleraInfo: c.GaleraInfo,
 		Tool: "hb", ToolVersion: version(), Command: maskedCommand(os.Args),
 		Compressed: write.Compress != nil, Encrypted: len(write.Recipients) > 0,
-		Warn: t.warn,
 	}
 	if c.Throttle > 0 {
 		o.Pace = stream.NewPacer(c.Throttle).Wait

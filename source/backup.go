@@ -54,9 +54,6 @@ type Options struct {
 	// Pace is asked before so many bytes of a tablespace are read, and may
 	// wait; nil: full speed. Redo is never slowed down.
 	Pace func(ctx context.Context, bytes int) error
-	// Warn is told of what the user should know and is no error. It may be
-	// called from several goroutines.
-	Warn func(message string)
 }
 
 // Result is what a finished backup has to tell.
@@ -94,7 +91,6 @@ type backup struct {
 	last      found                // the tablespaces under the lock
 	now       map[spaceFile]string // and their final names
 	databases []string
-	warnings  []string
 	manifest  metadata.Manifest
 }
 
@@ -420,12 +416,4 @@ func (b *backup) sendRest(ctx context.Context) error {
 		return err
 	}
 	return b.archive.w.Close()
-}
-
-func (b *backup) warn(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	b.warnings = append(b.warnings, text)
-	if b.opt.Warn != nil {
-		b.opt.Warn(text)
-	}
 }

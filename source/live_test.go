@@ -67,7 +67,6 @@ func backup(t testing.TB, s *mysqldtest.Server, archive string) *source.Result {
 	defer f.Close()
 	result, err := source.Run(t.Context(), srv, f, source.Options{
 		Parallel: 2, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test",
-		Warn: func(m string) { t.Log("warning:", m) },
 	})
 	if err != nil {
 		t.Fatal(err)

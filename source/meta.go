@@ -204,9 +204,6 @@ func (b *backup) sendManifest() error {
 			Commit: b.lockTime(mysqld.StageBlockCommit).Milliseconds(),
 		},
 	}
-	for _, w := range b.warnings {
-		b.manifest.AddWarning(w)
-	}
 	files := b.archive.files
 	b.manifest.Files = int64(len(files))
 	for _, f := range files {
