@@ -60,9 +60,11 @@ func (e *OverrunError) Error() string {
 type Follower struct {
 	log   *liveLog
 	start redolog.Checkpoint
-	spool *spool.Spool
-	wake  chan struct{} // ends the reader's pause
-	wg    sync.WaitGroup
+	// flushed asks for an LSN up to which the log may be read.
+	flushed func(context.Context) (innodb.LSN, error)
+	spool   *spool.Spool
+	wake    chan struct{} // ends the reader's pause
+	wg      sync.WaitGroup
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when anything below changes
@@ -88,14 +90,16 @@ type piece struct {
 }
 
 // Open opens the log in dir and reads its newest checkpoint, where following
-// will begin. Nothing is read on before Start.
-func Open(dir, tmpdir string) (*Follower, error) {
+// will begin. Nothing is read on before Start. flushed asks the server for an
+// LSN up to which its log file is written and flushed; the 10.8+ format needs it,
+// see liveLog.next.
+func Open(dir, tmpdir string, flushed func(context.Context) (innodb.LSN, error)) (*Follower, error) {
 	log, checkpoint, err := openLog(filepath.Join(dir, logName))
 	if err != nil {
 		return nil, err
 	}
 	return &Follower{
-		log: log, start: checkpoint, end: checkpoint.LSN,
+		log: log, start: checkpoint, end: checkpoint.LSN, flushed: flushed,
 		spool:   spool.New(tmpdir, spoolMemory),
 		wake:    make(chan struct{}, 1),
 		changed: make(chan struct{}),
@@ -167,8 +171,8 @@ func (f *Follower) waitFor(ctx context.Context, ready func() bool) error {
 	}
 }
 
-// Reach returns when the redo up to lsn is in hand. The server must have
-// flushed it.
+// Reach returns when the redo up to lsn is in hand: the server must flush it,
+// by itself or because it was asked to.
 func (f *Follower) Reach(ctx context.Context, lsn innodb.LSN) error {
 	f.hurry()
 	timeout, cancel := context.WithTimeoutCause(ctx, stallTimeout, errStalled)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,7 +54,7 @@ func writeLoad(t *testing.T, s *mysqldtest.Server) (stop func()) {
 			}
 		}
 	}()
-	return func() { cancel(); <-done }
+	return sync.OnceFunc(func() { cancel(); <-done })
 }
 
 // currentLSN asks for the LSN and makes sure that it is in the log file.
@@ -65,6 +67,15 @@ func currentLSN(t *testing.T, s *mysqldtest.Server) innodb.LSN {
 	}
 	s.Exec(t, "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
 	return innodb.LSN(n)
+}
+
+// flushed asks for the LSN up to which the log is on disk.
+func flushed(s *mysqldtest.Server) func(context.Context) (innodb.LSN, error) {
+	return func(ctx context.Context) (lsn innodb.LSN, err error) {
+		var name string
+		err = s.DB().QueryRowContext(ctx, "SHOW GLOBAL STATUS LIKE 'Innodb_lsn_flushed'").Scan(&name, &lsn)
+		return lsn, err
+	}
 }
 
 // checkCopy parses a copied log: it must be whole from its checkpoint to end,
@@ -105,7 +116,7 @@ func TestFollow(t *testing.T) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=8M", "innodb-flush-log-at-trx-commit=0"}})
 		stop := writeLoad(t, s)
 		defer stop()
-		f, err := redo.Open(s.Datadir, t.TempDir())
+		f, err := redo.Open(s.Datadir, t.TempDir(), flushed(s))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +129,8 @@ func TestFollow(t *testing.T) {
 			"CREATE TABLE load_db.dropped (i INT) ENGINE=InnoDB", "DROP TABLE load_db.dropped")
 		f.Hold()
 		end := currentLSN(t, s)
-		time.Sleep(50 * time.Millisecond) // more redo comes, which must not get into the copy
+		time.Sleep(20 * time.Millisecond) // more redo comes, which must not get into the copy
+		stop()
 		if err := f.Finish(ctx, end); err != nil {
 			t.Fatal(err)
 		}
@@ -133,7 +145,55 @@ func TestFollow(t *testing.T) {
 		}
 		checkCopy(t, out.buf.Bytes(), f.Checkpoint().LSN, end)
 		checkFiles(t, f.Files())
+		checkAgainstFile(t, s, out.buf.Bytes(), end)
 	})
+}
+
+// checkAgainstFile compares the end of a copy with what the log file holds when
+// nobody writes to it any more.
+func checkAgainstFile(t *testing.T, s *mysqldtest.Server, log []byte, end innodb.LSN) {
+	t.Helper()
+	if err := s.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(filepath.Join(s.Datadir, "ib_logfile0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := redolog.ParseHeader(file[:512])
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := h.Checkpoint(file[:h.Format.Facts().HeaderSize])
+	if err != nil {
+		t.Fatal(err)
+	}
+	geo, err := redolog.LiveGeometry(h, c, int64(len(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One MiB before the end, where nothing was overwritten since; whole
+	// mini-transactions from the copy must be in the file.
+	ch, _ := redolog.ParseHeader(log[:512])
+	cc, _ := ch.Checkpoint(log[:h.Format.Facts().HeaderSize])
+	linear := redolog.LinearGeometry(ch, cc)
+	cut := redolog.NewCutter(linear, cc.LSN)
+	cut.Feed(log[linear.Offset(cut.Position()):])
+	compared := 0
+	for m, ok := cut.Next(); ok; m, ok = cut.Next() {
+		if m.Start < end-1<<20 || h.Format == redolog.MariaDB105 {
+			continue // a block proves itself
+		}
+		for i, b := range m.Records {
+			if file[geo.Offset(m.Start+innodb.LSN(i))] != b {
+				t.Fatalf("the mini-transaction at LSN %d differs from the file's at byte %d", m.Start, i)
+			}
+		}
+		compared++
+	}
+	if compared == 0 && h.Format != redolog.MariaDB105 {
+		t.Error("nothing was compared with the file")
+	}
 }
 
 func checkFiles(t *testing.T, files map[innodb.SpaceID]redo.FileState) {
@@ -156,12 +216,19 @@ func TestOverrun(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=4M", "innodb-flush-log-at-trx-commit=0"}})
 		for laps := 1; laps <= 3; laps++ {
-			f, err := redo.Open(s.Datadir, t.TempDir())
+			f, err := redo.Open(s.Datadir, t.TempDir(), flushed(s))
 			if err != nil {
 				t.Fatal(err)
 			}
 			stop := writeLoad(t, s)
-			for goal := currentLSN(t, s) + innodb.LSN(laps)*(4<<20); currentLSN(t, s) < goal; {
+			onDisk := func() innodb.LSN {
+				lsn, err := flushed(s)(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return lsn
+			}
+			for goal := onDisk() + innodb.LSN(laps)*(4<<20); onDisk() < goal; {
 				time.Sleep(20 * time.Millisecond)
 			}
 			stop()
@@ -186,7 +253,7 @@ func TestOverrun(t *testing.T) {
 func TestResize(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB[1:], func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=64M", "innodb-log-buffer-size=2M"}})
-		f, err := redo.Open(s.Datadir, t.TempDir())
+		f, err := redo.Open(s.Datadir, t.TempDir(), flushed(s))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +287,7 @@ func TestResize(t *testing.T) {
 // ends with the context, not with success.
 func TestServerStops(t *testing.T) {
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{})
-	f, err := redo.Open(s.Datadir, t.TempDir())
+	f, err := redo.Open(s.Datadir, t.TempDir(), flushed(s))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +310,7 @@ func TestServerStops(t *testing.T) {
 // TestUnknownLog refuses what is no log of a supported format.
 func TestUnknownLog(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := redo.Open(dir, dir); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {
+	if _, err := redo.Open(dir, dir, nil); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {
 		t.Errorf("error = %v, want one that names the file", err)
 	}
 }

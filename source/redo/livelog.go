@@ -23,10 +23,6 @@ type liveLog struct {
 	cutter *redolog.Cutter
 	buf    []byte
 	size   int // of the next read
-
-	// successor is the file that took this one's name: since 10.9 the log can
-	// be resized online. It is read when this one has no more.
-	successor *liveLog
 }
 
 // reading is what one look at the log brought.
@@ -95,31 +91,67 @@ func (l *liveLog) checkpoint() (redolog.Checkpoint, error) {
 	}
 }
 
-// next reads what the server has written since the last call.
-func (l *liveLog) next() (reading, error) {
+// next reads what the server has written since the last call, but nothing at or
+// behind the LSN limit.
+//
+// In the 10.5 format every block proves itself, and limit is beyond everything.
+// In the later one it must be an LSN that the server has flushed, because a
+// mini-transaction does not say where it belongs: the server rewrites the last
+// block of the log as it fills, what lies in that block behind the end is an
+// older part of the log buffer, with sequence bytes of this lap and whole
+// mini-transactions in it, and who reads while the server writes can see those
+// where newer ones are about to be. (log_t::write_buf, "garbage"; seen on
+// 10.11.18: a short mini-transaction in place of a long one.)
+func (l *liveLog) next(limit innodb.LSN) (reading, error) {
+	if l.header.Format == redolog.MariaDB108 {
+		return l.nextFlushed(limit)
+	}
 	before, err := l.checkpoint()
 	if err != nil {
 		return reading{}, err
 	}
-	got, err := l.cut()
-	if err != nil || got.more {
+	got, err := l.cut(limit)
+	if err != nil {
 		return got, err
 	}
-	if len(got.bytes) > 0 || l.cutter.Seen() >= before.LSN {
-		return l.follow(got)
+	stop := l.cutter.Stop().Cause
+	got.more = stop == redolog.StopShort && (len(got.bytes) > 0 || l.size < len(l.buf))
+	l.adapt(len(got.bytes))
+	if !got.more && len(got.bytes) == 0 && l.cutter.Seen() < before.LSN {
+		// The server had passed this place before it was read, and nothing is here.
+		return reading{}, &OverrunError{Read: l.cutter.Seen(), Now: before.LSN}
 	}
-	// The server had passed this place before it was read, and nothing is
-	// here: it was overwritten, unless the log has moved to another file.
-	if got, err := l.follow(got); err != nil || got.more {
-		return got, err
-	}
-	return reading{}, &OverrunError{Read: l.cutter.Seen(), Now: before.LSN}
+	return got, nil
 }
 
-// cut reads the log from the cutter's position on and cuts it.
-func (l *liveLog) cut() (reading, error) {
+// nextFlushed is next for the 10.8+ format: up to the limit, everything must be
+// there.
+func (l *liveLog) nextFlushed(limit innodb.LSN) (reading, error) {
 	at := l.cutter.Position()
-	raw, err := l.readFrom(at)
+	if limit <= at {
+		return reading{start: at, end: at}, nil
+	}
+	got, err := l.cut(limit)
+	if err != nil {
+		return got, err
+	}
+	stop, end := l.cutter.Stop(), l.cutter.Position()
+	whole := int64(limit-at) <= min(int64(l.size), l.geo.Capacity) // all of it was read
+	got.more = end < limit
+	switch {
+	case end == limit:
+	case stop.Cause == redolog.StopShort && !whole && (len(got.bytes) > 0 || l.size < len(l.buf)):
+	default:
+		return l.follow(got, stop)
+	}
+	l.adapt(len(got.bytes))
+	return got, nil
+}
+
+// cut reads the log from the cutter's position on, up to the limit, and cuts it.
+func (l *liveLog) cut(limit innodb.LSN) (reading, error) {
+	at := l.cutter.Position()
+	raw, err := l.readFrom(at, limit)
 	if err != nil {
 		return reading{}, err
 	}
@@ -134,8 +166,7 @@ func (l *liveLog) cut() (reading, error) {
 			raw[m.End-at-5] = 1 // the sequence byte, as a linear log has it
 		}
 	}
-	stop := l.cutter.Stop()
-	if err := l.checkOverrun(at, stop); err != nil {
+	if err := l.checkOverrun(at, l.cutter.Stop()); err != nil {
 		return reading{}, err
 	}
 	got.bytes = raw[:l.cutter.Position()-at]
@@ -143,8 +174,6 @@ func (l *liveLog) cut() (reading, error) {
 	if l.cutter.Clean() {
 		got.end = l.cutter.Seen() // padding counts
 	}
-	got.more = stop.Cause == redolog.StopShort && (len(got.bytes) > 0 || l.size < len(l.buf))
-	l.adapt(len(got.bytes))
 	return got, nil
 }
 
@@ -159,10 +188,13 @@ func (l *liveLog) adapt(taken int) {
 	}
 }
 
-// readFrom fills the buffer from an LSN on, around the end of the file if it
-// has to. It never reads more than the log holds.
-func (l *liveLog) readFrom(at innodb.LSN) ([]byte, error) {
+// readFrom fills the buffer from an LSN on, up to the limit, around the end of
+// the file if it has to. It never reads more than the log holds.
+func (l *liveLog) readFrom(at, limit innodb.LSN) ([]byte, error) {
 	b := l.buf[:min(int64(l.size), l.geo.Capacity)]
+	if limit-at < innodb.LSN(len(b)) {
+		b = b[:limit-at]
+	}
 	for n := int64(0); n < int64(len(b)); {
 		lsn := at + innodb.LSN(n)
 		part := b[n:min(int64(len(b)), n+l.geo.Contiguous(lsn))]
@@ -203,37 +235,36 @@ func newerBlock(got, want uint32) bool {
 	return d != 0 && d < 1<<29
 }
 
-// follow looks whether another file has taken the log's name, and goes over to
-// it when this one has been read to its end.
-func (l *liveLog) follow(got reading) (reading, error) {
-	if l.successor == nil {
-		moved, err := l.moved()
-		if err != nil || !moved {
-			return got, err
-		}
-		next, _, err := openLog(l.path)
-		if err != nil {
-			return got, fmt.Errorf("the redo log was resized: %w", err)
-		}
-		l.successor = next
-		got.more = true // once more the old one: it was written until the exchange
-		return got, nil
-	}
-	if len(got.bytes) > 0 {
-		got.more = true
-		return got, nil
-	}
-	next, end := l.successor, l.cutter.End()
-	if next.header.Format != l.header.Format || next.header.FirstLSN > end {
-		return got, fmt.Errorf("the redo log was replaced by one that begins at LSN %d, after the %d that was read", next.header.FirstLSN, end)
-	}
-	if err := l.file.Close(); err != nil {
+// follow goes over to the file that has taken the log's name, when this one
+// ends before the limit. Without one, the log is not what it was.
+func (l *liveLog) follow(got reading, stop redolog.Stop) (reading, error) {
+	moved, err := l.moved()
+	if err != nil {
 		return got, err
 	}
+	if !moved {
+		now, err := l.checkpoint()
+		if err == nil && now.LSN > stop.LSN {
+			err = &OverrunError{Read: stop.LSN, Now: now.LSN}
+		} else if err == nil {
+			err = fmt.Errorf("the redo log is damaged, or was overwritten before it was read: %w", stop)
+		}
+		return got, err
+	}
+	next, _, err := openLog(l.path)
+	if err != nil {
+		return got, fmt.Errorf("the redo log was resized: %w", err)
+	}
+	end := l.cutter.End()
+	if next.header.Format != l.header.Format || next.header.FirstLSN > end {
+		err := fmt.Errorf("the redo log was replaced by one that begins at LSN %d, after the %d that was read", next.header.FirstLSN, end)
+		return got, errors.Join(err, next.close())
+	}
 	next.cutter = redolog.NewCutter(next.geo, end)
+	old := l.file
 	*l = *next
 	got.more = true
-	return got, nil
+	return got, old.Close()
 }
 
 // moved reports whether the log's name belongs to another file now.
@@ -262,13 +293,7 @@ func (l *liveLog) lastBlock(lsn innodb.LSN) ([]byte, error) {
 	return b, nil
 }
 
-func (l *liveLog) close() error {
-	err := l.file.Close()
-	if l.successor != nil {
-		err = errors.Join(err, l.successor.file.Close())
-	}
-	return err
-}
+func (l *liveLog) close() error { return l.file.Close() }
 
 // NewestCheckpoint reads the newest checkpoint of the log in dir.
 func NewestCheckpoint(dir string) (innodb.LSN, error) {

@@ -2,6 +2,7 @@ package redo
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"hb/source/innodb"
@@ -21,7 +22,11 @@ func (f *Follower) read(ctx context.Context) error {
 		if target != 0 {
 			return f.complete(target)
 		}
-		got, err := f.log.next()
+		limit, err := f.limit(ctx)
+		if err != nil {
+			return err
+		}
+		got, err := f.log.next(limit)
 		if err != nil {
 			return err
 		}
@@ -38,6 +43,14 @@ func (f *Follower) read(ctx context.Context) error {
 		f.pause(ctx, pause)
 		pause = min(2*pause, maxPause)
 	}
+}
+
+// limit returns the LSN up to which the log may be read now.
+func (f *Follower) limit(ctx context.Context) (innodb.LSN, error) {
+	if f.Format() == redolog.MariaDB105 {
+		return math.MaxUint64, nil
+	}
+	return f.flushed(ctx)
 }
 
 func (f *Follower) pause(ctx context.Context, d time.Duration) {
