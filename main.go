@@ -402,7 +402,7 @@ var exitCodes = []exitCode{
 	{5, any1(as[*redo.OverrunError], is(mysqld.ErrLockLost), is(mysqld.ErrConnectionLost), as[*mysqld.LockTimeoutError])},
 	{9, stream.IsBrokenPipe},
 	{6, any1(as[*sink.IncompleteError], is(io.ErrUnexpectedEOF))},
-	{7, any1(as[*xbstream.CorruptError], as[*stream.NotArchiveError])},
+	{7, any1(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError])},
 	{8, any1(as[*sink.TargetError], as[*sink.NotBackupError])},
 	{10, any1(as[*stream.EncryptedError])},
 }

@@ -117,7 +117,7 @@ func (a *applier) finish(s state) error {
 	if err := syncIn(a.root, "."); err != nil {
 		return err
 	}
-	for _, name := range []string{replay.DoublewriteName, ApplyingName} {
+	for _, name := range []string{replay.DoublewriteName, replay.SpillName, ApplyingName} {
 		if err := a.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing %s: %w", name, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -40,33 +41,58 @@ const (
 const maxRenameFile = 4 << 10
 
 // fixUp brings the tables of a directory to their final names.
-func fixUp(root *os.Root) error {
-	found, err := listFixUps(root)
+func fixUp(root *os.Root) error { return (&fixer{root: root}).run() }
+
+// fixer does it step by step.
+type fixer struct {
+	root *os.Root
+	// did, if not nil, is told of every change to the directory; tests
+	// interrupt there.
+	did func() error
+}
+
+// step does one change to the directory.
+func (x *fixer) step(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if x.did != nil {
+		return x.did()
+	}
+	return nil
+}
+
+func (x *fixer) run() error {
+	found, err := listFixUps(x.root)
 	if err != nil {
 		return err
 	}
 	for _, name := range found[extDelete] {
-		if err := removeIfThere(root, name+extTable); err != nil {
+		err := x.root.Remove(name + extTable)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		if err := x.step("removing a dropped table", err); err != nil {
 			return err
 		}
-		if err := root.Remove(name + extDelete); err != nil {
-			return fmt.Errorf("settling a dropped table: %w", err)
+		if err := x.step("settling a dropped table", x.root.Remove(name+extDelete)); err != nil {
+			return err
 		}
 	}
 	for _, name := range found[extRename] {
-		if err := moveAway(root, name, found[extNew]); err != nil {
+		if err := x.moveAway(name, found[extNew]); err != nil {
 			return err
 		}
 		found[extSecond] = append(found[extSecond], name)
 	}
 	for _, name := range found[extSecond] {
-		if err := moveBack(root, name); err != nil {
+		if err := x.moveBack(name); err != nil {
 			return err
 		}
 	}
 	for _, name := range found[extNew] {
-		if err := root.Rename(name+extNew, name+extTable); err != nil {
-			return fmt.Errorf("settling a new table: %w", err)
+		if err := x.step("settling a new table", x.root.Rename(name+extNew, name+extTable)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -113,13 +139,6 @@ func eachDatabaseFile(root *os.Root, f func(file string) error) error {
 	return nil
 }
 
-func removeIfThere(root *os.Root, name string) error {
-	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing a dropped table: %w", err)
-	}
-	return nil
-}
-
 func exists(root *os.Root, name string) (bool, error) {
 	_, err := root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -128,63 +147,58 @@ func exists(root *os.Root, name string) (bool, error) {
 	return err == nil, err
 }
 
-// moveAway is the first step of a rename.
-func moveAway(root *os.Root, name string, created []string) error {
-	moved, err := exists(root, name+extMoved)
+// moveAway is the first step of a rename. created are the names of tables that
+// were copied whole.
+func (x *fixer) moveAway(name string, created []string) error {
+	moved, err := exists(x.root, name+extMoved)
 	if err != nil {
 		return fmt.Errorf("renaming a table: %w", err)
 	}
 	if !moved {
-		err := root.Rename(name+extTable, name+extMoved)
+		err := x.root.Rename(name+extTable, name+extMoved)
 		if errors.Is(err, fs.ErrNotExist) {
-			// Renamed, and then copied whole under its new name.
-			to, rerr := readRename(root, name+extRename)
+			to, rerr := readRename(x.root, name+extRename)
 			if rerr != nil {
 				return rerr
 			}
-			for _, n := range created {
-				if n == to {
-					err = nil
-				}
+			if slices.Contains(created, to) {
+				err = nil // renamed, and then copied whole under its new name
 			}
 		}
-		if err != nil {
-			return fmt.Errorf("renaming a table, as %s%s says: %w", name, extRename, err)
+		if err := x.step(fmt.Sprintf("renaming a table, as %s%s says", name, extRename), err); err != nil {
+			return err
 		}
 	}
-	if err := root.Rename(name+extRename, name+extSecond); err != nil {
-		return fmt.Errorf("renaming a table: %w", err)
-	}
-	return nil
+	return x.step("renaming a table", x.root.Rename(name+extRename, name+extSecond))
 }
 
 // moveBack is the second step of a rename.
-func moveBack(root *os.Root, name string) error {
-	to, err := readRename(root, name+extSecond)
+func (x *fixer) moveBack(name string) error {
+	to, err := readRename(x.root, name+extSecond)
 	if err != nil {
 		return err
 	}
-	moved, err := exists(root, name+extMoved)
+	moved, err := exists(x.root, name+extMoved)
 	if err != nil {
 		return fmt.Errorf("renaming a table: %w", err)
 	}
 	if moved {
-		if taken, err := exists(root, to+extTable); err != nil {
-			return fmt.Errorf("renaming a table: %w", err)
-		} else if taken {
-			return fmt.Errorf("renaming table %s to %s: a table of that name is there already", name, to)
+		what := fmt.Sprintf("renaming table %s to %s", name, to)
+		taken, err := exists(x.root, to+extTable)
+		if err == nil && taken {
+			err = errors.New("a table of that name is there already")
 		}
-		if err := root.MkdirAll(path.Dir(to), 0o750); err != nil {
-			return fmt.Errorf("renaming table %s to %s: %w", name, to, err)
+		if err == nil {
+			err = x.root.MkdirAll(path.Dir(to), 0o750)
 		}
-		if err := root.Rename(name+extMoved, to+extTable); err != nil {
-			return fmt.Errorf("renaming table %s to %s: %w", name, to, err)
+		if err == nil {
+			err = x.root.Rename(name+extMoved, to+extTable)
+		}
+		if err := x.step(what, err); err != nil {
+			return err
 		}
 	}
-	if err := root.Remove(name + extSecond); err != nil {
-		return fmt.Errorf("renaming a table: %w", err)
-	}
-	return nil
+	return x.step("renaming a table", x.root.Remove(name+extSecond))
 }
 
 // readRename returns the new name in a .ren file, db/table.

@@ -68,14 +68,22 @@ func (s *slot) put(path string, size int, offsets []int64, pages [][]byte) error
 	if len(path) > dwMaxPath || len(pages) > dwMaxPages || len(pages)*size > batchBytes {
 		return fmt.Errorf("internal error: doublewrite of %d pages of %d bytes of %s", len(pages), size, path)
 	}
+	s.buf = appendSlot(s.buf[:0], s.d.id, path, size, offsets, pages)
+	if _, err := s.d.f.WriteAt(s.buf, s.no*dwSlotSize); err != nil {
+		return fmt.Errorf("writing the doublewrite file: %w", err)
+	}
+	return nil
+}
+
+func appendSlot(b []byte, id Identity, path string, size int, offsets []int64, pages [][]byte) []byte {
 	be := binary.BigEndian
-	b := append(s.buf[:0], dwMagic...)
+	b = append(b, dwMagic...)
 	b = be.AppendUint32(b, 0)
 	b = be.AppendUint32(b, uint32(len(pages)))
 	b = be.AppendUint32(b, uint32(size))
 	b = be.AppendUint32(b, uint32(len(path)))
-	b = be.AppendUint64(b, uint64(s.d.id.From))
-	b = be.AppendUint64(b, uint64(s.d.id.To))
+	b = be.AppendUint64(b, uint64(id.From))
+	b = be.AppendUint64(b, uint64(id.To))
 	b = append(b, path...)
 	for _, off := range offsets {
 		b = be.AppendUint64(b, uint64(off))
@@ -84,11 +92,13 @@ func (s *slot) put(path string, size int, offsets []int64, pages [][]byte) error
 		b = append(b, page...)
 	}
 	be.PutUint32(b[8:], innodb.CRC32C(b[12:]))
-	s.buf = b
-	if _, err := s.d.f.WriteAt(b, s.no*dwSlotSize); err != nil {
-		return fmt.Errorf("writing the doublewrite file: %w", err)
-	}
-	return nil
+	return b
+}
+
+// DoublewriteSlot returns the bytes of one slot of a doublewrite file: pages of
+// one file, of size bytes each, with their offsets in it.
+func DoublewriteSlot(id Identity, path string, size int, offsets []int64, pages [][]byte) []byte {
+	return appendSlot(nil, id, path, size, offsets, pages)
 }
 
 // RestoreDoublewrite writes the pages that an interrupted recovery of the same

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"hb/source/innodb"
@@ -160,13 +161,17 @@ type spillFile struct {
 	buf   []byte
 }
 
+// SpillName is the temporary file's name for the moment in which it has one.
+const SpillName = "hb-spill"
+
 func newSpillFile(dir string) (*spillFile, error) {
-	f, err := os.CreateTemp(dir, "hb-spill-*")
+	name := filepath.Join(dir, SpillName)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("creating a temporary file for redo records: %w", err)
 	}
 	// Without a name it cannot be left behind.
-	if err := os.Remove(f.Name()); err != nil {
+	if err := os.Remove(name); err != nil {
 		return nil, errors.Join(fmt.Errorf("unlinking the temporary file for redo records: %w", err), f.Close())
 	}
 	return &spillFile{f: f}, nil

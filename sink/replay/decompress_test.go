@@ -1,0 +1,152 @@
+package replay
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"hb/source/innodb"
+)
+
+// compressedPage is a page_compressed page as a real server stored it.
+type compressedPage struct {
+	Server, Checksum, Algorithm string
+	Flags                       uint32
+	Space                       innodb.SpaceID
+	No                          innodb.PageNo
+	Page                        []byte
+}
+
+func compressedPages(t testing.TB) []compressedPage {
+	f, err := os.Open("testdata/compressed.json.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []compressedPage
+	for dec := json.NewDecoder(z); ; {
+		var p compressedPage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func (p *compressedPage) space(t testing.TB) *innodb.Space {
+	s, err := innodb.ParseFlags(p.Flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ID = p.Space
+	return &s
+}
+
+func TestDecompress(t *testing.T) {
+	readable := make(map[string]int)
+	for _, p := range compressedPages(t) {
+		name := p.Server + "/" + p.Checksum + "/" + p.Algorithm
+		s := p.space(t)
+		if _, err := s.Verify(p.Page, p.No); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !isCompressed(s, p.Page) {
+			t.Errorf("%s: not recognised", name)
+		}
+		plain := bytes.Repeat([]byte{0xA5}, s.Physical)
+		err := decompress(s, plain, p.Page)
+		if p.Algorithm == "lzo" || p.Algorithm == "lzma" {
+			if err == nil || !strings.Contains(err.Error(), p.Algorithm) {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if !isWhole(s, plain, p.No) {
+			t.Errorf("%s: what came out is not the page", name)
+		}
+		readable[p.Checksum+" "+p.Algorithm]++
+	}
+	for _, sum := range []string{"crc32", "full_crc32"} {
+		for _, algorithm := range []string{"zlib", "lz4", "bzip2", "snappy"} {
+			if readable[sum+" "+algorithm] == 0 {
+				t.Errorf("no page of %s and %s", sum, algorithm)
+			}
+		}
+	}
+}
+
+// isWhole checks a plain page: the older formats compress it with its checksum,
+// full_crc32 with the low half of the LSN near its end.
+func isWhole(s *innodb.Space, plain []byte, no innodb.PageNo) bool {
+	if s.FullCRC32 {
+		return binary.BigEndian.Uint32(plain[len(plain)-8:]) == uint32(innodb.HeaderLSN(plain)) &&
+			innodb.HeaderPageNo(plain) == no && innodb.HeaderSpace(plain) == s.ID
+	}
+	_, err := s.Verify(plain, no)
+	return err == nil && !isCompressed(s, plain)
+}
+
+func TestLZ4(t *testing.T) {
+	for name, tc := range map[string]struct {
+		src  string
+		want string // "" for an error
+	}{
+		"literals":           {"\x50hello", "hello"},
+		"overlapping copy":   {"\x14a\x01\x00\x10b", "aaaaaaaaab"},
+		"long literals":      {"\xf0\x05" + strings.Repeat("x", 20), strings.Repeat("x", 20)},
+		"long copy":          {"\x2fab\x02\x00\x03\x10c", strings.Repeat("ab", 12) + "c"},
+		"distance 0":         {"\x14a\x00\x00\x10b", ""},
+		"distance too far":   {"\x14a\x02\x00\x10b", ""},
+		"literals cut":       {"\x50hell", ""},
+		"distance cut":       {"\x14a\x01", ""},
+		"length cut":         {"\xf0\xff\xff", ""},
+		"more than the page": {"\x5fhello\x01\x00\x09", ""},
+	} {
+		n := len(tc.want)
+		if n == 0 {
+			n = 9
+		}
+		dst := make([]byte, n)
+		err := decodeLZ4(dst, []byte(tc.src))
+		if tc.want == "" {
+			if err == nil {
+				t.Errorf("%s: accepted", name)
+			}
+		} else if err != nil || string(dst) != tc.want {
+			t.Errorf("%s: %q, %v", name, dst, err)
+		}
+	}
+	if err := decodeLZ4(make([]byte, 6), []byte("\x50hello")); err == nil {
+		t.Error("a short block was accepted")
+	}
+}
+
+func FuzzDecompress(f *testing.F) {
+	all := compressedPages(f)
+	for i, p := range all {
+		f.Add(uint8(i), p.Page[26:1000])
+	}
+	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
+		p := all[int(which)%len(all)]
+		s := p.space(t)
+		page := bytes.Clone(p.Page)
+		copy(page[26:], data)
+		_ = decompress(s, make([]byte, s.Physical), page) // an error or not, no panic
+	})
+}

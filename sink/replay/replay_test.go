@@ -1,0 +1,489 @@
+package replay
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"hb/source/innodb"
+)
+
+const (
+	pageSize  = 4096
+	fullFlags = 1<<4 | 3 // full_crc32, 4 KiB
+	baseLSN   = 1 << 20
+)
+
+// fakeLog is a Dialect whose runs are kept in memory: a run is an offset and
+// the bytes to write there, or "init".
+type fakeLog struct {
+	runs map[innodb.LSN][]byte
+}
+
+func (l *fakeLog) Records(lsn innodb.LSN, size int, scratch []byte) ([]byte, error) {
+	run := l.runs[lsn]
+	if len(run) != size {
+		return nil, fmt.Errorf("LSN %d: run of %d bytes, %d wanted", lsn, len(run), size)
+	}
+	return scratch[:copy(scratch, run)], nil
+}
+
+func (l *fakeLog) Apply(page []byte, id innodb.PageID, zip bool, run []byte) error {
+	if string(run[:4]) == "init" {
+		clear(page)
+		binary.BigEndian.PutUint32(page[4:], uint32(id.No))
+		binary.BigEndian.PutUint32(page[34:], uint32(id.Space))
+		return nil
+	}
+	// Depends on what is there, so that order and repetition count.
+	at := int(binary.BigEndian.Uint16(run))
+	for i, b := range run[2:] {
+		page[at+i] = page[at+i]*3 + b
+	}
+	return nil
+}
+
+// scene is a directory with tablespaces, a log, and what must become of it.
+type scene struct {
+	t      *testing.T
+	dir    string
+	log    fakeLog
+	runs   []Run
+	trims  map[innodb.SpaceID][]Trim
+	pages  map[innodb.PageID][]byte // expected images
+	lsn    innodb.LSN
+	spaces map[innodb.SpaceID]*Tablespace
+}
+
+func newScene(t *testing.T, spaces, pages int) *scene {
+	s := &scene{
+		t: t, dir: t.TempDir(), log: fakeLog{make(map[innodb.LSN][]byte)}, lsn: baseLSN,
+		pages: make(map[innodb.PageID][]byte), spaces: make(map[innodb.SpaceID]*Tablespace),
+		trims: make(map[innodb.SpaceID][]Trim),
+	}
+	for id := range innodb.SpaceID(spaces) {
+		var file []byte
+		space, err := innodb.ParseFlags(fullFlags)
+		if err != nil {
+			t.Fatal(err)
+		}
+		space.ID, space.Size = id, uint32(pages)
+		for no := range innodb.PageNo(pages) {
+			page := make([]byte, pageSize)
+			binary.BigEndian.PutUint32(page[4:], uint32(no))
+			binary.BigEndian.PutUint32(page[34:], uint32(id))
+			if no == 0 {
+				binary.BigEndian.PutUint32(page[38:], uint32(id))
+				binary.BigEndian.PutUint32(page[46:], uint32(pages))
+				binary.BigEndian.PutUint32(page[54:], fullFlags)
+			}
+			page[200] = byte(no)
+			space.SetLSN(page, baseLSN/2)
+			space.Stamp(page, innodb.ChecksumFullCRC32)
+			s.pages[innodb.PageID{Space: id, No: no}] = bytes.Clone(page)
+			file = append(file, page...)
+		}
+		name := fmt.Sprintf("s%d.ibd", id)
+		if err := os.WriteFile(filepath.Join(s.dir, name), file, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s.spaces[id] = &Tablespace{Space: space, Files: []File{{Path: name}}}
+	}
+	return s
+}
+
+// mtr adds a mini-transaction of some runs.
+func (s *scene) mtr(runs ...Run) {
+	start := s.lsn
+	for i := range runs {
+		s.lsn += 100
+		runs[i].LSN = s.lsn
+	}
+	s.lsn += 100
+	for _, r := range runs {
+		r.Start, r.End = start, s.lsn
+		body := []byte("init")
+		if r.Kind == Change {
+			body = binary.BigEndian.AppendUint16(nil, uint16(300+r.LSN%1000))
+			body = append(body, fmt.Sprintf("run at %d", r.LSN)...)
+		}
+		r.Size = len(body)
+		s.log.runs[r.LSN] = body
+		s.runs = append(s.runs, r)
+		s.expect(&r, body)
+	}
+}
+
+// expect applies the run to what is expected, at once and in the log's order.
+func (s *scene) expect(r *Run, body []byte) {
+	if r.Kind == Free {
+		return
+	}
+	page := s.pages[r.Page]
+	if page == nil {
+		page = make([]byte, pageSize)
+		s.pages[r.Page] = page
+	}
+	if err := s.log.Apply(page, r.Page, false, body); err != nil {
+		s.t.Fatal(err)
+	}
+	space := s.spaces[r.Page.Space].Space
+	space.SetLSN(page, r.End)
+	space.Stamp(page, innodb.ChecksumFullCRC32)
+}
+
+// recover copies the scene's files to a new directory and recovers them.
+func (s *scene) recover(memory int64, parallel int) (string, Result, error) {
+	dir := s.t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(s.dir)); err != nil {
+		s.t.Fatal(err)
+	}
+	r, err := s.recoverIn(dir, memory, parallel, &s.log)
+	return dir, r, err
+}
+
+func (s *scene) recoverIn(dir string, memory int64, parallel int, d Dialect) (Result, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer root.Close()
+	plan := NewPlan(dir, memory)
+	defer plan.Close()
+	for i := range s.runs {
+		if err := plan.Add(&s.runs[i]); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	for id, trims := range s.trims {
+		for _, trim := range trims {
+			plan.Trim(id, trim)
+		}
+	}
+	r, err := Recover(s.t.Context(), plan, Options{
+		Root: root, Dialect: d, Identity: Identity{baseLSN, s.lsn}, PageSize: pageSize, End: s.lsn, Parallel: parallel,
+		Tablespace: func(id innodb.SpaceID) (*Tablespace, error) {
+			t := s.spaces[id]
+			if t == nil {
+				return nil, nil
+			}
+			c := *t
+			return &c, nil
+		},
+	})
+	if err == nil && memory < 1<<20 && plan.Spilled() == 0 && len(s.runs) > 4*minEntries {
+		s.t.Errorf("%d runs in %d bytes, and nothing was put aside", len(s.runs), memory)
+	}
+	return r, err
+}
+
+// check compares the files with what is expected.
+func (s *scene) check(dir string) {
+	s.t.Helper()
+	files := make(map[innodb.SpaceID][]byte)
+	for id, t := range s.spaces {
+		b, err := os.ReadFile(filepath.Join(dir, t.Files[0].Path))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		files[id] = b
+	}
+	wrong := 0
+	for id, want := range s.pages {
+		b := files[id.Space]
+		at := int(id.No) * pageSize
+		if at+pageSize > len(b) || !bytes.Equal(b[at:at+pageSize], want) {
+			if wrong++; wrong < 4 {
+				s.t.Errorf("page %v differs", id)
+			}
+		}
+	}
+	if wrong > 0 {
+		s.t.Errorf("%d of %d pages differ", wrong, len(s.pages))
+	}
+	if _, err := os.Lstat(filepath.Join(dir, SpillName)); !errors.Is(err, fs.ErrNotExist) {
+		s.t.Errorf("the temporary file is there: %v", err)
+	}
+}
+
+// TestRecover replays a random log in many ways; what must come out is known
+// from applying it run by run as it is made.
+func TestRecover(t *testing.T) {
+	s := newScene(t, 5, 300)
+	random := rand.New(rand.NewPCG(7, 7))
+	page := func() innodb.PageID {
+		return innodb.PageID{Space: innodb.SpaceID(random.IntN(5)), No: innodb.PageNo(1 + random.IntN(random.IntN(299)+1))}
+	}
+	hot := innodb.PageID{Space: 2, No: 77}
+	freed := make(map[innodb.PageID]bool)
+	for range 30000 {
+		var runs []Run
+		seen := make(map[innodb.PageID]bool)
+		for range 1 + random.IntN(4) {
+			id := page()
+			if random.IntN(3) == 0 {
+				id = hot
+			}
+			kind := Change
+			if freed[id] || random.IntN(400) == 0 && !seen[id] {
+				kind = Init
+				delete(freed, id)
+			}
+			seen[id] = true
+			runs = append(runs, Run{Page: id, Kind: kind})
+		}
+		s.mtr(runs...)
+		if id := page(); random.IntN(300) == 0 && id != hot && !freed[id] {
+			s.mtr(Run{Page: id, Kind: Free})
+			freed[id] = true
+		}
+	}
+	for id := range freed { // what those hold at the end is undefined
+		s.mtr(Run{Page: id, Kind: Init})
+	}
+	if n := len(s.runs); n < batchEntries*2 {
+		t.Fatalf("only %d runs", n)
+	}
+	for _, memory := range []int64{1, 1 << 18, 64 << 20} {
+		for _, parallel := range []int{1, 3} {
+			dir, r, err := s.recover(memory, parallel)
+			if err != nil {
+				t.Fatalf("memory %d, %d workers: %v", memory, parallel, err)
+			}
+			s.check(dir)
+			// Once more: all pages are as new as the log.
+			again, err := s.recoverIn(dir, memory, parallel, &s.log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.check(dir)
+			if again.Current == 0 || again.Current+again.Pages != r.Pages+r.Current {
+				t.Errorf("first %+v, again %+v", r, again)
+			}
+		}
+	}
+}
+
+// TestInterrupted lets the log fail after n runs, in any order that the workers
+// come to, and goes on from there.
+func TestInterrupted(t *testing.T) {
+	s := newScene(t, 3, 200)
+	random := rand.New(rand.NewPCG(9, 9))
+	for range 3000 {
+		s.mtr(Run{Page: innodb.PageID{Space: innodb.SpaceID(random.IntN(3)), No: innodb.PageNo(random.IntN(199) + 1)}})
+	}
+	for n := 100; n < 3000; n += 400 {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(s.dir)); err != nil {
+			t.Fatal(err)
+		}
+		failing := &failingLog{fakeLog: s.log, left: n}
+		if _, err := s.recoverIn(dir, 1<<20, 1, failing); !errors.Is(err, errFault) {
+			t.Fatalf("error %v", err)
+		}
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Tear the last page that was being written.
+		tear(t, root)
+		if _, err := RestoreDoublewrite(root, Identity{baseLSN, s.lsn}); err != nil {
+			t.Fatal(err)
+		}
+		root.Close()
+		if _, err := s.recoverIn(dir, 1<<20, 2, &s.log); err != nil {
+			t.Fatal(err)
+		}
+		s.check(dir)
+	}
+}
+
+var errFault = errors.New("the log cannot be read")
+
+type failingLog struct {
+	fakeLog
+	left int
+}
+
+func (l *failingLog) Records(lsn innodb.LSN, size int, scratch []byte) ([]byte, error) {
+	if l.left--; l.left < 0 {
+		return nil, errFault
+	}
+	return l.fakeLog.Records(lsn, size, scratch)
+}
+
+// tear makes half of each page in the doublewrite file zero where it belongs.
+func tear(t *testing.T, root *os.Root) {
+	b, err := root.ReadFile(DoublewriteName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; len(b) > dwHeader; b = b[min(dwSlotSize, len(b)):] {
+		if string(b[:8]) != dwMagic {
+			continue
+		}
+		count, name := int(binary.BigEndian.Uint32(b[12:])), int(binary.BigEndian.Uint32(b[20:]))
+		f, err := root.OpenFile(string(b[dwHeader:dwHeader+name]), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range count {
+			at := int64(binary.BigEndian.Uint64(b[dwHeader+name+8*i:]))
+			if _, err := f.WriteAt(make([]byte, pageSize/2), at+pageSize/2); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.Close()
+	}
+}
+
+func TestRecoverErrors(t *testing.T) {
+	id := innodb.PageID{Space: 1, No: 5}
+	for name, tc := range map[string]struct {
+		make func(s *scene)
+		want string
+	}{
+		"bad page": {func(s *scene) {
+			s.mtr(Run{Page: id})
+			s.damage(id)
+		}, "s1.ibd: page 5: wrong checksum"},
+		"changed after it was freed": {func(s *scene) {
+			s.mtr(Run{Page: id, Kind: Free})
+			s.mtr(Run{Page: id})
+		}, "after it was freed"},
+		"missing file": {func(s *scene) {
+			s.mtr(Run{Page: id})
+			os.Remove(filepath.Join(s.dir, "s1.ibd"))
+		}, "s1.ibd"},
+		"encrypted": {func(s *scene) {
+			s.mtr(Run{Page: id})
+			s.spaces[1].Space.Encryption.Scheme = 1
+		}, "encrypted"},
+		"newer than the log": {func(s *scene) {
+			s.mtr(Run{Page: id})
+			space := s.spaces[1].Space
+			page := s.pages[id]
+			space.SetLSN(page, s.lsn+1)
+			space.Stamp(page, innodb.ChecksumFullCRC32)
+			s.write(id, page)
+		}, "newer than the redo log"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, 2, 10)
+			tc.make(s)
+			_, _, err := s.recover(1<<20, 2)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v, want one with %q", err, tc.want)
+			}
+		})
+	}
+	s := newScene(t, 2, 10)
+	s.mtr(Run{Page: id})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	plan := NewPlan(s.dir, 1<<20)
+	root, err := os.OpenRoot(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if _, err := Recover(ctx, plan, Options{Root: root, Dialect: &s.log, PageSize: pageSize}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func (s *scene) write(id innodb.PageID, page []byte) {
+	name := filepath.Join(s.dir, s.spaces[id.Space].Files[0].Path)
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := f.WriteAt(page, int64(id.No)*pageSize); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *scene) damage(id innodb.PageID) {
+	page := bytes.Clone(s.pages[id])
+	page[1000] ^= 1
+	s.write(id, page)
+}
+
+// TestPlanOrder: whatever the limit, entries come out sorted, whole, and
+// without those that a later initialisation or truncation made needless.
+func TestPlanOrder(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 3))
+	p := NewPlan(t.TempDir(), 1)
+	defer p.Close()
+	const n = 50 * minEntries
+	last := make(map[innodb.PageID]innodb.LSN) // of the last initialisation
+	for i := range n {
+		r := Run{
+			Page: innodb.PageID{Space: innodb.SpaceID(random.IntN(9)), No: innodb.PageNo(random.IntN(400))},
+			LSN:  innodb.LSN(1000 + 10*i), Size: 5, Start: innodb.LSN(999 + 10*i), End: innodb.LSN(1009 + 10*i),
+		}
+		if random.IntN(50) == 0 {
+			r.Kind = Init
+			last[r.Page] = r.LSN
+		}
+		if err := p.Add(&r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trim := Trim{LSN: 1000 + 10*n/2, All: true}
+	p.Trim(4, trim)
+	if p.Spilled() == 0 {
+		t.Error("nothing was put aside")
+	}
+	m, err := p.merge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before entry
+	got := 0
+	for {
+		e, ok, err := m.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		if got > 0 && order(before, e) >= 0 {
+			t.Fatalf("%v at %d after %v at %d", e.id(), e.lsn, before.id(), before.lsn)
+		}
+		if e.space == 4 && e.lsn < uint64(trim.LSN) {
+			t.Fatalf("%v at %d was truncated away", e.id(), e.lsn)
+		}
+		if innodb.LSN(e.lsn) >= last[e.id()] && e.mtrStart() != innodb.LSN(e.lsn)-1 || e.mtrEnd() != innodb.LSN(e.lsn)+9 || e.size != 5 {
+			t.Fatalf("entry %+v", e)
+		}
+		before = e
+		got++
+	}
+	wanted := 0
+	random = rand.New(rand.NewPCG(3, 3))
+	for i := range n {
+		id := innodb.PageID{Space: innodb.SpaceID(random.IntN(9)), No: innodb.PageNo(random.IntN(400))}
+		random.IntN(50)
+		lsn := innodb.LSN(1000 + 10*i)
+		if lsn >= last[id] && (id.Space != 4 || lsn >= trim.LSN) {
+			wanted++
+		}
+	}
+	if got < wanted || cmp.Compare(got, n) >= 0 {
+		t.Errorf("%d entries came out of %d, at least %d matter", got, n, wanted)
+	}
+}
