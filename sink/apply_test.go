@@ -494,11 +494,10 @@ func TestApplyPartial(t *testing.T) {
 // TestApplyTornEnd: the tool of 10.5 may stop inside a mini-transaction.
 func TestApplyTornEnd(t *testing.T) {
 	b := newFakeBackup(t, redolog.MariaDB105, fullFlags)
-	whole := b.mtr(write50(7, 3, "text"))
-	for range 100 {
+	for range 101 {
 		b.mtr(write50(7, 3, "text"))
 	}
-	whole = b.end
+	whole := b.end
 	var long [][]byte
 	for range 100 {
 		long = append(long, write50(7, 4, "longlong"))
