@@ -504,7 +504,7 @@ func TestFullDisk(t *testing.T) {
 	s := filled(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{})
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
-		t.Fatalf("mounting a small file system (the tests run as root): %v", err)
+		t.Skipf("%s needs to mount a small file system: %v", mysqldtest.SkipMark, err)
 	}
 	defer unix.Unmount(dir, 0)
 	target := filepath.Join(dir, "backup")

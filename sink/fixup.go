@@ -11,7 +11,7 @@ import (
 )
 
 // mariadb-backup settles what DDL did while it copied in three kinds of files
-// (extra/mariabackup/xtrabackup.cc, prepare_export and its callers):
+// (extra/mariabackup/xtrabackup.cc of 10.5 to 11.8, xtrabackup_prepare_func):
 //
 //	db/t.del   t was dropped: remove db/t.ibd
 //	db/t.ren   t was renamed: its content is the new name, db2/t2

@@ -8,17 +8,9 @@ import (
 	"testing"
 
 	"filippo.io/age"
-)
 
-// tool skips the test where a program is not installed.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("needs the program %s", name)
-	}
-	return path
-}
+	"hb/source/mysqld/mysqldtest"
+)
 
 // pipe runs a program as a filter.
 func pipe(t *testing.T, in []byte, name string, args ...string) []byte {
@@ -42,7 +34,7 @@ func tryPipe(in []byte, name string, args ...string) ([]byte, error) {
 }
 
 func TestRealZstdReadsOurs(t *testing.T) {
-	zstd := tool(t, "zstd")
+	zstd := mysqldtest.Program(t, "zstd")
 	for _, size := range []int{0, 10, 100 << 10, 13 << 20} {
 		data := archive(size)
 		for _, c := range []Compression{{Level: 1, Threads: 1}, {Level: 1, Threads: 8}, {Threads: 4}, {Level: 8, Threads: 4}, {Level: 19, Threads: 4}} {
@@ -63,7 +55,7 @@ func TestRealZstdReadsOurs(t *testing.T) {
 // TestRealZstdOneFrame asks zstd itself how many frames there are: with more
 // than one, a cut between them would go unnoticed.
 func TestRealZstdOneFrame(t *testing.T) {
-	zstd := tool(t, "zstd")
+	zstd := mysqldtest.Program(t, "zstd")
 	out := stages(t, WriteOptions{Compress: &Compression{Level: 1, Threads: 8}}, archive(40<<20))
 	file := writeFile(t, "out.zst", string(out))
 	text, err := exec.Command(zstd, "-lv", file).CombinedOutput()
@@ -82,20 +74,20 @@ func TestRealZstdOursRead(t *testing.T) {
 	for _, args := range [][]string{
 		{"zstd", "-qc"}, {"zstd", "-qc", "-1"}, {"zstd", "-qc", "-19"}, {"zstd", "-qc", "-T0"}, {"zstd", "-qc", "--long=27"}, {"zstd", "-qc", "--no-check"}, {"pzstd", "-qc", "-p", "4"},
 	} {
-		out := pipe(t, data, tool(t, args[0]), args[1:]...)
+		out := pipe(t, data, mysqldtest.Program(t, args[0]), args[1:]...)
 		got, names, err := readAll(bytes.NewReader(out), Options{})
 		if err != nil || !bytes.Equal(got, data) || len(names) != 1 {
 			t.Errorf("%v: %d bytes, %v", args, len(got), err)
 		}
 	}
-	out := pipe(t, data, tool(t, "zstd"), "-qc", "--ultra", "-1", "--long=31")
+	out := pipe(t, data, mysqldtest.Program(t, "zstd"), "-qc", "--ultra", "-1", "--long=31")
 	if _, _, err := readAll(bytes.NewReader(out), Options{}); err == nil {
 		t.Error("a window of 2 GiB is accepted")
 	}
 }
 
 func TestRealAge(t *testing.T) {
-	ageTool, keygen := tool(t, "age"), tool(t, "age-keygen")
+	ageTool, keygen := mysqldtest.Program(t, "age"), mysqldtest.Program(t, "age-keygen")
 	keyFile := writeFile(t, "key", string(pipe(t, nil, keygen)))
 	public := strings.TrimSpace(string(pipe(t, nil, keygen, "-y", keyFile)))
 	to, err := ParseRecipient(public)
@@ -123,7 +115,7 @@ func TestRealAge(t *testing.T) {
 }
 
 func TestRealAgeSSH(t *testing.T) {
-	ageTool := tool(t, "age")
+	ageTool := mysqldtest.Program(t, "age")
 	private, public := sshKey(t, "")
 	keyFile := writeFile(t, "id_ed25519", private)
 	to, err := ParseRecipient(public)
@@ -147,7 +139,7 @@ func TestRealAgeSSH(t *testing.T) {
 
 // TestRealBoth is the pipe that the manual promises: age -d | zstd -d.
 func TestRealBoth(t *testing.T) {
-	ageTool, keygen, zstd := tool(t, "age"), tool(t, "age-keygen"), tool(t, "zstd")
+	ageTool, keygen, zstd := mysqldtest.Program(t, "age"), mysqldtest.Program(t, "age-keygen"), mysqldtest.Program(t, "zstd")
 	keyFile := writeFile(t, "key", string(pipe(t, nil, keygen)))
 	ids, err := ParseIdentitiesFile(keyFile, nil)
 	if err != nil {

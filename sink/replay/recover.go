@@ -177,15 +177,10 @@ func (r *recovery) readSpace(t *Tablespace) (err error) {
 }
 
 // begin does what comes before the first page of a tablespace whose geometry
-// is known: truncation, and a look at how its pages are stamped.
+// is known: a look at how its pages are stamped.
 func (r *recovery) begin(s *openSpace) error {
 	if s.Space.Encryption.Scheme != 0 {
 		return encrypted(s)
-	}
-	if trims := r.plan.Trims(s.Space.ID); len(trims) > 0 {
-		if err := s.resize(uint32(trims[len(trims)-1].Page), true); err != nil {
-			return err
-		}
 	}
 	if !s.Space.FullCRC32 {
 		page := r.solo.buf[:s.Space.Physical]
@@ -356,17 +351,21 @@ func (s *openSpace) adopt(page0 []byte) error {
 	return nil
 }
 
-// SetSizes makes each tablespace as long as page 0 says.
-func SetSizes(root *os.Root, tablespaces []*Tablespace) error {
+// SetSizes makes each tablespace at least as long as page 0 says after
+// recovery, and exactly so long if it was truncated in the log. Between the
+// size that it was cut to then and that which it has grown to since, pages may
+// be as they were before: the servers leave them too, as nothing reads a page
+// there that was not begun anew.
+func SetSizes(root *os.Root, plan *Plan, tablespaces []*Tablespace) error {
 	for _, t := range tablespaces {
-		if err := setSize(root, t); err != nil {
+		if err := setSize(root, t, len(plan.Trims(t.Space.ID)) > 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func setSize(root *os.Root, t *Tablespace) (err error) {
+func setSize(root *os.Root, t *Tablespace, cut bool) (err error) {
 	if t.Space.Physical == 0 {
 		return nil // deferred, and nothing in the log either
 	}
@@ -383,5 +382,5 @@ func setSize(root *os.Root, t *Tablespace) (err error) {
 	if err != nil {
 		return fmt.Errorf("page 0 of %s: %w", s.Name(), err)
 	}
-	return s.resize(found.Size, false)
+	return s.resize(found.Size, cut)
 }

@@ -120,6 +120,10 @@ func (s *openSpace) writePages(buf []byte, no innodb.PageNo) error {
 	return nil
 }
 
+// minPages is the size in pages of innodb_page_size below which no tablespace
+// file is (FIL_IBD_FILE_INITIAL_SIZE).
+const minPages = 4
+
 // resize makes the tablespace at least, or with cut exactly, pages long. Only
 // the last file changes.
 func (s *openSpace) resize(pages uint32, cut bool) error {
@@ -132,6 +136,12 @@ func (s *openSpace) resize(pages uint32, cut bool) error {
 	}
 	f, name := s.files[last], s.Files[last].Path
 	want := (int64(pages) - int64(first)) * int64(s.Space.Physical)
+	if !cut {
+		// As servers extend files (fil_space_extend_must_retry): in multiples of
+		// 4096 bytes, smaller pages behind that being left to their first write;
+		// but not below the four pages that they want to see when they open it.
+		want = max(want&^4095, minPages*int64(s.Space.Logical))
+	}
 	st, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("looking at %s: %w", name, err)

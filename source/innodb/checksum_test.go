@@ -24,6 +24,7 @@ var spaces = map[string]uint32{
 	"compressed 8k":       0x21 | 4<<1,
 	"compressed 1k":       0x21 | 1<<1,
 	"compressed 4k of 8k": 0x21 | 3<<1 | 4<<6,
+	"compressed 4k of 4k": 0x21 | 3<<1 | 3<<6,
 }
 
 // TestStampVerify: what is stamped verifies, by the algorithm it was stamped
@@ -180,7 +181,7 @@ func fill(t *testing.T, s *mysqldtest.Server) {
 	t.Helper()
 	s.Exec(t, "CREATE DATABASE d")
 	for i, format := range []string{"ROW_FORMAT=DYNAMIC", "ROW_FORMAT=REDUNDANT", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4",
-		"ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=1", "PAGE_COMPRESSED=1"} {
+		"ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=16", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=1", "PAGE_COMPRESSED=1"} {
 		table := "d.t" + string(rune('a'+i))
 		s.Exec(t, "CREATE TABLE "+table+" (id INT PRIMARY KEY, v VARCHAR(100), b BLOB) ENGINE=InnoDB "+format,
 			"INSERT INTO "+table+" SELECT seq, REPEAT(MD5(seq), 3), REPEAT(MD5(seq), IF(seq % 50 = 0, 400, 1)) FROM d.seq_1_to_2000")

@@ -21,8 +21,11 @@ type Space struct {
 	Encryption     Encryption
 }
 
-// Zip reports whether the tablespace holds ROW_FORMAT=COMPRESSED pages.
-func (s *Space) Zip() bool { return s.Physical != s.Logical }
+// Zip reports whether the tablespace holds ROW_FORMAT=COMPRESSED pages. They may
+// be as large as others: KEY_BLOCK_SIZE can be the page size.
+func (s *Space) Zip() bool {
+	return !s.FullCRC32 && s.Flags>>flagZipShift&flagZipMask != 0
+}
 
 // Compression is the algorithm of MariaDB's page_compressed pages.
 type Compression uint8

@@ -385,7 +385,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("[client]\r\na='\\"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if bytes.Contains(text, []byte("include")) {
-			t.Skip("must not read this machine's files")
+			return // it must not read this machine's files
 		}
 		l := &loader{set: &Set{}, groups: map[string]bool{"client": true}}
 		if err := l.parse("f", text, 0); err != nil {
