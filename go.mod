@@ -15,5 +15,6 @@ require (
 require (
 	filippo.io/edwards25519 v1.2.0 // indirect
 	filippo.io/hpke v0.4.0 // indirect
+	github.com/therootcompany/xz v1.0.1 // indirect
 	golang.org/x/tools v0.49.0 // indirect
 )

@@ -19,10 +19,10 @@ var layouts = []struct {
 	restore []string
 	tables  []string // options of the tables
 }{
-	{name: "page size 4k", init: []string{"innodb-page-size=4k"}, tables: []string{"", "ROW_FORMAT=REDUNDANT", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=2"}},
+	{name: "page size 4k", init: []string{"innodb-page-size=4k"}, tables: []string{"", "ROW_FORMAT=REDUNDANT", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=2", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4"}},
 	{name: "page size 64k, crc32", init: []string{"innodb-page-size=64k", "innodb-checksum-algorithm=crc32"}, tables: []string{"", "ROW_FORMAT=REDUNDANT"}},
 	{name: "several system files, undo tablespaces", init: []string{"innodb-data-file-path=ibdata1:12M;ibdata2:10M;ibdata3:5M:autoextend", "innodb-undo-tablespaces=3"},
-		restore: []string{"innodb-data-file-path=ibdata1:12M;ibdata2:10M;ibdata3:5M:autoextend", "innodb-undo-tablespaces=3"}, tables: []string{"", "PAGE_COMPRESSED=1"}},
+		restore: []string{"innodb-data-file-path=ibdata1:12M;ibdata2:10M;ibdata3:5M:autoextend", "innodb-undo-tablespaces=3"}, tables: []string{"", "PAGE_COMPRESSED=1", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=16"}},
 	{name: "directories elsewhere", init: []string{"innodb-log-group-home-dir=@DIR@/log", "innodb-undo-directory=@DIR@/undo", "innodb-undo-tablespaces=2",
 		"innodb-data-home-dir=@DIR@/home", "aria-log-dir-path=@DIR@/aria"}, restore: []string{"innodb-undo-tablespaces=2"}, tables: []string{"", "DATA DIRECTORY='@DIR@/data'"}},
 	{name: "system tablespace", init: []string{"innodb-file-per-table=OFF"}, tables: []string{"", "ROW_FORMAT=REDUNDANT"}},

@@ -10,6 +10,7 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/snappy"
+	"github.com/therootcompany/xz"
 
 	"hb/source/innodb"
 )
@@ -103,8 +104,16 @@ func decompressData(algorithm innodb.Compression, plain, data []byte) error {
 		return nil
 	case innodb.CompressLZ4:
 		return decodeLZ4(plain, data)
+	case innodb.CompressLZO:
+		return decodeLZO(plain, data)
+	case innodb.CompressLZMA:
+		r, err := xz.NewReader(bytes.NewReader(data), xz.DefaultDictMax)
+		if err != nil {
+			return fmt.Errorf("lzma: %w", err)
+		}
+		return readWhole(r, plain)
 	}
-	return fmt.Errorf("hb cannot read pages compressed by %v; rebuild the table with zlib, lz4, snappy or bzip2 before the backup (innodb_compression_algorithm), or prepare this one with the server's own tool", algorithm)
+	return fmt.Errorf("it is compressed by %v, which no server writes", algorithm)
 }
 
 // readWhole reads exactly the page. How the compressed stream ends is not
@@ -146,9 +155,8 @@ func decodeLZ4(dst, src []byte) error {
 		if !ok || distance == 0 || distance > out || n > len(dst)-out {
 			return errLZ4
 		}
-		for end := out + n; out < end; { // may overlap: by pieces that exist
-			out += copy(dst[out:min(end, out+distance)], dst[out-distance:out])
-		}
+		copyOverlapping(dst, out, distance, n)
+		out += n
 	}
 	if out != len(dst) {
 		return fmt.Errorf("lz4: %d bytes, want %d", out, len(dst))
