@@ -5,6 +5,7 @@ import (
 	"compress/zlib"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -19,8 +20,12 @@ import (
 	"time"
 
 	"hb/sink"
+	"hb/source"
+	"hb/source/mysqld"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/workload"
+	"hb/stream"
+	"hb/xbstream/metadata"
 )
 
 // TestMain lets the test binary be the process that is killed while it applies.
@@ -41,27 +46,27 @@ type fidelityCase struct {
 	pageSize int
 	checksum string
 	undo     bool // innodb_undo_tablespaces, truncated often
+	own      bool // the backup is hb's, not mariadb-backup's
 	long     bool // not in the short form of the test
 }
 
 func fidelityCases() []fidelityCase {
-	cases := []fidelityCase{
-		{server: mysqldtest.MariaDB105, pageSize: 16384, checksum: "crc32"},
-		{server: mysqldtest.MariaDB1011, pageSize: 4096, checksum: "full_crc32", undo: true},
-		{server: mysqldtest.MariaDB118, pageSize: 65536, checksum: "crc32", undo: true},
+	short := []fidelityCase{
+		{server: mysqldtest.MariaDB105, pageSize: 16384, checksum: "crc32", undo: true},
+		{server: mysqldtest.MariaDB1011, pageSize: 4096, checksum: "full_crc32", undo: true, own: true},
+		{server: mysqldtest.MariaDB118, pageSize: 65536, checksum: "crc32"},
+		{server: mysqldtest.MariaDB118, pageSize: 16384, checksum: "full_crc32", undo: true, own: true},
 	}
+	cases := slices.Clone(short)
 	for _, server := range mysqldtest.MariaDB {
 		for _, size := range []int{4096, 16384, 65536} {
 			for _, sum := range []string{"full_crc32", "crc32"} {
-				c := fidelityCase{server: server, pageSize: size, checksum: sum, long: true, undo: size != 65536}
-				short := c
-				for _, s := range cases {
-					if s.server == c.server && s.pageSize == c.pageSize && s.checksum == c.checksum {
-						short.long = false
+				for _, own := range []bool{false, true} {
+					c := fidelityCase{server: server, pageSize: size, checksum: sum, undo: size != 65536, own: own}
+					if !slices.Contains(short, c) {
+						c.long = true
+						cases = append(cases, c)
 					}
-				}
-				if short.long {
-					cases = append(cases, c)
 				}
 			}
 		}
@@ -69,7 +74,7 @@ func fidelityCases() []fidelityCase {
 	return cases
 }
 
-// TestFidelity takes backups of servers under load with mariadb-backup,
+// TestFidelity takes backups of servers under load with hb or mariadb-backup,
 // recovers each by Apply and by mariadb-backup --prepare, and compares every
 // page of every tablespace. Then a server starts on Apply's result. The same
 // backup is recovered in other ways too: with hardly any memory, by one worker,
@@ -79,7 +84,11 @@ func TestFidelity(t *testing.T) {
 		if c.long && !mysqldtest.Long() {
 			continue
 		}
-		t.Run(fmt.Sprintf("%s/%d/%s", c.server, c.pageSize, c.checksum), func(t *testing.T) {
+		tool := "mariadb-backup"
+		if c.own {
+			tool = "hb"
+		}
+		t.Run(fmt.Sprintf("%s/%d/%s/%s", c.server, c.pageSize, c.checksum, tool), func(t *testing.T) {
 			root := mysqldtest.Need(t, c.server)
 			if !root.HasTool("mariadb-backup") {
 				t.Fatal("the server's root has no mariadb-backup")
@@ -179,19 +188,10 @@ func takeBackup(t *testing.T, root *mysqldtest.Root, c fidelityCase, target stri
 	go func() { ended <- load.Run(ctx) }()
 	go func() { ended <- churn(ctx, s) }()
 	time.Sleep(time.Second)
-	args := []string{"--defaults-file=" + s.DefaultsFile, "--backup", "--target-dir=" + target}
-	if root.AtLeast(10, 11) {
-		args = append(args, "--throttle=20") // that of 10.5 slows down its reading of the log too
-	}
-	var out []byte
-	for try := 0; ; try++ {
-		out, err = s.Tool("mariadb-backup", args...).CombinedOutput()
-		// Concurrent DDL sometimes makes it fail.
-		if err == nil || try == 4 {
-			break
-		}
-		t.Logf("mariadb-backup failed, once more: %v", err)
-		os.RemoveAll(target)
+	if c.own {
+		err = ownBackup(t, s, target)
+	} else {
+		err = peerBackup(t, s, root, target)
 	}
 	stop()
 	for range 2 {
@@ -200,10 +200,52 @@ func takeBackup(t *testing.T, root *mysqldtest.Root, c fidelityCase, target stri
 		}
 	}
 	if err != nil {
-		t.Fatalf("mariadb-backup: %v\n%s", err, tail(out))
+		t.Fatal(err)
 	}
 	if err := s.Kill(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// ownBackup makes and extracts a backup with hb, slowly.
+func ownBackup(t *testing.T, s *mysqldtest.Server, target string) error {
+	srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+	if err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := source.Run(t.Context(), srv, w, source.Options{
+			Parallel: 2, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test",
+			Pace: stream.NewPacer(20 << 20).Wait,
+		})
+		done <- errors.Join(err, w.Close(), srv.Close())
+	}()
+	_, err = sink.Extract(t.Context(), r, target, sink.ExtractOptions{})
+	return errors.Join(err, r.Close(), <-done)
+}
+
+// peerBackup makes a backup with mariadb-backup, slowly where it can.
+func peerBackup(t *testing.T, s *mysqldtest.Server, root *mysqldtest.Root, target string) error {
+	args := []string{"--defaults-file=" + s.DefaultsFile, "--backup", "--target-dir=" + target}
+	if root.AtLeast(10, 11) {
+		args = append(args, "--throttle=20") // that of 10.5 slows down its reading of the log too
+	}
+	for try := 0; ; try++ {
+		out, err := s.Tool("mariadb-backup", args...).CombinedOutput()
+		if err == nil {
+			return nil
+		}
+		// Concurrent DDL sometimes makes it fail.
+		if try == 4 {
+			return fmt.Errorf("mariadb-backup: %w\n%s", err, tail(out))
+		}
+		t.Logf("mariadb-backup failed, once more: %v", err)
+		os.RemoveAll(target)
 	}
 }
 
@@ -419,7 +461,9 @@ func compareFinal(t *testing.T, ours, peers string) {
 		}
 	}
 	for name := range files(t, ours, func(name string) bool { return strings.HasPrefix(filepath.Base(name), "hb-") }) {
-		t.Errorf("%s was left behind", name)
+		if name != metadata.ArchiveName && name != metadata.ManifestName {
+			t.Errorf("%s was left behind", name)
+		}
 	}
 }
 
