@@ -493,11 +493,11 @@ func execute(parsed *kong.Context, t *terminal) int {
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
+	text := strings.ReplaceAll(err.Error(), "\n", "; ") // of errors that came together
 	if errors.Is(err, syscall.ENOSPC) {
-		t.line("", "%v; make room and start again", err)
-	} else {
-		t.line("", "%v", err)
+		text += "; make room and start again"
 	}
+	t.line("", "%s", text)
 	return exitStatus(err)
 }
 

@@ -36,8 +36,8 @@ const (
 	minPause = time.Millisecond
 	maxPause = 20 * time.Millisecond
 
-	// stallTimeout is how long a log may stay short of an LSN that the server
-	// says it has written and flushed.
+	// stallTimeout is how long a log may stand still short of an LSN that the
+	// server says it has reached.
 	stallTimeout = 60 * time.Second
 
 	// spoolMemory is what is kept in memory before the spool goes to disk.
@@ -58,8 +58,10 @@ func (e *OverrunError) Error() string {
 // Follower reads one server's log. Its owner calls Open, Start, then Hold and
 // Finish, and Close in any case.
 type Follower struct {
-	log   *liveLog
-	start redolog.Checkpoint
+	log    *liveLog // the reader's, until it is done
+	path   string
+	format redolog.Format
+	start  redolog.Checkpoint
 	// flushed asks for an LSN up to which the log may be read.
 	flushed func(context.Context) (innodb.LSN, error)
 	spool   *spool.Spool
@@ -99,7 +101,7 @@ func Open(dir, tmpdir string, flushed func(context.Context) (innodb.LSN, error))
 		return nil, err
 	}
 	return &Follower{
-		log: log, start: checkpoint, end: checkpoint.LSN, flushed: flushed,
+		log: log, path: log.path, format: log.header.Format, start: checkpoint, end: checkpoint.LSN, flushed: flushed,
 		spool:   spool.New(tmpdir, spoolMemory),
 		wake:    make(chan struct{}, 1),
 		changed: make(chan struct{}),
@@ -108,12 +110,13 @@ func Open(dir, tmpdir string, flushed func(context.Context) (innodb.LSN, error))
 }
 
 // Format is the log's format.
-func (f *Follower) Format() redolog.Format { return f.log.header.Format }
+func (f *Follower) Format() redolog.Format { return f.format }
 
 // Checkpoint is the checkpoint at which the copy begins.
 func (f *Follower) Checkpoint() redolog.Checkpoint { return f.start }
 
-// Newest reads the newest checkpoint that the log has now.
+// Newest reads the newest checkpoint that the log has now. It is for after
+// Finish.
 func (f *Follower) Newest() (redolog.Checkpoint, error) { return f.log.checkpoint() }
 
 // Start begins to follow. The log goes to out, header first; tool names the
@@ -172,19 +175,23 @@ func (f *Follower) waitFor(ctx context.Context, ready func() bool) error {
 }
 
 // Reach returns when the redo up to lsn is in hand: the server must flush it,
-// by itself or because it was asked to.
+// by itself or because it was asked to. It fails when nothing new has come for
+// stallTimeout.
 func (f *Follower) Reach(ctx context.Context, lsn innodb.LSN) error {
 	f.hurry()
-	timeout, cancel := context.WithTimeoutCause(ctx, stallTimeout, errStalled)
-	defer cancel()
-	err := f.waitFor(timeout, func() bool { return f.end >= lsn })
-	if errors.Is(err, errStalled) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return fmt.Errorf("the redo log stopped at LSN %d while the server says it has written %d: "+
-			"is %s the log of this server?", f.end, lsn, f.log.path)
+	for {
+		before := f.End()
+		timeout, cancel := context.WithTimeoutCause(ctx, stallTimeout, errStalled)
+		err := f.waitFor(timeout, func() bool { return f.end >= lsn })
+		cancel()
+		if !errors.Is(err, errStalled) {
+			return err
+		}
+		if end := f.End(); end == before {
+			return fmt.Errorf("the redo log stopped at LSN %d while the server says it is at %d: "+
+				"is %s the log of this server?", end, lsn, f.path)
+		}
 	}
-	return err
 }
 
 var errStalled = errors.New("redo log stalled")
