@@ -12,6 +12,7 @@ import (
 // read is the reader: it takes the log as it is written, until the target.
 func (f *Follower) read(ctx context.Context) error {
 	pause := minPause
+	var limit innodb.LSN
 	for {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -22,8 +23,8 @@ func (f *Follower) read(ctx context.Context) error {
 		if target != 0 {
 			return f.complete(target)
 		}
-		limit, err := f.limit(ctx)
-		if err != nil {
+		var err error
+		if limit, err = f.limit(ctx, limit); err != nil {
 			return err
 		}
 		got, err := f.log.next(limit)
@@ -45,10 +46,14 @@ func (f *Follower) read(ctx context.Context) error {
 	}
 }
 
-// limit returns the LSN up to which the log may be read now.
-func (f *Follower) limit(ctx context.Context) (innodb.LSN, error) {
-	if f.Format() == redolog.MariaDB105 {
+// limit returns the LSN up to which the log may be read now. The server is asked
+// only when all is read that it named before.
+func (f *Follower) limit(ctx context.Context, known innodb.LSN) (innodb.LSN, error) {
+	if f.format == redolog.MariaDB105 {
 		return math.MaxUint64, nil
+	}
+	if f.log.cutter.Position() < known {
+		return known, nil
 	}
 	return f.flushed(ctx)
 }
