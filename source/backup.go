@@ -224,7 +224,7 @@ func (b *backup) enter(ctx context.Context, stage mysqld.Stage) error {
 // followRedo begins the archive and the copy of the redo log in it.
 func (b *backup) followRedo(ctx context.Context, fail context.CancelCauseFunc) error {
 	var err error
-	if b.follower, err = redo.Open(b.layout.RedoDir, b.opt.Tmpdir, b.srv.FlushedLSN); err != nil {
+	if b.follower, err = redo.Open(b.layout.RedoDir, b.opt.Tmpdir, b.srv.LSNs); err != nil {
 		return err
 	}
 	if err := b.sendArchiveHeader(); err != nil {

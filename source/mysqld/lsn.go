@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"hb/source/innodb"
@@ -22,10 +21,19 @@ func (s *Server) CurrentLSN(ctx context.Context) (innodb.LSN, error) {
 	return s.lsn(ctx, "Innodb_lsn_current")
 }
 
-// FlushedLSN returns up to where the server has synced the redo log. With
-// innodb_flush_log_at_trx_commit=2 the file may hold much more.
-func (s *Server) FlushedLSN(ctx context.Context) (innodb.LSN, error) {
-	return s.lsn(ctx, "Innodb_lsn_flushed")
+// LSNs returns up to where the server has synced the redo log, and its end as
+// CurrentLSN does, both of one moment. With innodb_flush_log_at_trx_commit=2 the
+// file may hold much more than what is synced.
+func (s *Server) LSNs(ctx context.Context) (flushed, current innodb.LSN, err error) {
+	m, err := s.Status(ctx, "Innodb_lsn_%")
+	if err != nil {
+		return 0, 0, err
+	}
+	if flushed, err = parseLSN(m, "Innodb_lsn_flushed"); err != nil {
+		return 0, 0, err
+	}
+	current, err = parseLSN(m, "Innodb_lsn_current")
+	return flushed, current, err
 }
 
 // CheckpointLSN returns the server's last checkpoint.
@@ -40,7 +48,11 @@ func (s *Server) lsn(ctx context.Context, name string) (innodb.LSN, error) {
 	if err != nil {
 		return 0, err
 	}
-	text, ok := m[name]
+	return parseLSN(m, name)
+}
+
+func parseLSN(status map[string]string, name string) (innodb.LSN, error) {
+	text, ok := status[name]
 	if !ok {
 		return 0, fmt.Errorf("the server has no status variable %s: is InnoDB on?", name)
 	}
@@ -49,24 +61,6 @@ func (s *Server) lsn(ctx context.Context, name string) (innodb.LSN, error) {
 		return 0, fmt.Errorf("the server's status variable %s is %q, not an LSN", name, text)
 	}
 	return innodb.LSN(n), nil
-}
-
-// ParseStatusLSN finds the "Log sequence number" in the text of SHOW ENGINE
-// INNODB STATUS.
-func ParseStatusLSN(text string) (innodb.LSN, error) {
-	const label = "Log sequence number"
-	for line := range strings.Lines(text) {
-		rest, ok := strings.CutPrefix(strings.TrimSpace(line), label)
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseUint(strings.TrimSpace(rest), 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("InnoDB status: %q is not an LSN", strings.TrimSpace(line))
-		}
-		return innodb.LSN(n), nil
-	}
-	return 0, fmt.Errorf("InnoDB status: no line %q", label)
 }
 
 // FlushEngineLogs asks for the redo log to be written to its file up to its

@@ -153,17 +153,6 @@ func TestPositionTexts(t *testing.T) {
 	}
 }
 
-func TestParseStatusLSN(t *testing.T) {
-	if lsn, err := ParseStatusLSN("---\nLOG\n---\nLog sequence number  123456\nLog flushed up to 1\n"); lsn != 123456 || err != nil {
-		t.Errorf("%v, %v", lsn, err)
-	}
-	for _, text := range []string{"", "Log sequence number x", "Log sequence number 99999999999999999999"} {
-		if lsn, err := ParseStatusLSN(text); err == nil {
-			t.Errorf("%q: %v, want an error", text, lsn)
-		}
-	}
-}
-
 // resolve writes an option file and resolves.
 func resolve(t *testing.T, f Flags, file string, env map[string]string) (Options, error) {
 	t.Helper()

@@ -47,11 +47,11 @@ const (
 // OverrunError says that the server overwrote redo before it was read.
 type OverrunError struct {
 	Read innodb.LSN // up to where it was read
-	Now  innodb.LSN // an LSN that the server has certainly reached, if known
+	Now  innodb.LSN // an LSN that the server has certainly reached
 }
 
 func (e *OverrunError) Error() string {
-	return fmt.Sprintf("the server overwrote its redo log before it could be read: read up to LSN %d, the server's checkpoint is at %d; "+
+	return fmt.Sprintf("the server overwrote its redo log before it could be read: read up to LSN %d, the server is past %d; "+
 		"make the log larger (innodb_log_file_size), or back up when less is written, or where the log is read faster", e.Read, e.Now)
 }
 
@@ -62,11 +62,10 @@ type Follower struct {
 	path   string
 	format redolog.Format
 	start  redolog.Checkpoint
-	// flushed asks for an LSN up to which the log may be read.
-	flushed func(context.Context) (innodb.LSN, error)
-	spool   *spool.Spool
-	wake    chan struct{} // ends the reader's pause
-	wg      sync.WaitGroup
+	lsns   ServerLSNs
+	spool  *spool.Spool
+	wake   chan struct{} // ends the reader's pause
+	wg     sync.WaitGroup
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when anything below changes
@@ -91,17 +90,20 @@ type piece struct {
 	start innodb.LSN // of its first byte; LSNs and bytes run alike
 }
 
+// ServerLSNs asks the server up to where its log file is written and flushed,
+// and where its log ends, in the file or not. Only the 10.8+ format needs it: see
+// liveLog.next.
+type ServerLSNs func(context.Context) (flushed, current innodb.LSN, err error)
+
 // Open opens the log in dir and reads its newest checkpoint, where following
-// will begin. Nothing is read on before Start. flushed asks the server for an
-// LSN up to which its log file is written and flushed; the 10.8+ format needs it,
-// see liveLog.next.
-func Open(dir, tmpdir string, flushed func(context.Context) (innodb.LSN, error)) (*Follower, error) {
+// will begin. Nothing is read on before Start.
+func Open(dir, tmpdir string, lsns ServerLSNs) (*Follower, error) {
 	log, checkpoint, err := openLog(filepath.Join(dir, logName))
 	if err != nil {
 		return nil, err
 	}
 	return &Follower{
-		log: log, path: log.path, format: log.header.Format, start: checkpoint, end: checkpoint.LSN, flushed: flushed,
+		log: log, path: log.path, format: log.header.Format, start: checkpoint, end: checkpoint.LSN, lsns: lsns,
 		spool:   spool.New(tmpdir, spoolMemory),
 		wake:    make(chan struct{}, 1),
 		changed: make(chan struct{}),

@@ -69,12 +69,28 @@ func currentLSN(t *testing.T, s *mysqldtest.Server) innodb.LSN {
 	return innodb.LSN(n)
 }
 
-// flushed asks for the LSN up to which the log is on disk.
-func flushed(s *mysqldtest.Server) func(context.Context) (innodb.LSN, error) {
-	return func(ctx context.Context) (lsn innodb.LSN, err error) {
-		var name string
-		err = s.DB().QueryRowContext(ctx, "SHOW GLOBAL STATUS LIKE 'Innodb_lsn_flushed'").Scan(&name, &lsn)
-		return lsn, err
+// lsns asks for the ends of the log, in the file and in all.
+func lsns(s *mysqldtest.Server) redo.ServerLSNs {
+	return func(ctx context.Context) (flushed, current innodb.LSN, err error) {
+		rows, err := s.DB().QueryContext(ctx, "SHOW GLOBAL STATUS LIKE 'Innodb_lsn_%'")
+		if err != nil {
+			return 0, 0, err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var name string
+			var lsn innodb.LSN
+			if err := rows.Scan(&name, &lsn); err != nil {
+				return 0, 0, err
+			}
+			switch name {
+			case "Innodb_lsn_flushed":
+				flushed = lsn
+			case "Innodb_lsn_current":
+				current = lsn
+			}
+		}
+		return flushed, current, rows.Err()
 	}
 }
 
@@ -116,7 +132,7 @@ func TestFollow(t *testing.T) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=8M", "innodb-flush-log-at-trx-commit=0"}})
 		stop := writeLoad(t, s)
 		defer stop()
-		f, err := redo.Open(s.Datadir, t.TempDir(), flushed(s))
+		f, err := redo.Open(s.Datadir, t.TempDir(), lsns(s))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,13 +232,13 @@ func TestOverrun(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=4M", "innodb-flush-log-at-trx-commit=0"}})
 		for laps := 1; laps <= 3; laps++ {
-			f, err := redo.Open(s.Datadir, t.TempDir(), flushed(s))
+			f, err := redo.Open(s.Datadir, t.TempDir(), lsns(s))
 			if err != nil {
 				t.Fatal(err)
 			}
 			stop := writeLoad(t, s)
 			onDisk := func() innodb.LSN {
-				lsn, err := flushed(s)(t.Context())
+				lsn, _, err := lsns(s)(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -253,7 +269,7 @@ func TestOverrun(t *testing.T) {
 func TestResize(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB[1:], func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=64M", "innodb-log-buffer-size=2M"}})
-		f, err := redo.Open(s.Datadir, t.TempDir(), flushed(s))
+		f, err := redo.Open(s.Datadir, t.TempDir(), lsns(s))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -287,7 +303,7 @@ func TestResize(t *testing.T) {
 // ends with the context, not with success.
 func TestServerStops(t *testing.T) {
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{})
-	f, err := redo.Open(s.Datadir, t.TempDir(), flushed(s))
+	f, err := redo.Open(s.Datadir, t.TempDir(), lsns(s))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ type liveLog struct {
 type reading struct {
 	bytes []byte       // log bytes as a backup holds them, from start on
 	start innodb.LSN   // LSN of bytes[0]
+	lost  innodb.LSN   // where the server begins to overwrite what was read
 	end   innodb.LSN   // end of the last whole mini-transaction
 	ends  []innodb.LSN // ends of all of them
 	ops   []fileOp     // what they did to files
@@ -101,7 +102,9 @@ func (l *liveLog) checkpoint() (redolog.Checkpoint, error) {
 // older part of the log buffer, with sequence bytes of this lap and whole
 // mini-transactions in it, and who reads while the server writes can see those
 // where newer ones are about to be. (log_t::write_buf, "garbage"; seen on
-// 10.11.18: a short mini-transaction in place of a long one.)
+// 10.11.18: a short mini-transaction in place of a long one.) For the same reason
+// sequence bytes alone do not prove that the log was not overwritten: what is
+// returned counts only if the server has not reached reading.lost meanwhile.
 func (l *liveLog) next(limit innodb.LSN) (reading, error) {
 	if l.header.Format == redolog.MariaDB108 {
 		return l.nextFlushed(limit)
@@ -114,12 +117,15 @@ func (l *liveLog) next(limit innodb.LSN) (reading, error) {
 	if err != nil {
 		return got, err
 	}
-	stop := l.cutter.Stop().Cause
-	got.more = stop == redolog.StopShort && (len(got.bytes) > 0 || l.size < len(l.buf))
+	stop := l.cutter.Stop()
+	got.more = stop.Cause == redolog.StopShort && (len(got.bytes) > 0 || l.size < len(l.buf))
 	l.adapt(len(got.bytes))
-	if !got.more && len(got.bytes) == 0 && l.cutter.Seen() < before.LSN {
-		// The server had passed this place before it was read, and nothing is here.
-		return reading{}, &OverrunError{Read: l.cutter.Seen(), Now: before.LSN}
+	newer := stop.Cause == redolog.StopBlockNumber && newerBlock(stop.Block, stop.Want)
+	// Where the server had passed this place before it was read, something must
+	// be here.
+	gone := !got.more && len(got.bytes) == 0 && l.cutter.Seen() < before.LSN
+	if newer || gone {
+		return reading{}, &OverrunError{Read: l.cutter.Seen(), Now: max(before.LSN, l.cutter.Seen()+innodb.LSN(l.geo.Capacity))}
 	}
 	return got, nil
 }
@@ -155,7 +161,7 @@ func (l *liveLog) cut(limit innodb.LSN) (reading, error) {
 	if err != nil {
 		return reading{}, err
 	}
-	got := reading{start: at}
+	got := reading{start: at, lost: at + innodb.LSN(l.geo.Capacity)}
 	l.cutter.Feed(raw)
 	for m, ok := l.cutter.Next(); ok; m, ok = l.cutter.Next() {
 		got.ends = append(got.ends, m.End)
@@ -165,9 +171,6 @@ func (l *liveLog) cut(limit innodb.LSN) (reading, error) {
 		if l.header.Format == redolog.MariaDB108 {
 			raw[m.End-at-5] = 1 // the sequence byte, as a linear log has it
 		}
-	}
-	if err := l.checkOverrun(at, l.cutter.Stop()); err != nil {
-		return reading{}, err
 	}
 	got.bytes = raw[:l.cutter.Position()-at]
 	got.end = l.cutter.End()
@@ -205,28 +208,6 @@ func (l *liveLog) readFrom(at, limit innodb.LSN) ([]byte, error) {
 		n += int64(m)
 	}
 	return b, nil
-}
-
-// checkOverrun decides whether what was just read from LSN at on can be of a
-// later lap than it was taken for.
-//
-// In the 10.5 format every block has its number. In the later one only a bit
-// tells odd laps from even ones, so that the server must not have gone around
-// twice: as it never overwrites what lies behind its checkpoint, it is less
-// than one capacity ahead of that, and the checkpoint bounds it.
-func (l *liveLog) checkOverrun(at innodb.LSN, stop redolog.Stop) error {
-	now, err := l.checkpoint()
-	if err != nil {
-		return err
-	}
-	lost := now.LSN >= at+innodb.LSN(l.geo.Capacity)
-	if stop.Cause == redolog.StopBlockNumber && newerBlock(stop.Block, stop.Want) {
-		lost = true
-	}
-	if lost {
-		return &OverrunError{Read: l.cutter.Seen(), Now: now.LSN}
-	}
-	return nil
 }
 
 // newerBlock compares block numbers, which have 30 bits and start from 1.

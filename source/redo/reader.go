@@ -12,8 +12,11 @@ import (
 // read is the reader: it takes the log as it is written, until the target.
 func (f *Follower) read(ctx context.Context) error {
 	pause := minPause
-	var limit innodb.LSN
+	limit, _, err := f.ask(ctx)
 	for {
+		if err != nil {
+			return err
+		}
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
@@ -23,39 +26,44 @@ func (f *Follower) read(ctx context.Context) error {
 		if target != 0 {
 			return f.complete(target)
 		}
-		var err error
-		if limit, err = f.limit(ctx, limit); err != nil {
+		var got reading
+		if got, err = f.log.next(limit); err != nil {
 			return err
 		}
-		got, err := f.log.next(limit)
-		if err != nil {
-			return err
-		}
-		if err := f.accept(got); err != nil {
-			return err
-		}
-		if got.more {
-			pause = minPause
-			continue
-		}
-		if wanted {
+		if !got.more {
+			if wanted {
+				pause = minPause
+			}
+			f.pause(ctx, pause)
+			pause = min(2*pause, maxPause)
+		} else {
 			pause = minPause
 		}
-		f.pause(ctx, pause)
-		pause = min(2*pause, maxPause)
+		limit, err = f.check(ctx, got)
 	}
 }
 
-// limit returns the LSN up to which the log may be read now. The server is asked
-// only when all is read that it named before.
-func (f *Follower) limit(ctx context.Context, known innodb.LSN) (innodb.LSN, error) {
+// ask returns up to where the log may be read now, and where it ends.
+func (f *Follower) ask(ctx context.Context) (limit, end innodb.LSN, err error) {
 	if f.format == redolog.MariaDB105 {
-		return math.MaxUint64, nil
+		return math.MaxUint64, 0, nil
 	}
-	if f.log.cutter.Position() < known {
-		return known, nil
+	return f.lsns(ctx)
+}
+
+// check takes what was read into the queue, after making sure that the server
+// had not come around the log to where it was read: asked now, the server names
+// an end that it had not passed then. It returns up to where the log may be read
+// next.
+func (f *Follower) check(ctx context.Context, got reading) (innodb.LSN, error) {
+	limit, end, err := f.ask(ctx)
+	if err != nil {
+		return 0, err
 	}
-	return f.flushed(ctx)
+	if len(got.bytes) > 0 && end >= got.lost {
+		return 0, &OverrunError{Read: got.start, Now: end}
+	}
+	return limit, f.accept(got)
 }
 
 func (f *Follower) pause(ctx context.Context, d time.Duration) {
