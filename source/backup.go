@@ -40,7 +40,7 @@ import (
 
 // Options say how to make a backup.
 type Options struct {
-	Parallel    int    // readers; at least 1
+	Parallel    int    // readers, 1 to 64
 	Tmpdir      string // where redo and staged files are spooled that memory does not hold
 	Datadir     string // where the server's data directory is seen from here; empty: where it says
 	SlaveInfo   bool   // record the position of the server's own replication
@@ -62,6 +62,9 @@ type Result struct {
 	Stages   []mysqld.StageTime
 	Bytes    int64 // of the archive, before compression
 }
+
+// maxParallel bounds the readers, each of which has a buffer of segmentSize.
+const maxParallel = 64
 
 // stageMemory is how many bytes of staged files are kept in memory.
 const stageMemory = 16 << 20
@@ -135,7 +138,7 @@ func newBackup(srv *mysqld.Server, out io.Writer, opt Options) (*backup, error) 
 		return nil, err
 	}
 	b.stage.mapped = srv.Vars.Bool("myisam_use_mmap")
-	b.copier = &copier{create: b.archive.output, registry: b.registry, parallel: max(1, opt.Parallel), wait: opt.Pace}
+	b.copier = &copier{create: b.archive.output, registry: b.registry, parallel: min(max(1, opt.Parallel), maxParallel), wait: opt.Pace}
 	return b, nil
 }
 
