@@ -527,3 +527,46 @@ func TestRunningDatadir(t *testing.T) {
 		t.Error("the server lost its users")
 	}
 }
+
+// TestSlaveInfo backs a replica up, and makes a second replica of its source
+// from what --slave-info recorded.
+func TestSlaveInfo(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		src := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+		at, err := src.BinlogPosition(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		replica := mysqldtest.Start(t, root, mysqldtest.Options{ServerID: 2})
+		at.GTID = "" // by file position, which --slave-info must then record
+		mysqldtest.Attach(t, replica, src, at)
+		src.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v TEXT)", "INSERT INTO d.t VALUES (1, 'before')")
+		mysqldtest.CatchUp(t, replica, src, 30*time.Second)
+		dir := filepath.Join(t.TempDir(), "copy")
+		piped(t, hb(t, "backup", "--no-defaults", "-u", "root", "-S", replica.Socket, "--slave-info"), hb(t, "extract", "-C", dir))
+		succeed(t, hb(t, "apply", dir))
+		files, err := filepath.Glob(filepath.Join(dir, "*backup_slave_info"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("files with the replication's position: %v, %v", files, err)
+		}
+		text, err := os.ReadFile(files[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		src.Exec(t, "INSERT INTO d.t VALUES (2, 'after')")
+		second := mysqldtest.StartOn(t, root, dir, mysqldtest.Options{ServerID: 3, Config: []string{"skip-slave-start"}})
+		m := regexp.MustCompile(`^CHANGE MASTER TO MASTER_LOG_FILE='(\S+)', MASTER_LOG_POS=(\d+);\n$`).FindStringSubmatch(string(text))
+		if m == nil {
+			t.Fatalf("the replication's position is %q", text)
+		}
+		at.File = m[1]
+		if at.Pos, err = strconv.ParseUint(m[2], 10, 64); err != nil {
+			t.Fatal(err)
+		}
+		mysqldtest.Attach(t, second, src, at)
+		mysqldtest.CatchUp(t, second, src, 30*time.Second)
+		if got := second.Value(t, "SELECT GROUP_CONCAT(v ORDER BY id) FROM d.t"); got != "before,after" {
+			t.Errorf("the second replica has %q", got)
+		}
+	})
+}
