@@ -13,11 +13,13 @@ import (
 )
 
 // TestPeerArchive restores with hb what mariadb-backup streamed from a loaded
-// server.
+// server. There is no DDL meanwhile, under which the peer itself loses tables
+// (see workload.TestPeerBackup); TestFidelity has it, where both tools recover
+// what there is.
 func TestPeerArchive(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
-		load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{DDLRate: 20, DDLInnoDBOnly: true})
+		load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{DDLRate: -1})
 		if err != nil {
 			t.Fatal(err)
 		}

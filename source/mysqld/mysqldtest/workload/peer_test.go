@@ -11,11 +11,13 @@ import (
 // TestPeerBackup cuts the load with the server's own backup tool, and so proves
 // that the rules hold at the cut of a backup that is known to be right: the
 // copy passes Check, and as a replica from the recorded position it catches up
-// with equal checksums.
+// with equal checksums. There is no DDL meanwhile: under this load's, 10.11.18's
+// tool loses a table now and then ("Tablespace is missing"), 11.8.6's the indexes
+// of Aria tables.
 func TestPeerBackup(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		source := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
-		l, err := Prepare(t.Context(), source.DB(), Options{DDLRate: 20, DDLInnoDBOnly: true, Seed: seed(t)})
+		l, err := Prepare(t.Context(), source.DB(), Options{DDLRate: -1, Seed: seed(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
