@@ -8,8 +8,8 @@
 //  2. The redo follower starts at the newest checkpoint; only then are the
 //     tablespaces listed. All that is written from here on is either on the
 //     pages that are copied or in the redo that is followed.
-//  3. All tablespaces are copied; then, while DDL goes on, those that appeared
-//     meanwhile; then the files of other engines go to the stage.
+//  3. All tablespaces are copied, the files of other engines go to the stage,
+//     and then, while DDL goes on, tablespaces that appeared meanwhile are copied.
 //  4. BACKUP STAGE BLOCK_DDL: what appeared at last is copied, files of other
 //     engines that changed are staged again. Transactions go on.
 //  5. BACKUP STAGE BLOCK_COMMIT: binary log position, LSN, the tail of the Aria

@@ -459,31 +459,6 @@ func TestStageLost(t *testing.T) {
 	})
 }
 
-func TestTableLock(t *testing.T) {
-	each(t, func(t *testing.T, s *mysqldtest.Server) {
-		s.Exec(t, "CREATE DATABASE `d``x`", "CREATE TABLE `d``x`.`a b` (a INT) ENGINE=Aria")
-		ctx := t.Context()
-		srv := connect(t, socketOptions(s))
-		l, err := srv.OpenTableLock(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := l.Lock(ctx, "d`x", "a b"); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.DB().ExecContext(ctx, "SET STATEMENT lock_wait_timeout=1 FOR DROP TABLE `d``x`.`a b`"); err == nil || !strings.Contains(err.Error(), "1205") {
-			t.Errorf("DROP under BACKUP LOCK: %v", err)
-		}
-		if err := l.Unlock(ctx); err != nil {
-			t.Error(err)
-		}
-		s.Exec(t, "DROP TABLE `d``x`.`a b`")
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // TestLSN shows under load that an LSN asked for before the flush is on disk
 // after it, or after RedoDelay where the flush does nothing.
 func TestLSN(t *testing.T) {

@@ -394,9 +394,6 @@ func (c *session) close() error {
 	return nil
 }
 
-// quoteName quotes an identifier.
-func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
-
 // quoteString quotes a string literal for a session with an empty sql_mode and
 // a utf8mb4 connection, in which only ' and \ are special.
 func quoteString(s string) string {

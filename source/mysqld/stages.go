@@ -256,28 +256,3 @@ func (s *Stages) Times() []StageTime {
 	}
 	return out
 }
-
-// A TableLock is a connection for BACKUP LOCK, which keeps one table at a time
-// from DDL.
-type TableLock struct{ conn *session }
-
-// OpenTableLock opens a connection for BACKUP LOCK.
-func (s *Server) OpenTableLock(ctx context.Context) (*TableLock, error) {
-	conn, err := s.openPatient(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &TableLock{conn}, nil
-}
-
-// Lock locks a table against DDL; it need not exist. Names are those of SQL,
-// not of files. A lock held before is released.
-func (t *TableLock) Lock(ctx context.Context, schema, table string) error {
-	return t.conn.exec(ctx, "BACKUP LOCK "+quoteName(schema)+"."+quoteName(table))
-}
-
-// Unlock releases the table.
-func (t *TableLock) Unlock(ctx context.Context) error { return t.conn.exec(ctx, "BACKUP UNLOCK") }
-
-// Close hangs up, which releases the table too.
-func (t *TableLock) Close() error { return t.conn.close() }

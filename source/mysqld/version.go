@@ -91,8 +91,6 @@ type Dialect struct {
 	// GaleraDomain: the Galera file has the domain id after the position, and
 	// there is a second copy of it (metadata.DonorGaleraInfoName).
 	GaleraDomain bool
-	// BlockRedo: the redo log is made of 512-byte blocks (before 10.8).
-	BlockRedo bool
 }
 
 // The MariaDB releases that hb backs up: from 10.5, whose redo log is the
@@ -123,7 +121,6 @@ func DialectOf(f Flavor, v Version) (Dialect, error) {
 	d := Dialect{
 		Files:     metadata.XtraBackupNames,
 		SuperSees: !v.AtLeast(11, 0),
-		BlockRedo: !v.AtLeast(10, 8),
 	}
 	if v.AtLeast(10, 6) {
 		d.RecoverBinlogInfo = true

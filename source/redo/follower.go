@@ -290,9 +290,6 @@ func (f *Follower) Drain(ctx context.Context) (int64, error) {
 	return f.sent, f.err
 }
 
-// Spooled returns how many bytes wait for the archive.
-func (f *Follower) Spooled() int64 { return f.spool.Size() }
-
 // End returns the LSN up to which the redo is in hand.
 func (f *Follower) End() innodb.LSN {
 	f.mu.Lock()
