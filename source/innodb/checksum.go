@@ -37,7 +37,8 @@ func CRC32C(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 // PageError says what is wrong with a page.
 type PageError struct {
 	PageID
-	What string
+	What    string
+	Foreign bool // it says that it is of another tablespace
 }
 
 func (e *PageError) Error() string { return fmt.Sprintf("page %d: %s", e.No, e.What) }
@@ -51,7 +52,7 @@ func (e *PageError) Error() string { return fmt.Sprintf("page %d: %s", e.No, e.W
 // checked. The error is a *PageError.
 func (s *Space) Verify(page []byte, no PageNo) (Checksum, error) {
 	fail := func(format string, args ...any) (Checksum, error) {
-		return ChecksumUnset, &PageError{PageID{s.ID, no}, fmt.Sprintf(format, args...)}
+		return ChecksumUnset, &PageError{PageID: PageID{s.ID, no}, What: fmt.Sprintf(format, args...)}
 	}
 	if len(page) != s.Physical {
 		return fail("is %d bytes, not %d", len(page), s.Physical)
@@ -63,7 +64,7 @@ func (s *Space) Verify(page []byte, no PageNo) (Checksum, error) {
 		return fail("says it is page %d", got)
 	}
 	if got := HeaderSpace(page); got != s.ID && !s.packed(page) {
-		return fail("says it is of tablespace %d, not %d", got, s.ID)
+		return ChecksumUnset, &PageError{PageID{s.ID, no}, fmt.Sprintf("says it is of tablespace %d, not %d", got, s.ID), true}
 	}
 	sum, ok := s.identify(page)
 	if !ok {
@@ -150,6 +151,10 @@ func crc32Zip(page []byte) uint32 {
 func legacyPlain(page []byte) uint32 {
 	return fold(0, page[OffsetPageNo:26]) + fold(0, page[OffsetBody:len(page)-trailerSize])
 }
+
+// Fold is the hash of 5.6's redo log checkpoints, the same as of "innodb" page
+// checksums.
+func Fold(b []byte) uint32 { return fold(0, b) }
 
 // fold is the hash of "innodb" checksums (ut_fold_binary), modulo 2^32.
 func fold(f uint32, b []byte) uint32 {

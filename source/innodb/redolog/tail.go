@@ -42,3 +42,10 @@ func BlockOf(lsn innodb.LSN) innodb.LSN { return lsn &^ (blockSize - 1) }
 
 // BlockSize is the size of a block of the 10.5 format.
 const BlockSize = blockSize
+
+// NewerBlock compares block numbers, which have 30 bits and start from 1: got
+// is of a later lap than want.
+func NewerBlock(got, want uint32) bool {
+	d := (got - want) & blockNoMask
+	return d != 0 && d < 1<<29
+}
