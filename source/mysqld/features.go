@@ -33,7 +33,7 @@ type UnsupportedFeatureError struct {
 }
 
 func (e *UnsupportedFeatureError) Error() string {
-	return fmt.Sprintf("the server uses %s (%s): hb does not back that up", e.Feature, e.Detail)
+	return fmt.Sprintf("the server has %s (%s): hb does not back that up", e.Feature, e.Detail)
 }
 
 // uncopied are storage engines, by plugin name in upper case, that keep data
@@ -45,12 +45,49 @@ var uncopied = map[string]string{
 	"COLUMNSTORE": "",
 }
 
-// CheckFeatures refuses what hb cannot back up: encryption at rest, and engines
-// whose data hb does not copy. The error is an *UnsupportedFeatureError.
+// copied are the storage engines of MySQL that hb copies, or that keep no data,
+// by plugin name in upper case. The presence of any other is refused.
+var copied = []string{
+	"INNODB", "MYISAM", "MRG_MYISAM", "CSV", "ARCHIVE", "MEMORY", "BLACKHOLE", "FEDERATED",
+	"PERFORMANCE_SCHEMA", "BINLOG", "PARTITION", "TEMPTABLE", "NDBINFO",
+}
+
+// A setting is a variable, or status variable, that hb does not work with.
+type setting struct {
+	name    string
+	refused func(value string) bool
+	feature string
+}
+
+func isOn(v string) bool  { return strings.EqualFold(v, "ON") || v == "1" }
+func isOff(v string) bool { return strings.EqualFold(v, "OFF") || v == "0" }
+func isSet(v string) bool { return v != "" && v != "0" }
+
+// mysqlSettings are refused where the server has them and they are so.
+var mysqlSettings = []setting{
+	{"innodb_redo_log_encrypt", func(v string) bool { return !isOff(v) }, "an encrypted redo log"}, // Percona Server has more than ON
+	{"innodb_undo_log_encrypt", isOn, "encrypted undo tablespaces"},
+	{"innodb_sys_tablespace_encrypt", isOn, "an encrypted system tablespace"}, // Percona Server
+	{"binlog_encryption", isOn, "encrypted binary logs"},
+	{"encrypt_binlog", isOn, "encrypted binary logs"}, // Percona Server 5.7
+	{"innodb_log_checksums", isOff, "a redo log without checksums, in which a block that is being written cannot be told from a whole one"},
+	{"innodb_log_checksum_algorithm", func(v string) bool { return v != "innodb" && v != "strict_innodb" }, "a redo log with other checksums"}, // Percona Server 5.6
+	{"innodb_log_block_size", func(v string) bool { return v != "512" }, "a redo log with other blocks"},                                       // Percona Server 5.6
+	{"innodb_force_recovery", isSet, "forced recovery, as after damage"},
+	{"innodb_read_only", isOn, "InnoDB that only reads"},
+	{"innodb_redo_log_enabled", isOff, "no redo log (ALTER INSTANCE DISABLE INNODB REDO_LOG)"},
+}
+
+// CheckFeatures refuses what hb cannot back up: encryption at rest, engines
+// whose data hb does not copy, and settings without which a copy would not be
+// whole. On MySQL it needs PROCESS. The error is an *UnsupportedFeatureError.
 func (s *Server) CheckFeatures(ctx context.Context) error {
 	plugins, err := s.Plugins(ctx)
 	if err != nil {
 		return err
+	}
+	if s.Flavor == MySQL {
+		return s.checkMySQL(ctx, plugins)
 	}
 	if s.Vars.Bool("innodb_encrypt_log") {
 		return &UnsupportedFeatureError{"an encrypted redo log", "innodb_encrypt_log=ON"}
@@ -59,24 +96,86 @@ func (s *Server) CheckFeatures(ctx context.Context) error {
 		if p.Type == "ENCRYPTION" {
 			return &UnsupportedFeatureError{"data encryption at rest", "active plugin " + p.Name}
 		}
-		query, ok := uncopied[strings.ToUpper(p.Name)]
-		if !ok || p.Type != "STORAGE ENGINE" {
-			continue
+		if err := s.checkEngine(ctx, p); err != nil {
+			return err
 		}
-		n := "active"
-		if query != "" {
-			row, err := s.control.row(ctx, query)
-			if err != nil {
-				return err
-			}
-			if n = row["n"]; n == "0" {
-				continue
-			}
-			n += " tables"
-		}
-		return &UnsupportedFeatureError{"the storage engine " + p.Name, n}
 	}
 	return nil
+}
+
+// checkEngine refuses an engine of uncopied that is in use.
+func (s *Server) checkEngine(ctx context.Context, p Plugin) error {
+	query, ok := uncopied[strings.ToUpper(p.Name)]
+	if !ok || p.Type != "STORAGE ENGINE" {
+		return nil
+	}
+	n := "active"
+	if query != "" {
+		row, err := s.control.row(ctx, query)
+		if err != nil {
+			return err
+		}
+		if n = row["n"]; n == "0" {
+			return nil
+		}
+		n += " tables"
+	}
+	return &UnsupportedFeatureError{"the storage engine " + p.Name, n}
+}
+
+func (s *Server) checkMySQL(ctx context.Context, plugins []Plugin) error {
+	status, err := s.Status(ctx, "Innodb_redo_log_enabled")
+	if err != nil {
+		return err
+	}
+	for _, set := range mysqlSettings {
+		value := s.Vars.String(set.name)
+		for name, v := range status {
+			if strings.EqualFold(name, set.name) {
+				value = v
+			}
+		}
+		if value != "" && set.refused(value) {
+			return &UnsupportedFeatureError{set.feature, set.name + "=" + value}
+		}
+	}
+	for _, p := range plugins {
+		if err := s.checkEngine(ctx, p); err != nil {
+			return err
+		}
+		name := strings.ToUpper(p.Name)
+		_, known := uncopied[name]
+		if p.Type == "STORAGE ENGINE" && !known && !slices.Contains(copied, name) {
+			return &UnsupportedFeatureError{"the storage engine " + p.Name, "active"}
+		}
+	}
+	return s.checkEncrypted(ctx)
+}
+
+// maxNamed bounds how many tablespaces an error names.
+const maxNamed = 10
+
+// checkEncrypted refuses encrypted tablespaces.
+func (s *Server) checkEncrypted(ctx context.Context) error {
+	spaces, err := s.Tablespaces(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, t := range spaces {
+		if t.Encrypted && t.Kind != SpaceTemporary {
+			names = append(names, t.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	list := strings.Join(names[:min(len(names), maxNamed)], ", ")
+	if more := len(names) - maxNamed; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return &UnsupportedFeatureError{"encrypted tablespaces", list}
 }
 
 // ProviderPlugins are the active compression providers (MariaDB 10.7 and

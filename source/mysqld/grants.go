@@ -26,12 +26,36 @@ const (
 	// hb uses neither.
 	PrivProcess Privilege = "PROCESS"
 
+	// MySQL's, seen on 5.6.24, 5.7.29 and 9.7.4.
+
+	// PrivReplicationClient: SHOW MASTER STATUS, SHOW SLAVE STATUS and their
+	// later names. log_status needs it not.
+	PrivReplicationClient Privilege = "REPLICATION CLIENT"
+	// PrivBackupAdmin: LOCK INSTANCE FOR BACKUP, log_status, the redo log
+	// consumer.
+	PrivBackupAdmin Privilege = "BACKUP_ADMIN"
+	// PrivSelect: LockTableDDL on every table, HoldTables.
+	PrivSelect     Privilege = "SELECT"
+	PrivLockTables Privilege = "LOCK TABLES" // HoldTables
+	// Each for one option, on 8.0 and later; before, SUPER.
+	PrivConnectionAdmin      Privilege = "CONNECTION_ADMIN"
+	PrivReplicationAdmin     Privilege = "REPLICATION_SLAVE_ADMIN"
+	PrivSystemVariablesAdmin Privilege = "SYSTEM_VARIABLES_ADMIN"
+	// PrivLogStatus is asked for by trying.
+	PrivLogStatus Privilege = "SELECT ON performance_schema.log_status"
+
 	privSuper Privilege = "SUPER"
 )
 
 // Needs says what a backup is going to do.
 type Needs struct {
-	SlaveInfo bool // ask for the replica's state
+	SlaveInfo      bool // ask for the replica's state
+	GlobalLock     bool // MySQL: FLUSH TABLES WITH READ LOCK may be taken (always on 5.6 and 5.7)
+	KillQueries    bool // kill statements that block it
+	SafeSlave      bool // stop the replica's applier threads
+	DumpBufferPool bool
+	LockTableDDL   bool // LockTableDDL, which reads every InnoDB table
+	HoldTables     bool // lock tables without transactions on 8.0 and later
 }
 
 // MissingPrivilegesError names the privileges that the user lacks.
@@ -52,14 +76,22 @@ func (e *MissingPrivilegesError) Error() string {
 	return fmt.Sprintf("the user %s lacks the %s %s: run %s", e.User, noun, strings.Join(names, ", "), e.Grant())
 }
 
-// Grant is the statement that mends it.
+// Grant is the statement, or the statements, that mend it.
 func (e *MissingPrivilegesError) Grant() string {
-	names := make([]string, len(e.Missing))
-	for i, p := range e.Missing {
-		names[i] = string(p)
-	}
 	user, host, _ := cutLast(e.User, "@")
-	return fmt.Sprintf("GRANT %s ON *.* TO %s@%s;", strings.Join(names, ", "), quoteString(user), quoteString(host))
+	to := " TO " + quoteString(user) + "@" + quoteString(host) + ";"
+	var global, all []string
+	for _, p := range e.Missing {
+		if strings.Contains(string(p), " ON ") {
+			all = append(all, "GRANT "+string(p)+to)
+		} else {
+			global = append(global, string(p))
+		}
+	}
+	if len(global) > 0 {
+		all = slices.Insert(all, 0, "GRANT "+strings.Join(global, ", ")+" ON *.*"+to)
+	}
+	return strings.Join(all, " ")
 }
 
 func cutLast(s, sep string) (before, after string, ok bool) {
@@ -80,33 +112,107 @@ func (s *Server) CheckPrivileges(ctx context.Context, needs Needs) error {
 	if err != nil {
 		return err
 	}
-	want := []Privilege{PrivReload}
-	if on, _ := s.Vars.LogBin(); on {
-		want = append(want, PrivBinlogMonitor)
+	on, _ := s.Vars.LogBin()
+	missing := s.Dialect.missing(have, s.Dialect.wanted(needs, on))
+	if s.Dialect.LogStatus {
+		may, err := s.maySelect(ctx, "performance_schema.log_status")
+		if err != nil {
+			return err
+		}
+		if !may {
+			missing = append(missing, PrivLogStatus)
+		}
 	}
-	if needs.SlaveInfo {
-		want = append(want, PrivSlaveMonitor)
-	}
-	if missing := s.Dialect.missing(have, want); len(missing) > 0 {
+	if len(missing) > 0 {
 		return &MissingPrivilegesError{User: row["u"], Missing: missing}
 	}
 	return nil
+}
+
+// wanted lists the global privileges for what a backup does.
+func (d Dialect) wanted(needs Needs, binlog bool) []Privilege {
+	want := []Privilege{PrivReload}
+	add := func(when bool, p Privilege) {
+		if when {
+			want = append(want, p)
+		}
+	}
+	if d.Stages {
+		add(binlog, PrivBinlogMonitor)
+		add(needs.SlaveInfo, PrivSlaveMonitor)
+		return want
+	}
+	kill, replica, vars := privSuper, privSuper, privSuper
+	if d.roles {
+		kill, replica, vars = PrivConnectionAdmin, PrivReplicationAdmin, PrivSystemVariablesAdmin
+	}
+	add(d.LogStatus, PrivBackupAdmin)
+	add(true, PrivProcess)
+	add((binlog && !d.LogStatus) || needs.SlaveInfo || needs.SafeSlave, PrivReplicationClient)
+	add(needs.LockTableDDL || needs.HoldTables, PrivSelect)
+	add(needs.HoldTables, PrivLockTables)
+	add(needs.KillQueries, kill)
+	add(needs.SafeSlave, replica)
+	add(needs.DumpBufferPool, vars)
+	slices.Sort(want)
+	return slices.Compact(want)
 }
 
 // missing returns what of want is not among have, knowing which privileges
 // include others.
 func (d Dialect) missing(have map[Privilege]bool, want []Privilege) []Privilege {
 	return slices.DeleteFunc(slices.Clone(want), func(p Privilege) bool {
-		monitor := p == PrivBinlogMonitor || p == PrivSlaveMonitor
-		return have[p] || have["ALL PRIVILEGES"] || (monitor && d.SuperSees && have[privSuper])
+		if have[p] || have["ALL PRIVILEGES"] {
+			return true
+		}
+		switch p {
+		case PrivBinlogMonitor, PrivSlaveMonitor:
+			return d.SuperSees && have[privSuper]
+		case PrivReplicationClient, PrivConnectionAdmin, PrivReplicationAdmin, PrivSystemVariablesAdmin:
+			return have[privSuper]
+		}
+		return false
 	})
 }
 
-// globalPrivileges asks for the privileges in force: MariaDB's SHOW GRANTS
-// includes those of the current role and of PUBLIC, but names a role that is
-// granted without being set, which gives nothing.
+// The server's refusals of a table and of a column.
+const (
+	erTableAccess  = 1142
+	erColumnAccess = 1143
+)
+
+// maySelect tries whether the account may read a table of the server.
+func (s *Server) maySelect(ctx context.Context, table string) (bool, error) {
+	_, err := s.control.rows(ctx, "SELECT * FROM "+table+" LIMIT 0")
+	if my, ok := errors.AsType[*mysql.MySQLError](err); ok && (my.Number == erTableAccess || my.Number == erColumnAccess) {
+		return false, nil
+	}
+	return err == nil || IsAccessDenied(err), ignoreAccessDenied(err)
+}
+
+func ignoreAccessDenied(err error) error {
+	if IsAccessDenied(err) {
+		return nil
+	}
+	return err
+}
+
+// globalPrivileges asks for the privileges in force. MariaDB's SHOW GRANTS
+// includes those of the current role and of PUBLIC; MySQL 8.0 and later must be
+// told the active roles. Both name a role that is granted without being set,
+// which gives nothing.
 func (s *Server) globalPrivileges(ctx context.Context) (map[Privilege]bool, error) {
-	rows, err := s.control.rows(ctx, "SHOW GRANTS")
+	show := "SHOW GRANTS"
+	if s.Dialect.roles {
+		row, err := s.control.row(ctx, "SELECT CURRENT_ROLE() AS r")
+		if err != nil {
+			return nil, err
+		}
+		if row["r"] != "NONE" {
+			show = "SHOW GRANTS FOR CURRENT_USER() USING " + row["r"]
+		}
+	}
+	rows, err := s.control.rows(ctx, show)
 	if err != nil {
 		return nil, err
 	}
@@ -120,8 +226,14 @@ func (s *Server) globalPrivileges(ctx context.Context) (map[Privilege]bool, erro
 }
 
 // addGlobalGrants reads one line of SHOW GRANTS. Grants on less than *.*,
-// PROXY and roles add nothing.
+// PROXY and roles add nothing. A REVOKE on one database (partial_revokes of
+// MySQL 8.0.16 and later), which stands behind what was granted, takes away
+// SELECT, the one privilege that hb needs on the users' tables.
 func addGlobalGrants(have map[Privilege]bool, line string) {
+	if strings.HasPrefix(line, "REVOKE ") {
+		delete(have, PrivSelect)
+		return
+	}
 	rest, ok := strings.CutPrefix(line, "GRANT ")
 	if !ok {
 		return
@@ -136,8 +248,8 @@ func addGlobalGrants(have map[Privilege]bool, line string) {
 		switch p {
 		case "ALL":
 			p = "ALL PRIVILEGES"
-		case "REPLICATION CLIENT", "SHOW MASTER STATUS":
-			p = PrivBinlogMonitor // its name before 10.5.2
+		case PrivReplicationClient, "SHOW MASTER STATUS":
+			have[PrivBinlogMonitor] = true // MariaDB's name since 10.5.2
 		case "REPLICA MONITOR":
 			p = PrivSlaveMonitor
 		}

@@ -145,17 +145,6 @@ func TestUnixSocketUser(t *testing.T) {
 	})
 }
 
-func TestRefusesMySQL(t *testing.T) {
-	mysqldtest.Each(t, []string{mysqldtest.MySQL57, mysqldtest.MySQL97}, func(t *testing.T, root *mysqldtest.Root) {
-		s := mysqldtest.Start(t, root, mysqldtest.Options{})
-		_, err := Connect(t.Context(), socketOptions(s))
-		ue, ok := errors.AsType[*UnsupportedError](err)
-		if !ok || ue.Flavor != MySQL || ue.Version.String() != root.Version {
-			t.Errorf("error = %v", err)
-		}
-	})
-}
-
 // TestPrivileges gives a user one privilege less than it needs, and shows that
 // the check agrees with what the server really refuses.
 func TestPrivileges(t *testing.T) {

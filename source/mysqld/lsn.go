@@ -4,78 +4,120 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"hb/source/innodb"
 )
 
 // CurrentLSN returns the end of the redo log as the server sees it now, be it
-// in the file or not. Under StageBlockCommit nothing that a backup must hold
-// lies beyond it. (Uncommitted changes go on moving the end.) It is the end of a
-// mini-transaction: seen under load on 10.11.18 and 11.8.6.
+// in the file or not. Under StageBlockCommit, or FLUSH TABLES WITH READ LOCK,
+// nothing that a backup must hold lies beyond it. (Uncommitted changes go on
+// moving the end.) It is the end of a mini-transaction: seen under load on
+// MariaDB 10.11.18 and 11.8.6. On MySQL it costs a SHOW ENGINE INNODB STATUS: do
+// not poll it.
 //
 // Call it first and FlushEngineLogs after. Then, with
 // innodb_flush_log_at_trx_commit 1 or 2, the log up to it is in the redo log
 // file; see RedoDelay for 0.
 func (s *Server) CurrentLSN(ctx context.Context) (innodb.LSN, error) {
-	return s.lsn(ctx, "Innodb_lsn_current")
+	l, err := s.lsns(ctx)
+	return l.current, err
 }
 
 // LSNs returns up to where the server has synced the redo log, and its end as
 // CurrentLSN does, both of one moment. With innodb_flush_log_at_trx_commit=2 the
 // file may hold much more than what is synced.
 func (s *Server) LSNs(ctx context.Context) (flushed, current innodb.LSN, err error) {
-	m, err := s.Status(ctx, "Innodb_lsn_%")
-	if err != nil {
-		return 0, 0, err
-	}
-	if flushed, err = parseLSN(m, "Innodb_lsn_flushed"); err != nil {
-		return 0, 0, err
-	}
-	current, err = parseLSN(m, "Innodb_lsn_current")
-	return flushed, current, err
+	l, err := s.lsns(ctx)
+	return l.flushed, l.current, err
 }
 
 // CheckpointLSN returns the server's last checkpoint.
 func (s *Server) CheckpointLSN(ctx context.Context) (innodb.LSN, error) {
-	return s.lsn(ctx, "Innodb_lsn_last_checkpoint")
+	l, err := s.lsns(ctx)
+	return l.checkpoint, err
 }
 
-// lsn reads a status variable that needs no privilege, unlike SHOW ENGINE
-// INNODB STATUS, which needs PROCESS. All of MariaDB 10.5 to 11.8 have it.
-func (s *Server) lsn(ctx context.Context, name string) (innodb.LSN, error) {
-	m, err := s.Status(ctx, name)
-	if err != nil {
-		return 0, err
+type lsns struct{ current, flushed, checkpoint innodb.LSN }
+
+// The names of the LSNs in the order of lsns: MariaDB's status variables, which
+// need no privilege, and the lines of SHOW ENGINE INNODB STATUS, which needs
+// PROCESS. MySQL 8.0.30 and later have status variables too
+// (Innodb_redo_log_current_lsn …), but these are up to a second old: seen on
+// 9.7.4, where they lag behind what was flushed.
+var (
+	mariadbLSNs = [3]string{"Innodb_lsn_current", "Innodb_lsn_flushed", "Innodb_lsn_last_checkpoint"}
+	mysqlLSNs   = [3]string{"Log sequence number", "Log flushed up to", "Last checkpoint at"}
+)
+
+func (s *Server) lsns(ctx context.Context) (lsns, error) {
+	if s.Flavor == MySQL {
+		row, err := s.control.row(ctx, "SHOW ENGINE INNODB STATUS")
+		if err != nil {
+			return lsns{}, err
+		}
+		return parseLSNs(monitorLines(row["Status"]), mysqlLSNs)
 	}
-	return parseLSN(m, name)
+	status, err := s.Status(ctx, "Innodb_lsn_%")
+	if err != nil {
+		return lsns{}, err
+	}
+	return parseLSNs(status, mariadbLSNs)
 }
 
-func parseLSN(status map[string]string, name string) (innodb.LSN, error) {
-	text, ok := status[name]
-	if !ok {
-		return 0, fmt.Errorf("the server has no status variable %s: is InnoDB on?", name)
+// monitorLines takes the LSNs out of InnoDB's monitor. The last line of a name
+// is the one of the log: texts of users' statements stand before it.
+func monitorLines(text string) map[string]string {
+	m := make(map[string]string)
+	for line := range strings.Lines(text) {
+		for _, name := range mysqlLSNs {
+			if rest, ok := strings.CutPrefix(line, name); ok {
+				m[name] = strings.TrimSpace(rest)
+			}
+		}
 	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("the server's status variable %s is %q, not an LSN", name, text)
+	return m
+}
+
+func parseLSNs(text map[string]string, names [3]string) (l lsns, err error) {
+	for i, to := range []*innodb.LSN{&l.current, &l.flushed, &l.checkpoint} {
+		value, ok := text[names[i]]
+		if !ok {
+			return l, fmt.Errorf("the server does not say %q: is InnoDB on?", names[i])
+		}
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return l, fmt.Errorf("the server says of %q %q, not an LSN", names[i], value)
+		}
+		*to = innodb.LSN(n)
 	}
-	return innodb.LSN(n), nil
+	return l, nil
 }
 
 // FlushEngineLogs asks for the redo log to be written to its file up to its
-// current end. With innodb_flush_log_at_trx_commit=0 InnoDB ignores it (10.5.23,
-// 10.11.18 and 11.8.6): see RedoDelay.
+// current end. With innodb_flush_log_at_trx_commit=0 MariaDB ignores it (10.5.23,
+// 10.11.18 and 11.8.6): see RedoDelay. MySQL does it always.
 func (s *Server) FlushEngineLogs(ctx context.Context) error {
 	return s.control.exec(ctx, "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
 }
 
+// FlushBinaryLogs has the server go on in a new binary log file (MySQL). It waits
+// for no transaction that is already in the current one.
+func (s *Server) FlushBinaryLogs(ctx context.Context) error {
+	return s.control.exec(ctx, "FLUSH NO_WRITE_TO_BINLOG BINARY LOGS")
+}
+
 // RedoDelay is how long the redo log may stay out of its file although
-// FlushEngineLogs returned: 0, or with innodb_flush_log_at_trx_commit=0 the
-// interval of the server's own flush. No statement that leaves the settings
-// alone shortens it, so wait for the file after the locks are released: what
-// was written before the LSN does not change any more.
+// FlushEngineLogs returned: 0, or on MariaDB with
+// innodb_flush_log_at_trx_commit=0 the interval of the server's own flush. No
+// statement that leaves the settings alone shortens it, so wait for the file
+// after the locks are released: what was written before the LSN does not change
+// any more.
 func (s *Server) RedoDelay(ctx context.Context) (time.Duration, error) {
+	if s.Flavor == MySQL {
+		return 0, nil
+	}
 	vars, err := s.readVars(ctx) // both may change while the server runs
 	if err != nil {
 		return 0, err

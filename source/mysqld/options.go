@@ -107,8 +107,8 @@ type Env struct {
 }
 
 // DefaultSockets are where distributions put the server's socket: Debian and
-// Ubuntu, Red Hat and SUSE, and the servers' own built-in default.
-var DefaultSockets = []string{"/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"}
+// Ubuntu, Red Hat, SUSE, and the servers' own built-in default.
+var DefaultSockets = []string{"/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/run/mysql/mysql.sock", "/tmp/mysql.sock"}
 
 // OSEnv is the environment of the process.
 func OSEnv() Env { return Env{Getenv: os.Getenv, UID: os.Getuid()} }

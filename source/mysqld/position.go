@@ -4,97 +4,48 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"hb/xbstream/metadata"
 )
 
 // BinlogPosition returns the point of the binary log that a backup stands for,
-// nil if the binary log is off. Its GTID is gtid_current_pos: what was written
-// to the binary log here, and what was replicated from elsewhere; it may be
-// empty. Ask under StageBlockCommit.
+// nil if the binary log is off (MySQL: and no GTID was ever executed). Its GTID is
+// MariaDB's gtid_current_pos: what was written to the binary log here, and what
+// was replicated from elsewhere; or MySQL's gtid_executed. It may be empty. Ask
+// when nothing can commit: under StageBlockCommit, FLUSH TABLES WITH READ LOCK or
+// LOCK BINLOG FOR BACKUP; on MySQL 8.0 and later LogStatus needs none of them.
 func (s *Server) BinlogPosition(ctx context.Context) (*metadata.BinlogPos, error) {
-	if on, _ := s.Vars.LogBin(); !on {
+	on, _ := s.Vars.LogBin()
+	if !on && s.Flavor == MariaDB {
 		return nil, nil
 	}
-	row, err := s.control.row(ctx, "SHOW MASTER STATUS")
+	gtid := "SELECT @@global.gtid_executed AS p"
+	if s.Flavor == MariaDB {
+		gtid = "SELECT @@global.gtid_current_pos AS p"
+	}
+	row, err := s.control.row(ctx, gtid)
 	if err != nil {
 		return nil, err
 	}
-	p := &metadata.BinlogPos{File: row["File"]}
-	p.Pos, err = strconv.ParseUint(row["Position"], 10, 64)
-	if err != nil || p.File == "" {
-		return nil, fmt.Errorf("SHOW MASTER STATUS: file %q, position %q is no position", row["File"], row["Position"])
+	p := &metadata.BinlogPos{GTID: oneLine(row["p"])}
+	if !on {
+		if p.GTID == "" {
+			return nil, nil
+		}
+		return p, nil
 	}
-	gtid, err := s.control.row(ctx, "SELECT @@global.gtid_current_pos AS p")
-	p.GTID = gtid["p"]
-	return p, err
-}
-
-// A ReplicaSource is one source of a replica: where a copy of this replica
-// must go on reading.
-type ReplicaSource struct {
-	Name      string // of the connection; empty for the default one
-	Host      string
-	Port      string
-	File      string // of the source's binary log, executed up to
-	Pos       uint64
-	UsingGTID bool
-}
-
-// ReplicaState is the state of all sources of a replica.
-type ReplicaState struct {
-	GTIDPos string // gtid_slave_pos
-	Sources []ReplicaSource
-}
-
-// FileText is the content of the slave info file: the statements that make a
-// restored copy a replica of the same sources. It is empty without a source.
-func (r ReplicaState) FileText() string {
-	var b strings.Builder
-	gtid := false
-	for _, src := range r.Sources {
-		name := ""
-		if src.Name != "" {
-			name = quoteString(src.Name) + " "
-		}
-		if !src.UsingGTID {
-			fmt.Fprintf(&b, "CHANGE MASTER %sTO MASTER_LOG_FILE=%s, MASTER_LOG_POS=%d;\n", name, quoteString(src.File), src.Pos)
-			continue
-		}
-		if !gtid {
-			fmt.Fprintf(&b, "SET GLOBAL gtid_slave_pos = '%s';\n", r.GTIDPos)
-			gtid = true
-		}
-		fmt.Fprintf(&b, "CHANGE MASTER %sTO master_use_gtid = slave_pos;\n", name)
+	show := "SHOW MASTER STATUS"
+	if s.Dialect.binlog {
+		show = "SHOW BINARY LOG STATUS"
 	}
-	return b.String()
-}
-
-// ReplicaState returns what the server replicates from. Take it under
-// StageBlockCommit, when no replicated transaction can commit.
-func (s *Server) ReplicaState(ctx context.Context) (ReplicaState, error) {
-	var r ReplicaState
-	rows, err := s.control.rows(ctx, "SHOW ALL SLAVES STATUS")
-	if err != nil {
-		return r, err
+	if row, err = s.control.row(ctx, show); err != nil {
+		return nil, err
 	}
-	for _, row := range rows {
-		src := ReplicaSource{
-			Name: row["Connection_name"], Host: row["Master_Host"], Port: row["Master_Port"],
-			File: row["Relay_Master_Log_File"],
-			// "No", "Slave_Pos" or "Current_Pos".
-			UsingGTID: row["Using_Gtid"] != "" && row["Using_Gtid"] != "No",
-		}
-		src.Pos, err = strconv.ParseUint(row["Exec_Master_Log_Pos"], 10, 64)
-		if err != nil {
-			return r, fmt.Errorf("SHOW ALL SLAVES STATUS: position %q of source %q is no position", row["Exec_Master_Log_Pos"], src.Name)
-		}
-		r.Sources = append(r.Sources, src)
+	p.File = row["File"]
+	if p.Pos, err = strconv.ParseUint(row["Position"], 10, 64); err != nil || p.File == "" {
+		return nil, fmt.Errorf("%s: file %q, position %q is no position", show, row["File"], row["Position"])
 	}
-	row, err := s.control.row(ctx, "SELECT @@global.gtid_slave_pos AS p")
-	r.GTIDPos = row["p"]
-	return r, err
+	return p, nil
 }
 
 // A GaleraState is a cluster node's position.

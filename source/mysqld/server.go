@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,8 +35,10 @@ type Server struct {
 	control *session
 	peer    *peer
 
-	mu     sync.Mutex
-	stages *Stages // made by the first call of Stages
+	mu      sync.Mutex
+	stages  *Stages     // made by the first call of Stages
+	locks   []*lockConn // all that may hold locks, released by Close
+	closers []io.Closer // what else Close ends, newest first
 }
 
 // releaseTimeout bounds what is done to release locks after the caller's
@@ -127,18 +130,22 @@ func (s *Server) driverConfig() (*mysql.Config, error) {
 // identify asks for the version first, so that a server that hb does not know
 // is refused before anything else is asked of it.
 func (s *Server) identify(ctx context.Context) error {
-	row, err := s.control.row(ctx, "SELECT VERSION() AS v")
+	row, err := s.control.row(ctx, "SELECT VERSION() AS v, @@version_comment AS c")
 	if err != nil {
 		return err
 	}
 	if s.Flavor, s.Version, err = ParseVersion(row["v"]); err != nil {
 		return err
 	}
+	s.Version.Comment = row["c"]
 	if s.Dialect, err = DialectOf(s.Flavor, s.Version); err != nil {
 		return err
 	}
-	s.Vars, err = s.readVars(ctx)
-	return err
+	if s.Vars, err = s.readVars(ctx); err != nil {
+		return err
+	}
+	s.Dialect.learn(s.Vars)
+	return nil
 }
 
 func (s *Server) readVars(ctx context.Context) (Vars, error) {
@@ -150,7 +157,7 @@ func (s *Server) readVars(ctx context.Context) (Vars, error) {
 	for _, r := range rows {
 		m[strings.ToLower(r["Variable_name"])] = r["Value"]
 	}
-	return Vars{m}, nil
+	return Vars{m: m, dots: s.Flavor == MySQL && s.Dialect.files}, nil
 }
 
 // Refresh reads the server's variables anew: some, such as the size of the redo
@@ -173,11 +180,14 @@ func (s *Server) Status(ctx context.Context, pattern string) (map[string]string,
 // Close releases any lock that is still held and closes all connections.
 func (s *Server) Close() error {
 	s.mu.Lock()
-	stages := s.stages
+	locks, closers := s.locks, s.closers
 	s.mu.Unlock()
 	var errs []error
-	if stages != nil {
-		errs = append(errs, stages.Close())
+	for _, l := range slices.Backward(locks) {
+		errs = append(errs, l.Close())
+	}
+	for _, c := range slices.Backward(closers) {
+		errs = append(errs, c.Close())
 	}
 	if s.control != nil {
 		errs = append(errs, s.control.close())
@@ -186,6 +196,14 @@ func (s *Server) Close() error {
 		errs = append(errs, s.db.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// lockWait bounds each wait for a lock.
+func (s *Server) lockWait() time.Duration {
+	if s.opt.LockWait <= 0 {
+		return DefaultLockWait
+	}
+	return s.opt.LockWait
 }
 
 // open opens a connection of its own.
@@ -202,7 +220,7 @@ func (s *Server) open(ctx context.Context) (*session, error) {
 		return nil, s.connectError(err)
 	}
 	c := &session{conn: conn}
-	if err := c.neutral(ctx, s.opt.LockWait); err != nil {
+	if err := c.neutral(ctx, s.lockWait()); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	row, err := c.row(ctx, "SELECT CONNECTION_ID() AS id")
@@ -237,11 +255,11 @@ func (s *Server) connectError(err error) error {
 	my, fromServer := errors.AsType[*mysql.MySQLError](err)
 	switch {
 	case fromServer && (my.Number == erWrongPassword || my.Number == erNoPasswordGiven):
-		e.Hint = "check the user name and the password (--user, --password, HB_PASSWORD, or [client] in an option file)"
+		e.Hint = "check the user name and the password (--user, --password, HB_PASSWORD, or [client] in an option file; hb does not read .mylogin.cnf)"
 	case fromServer && my.Number == erTooManyConnections:
 		e.Hint = "the server has no connection left; try later or raise max_connections"
 	case errors.Is(err, mysql.ErrUnknownPlugin):
-		e.Hint = "the user's authentication plugin is not one hb knows; use a user of mysql_native_password, ed25519 or unix_socket"
+		e.Hint = "the user's authentication plugin is not one hb knows; use a user of mysql_native_password, caching_sha2_password, sha256_password, ed25519 or unix_socket"
 	case errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED):
 		e.Hint = "is the server running, and is this its address? See --socket, --host and --port"
 	}
@@ -263,9 +281,6 @@ const sessionWait = 31536000
 // set up. Every server since MySQL 5.5 knows these variables. A global
 // sql_select_limit would cut even the answer of SHOW VARIABLES.
 func (c *session) neutral(ctx context.Context, lockWait time.Duration) error {
-	if lockWait <= 0 {
-		lockWait = DefaultLockWait
-	}
 	seconds := int64((lockWait + time.Second - 1) / time.Second)
 	return c.exec(ctx, fmt.Sprintf("SET SESSION sql_mode='', autocommit=1, sql_select_limit=18446744073709551615, wait_timeout=%d, lock_wait_timeout=%d", sessionWait, seconds))
 }
@@ -273,7 +288,7 @@ func (c *session) neutral(ctx context.Context, lockWait time.Duration) error {
 // patient turns off what may end a session or delay its answers, where the
 // server has it.
 func (c *session) patient(ctx context.Context, vars Vars) error {
-	for _, name := range []string{"max_statement_time", "wsrep_sync_wait", "idle_transaction_timeout"} {
+	for _, name := range []string{"max_statement_time", "max_execution_time", "wsrep_sync_wait", "idle_transaction_timeout"} {
 		if !vars.Has(name) {
 			continue
 		}
@@ -305,15 +320,17 @@ func queryError(statement string, err error) error {
 }
 
 // The server's errors that say that the connection is closed: its shutdown,
-// KILL, and MariaDB's notice before it hangs up.
+// KILL, and the notice of MariaDB and of MySQL before they hang up.
 const (
-	erServerShutdown   = 1053
-	erConnectionKilled = 1927
+	erServerShutdown     = 1053
+	erConnectionKilled   = 1927 // MariaDB
+	erSessionKilled      = 3169 // MySQL 5.7 and later
+	erInteractionTimeout = 4031 // MySQL 8.0.24 and later
 )
 
 func lost(err error) bool {
 	if my, ok := errors.AsType[*mysql.MySQLError](err); ok {
-		return my.Number == erServerShutdown || my.Number == erConnectionKilled
+		return slices.Contains([]uint16{erServerShutdown, erConnectionKilled, erSessionKilled, erInteractionTimeout}, my.Number)
 	}
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||

@@ -47,6 +47,7 @@ func TestDialects(t *testing.T) {
 		if want.Files == (metadata.Names{}) {
 			want.Files = metadata.XtraBackupNames
 		}
+		want.Stages = true
 		f, v, err := ParseVersion(full)
 		if err != nil {
 			t.Fatal(err)
@@ -55,7 +56,7 @@ func TestDialects(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %+v", full, d, err, want)
 		}
 	}
-	for _, full := range []string{"10.4.30-MariaDB", "12.0.1-MariaDB", "8.4.3", "10.6.1"} {
+	for _, full := range []string{"10.4.30-MariaDB", "12.0.1-MariaDB", "8.4.3" /* without a comment */, "10.6.1"} {
 		f, v, err := ParseVersion(full)
 		if err != nil {
 			t.Fatal(err)
@@ -108,7 +109,7 @@ func TestGlobalGrants(t *testing.T) {
 	for line, want := range map[string]string{
 		"GRANT USAGE ON *.* TO `g`@`localhost` IDENTIFIED BY PASSWORD '*X'":   "USAGE",
 		"GRANT RELOAD, binlog monitor ON *.* TO `g`@`%`":                      "BINLOG MONITOR|RELOAD",
-		"GRANT REPLICATION CLIENT ON *.* TO 'g'@'%'":                          "BINLOG MONITOR",
+		"GRANT REPLICATION CLIENT ON *.* TO 'g'@'%'":                          "BINLOG MONITOR|REPLICATION CLIENT",
 		"GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION": "ALL PRIVILEGES",
 		"GRANT RELOAD ON `db`.* TO `g`@`%`":                                   "",
 		"GRANT PROXY ON ''@'%' TO 'root'@'localhost' WITH GRANT OPTION":       "",
@@ -121,7 +122,7 @@ func TestGlobalGrants(t *testing.T) {
 		have := make(map[Privilege]bool)
 		addGlobalGrants(have, line)
 		var got []string
-		for _, p := range []Privilege{"ALL PRIVILEGES", "BINLOG MONITOR", "RELOAD", "SELECT", "USAGE", "SLAVE MONITOR"} {
+		for _, p := range []Privilege{"ALL PRIVILEGES", "BINLOG MONITOR", "RELOAD", "REPLICATION CLIENT", "SELECT", "USAGE", "SLAVE MONITOR"} {
 			if have[p] {
 				got = append(got, string(p))
 			}

@@ -10,10 +10,16 @@ import (
 
 // Vars are the server's global variables as SHOW GLOBAL VARIABLES gave them
 // when hb connected. Names are lower case.
-type Vars struct{ m map[string]string }
+type Vars struct {
+	m map[string]string
+	// dots: names in innodb_data_file_path that begin with "./" or "../" count
+	// from the data directory. True of MySQL 8.0 and later (9.7.4; not of
+	// 5.6.24 and 5.7.29).
+	dots bool
+}
 
 // NewVars makes Vars of a map, for tests and for callers without a server.
-func NewVars(m map[string]string) Vars { return Vars{maps.Clone(m)} }
+func NewVars(m map[string]string) Vars { return Vars{m: maps.Clone(m)} }
 
 // Has reports whether the server knows the variable.
 func (v Vars) Has(name string) bool { _, ok := v.m[name]; return ok }
@@ -65,6 +71,35 @@ func (v Vars) UndoDir() string      { return v.Path("innodb_undo_directory") }  
 func (v Vars) AriaLogDir() string   { return v.Path("aria_log_dir_path") }         // of aria_log_control
 func (v Vars) DataFilePath() string { return v.m["innodb_data_file_path"] }        // "ibdata1:12M:autoextend"
 
+// RedoFilesDir is the directory of MySQL's #ib_redo files (8.0.30 and later);
+// before, redo log files ib_logfile0 … are in LogDir.
+func (v Vars) RedoFilesDir() string { return filepath.Join(v.LogDir(), "#innodb_redo") }
+
+// Directories are innodb_directories: where MySQL 8.0 and later look for
+// tablespaces, beside InnodbHome, UndoDir and Datadir. Absolute.
+func (v Vars) Directories() []string {
+	var dirs []string
+	for d := range strings.SplitSeq(v.m["innodb_directories"], ";") {
+		if d = strings.Trim(strings.TrimSpace(d), `"'`); d == "" {
+			continue
+		}
+		if !filepath.IsAbs(d) {
+			d = filepath.Join(v.Datadir(), d)
+		}
+		dirs = append(dirs, filepath.Clean(d))
+	}
+	return dirs
+}
+
+// BinlogIndex is the path of the binary log's index file, "" if the binary log
+// is off.
+func (v Vars) BinlogIndex() string {
+	if on, _ := v.LogBin(); !on {
+		return ""
+	}
+	return v.Path("log_bin_index")
+}
+
 // PageSize is innodb_page_size in bytes.
 func (v Vars) PageSize() (int, error) {
 	n, err := v.Int("innodb_page_size")
@@ -106,7 +141,11 @@ func (v Vars) SystemFiles() ([]string, error) {
 		if !ok || name == "" || strings.HasSuffix(size, "raw") {
 			return nil, fmt.Errorf("the server's innodb_data_file_path %q is not NAME:SIZE;...: raw devices are not supported", spec)
 		}
-		if !filepath.IsAbs(name) {
+		switch dot := strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../"); {
+		case filepath.IsAbs(name):
+		case dot && v.dots:
+			name = filepath.Join(v.Datadir(), name)
+		default:
 			name = filepath.Join(v.InnodbHome(), name)
 		}
 		files = append(files, name)

@@ -3,6 +3,7 @@ package mysqld
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,6 +36,10 @@ type Version struct {
 	// Full is what VERSION() says, such as
 	// "11.8.6-MariaDB-0+deb13u1 from Debian-log".
 	Full string
+	// Comment is version_comment: what MySQL and its forks call themselves,
+	// such as "MySQL Community Server - GPL" or "Percona Server (GPL), Release
+	// 27". ParseVersion leaves it empty.
+	Comment string
 }
 
 // maxVersionNumber bounds each part of a version.
@@ -75,13 +80,25 @@ func (v Version) AtLeast(major, minor int) bool {
 	return cmp.Or(cmp.Compare(v.Major, major), cmp.Compare(v.Minor, minor)) >= 0
 }
 
+// before reports whether v is older than that release.
+func (v Version) before(r release) bool {
+	return slices.Compare([]int{v.Major, v.Minor, v.Patch}, r[:]) < 0
+}
+
+// A release is a version's three numbers.
+type release [3]int
+
 // A Dialect is what differs between the release series of one flavor, as far
 // as SQL and the metadata files go.
 type Dialect struct {
 	// Files are the names of the metadata files that the release's own tool
 	// writes (seen with mariadb-backup 10.5.23, 10.11.18 and 11.8.6; the
-	// names changed in 11.1).
+	// names changed in 11.1). On MySQL they are XtraBackup's.
 	Files metadata.Names
+
+	// Stages: the server has BACKUP STAGE. True of MariaDB, as are all facts
+	// up to GaleraDomain.
+	Stages bool
 	// RecoverBinlogInfo: the checkpoints file has a recover_binlog_info line.
 	RecoverBinlogInfo bool
 	// SuperSees: SUPER includes BINLOG MONITOR and SLAVE MONITOR. True for
@@ -91,6 +108,31 @@ type Dialect struct {
 	// GaleraDomain: the Galera file has the domain id after the position, and
 	// there is a second copy of it (metadata.DonorGaleraInfoName).
 	GaleraDomain bool
+
+	// LogStatus: the server has LOCK INSTANCE FOR BACKUP and
+	// performance_schema.log_status. Without it the position is taken under
+	// FLUSH TABLES WITH READ LOCK or Percona's LOCK BINLOG FOR BACKUP.
+	LogStatus bool
+	// WaitsForPrepared: log_status answers only when no transaction is
+	// prepared and not yet committed, so that position and LSN agree exactly.
+	// True of 9.7 (9.7.2, sql/log_resource.cc); taken as false of all that is
+	// older. Then a very short FLUSH TABLES WITH READ LOCK around LogStatus
+	// makes them agree.
+	WaitsForPrepared bool
+	// TablesLock: Percona Server's LOCK TABLES FOR BACKUP, which blocks DDL
+	// and writes to non-transactional tables (have_backup_locks).
+	TablesLock bool
+	// BinlogLock: Percona Server's LOCK BINLOG FOR BACKUP, which blocks
+	// commits (5.6 and 5.7 with have_backup_locks).
+	BinlogLock bool
+	// RedoConsumer: the server has innodb_redo_log_consumer_register().
+	RedoConsumer bool
+
+	files   bool // INFORMATION_SCHEMA.FILES lists all tablespaces
+	replica bool // SHOW REPLICA STATUS and the like
+	binlog  bool // SHOW BINARY LOG STATUS
+	sources bool // the slave info file says CHANGE REPLICATION SOURCE TO
+	roles   bool // roles and dynamic privileges
 }
 
 // The MariaDB releases that hb backs up: from 10.5, whose redo log is the
@@ -102,6 +144,40 @@ const (
 	beyondMajor            = 12
 )
 
+// mysqlSpans are the releases of MySQL that hb backs up, each from the first
+// one for general use to before the next. 5.6, 5.7 and 9.7 are what the tests
+// run; 8.0.30 to 9.7 share one redo log format.
+var mysqlSpans = []struct{ from, before release }{
+	{release{5, 6, 10}, release{5, 7, 0}},
+	{release{5, 7, 9}, release{5, 8, 0}},
+	{release{8, 0, 11}, release{9, 8, 0}},
+}
+
+// mysqlFacts are what MySQL's releases learned, oldest first. A release knows
+// all that stands up to it.
+var mysqlFacts = []struct {
+	from release
+	set  func(d *Dialect)
+}{
+	{release{5, 6, 10}, func(d *Dialect) { d.Files = metadata.XtraBackupNames }},
+	{release{8, 0, 11}, func(d *Dialect) { d.LogStatus, d.files, d.roles = true, true, true }},
+	{release{8, 0, 22}, func(d *Dialect) { d.replica = true }},
+	{release{8, 0, 30}, func(d *Dialect) { d.RedoConsumer = true }},
+	{release{8, 2, 0}, func(d *Dialect) { d.binlog = true }},
+	{release{8, 4, 0}, func(d *Dialect) { d.sources = true }},
+	{release{9, 7, 0}, func(d *Dialect) { d.WaitsForPrepared = true }},
+}
+
+// knownComments are words in the version_comment of MySQL as its makers and
+// the distributions build it, and of Percona Server. A fork calls itself
+// otherwise.
+var knownComments = []string{"mysql", "percona server", "source distribution", "(debian)", "(ubuntu)", "homebrew"}
+
+// Percona reports whether the release is Percona Server's.
+func (v Version) Percona() bool {
+	return strings.Contains(strings.ToLower(v.Comment), "percona server")
+}
+
 // An UnsupportedError says that hb cannot back up this server.
 type UnsupportedError struct {
 	Flavor  Flavor
@@ -109,18 +185,54 @@ type UnsupportedError struct {
 }
 
 func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("this server is %v %s; hb backs up MariaDB %d.%d to before %d.0",
-		e.Flavor, e.Version.Full, firstMajor, firstMinor, beyondMajor)
+	name := fmt.Sprintf("%v %s", e.Flavor, e.Version.Full)
+	if e.Flavor == MySQL && e.Version.Comment != "" {
+		name = fmt.Sprintf("%s (%s)", e.Version.Full, e.Version.Comment)
+	}
+	return fmt.Sprintf("this server is %s; hb backs up MySQL and Percona Server 5.6 (from 5.6.10), 5.7 (from 5.7.9), 8.0 (from 8.0.11) to 9.7, and MariaDB %d.%d to before %d.0",
+		name, firstMajor, firstMinor, beyondMajor)
 }
 
-// DialectOf returns the dialect of a release, or an *UnsupportedError.
+// DialectOf returns the dialect of a release, or an *UnsupportedError. On MySQL
+// the release's Comment tells forks apart.
 func DialectOf(f Flavor, v Version) (Dialect, error) {
-	if f != MariaDB || !v.AtLeast(firstMajor, firstMinor) || v.Major >= beyondMajor {
-		return Dialect{}, &UnsupportedError{Flavor: f, Version: v}
+	switch {
+	case f == MariaDB && v.AtLeast(firstMajor, firstMinor) && v.Major < beyondMajor:
+		return mariadbDialect(v), nil
+	case f == MySQL && v.supportedMySQL():
+		var d Dialect
+		for _, fact := range mysqlFacts {
+			if !v.before(fact.from) {
+				fact.set(&d)
+			}
+		}
+		return d, nil
 	}
+	return Dialect{}, &UnsupportedError{Flavor: f, Version: v}
+}
+
+func (v Version) supportedMySQL() bool {
+	comment := strings.ToLower(v.Comment)
+	known := slices.ContainsFunc(knownComments, func(word string) bool { return strings.Contains(comment, word) })
+	for _, span := range mysqlSpans {
+		if known && !v.before(span.from) && v.before(span.before) {
+			return true
+		}
+	}
+	return false
+}
+
+// learn adds what only the server's variables tell.
+func (d *Dialect) learn(v Vars) {
+	d.TablesLock = v.String("have_backup_locks") == "YES"
+	d.BinlogLock = d.TablesLock && !d.LogStatus
+}
+
+func mariadbDialect(v Version) Dialect {
 	d := Dialect{
 		Files:     metadata.XtraBackupNames,
 		SuperSees: !v.AtLeast(11, 0),
+		Stages:    true,
 	}
 	if v.AtLeast(10, 6) {
 		d.RecoverBinlogInfo = true
@@ -129,5 +241,5 @@ func DialectOf(f Flavor, v Version) (Dialect, error) {
 	if v.AtLeast(11, 1) {
 		d.Files = metadata.MariaDBNames
 	}
-	return d, nil
+	return d
 }

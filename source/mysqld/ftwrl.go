@@ -1,0 +1,307 @@
+package mysqld
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// A QueryType is which statements count as long ones.
+type QueryType int
+
+// The types, by the names of XtraBackup's options.
+const (
+	QueryAll    QueryType = iota // every statement
+	QueryUpdate                  // INSERT, UPDATE, DELETE, REPLACE, LOAD DATA and DDL
+	QuerySelect                  // SELECT
+)
+
+var queryTypes = []string{"all", "update", "select"}
+
+// String is the type's name.
+func (q QueryType) String() string { return queryTypes[q] }
+
+// ParseQueryType reads "all", "update" or "select", in any case.
+func ParseQueryType(s string) (QueryType, error) {
+	i := slices.Index(queryTypes, strings.ToLower(s))
+	if i < 0 {
+		return 0, fmt.Errorf("query type %q is none of %s", s, strings.Join(queryTypes, ", "))
+	}
+	return QueryType(i), nil
+}
+
+// verbs are the first words of statements by type.
+var verbs = map[string]QueryType{
+	"SELECT": QuerySelect, "WITH": QuerySelect, "TABLE": QuerySelect, "VALUES": QuerySelect,
+	"INSERT": QueryUpdate, "UPDATE": QueryUpdate, "DELETE": QueryUpdate, "REPLACE": QueryUpdate,
+	"LOAD": QueryUpdate, "IMPORT": QueryUpdate, "CREATE": QueryUpdate, "ALTER": QueryUpdate,
+	"DROP": QueryUpdate, "RENAME": QueryUpdate, "TRUNCATE": QueryUpdate,
+	"OPTIMIZE": QueryUpdate, "REPAIR": QueryUpdate, "ANALYZE": QueryUpdate,
+}
+
+// includes reports whether a statement is of the type.
+func (q QueryType) includes(statement string) bool {
+	if q == QueryAll {
+		return true
+	}
+	t, ok := verbs[firstWord(statement)]
+	return ok && t == q
+}
+
+// firstWord is a statement's first word in upper case, behind comments, white
+// space and opening parentheses.
+func firstWord(s string) string {
+	for {
+		s = strings.TrimLeft(s, " \t\r\n(")
+		var end string
+		switch {
+		case strings.HasPrefix(s, "/*"):
+			end = "*/"
+		case strings.HasPrefix(s, "#") || strings.HasPrefix(s, "--"):
+			end = "\n"
+		default:
+			i := strings.IndexFunc(s, func(r rune) bool { return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') })
+			if i >= 0 {
+				s = s[:i]
+			}
+			return strings.ToUpper(s)
+		}
+		_, rest, ok := strings.Cut(s, end)
+		if !ok {
+			return ""
+		}
+		s = rest
+	}
+}
+
+// An FTWRL says how FLUSH TABLES WITH READ LOCK is taken. The zero value asks at
+// once and kills nobody but itself.
+type FTWRL struct {
+	// WaitTimeout is how long to wait, before the lock is asked for, until no
+	// statement of WaitQueryType has run for WaitThreshold or longer; 0: do
+	// not wait. If they do not end in time, the error is a *LockTimeoutError
+	// and nothing was locked. (--ftwrl-wait-timeout)
+	WaitTimeout   time.Duration
+	WaitThreshold time.Duration // --ftwrl-wait-threshold; whole seconds; 0: DefaultWaitThreshold
+	WaitQueryType QueryType     // --ftwrl-wait-query-type
+
+	// KillTimeout is how long statements may block the lock once it was asked
+	// for, until those of KillQueryType are killed (KILL QUERY); 0: never.
+	// (--kill-long-queries-timeout)
+	KillTimeout   time.Duration
+	KillQueryType QueryType // --kill-long-query-type
+
+	// Killed is told, from another goroutine, of each statement that was
+	// killed; it may be nil.
+	Killed func(Process)
+}
+
+// DefaultWaitThreshold is XtraBackup's.
+const DefaultWaitThreshold = 60 * time.Second
+
+// A Process is a statement that runs on the server.
+type Process struct {
+	ID        uint64 // of the connection
+	User      string
+	State     string
+	Time      time.Duration // since when it runs, in whole seconds
+	Statement string        // its beginning
+}
+
+func (p Process) String() string {
+	return fmt.Sprintf("connection %d of %s runs for %v: %.100q", p.ID, p.User, p.Time, p.Statement)
+}
+
+// waiting reports whether the statement waits for a lock itself: then it is
+// not what is in the way.
+func (p Process) waiting() bool {
+	return strings.HasPrefix(p.State, "Waiting for") && (strings.Contains(p.State, "lock") || strings.Contains(p.State, "flush"))
+}
+
+// processes lists the statements that others run, without replication's
+// threads. It needs PROCESS.
+func (s *Server) processes(ctx context.Context, on *session, own ...string) ([]Process, error) {
+	rows, err := on.rows(ctx, "SELECT ID, USER, TIME, STATE, LEFT(INFO, 1024) AS INFO FROM information_schema.PROCESSLIST WHERE COMMAND IN ('Query', 'Execute') AND INFO IS NOT NULL")
+	if err != nil {
+		return nil, err
+	}
+	var out []Process
+	for _, r := range rows {
+		if slices.Contains(append(own, on.id, s.control.id), r["ID"]) {
+			continue
+		}
+		p := Process{User: r["USER"], State: r["STATE"], Statement: r["INFO"]}
+		seconds, err := strconv.ParseInt(r["TIME"], 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("PROCESSLIST: time %q: %w", r["TIME"], err)
+		}
+		p.Time = time.Duration(seconds) * time.Second
+		if p.ID, err = strconv.ParseUint(r["ID"], 10, 64); err != nil {
+			return nil, fmt.Errorf("PROCESSLIST: connection %q: %w", r["ID"], err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// The lock's statements. Flushing first leaves less to do under the lock; it
+// waits for the same statements, but does not yet hold up writers of other
+// tables.
+const (
+	flushTables = "FLUSH NO_WRITE_TO_BINLOG TABLES"
+	globalLock  = "FLUSH TABLES WITH READ LOCK"
+)
+
+// LockGlobal takes FLUSH TABLES WITH READ LOCK: no DDL, no write to any table, no
+// commit. Server.Close releases it. While LockInstance is held it is not granted
+// if DDL waits for that one (seen on 9.7.4): see Lock.HoldTables.
+//
+// Before the lock is asked for, tables are flushed, so that little is left to do
+// under it. Both waits together last at most Options.LockWait: then hb kills its
+// own statement, so that the writers which queue up behind it go on, and the
+// error is a *LockTimeoutError that names who was in the way. (Statements that
+// use the very tables of those go on waiting for them, in MySQL 5.6, 5.7 and 9.7:
+// a flush cannot be taken back.)
+func (s *Server) LockGlobal(ctx context.Context, p FTWRL) (_ *Lock, err error) {
+	watch, err := s.openPatient(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, watch.close()) }()
+	if err := s.awaitLong(ctx, watch, p); err != nil {
+		return nil, err
+	}
+	l := s.newLock("UNLOCK TABLES")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.open(ctx); err != nil {
+		return nil, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, s.lockWait())
+	defer cancel()
+	stop := s.killLong(bounded, watch, p, l.conn.id)
+	began := time.Now()
+	err = l.conn.exec(bounded, flushTables)
+	if err == nil {
+		err = l.acquire(bounded, LockTime{Lock: globalLock, Blocks: BlocksDDL | BlocksOthers | BlocksCommits})
+	}
+	stop()
+	if err == nil {
+		return l, nil
+	}
+	return nil, s.notGranted(ctx, l, watch, began, err)
+}
+
+// errNotAsked is why a lock was not even asked for.
+var errNotAsked = errors.New("nothing was locked")
+
+// errGaveUp is why a lock that was asked for is not held.
+var errGaveUp = errors.New("hb took its request back, so that the writers behind it go on; statements that use the tables of those in the way still wait for them")
+
+// notGranted makes the error of a lock that was not granted since began, and
+// takes the request back.
+func (s *Server) notGranted(ctx context.Context, l *Lock, watch *session, began time.Time, err error) error {
+	own := ""
+	if l.conn != nil {
+		own = l.conn.id
+	}
+	l.kill()
+	err = errors.Join(err, l.hangUp())
+	my, fromServer := errors.AsType[*mysql.MySQLError](err)
+	inTime := fromServer && my.Number == erLockWaitTimeout
+	if !inTime && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
+		return err
+	}
+	e := &LockTimeoutError{Lock: globalLock, After: time.Since(began), Err: errGaveUp}
+	// The other connection may have ended with the request's context.
+	list, err := s.processes(ctx, s.control, own, watch.id)
+	if err != nil {
+		e.Err = errors.Join(e.Err, err)
+	}
+	e.Holders = blockers(list, e.After)
+	return e
+}
+
+// blockers are those statements that have run for that long and wait for no
+// lock themselves.
+func blockers(list []Process, since time.Duration) []Process {
+	return slices.DeleteFunc(list, func(p Process) bool { return p.waiting() || p.Time < since.Truncate(time.Second) })
+}
+
+// pollPause is the time between two looks at what runs.
+const pollPause = 300 * time.Millisecond
+
+// awaitLong waits until no long statement runs.
+func (s *Server) awaitLong(ctx context.Context, watch *session, p FTWRL) error {
+	if p.WaitTimeout <= 0 {
+		return nil
+	}
+	threshold := p.WaitThreshold
+	if threshold <= 0 {
+		threshold = DefaultWaitThreshold
+	}
+	for began := time.Now(); ; {
+		list, err := s.processes(ctx, watch)
+		if err != nil {
+			return err
+		}
+		long := slices.DeleteFunc(list, func(q Process) bool { return q.Time < threshold || !p.WaitQueryType.includes(q.Statement) })
+		if len(long) == 0 {
+			return nil
+		}
+		if after := time.Since(began); after >= p.WaitTimeout {
+			return &LockTimeoutError{Lock: globalLock, After: after, Holders: long, Err: errNotAsked}
+		}
+		if err := pause(ctx, pollPause); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits, or returns why the context ended.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// killLong starts to watch over a lock that is about to be asked for on the
+// connection own, and kills what is in its way after KillTimeout. The returned
+// function ends it and waits for its end.
+func (s *Server) killLong(ctx context.Context, watch *session, p FTWRL, own string) (stop func()) {
+	if p.KillTimeout <= 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	began := time.Now()
+	go func() {
+		defer close(done)
+		wait := p.KillTimeout
+		for pause(ctx, wait) == nil {
+			wait = pollPause
+			list, err := s.processes(ctx, watch, own)
+			if err != nil {
+				return // the lock's own timeout ends the wait
+			}
+			for _, q := range blockers(list, time.Since(began)) {
+				if p.KillQueryType.includes(q.Statement) && watch.exec(ctx, fmt.Sprintf("KILL QUERY %d", q.ID)) == nil && p.Killed != nil {
+					p.Killed(q)
+				}
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}

@@ -1,0 +1,339 @@
+package mysqld
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// Blocks says whom a lock keeps waiting.
+type Blocks uint8
+
+// What locks block. None of them keeps readers waiting.
+const (
+	BlocksDDL     Blocks = 1 << iota // CREATE, DROP, ALTER and the like
+	BlocksOthers                     // writes to non-transactional tables
+	BlocksCommits                    // commits, and with them the binary log
+)
+
+// A LockTime says how one lock, or one stage of MariaDB's lock, went. What it
+// blocks was held up for Wait and Held: others queue up behind who asks.
+type LockTime struct {
+	Lock   string        // the statement, such as "BACKUP STAGE START"
+	Blocks Blocks        // whom it keeps waiting
+	Began  time.Time     // when it was asked for
+	Wait   time.Duration // how long the server took to grant it
+	Held   time.Duration // from the grant to the release or the next stage, or to now
+	Stage  Stage         // of MariaDB, else StageNone
+}
+
+// StageTime is LockTime.
+type StageTime = LockTime
+
+// ErrLockLost means that a lock was, or may have been, lost while the backup
+// relied on it: the backup is void.
+var ErrLockLost = errors.New("the backup lock was lost: the backup is void")
+
+// A LockTimeoutError means that the server did not grant a lock in time.
+// Nothing queues up behind it any more. On MariaDB the stage before is still
+// held; the caller may try again or end.
+type LockTimeoutError struct {
+	Lock  string // the statement
+	After time.Duration
+	// Holders are the statements that seem to be in the way; it may be empty.
+	Holders []Process
+	Err     error
+}
+
+func (e *LockTimeoutError) Error() string {
+	after := e.After.Round(time.Millisecond)
+	text := fmt.Sprintf("%s was not granted within %v: a long statement is in the way, or another backup: wait for it, or allow a longer lock wait", e.Lock, after)
+	if errors.Is(e.Err, errNotAsked) {
+		text = fmt.Sprintf("%s was not asked for, because long statements ran for %v and more: wait for them, or allow a longer wait", e.Lock, after)
+	}
+	for _, p := range e.Holders {
+		text += fmt.Sprintf("; %v", p)
+	}
+	return fmt.Sprintf("%s: %v", text, e.Err)
+}
+
+func (e *LockTimeoutError) Unwrap() error { return e.Err }
+
+// erLockWaitTimeout is the server's error when a lock is not granted in time.
+const erLockWaitTimeout = 1205
+
+// A lockConn is a connection of its own that holds locks. A lost connection
+// ends them on the server without a word: only holding can tell. Its methods
+// want mu to be held.
+type lockConn struct {
+	srv     *Server
+	release string // the statement that releases everything
+
+	mu      sync.Mutex
+	conn    *session
+	held    bool
+	granted time.Time // the newest lock
+	times   []LockTime
+	broken  error // why the locks are gone, if they were not released by end
+}
+
+// acquire asks for a lock by the statement that it is called by. After a
+// *LockTimeoutError the locks held before are still held; any other error has
+// released them all.
+func (l *lockConn) acquire(ctx context.Context, t LockTime) error {
+	return l.ask(ctx, t, func() error { return l.conn.exec(ctx, t.Lock) })
+}
+
+// ask is acquire for a lock that takes more than one statement.
+func (l *lockConn) ask(ctx context.Context, t LockTime, take func() error) error {
+	if l.broken != nil {
+		return l.broken
+	}
+	if err := l.open(ctx); err != nil {
+		return err
+	}
+	t.Began = time.Now()
+	err := take()
+	now := time.Now()
+	my, fromServer := errors.AsType[*mysql.MySQLError](err)
+	switch {
+	case err == nil:
+	case fromServer && my.Number == erLockWaitTimeout:
+		return &LockTimeoutError{Lock: t.Lock, After: now.Sub(t.Began), Err: err}
+	default:
+		return l.fail(err)
+	}
+	l.leave(t.Began)
+	t.Wait = now.Sub(t.Began)
+	l.held, l.granted = true, now
+	l.times = append(l.times, t)
+	return nil
+}
+
+func (l *lockConn) open(ctx context.Context) error {
+	if l.conn != nil {
+		return nil
+	}
+	conn, err := l.srv.openPatient(ctx)
+	if err != nil {
+		return err
+	}
+	l.conn = conn
+	return nil
+}
+
+// leave closes the account of the newest lock at the moment t.
+func (l *lockConn) leave(t time.Time) {
+	if n := len(l.times); n > 0 && l.held {
+		l.times[n-1].Held = t.Sub(l.granted)
+	}
+}
+
+// fail hangs up, which releases everything on the server, and remembers why.
+func (l *lockConn) fail(err error) error {
+	if l.held {
+		err = fmt.Errorf("%w: %s: %w", ErrLockLost, l.times[len(l.times)-1].Lock, err)
+	}
+	l.leave(time.Now())
+	l.broken = err
+	l.held = false
+	l.kill()
+	return errors.Join(err, l.hangUp())
+}
+
+// kill ends the lock connection from the server's side.
+func (l *lockConn) kill() {
+	if l.conn != nil {
+		l.srv.kill(l.conn)
+	}
+}
+
+// kill ends a connection from the server's side: a hang-up alone is noticed only
+// by and by while a statement waits for its lock, and until then every later
+// statement queues up behind it.
+func (s *Server) kill(c *session) {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	// A failure says that the connection, or the server, is gone already.
+	_ = s.control.exec(ctx, "KILL "+c.id)
+}
+
+func (l *lockConn) hangUp() error {
+	if l.conn == nil {
+		return nil
+	}
+	conn := l.conn
+	l.conn = nil
+	return conn.close()
+}
+
+// holding proves that the locks were held without a break since they were
+// granted: the very connection that took them still answers. A killed or lost
+// connection cannot come back under its old number.
+func (l *lockConn) holding(ctx context.Context) error {
+	if l.broken != nil {
+		return l.broken
+	}
+	if !l.held || l.conn == nil {
+		return fmt.Errorf("%w: none is held", ErrLockLost)
+	}
+	row, err := l.conn.row(ctx, "SELECT CONNECTION_ID() AS id")
+	if err != nil {
+		return l.fail(err)
+	}
+	if row["id"] != l.conn.id {
+		return l.fail(fmt.Errorf("connection %s answered in place of %s", row["id"], l.conn.id))
+	}
+	return nil
+}
+
+// end proves that the locks were held to this moment, and releases them.
+func (l *lockConn) end(ctx context.Context) error {
+	if err := l.holding(ctx); err != nil {
+		return err
+	}
+	if err := l.conn.exec(ctx, l.release); err != nil {
+		return l.fail(err)
+	}
+	l.leave(time.Now())
+	l.held = false
+	l.broken = fmt.Errorf("%w: released", ErrLockLost)
+	return l.hangUp()
+}
+
+// close releases whatever is still held, for every way out but end.
+func (l *lockConn) close() error {
+	if l.conn == nil {
+		return nil
+	}
+	var err error
+	if l.held {
+		// The caller's context may be over; hanging up alone would release
+		// the locks too, but only when the server notices.
+		ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+		defer cancel()
+		if e := l.conn.exec(ctx, l.release); e != nil && !errors.Is(e, ErrConnectionLost) {
+			err = e
+		}
+		l.leave(time.Now())
+		l.held = false
+		l.broken = fmt.Errorf("%w: released before its end", ErrLockLost)
+	}
+	return errors.Join(err, l.hangUp())
+}
+
+// Times says how long each lock took and was held so far.
+func (l *lockConn) Times() []LockTime {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := slices.Clone(l.times)
+	if n := len(out); n > 0 && l.held {
+		out[n-1].Held = time.Since(l.granted)
+	}
+	return out
+}
+
+// Close releases whatever is still held, for every way out but the regular
+// end, after which it does nothing.
+func (l *lockConn) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.close()
+}
+
+// Holding proves that the locks were held without a break since they were
+// granted. The error is ErrLockLost if not: the backup is void.
+func (l *lockConn) Holding(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.holding(ctx)
+}
+
+// A Lock is one lock on the server, held by a connection of its own.
+type Lock struct{ lockConn }
+
+// Close releases the lock, for every way out but Release, after which it does
+// nothing; nor does it on a nil Lock.
+func (l *Lock) Close() error {
+	if l == nil {
+		return nil
+	}
+	return l.lockConn.Close()
+}
+
+// Release proves that the lock was held to this moment, and releases it. If it
+// returns an error the backup is void, though the lock is released.
+func (l *Lock) Release(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end(ctx)
+}
+
+// newLock makes a lock that is not taken yet; release is the statement that
+// will release it.
+func (s *Server) newLock(release string) *Lock {
+	l := &Lock{lockConn{srv: s, release: release}}
+	s.keep(&l.lockConn)
+	return l
+}
+
+// lock takes one lock by one statement on a connection of its own.
+func (s *Server) lock(ctx context.Context, t LockTime, release string) (*Lock, error) {
+	l := s.newLock(release)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.acquire(ctx, t); err != nil {
+		return nil, errors.Join(err, l.hangUp())
+	}
+	return l, nil
+}
+
+// keep has the server release the locks of l when it is closed.
+func (s *Server) keep(l *lockConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.locks = append(s.locks, l)
+}
+
+// LockTimes says how each lock of this server went so far, in the order in
+// which they were asked for: MariaDB's stages and MySQL's locks alike.
+func (s *Server) LockTimes() []LockTime {
+	s.mu.Lock()
+	locks := slices.Clone(s.locks)
+	s.mu.Unlock()
+	var out []LockTime
+	for _, l := range locks {
+		out = append(out, l.Times()...)
+	}
+	slices.SortStableFunc(out, func(a, b LockTime) int { return cmp.Compare(a.Began.UnixNano(), b.Began.UnixNano()) })
+	return out
+}
+
+// LockInstance takes LOCK INSTANCE FOR BACKUP (Dialect.LogStatus), which blocks
+// DDL, the creation and removal of files, truncation of undo tablespaces and
+// the purge of binary logs, and lets all writes go on. Server.Close releases it.
+// It waits for running DDL; the error is a *LockTimeoutError after
+// Options.LockWait.
+func (s *Server) LockInstance(ctx context.Context) (*Lock, error) {
+	return s.lock(ctx, LockTime{Lock: "LOCK INSTANCE FOR BACKUP", Blocks: BlocksDDL}, "UNLOCK INSTANCE")
+}
+
+// LockTables takes Percona Server's LOCK TABLES FOR BACKUP (Dialect.TablesLock),
+// which blocks DDL and writes to non-transactional tables and waits for those
+// that run, but for no SELECT.
+func (s *Server) LockTables(ctx context.Context) (*Lock, error) {
+	return s.lock(ctx, LockTime{Lock: "LOCK TABLES FOR BACKUP", Blocks: BlocksDDL | BlocksOthers}, "UNLOCK TABLES")
+}
+
+// LockBinlog takes Percona Server's LOCK BINLOG FOR BACKUP (Dialect.BinlogLock),
+// which blocks whatever moves the binary log's position or that of the
+// replica's threads.
+func (s *Server) LockBinlog(ctx context.Context) (*Lock, error) {
+	return s.lock(ctx, LockTime{Lock: "LOCK BINLOG FOR BACKUP", Blocks: BlocksCommits}, "UNLOCK BINLOG")
+}

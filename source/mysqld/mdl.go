@@ -1,0 +1,80 @@
+package mysqld
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// systemSchemas are the databases that belong to the server.
+const systemSchemas = "'mysql', 'sys', 'information_schema', 'performance_schema'"
+
+// gone are the server's errors about a table that was dropped, whose tablespace
+// is missing, or discarded: there is nothing to lock.
+var gone = []uint16{1146, 1812, 1814}
+
+// LockTableDDL takes a metadata lock on every InnoDB table of the users, which
+// blocks DDL on it and lets reads and writes go on, and returns how many there
+// are. Tables made after are not among them. (--lock-ddl-per-table, for 5.6 and
+// 5.7) It waits for running DDL; the error is a *LockTimeoutError after
+// Options.LockWait. It needs SELECT on all tables.
+func (s *Server) LockTableDDL(ctx context.Context) (l *Lock, tables int, err error) {
+	list, err := s.tables(ctx, "ENGINE = 'InnoDB'")
+	if err != nil {
+		return nil, 0, err
+	}
+	l = s.newLock("ROLLBACK")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := LockTime{Lock: "metadata locks on all InnoDB tables", Blocks: BlocksDDL}
+	err = l.ask(ctx, t, func() error {
+		tables, err = l.conn.lockTables(ctx, list)
+		return err
+	})
+	if err != nil {
+		return nil, 0, errors.Join(err, l.hangUp())
+	}
+	return l, tables, nil
+}
+
+// lockTables opens each table in one transaction, to whose end the metadata
+// locks last. LIMIT 0 reads nothing, and no snapshot is made that would keep
+// purge waiting.
+func (c *session) lockTables(ctx context.Context, list []Table) (n int, err error) {
+	for _, q := range []string{"SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", "START TRANSACTION"} {
+		if err := c.exec(ctx, q); err != nil {
+			return 0, err
+		}
+	}
+	for _, t := range list {
+		_, err := c.rows(ctx, "SELECT 1 FROM "+quoteName(t.Schema)+"."+quoteName(t.Name)+" LIMIT 0")
+		my, ok := errors.AsType[*mysql.MySQLError](err)
+		switch {
+		case err == nil:
+			n++
+		case ok && slices.Contains(gone, my.Number):
+		default:
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
+// quoteName quotes an identifier.
+func quoteName(s string) string { return "`" + strings.ReplaceAll(s, "`", "``") + "`" }
+
+// tables lists the users' tables that the account may see.
+func (s *Server) tables(ctx context.Context, condition string) ([]Table, error) {
+	rows, err := s.control.rows(ctx, "SELECT TABLE_SCHEMA AS s, TABLE_NAME AS n, ENGINE AS e FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA NOT IN ("+systemSchemas+") AND "+condition)
+	if err != nil {
+		return nil, err
+	}
+	var out []Table
+	for _, r := range rows {
+		out = append(out, Table{Schema: r["s"], Name: r["n"], Engine: r["e"]})
+	}
+	return out, nil
+}

@@ -1,0 +1,478 @@
+package mysqld
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hb/source/innodb"
+	"hb/source/mysqld/mysqldtest"
+)
+
+// a table for each engine that the locks tell apart
+var lockTables = []string{"CREATE DATABASE d", "CREATE TABLE d.i (a INT PRIMARY KEY) ENGINE=InnoDB", "CREATE TABLE d.j (a INT PRIMARY KEY) ENGINE=InnoDB", "CREATE TABLE d.m (a INT) ENGINE=MyISAM", "INSERT INTO d.i VALUES (1)"}
+
+func dbConn(t *testing.T, s *mysqldtest.Server) *sql.Conn {
+	t.Helper()
+	c, err := s.DB().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() }) // it may be one that was killed
+	return c
+}
+
+// blocks reports whether a statement waits for a lock, for a second or so.
+func blocks(t *testing.T, s *mysqldtest.Server, q string) bool {
+	t.Helper()
+	c := dbConn(t, s)
+	defer c.Close()
+	if _, err := c.ExecContext(t.Context(), "SET SESSION lock_wait_timeout=1, innodb_lock_wait_timeout=1"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.ExecContext(t.Context(), q)
+	if err != nil && !strings.Contains(err.Error(), "1205") {
+		t.Fatalf("%s: %v", q, err)
+	}
+	return err != nil
+}
+
+// background runs a statement; wait returns its error.
+func background(t *testing.T, s *mysqldtest.Server, q string) (wait func() error) {
+	t.Helper()
+	c := dbConn(t, s)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.ExecContext(context.WithoutCancel(t.Context()), q)
+		done <- err
+	}()
+	return func() error { return <-done }
+}
+
+// until waits until a statement with that text is in that state.
+func until(t *testing.T, s *mysqldtest.Server, text, state string) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if s.Value(t, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE ? AND STATE LIKE ? AND ID <> CONNECTION_ID()", text+"%", state+"%") != "0" {
+			return
+		}
+	}
+	t.Fatalf("%s: not in state %s:\n%v", text, state, s.Rows(t, "SHOW FULL PROCESSLIST"))
+}
+
+func TestLockInstance(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Binlog: true})
+	s.Exec(t, lockTables...)
+	ctx := t.Context()
+	srv := connect(t, socketOptions(s))
+	l, err := srv.LockInstance(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for q, want := range map[string]bool{
+		"CREATE TABLE d.c (a INT)": true, "TRUNCATE d.i": true, "ALTER TABLE d.j ADD b INT": true,
+		"INSERT INTO d.j VALUES (7)": false, "INSERT INTO d.m VALUES (7)": false,
+		"FLUSH BINARY LOGS": false,
+	} {
+		if got := blocks(t, s, q); got != want {
+			t.Errorf("%s: blocked = %v", q, got)
+		}
+	}
+	// The global lock fits under it, on another connection.
+	g, err := srv.LockGlobal(ctx, FTWRL{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(srv.FlushEngineLogs(ctx), l.Holding(ctx), g.Holding(ctx), g.Release(ctx), l.Release(ctx)); err != nil {
+		t.Error(err)
+	}
+	if blocks(t, s, "CREATE TABLE d.c (a INT)") {
+		t.Error("DDL still blocked after the release")
+	}
+	if err := l.Holding(ctx); !errors.Is(err, ErrLockLost) {
+		t.Errorf("released, but holding: %v", err)
+	}
+	times := srv.LockTimes()
+	if len(times) != 2 || times[0].Lock != "LOCK INSTANCE FOR BACKUP" || times[0].Blocks != BlocksDDL || times[0].Held < 3*time.Second || times[1].Lock != globalLock || times[1].Held <= 0 || times[1].Held > times[0].Held {
+		t.Errorf("times %+v", times)
+	}
+
+	// DDL in progress is waited for, and no longer than allowed.
+	until := background(t, s, "CREATE TABLE d.slow SELECT SLEEP(3) AS a")
+	time.Sleep(500 * time.Millisecond)
+	if _, err := srv.LockInstance(ctx); !isTimeout(err) {
+		t.Errorf("DDL in the way: %v", err)
+	}
+	if err := until(); err != nil {
+		t.Error(err)
+	}
+	// A closed server releases it.
+	if _, err := srv.LockInstance(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Close(); err != nil {
+		t.Error(err)
+	}
+	if blocks(t, s, "DROP TABLE d.slow") {
+		t.Error("DDL still blocked after Close")
+	}
+}
+
+// TestHoldTables keeps the writers of one table waiting under the instance lock,
+// though DDL waits for that, which the global lock would wait for.
+func TestHoldTables(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Binlog: true})
+	s.Exec(t, lockTables...)
+	s.Exec(t, "CREATE TABLE d.n (a INT) ENGINE=MyISAM")
+	ctx := t.Context()
+	srv := connect(t, socketOptions(s))
+	l, err := srv.LockInstance(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ddl := background(t, s, "ALTER TABLE d.m ADD b INT")
+	until(t, s, "ALTER", "Waiting for backup lock")
+	if g, err := srv.LockGlobal(ctx, FTWRL{}); !isTimeout(err) {
+		t.Errorf("the global lock behind DDL that waits: %v, %v", g, err)
+	}
+	reader := dbConn(t, s)
+	for _, q := range []string{"LOCK TABLES d.m READ"} {
+		if _, err := reader.ExecContext(ctx, q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	busy := []Table{{Schema: "d", Name: "m"}, {Schema: "d", Name: "n"}}
+	err = l.HoldTables(ctx, busy, FTWRL{})
+	if _, e := reader.ExecContext(ctx, "UNLOCK TABLES"); e != nil {
+		t.Fatal(e)
+	}
+	if isTimeout(err) { // a second try, with the instance lock still held
+		err = errors.Join(l.Holding(ctx), l.HoldTables(ctx, busy, FTWRL{}))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for q, want := range map[string]bool{
+		"INSERT INTO d.m VALUES (1)": true, "INSERT INTO d.n VALUES (1)": true, "INSERT INTO d.i VALUES (2)": false,
+		"SELECT * FROM d.n": false, "CREATE TABLE d.c (a INT)": true,
+	} {
+		if got := blocks(t, s, q); got != want {
+			t.Errorf("%s: blocked = %v", q, got)
+		}
+	}
+	if _, err := srv.LogStatus(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(l.Holding(ctx), l.Release(ctx), ddl()); err != nil {
+		t.Error(err)
+	}
+	if blocks(t, s, "INSERT INTO d.n VALUES (1)") || blocks(t, s, "CREATE TABLE d.c (a INT)") {
+		t.Error("still blocked after the release")
+	}
+	times := srv.LockTimes()
+	if n := len(times); n != 2 || times[1].Blocks&BlocksCommits != 0 || times[1].Held < time.Second {
+		t.Errorf("times %+v", times)
+	}
+}
+
+func TestGlobalLock(t *testing.T) {
+	eachMySQL(t, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
+		s.Exec(t, lockTables...)
+		ctx := t.Context()
+		srv := connect(t, socketOptions(s))
+		l, err := srv.LockGlobal(ctx, FTWRL{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range []string{"CREATE TABLE d.c (a INT)", "INSERT INTO d.i VALUES (2)", "INSERT INTO d.m VALUES (2)"} {
+			if !blocks(t, s, q) {
+				t.Errorf("%s: not blocked", q)
+			}
+		}
+		if blocks(t, s, "SELECT * FROM d.i") {
+			t.Error("readers wait")
+		}
+		// All that is asked under the lock comes from another connection.
+		if _, err := srv.BinlogPosition(ctx); err != nil {
+			t.Error(err)
+		}
+		if _, err := srv.CurrentLSN(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(srv.FlushEngineLogs(ctx), l.Holding(ctx), l.Release(ctx)); err != nil {
+			t.Error(err)
+		}
+		if blocks(t, s, "INSERT INTO d.i VALUES (2)") {
+			t.Error("still blocked after the release")
+		}
+		times := srv.LockTimes()
+		if len(times) != 1 || times[0].Blocks != BlocksDDL|BlocksOthers|BlocksCommits || times[0].Held < 3*time.Second {
+			t.Errorf("times %+v", times)
+		}
+
+		// A killed lock is noticed.
+		if l, err = srv.LockGlobal(ctx, FTWRL{}); err != nil {
+			t.Fatal(err)
+		}
+		s.Exec(t, "KILL "+l.conn.id)
+		for range 2 {
+			if err := l.Holding(ctx); !errors.Is(err, ErrLockLost) {
+				t.Errorf("holding = %v", err)
+			}
+		}
+		if err := l.Release(ctx); !errors.Is(err, ErrLockLost) {
+			t.Errorf("release = %v", err)
+		}
+	})
+}
+
+// TestGlobalLockGivesUp shows that a lock that is not granted in time lets the
+// writers go on that queued up behind it, and says who was in the way.
+func TestGlobalLockGivesUp(t *testing.T) {
+	eachMySQL(t, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
+		s.Exec(t, lockTables...)
+		ctx := t.Context()
+		opt := socketOptions(s)
+		opt.LockWait = 2 * time.Second
+		srv := connect(t, opt)
+		for _, blocker := range []string{"SELECT a, SLEEP(5) FROM d.i", "UPDATE d.i SET a = 1 WHERE SLEEP(5)"} {
+			slow := background(t, s, blocker)
+			until(t, s, blocker, "User sleep")
+			time.Sleep(time.Second)
+			var write func() error
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				until(t, s, "FLUSH", "Waiting for")
+				write = background(t, s, "INSERT INTO d.j VALUES ("+fmt.Sprint(len(blocker))+")")
+			})
+			_, err := srv.LockGlobal(ctx, FTWRL{})
+			given := time.Now()
+			e, ok := errors.AsType[*LockTimeoutError](err)
+			if !ok || len(e.Holders) != 1 || e.Holders[0].Statement != blocker || !strings.Contains(err.Error(), "SLEEP(5)") || e.After < opt.LockWait || e.After > opt.LockWait+2*time.Second {
+				t.Errorf("error = %v", err)
+			}
+			wg.Wait()
+			if err := write(); err != nil || time.Since(given) > 2*time.Second {
+				t.Errorf("a writer waited on for %v: %v", time.Since(given), err)
+			}
+			if n := s.Value(t, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'FLUSH%' AND ID <> CONNECTION_ID()"); n != "0" {
+				t.Errorf("%s requests of ours are left", n)
+			}
+			if err := slow(); err != nil {
+				t.Error(err)
+			}
+			if l, err := srv.LockGlobal(ctx, FTWRL{}); err != nil {
+				t.Errorf("second try: %v", err)
+			} else if err := l.Release(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		// A context that ends takes the request back too.
+		slow := background(t, s, "SELECT a, SLEEP(4) FROM d.i")
+		until(t, s, "SELECT a, SLEEP(4)", "User sleep")
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if _, err := srv.LockGlobal(short, FTWRL{}); !errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
+			t.Errorf("context ended: %v", err)
+		}
+		if blocks(t, s, "INSERT INTO d.j VALUES (99)") {
+			t.Error("writers wait after the context ended")
+		}
+		if err := slow(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestGlobalLockPolicy waits for long statements, and kills them.
+func TestGlobalLockPolicy(t *testing.T) {
+	eachMySQL(t, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
+		s.Exec(t, lockTables...)
+		ctx := t.Context()
+		opt := socketOptions(s)
+		opt.LockWait = 20 * time.Second
+		srv := connect(t, opt)
+		const query = "/* report */ (SELECT a, SLEEP(5) FROM d.i)"
+		slow := background(t, s, query)
+		until(t, s, query, "User sleep")
+		time.Sleep(1500 * time.Millisecond)
+
+		// It is waited for, but not so long; an update is none of these.
+		began := time.Now()
+		_, err := srv.LockGlobal(ctx, FTWRL{WaitTimeout: time.Second, WaitThreshold: time.Second})
+		if e, ok := errors.AsType[*LockTimeoutError](err); !ok || len(e.Holders) != 1 || e.Holders[0].Statement != query || time.Since(began) > 3*time.Second {
+			t.Errorf("long statement: %v", err)
+		}
+		if blocks(t, s, "SELECT * FROM d.i") {
+			t.Error("the lock was asked for")
+		}
+		if err := srv.awaitLong(ctx, srv.control, FTWRL{WaitTimeout: time.Second, WaitThreshold: time.Second, WaitQueryType: QueryUpdate}); err != nil {
+			t.Errorf("a SELECT is waited for as an update: %v", err)
+		}
+		// It is waited for until its end.
+		l, err := srv.LockGlobal(ctx, FTWRL{WaitTimeout: 15 * time.Second, WaitThreshold: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := srv.LockTimes(); n[0].Wait > 2*time.Second {
+			t.Errorf("writers waited for %v", n[0].Wait)
+		}
+		if err := errors.Join(slow(), l.Release(ctx)); err != nil {
+			t.Error(err)
+		}
+
+		// Killed: of two long statements only the SELECT.
+		slow = background(t, s, query)
+		until(t, s, query, "User sleep")
+		update := background(t, s, "UPDATE d.j, (SELECT SLEEP(5)) AS x SET d.j.a = 1")
+		until(t, s, "UPDATE", "User sleep")
+		time.Sleep(time.Second)
+		var killed []string
+		l, err = srv.LockGlobal(ctx, FTWRL{KillTimeout: 2 * time.Second, KillQueryType: QuerySelect, Killed: func(p Process) { killed = append(killed, p.Statement) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(killed) == 0 || killed[0] != query || slices.ContainsFunc(killed, func(q string) bool { return strings.HasPrefix(q, "UPDATE") }) {
+			t.Errorf("killed %q", killed)
+		}
+		_ = slow() // 5.6 and 5.7 end a SLEEP that is killed without an error
+		if err := errors.Join(update(), l.Release(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestLockTableDDL(t *testing.T) {
+	eachMySQL(t, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
+		s.Exec(t, lockTables...)
+		s.Exec(t, "CREATE TABLE d.`ä ``x` (a INT) ENGINE=InnoDB", "CREATE TABLE d.p (a INT) ENGINE=InnoDB PARTITION BY HASH(a) PARTITIONS 3",
+			"CREATE VIEW d.v AS SELECT 1", "CREATE TABLE d.gone (a INT) ENGINE=InnoDB", "ALTER TABLE d.gone DISCARD TABLESPACE")
+		ctx := t.Context()
+		srv := connect(t, socketOptions(s))
+		l, n, err := srv.LockTableDDL(ctx)
+		if err != nil || n < 4 || n > 5 { // with or without the discarded one
+			t.Fatalf("%d tables, %v", n, err)
+		}
+		for q, want := range map[string]bool{
+			"TRUNCATE d.i": true, "ALTER TABLE d.`ä ``x` ADD b INT": true, "DROP TABLE d.p": true, "RENAME TABLE d.j TO d.k": true,
+			"INSERT INTO d.j VALUES (7)": false, "CREATE TABLE d.c (a INT)": false, "DROP TABLE d.m": false,
+		} {
+			if got := blocks(t, s, q); got != want {
+				t.Errorf("%s: blocked = %v", q, got)
+			}
+		}
+		if n := s.Value(t, "SELECT COUNT(*) FROM information_schema.INNODB_TRX"); n != "0" {
+			t.Errorf("%s transactions of InnoDB are open: purge waits for them", n)
+		}
+		// It does not stand in the way of the global lock.
+		g, err := srv.LockGlobal(ctx, FTWRL{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(g.Release(ctx), l.Holding(ctx), l.Release(ctx)); err != nil {
+			t.Error(err)
+		}
+		if blocks(t, s, "TRUNCATE d.i") {
+			t.Error("DDL still blocked after the release")
+		}
+		c := dbConn(t, s)
+		if _, err := c.ExecContext(ctx, "LOCK TABLES d.j WRITE"); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := srv.LockTableDDL(ctx); !isTimeout(err) {
+			t.Errorf("a locked table: %v", err)
+		}
+	})
+}
+
+// TestRedoConsumer shows that the server keeps the redo log for a consumer, and
+// for one only.
+func TestRedoConsumer(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Config: []string{"innodb-redo-log-capacity=8M"}})
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (a LONGBLOB) ENGINE=InnoDB")
+	ctx := t.Context()
+	srv, second := connect(t, socketOptions(s)), connect(t, socketOptions(s))
+	first := func() string {
+		return s.Value(t, "SELECT MIN(FILE_ID) FROM performance_schema.innodb_redo_log_files")
+	}
+	write := func() { // 4 MB, and a checkpoint
+		for _, q := range []string{"INSERT INTO d.t VALUES (REPEAT('x', 4000000))", "DO innodb_redo_log_sharp_checkpoint()"} {
+			if _, err := s.DB().ExecContext(ctx, q); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	c, warning, err := srv.RegisterRedoConsumer(ctx)
+	if err != nil || warning != "" {
+		t.Fatal(warning, err)
+	}
+	if other, warning, err := second.RegisterRedoConsumer(ctx); other != nil || err != nil || !strings.Contains(warning, "another") {
+		t.Errorf("a second consumer: %v, %q, %v", other, warning, err)
+	}
+	// More than the log's capacity: it waits until hb has read some.
+	oldest := first()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 5 {
+			write()
+		}
+	}()
+	select {
+	case <-done:
+		t.Error("the server did not wait for the reader")
+	case <-time.After(2 * time.Second):
+	}
+	if got := first(); got != oldest {
+		t.Errorf("file %s was recycled, the first is %s", oldest, got)
+	}
+	if err := c.Advance(ctx, 1); err != nil {
+		t.Errorf("backwards: %v", err)
+	}
+	var lsn innodb.LSN
+	for going := true; going; {
+		select {
+		case <-done:
+			going = false
+		case <-time.After(20 * time.Millisecond):
+		}
+		if lsn, err = srv.CurrentLSN(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Advance(ctx, lsn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first() == oldest {
+		t.Errorf("file %s stays after its reader went on", oldest)
+	}
+	if err := errors.Join(c.Close(), c.Close(), c.Advance(ctx, lsn)); err != nil {
+		t.Error(err)
+	}
+	c, _, err = second.RegisterRedoConsumer(ctx)
+	if c == nil || err != nil {
+		t.Fatalf("after Close: %v", err)
+	}
+	s.Exec(t, "KILL "+c.conn.id)
+	if err := c.Advance(ctx, lsn+1); !errors.Is(err, ErrConnectionLost) {
+		t.Errorf("killed: %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if c, _, err = second.RegisterRedoConsumer(ctx); c == nil || err != nil {
+		t.Fatalf("after a kill: %v", err)
+	}
+	if err := second.Close(); err != nil {
+		t.Error(err)
+	}
+	if c, warning, err = srv.RegisterRedoConsumer(ctx); c == nil || err != nil {
+		t.Fatalf("after the server's Close: %q, %v", warning, err)
+	}
+}

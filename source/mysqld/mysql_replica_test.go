@@ -1,0 +1,265 @@
+package mysqld
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hb/source/mysqld/mysqldtest"
+)
+
+// replicaOf starts a replica of source, by file position.
+func replicaOf(t *testing.T, source *mysqldtest.Server) *mysqldtest.Server {
+	t.Helper()
+	config := []string{"binlog-format=MIXED"}
+	if !source.Root.AtLeast(8, 0) && source.Root.AtLeast(5, 7) { // else it knows one channel only
+		config = append(config, "master-info-repository=TABLE", "relay-log-info-repository=TABLE")
+	}
+	replica := mysqldtest.Start(t, source.Root, mysqldtest.Options{Binlog: true, ServerID: 2, Config: config})
+	at, err := source.BinlogPosition(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at.GTID = ""
+	mysqldtest.Attach(t, replica, source, at)
+	return replica
+}
+
+// TestMySQLReplicaState checks the slave info file's text by running it: a copy
+// that it sets up stands where the replica stood.
+func TestMySQLReplicaState(t *testing.T) {
+	eachMySQL(t, mysqldtest.Options{Binlog: true}, func(t *testing.T, source *mysqldtest.Server) {
+		ctx := t.Context()
+		replica := replicaOf(t, source)
+		source.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (a INT PRIMARY KEY)", "INSERT INTO d.t VALUES (1)")
+		mysqldtest.CatchUp(t, replica, source, 30*time.Second)
+		srv, of := connect(t, socketOptions(replica)), connect(t, socketOptions(source))
+		at, err := of.BinlogPosition(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		master, change, stop := "MASTER", "CHANGE MASTER TO ", "STOP SLAVE"
+		if source.Root.AtLeast(8, 4) {
+			master, change, stop = "SOURCE", "CHANGE REPLICATION SOURCE TO ", "STOP REPLICA"
+		}
+		state := func(want string) ReplicaState {
+			t.Helper()
+			r, err := srv.ReplicaState(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := r.FileText(); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+			return r
+		}
+		byFile := fmt.Sprintf("%s%s_LOG_FILE='%s', %s_LOG_POS=%d;\n", change, master, at.File, master, at.Pos)
+		r := state(byFile)
+		if len(r.Sources) != 1 || !r.Sources[0].Applying || r.Sources[0].Host != "127.0.0.1" || r.Sources[0].Port != fmt.Sprint(source.Port) || r.GTIDPos != at.GTID {
+			t.Errorf("%+v, want GTIDs %s", r, at.GTID)
+		}
+		if srv.Dialect.LogStatus {
+			checkChannels(t, srv, r)
+		}
+		if source.Root.AtLeast(5, 7) {
+			replica.Exec(t, change+master+"_HOST='127.0.0.1', "+master+"_PORT=1, "+master+"_LOG_FILE='x.000007', "+master+"_LOG_POS=77 FOR CHANNEL 'o''x'")
+			state(byFile + change + master + "_LOG_FILE='x.000007', " + master + "_LOG_POS=77 FOR CHANNEL 'o''x';\n")
+		}
+		// Under the global lock, as a backup of 5.6 and 5.7 asks.
+		l, err := srv.LockGlobal(ctx, FTWRL{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := srv.ReplicaState(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := l.Release(ctx); err != nil {
+			t.Error(err)
+		}
+		replica.Exec(t, stop, change+master+"_AUTO_POSITION=1"+map[bool]string{true: " FOR CHANNEL ''"}[source.Root.AtLeast(5, 7)])
+		want := fmt.Sprintf("SET GLOBAL gtid_purged='%s';\n%s%s_AUTO_POSITION=1;\n", at.GTID, change, master)
+		if source.Root.AtLeast(5, 7) {
+			want += change + master + "_LOG_FILE='x.000007', " + master + "_LOG_POS=77 FOR CHANNEL 'o''x';\n"
+		}
+		r = state(want)
+		if r.Sources[0].Applying {
+			t.Error("stopped, but applying")
+		}
+		runText(t, source.Root, r.FileText(), at.GTID)
+	})
+}
+
+// checkChannels compares with log_status, which has no coordinates of sources.
+func checkChannels(t *testing.T, srv *Server, r ReplicaState) {
+	t.Helper()
+	st, err := srv.LogStatus(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(st.Channels) != 1 || st.Channels[0].Name != "" || st.Channels[0].RelayPos == 0 || !strings.HasPrefix(st.Channels[0].RelayLog, "relay.") || st.Channels[0].SourceLog != "" {
+		t.Errorf("channels %+v", st.Channels)
+	}
+	if at, exact := r.At(st); exact || at.GTIDPos != st.Binlog.GTID || at.FileText() != r.FileText() {
+		t.Errorf("%+v, %v", at, exact)
+	}
+}
+
+// runText runs a slave info file on a new server of the same release.
+func runText(t *testing.T, root *mysqldtest.Root, text, gtid string) {
+	t.Helper()
+	config := []string{"skip-slave-start"}
+	if !root.AtLeast(8, 0) && root.AtLeast(5, 7) {
+		config = append(config, "master-info-repository=TABLE", "relay-log-info-repository=TABLE")
+	}
+	s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true, ServerID: 3, Config: config})
+	reset := "RESET MASTER"
+	if root.AtLeast(8, 4) {
+		reset = "RESET BINARY LOGS AND GTIDS"
+	}
+	s.Exec(t, reset)
+	for line := range strings.Lines(text) {
+		// Where the source is, the file leaves to whoever sets up the copy.
+		statement := strings.TrimSuffix(line, ";\n")
+		for _, prefix := range []string{"MASTER_", "SOURCE_"} {
+			if strings.Contains(statement, " TO "+prefix) {
+				statement = strings.Replace(statement, " TO ", " TO "+prefix+"HOST='127.0.0.1', ", 1)
+			}
+		}
+		s.Exec(t, statement)
+	}
+	if got := s.Value(t, "SELECT @@global.gtid_executed"); got != gtid {
+		t.Errorf("gtid_executed = %s, want %s", got, gtid)
+	}
+	r, err := connect(t, socketOptions(s)).ReplicaState(t.Context())
+	if err != nil || r.FileText() != text {
+		t.Errorf("the copy says %q (%v), want %q", r.FileText(), err, text)
+	}
+}
+
+// TestPauseReplica stops the applier only where no temporary table is open, and
+// starts it again in every way out.
+func TestPauseReplica(t *testing.T) {
+	eachMySQL(t, mysqldtest.Options{Binlog: true, Config: []string{"binlog-format=STATEMENT", "gtid-mode=OFF", "enforce-gtid-consistency=OFF"}}, func(t *testing.T, source *mysqldtest.Server) {
+		ctx := t.Context()
+		replica := mysqldtest.Start(t, source.Root, mysqldtest.Options{Binlog: true, ServerID: 2, Config: []string{"binlog-format=STATEMENT", "gtid-mode=OFF", "enforce-gtid-consistency=OFF"}})
+		at, err := source.BinlogPosition(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at.GTID = ""
+		mysqldtest.Attach(t, replica, source, at)
+		srv := connect(t, socketOptions(replica))
+		applying := func() bool {
+			t.Helper()
+			r, err := srv.ReplicaState(ctx)
+			if err != nil || len(r.Sources) != 1 {
+				t.Fatal(r, err)
+			}
+			return r.Sources[0].Applying
+		}
+		p, err := srv.PauseReplica(ctx, 5*time.Second)
+		if err != nil || applying() {
+			t.Errorf("paused: %v", err)
+		}
+		if err := errors.Join(p.Resume(ctx), p.Resume(ctx)); err != nil || !applying() {
+			t.Errorf("resumed: %v", err)
+		}
+		c := dbConn(t, source)
+		for _, q := range []string{"CREATE DATABASE d", "SET SESSION binlog_format=STATEMENT", "CREATE TEMPORARY TABLE d.tmp (a INT)"} {
+			if _, err := c.ExecContext(ctx, q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mysqldtest.CatchUp(t, replica, source, 30*time.Second)
+		_, err = srv.PauseReplica(ctx, 2*time.Second)
+		if e, ok := errors.AsType[*OpenTempTablesError](err); !ok || e.Tables != 1 {
+			t.Errorf("a temporary table is open: %v", err)
+		}
+		if !applying() {
+			t.Error("the applier does not run after the failure")
+		}
+		go func() {
+			time.Sleep(time.Second)
+			// A failure shows as the timeout below.
+			_, _ = c.ExecContext(ctx, "DROP TEMPORARY TABLE d.tmp")
+		}()
+		if _, err = srv.PauseReplica(ctx, 30*time.Second); err != nil || applying() {
+			t.Errorf("dropped meanwhile: %v", err)
+		}
+		if err := srv.Close(); err != nil {
+			t.Error(err)
+		}
+		srv = connect(t, socketOptions(replica))
+		if !applying() {
+			t.Error("the applier does not run after Close")
+		}
+		// What did not run before is not started.
+		replica.Exec(t, srv.words().applier("STOP", ""))
+		if p, err = srv.PauseReplica(ctx, time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Resume(ctx); err != nil || applying() {
+			t.Errorf("it was stopped before, and runs: %v", err)
+		}
+	})
+}
+
+func TestDumpBufferPool(t *testing.T) {
+	eachMySQL(t, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
+		ctx := t.Context()
+		srv := connect(t, socketOptions(s))
+		file := filepath.Join(s.Datadir, "ib_buffer_pool")
+		size := func() int64 {
+			t.Helper()
+			st, err := os.Stat(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return st.Size()
+		}
+		pct := func() string {
+			v, err := srv.Refresh(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v.String("innodb_buffer_pool_dump_pct")
+		}
+		before := pct()
+		var sizes []int64
+		for _, percent := range []int{100, 1} {
+			d, err := srv.DumpBufferPool(ctx, percent)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if done, err := d.Wait(ctx, 20*time.Second); !done || err != nil {
+				t.Errorf("%d%%: %v, %v", percent, done, err)
+			}
+			if err := errors.Join(d.Close(), d.Close()); err != nil || pct() != before {
+				t.Errorf("percentage %s, was %s: %v", pct(), before, err)
+			}
+			sizes = append(sizes, size())
+			time.Sleep(1100 * time.Millisecond) // the server's status tells seconds apart
+		}
+		if s.Root.AtLeast(5, 7) && sizes[1] >= sizes[0] {
+			t.Errorf("sizes %v", sizes)
+		}
+		if _, err := srv.DumpBufferPool(ctx, 101); err == nil {
+			t.Error("101 %")
+		}
+		// Server.Close restores the setting.
+		if _, err := srv.DumpBufferPool(ctx, 7); err != nil {
+			t.Fatal(err)
+		}
+		if err := srv.Close(); err != nil {
+			t.Error(err)
+		}
+		srv = connect(t, socketOptions(s))
+		if pct() != before {
+			t.Errorf("percentage %s, was %s", pct(), before)
+		}
+	})
+}

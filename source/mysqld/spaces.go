@@ -1,0 +1,173 @@
+package mysqld
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+
+	"hb/source/innodb"
+)
+
+// A SpaceKind says what a tablespace is for.
+type SpaceKind int
+
+// The kinds.
+const (
+	SpaceTables    SpaceKind = iota // one table or partition, or a general tablespace
+	SpaceSystem                     // ibdata1 …
+	SpaceUndo                       // undo log
+	SpaceTemporary                  // ibtmp1 and the like: not backed up
+)
+
+// A Tablespace is one that the server knows.
+type Tablespace struct {
+	ID   innodb.SpaceID
+	Name string // "db/t", "innodb_undo_001", or a general tablespace's
+	Path string // absolute, as the server sees it; of the system tablespace the first file
+	Kind SpaceKind
+	// Flags are FSP_FLAGS; 0 if the server does not say: for the system
+	// tablespace, undo tablespaces, and what is discarded.
+	Flags uint32
+	// Encrypted: its pages are, or are being, encrypted.
+	Encrypted bool
+	// Discarded: ALTER TABLE … DISCARD TABLESPACE took its file away. 5.6 does
+	// not say so; there, and if somebody deleted it, the file is missing.
+	Discarded bool
+}
+
+// flagEncrypted is FSP_FLAGS' bit of an encrypted tablespace (5.7.11 and later).
+const flagEncrypted = 1 << 13
+
+// The lists of tablespaces. Before 8.0 the dictionary's own tables have those of
+// tables, and on 5.7 INFORMATION_SCHEMA.FILES has the open ones with undo and
+// temporary tablespaces; from 8.0 on FILES has them all, but not the id of what
+// is discarded, which the brief list has.
+const (
+	spacesOf56 = "SELECT s.SPACE, s.NAME, s.FLAG, d.PATH, 'TABLESPACE' AS TYPE, '' AS ENCRYPTION FROM information_schema.INNODB_SYS_TABLESPACES s JOIN information_schema.INNODB_SYS_DATAFILES d ON d.SPACE = s.SPACE"
+	filesOf57  = "SELECT FILE_ID AS SPACE, TABLESPACE_NAME AS NAME, 0 AS FLAG, FILE_NAME AS PATH, FILE_TYPE AS TYPE, '' AS ENCRYPTION FROM information_schema.FILES WHERE ENGINE = 'InnoDB'"
+	spacesOf80 = "SELECT COALESCE(f.FILE_ID, b.SPACE) AS SPACE, f.TABLESPACE_NAME AS NAME, COALESCE(t.FLAG, 0) AS FLAG, f.FILE_NAME AS PATH, f.FILE_TYPE AS TYPE, t.ENCRYPTION FROM information_schema.FILES f LEFT JOIN information_schema.INNODB_TABLESPACES t ON t.SPACE = f.FILE_ID LEFT JOIN information_schema.INNODB_TABLESPACES_BRIEF b ON f.FILE_ID IS NULL AND b.NAME = f.TABLESPACE_NAME WHERE f.ENGINE = 'InnoDB'"
+)
+
+// Tablespaces lists the tablespaces that the server knows (MySQL), in no order:
+// those of tables and partitions, general ones, the system tablespace once, and
+// undo and temporary tablespaces. (Of 5.6 the last two are missing: undo
+// tablespaces are the files undo001 … of Vars.UndoDir.) Under LOCK INSTANCE FOR
+// BACKUP, or under FLUSH TABLES WITH READ LOCK before 8.0, the list does not
+// change. It needs PROCESS.
+func (s *Server) Tablespaces(ctx context.Context) ([]Tablespace, error) {
+	system, err := s.Vars.SystemFiles()
+	if err != nil {
+		return nil, err
+	}
+	out := []Tablespace{{Name: "innodb_system", Path: system[0], Kind: SpaceSystem}}
+	if s.Dialect.files {
+		return s.listSpaces(ctx, spacesOf80, out)
+	}
+	if out, err = s.listSpaces(ctx, spacesOf56, out); err != nil || s.Version.before(release{5, 7, 0}) {
+		return out, err
+	}
+	files, err := s.listSpaces(ctx, filesOf57, nil)
+	if err != nil {
+		return nil, err
+	}
+	return merge57(out, files), nil
+}
+
+// merge57 adds those of files that are no table's, and notes which tables have
+// no file.
+func merge57(out, files []Tablespace) []Tablespace {
+	open := make(map[innodb.SpaceID]bool)
+	for _, f := range files {
+		open[f.ID] = true
+		if f.Kind != SpaceTables {
+			out = append(out, f)
+		}
+	}
+	for i, t := range out {
+		out[i].Discarded = t.Kind == SpaceTables && !open[t.ID]
+	}
+	return out
+}
+
+// listSpaces adds the rows of a list to out, without the system tablespace.
+func (s *Server) listSpaces(ctx context.Context, query string, out []Tablespace) ([]Tablespace, error) {
+	rows, err := s.control.rows(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		t, err := s.Vars.tablespace(r)
+		if err != nil {
+			return nil, fmt.Errorf("the server's list of tablespaces: %w", err)
+		}
+		if t.ID != 0 {
+			out = append(out, t)
+		}
+	}
+	return out, nil
+}
+
+func (v Vars) tablespace(row map[string]string) (Tablespace, error) {
+	t := Tablespace{Name: row["NAME"], Path: row["PATH"], Encrypted: row["ENCRYPTION"] == "Y"}
+	id, err := strconv.ParseUint(row["SPACE"], 10, 32)
+	if err != nil {
+		return t, fmt.Errorf("%q has the id %q", t.Name, row["SPACE"])
+	}
+	flags, err := strconv.ParseUint(row["FLAG"], 10, 32)
+	if err != nil {
+		return t, fmt.Errorf("%q has the flags %q", t.Name, row["FLAG"])
+	}
+	if t.Path == "" {
+		return t, fmt.Errorf("%q has no path", t.Name)
+	}
+	t.ID, t.Flags = innodb.SpaceID(id), uint32(flags)
+	switch row["TYPE"] {
+	case "TABLESPACE":
+	case "UNDO LOG":
+		t.Kind = SpaceUndo
+	case "TEMPORARY":
+		t.Kind = SpaceTemporary
+	case "":
+		t.Discarded = true
+	default:
+		return t, fmt.Errorf("%q is of the unknown type %q", t.Name, row["TYPE"])
+	}
+	t.Encrypted = t.Encrypted || t.Flags&flagEncrypted != 0
+	t.Path = v.spacePath(t)
+	return t, nil
+}
+
+// spacePath is a tablespace's path as the server resolves it: against the data
+// directory, but the mere name of an undo tablespace (CREATE UNDO TABLESPACE …
+// ADD DATAFILE 'u.ibu') against innodb_undo_directory.
+func (v Vars) spacePath(t Tablespace) string {
+	switch path := filepath.Clean(t.Path); {
+	case filepath.IsAbs(path):
+		return path
+	case t.Kind == SpaceUndo && filepath.Base(path) == path:
+		return filepath.Join(v.UndoDir(), path)
+	default:
+		return filepath.Join(v.Datadir(), path)
+	}
+}
+
+// A Table is a table by its names as SQL has them.
+type Table struct{ Schema, Name, Engine string }
+
+func (t Table) String() string { return t.Schema + "." + t.Name }
+
+// NonTransactionalTables lists the users' tables of other engines than InnoDB
+// that keep data in files (not MEMORY, BLACKHOLE, FEDERATED). complete is false
+// if the account may not see all tables, having no SELECT on *.*: then only the
+// disk can tell. On 8.0 and later the answer decides whether FLUSH TABLES WITH
+// READ LOCK is needed; before, the query opens every table's definition.
+func (s *Server) NonTransactionalTables(ctx context.Context) (tables []Table, complete bool, err error) {
+	have, err := s.globalPrivileges(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	complete = have["ALL PRIVILEGES"] || have[PrivSelect]
+	tables, err = s.tables(ctx, "ENGINE NOT IN ('InnoDB', 'MEMORY', 'BLACKHOLE', 'FEDERATED')")
+	return tables, complete, err
+}
