@@ -15,9 +15,9 @@ const copyBlock = 64 << 10
 
 var zeroBlock [copyBlock]byte
 
-// copyTree copies the directories and regular files below src to dst. Blocks of
+// CopyTree copies the directories and regular files below src to dst. Blocks of
 // zeroes become holes: a fresh redo log is large and empty.
-func copyTree(dst, src string) error {
+func CopyTree(dst, src string) error {
 	return filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -31,13 +31,15 @@ func copyTree(dst, src string) error {
 		case d.IsDir():
 			return os.MkdirAll(to, 0o755)
 		case d.Type().IsRegular():
-			return copyFile(to, path)
+			return CopyFile(to, path)
 		}
 		return nil // sockets and the like
 	})
 }
 
-func copyFile(dst, src string) (err error) {
+// CopyFile copies a file to one that is not there yet. Blocks of zeroes become
+// holes.
+func CopyFile(dst, src string) (err error) {
 	in, err := os.Open(src)
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ func (r *Root) initDatadir(datadir string, o *Options) error {
 	if err != nil {
 		return err
 	}
-	return copyTree(datadir, tmpl)
+	return CopyTree(datadir, tmpl)
 }
 
 // template returns a directory that holds an initialised data directory for

@@ -46,7 +46,7 @@ func Check(ctx context.Context, db *sql.DB) error {
 	}
 	c := &checker{ctx: ctx, db: conn, d: d}
 	for _, f := range []func() error{
-		c.objects, c.checkTables, c.indexes, c.autoIncrements, c.bank, c.documents, c.parts, c.logs, c.misc, c.points, c.ddl,
+		c.objects, c.checkTables, c.indexes, c.autoIncrements, c.counters, c.xaTransactions, c.bank, c.documents, c.parts, c.logs, c.misc, c.points, c.ddl,
 	} {
 		if err := f(); err != nil {
 			c.faults = append(c.faults, err)

@@ -36,21 +36,30 @@ func Checksums(ctx context.Context, db *sql.DB) (map[string]string, error) {
 		if n.db == "mysql" && slices.Contains(ownTables, n.table) {
 			continue
 		}
-		var t string
-		var sum sql.NullString
-		if err := db.QueryRowContext(ctx, "CHECKSUM TABLE "+n.String()).Scan(&t, &sum); err != nil {
-			return nil, fmt.Errorf("CHECKSUM TABLE %s: %w", n, err)
+		sum, err := checksum(ctx, db, n.String())
+		if err != nil {
+			return nil, err
 		}
-		if !sum.Valid {
-			// An engine without checksums answers so, but so does a broken table.
-			var count int64
-			if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+n.String()).Scan(&count); err != nil {
-				return nil, fmt.Errorf("CHECKSUM TABLE %s has no answer: %w", n, err)
-			}
-		}
-		out[n.String()] = sum.String
+		out[n.String()] = sum
 	}
 	return out, nil
+}
+
+// checksum asks for the checksum of one table.
+func checksum(ctx context.Context, db *sql.DB, table string) (string, error) {
+	// MySQL answers 0 for an ARCHIVE table that was not read since it was opened,
+	// and an engine without checksums answers as a broken table does: so each is
+	// read first.
+	var count int64
+	if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+table).Scan(&count); err != nil {
+		return "", fmt.Errorf("reading %s: %w", table, err)
+	}
+	var name string
+	var sum sql.NullString
+	if err := db.QueryRowContext(ctx, "CHECKSUM TABLE "+table).Scan(&name, &sum); err != nil {
+		return "", fmt.Errorf("CHECKSUM TABLE %s: %w", table, err)
+	}
+	return sum.String, nil
 }
 
 // Differences compares the checksums of two servers and returns a line for each

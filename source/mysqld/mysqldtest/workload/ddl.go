@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -34,6 +35,8 @@ type table struct {
 	// can be exchanged with it. It does not show in the catalog, so it is no part
 	// of the recorded state.
 	twin bool
+	// general: in a general tablespace. The name tells: see freeName.
+	general bool
 }
 
 // block is the content of one block of rows.
@@ -77,9 +80,17 @@ type change struct {
 // ddl is the state of the DDL connection.
 type ddl struct {
 	*session
-	now tables
-	tag int64 // of the next rows, so that no two fillings have equal sums
+	now   tables
+	tag   int64 // of the next rows, so that no two fillings have equal sums
+	space bool  // there is a tablespace ddlSpace
+	undo  bool  // there is an undo tablespace undoSpace
 }
+
+// Tablespaces that come and go. They hold nothing that Check looks for.
+const (
+	ddlSpace  = "hb_ddl"
+	undoSpace = "hb_undo"
+)
 
 // runDDL is the life of the DDL connection.
 func (l *Load) runDDL(ctx context.Context, s *session) error {
@@ -93,8 +104,17 @@ func (l *Load) runDDL(ctx context.Context, s *session) error {
 		}
 	}
 	d := &ddl{session: s, now: now, tag: time.Now().UnixMilli() % 1e9}
+	if err := d.findSpaces(); err != nil {
+		return err
+	}
 	for start := time.Now(); pace(ctx, start, l.o.DDLRate); {
 		start = time.Now()
+		if done, err := d.changeSpaces(); done || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		c, ok := d.choose()
 		if !ok {
 			continue
@@ -104,6 +124,96 @@ func (l *Load) runDDL(ctx context.Context, s *session) error {
 		}
 	}
 	return nil
+}
+
+// findSpaces looks for what an earlier run left.
+func (d *ddl) findSpaces() error {
+	if !d.l.d.general {
+		return nil
+	}
+	table := "innodb_sys_tablespaces"
+	if d.l.d.undo {
+		table = "innodb_tablespaces"
+	}
+	for name, there := range map[string]*bool{ddlSpace: &d.space, undoSpace: &d.undo} {
+		n, err := d.ints("SELECT COUNT(*) FROM information_schema."+table+" WHERE name = ?", name)
+		if err != nil {
+			return err
+		}
+		*there = n[0] > 0
+	}
+	return nil
+}
+
+// changeSpaces creates, empties or drops a tablespace now and then, where the
+// server has such. It reports whether it did.
+func (d *ddl) changeSpaces() (bool, error) {
+	switch n := d.rnd.IntN(40); {
+	case n < 2 && d.l.d.general:
+		return true, d.changeSpace()
+	case n == 2 && d.l.d.undo:
+		return true, d.changeUndo()
+	}
+	return false, nil
+}
+
+func (d *ddl) changeSpace() error {
+	q, kind := "CREATE TABLESPACE "+ddlSpace+" ADD DATAFILE '"+ddlSpace+".ibd' ENGINE=InnoDB", "create tablespace"
+	if d.space {
+		q, kind = "DROP TABLESPACE "+ddlSpace, "drop tablespace"
+	}
+	if err := d.exec(q); err != nil {
+		return err
+	}
+	d.space = !d.space
+	d.count(kind)
+	return nil
+}
+
+// changeUndo creates an undo tablespace, or has one emptied and then uses or
+// drops it. None of that is replicated.
+func (d *ddl) changeUndo() error {
+	if err := d.exec("SET SESSION sql_log_bin = 0"); err != nil {
+		return err
+	}
+	err := d.emptyUndo()
+	return errors.Join(err, d.exec("SET SESSION sql_log_bin = 1"))
+}
+
+func (d *ddl) emptyUndo() error {
+	if !d.undo {
+		d.undo = true
+		d.count("create undo tablespace")
+		return d.exec("CREATE UNDO TABLESPACE " + undoSpace + " ADD DATAFILE '" + undoSpace + ".ibu'")
+	}
+	name := []string{undoSpace, "innodb_undo_001", "innodb_undo_002"}[d.rnd.IntN(3)]
+	if err := d.exec("ALTER UNDO TABLESPACE " + name + " SET INACTIVE"); err != nil {
+		return err
+	}
+	d.count("empty undo tablespace")
+	for range 50 { // it waits for the purge, and that for the writers
+		n, err := d.ints("SELECT COUNT(*) FROM information_schema.innodb_tablespaces WHERE name = ? AND state = 'empty'", name)
+		if err != nil {
+			return err
+		}
+		if n[0] > 0 && name == undoSpace && d.rnd.IntN(2) == 0 {
+			d.undo = false
+			d.count("drop undo tablespace")
+			return d.exec("DROP UNDO TABLESPACE " + name)
+		}
+		if n[0] > 0 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return d.exec("ALTER UNDO TABLESPACE " + name + " SET ACTIVE")
+}
+
+// count counts a statement that was done.
+func (d *ddl) count(kind string) {
+	d.l.mu.Lock()
+	defer d.l.mu.Unlock()
+	d.l.stats.DDL[kind]++
 }
 
 func recordedState(ctx context.Context, db *sql.DB) (tables, error) {
@@ -118,6 +228,9 @@ func recordedState(ctx context.Context, db *sql.DB) (tables, error) {
 	ts := tables{}
 	if err := json.Unmarshal([]byte(after), &ts); err != nil {
 		return nil, fmt.Errorf("read the state of the DDL tables: %w", err)
+	}
+	for name, t := range ts {
+		t.general = strings.Contains(name, ".`"+generalPrefix)
 	}
 	return ts, nil
 }
@@ -135,9 +248,7 @@ func (d *ddl) do(c change) error {
 		return err
 	}
 	d.now = c.after
-	d.l.mu.Lock()
-	defer d.l.mu.Unlock()
-	d.l.stats.DDL[c.kind]++
+	d.count(c.kind)
 	return nil
 }
 
@@ -147,9 +258,9 @@ func (d *ddl) choose() (change, bool) {
 		return d.create()
 	}
 	kinds := []func() (change, bool){
-		d.create, d.create, d.drop, d.fill, d.fill, d.truncate, d.rename, d.swap, d.swap,
+		d.create, d.create, d.drop, d.fill, d.fill, d.update, d.update, d.empty, d.truncate, d.rename, d.swap, d.swap,
 		d.addIndex, d.dropIndex, d.addColumn, d.addColumn, d.dropColumn, d.copyTable, d.optimize,
-		d.changeEngine, d.fulltext, d.exchange, d.exchange, d.addPartition, d.dropPartition, d.rebuildPartition,
+		d.changeEngine, d.fulltext, d.exchange, d.exchange, d.addPartition, d.dropPartition, d.rebuildPartition, d.move,
 	}
 	return kinds[d.rnd.IntN(len(kinds))]()
 }
@@ -170,15 +281,20 @@ func (d *ddl) pick(ok func(*table) bool) (string, bool) {
 
 func plain(t *table) bool { return t.Parts == nil }
 
+// generalPrefix begins the names of tables in general tablespaces.
+const generalPrefix = "g"
+
 func inno(t *table) bool { return t.Engine == "INNODB" && t.Parts == nil }
 
 func parted(t *table) bool { return t.Parts != nil }
 
 // freeName returns a name that no table has.
-func (d *ddl) freeName() string {
+func (d *ddl) freeName(general bool) string {
 	for {
 		n := fmt.Sprintf("t%d", d.rnd.IntN(40))
-		if d.rnd.IntN(3) == 0 {
+		if general {
+			n = generalPrefix + n
+		} else if d.rnd.IntN(3) == 0 {
 			n = "té-" + n
 		}
 		q := quote(ddlDBs[d.rnd.IntN(len(ddlDBs))], n)
@@ -200,7 +316,7 @@ func (d *ddl) create() (change, bool) {
 		return change{}, false
 	}
 	t := &table{Engine: "INNODB", Cols: baseCols, Idx: 1, Blocks: map[int]block{}}
-	name, clause, kind := d.freeName(), "", "create"
+	name, clause, kind := d.freeName(false), "", "create"
 	switch n := d.rnd.IntN(10); {
 	case n < 3:
 		kind = "create partitioned"
@@ -212,6 +328,9 @@ func (d *ddl) create() (change, bool) {
 		t.Engine, clause = "ARIA", "ENGINE=Aria"
 	case n < 7:
 		t.twin, clause = true, "ENGINE=InnoDB"
+	case n < 8 && d.l.d.general:
+		name, kind, t.general = d.freeName(true), "create in tablespace", true
+		clause = "ENGINE=InnoDB TABLESPACE=" + generalSpaces[d.rnd.IntN(len(generalSpaces))]
 	default:
 		f := d.l.d.formats()
 		clause = "ENGINE=InnoDB " + f[d.rnd.IntN(len(f))].clause
@@ -266,6 +385,50 @@ func (d *ddl) fill() (change, bool) {
 	})
 }
 
+// update changes all rows of a block in one statement: rows of several versions
+// where columns were added and dropped instantly.
+func (d *ddl) update() (change, bool) {
+	name, b, ok := d.pickBlock()
+	if !ok {
+		return change{}, false
+	}
+	q := fmt.Sprintf("UPDATE %s SET v = v + 1, pad = REPEAT(CHAR(97 + v %% 26), v %% 400), h = CRC32(CONCAT_WS('-', id, v, pad)) WHERE id BETWEEN %d AND %d", name, b*1000+1, b*1000+1000)
+	return d.alter("update", name, q, func(t *table) {
+		n := t.Blocks[b].Rows
+		t.Blocks[b] = block{Rows: n, Sum: t.Blocks[b].Sum + int64(n)}
+	})
+}
+
+// empty deletes all rows of a block in one statement.
+func (d *ddl) empty() (change, bool) {
+	name, b, ok := d.pickBlock()
+	if !ok {
+		return change{}, false
+	}
+	q := fmt.Sprintf("DELETE FROM %s WHERE id BETWEEN %d AND %d", name, b*1000+1, b*1000+1000)
+	return d.alter("delete", name, q, func(t *table) { delete(t.Blocks, b) })
+}
+
+// pickBlock returns a block that has rows.
+func (d *ddl) pickBlock() (name string, b int, ok bool) {
+	name, ok = d.pick(func(t *table) bool { return len(t.Blocks) > 0 })
+	if ok {
+		blocks := slices.Sorted(maps.Keys(d.now[name].Blocks))
+		b = blocks[d.rnd.IntN(len(blocks))]
+	}
+	return name, b, ok
+}
+
+// move takes a table to another general tablespace, or to the same.
+func (d *ddl) move() (change, bool) {
+	name, ok := d.pick(func(t *table) bool { return t.general })
+	if !ok {
+		return change{}, false
+	}
+	to := generalSpaces[d.rnd.IntN(len(generalSpaces))]
+	return d.alter("move to tablespace", name, "ALTER TABLE "+name+" TABLESPACE="+to, func(*table) {})
+}
+
 func (d *ddl) truncate() (change, bool) {
 	name, ok := d.pick(func(t *table) bool { return len(t.Blocks) > 0 })
 	if !ok {
@@ -279,7 +442,7 @@ func (d *ddl) rename() (change, bool) {
 	if !ok {
 		return change{}, false
 	}
-	to := d.freeName()
+	to := d.freeName(d.now[name].general)
 	after := d.now.clone()
 	after[to] = after[name]
 	delete(after, name)
@@ -298,11 +461,14 @@ func dbOf(name string) string {
 // swap exchanges the names of two tables, or turns those of three around.
 func (d *ddl) swap() (change, bool) {
 	a, ok := d.pick(func(*table) bool { return true })
-	b, ok2 := d.pick(func(t *table) bool { return t != d.now[a] })
-	if !ok || !ok2 {
+	if !ok {
 		return change{}, false
 	}
-	x := d.freeName()
+	b, ok := d.pick(func(t *table) bool { return t != d.now[a] && t.general == d.now[a].general })
+	if !ok {
+		return change{}, false
+	}
+	x := d.freeName(d.now[a].general)
 	after := d.now.clone()
 	after[a], after[b] = after[b], after[a]
 	return change{"swap", fmt.Sprintf("RENAME TABLE %s TO %s, %s TO %s, %s TO %s", a, x, b, a, x, b), after}, true
@@ -375,7 +541,7 @@ func (d *ddl) optimize() (change, bool) {
 }
 
 func (d *ddl) changeEngine() (change, bool) {
-	name, ok := d.pick(func(t *table) bool { return plain(t) && !t.Fulltext })
+	name, ok := d.pick(func(t *table) bool { return plain(t) && !t.Fulltext && !t.general })
 	if !ok {
 		return change{}, false
 	}
@@ -412,7 +578,7 @@ func (d *ddl) exchange() (change, bool) {
 	parts := d.now[p].Parts
 	b := parts[d.rnd.IntN(len(parts))]
 	x, ok := d.pick(func(t *table) bool {
-		if !inno(t) || t.Idx != 1 || t.Cols != baseCols || !t.twin {
+		if !inno(t) || t.general || t.Idx != 1 || t.Cols != baseCols || !t.twin {
 			return false
 		}
 		for k := range t.Blocks {

@@ -1,11 +1,12 @@
 // Package workload is the live load that hb's tests put on a server while it is
 // backed up, and the rules that tell whether a copy of that server is right.
 //
-// [Prepare] makes the databases: every InnoDB row format, partitions, off-page
-// columns, FULLTEXT, SPATIAL, foreign keys, triggers, virtual columns, a view, a
-// procedure, the engines other than InnoDB, names that need encoding.
-// [Load.Run] keeps writers busy with transactions and one more connection with
-// DDL. [Check] verifies what must hold at every instant at which a backup may cut
+// [Prepare] makes the databases: every InnoDB row format, compressed pages of
+// several sizes, partitions, off-page columns, FULLTEXT, SPATIAL, foreign keys,
+// triggers, virtual columns, a view, a procedure, general tablespaces and tables
+// outside the data directory, the engines other than InnoDB, names that need
+// encoding. [Load.Run] keeps writers busy with transactions, external XA ones
+// among them, and one more connection with DDL, that of tablespaces included. [Check] verifies what must hold at every instant at which a backup may cut
 // the load, on the source or on any copy. [Checksums] makes two servers comparable.
 //
 // What must hold, at every cut:
@@ -22,6 +23,10 @@
 //     recorded before its current statement, or of the one after it: names,
 //     engine, columns, indexes, partitions, rows, sums.
 //   - Each index agrees with its table.
+//   - No AUTO_INCREMENT counter gives out a number again, where the server keeps
+//     counters: tables whose highest rows are deleted say so.
+//   - XA transactions are whole or not there, and prepared exactly where another
+//     session noted that they are.
 //
 // All data is a function of statements that are safe to replicate in row format,
 // so a replica that has caught up has equal checksums.
@@ -46,7 +51,12 @@ type dialect struct {
 	descending bool   // descending indexes
 	spatial    bool   // SPATIAL indexes in InnoDB
 	fulltext   bool   // FULLTEXT indexes in InnoDB
-	pageComp   bool   // PAGE_COMPRESSED
+	pageComp   string // the clause of a table with compressed pages; "": there is none
+	general    bool   // general tablespaces
+	undo       bool   // CREATE, ALTER and DROP UNDO TABLESPACE
+	xa         bool   // XA transactions outlive their session, or the load makes up for it
+	persistent bool   // AUTO_INCREMENT counters outlive a restart
+	remote     bool   // the load has tables outside the data directory
 	sequence   bool   // CREATE SEQUENCE
 	pointType  string // how a POINT column is declared
 }
@@ -76,8 +86,12 @@ func readDialect(ctx context.Context, db *sql.DB) (*dialect, error) {
 		}
 		d.engines[strings.ToUpper(e)] = true
 	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
 	d.derive()
-	return d, rows.Err()
+	err = db.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?", bankDB, remoteTable).Scan(&d.remote)
+	return d, err
 }
 
 func (d *dialect) derive() {
@@ -85,8 +99,17 @@ func (d *dialect) derive() {
 	d.descending = d.mariadb && d.atLeast(10, 8) || !d.mariadb && d.atLeast(8, 0)
 	d.spatial = d.mariadb || d.atLeast(5, 7)
 	d.fulltext = true
-	d.pageComp = d.mariadb
 	d.sequence = d.mariadb
+	d.general = !d.mariadb && d.atLeast(5, 7)
+	d.undo = !d.mariadb && d.atLeast(8, 0)
+	d.xa = !d.mariadb
+	d.persistent = d.mariadb || d.atLeast(8, 0)
+	switch {
+	case d.mariadb:
+		d.pageComp = "PAGE_COMPRESSED=1"
+	case d.atLeast(5, 7):
+		d.pageComp = "COMPRESSION='zlib'"
+	}
 	d.pointType = "POINT NOT NULL"
 	if !d.mariadb && d.atLeast(8, 0) {
 		d.pointType = "POINT NOT NULL SRID 0"
@@ -119,10 +142,14 @@ func (d *dialect) formats() []format {
 	case d.pageSize == 4096:
 		f = append(f, format{"zip4", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4"}, format{"zip2", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=2"})
 	case d.pageSize <= 16384: // larger pages have no COMPRESSED
-		f = append(f, format{"zip4", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4"}, format{"zip8", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8"})
+		f = append(f, format{"zip4", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4"}, format{"zip8", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8"},
+			format{"zip2", "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=2"})
 	}
-	if d.pageComp {
-		f = append(f, format{"pagecomp", "ROW_FORMAT=DYNAMIC PAGE_COMPRESSED=1"})
+	if d.pageComp != "" {
+		f = append(f, format{"pagecomp", "ROW_FORMAT=DYNAMIC " + d.pageComp})
+	}
+	if d.pageComp != "" && !d.mariadb {
+		f = append(f, format{"pagelz4", "ROW_FORMAT=DYNAMIC COMPRESSION='lz4'"})
 	}
 	return f
 }

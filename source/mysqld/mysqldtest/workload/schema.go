@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"path/filepath"
 	"strings"
 )
 
@@ -39,6 +40,11 @@ type Options struct {
 	DDLRate  float64 // DDL statements a second; 5. Negative: no DDL
 	MaxBlob  int     // bytes of the largest document; 100000
 	Seed     uint64  // of the random choices
+
+	// DataDirectory is a directory of the server's machine for tables outside the
+	// data directory, from MySQL 5.6 on and MariaDB; empty: there are none. From
+	// MySQL 8.0 on it must be one of innodb_directories.
+	DataDirectory string
 
 	// DDLInnoDBOnly keeps the DDL to tables of InnoDB: backup tools that copy
 	// other engines' files without care for DDL lose them.
@@ -89,7 +95,39 @@ func (d *dialect) accounts() []account {
 	for _, f := range d.formats() {
 		a = append(a, account{quote(bankDB, "acct_"+f.name), f.clause})
 	}
+	if d.general {
+		a = append(a, account{quote(bankDB, "acct_general"), "TABLESPACE=" + generalSpaces[0]})
+	}
+	if d.remote {
+		a = append(a, account{quote(bankDB, remoteTable), ""})
+	}
+	if d.remote && d.general {
+		a = append(a, account{quote(bankDB, "acct_far"), "TABLESPACE=" + farSpace})
+	}
 	return append(a, account{quote(oddDB, "t#1"), "ROW_FORMAT=DYNAMIC"}, account{quote(oddDB, "a/b. ü`c"), "ROW_FORMAT=COMPACT"})
+}
+
+// Tables and tablespaces outside the data directory.
+const (
+	remoteTable = "acct_remote"
+	farSpace    = "hb_far"
+)
+
+// generalSpaces are the general tablespaces of the load.
+var generalSpaces = []string{"hb_general", "hb_general2"}
+
+// spaces returns the statements that make the general tablespaces.
+func (d *dialect) spaces(dir string) (q []string) {
+	if !d.general {
+		return nil
+	}
+	for _, s := range generalSpaces {
+		q = append(q, "CREATE TABLESPACE "+s+" ADD DATAFILE '"+s+".ibd' ENGINE=InnoDB")
+	}
+	if d.remote {
+		q = append(q, "CREATE TABLESPACE "+farSpace+" ADD DATAFILE '"+filepath.Join(dir, farSpace+".ibd")+"' ENGINE=InnoDB")
+	}
+	return q
 }
 
 // docTables returns the quoted names of the tables of documents; the first one
@@ -130,10 +168,14 @@ func Prepare(ctx context.Context, db *sql.DB, o Options) (*Load, error) {
 	for _, n := range databases() {
 		q = append(q, "CREATE DATABASE "+quoteName(n)+" DEFAULT CHARACTER SET utf8mb4")
 	}
+	d.remote = o.DataDirectory != ""
+	q = append(q, d.spaces(o.DataDirectory)...)
 	q = append(q, numberTable()...)
-	q = append(q, d.bankSchema(o.Accounts)...)
+	q = append(q, d.bankSchema(o.Accounts, o.DataDirectory)...)
 	q = append(q, d.docsSchema(o.Writers)...)
 	q = append(q, d.miscSchema(o.Writers)...)
+	q = append(q, d.counterSchema(o.Writers)...)
+	q = append(q, d.xaSchema(o.Writers)...)
 	for _, s := range q {
 		if _, err := db.ExecContext(ctx, s); err != nil {
 			return nil, fmt.Errorf("prepare the load: %s: %w", s, err)
@@ -151,10 +193,13 @@ func numberTable() []string {
 	}
 }
 
-func (d *dialect) bankSchema(rows int) []string {
+func (d *dialect) bankSchema(rows int, remote string) []string {
 	var q, view []string
 	for i, a := range d.accounts() {
 		virtual := ""
+		if strings.HasSuffix(a.name, quoteName(remoteTable)) {
+			a.clause = "DATA DIRECTORY='" + remote + "'"
+		}
 		if d.virtual && strings.Contains(a.clause, "DYNAMIC") {
 			// Without an index: MariaDB's recovery leaves delete-marked records
 			// behind in indexes on virtual columns whose base column changes

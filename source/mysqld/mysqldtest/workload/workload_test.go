@@ -2,7 +2,9 @@ package workload
 
 import (
 	"context"
+	"io/fs"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -76,6 +78,36 @@ func TestPageSizes(t *testing.T) {
 			if err := Check(t.Context(), s.DB()); err != nil {
 				t.Errorf("page size %d: %v", size, err)
 			}
+		}
+	})
+}
+
+// TestOutside runs the load with tables outside the data directory.
+func TestOutside(t *testing.T) {
+	mysqldtest.Each(t, slices.Concat(mysqldtest.MariaDB, mysqldtest.MySQL), func(t *testing.T, root *mysqldtest.Root) {
+		dir := t.TempDir()
+		var config []string
+		if !root.MariaDB() && root.AtLeast(8, 0) {
+			config = append(config, "innodb-directories="+dir)
+		}
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: config})
+		l, err := Prepare(t.Context(), s.DB(), Options{DDLRate: 20, Seed: seed(t), DataDirectory: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, l, runFor())
+		if err := Check(t.Context(), s.DB()); err != nil {
+			t.Error(err)
+		}
+		outside := 0
+		err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if filepath.Ext(path) == ".ibd" {
+				outside++
+			}
+			return err
+		})
+		if err != nil || outside == 0 {
+			t.Errorf("%d tablespaces in %s: %v", outside, dir, err)
 		}
 	})
 }

@@ -14,6 +14,7 @@ type writer struct {
 	no       int // its number in the tables: 1 ... Writers
 	seq      int64
 	mark     int64
+	xaSeq    int64
 	accounts []account
 	docs     []account
 	logs     []logTable
@@ -25,6 +26,7 @@ func (l *Load) write(ctx context.Context, s *session) error {
 	for q, to := range map[string]*int64{
 		"SELECT COALESCE(MAX(seq), 0) FROM " + quote(bankDB, "journal") + " WHERE writer = ?": &w.seq,
 		"SELECT n FROM " + quote(miscDB, "marks") + " WHERE writer = ?":                       &w.mark,
+		"SELECT n FROM " + xaMarks + " WHERE writer = ?":                                      &w.xaSeq,
 	} {
 		v, err := s.ints(q, w.no)
 		if err != nil {
@@ -47,6 +49,12 @@ func (l *Load) write(ctx context.Context, s *session) error {
 // step does one piece of work, chosen at random.
 func (w *writer) step() error {
 	switch n := w.rnd.IntN(100); {
+	case n < 40:
+		return w.transfer()
+	case n < 43:
+		return w.count()
+	case n < 45 && w.l.d.xa:
+		return w.xa()
 	case n < 45:
 		return w.transfer()
 	case n < 50:
