@@ -103,7 +103,7 @@ func decompressData(algorithm innodb.Compression, plain, data []byte) error {
 		}
 		return nil
 	case innodb.CompressLZ4:
-		return decodeLZ4(plain, data)
+		return innodb.DecodeLZ4(plain, data)
 	case innodb.CompressLZO:
 		return decodeLZO(plain, data)
 	case innodb.CompressLZMA:
@@ -128,52 +128,4 @@ func readWhole(r io.Reader, plain []byte) error {
 		return errors.New("decompressing: it is more than one page")
 	}
 	return nil
-}
-
-var errLZ4 = errors.New("lz4: damaged block")
-
-// decodeLZ4 decodes one LZ4 block, which must fill dst exactly: sequences of a
-// token, literals and a copy of earlier output; the last has no copy.
-func decodeLZ4(dst, src []byte) error {
-	out := 0
-	for len(src) > 0 {
-		token := src[0]
-		n, rest, ok := lz4Length(int(token>>4), src[1:])
-		if !ok || n > len(rest) || n > len(dst)-out {
-			return errLZ4
-		}
-		out += copy(dst[out:], rest[:n])
-		if src = rest[n:]; len(src) == 0 {
-			break
-		}
-		if len(src) < 2 {
-			return errLZ4
-		}
-		distance := int(binary.LittleEndian.Uint16(src))
-		n, src, ok = lz4Length(int(token&15), src[2:])
-		n += 4
-		if !ok || distance == 0 || distance > out || n > len(dst)-out {
-			return errLZ4
-		}
-		copyOverlapping(dst, out, distance, n)
-		out += n
-	}
-	if out != len(dst) {
-		return fmt.Errorf("lz4: %d bytes, want %d", out, len(dst))
-	}
-	return nil
-}
-
-// lz4Length extends a length of 15 by the bytes that follow.
-func lz4Length(n int, src []byte) (int, []byte, bool) {
-	if n < 15 {
-		return n, src, true
-	}
-	for i, b := range src {
-		n += int(b)
-		if b < 255 {
-			return n, src[i+1:], n <= innodb.MaxPageSize
-		}
-	}
-	return 0, nil, false
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"strings"
 	"testing"
 
 	"hb/source/innodb"
@@ -94,41 +93,6 @@ func isWhole(s *innodb.Space, plain []byte, no innodb.PageNo) bool {
 	}
 	_, err := s.Verify(plain, no)
 	return err == nil && !isCompressed(s, plain)
-}
-
-func TestLZ4(t *testing.T) {
-	for name, tc := range map[string]struct {
-		src  string
-		want string // "" for an error
-	}{
-		"literals":           {"\x50hello", "hello"},
-		"overlapping copy":   {"\x14a\x01\x00\x10b", "aaaaaaaaab"},
-		"long literals":      {"\xf0\x05" + strings.Repeat("x", 20), strings.Repeat("x", 20)},
-		"long copy":          {"\x2fab\x02\x00\x03\x10c", strings.Repeat("ab", 12) + "c"},
-		"distance 0":         {"\x14a\x00\x00\x10b", ""},
-		"distance too far":   {"\x14a\x02\x00\x10b", ""},
-		"literals cut":       {"\x50hell", ""},
-		"distance cut":       {"\x14a\x01", ""},
-		"length cut":         {"\xf0\xff\xff", ""},
-		"more than the page": {"\x5fhello\x01\x00\x09", ""},
-	} {
-		n := len(tc.want)
-		if n == 0 {
-			n = 9
-		}
-		dst := make([]byte, n)
-		err := decodeLZ4(dst, []byte(tc.src))
-		if tc.want == "" {
-			if err == nil {
-				t.Errorf("%s: accepted", name)
-			}
-		} else if err != nil || string(dst) != tc.want {
-			t.Errorf("%s: %q, %v", name, dst, err)
-		}
-	}
-	if err := decodeLZ4(make([]byte, 6), []byte("\x50hello")); err == nil {
-		t.Error("a short block was accepted")
-	}
 }
 
 func FuzzDecompress(f *testing.F) {

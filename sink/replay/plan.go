@@ -17,7 +17,8 @@ type Plan struct {
 	entries []entry
 	spill   *spillFile // nil until the first time that entries did not fit
 	trims   map[innodb.SpaceID][]Trim
-	spaces  map[innodb.SpaceID]uint64 // runs added
+	gone    map[innodb.SpaceID]innodb.LSN // by Discard
+	spaces  map[innodb.SpaceID]uint64     // runs added
 	runs    uint64
 	bytes   uint64
 }
@@ -40,6 +41,7 @@ func NewPlan(dir string, memory int64) *Plan {
 	return &Plan{
 		dir: dir, limit: max(minEntries, int(memory/entrySize)),
 		trims: make(map[innodb.SpaceID][]Trim), spaces: make(map[innodb.SpaceID]uint64),
+		gone: make(map[innodb.SpaceID]innodb.LSN),
 	}
 }
 
@@ -64,6 +66,12 @@ func (p *Plan) Add(r *Run) error {
 // Trim records a truncation.
 func (p *Plan) Trim(space innodb.SpaceID, t Trim) {
 	p.trims[space] = append(p.trims[space], t)
+}
+
+// Discard says that what the log does to a tablespace before an LSN does not
+// matter any more: its file was removed, or made anew.
+func (p *Plan) Discard(space innodb.SpaceID, before innodb.LSN) {
+	p.gone[space] = max(p.gone[space], before)
 }
 
 // Trims returns the truncations of a tablespace, oldest first.
@@ -123,7 +131,7 @@ func (p *Plan) matters(group []entry) []entry {
 		group = group[1:]
 	}
 	for i := len(group) - 1; i > 0; i-- {
-		if group[i].kind != Change {
+		if group[i].kind.begins() {
 			return group[i:]
 		}
 	}
@@ -131,6 +139,9 @@ func (p *Plan) matters(group []entry) []entry {
 }
 
 func (p *Plan) trimmed(e *entry) bool {
+	if e.lsn < uint64(p.gone[innodb.SpaceID(e.space)]) {
+		return true
+	}
 	for _, t := range p.trims[innodb.SpaceID(e.space)] {
 		if e.lsn < uint64(t.LSN) && (t.All || e.page >= uint32(t.Page)) {
 			return true

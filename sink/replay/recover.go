@@ -20,6 +20,9 @@ type Options struct {
 	PageSize int
 	// End is where the log ends: no page may be newer.
 	End innodb.LSN
+	// Checksum is by what pages are stamped that the log begins, unless page 0
+	// of their tablespace is by another.
+	Checksum innodb.Checksum
 	// Parallel is the number of workers, at least 1. Each needs about 5 MiB.
 	Parallel int
 	// Tablespace returns the tablespace of an id that the plan has runs of, or
@@ -163,6 +166,7 @@ func (r *recovery) readSpace(t *Tablespace) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.release()) }()
+	s.sum = r.Checksum
 	if !t.Deferred {
 		if err := r.begin(s); err != nil {
 			return err
@@ -179,7 +183,7 @@ func (r *recovery) readSpace(t *Tablespace) (err error) {
 // begin does what comes before the first page of a tablespace whose geometry
 // is known: a look at how its pages are stamped.
 func (r *recovery) begin(s *openSpace) error {
-	if s.Space.Encryption.Scheme != 0 {
+	if isEncrypted(&s.Space) {
 		return encrypted(s)
 	}
 	if !s.Space.FullCRC32 {
@@ -188,13 +192,17 @@ func (r *recovery) begin(s *openSpace) error {
 			return err
 		}
 		// A page 0 that is bad is reported when it is needed.
-		s.sum, _ = s.Space.Verify(page, 0)
+		if sum, _ := s.Space.Verify(page, 0); sum != innodb.ChecksumUnset {
+			s.sum = sum
+		}
 	}
 	return nil
 }
 
+func isEncrypted(s *innodb.Space) bool { return s.Encryption.Scheme != 0 || s.MySQLEncrypted() }
+
 func encrypted(s *openSpace) error {
-	return fmt.Errorf("%s is encrypted: hb cannot apply the redo log to it without its keys; decrypt the table (ENCRYPTED=NO) before the backup, or prepare this one with the server's own tool", s.Name())
+	return fmt.Errorf("%s is encrypted: hb cannot apply the redo log to it without its keys; decrypt the table (MariaDB: ENCRYPTED=NO, MySQL: ENCRYPTION='N') before the backup, or prepare this one with the server's own tool", s.Name())
 }
 
 // readPage takes the runs of one page into the batch, and hands the batch over
@@ -225,7 +233,7 @@ func (r *recovery) readPage(s *openSpace) error {
 			return err
 		}
 	}
-	begins := no == 0 && firstIs(r.plan.matters(b.entries[from:]), Init)
+	begins := no == 0 && r.begins(s, r.plan.matters(b.entries[from:]))
 	if s.Deferred && no != 0 && s.Space.Physical == 0 {
 		return fmt.Errorf("%s: page 0 is neither in the file nor in the redo log", s.Name())
 	}
@@ -239,7 +247,11 @@ func (r *recovery) readPage(s *openSpace) error {
 	return nil
 }
 
-func firstIs(entries []entry, k Kind) bool { return len(entries) > 0 && entries[0].kind == k }
+// begins reports whether page 0 with those entries is one that the log makes,
+// whatever is in the file.
+func (r *recovery) begins(s *openSpace, entries []entry) bool {
+	return len(entries) > 0 && (entries[0].kind == Init || entries[0].kind == InitOlder && s.Deferred)
+}
 
 // fits reports whether the page can join the batch.
 func (r *recovery) fits(s *openSpace, no innodb.PageNo) bool {
@@ -328,7 +340,7 @@ func (r *recovery) alone(s *openSpace, no innodb.PageNo, begins bool, entries []
 			return err
 		}
 		p.image = p.image[:s.Space.Physical]
-		if s.Space.Encryption.Scheme != 0 {
+		if isEncrypted(&s.Space) {
 			return encrypted(s)
 		}
 	}
@@ -355,17 +367,18 @@ func (s *openSpace) adopt(page0 []byte) error {
 // recovery, and exactly so long if it was truncated in the log. Between the
 // size that it was cut to then and that which it has grown to since, pages may
 // be as they were before: the servers leave them too, as nothing reads a page
-// there that was not begun anew.
-func SetSizes(root *os.Root, plan *Plan, tablespaces []*Tablespace) error {
+// there that was not begun anew. extents: beyond the first extent only whole
+// ones count, as MySQL has it (fil_node_open_file).
+func SetSizes(root *os.Root, plan *Plan, tablespaces []*Tablespace, extents bool) error {
 	for _, t := range tablespaces {
-		if err := setSize(root, t, len(plan.Trims(t.Space.ID)) > 0); err != nil {
+		if err := setSize(root, t, len(plan.Trims(t.Space.ID)) > 0, extents); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func setSize(root *os.Root, t *Tablespace, cut bool) (err error) {
+func setSize(root *os.Root, t *Tablespace, cut, extents bool) (err error) {
 	if t.Space.Physical == 0 {
 		return nil // deferred, and nothing in the log either
 	}
@@ -382,5 +395,5 @@ func setSize(root *os.Root, t *Tablespace, cut bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("page 0 of %s: %w", s.Name(), err)
 	}
-	return s.resize(found.Size, cut)
+	return s.resize(found.Size, cut, extents)
 }

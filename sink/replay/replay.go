@@ -13,6 +13,9 @@
 //	                                             stamp, doublewrite, write
 //
 // A run is applied if its mini-transaction begins at or after the page's LSN.
+// How it is applied is a Dialect's business, the server family's that wrote the
+// log; reading, verifying, decompressing, LSNs, checksums and sizes are the
+// same for all.
 // Page images are those of the server's own recovery, byte for byte.
 //
 // A batch of pages is first written to a file of its own, then into place.
@@ -34,7 +37,18 @@ const (
 	Change Kind = iota // changes the page as it is
 	Init               // begins the page anew: the page need not be read
 	Free               // the page's content stopped to matter
+	// InitOlder begins the page anew unless what is on disk is newer. MySQL 5.7
+	// and later fill pages without redo after they logged that they begin them
+	// (bulk loads), so that the page must be read.
+	InitOlder
 )
+
+// begins reports whether a run of this kind makes all that came before it
+// meaningless. Before InitOlder it is, in both cases.
+func (k Kind) begins() bool { return k != Change }
+
+// reads reports whether a page whose first run is of this kind must be read.
+func (k Kind) reads() bool { return k == Change || k == InitOlder }
 
 // Run is where the redo log changes a page: consecutive records of one page in
 // one mini-transaction.
@@ -51,8 +65,24 @@ type Dialect interface {
 	// Records returns the bytes of a run from the log. They may be in scratch,
 	// which has room for size bytes, and must not be changed.
 	Records(lsn innodb.LSN, size int, scratch []byte) ([]byte, error)
-	// Apply applies a run to a page's image, all but LSN and checksum.
-	Apply(page []byte, id innodb.PageID, zip bool, run []byte) error
+	// NewApplier returns what applies runs; each worker has its own.
+	NewApplier() Applier
+}
+
+// Applier applies runs to pages, one page at a time. LSN and checksum are left
+// to the caller.
+type Applier interface {
+	// Begin starts on a page; what was begun and not finished is forgotten.
+	// image has the page's physical size, or innodb_page_size for a page 0 that
+	// the log makes; it is what Apply and Finish change in place. It is all zero
+	// for a page that the first run begins anew. space is what is known of the
+	// tablespace, its id alone as long as there is no page 0.
+	Begin(image []byte, id innodb.PageID, space *innodb.Space) error
+	// Apply applies one run: consecutive records of this page in the
+	// mini-transaction that starts at mtr. An error leaves the page undefined.
+	Apply(mtr innodb.LSN, run []byte) error
+	// Finish makes image final, after at least one Apply.
+	Finish() error
 }
 
 // entry is a Run, packed: Start and End are distances from lsn, which are

@@ -21,6 +21,10 @@ type Tablespace struct {
 	// Deferred: page 0 was not written yet when it was copied, or the file does
 	// not exist: page 0 comes from the log, and the file is created if need be.
 	Deferred bool
+	// Unlogged: pages of it were written without redo after the log began them.
+	Unlogged bool
+	// MinSize is how long its last file must be at least, in bytes.
+	MinSize int64
 }
 
 // File is one file of a tablespace.
@@ -126,7 +130,7 @@ const minPages = 4
 
 // resize makes the tablespace at least, or with cut exactly, pages long. Only
 // the last file changes.
-func (s *openSpace) resize(pages uint32, cut bool) error {
+func (s *openSpace) resize(pages uint32, cut, extents bool) error {
 	last, first := s.locate(innodb.PageNo(pages))
 	if last != len(s.Files)-1 {
 		if cut {
@@ -140,7 +144,10 @@ func (s *openSpace) resize(pages uint32, cut bool) error {
 		// As servers extend files (fil_space_extend_must_retry): in multiples of
 		// 4096 bytes, smaller pages behind that being left to their first write;
 		// but not below the four pages that they want to see when they open it.
-		want = max(want&^4095, minPages*int64(s.Space.Logical))
+		want = max(want&^4095, minPages*int64(s.Space.Logical), s.MinSize)
+	}
+	if extent := int64(s.Space.ExtentPages()) * int64(s.Space.Physical); extents && want > extent {
+		want = (want + extent - 1) / extent * extent
 	}
 	st, err := f.Stat()
 	if err != nil {

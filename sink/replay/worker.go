@@ -7,8 +7,9 @@ import (
 	"hb/source/innodb"
 )
 
-// maxRun is the longest run of records in bytes: a mini-transaction's.
-const maxRun = 2 << 20
+// maxRun is the longest run of records in bytes: that of the longest
+// mini-transaction that any log has (mlog.MaxMTR).
+const maxRun = 64 << 20
 
 // worker recovers batches, with buffers and a doublewrite slot of its own.
 type worker struct {
@@ -18,6 +19,7 @@ type worker struct {
 	buf     []byte
 	scratch []byte // for runs that are not in one piece in the log
 	plain   []byte // for decompression
+	applier Applier
 	page    pageState
 
 	// For write, reused.
@@ -27,7 +29,7 @@ type worker struct {
 }
 
 func (r *recovery) newWorker(s *slot) *worker {
-	return &worker{r: r, slot: s, buf: make([]byte, batchBytes)}
+	return &worker{r: r, slot: s, buf: make([]byte, batchBytes), applier: r.Dialect.NewApplier()}
 }
 
 // pageState is a page on its way through its entries.
@@ -42,6 +44,7 @@ type pageState struct {
 	base  innodb.LSN      // of the page as it was read
 	end   innodb.LSN      // of the last mini-transaction applied
 	sum   innodb.Checksum // to be stamped with
+	begun bool            // the applier works on it
 	dirty bool
 	read  bool // image holds what is in the file
 }
@@ -88,8 +91,8 @@ func (w *worker) recover(b *batch) error {
 }
 
 // needsRead reports whether a page with those entries must be read: not if the
-// log begins it anew, or only says that it was freed.
-func needsRead(entries []entry) bool { return len(entries) > 0 && entries[0].kind == Change }
+// log begins it anew whatever it is, or only says that it was freed.
+func needsRead(entries []entry) bool { return len(entries) > 0 && entries[0].kind.reads() }
 
 // load reads the pages that are needed, adjacent ones at once.
 func (w *worker) load(b *batch) error {
@@ -120,13 +123,16 @@ func (w *worker) apply(p *pageState, entries []entry) error {
 			p.freed = true
 			continue
 		case e.kind == Init:
-			p.ready, p.fresh, p.freed, p.bad, p.base, p.sum = true, true, false, nil, 0, p.s.sum
+			p.anew()
 		case p.freed:
 			return p.errorf("the redo log changes it after it was freed (LSN %d)", e.lsn)
 		case !p.ready:
 			if err := w.open(p); err != nil {
 				return err
 			}
+		}
+		if e.kind == InitOlder && p.yields(e) {
+			p.anew()
 		}
 		if p.bad != nil || e.mtrStart() < p.base {
 			continue
@@ -136,6 +142,23 @@ func (w *worker) apply(p *pageState, entries []entry) error {
 		}
 	}
 	return nil
+}
+
+// anew forgets what the page was.
+func (p *pageState) anew() {
+	clear(p.image)
+	p.ready, p.fresh, p.freed, p.bad, p.base, p.sum = true, true, false, nil, 0, p.s.sum
+	p.begun = false
+}
+
+// yields reports whether the page gives way to an InitOlder: it is not newer,
+// or is none. Of a bad page it cannot be known which, so that one in a
+// tablespace with pages that were never logged remains an error.
+func (p *pageState) yields(e *entry) bool {
+	if p.bad != nil {
+		return !p.s.Unlogged
+	}
+	return e.mtrStart() >= p.base
 }
 
 func (w *worker) applyRun(p *pageState, e *entry) error {
@@ -149,7 +172,13 @@ func (w *worker) applyRun(p *pageState, e *entry) error {
 	if err != nil {
 		return err
 	}
-	if err := w.r.Dialect.Apply(p.image, p.id(), p.s.Space.Zip(), run); err != nil {
+	if !p.begun {
+		if err := w.applier.Begin(p.image, p.id(), &p.s.Space); err != nil {
+			return p.errorf("before the redo record at LSN %d: %w", e.lsn, err)
+		}
+		p.begun = true
+	}
+	if err := w.applier.Apply(e.mtrStart(), run); err != nil {
 		return p.errorf("the redo record at LSN %d does not fit: %w", e.lsn, err)
 	}
 	p.dirty, p.end = true, e.mtrEnd()
@@ -169,24 +198,10 @@ func (w *worker) open(p *pageState) error {
 	if space.FullCRC32 && binary.BigEndian.Uint32(p.image) != 0 {
 		return encrypted(p.s)
 	}
-	sum, err := space.Verify(p.image, p.no)
+	sum, err := w.verify(p)
 	if err != nil {
 		p.bad = err
 		return nil
-	}
-	if isCompressed(space, p.image) {
-		if w.plain == nil {
-			w.plain = make([]byte, innodb.MaxPageSize)
-		}
-		if err := decompress(space, w.plain[:space.Physical], p.image); err != nil {
-			return p.errorf("%w", err)
-		}
-		copy(p.image, w.plain)
-		if !space.FullCRC32 {
-			if sum, err = space.Verify(p.image, p.no); err != nil {
-				return p.errorf("decompressed: %w", err)
-			}
-		}
 	}
 	if sum != innodb.ChecksumUnset {
 		p.sum = sum
@@ -195,6 +210,35 @@ func (w *worker) open(p *pageState) error {
 	if p.base > w.r.End {
 		return p.errorf("is of LSN %d, newer than the redo log, which ends at %d", p.base, w.r.End)
 	}
+	return nil
+}
+
+// verify makes the image a plain page, and returns by what it was stamped.
+func (w *worker) verify(p *pageState) (innodb.Checksum, error) {
+	space := &p.s.Space
+	sum, err := space.Verify(p.image, p.no)
+	switch {
+	case err != nil:
+	case space.Packed(p.image):
+		err = w.expand(p, func(_ *innodb.Space, plain, page []byte) error { return innodb.Unpack(plain, page) })
+	case isCompressed(space, p.image):
+		if err = w.expand(p, decompress); err == nil && !space.FullCRC32 {
+			sum, err = space.Verify(p.image, p.no)
+		}
+	}
+	return sum, err
+}
+
+// expand replaces the image by its plain form.
+func (w *worker) expand(p *pageState, by func(s *innodb.Space, plain, page []byte) error) error {
+	if w.plain == nil {
+		w.plain = make([]byte, innodb.MaxPageSize)
+	}
+	plain := w.plain[:len(p.image)]
+	if err := by(&p.s.Space, plain, p.image); err != nil {
+		return &innodb.PageError{PageID: p.id(), What: err.Error()}
+	}
+	copy(p.image, plain)
 	return nil
 }
 
@@ -210,6 +254,9 @@ func (w *worker) finish(p *pageState) error {
 		w.r.current.Add(1)
 		return nil
 	}
+	if err := w.applier.Finish(); err != nil {
+		return p.errorf("after the redo records up to LSN %d: %w", p.end, err)
+	}
 	if no, id := innodb.HeaderPageNo(p.image), innodb.HeaderSpace(p.image); no != p.no || id != p.s.Space.ID {
 		return p.errorf("after recovery it says it is page %d of tablespace %d", no, id)
 	}
@@ -218,20 +265,10 @@ func (w *worker) finish(p *pageState) error {
 			return err
 		}
 	}
-	if !p.s.Space.FullCRC32 && p.no != 0 && p.id() != trxSys {
-		// Where an encrypted page has its key version. Servers clear it as they
-		// write (buf_page_encrypt), even where R-tree pages have a number of
-		// their own; not on the two pages that are never encrypted.
-		clear(p.image[innodb.OffsetFlushLSN:innodb.OffsetSpace])
-	}
 	p.s.Space.SetLSN(p.image, p.end)
 	p.s.Space.Stamp(p.image, p.sum)
 	return nil
 }
-
-// trxSys is the page with the transaction system's header and the address of
-// the doublewrite buffer.
-var trxSys = innodb.PageID{Space: 0, No: 5}
 
 // checkGeometry makes sure that page 0 as it is now says what the pages were
 // recovered by.
@@ -240,7 +277,7 @@ func (p *pageState) checkGeometry() error {
 	switch {
 	case err != nil:
 		return p.errorf("after recovery: %w", err)
-	case found.Encryption.Scheme != 0:
+	case isEncrypted(&found):
 		return encrypted(p.s)
 	case found.Physical != p.s.Space.Physical || found.FullCRC32 != p.s.Space.FullCRC32:
 		return p.errorf("the redo log changes the format of the tablespace (flags %#x to %#x)", p.s.Space.Flags, found.Flags)

@@ -28,6 +28,39 @@ import (
 	"hb/source/innodb/redolog"
 )
 
+// Applier is the replay.Applier of MariaDB.
+type Applier struct {
+	image []byte
+	id    innodb.PageID
+	space *innodb.Space
+}
+
+// Begin implements replay.Applier.
+func (a *Applier) Begin(image []byte, id innodb.PageID, space *innodb.Space) error {
+	a.image, a.id, a.space = image, id, space
+	return nil
+}
+
+// Apply implements replay.Applier.
+func (a *Applier) Apply(_ innodb.LSN, run []byte) error {
+	return Apply(a.image, a.id, a.space.Zip(), run)
+}
+
+// trxSys is the page with the transaction system's header and the address of
+// the doublewrite buffer.
+var trxSys = innodb.PageID{Space: 0, No: innodb.TrxSysPage}
+
+// Finish implements replay.Applier.
+func (a *Applier) Finish() error {
+	if !a.space.FullCRC32 && a.id.No != 0 && a.id != trxSys {
+		// Where an encrypted page has its key version. Servers clear it as they
+		// write (buf_page_encrypt), even where R-tree pages have a number of
+		// their own; not on the two pages that are never encrypted.
+		clear(a.image[innodb.OffsetFlushLSN:innodb.OffsetSpace])
+	}
+	return nil
+}
+
 // minWrite is the first byte of a page that a record may write: before are the
 // checksum and the page's own number.
 const minWrite = innodb.OffsetPrev

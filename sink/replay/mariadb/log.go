@@ -2,13 +2,10 @@ package mariadb
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
-	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 
 	"hb/sink/replay"
 	"hb/source/innodb"
@@ -24,11 +21,7 @@ type Log struct {
 	Header     redolog.Header
 	Checkpoint redolog.Checkpoint
 	geo        redolog.Geometry
-	data       []byte // the whole file
-	// touched estimates how many bytes of the mapping are resident: pages of
-	// the mapping count as the process's memory once they were read.
-	touched  atomic.Int64
-	resident int64
+	file       *replay.Mapping
 }
 
 // ForeignLogError says that the redo log is not that of a backup.
@@ -42,39 +35,24 @@ func (e *ForeignLogError) Error() string {
 // be in memory at a time, in bytes. A log without any byte is
 // redolog.ErrEmptyLog; one that a server wrote is a *ForeignLogError.
 func OpenLog(root *os.Root, resident int64) (*Log, error) {
-	f, err := root.Open(LogName)
+	file, err := replay.Map(root, LogName, resident)
 	if err != nil {
-		return nil, fmt.Errorf("opening the redo log: %w", err)
+		return nil, err
 	}
-	defer f.Close() // only read; the mapping outlives it
-	st, err := f.Stat()
+	l := &Log{file: file}
+	head := make([]byte, min(len(file.Data), int(redolog.MariaDB108.Facts().HeaderSize)))
+	err = replay.Guard(func() error {
+		copy(head, file.Data)
+		return nil
+	})
+	if err == nil {
+		err = l.parse(head)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("looking at the redo log: %w", err)
-	}
-	if st.Size() == 0 {
-		return nil, redolog.ErrEmptyLog
-	}
-	if !st.Mode().IsRegular() || int64(int(st.Size())) != st.Size() {
-		return nil, fmt.Errorf("%s is not a file that can be mapped (%v, %d bytes)", LogName, st.Mode(), st.Size())
-	}
-	head := make([]byte, redolog.MariaDB108.Facts().HeaderSize)
-	n, err := f.ReadAt(head, 0)
-	if err != nil && err != io.EOF {
-		return nil, fmt.Errorf("reading the redo log: %w", err)
-	}
-	l := &Log{resident: max(resident, minResident)}
-	if err := l.parse(head[:n]); err != nil {
-		return nil, fmt.Errorf("%s: %w", LogName, err)
-	}
-	l.data, err = unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("mapping the redo log: %w", err)
+		return nil, errors.Join(fmt.Errorf("%s: %w", LogName, err), file.Close())
 	}
 	return l, nil
 }
-
-// minResident keeps a tiny memory limit from dropping the mapping all the time.
-const minResident = 4 << 20
 
 func (l *Log) parse(head []byte) error {
 	h, err := redolog.ParseHeader(head)
@@ -93,137 +71,55 @@ func (l *Log) parse(head []byte) error {
 }
 
 // Close unmaps the log. Nothing that Records returned may be used any more.
-func (l *Log) Close() error {
-	if l.data == nil {
-		return nil
-	}
-	err := unix.Munmap(l.data)
-	l.data = nil
-	if err != nil {
-		return fmt.Errorf("unmapping the redo log: %w", err)
-	}
-	return nil
-}
-
-// touch counts bytes of the mapping that were read, and gives all of it back
-// when they become too many: they are in the page cache still.
-func (l *Log) touch(n int64) {
-	if l.touched.Add(n) > l.resident {
-		l.touched.Store(0)
-		// Advice only: if it is not taken, nothing but memory is lost.
-		_ = unix.Madvise(l.data, unix.MADV_DONTNEED)
-	}
-}
-
-// guard runs f and makes an error of what a read from the mapping ends in when
-// the disk cannot deliver: a fault.
-func guard(f func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		switch r := recover().(type) {
-		case nil:
-		case interface {
-			error
-			Addr() uintptr
-		}:
-			err = fmt.Errorf("reading the redo log: the disk failed or the file was cut (%w)", error(r))
-		default:
-			panic(r)
-		}
-	}()
-	return f()
-}
-
-// faultPage is what one short read makes resident: the kernel maps the pages
-// around it too.
-const faultPage = 64 << 10
+func (l *Log) Close() error { return l.file.Close() }
 
 // Records implements replay.Dialect.
 func (l *Log) Records(lsn innodb.LSN, size int, scratch []byte) ([]byte, error) {
 	at := l.geo.Offset(lsn)
-	if at < l.Header.Format.Facts().HeaderSize || at > int64(len(l.data)) {
+	if at < l.Header.Format.Facts().HeaderSize || at > int64(len(l.file.Data)) {
 		return nil, fmt.Errorf("internal error: LSN %d is not in the redo log", lsn)
 	}
-	l.touch(faultPage)
-	var out []byte
-	err := guard(func() (err error) {
-		out, err = l.geo.Payload(l.data[at:], lsn, size, scratch)
-		if err == nil && len(out) > 0 && &out[0] != &scratch[0] {
-			// Applied from scratch, so that a fault can only happen here.
-			copy(scratch, out)
-			out = scratch[:size]
-		}
-		return err
+	return l.file.Copy(size, scratch, func() ([]byte, error) {
+		return l.geo.Payload(l.file.Data[at:], lsn, size, scratch)
 	})
-	return out, err
 }
 
-// Apply implements replay.Dialect.
-func (l *Log) Apply(page []byte, id innodb.PageID, zip bool, run []byte) error {
-	return Apply(page, id, zip, run)
-}
+// NewApplier implements replay.Dialect.
+func (l *Log) NewApplier() replay.Applier { return new(Applier) }
 
-// Files follows what the log says of files: see Scan.
-type Files struct {
-	// Named maps each tablespace that the log names to what happened to it.
-	Named map[innodb.SpaceID]*FileHistory
-}
-
-// FileHistory is what the log says of one tablespace's file.
-type FileHistory struct {
-	First, Name string // its name at first and at last, as the server wrote it
-	Created     bool   // in this log
-	Deleted     bool
-}
-
-// maxNamed bounds the number of tablespaces that a log can name, and with it
-// the memory that a hostile one can claim.
-const maxNamed = 32 << 20
-
-func (f *Files) apply(op redolog.FileOp) error {
+// noteFile adds what a record says of a file.
+func noteFile(files *replay.Files, op redolog.FileOp) error {
 	if op.Type == redolog.FileCheckpoint {
 		return nil
 	}
-	h := f.Named[op.Space]
-	if h == nil {
-		if len(f.Named) >= maxNamed {
-			return fmt.Errorf("the redo log names more than %d files", maxNamed)
-		}
-		h = &FileHistory{First: op.Name}
-		f.Named[op.Space] = h
+	h, err := files.Of(op.Space)
+	if err != nil {
+		return err
 	}
-	h.Name = op.Name
+	h.Call(op.Name)
 	switch op.Type {
 	case redolog.FileCreate:
 		h.Created, h.Deleted = true, false
 	case redolog.FileDelete:
 		h.Deleted = true
 	case redolog.FileRename:
-		h.Name = op.NewName
+		h.Call(op.NewName)
+		h.Renamed = true
 	}
 	return nil
 }
 
-// Scanned is the result of Scan.
-type Scanned struct {
-	Files
-	End  innodb.LSN // of the last mini-transaction that counts
-	MTRs uint64
-	Torn bool // part of a mini-transaction behind End was ignored
-}
+// Start returns the LSN at which recovery begins.
+func (l *Log) Start() innodb.LSN { return l.Checkpoint.LSN }
 
-// Scan reads the log from its checkpoint to the LSN that the backup recorded
-// as its end, and puts what it does to pages into plan. It is an error if the
-// log does not reach target. exact says that a mini-transaction ends there;
-// otherwise (10.5's own tool counts what it copied in blocks) the last one may
-// be cut off, if it begins at or behind needed.
-func (l *Log) Scan(plan *replay.Plan, needed, target innodb.LSN, exact bool) (*Scanned, error) {
+// Scan reads the log from its checkpoint to the goal, and puts what it does to
+// pages into plan.
+func (l *Log) Scan(plan *replay.Plan, goal replay.Goal) (*replay.Scanned, error) {
 	s := &scanner{log: l, plan: plan}
-	s.result.Named = make(map[innodb.SpaceID]*FileHistory)
 	if l.Header.Format == redolog.MariaDB105 {
-		needed, target = redolog.Canonical105(needed), redolog.Canonical105(target)
+		goal.Needed, goal.Target = redolog.Canonical105(goal.Needed), redolog.Canonical105(goal.Target)
 	}
-	err := guard(func() error { return s.scan(needed, target, exact) })
+	err := replay.Guard(func() error { return s.scan(goal) })
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", LogName, err)
 	}
@@ -233,29 +129,26 @@ func (l *Log) Scan(plan *replay.Plan, needed, target innodb.LSN, exact bool) (*S
 type scanner struct {
 	log    *Log
 	plan   *replay.Plan
-	result Scanned
+	result replay.Scanned
 	run    replay.Run
 }
 
-// scanStep is how many bytes of the mapping are read before touch hears of it.
-const scanStep = 1 << 20
-
-func (s *scanner) scan(needed, target innodb.LSN, exact bool) error {
-	l := s.log
+func (s *scanner) scan(goal replay.Goal) error {
+	l, target := s.log, goal.Target
 	if l.Checkpoint.LSN > target {
 		return fmt.Errorf("it begins at LSN %d, behind its end %d as the backup states it", l.Checkpoint.LSN, target)
 	}
 	c := redolog.NewCutter(l.geo, l.Checkpoint.LSN)
 	at := l.geo.Offset(c.Position())
-	if at > int64(len(l.data)) {
-		return fmt.Errorf("%w: %d bytes", io.ErrUnexpectedEOF, len(l.data))
+	if at > int64(len(l.file.Data)) {
+		return fmt.Errorf("%w: %d bytes", io.ErrUnexpectedEOF, len(l.file.Data))
 	}
-	c.Feed(l.data[at:])
+	c.Feed(l.file.Data[at:])
 	told := c.Position()
 	for c.End() < target {
 		m, ok := c.Next()
 		if !ok {
-			return s.stopped(c, needed, target, exact)
+			return s.stopped(c, goal)
 		}
 		if m.End > target {
 			return fmt.Errorf("the mini-transaction at LSN %d ends at %d: the end that the backup states, %d, is inside it", m.Start, m.End, target)
@@ -263,8 +156,8 @@ func (s *scanner) scan(needed, target innodb.LSN, exact bool) error {
 		if err := s.mtr(&m); err != nil {
 			return fmt.Errorf("LSN %d: %w", m.Start, err)
 		}
-		if m.End-told > scanStep {
-			l.touch(int64(m.End - told))
+		if m.End-told > replay.ScanStep {
+			l.file.Touch(int64(m.End - told))
 			told = m.End
 		}
 	}
@@ -273,18 +166,18 @@ func (s *scanner) scan(needed, target innodb.LSN, exact bool) error {
 }
 
 // stopped decides whether the log may end where it does.
-func (s *scanner) stopped(c *redolog.Cutter, needed, target innodb.LSN, exact bool) error {
+func (s *scanner) stopped(c *redolog.Cutter, goal replay.Goal) error {
 	stop := c.Stop()
 	s.result.End = c.End()
 	inOrder := stop.Cause == redolog.StopShort || stop.Cause == redolog.StopPartialBlock
-	if inOrder && !exact && c.Seen() >= target && c.End() >= needed {
+	if inOrder && !goal.Exact && c.Seen() >= goal.Target && c.End() >= goal.Needed {
 		s.result.Torn = true
 		return nil
 	}
 	if inOrder {
-		return fmt.Errorf("%w: it ends at LSN %d, the backup needs it up to %d", io.ErrUnexpectedEOF, c.End(), target)
+		return fmt.Errorf("%w: it ends at LSN %d, the backup needs it up to %d", io.ErrUnexpectedEOF, c.End(), goal.Target)
 	}
-	return fmt.Errorf("it is damaged, or ends, at LSN %d; the backup needs it up to %d: %w", c.End(), target, stop)
+	return fmt.Errorf("it is damaged, or ends, at LSN %d; the backup needs it up to %d: %w", c.End(), goal.Target, stop)
 }
 
 // mtr adds one mini-transaction to the plan.
@@ -297,7 +190,7 @@ func (s *scanner) mtr(m *redolog.MTR) error {
 		case run.Kind.IsFile():
 			op, err := rr.FileOp()
 			if err == nil {
-				err = s.result.apply(op)
+				err = noteFile(&s.result.Files, op)
 			}
 			if err != nil {
 				return err
@@ -332,7 +225,7 @@ func (l *Log) Clean() (innodb.LSN, bool) {
 		return 0, false
 	}
 	c := redolog.NewCutter(l.geo, l.Checkpoint.LSN)
-	c.Feed(l.data[l.Header.Format.Facts().HeaderSize:])
+	c.Feed(l.file.Data[l.Header.Format.Facts().HeaderSize:])
 	m, ok := c.Next()
 	if !ok || len(m.Records) != records || m.Records[0] != byte(redolog.FileCheckpoint)<<4|records-1 ||
 		innodb.LSN(binary.BigEndian.Uint64(m.Records[3:])) != l.Checkpoint.LSN {
