@@ -34,6 +34,11 @@ type copier struct {
 	registry *registry
 	parallel int
 	wait     func(ctx context.Context, n int) error // paces reading; nil: full speed
+	since    func() innodb.LSN                      // up to where the redo is in hand; nil: it does not matter
+	// again: DDL may cut a file or write another tablespace into it while it is
+	// copied (TRUNCATE TABLE of MySQL 5.7, IMPORT TABLESPACE); it will be
+	// copied again.
+	again bool
 
 	copied atomic.Int64 // bytes read and sent
 }
@@ -53,6 +58,7 @@ type tablespaceFile struct {
 	mayShrink bool               // undo tablespaces are truncated while they live
 
 	f        *os.File
+	since    innodb.LSN // see copier
 	out      output
 	segments int           // of the size when it was opened
 	next     int           // first segment that no worker has
@@ -161,6 +167,9 @@ func (w *work) add(t *tablespaceFile) {
 // open opens a file, learns from its first page what it is, and begins it in
 // the archive. It reports false where there is nothing to copy now.
 func (c *copier) open(ctx context.Context, t *tablespaceFile, buf []byte) (bool, error) {
+	if c.since != nil {
+		t.since = c.since()
+	}
 	f, err := os.Open(t.path)
 	if err != nil {
 		return false, ignoreGone(err)
@@ -190,9 +199,9 @@ func (c *copier) begin(ctx context.Context, t *tablespaceFile, f *os.File, buf [
 	if err := refuseEncrypted(t); err != nil {
 		return false, err
 	}
-	name, isNew, err := c.registry.add(t)
-	if err != nil || !isNew {
-		return false, err
+	name, isNew := c.registry.add(t, t.since)
+	if !isNew {
+		return false, nil
 	}
 	t.segments = max(1, int((t.size+segmentSize-1)/segmentSize))
 	t.out, err = c.create(name)
@@ -225,18 +234,26 @@ func readSpace(ctx context.Context, f *os.File, buf []byte) (innodb.Space, error
 // retryPage calls read until it succeeds, or says for certain that the page is
 // not there, or fails for the last time.
 func retryPage(ctx context.Context, read func() error) error {
-	pause := firstPageRetry
+	wait := firstPageRetry
 	for try := 0; ; try++ {
 		err := read()
 		if err == nil || errors.Is(err, innodb.ErrZeroHeader) || try == pageRetries {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(pause):
+		if err := pause(ctx, wait); err != nil {
+			return err
 		}
-		pause *= 2
+		wait *= 2
+	}
+}
+
+// pause waits, or returns why the context ended.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
 	}
 }
 
@@ -245,7 +262,7 @@ type EncryptedError struct{ Path string }
 
 func (e *EncryptedError) Error() string {
 	return fmt.Sprintf("%s is an encrypted tablespace: hb cannot verify and recover its pages without the server's keys; "+
-		"decrypt it (ALTER TABLE … ENCRYPTED=NO), or back this server up with its own tool", e.Path)
+		"decrypt it (ALTER TABLE … ENCRYPTED=NO on MariaDB, ENCRYPTION='N' on MySQL), or back this server up with its own tool", e.Path)
 }
 
 func refuseEncrypted(t *tablespaceFile) error {
@@ -299,17 +316,24 @@ func (t *tablespaceFile) finish(seg *segment) error {
 }
 
 // abandon decides about a segment that could not be read: a file that was
-// dropped meanwhile may end anywhere, and so it does here; all else is an error.
+// dropped meanwhile may end anywhere, and so it does here, as does one that will
+// be copied again; all else is an error.
 func (c *copier) abandon(ctx context.Context, seg *segment, cause error) error {
 	t := seg.t
 	now, err := statFile(t.path, t.name)
-	if dropped := errors.Is(err, fs.ErrNotExist) || err == nil && now.fileID != t.fileID; !dropped {
+	dropped := errors.Is(err, fs.ErrNotExist) || err == nil && now.fileID != t.fileID
+	var page *innodb.PageError
+	overwritten := c.again && err == nil && (now.size < t.size || errors.As(cause, &page) && page.Foreign)
+	if !dropped && !overwritten {
 		return cause
 	}
 	if err := await(ctx, seg.turn); err != nil {
 		return err
 	}
 	t.ended.Store(true)
+	if overwritten {
+		c.registry.discard(func(a *archivedSpace) bool { return a.spaceFile == t.spaceFile() })
+	}
 	return t.finish(seg)
 }
 
@@ -354,7 +378,7 @@ func (t *tablespaceFile) verify(ctx context.Context, data []byte, off int64) err
 		if t.unchecked(no) {
 			continue
 		}
-		if _, err := t.space.Verify(page, no); err == nil {
+		if _, err := t.space.Verify(page, no); err == nil || pos == 0 && t.firstPage > 0 && onlyFlushLSN(page) {
 			continue
 		}
 		err := retryPage(ctx, func() error {
@@ -369,6 +393,14 @@ func (t *tablespaceFile) verify(ctx context.Context, data []byte, off int64) err
 		}
 	}
 	return nil
+}
+
+// onlyFlushLSN reports whether a page was never written but for the flush LSN,
+// which MySQL 5.6 keeps in the first page of each file of the system tablespace
+// (fil_write_lsn_and_arch_no_to_file).
+func onlyFlushLSN(page []byte) bool {
+	const end = innodb.OffsetFlushLSN + 8
+	return innodb.AllZero(page[:innodb.OffsetFlushLSN]) && innodb.AllZero(page[end:])
 }
 
 func (t *tablespaceFile) unchecked(no innodb.PageNo) bool {

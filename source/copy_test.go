@@ -351,7 +351,7 @@ func TestDDLDuringCopy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			end, err := settle(look, nil)
+			end, err := settle(look, nil, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -393,22 +393,22 @@ func TestSettle(t *testing.T) {
 	young := redo.FileState{Name: "db/young.ibd", Created: true}
 	end, err := settle(look, map[innodb.SpaceID]redo.FileState{
 		5: young, 1: {Name: "db/known.ibd"}, 7: {Name: "db/dropped.ibd", Deleted: true}, 8: {Name: "db/#sql-alter-1.ibd"},
-	})
+	}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(end.stubs) != 1 || end.stubs[0].space.ID != 5 || len(end.now) != 2 {
 		t.Errorf("settlement = %+v", end)
 	}
-	if _, err := settle(look, nil); err == nil || !strings.Contains(err.Error(), "young.ibd") {
+	if _, err := settle(look, nil, true); err == nil || !strings.Contains(err.Error(), "young.ibd") {
 		t.Errorf("a file of zeros that nobody knows: error = %v", err)
 	}
 	made := redo.FileState{Name: "db/FTS_0000000000000010_CONFIG.ibd", Created: true}
-	end, err = settle(look, map[innodb.SpaceID]redo.FileState{5: young, 6: made})
+	end, err = settle(look, map[innodb.SpaceID]redo.FileState{5: young, 6: made}, true)
 	if err != nil || len(end.stubs) != 2 || len(end.now) != 3 {
 		t.Errorf("a tablespace that the redo creates: settlement = %+v, error = %v", end, err)
 	}
-	_, err = settle(look, map[innodb.SpaceID]redo.FileState{5: young, 6: {Name: "db/lost.ibd"}})
+	_, err = settle(look, map[innodb.SpaceID]redo.FileState{5: young, 6: {Name: "db/lost.ibd"}}, true)
 	if err == nil || !strings.Contains(err.Error(), "db/lost.ibd") {
 		t.Errorf("a tablespace that is only in the redo: error = %v", err)
 	}
@@ -418,7 +418,11 @@ func TestDuplicateSpaces(t *testing.T) {
 	d := newDatadir(t)
 	d.write("db/a.ibd", makeSpace(t, 1, 2))
 	d.write("db/copy of a.ibd", makeSpace(t, 1, 2))
-	_, err := newInventory().look(t.Context(), d.list().tablespaces)
+	look, err := newInventory().look(t.Context(), d.list().tablespaces)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = look.unique()
 	var duplicate *DuplicateError
 	if !errors.As(err, &duplicate) {
 		t.Errorf("error = %v, want a DuplicateError", err)

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"hb/source/mysqld"
 )
 
 // Layout says where on disk a server keeps what a backup copies. All paths are
@@ -25,6 +27,33 @@ type Layout struct {
 	RedoDir    string
 	AriaLogDir string   // MariaDB; where aria_log_control and aria_log.* are
 	IgnoreDirs []string // ignore_db_dirs: directories of Datadir that are no databases
+	General    bool     // tablespaces lie in Datadir itself too (MySQL)
+	skipUndo   bool     // leave out undo tablespaces: they are copied last
+
+	seen func(path string) string // where hb sees a path of the server's; nil: there
+}
+
+// newLayout finds the server's files, below datadir instead of the place that
+// the server names where that is given.
+func newLayout(v mysqld.Vars, datadir string) (Layout, error) {
+	seen := func(path string) string {
+		if rel, ok := strings.CutPrefix(path+"/", v.Datadir()+"/"); ok && datadir != "" {
+			return filepath.Join(datadir, rel)
+		}
+		return path
+	}
+	system, err := v.SystemFiles()
+	if err != nil {
+		return Layout{}, err
+	}
+	for i := range system {
+		system[i] = seen(system[i])
+	}
+	return Layout{
+		Datadir: seen(v.Datadir()), System: system,
+		UndoDir: seen(v.UndoDir()), RedoDir: seen(v.LogDir()), AriaLogDir: seen(v.AriaLogDir()),
+		IgnoreDirs: v.IgnoredDirs(), seen: seen,
+	}, nil
 }
 
 // fileID tells files apart across renames and reuse of a name. Inode numbers
@@ -60,16 +89,20 @@ type listing struct {
 }
 
 // otherSuffixes are the files beside InnoDB's that belong to a database:
-// table definitions, options, triggers, partitions, and the data of MyISAM,
-// Aria, MERGE, ARCHIVE and CSV tables.
+// table definitions (.frm, and .sdi since MySQL 8.0), options, triggers,
+// partitions, and the data of MyISAM, Aria, MERGE, ARCHIVE and CSV tables.
 var otherSuffixes = map[string]bool{
-	".frm": true, ".opt": true, ".par": true, ".TRG": true, ".TRN": true,
+	".frm": true, ".sdi": true, ".opt": true, ".par": true, ".TRG": true, ".TRN": true,
 	".MYD": true, ".MYI": true, ".MAD": true, ".MAI": true, ".MRG": true,
 	".ARM": true, ".ARZ": true, ".CSM": true, ".CSV": true,
 }
 
 var (
+	// undoName are the undo tablespaces that the server gives names to, which
+	// truncates them as they are, and newUndoName are those of MySQL 8.0 and
+	// later, which makes new ones instead.
 	undoName    = regexp.MustCompile(`^undo[0-9]{3}$`)
+	newUndoName = regexp.MustCompile(`^undo_[0-9]{3}$`)
 	ariaLogName = regexp.MustCompile(`^aria_log\.[0-9]{8}$`)
 )
 
@@ -77,7 +110,7 @@ var (
 // during DDL, and drops after a crash.
 const temporaryTable = "#sql"
 
-// list looks at the databases and undo tablespaces. What vanishes meanwhile is
+// list looks at the databases, undo tablespaces, and on MySQL general ones. What vanishes meanwhile is
 // left out; what cannot be read is an error.
 func (l *Layout) list() (*listing, error) {
 	var out listing
@@ -89,19 +122,46 @@ func (l *Layout) list() (*listing, error) {
 		if err := l.listDatabase(&out, e); err != nil {
 			return nil, err
 		}
+		if err := l.listGeneral(&out, e); err != nil {
+			return nil, err
+		}
 	}
 	undo, err := os.ReadDir(l.UndoDir)
 	if err != nil {
 		return nil, fmt.Errorf("listing innodb_undo_directory: %w", err)
 	}
 	for _, e := range undo {
-		if undoName.MatchString(e.Name()) {
+		if l.isUndo(e.Name()) && !l.skipUndo {
 			if err := out.add(&out.tablespaces, filepath.Join(l.UndoDir, e.Name()), e.Name()); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return &out, nil
+}
+
+func (l *Layout) isUndo(base string) bool {
+	return undoName.MatchString(base) || l.General && newUndoName.MatchString(base)
+}
+
+// listGeneral adds an entry of the data directory that is a tablespace itself:
+// mysql.ibd, general tablespaces and the links to them (5.7), undo tablespaces
+// that a user made.
+func (l *Layout) listGeneral(out *listing, e fs.DirEntry) error {
+	if !l.General || e.IsDir() {
+		return nil
+	}
+	path := filepath.Join(l.Datadir, e.Name())
+	switch filepath.Ext(e.Name()) {
+	case ".ibd", ".ibu":
+		if slices.Contains(l.System, path) {
+			return nil
+		}
+		return out.add(&out.tablespaces, path, e.Name())
+	case ".isl":
+		return out.addLinked(path, e.Name())
+	}
+	return nil
 }
 
 // listDatabase adds the files of one entry of the data directory, if it is a
@@ -141,22 +201,29 @@ func (out *listing) addEntry(dir, db, base string) error {
 	case ext == ".ibd":
 		return out.add(&out.tablespaces, path, name)
 	case ext == ".isl":
-		target, err := readLink(path)
-		if err != nil {
-			return ignoreGone(err)
-		}
-		return out.add(&out.tablespaces, target, strings.TrimSuffix(name, ext)+".ibd")
+		return out.addLinked(path, name)
 	case otherSuffixes[ext]:
 		return out.add(&out.others, path, name)
 	}
 	return nil
 }
 
+// addLinked adds the tablespace that a link file points to, under the name that
+// it would have without the link: so a restored server finds it, which has no
+// link, nor the place that it points to.
+func (out *listing) addLinked(path, name string) error {
+	target, err := readLink(path)
+	if err != nil {
+		return ignoreGone(err)
+	}
+	return out.add(&out.tablespaces, target, strings.TrimSuffix(name, filepath.Ext(name))+".ibd")
+}
+
 // maxLink bounds the path in an .isl file.
 const maxLink = 4096
 
-// readLink reads the .isl file of a table with DATA DIRECTORY: the path of the
-// tablespace file, perhaps with a newline behind.
+// readLink reads the .isl file of a table with DATA DIRECTORY, or of a general
+// tablespace: the path of the tablespace file, perhaps with a newline behind.
 func readLink(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

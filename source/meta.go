@@ -19,7 +19,7 @@ import (
 func (b *backup) sendArchiveHeader() error {
 	head := metadata.Archive{
 		Version: metadata.ArchiveVersion, HBVersion: b.opt.ToolVersion,
-		ServerFlavor: metadata.FlavorMariaDB, ServerVersion: b.srv.Version.Full,
+		ServerFlavor: b.sequence.flavor, ServerVersion: b.srv.Version.Full,
 		PageSize: b.pageSize, StartLSN: b.follower.Checkpoint().LSN,
 		RedoFormat: b.follower.Format().String(), Created: b.started.UTC(),
 		Options: metadata.ArchiveFlags{Compressed: b.opt.Compressed, Encrypted: b.opt.Encrypted},
@@ -83,8 +83,8 @@ type textFile struct {
 func (b *backup) metadataFiles(ctx context.Context) ([]textFile, error) {
 	names := b.srv.Dialect.Files
 	var out []textFile
-	if b.position != nil {
-		text, err := b.position.Marshal()
+	if b.spot != nil {
+		text, err := b.spot.Marshal()
 		if err != nil {
 			return nil, err
 		}
@@ -93,17 +93,14 @@ func (b *backup) metadataFiles(ctx context.Context) ([]textFile, error) {
 	if text := b.slave.FileText(); text != "" {
 		out = append(out, textFile{names.SlaveInfo, []byte(text)})
 	}
-	if b.galera != nil {
-		text := []byte(b.galera.FileText(b.srv.Dialect))
+	if g := b.mariadb.galera; g != nil {
+		text := []byte(g.FileText(b.srv.Dialect))
 		out = append(out, textFile{names.GaleraInfo, text})
 		if b.srv.Dialect.GaleraDomain {
 			out = append(out, textFile{metadata.DonorGaleraInfoName, text})
 		}
 	}
-	checkpoints := metadata.Checkpoints{BackupType: metadata.FullBackup, ToLSN: b.newest, LastLSN: b.end}
-	if b.srv.Dialect.RecoverBinlogInfo {
-		checkpoints.RecoverBinlogInfo = new(uint64)
-	}
+	checkpoints := b.checkpoints()
 	text, err := checkpoints.Marshal()
 	if err != nil {
 		return nil, err
@@ -116,21 +113,56 @@ func (b *backup) metadataFiles(ctx context.Context) ([]textFile, error) {
 	if text, err = b.info(); err != nil {
 		return nil, err
 	}
-	return append(out, textFile{names.Info, text}), nil
+	out = append(out, textFile{names.Info, text})
+	external := b.externalSpaces()
+	if len(external) == 0 && !b.srv.Dialect.LogStatus {
+		return out, nil
+	}
+	if text, err = metadata.MarshalExternal(external); err != nil {
+		return nil, err
+	}
+	return append(out, textFile{metadata.ExternalName, text}), nil
+}
+
+// checkpoints has the fields that the release's own tool writes: see
+// metadata.Checkpoints.
+func (b *backup) checkpoints() metadata.Checkpoints {
+	c := metadata.Checkpoints{BackupType: metadata.FullBackup, ToLSN: b.newest, LastLSN: b.end}
+	zero := new(uint64)
+	switch d := &b.srv.Dialect; {
+	case d.RecoverBinlogInfo:
+		c.RecoverBinlogInfo = zero
+	case b.srv.Flavor == mysqld.MariaDB:
+	case !d.LogStatus:
+		c.Compact, c.RecoverBinlogInfo = zero, zero
+	case b.srv.Version.AtLeast(8, 4):
+		c.FlushedLSN, c.RedoMemory, c.RedoFrames = zero, zero, zero
+	default:
+		c.FlushedLSN = zero
+	}
+	return c
+}
+
+// cnfOptions are the options of backup-my.cnf that are taken as they are, where
+// the server has them.
+var cnfOptions = []string{
+	"innodb_checksum_algorithm", "innodb_log_checksums", "innodb_log_checksum_algorithm",
+	"innodb_log_files_in_group", "innodb_log_file_size", "innodb_redo_log_capacity", "innodb_page_size", "innodb_log_block_size",
+	"innodb_undo_tablespaces", "innodb_compression_level", "innodb_buffer_pool_filename",
+	"server_id", "server_uuid", "lower_case_table_names",
 }
 
 // myCnf makes backup-my.cnf: what the peer's --prepare has to know.
 func (b *backup) myCnf(ctx context.Context) ([]byte, error) {
 	v := b.srv.Vars
 	var cnf metadata.MyCnf
-	cnf.Set("innodb_checksum_algorithm", v.String("innodb_checksum_algorithm"))
 	cnf.Set("innodb_data_file_path", baseNames(v.DataFilePath()))
-	for _, name := range []string{"innodb_log_file_size", "innodb_page_size"} {
-		cnf.Set(name, v.String(name))
-	}
 	cnf.Set("innodb_undo_directory", "./")
-	cnf.Set("innodb_undo_tablespaces", v.String("innodb_undo_tablespaces"))
-	cnf.Set("innodb_compression_level", v.String("innodb_compression_level"))
+	for _, name := range cnfOptions {
+		if v.Has(name) {
+			cnf.Set(name, v.String(name))
+		}
+	}
 	plugins, err := b.srv.Plugins(ctx)
 	if err != nil {
 		return nil, err
@@ -163,11 +195,11 @@ func (b *backup) info() ([]byte, error) {
 		ToolVersion: b.opt.ToolVersion, IBBackupVersion: b.opt.ToolVersion,
 		ServerVersion: b.srv.Version.Full,
 		StartTime:     b.started.Format(metadata.InfoTime), EndTime: time.Now().Format(metadata.InfoTime),
-		LockTime: strconv.Itoa(int(b.lockTime(mysqld.StageBlockCommit).Seconds())),
-		ToLSN:    b.newest, Format: "mbstream", Compressed: b.opt.Compressed,
+		LockTime: strconv.Itoa(int(b.lockTime(mysqld.BlocksCommits).Seconds())),
+		ToLSN:    b.newest, Format: b.sequence.infoFormat, Compressed: b.opt.Compressed,
 	}
-	if b.position != nil {
-		i.BinlogPos = b.position.InfoText()
+	if b.spot != nil {
+		i.BinlogPos = b.spot.InfoText()
 	}
 	return i.Marshal()
 }
@@ -181,14 +213,22 @@ func newUUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
-// lockTime is for how long what a stage and those after it block was blocked:
-// waiters queue up from the moment when the stage is asked for.
-func (b *backup) lockTime(stage mysqld.Stage) time.Duration {
+// lockTime is for how long any lock kept waiting what is named: waiters queue up
+// from the moment when a lock is asked for.
+func (b *backup) lockTime(what mysqld.Blocks) time.Duration {
 	var d time.Duration
-	for _, s := range b.stages.Times() {
-		if s.Stage >= stage {
-			d += s.Wait + s.Held
+	var until time.Time
+	for _, l := range b.srv.LockTimes() {
+		end := l.Began.Add(l.Wait + l.Held)
+		if l.Blocks&what == 0 || !end.After(until) {
+			continue
 		}
+		from := l.Began
+		if until.After(from) {
+			from = until // locks may be held together
+		}
+		d += end.Sub(from)
+		until = end
 	}
 	return d
 }
@@ -198,11 +238,21 @@ func (b *backup) sendManifest() error {
 	b.manifest = metadata.Manifest{
 		Version: metadata.ManifestVersion,
 		FromLSN: b.follower.Checkpoint().LSN, CheckpointLSN: b.newest, LastLSN: b.end,
-		Binlog: b.position, Start: b.started.UTC(), End: time.Now().UTC(),
+		Binlog: b.spot, Start: b.started.UTC(), End: time.Now().UTC(),
 		Locks: metadata.LockTimes{
-			DDL:    b.lockTime(mysqld.StageBlockDDL).Milliseconds(),
-			Commit: b.lockTime(mysqld.StageBlockCommit).Milliseconds(),
+			DDL:    b.lockTime(mysqld.BlocksDDL).Milliseconds(),
+			Commit: b.lockTime(mysqld.BlocksCommits).Milliseconds(),
 		},
+	}
+	if b.layout.General {
+		b.manifest.ReplayFrom = b.mysql.replayFrom
+		b.manifest.UndoSpaces = b.mysql.spaceIDs(func(s mysqld.Tablespace) bool { return s.Kind == mysqld.SpaceUndo })
+		b.manifest.TemporarySpaces = b.mysql.spaceIDs(func(s mysqld.Tablespace) bool {
+			return s.Kind == mysqld.SpaceTemporary || isTemporary(s)
+		})
+	}
+	for _, w := range b.warnings {
+		b.manifest.AddWarning(w)
 	}
 	files := b.archive.files
 	b.manifest.Files = int64(len(files))
@@ -229,5 +279,5 @@ func (b *backup) sendManifest() error {
 }
 
 func (b *backup) result() (*Result, error) {
-	return &Result{Manifest: b.manifest, Stages: b.stages.Times(), Bytes: b.archive.w.Written()}, nil
+	return &Result{Manifest: b.manifest, Stages: b.srv.LockTimes(), Bytes: b.archive.w.Written()}, nil
 }

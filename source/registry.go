@@ -1,10 +1,7 @@
 package source
 
 import (
-	"cmp"
 	"fmt"
-	"maps"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -21,13 +18,16 @@ import (
 //	db/t.ren   db/t.ibd is to be renamed to what the file says (db/u, no suffix)
 //
 // in this order. A tablespace that is found when its name is taken already, by
-// one that was renamed or dropped, is archived under a name that no server
-// gives out, and renamed by its own .ren file. (extra/mariabackup/xtrabackup.cc
-// of MariaDB 10.11, prepare_handle_del_files and _ren_files.)
+// one that was renamed or dropped or by an earlier copy of itself, is archived
+// under a name that no server gives out, and renamed by its own .ren file.
+// (extra/mariabackup/xtrabackup.cc of MariaDB 10.11, prepare_handle_del_files
+// and _ren_files.) General tablespaces of MySQL have such files without a
+// directory.
 type registry struct {
 	mu     sync.Mutex
 	names  map[string]bool
-	spaces map[spaceFile]*archivedSpace
+	spaces map[spaceFile]*archivedSpace // what counts
+	void   []*archivedSpace             // copies that do not: to be deleted
 }
 
 // spaceFile is a tablespace in a certain file. Both count: a file keeps its
@@ -41,7 +41,8 @@ type spaceFile struct {
 
 type archivedSpace struct {
 	spaceFile
-	name string // in the archive
+	name  string     // in the archive
+	since innodb.LSN // up to where the redo was in hand when copying began
 }
 
 func newRegistry() *registry {
@@ -55,29 +56,32 @@ func (t *tablespaceFile) spaceFile() spaceFile {
 	return spaceFile{t.space.ID, t.firstPage, t.fileID}
 }
 
-// add enters a file and returns the name that it gets in the archive; isNew is
-// false if it is there already.
-func (r *registry) add(t *tablespaceFile) (name string, isNew bool, err error) {
+// add enters a file whose copy begins now and returns the name that it gets in
+// the archive; isNew is false if it is there already.
+func (r *registry) add(t *tablespaceFile, since innodb.LSN) (name string, isNew bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := t.spaceFile()
 	if _, ok := r.spaces[key]; ok {
-		return "", false, nil
+		return "", false
 	}
 	name = t.name
-	if r.names[name] {
-		name = fmt.Sprintf("%s#hb#%d.ibd", strings.TrimSuffix(t.name, ".ibd"), key.id)
-	}
-	if r.names[name] {
-		return "", false, fmt.Errorf("%s: tablespace %d was replaced by another file of the same id during the backup; "+
-			"back up again when nobody moves tablespace files", t.path, key.id)
+	for n := 1; r.names[name]; n++ {
+		base, isTable := strings.CutSuffix(t.name, ".ibd")
+		name = fmt.Sprintf("%s#hb#%d", base, key.id)
+		if n > 1 {
+			name += fmt.Sprintf("#%d", n)
+		}
+		if isTable {
+			name += ".ibd"
+		}
 	}
 	r.names[name] = true
-	r.spaces[key] = &archivedSpace{key, name}
-	return name, true, nil
+	r.spaces[key] = &archivedSpace{key, name, since}
+	return name, true
 }
 
-// has reports whether the file is in the archive.
+// has reports whether the file is in the archive, in a copy that counts.
 func (r *registry) has(key spaceFile) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -85,17 +89,55 @@ func (r *registry) has(key spaceFile) bool {
 	return ok
 }
 
+// ids returns the tablespaces of which the archive has a copy that counts.
+func (r *registry) ids() map[innodb.SpaceID]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make(map[innodb.SpaceID]bool, len(r.spaces))
+	for key := range r.spaces {
+		out[key.id] = true
+	}
+	return out
+}
+
+// discard makes void every copy for which changed holds: the tablespace is to
+// be copied again, if it is still there. It returns them.
+func (r *registry) discard(changed func(*archivedSpace) bool) []*archivedSpace {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []*archivedSpace
+	for key, a := range r.spaces {
+		if changed(a) {
+			delete(r.spaces, key)
+			out = append(out, a)
+		}
+	}
+	r.void = append(r.void, out...)
+	return out
+}
+
+// release gives the name of a void copy free, which is not in the archive yet
+// and never will be.
+func (r *registry) release(a *archivedSpace) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.names, a.name)
+	r.void = slices.DeleteFunc(r.void, func(v *archivedSpace) bool { return v == a })
+}
+
 // fixups returns the files that bring the archive's names to what they are
 // now, given the final name of every tablespace that still exists.
 func (r *registry) fixups(now map[spaceFile]string) map[string]string {
 	out := make(map[string]string)
-	byName := slices.SortedFunc(maps.Values(r.spaces), func(a, b *archivedSpace) int {
-		return cmp.Compare(a.name, b.name)
-	})
-	for _, a := range byName {
-		base, isTable := strings.CutSuffix(a.name, ".ibd")
-		if !isTable || path.Dir(base) == "." {
-			continue // system and undo tablespaces have fixed names
+	for _, a := range r.void {
+		if base, ok := a.table(); ok {
+			out[base+".del"] = ""
+		}
+	}
+	for _, a := range r.spaces {
+		base, ok := a.table()
+		if !ok {
+			continue
 		}
 		switch name, exists := now[a.spaceFile]; {
 		case !exists:
@@ -105,4 +147,11 @@ func (r *registry) fixups(now map[spaceFile]string) map[string]string {
 		}
 	}
 	return out
+}
+
+// table returns the file's name without its suffix; ok is false for system and
+// undo tablespaces, which have fixed names.
+func (a *archivedSpace) table() (base string, ok bool) {
+	base, ok = strings.CutSuffix(a.name, ".ibd")
+	return base, ok && a.id != 0
 }

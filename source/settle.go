@@ -48,7 +48,7 @@ func (v *inventory) look(ctx context.Context, files []fileInfo) (found, error) {
 			out.files = append(out.files, t)
 		}
 	}
-	return out, out.unique()
+	return out, nil
 }
 
 // identify reads a file's first page unless it is known from before. It
@@ -108,7 +108,11 @@ type settlement struct {
 // settle decides of the tablespaces that were there while DDL was locked out,
 // with the redo of all DDL in hand, what each is. Every tablespace that the redo speaks of must be
 // there: a backup without it would be found out only at its restore.
-func settle(look found, files map[innodb.SpaceID]redo.FileState) (settlement, error) {
+//
+// made: the redo has the whole of a tablespace that it creates, which then need
+// not be there; so it is with MariaDB. MySQL writes page 0 before it logs the
+// creation.
+func settle(look found, files map[innodb.SpaceID]redo.FileState, made bool) (settlement, error) {
 	s := settlement{now: make(map[spaceFile]string)}
 	there := make(map[innodb.SpaceID]bool)
 	for _, t := range look.files {
@@ -123,7 +127,7 @@ func settle(look found, files map[innodb.SpaceID]redo.FileState) (settlement, er
 	}
 	for _, info := range look.deferred {
 		id, ok := byName[info.name]
-		if !ok {
+		if !ok || !made {
 			return s, fmt.Errorf("%s: page 0 is empty, and the redo log does not speak of this file: "+
 				"it is damaged, or no tablespace; move it away or repair the table", info.path)
 		}
@@ -136,7 +140,7 @@ func settle(look found, files map[innodb.SpaceID]redo.FileState) (settlement, er
 		if there[id] || state.Deleted || strings.HasPrefix(path.Base(state.Name), temporaryTable) {
 			continue
 		}
-		if !state.Created {
+		if !state.Created || !made {
 			return s, fmt.Errorf("tablespace %d (%s) is in the redo log, but its file was not found in the data directory", id, state.Name)
 		}
 		// An ALTER TABLE that was under way when DDL was locked out goes on and
@@ -150,8 +154,8 @@ func settle(look found, files map[innodb.SpaceID]redo.FileState) (settlement, er
 
 // settle sends what the archive still lacks of tablespaces, and records their
 // final names.
-func (b *backup) settle() error {
-	end, err := settle(b.last, b.follower.Files())
+func (b *backup) settle(context.Context) error {
+	end, err := settle(b.last, b.follower.Files(), !b.layout.General)
 	if err != nil {
 		return err
 	}
@@ -174,9 +178,9 @@ const stubPages = 4
 // would have written it, so that it was created after the checkpoint at which
 // the copy of the redo begins.
 func (b *backup) sendStub(t *tablespaceFile) error {
-	name, isNew, err := b.registry.add(t)
-	if err != nil || !isNew {
-		return err
+	name, isNew := b.registry.add(t, 0)
+	if !isNew {
+		return nil
 	}
 	return b.archive.put(name, make([]byte, stubPages*b.pageSize))
 }

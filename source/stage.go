@@ -73,6 +73,22 @@ func (o *stagedOutput) Close() error {
 	return nil
 }
 
+// has reports whether a file is staged.
+func (s *stage) has(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.files[name] != nil
+}
+
+// drop forgets a staged file, and reports whether there was one.
+func (s *stage) drop(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.files[name]
+	delete(s.files, name)
+	return ok
+}
+
 // timeGrain is more than the resolution of time stamps of any file system that
 // a server runs on; the kernel advances them once a tick (1 to 10 ms).
 const timeGrain = 100 * time.Millisecond

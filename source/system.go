@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"hb/source/innodb"
 )
@@ -84,54 +82,3 @@ func unopened(files []fileInfo) []*tablespaceFile {
 
 // anyFile matches the names of listing.others, for stage.refresh.
 func anyFile(name string) bool { return otherSuffixes[filepath.Ext(name)] }
-
-// ariaControl names Aria's control file: which log files there are and where
-// recovery begins.
-const ariaControl = "aria_log_control"
-
-// ariaFiles lists Aria's control file and its logs.
-func (l *Layout) ariaFiles() (control, logs []fileInfo, err error) {
-	entries, err := os.ReadDir(l.AriaLogDir)
-	if err != nil {
-		return nil, nil, fmt.Errorf("listing aria_log_dir_path: %w", err)
-	}
-	for _, e := range entries {
-		list := &logs
-		switch {
-		case e.Name() == ariaControl:
-			list = &control
-		case !ariaLogName.MatchString(e.Name()):
-			continue
-		}
-		info, err := statFile(filepath.Join(l.AriaLogDir, e.Name()), e.Name())
-		if err != nil {
-			return nil, nil, err
-		}
-		*list = append(*list, info)
-	}
-	return control, logs, nil
-}
-
-// lateTables are the tables of the mysql database that are written until
-// commits are blocked (sql/backup.cc of MariaDB, FLUSH_SYS_TABLES).
-var lateTables = []string{"general_log", "slow_log", "table_stats", "column_stats", "index_stats"}
-
-// isLateFile reports whether a file belongs to one of the late tables.
-func isLateFile(name string) bool {
-	base, ok := strings.CutPrefix(name, "mysql/")
-	table, _, _ := strings.Cut(base, ".")
-	return ok && slices.Contains(lateTables, table) && otherSuffixes[filepath.Ext(base)]
-}
-
-// lateFiles lists the files of the late tables.
-func (l *Layout) lateFiles() ([]fileInfo, error) {
-	var out listing
-	for _, table := range lateTables {
-		for ext := range otherSuffixes {
-			if err := out.addEntry(filepath.Join(l.Datadir, "mysql"), "mysql", table+ext); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return out.others, nil
-}

@@ -49,7 +49,8 @@ func (e *PageError) Error() string { return fmt.Sprintf("page %d: %s", e.No, e.W
 // page_compressed is checked without a key or decompression where the format
 // allows it: always in full_crc32 tablespaces; in the older formats a
 // page_compressed page carries no checksum (0xDEADBEEF) and only its header is
-// checked. The error is a *PageError.
+// checked. A page that MySQL stores compressed is unpacked, since its checksum is
+// that of the plain page. The error is a *PageError.
 func (s *Space) Verify(page []byte, no PageNo) (Checksum, error) {
 	fail := func(format string, args ...any) (Checksum, error) {
 		return ChecksumUnset, &PageError{PageID: PageID{s.ID, no}, What: fmt.Sprintf(format, args...)}
@@ -85,6 +86,8 @@ func (s *Space) identify(page []byte) (Checksum, bool) {
 		return identifyZip(page)
 	case s.PageCompressed && isOldPageCompressed(HeaderType(page)):
 		return ChecksumNone, binary.BigEndian.Uint32(page) == noneMagic
+	case s.Packed(page):
+		return identifyPacked(page)
 	}
 	return identifyPlain(page)
 }

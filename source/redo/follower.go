@@ -40,6 +40,11 @@ const (
 	// server says it has reached.
 	stallTimeout = 60 * time.Second
 
+	// A server that keeps redo for hb is told when so much was read, or less
+	// after a pause.
+	advanceStep  = 1 << 20
+	advancePause = 50 * time.Millisecond
+
 	// spoolMemory is what is kept in memory before the spool goes to disk.
 	spoolMemory = 16 << 20
 )
@@ -52,25 +57,26 @@ type OverrunError struct {
 
 func (e *OverrunError) Error() string {
 	return fmt.Sprintf("the server overwrote its redo log before it could be read: read up to LSN %d, the server is past %d; "+
-		"make the log larger (innodb_log_file_size), or back up when less is written, or where the log is read faster", e.Read, e.Now)
+		"make the log larger (innodb_log_file_size, or innodb_redo_log_capacity), or back up when less is written, or where the log is read faster", e.Read, e.Now)
 }
 
 // Follower reads one server's log. Its owner calls Open, Start, then Hold and
 // Finish, and Close in any case.
 type Follower struct {
-	log    *liveLog // the reader's, until it is done
-	path   string
-	format redolog.Format
-	start  redolog.Checkpoint
-	lsns   ServerLSNs
-	spool  *spool.Spool
-	wake   chan struct{} // ends the reader's pause
-	wg     sync.WaitGroup
+	log     liveLog // the reader's, until it is done
+	lsns    ServerLSNs
+	advance func(context.Context, innodb.LSN) error
+	spool   *spool.Spool
+	wake    chan struct{} // ends the reader's pause
+	wg      sync.WaitGroup
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when anything below changes
 	queue   []piece       // what is in hand and not sent
 	end     innodb.LSN    // of the last whole mini-transaction in hand
+	last    []byte        // the block that is not full behind the queue, if any
+	lastAt  innodb.LSN    // its LSN
+	why     error         // why the last look at the log brought no more
 	wanted  bool          // somebody waits for an LSN: read without pauses
 	held    bool          // nothing that comes now may be sent
 	heldEnd innodb.LSN    // end when it was held
@@ -95,31 +101,66 @@ type piece struct {
 // liveLog.next.
 type ServerLSNs func(context.Context) (flushed, current innodb.LSN, err error)
 
-// Open opens the log in dir and reads its newest checkpoint, where following
-// will begin. Nothing is read on before Start.
+// Open opens MariaDB's log in dir and reads its newest checkpoint, where
+// following will begin. Nothing is read on before Start.
 func Open(dir, tmpdir string, lsns ServerLSNs) (*Follower, error) {
-	log, checkpoint, err := openLog(filepath.Join(dir, logName))
+	log, err := openMariaDB(filepath.Join(dir, logName))
 	if err != nil {
 		return nil, err
 	}
+	if log.blocks() {
+		lsns = nil
+	}
+	f := newFollower(log, tmpdir)
+	f.lsns = lsns
+	return f, nil
+}
+
+// MySQLOptions are what following MySQL's log can do with.
+type MySQLOptions struct {
+	// Advance, if there is one, tells the server that the redo before an LSN was
+	// read: a server that keeps redo for a registered consumer stalls its
+	// writers if it is not told. It is called every MiB, and every 50 ms while
+	// there is less, from a goroutine of its own; its error ends the backup.
+	Advance func(context.Context, innodb.LSN) error
+}
+
+// OpenMySQL is Open for MySQL 5.6 to 9.x. dir is innodb_log_group_home_dir: the
+// directory of ib_logfile0, or the one that mlog.RedoDir is in. The copy is what
+// xtrabackup_logfile is: mlog.BackupHead and blocks, the last one not full.
+// Disabled redo logging and encrypted redo are errors, now and later.
+func OpenMySQL(dir, tmpdir string, o MySQLOptions) (*Follower, error) {
+	log, err := openMySQL(dir)
+	if err != nil {
+		return nil, err
+	}
+	f := newFollower(log, tmpdir)
+	f.advance = o.Advance
+	return f, nil
+}
+
+func newFollower(log liveLog, tmpdir string) *Follower {
 	return &Follower{
-		log: log, path: log.path, format: log.header.Format, start: checkpoint, end: checkpoint.LSN, lsns: lsns,
+		log: log, end: log.begin(),
 		spool:   spool.New(tmpdir, spoolMemory),
 		wake:    make(chan struct{}, 1),
 		changed: make(chan struct{}),
 		ops:     make(map[innodb.SpaceID]*FileState),
-	}, nil
+	}
 }
 
 // Format is the log's format.
-func (f *Follower) Format() redolog.Format { return f.format }
+func (f *Follower) Format() Format { return f.log.format() }
 
 // Checkpoint is the checkpoint at which the copy begins.
-func (f *Follower) Checkpoint() redolog.Checkpoint { return f.start }
+func (f *Follower) Checkpoint() Checkpoint { return Checkpoint{f.log.begin()} }
 
 // Newest reads the newest checkpoint that the log has now. It is for after
 // Finish.
-func (f *Follower) Newest() (redolog.Checkpoint, error) { return f.log.checkpoint() }
+func (f *Follower) Newest() (Checkpoint, error) {
+	lsn, err := f.log.newest()
+	return Checkpoint{lsn}, err
+}
 
 // Start begins to follow. The log goes to out, header first; tool names the
 // program in that header. A failure is given to fail, once.
@@ -136,7 +177,10 @@ func (f *Follower) Start(ctx context.Context, out io.Writer, tool string, fail f
 		})
 	}
 	f.wg.Go(func() { stop(f.read(ctx)) })
-	f.wg.Go(func() { stop(f.send(ctx, out, redolog.BackupHead(f.Format(), f.start, tool))) })
+	f.wg.Go(func() { stop(f.send(ctx, out, f.log.head(tool))) })
+	if f.advance != nil {
+		f.wg.Go(func() { stop(f.tellServer(ctx)) })
+	}
 }
 
 // Close waits for the follower to end, which it does after Finish, a failure,
@@ -190,10 +234,16 @@ func (f *Follower) Reach(ctx context.Context, lsn innodb.LSN) error {
 			return err
 		}
 		if end := f.End(); end == before {
-			return fmt.Errorf("the redo log stopped at LSN %d while the server says it is at %d: "+
-				"is %s the log of this server?", end, lsn, f.path)
+			return f.stalled(end, lsn)
 		}
 	}
+}
+
+func (f *Follower) stalled(end, lsn innodb.LSN) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return fmt.Errorf("the redo log stopped at LSN %d (%v) while the server says it is at %d: "+
+		"is %s the log of this server?", end, f.why, lsn, f.log.where())
 }
 
 var errStalled = errors.New("redo log stalled")
@@ -219,7 +269,7 @@ func (f *Follower) Hold() {
 // mini-transaction, not before the Hold: it waits until the redo is in hand.
 // Drain then waits until the archive has it.
 func (f *Follower) Finish(ctx context.Context, lsn innodb.LSN) error {
-	if f.Format() == redolog.MariaDB105 {
+	if f.log.blocks() {
 		lsn = redolog.Canonical105(lsn)
 	}
 	if err := f.Reach(ctx, lsn); err != nil {
@@ -239,8 +289,15 @@ func (f *Follower) truncate(lsn innodb.LSN) error {
 		return fmt.Errorf("LSN %d, which the server named, is not the end of a mini-transaction in its redo log", lsn)
 	}
 	limit := lsn
-	if f.Format() == redolog.MariaDB105 {
+	if f.log.blocks() {
 		limit = redolog.BlockOf(lsn) // the block that it is in is made anew
+		block, err := f.blockAt(limit)
+		if err != nil {
+			return err
+		}
+		if f.tail, err = f.log.lastBlock(block, lsn); err != nil {
+			return fmt.Errorf("end of the redo copy at LSN %d: %w", lsn, err)
+		}
 	}
 	for i, p := range f.queue {
 		if p.start+innodb.LSN(p.Len()) > limit {
@@ -259,6 +316,24 @@ func (f *Follower) truncate(lsn innodb.LSN) error {
 	}
 	f.target, f.ends, f.heldOps = lsn, nil, nil
 	return nil
+}
+
+// blockAt returns the block at an LSN as it was read: it may be that the server
+// has overwritten it since. If the server had not begun it yet it is zero. The
+// state is locked.
+func (f *Follower) blockAt(lsn innodb.LSN) ([]byte, error) {
+	b := make([]byte, redolog.BlockSize)
+	if lsn == f.lastAt && len(f.last) > 0 {
+		copy(b, f.last)
+		return b, nil
+	}
+	for _, p := range f.queue {
+		if p.start <= lsn && lsn < p.start+innodb.LSN(p.Len()) {
+			_, err := f.spool.ReadAt(p.Extent, b, int64(lsn-p.start))
+			return b, err
+		}
+	}
+	return b, nil
 }
 
 // boundary reports whether a mini-transaction ends at lsn, as far as can be

@@ -37,6 +37,13 @@ func (o *output) Write(p []byte) (int, error) {
 // function waits for it.
 func writeLoad(t *testing.T, s *mysqldtest.Server) (stop func()) {
 	t.Helper()
+	return writeSlowly(t, s, 0)
+}
+
+// writeSlowly is writeLoad with a pause between statements: for a small log that
+// nothing keeps from being overwritten, on a machine that has other things to do.
+func writeSlowly(t *testing.T, s *mysqldtest.Server, pause time.Duration) (stop func()) {
+	t.Helper()
 	s.Exec(t, "CREATE DATABASE IF NOT EXISTS load_db",
 		"CREATE TABLE load_db.t (id INT AUTO_INCREMENT PRIMARY KEY, b LONGBLOB) ENGINE=InnoDB")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -44,6 +51,7 @@ func writeLoad(t *testing.T, s *mysqldtest.Server) (stop func()) {
 	go func() {
 		defer close(done)
 		for i := 0; ctx.Err() == nil; i++ {
+			time.Sleep(pause)
 			_, err := s.DB().ExecContext(ctx, "INSERT INTO load_db.t (b) VALUES (REPEAT('x', ?))", 1+i*7919%200000)
 			if i%20 == 19 && err == nil {
 				_, err = s.DB().ExecContext(ctx, "DELETE FROM load_db.t")
@@ -141,8 +149,7 @@ func TestFollow(t *testing.T) {
 		out := &output{pause: 2 * time.Millisecond}
 		f.Start(ctx, out, "hb test", cancel)
 		time.Sleep(3 * time.Second)
-		s.Exec(t, "CREATE TABLE load_db.made (i INT) ENGINE=InnoDB", "RENAME TABLE load_db.made TO load_db.renamed",
-			"CREATE TABLE load_db.dropped (i INT) ENGINE=InnoDB", "DROP TABLE load_db.dropped")
+		s.Exec(t, tableChanges...)
 		f.Hold()
 		end := currentLSN(t, s)
 		time.Sleep(20 * time.Millisecond) // more redo comes, which must not get into the copy
@@ -210,6 +217,12 @@ func checkAgainstFile(t *testing.T, s *mysqldtest.Server, log []byte, end innodb
 	if compared == 0 && h.Format != redolog.MariaDB105 {
 		t.Error("nothing was compared with the file")
 	}
+}
+
+// tableChanges are what checkFiles looks for.
+var tableChanges = []string{
+	"CREATE TABLE load_db.made (i INT) ENGINE=InnoDB", "RENAME TABLE load_db.made TO load_db.renamed",
+	"CREATE TABLE load_db.dropped (i INT) ENGINE=InnoDB", "DROP TABLE load_db.dropped",
 }
 
 func checkFiles(t *testing.T, files map[innodb.SpaceID]redo.FileState) {

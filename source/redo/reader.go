@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"hb/source/innodb"
-	"hb/source/innodb/redolog"
 )
 
 // read is the reader: it takes the log as it is written, until the target.
@@ -45,7 +44,7 @@ func (f *Follower) read(ctx context.Context) error {
 
 // ask returns up to where the log may be read now, and where it ends.
 func (f *Follower) ask(ctx context.Context) (limit, end innodb.LSN, err error) {
-	if f.format == redolog.MariaDB105 {
+	if f.lsns == nil {
 		return math.MaxUint64, 0, nil
 	}
 	return f.lsns(ctx)
@@ -60,7 +59,7 @@ func (f *Follower) check(ctx context.Context, got reading) (innodb.LSN, error) {
 	if err != nil {
 		return 0, err
 	}
-	if len(got.bytes) > 0 && end >= got.lost {
+	if f.lsns != nil && len(got.bytes) > 0 && end >= got.lost {
 		return 0, &OverrunError{Read: got.start, Now: end}
 	}
 	return limit, f.accept(got)
@@ -79,6 +78,9 @@ func (f *Follower) pause(ctx context.Context, d time.Duration) {
 // accept takes what was read into the queue.
 func (f *Follower) accept(got reading) (err error) {
 	if len(got.bytes) == 0 && got.end == f.End() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.why = got.why
 		return nil
 	}
 	f.update(func() {
@@ -93,6 +95,8 @@ func (f *Follower) accept(got reading) (err error) {
 			f.queue = append(f.queue, p)
 		}
 		f.end = max(f.end, got.end)
+		f.why = got.why
+		f.last, f.lastAt = append(f.last[:0], got.last...), got.start+innodb.LSN(len(got.bytes))
 		if f.held {
 			f.ends = append(f.ends, got.ends...)
 			f.heldOps = append(f.heldOps, got.ops...)
@@ -108,13 +112,9 @@ func (f *Follower) accept(got reading) (err error) {
 // complete ends the reading at the target, which truncate has applied to the
 // queue.
 func (f *Follower) complete(target innodb.LSN) error {
-	var tail []byte
-	if f.Format() == redolog.MariaDB105 {
-		var err error
-		if tail, err = f.log.lastBlock(target); err != nil {
-			return err
-		}
+	if _, err := f.log.newest(); err != nil { // what makes the whole log worthless
+		return err
 	}
-	f.update(func() { f.tail, f.end, f.done = tail, target, true })
+	f.update(func() { f.end, f.done = target, true })
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"math"
 	"time"
 	"unicode/utf8"
@@ -59,6 +60,19 @@ type Manifest struct {
 	Start  time.Time  `json:"start"`
 	End    time.Time  `json:"end"`
 	Locks  LockTimes  `json:"lock_ms"`
+
+	// MySQL. UndoSpaces are the ids of the undo tablespaces in the archive: a
+	// server that misses one makes an empty one in its place and says nothing,
+	// so that hb apply looks for each. TemporarySpaces are those that the server
+	// had and that are not in the archive, because it drops them when it
+	// starts: the redo log of 5.6 speaks of them all the same.
+	UndoSpaces      []innodb.SpaceID `json:"undo_spaces,omitempty"`
+	TemporarySpaces []innodb.SpaceID `json:"temporary_spaces,omitempty"`
+	// ReplayFrom gives for some tablespaces a checkpoint after which their copy
+	// began: redo from before must not be applied to them. It may be of another
+	// life of the tablespace, which MySQL 5.7 truncates without a word in the
+	// redo log.
+	ReplayFrom map[innodb.SpaceID]innodb.LSN `json:"replay_from,omitempty"`
 
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -405,6 +419,26 @@ func (p *ManifestParser) Close() error {
 		return p.fail(fmt.Errorf("it is cut: %w", io.ErrUnexpectedEOF))
 	}
 	return nil
+}
+
+// ReadManifestHead reads the first line of the manifest in dir, whose rest was
+// checked when the archive was extracted. The error is fs.ErrNotExist if there is
+// none.
+func ReadManifestHead(dir fs.FS) (*Manifest, error) {
+	f, err := dir.Open(ManifestName)
+	if err != nil {
+		return nil, err
+	}
+	p := NewManifestParser(nil, nil)
+	text, err := bufio.NewReader(io.LimitReader(f, MaxManifestHead+1)).ReadBytes('\n')
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", ManifestName, err)
+	}
+	_, err = p.Write(text)
+	return p.Manifest(), err
 }
 
 // Manifest returns the first line's facts, or nil before they came.

@@ -116,17 +116,19 @@ func readEither(dir fs.FS, pick func(Names) string) (name string, text []byte, e
 }
 
 // readText reads a text file of bounded size.
-func readText(dir fs.FS, name string) ([]byte, error) {
+func readText(dir fs.FS, name string) ([]byte, error) { return readBounded(dir, name, MaxTextFile) }
+
+func readBounded(dir fs.FS, name string, limit int) ([]byte, error) {
 	f, err := dir.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(io.LimitReader(f, MaxTextFile+1))
+	text, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
-	if len(text) > MaxTextFile {
-		return nil, fmt.Errorf("%s has more than %d bytes", name, MaxTextFile)
+	if len(text) > limit {
+		return nil, fmt.Errorf("%s has more than %d bytes", name, limit)
 	}
 	return text, nil
 }

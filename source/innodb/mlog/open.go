@@ -43,6 +43,8 @@ type logFiles interface {
 	// many log bytes lie there in one piece; nil if the server has not made that
 	// file yet.
 	locate(lsn innodb.LSN) (file *os.File, offset, contiguous int64, err error)
+	// shorter returns what it means that the file at an LSN ends before it should.
+	shorter(lsn innodb.LSN) error
 	capacity() innodb.LSN
 	close() error
 }
@@ -99,6 +101,9 @@ func (f *Files) ReadAt(b []byte, lsn innodb.LSN) (n int, err error) {
 		}
 		part := b[n:min(int64(len(b)), int64(n)+contiguous)]
 		m, err := file.ReadAt(part, offset)
+		if err == io.EOF {
+			err = f.log.shorter(at)
+		}
 		if err != nil {
 			return n, fmt.Errorf("reading the redo log at LSN %d: %w", at, err)
 		}
@@ -237,6 +242,8 @@ func (r *ringFiles) locate(lsn innodb.LSN) (*os.File, int64, int64, error) {
 	no, offset, contiguous := r.ring.Locate(lsn)
 	return r.files[no], offset, contiguous, nil
 }
+
+func (r *ringFiles) shorter(innodb.LSN) error { return io.ErrUnexpectedEOF }
 
 func (r *ringFiles) capacity() innodb.LSN { return r.ring.Capacity() }
 
@@ -416,6 +423,18 @@ func (r *redoFiles) take(want RedoFile) (bool, error) {
 		return true, nil
 	}
 	return true, old.Close()
+}
+
+// shorter: the server recycles a file of another size than those to come by
+// cutting it first.
+func (r *redoFiles) shorter(lsn innodb.LSN) error {
+	files, _, err := r.list()
+	if err == nil && lsn < files[0].Header.StartLSN {
+		err = &GoneError{LSN: lsn, Now: files[0].Header.StartLSN}
+	} else if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 func (r *redoFiles) capacity() innodb.LSN { return 0 }

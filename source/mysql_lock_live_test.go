@@ -1,0 +1,190 @@
+package source_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hb/source"
+	"hb/source/mysqld/mysqldtest"
+	"hb/xbstream/metadata"
+)
+
+// TestLocksOf97: the global lock is never taken, and a lock on tables only where
+// there are tables without transactions.
+func TestLocksOf97(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	dir := t.TempDir()
+	log := filepath.Join(dir, "general.log")
+	s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true, Config: []string{"general-log=ON", "general-log-file=" + log}})
+	numbers(t, s)
+	readLocks := func() (lines []string) {
+		t.Helper()
+		b, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			if strings.Contains(line, "READ LOCK") {
+				lines = append(lines, line)
+			}
+		}
+		return lines
+	}
+	r := hookedBackup(t, s, filepath.Join(dir, "one"), hooks{})
+	if lines := readLocks(); len(lines) != 0 || len(r.Stages) != 1 || r.Manifest.Locks.Commit != 0 {
+		t.Errorf("with InnoDB tables only: %q, %+v", lines, r.Stages)
+	}
+	s.Exec(t, "CREATE TABLE d.m (a INT, KEY (a)) ENGINE=MyISAM", "INSERT INTO d.m VALUES (1), (2)")
+	archive := filepath.Join(dir, "two")
+	changed := false
+	r = hookedBackup(t, s, archive, hooks{pace: func(int) {
+		if !changed {
+			changed = true
+			s.Exec(t, "INSERT INTO d.m VALUES (3)")
+		}
+	}})
+	if lines := readLocks(); len(lines) != 1 || !strings.Contains(lines[0], "`d`.`m` WITH READ LOCK") || r.Manifest.Locks.Commit != 0 {
+		t.Errorf("with a MyISAM table: %q, %+v", lines, r.Stages)
+	}
+	compareRestored(t, root, s, archive, filepath.Join(dir, "restored"), nil)
+}
+
+// TestWaitingDDL: DDL that waits for the backup is not harmed by it, nor does it
+// hold the backup up.
+func TestWaitingDDL(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+	numbers(t, s)
+	s.Exec(t, "CREATE TABLE d.m (a INT, KEY (a)) ENGINE=MyISAM", "INSERT INTO d.m VALUES (1), (2)")
+	done := make(chan error, 4)
+	started := false
+	hookedBackup(t, s, filepath.Join(t.TempDir(), "archive"), hooks{pace: func(int) {
+		if started {
+			return
+		}
+		started = true
+		for _, q := range []string{"ALTER TABLE d.m ADD b INT", "ALTER TABLE d.n ADD b INT", "CREATE TABLE d.o (a INT)", "DROP TABLE d.seq"} {
+			go func() {
+				_, err := s.DB().ExecContext(t.Context(), q)
+				done <- err
+			}()
+		}
+		time.Sleep(200 * time.Millisecond)
+	}})
+	for range cap(done) {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestTemporaryTables56: the redo log of 5.6 has changes to temporary tables,
+// which are in no backup.
+func TestTemporaryTables56(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MySQL56)
+	s := mysqldtest.Start(t, root, mysqldtest.Options{})
+	numbers(t, s)
+	c, err := s.DB().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	exec := func(statements ...string) {
+		t.Helper()
+		for _, q := range statements {
+			if _, err := c.ExecContext(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	exec("CREATE TEMPORARY TABLE d.tmp (a INT PRIMARY KEY, b VARCHAR(100)) ENGINE=InnoDB", "INSERT INTO d.tmp SELECT s, 'x' FROM d.seq",
+		"SET GLOBAL innodb_max_dirty_pages_pct=0", "SELECT SLEEP(3)")
+	archive := filepath.Join(t.TempDir(), "archive")
+	changed := false
+	r := hookedBackup(t, s, archive, hooks{pace: func(int) {
+		if !changed {
+			changed = true
+			exec("UPDATE d.tmp SET b = REPEAT('y', 90)", "INSERT INTO d.seq VALUES (100000)")
+		}
+	}})
+	t.Logf("temporary tablespaces %v", r.Manifest.TemporarySpaces)
+	compareRestored(t, root, s, archive, filepath.Join(t.TempDir(), "restored"), nil)
+}
+
+// TestMySQLOptions: what is asked for by options is in the archive.
+func TestMySQLOptions(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
+		primary := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true, ServerID: 2, Config: []string{"skip-slave-start"}})
+		at, err := primary.BinlogPosition(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		at.GTID = ""
+		numbers(t, primary)
+		mysqldtest.Attach(t, s, primary, at)
+		mysqldtest.CatchUp(t, s, primary, time.Minute)
+		dir := t.TempDir()
+		r := hookedBackup(t, s, filepath.Join(dir, "archive"), hooks{opt: source.Options{
+			SlaveInfo: true, SafeSlave: true, DumpBufferPool: true, LockDDLPerTable: !root.AtLeast(8, 0),
+		}})
+		target := filepath.Join(dir, "restored")
+		restoreByHB(t, root, filepath.Join(dir, "archive"), target)
+		slave, err := os.ReadFile(filepath.Join(target, "xtrabackup_slave_info"))
+		now, perr := primary.BinlogPosition(t.Context())
+		if err != nil || perr != nil || !strings.Contains(string(slave), now.File) {
+			t.Errorf("slave info %q (%v, %v), want position %+v", slave, err, perr, now)
+		}
+		if st, err := os.Stat(filepath.Join(target, "ib_buffer_pool")); err != nil || st.Size() == 0 {
+			t.Errorf("the buffer pool's dump: %v, %v", st, err)
+		}
+		names := map[string]bool{}
+		for _, l := range r.Stages {
+			names[l.Lock] = true
+		}
+		if names["metadata locks on all InnoDB tables"] != !root.AtLeast(8, 0) {
+			t.Errorf("locks: %+v", r.Stages)
+		}
+		status := "SHOW SLAVE STATUS"
+		if root.AtLeast(8, 4) {
+			status = "SHOW REPLICA STATUS"
+		}
+		if rows := s.Rows(t, status); !strings.Contains(strings.Join(rows[0], " "), "Yes Yes") {
+			t.Errorf("the replica does not run: %q", rows[0])
+		}
+		checkMetadata(t, target, root)
+	})
+}
+
+// checkMetadata looks at the files that XtraBackup of the release would read.
+func checkMetadata(t *testing.T, dir string, root *mysqldtest.Root) {
+	t.Helper()
+	c, name, err := metadata.ReadCheckpoints(os.DirFS(dir))
+	if err != nil || name != "xtrabackup_checkpoints" || (c.Compact != nil) != !root.AtLeast(8, 0) || (c.RedoFrames != nil) != root.AtLeast(8, 4) {
+		t.Errorf("%s: %+v, %v", name, c, err)
+	}
+	info, _, err := metadata.ReadInfo(os.DirFS(dir))
+	if err != nil || info.Format != "xbstream" || info.BinlogPos == "" {
+		t.Errorf("info: %+v, %v", info, err)
+	}
+	cnf, err := metadata.ReadMyCnf(os.DirFS(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, option := range []string{"innodb_data_file_path", "innodb_page_size", "server_id", "innodb_undo_directory"} {
+		if v, ok := cnf.Get(option); !ok || v == "" {
+			t.Errorf("backup-my.cnf has no %s", option)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "xtrabackup_tablespaces"))
+	if root.AtLeast(8, 0) {
+		var v struct{ Version int }
+		if err != nil || json.Unmarshal(text, &v) != nil || v.Version != 2 || !strings.Contains(string(text), "innodb_undo_001") {
+			t.Errorf("xtrabackup_tablespaces: %s, %v", text, err)
+		}
+	}
+}

@@ -1,0 +1,279 @@
+package redo
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"hb/source/innodb"
+	"hb/source/innodb/redolog"
+)
+
+// logName is the name of the redo log file (MariaDB 10.5 and later have one).
+const logName = "ib_logfile0"
+
+// mariadbLog is the log file of a running MariaDB, and how far it was read.
+type mariadbLog struct {
+	path   string
+	file   *os.File
+	header redolog.Header
+	start  redolog.Checkpoint
+	geo    redolog.Geometry
+	cutter *redolog.Cutter
+	buf    []byte
+	size   int // of the next read
+}
+
+// openMariaDB opens a log and positions it at its newest checkpoint.
+func openMariaDB(path string) (*mariadbLog, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the redo log: %w", err)
+	}
+	l := &mariadbLog{path: path, file: file, buf: make([]byte, maxRead), size: minRead}
+	if err := l.init(); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), file.Close())
+	}
+	return l, nil
+}
+
+func (l *mariadbLog) init() error {
+	block := make([]byte, 512)
+	n, err := l.file.ReadAt(block, 0)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if l.header, err = redolog.ParseHeader(block[:n]); err != nil {
+		return err
+	}
+	if l.start, err = l.checkpoint(); err != nil {
+		return err
+	}
+	st, err := l.file.Stat()
+	if err != nil {
+		return err
+	}
+	if l.geo, err = redolog.LiveGeometry(l.header, l.start, st.Size()); err != nil {
+		return err
+	}
+	l.cutter = redolog.NewCutter(l.geo, l.start.LSN)
+	return nil
+}
+
+func (l *mariadbLog) where() string { return l.path }
+
+func (l *mariadbLog) format() Format { return l.header.Format }
+
+func (l *mariadbLog) begin() innodb.LSN { return l.start.LSN }
+
+func (l *mariadbLog) head(tool string) []byte {
+	return redolog.BackupHead(l.header.Format, l.start, tool)
+}
+
+func (l *mariadbLog) newest() (innodb.LSN, error) {
+	c, err := l.checkpoint()
+	return c.LSN, err
+}
+
+// blocks reports whether the log consists of blocks that prove themselves.
+func (l *mariadbLog) blocks() bool { return l.header.Format == redolog.MariaDB105 }
+
+func (l *mariadbLog) lastBlock(live []byte, end innodb.LSN) ([]byte, error) {
+	return redolog.LastBlock(live, end)
+}
+
+// checkpointTries is how often the header is read again when neither
+// checkpoint is whole: the server writes one at a time, and long between.
+const checkpointTries = 100
+
+func (l *mariadbLog) checkpoint() (redolog.Checkpoint, error) {
+	head := make([]byte, l.header.Format.Facts().HeaderSize)
+	for try := 1; ; try++ {
+		if _, err := l.file.ReadAt(head, 0); err != nil {
+			return redolog.Checkpoint{}, fmt.Errorf("reading the redo log's header: %w", err)
+		}
+		c, err := l.header.Checkpoint(head)
+		if err == nil || try == checkpointTries {
+			return c, err
+		}
+	}
+}
+
+// next reads what the server has written since the last call, but nothing at or
+// behind the LSN limit.
+//
+// In the 10.5 format every block proves itself, and limit is beyond everything.
+// In the later one it must be an LSN that the server has flushed, because a
+// mini-transaction does not say where it belongs: the server rewrites the last
+// block of the log as it fills, what lies in that block behind the end is an
+// older part of the log buffer, with sequence bytes of this lap and whole
+// mini-transactions in it, and who reads while the server writes can see those
+// where newer ones are about to be. (log_t::write_buf, "garbage"; seen on
+// 10.11.18: a short mini-transaction in place of a long one.) For the same reason
+// sequence bytes alone do not prove that the log was not overwritten: what is
+// returned counts only if the server has not reached reading.lost meanwhile.
+func (l *mariadbLog) next(limit innodb.LSN) (reading, error) {
+	if l.header.Format == redolog.MariaDB108 {
+		return l.nextFlushed(limit)
+	}
+	before, err := l.checkpoint()
+	if err != nil {
+		return reading{}, err
+	}
+	got, err := l.cut(limit)
+	if err != nil {
+		return got, err
+	}
+	stop := l.cutter.Stop()
+	got.more = stop.Cause == redolog.StopShort && (len(got.bytes) > 0 || l.size < len(l.buf))
+	l.adapt(len(got.bytes))
+	newer := stop.Cause == redolog.StopBlockNumber && redolog.NewerBlock(stop.Block, stop.Want)
+	// Where the server had passed this place before it was read, something must
+	// be here.
+	gone := !got.more && len(got.bytes) == 0 && l.cutter.Seen() < before.LSN
+	if newer || gone {
+		return reading{}, &OverrunError{Read: l.cutter.Seen(), Now: max(before.LSN, l.cutter.Seen()+innodb.LSN(l.geo.Capacity))}
+	}
+	return got, nil
+}
+
+// nextFlushed is next for the 10.8+ format: up to the limit, everything must be
+// there.
+func (l *mariadbLog) nextFlushed(limit innodb.LSN) (reading, error) {
+	at := l.cutter.Position()
+	if limit <= at {
+		return reading{start: at, end: at}, nil
+	}
+	got, err := l.cut(limit)
+	if err != nil {
+		return got, err
+	}
+	stop, end := l.cutter.Stop(), l.cutter.Position()
+	whole := int64(limit-at) <= min(int64(l.size), l.geo.Capacity) // all of it was read
+	got.more = end < limit
+	switch {
+	case end == limit:
+	case stop.Cause == redolog.StopShort && !whole && (len(got.bytes) > 0 || l.size < len(l.buf)):
+	default:
+		return l.follow(got, stop)
+	}
+	l.adapt(len(got.bytes))
+	return got, nil
+}
+
+// cut reads the log from the cutter's position on, up to the limit, and cuts it.
+func (l *mariadbLog) cut(limit innodb.LSN) (reading, error) {
+	at := l.cutter.Position()
+	raw, err := l.readFrom(at, limit)
+	if err != nil {
+		return reading{}, err
+	}
+	got := reading{start: at, lost: at + innodb.LSN(l.geo.Capacity)}
+	l.cutter.Feed(raw)
+	for m, ok := l.cutter.Next(); ok; m, ok = l.cutter.Next() {
+		got.ends = append(got.ends, m.End)
+		if got.ops, err = mariadbOps(got.ops, m); err != nil {
+			return reading{}, err
+		}
+		if l.header.Format == redolog.MariaDB108 {
+			raw[m.End-at-5] = 1 // the sequence byte, as a linear log has it
+		}
+	}
+	got.bytes = raw[:l.cutter.Position()-at]
+	if l.cutter.Stop().Cause == redolog.StopPartialBlock {
+		got.last = raw[len(got.bytes):][:redolog.BlockSize]
+	}
+	got.end, got.why = l.cutter.End(), l.cutter.Stop()
+	if l.cutter.Clean() {
+		got.end = l.cutter.Seen() // padding counts
+	}
+	return got, nil
+}
+
+// adapt chooses the size of the next read: more while there is much, little
+// while the log is idle.
+func (l *mariadbLog) adapt(taken int) {
+	switch {
+	case taken == 0 && l.cutter.Stop().Cause != redolog.StopShort:
+		l.size = minRead
+	case taken > l.size/2 || taken == 0:
+		l.size = min(2*l.size, len(l.buf))
+	}
+}
+
+// readFrom fills the buffer from an LSN on, up to the limit, around the end of
+// the file if it has to. It never reads more than the log holds.
+func (l *mariadbLog) readFrom(at, limit innodb.LSN) ([]byte, error) {
+	b := l.buf[:min(int64(l.size), l.geo.Capacity)]
+	if limit-at < innodb.LSN(len(b)) {
+		b = b[:limit-at]
+	}
+	for n := int64(0); n < int64(len(b)); {
+		lsn := at + innodb.LSN(n)
+		part := b[n:min(int64(len(b)), n+l.geo.Contiguous(lsn))]
+		m, err := l.file.ReadAt(part, l.geo.Offset(lsn))
+		if err != nil {
+			return nil, fmt.Errorf("reading the redo log at LSN %d: %w", lsn, err)
+		}
+		n += int64(m)
+	}
+	return b, nil
+}
+
+// follow goes over to the file that has taken the log's name, when this one
+// ends before the limit. Without one, the log is not what it was.
+func (l *mariadbLog) follow(got reading, stop redolog.Stop) (reading, error) {
+	moved, err := l.moved()
+	if err != nil {
+		return got, err
+	}
+	if !moved {
+		now, err := l.checkpoint()
+		if err == nil && now.LSN > stop.LSN {
+			err = &OverrunError{Read: stop.LSN, Now: now.LSN}
+		} else if err == nil {
+			err = fmt.Errorf("the redo log is damaged, or was overwritten before it was read: %w", stop)
+		}
+		return got, err
+	}
+	next, err := openMariaDB(l.path)
+	if err != nil {
+		return got, fmt.Errorf("the redo log was resized: %w", err)
+	}
+	end := l.cutter.End()
+	if next.header.Format != l.header.Format || next.header.FirstLSN > end {
+		err := fmt.Errorf("the redo log was replaced by one that begins at LSN %d, after the %d that was read", next.header.FirstLSN, end)
+		return got, errors.Join(err, next.close())
+	}
+	next.cutter, next.start = redolog.NewCutter(next.geo, end), l.start
+	old := l.file
+	*l = *next
+	got.more = true
+	return got, old.Close()
+}
+
+// moved reports whether the log's name belongs to another file now.
+func (l *mariadbLog) moved() (bool, error) {
+	st, err := os.Stat(l.path)
+	if err != nil {
+		return false, fmt.Errorf("the redo log has vanished: %w", err)
+	}
+	mine, err := l.file.Stat()
+	if err != nil {
+		return false, err
+	}
+	return !os.SameFile(st, mine), nil
+}
+
+func (l *mariadbLog) close() error { return l.file.Close() }
+
+// NewestCheckpoint reads the newest checkpoint of the log in dir, of MariaDB.
+func NewestCheckpoint(dir string) (innodb.LSN, error) {
+	l, err := openMariaDB(filepath.Join(dir, logName))
+	if err != nil {
+		return 0, err
+	}
+	return l.start.LSN, l.close()
+}

@@ -1,0 +1,171 @@
+package redo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hb/source/innodb"
+	"hb/source/innodb/mlog"
+)
+
+// surveyPause is how long an idle log is left alone before its files are looked
+// through.
+const surveyPause = 200 * time.Millisecond
+
+// mysqlLog is the log of a running MySQL, and how far it was read.
+type mysqlLog struct {
+	files  *mlog.Files
+	header mlog.Header
+	start  mlog.Checkpoint
+	cutter *mlog.Cutter
+	buf    []byte
+	size   int // of the next read
+
+	surveyed time.Time
+	passed   innodb.LSN // the newest checkpoint then: the server had written all before
+}
+
+// openMySQL opens the log in dir and positions it at its newest checkpoint.
+func openMySQL(dir string) (*mysqlLog, error) {
+	files, err := mlog.OpenFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	l := &mysqlLog{files: files, buf: make([]byte, maxRead), size: minRead}
+	if l.header, l.start, err = files.Newest(); err != nil {
+		return nil, errors.Join(err, files.Close())
+	}
+	l.cutter = mlog.NewCutter(l.header.Format, l.start.LSN)
+	if c := files.Capacity(); c > 0 && c < innodb.LSN(len(l.buf)) {
+		l.buf = l.buf[:mlog.BlockOf(c)]
+		l.size = min(l.size, len(l.buf))
+	}
+	return l, nil
+}
+
+func (l *mysqlLog) where() string { return l.files.Dir() }
+
+func (l *mysqlLog) format() Format { return l.header.Format }
+
+func (l *mysqlLog) begin() innodb.LSN { return l.start.LSN }
+
+func (l *mysqlLog) head(string) []byte { return mlog.BackupHead(l.header, l.start, time.Now()) }
+
+func (l *mysqlLog) blocks() bool { return true }
+
+func (l *mysqlLog) lastBlock(live []byte, end innodb.LSN) ([]byte, error) {
+	return mlog.LastBlock(l.header.Format, live, end)
+}
+
+func (l *mysqlLog) close() error { return l.files.Close() }
+
+func (l *mysqlLog) newest() (innodb.LSN, error) {
+	h, c, err := l.files.Newest()
+	if err == nil && h.Format != l.header.Format {
+		err = fmt.Errorf("the redo log, of the format of %v, was replaced by one of that of %v", l.header.Format, h.Format)
+	}
+	return c.LSN, err
+}
+
+// next ignores the limit: every block proves itself.
+func (l *mysqlLog) next(innodb.LSN) (reading, error) {
+	at := l.cutter.Position()
+	got := reading{start: at}
+	raw := l.buf[:l.size]
+	n, err := l.files.ReadAt(raw, at)
+	if gone, ok := errors.AsType[*mlog.GoneError](err); ok {
+		return got, &OverrunError{Read: l.cutter.Seen(), Now: gone.Now}
+	}
+	if err != nil {
+		return got, err
+	}
+	raw = raw[:n]
+	l.cutter.Feed(raw)
+	for m, ok := l.cutter.Next(); ok; m, ok = l.cutter.Next() {
+		got.ends = append(got.ends, m.End)
+		if got.ops, err = mysqlOps(got.ops, m, l.header.Format); err != nil {
+			return got, err
+		}
+	}
+	stop := l.cutter.Stop()
+	got.bytes, got.end, got.why = raw[:l.cutter.Position()-at], l.cutter.End(), stop
+	if stop.Cause == mlog.StopPartialBlock {
+		got.last = raw[len(got.bytes):][:mlog.BlockSize]
+	}
+	full := stop.Cause == mlog.StopShort && n == l.size
+	got.more = full && (len(got.bytes) > 0 || l.size < len(l.buf))
+	l.adapt(full)
+	return got, l.judge(stop, len(got.bytes) == 0 && !got.more)
+}
+
+// judge decides what it means that there was no more to be read.
+func (l *mysqlLog) judge(stop mlog.Stop, idle bool) error {
+	switch {
+	case stop.Newer:
+		return &OverrunError{Read: l.cutter.Seen(), Now: stop.LSN + max(l.files.Capacity(), mlog.BlockSize)}
+	case stop.Fatal():
+		return fmt.Errorf("%s: %w", l.files.Dir(), stop)
+	case idle && l.cutter.Seen() < l.passed:
+		// The server had passed this place before it was read: something must be
+		// here.
+		return &OverrunError{Read: l.cutter.Seen(), Now: l.passed}
+	case idle && time.Since(l.surveyed) > surveyPause:
+		var err error
+		l.passed, err = l.newest()
+		l.surveyed = time.Now()
+		return err
+	}
+	return nil
+}
+
+// adapt chooses the size of the next read: more while there is much, little
+// while the log is idle.
+func (l *mysqlLog) adapt(full bool) {
+	if full {
+		l.size = min(2*l.size, len(l.buf))
+	} else {
+		l.size = min(minRead, len(l.buf))
+	}
+}
+
+// NewestMySQLCheckpoint reads the newest checkpoint of the log in dir, of
+// MySQL: see OpenMySQL.
+func NewestMySQLCheckpoint(dir string) (innodb.LSN, error) {
+	l, err := openMySQL(dir)
+	if err != nil {
+		return 0, err
+	}
+	return l.start.LSN, l.close()
+}
+
+// tellServer tells the server from time to time what was read, until the end.
+// It never keeps back the end of what there is: a server that has no room left
+// waits for the last byte of a file to be read before it writes on.
+func (f *Follower) tellServer(ctx context.Context) error {
+	told := f.End()
+	for {
+		if err := f.waitFor(ctx, func() bool { return f.done || f.end > told }); err != nil {
+			return err
+		}
+		soon, cancel := context.WithTimeoutCause(ctx, advancePause, errSoon)
+		err := f.waitFor(soon, func() bool { return f.done || f.end >= told+advanceStep })
+		cancel()
+		if err != nil && !errors.Is(err, errSoon) {
+			return err
+		}
+		f.mu.Lock()
+		end, done := f.end, f.done
+		f.mu.Unlock()
+		if done {
+			return nil
+		}
+		if err := f.advance(ctx, end); err != nil {
+			return fmt.Errorf("telling the server how far the redo log was read: %w", err)
+		}
+		told = end
+	}
+}
+
+var errSoon = errors.New("time to tell the server")

@@ -1,0 +1,366 @@
+package redo_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"hb/source/innodb"
+	"hb/source/innodb/mlog"
+	"hb/source/mysqld/mysqldtest"
+	"hb/source/redo"
+)
+
+// smallLog makes a log as small as the server has it.
+func smallLog(root *mysqldtest.Root) mysqldtest.Options {
+	lines := []string{"innodb-flush-log-at-trx-commit=0"}
+	if root.AtLeast(8, 0) {
+		lines = append(lines, "innodb-redo-log-capacity=8M", "innodb-log-buffer-size=1M")
+	} else {
+		lines = append(lines, "innodb-log-file-size=8M")
+	}
+	return mysqldtest.Options{Config: lines}
+}
+
+var logSequence = regexp.MustCompile(`Log sequence number\s+(\d+)`)
+
+// mysqlLSN asks for the LSN and makes sure that it is in the log file.
+func mysqlLSN(t *testing.T, s *mysqldtest.Server) innodb.LSN {
+	t.Helper()
+	text := ""
+	if s.Root.AtLeast(8, 0) {
+		text = s.Value(t, "SELECT JSON_EXTRACT(STORAGE_ENGINES, '$.InnoDB.LSN') FROM performance_schema.log_status")
+	} else if m := logSequence.FindStringSubmatch(s.Rows(t, "SHOW ENGINE INNODB STATUS")[0][2]); m != nil {
+		text = m[1]
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Exec(t, "FLUSH ENGINE LOGS")
+	return innodb.LSN(n)
+}
+
+// consumer registers with a server that keeps redo for whoever does, and
+// returns how to tell it what was read.
+func consumer(ctx context.Context, t *testing.T, s *mysqldtest.Server) func(context.Context, innodb.LSN) error {
+	t.Helper()
+	conn, err := s.DB().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	context.AfterFunc(ctx, func() { conn.Close() }) // else the server stalls for good
+	ask := func(ctx context.Context, q string) error {
+		var n int
+		err := conn.QueryRowContext(ctx, q).Scan(&n)
+		if err == nil && n != 0 {
+			err = fmt.Errorf("%s = %d", q, n)
+		}
+		return err
+	}
+	if err := ask(t.Context(), "SELECT innodb_redo_log_consumer_register()"); err != nil {
+		t.Fatal(err)
+	}
+	return func(ctx context.Context, lsn innodb.LSN) error {
+		return ask(ctx, fmt.Sprintf("SELECT innodb_redo_log_consumer_advance(%d)", lsn))
+	}
+}
+
+// TestFollowMySQL follows a small log around many times under load, while the
+// archive is slow, and must end exactly where the server says.
+func TestFollowMySQL(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, smallLog(root))
+		stop := writeSlowly(t, s, 5*time.Millisecond)
+		defer stop()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		advanced := innodb.LSN(0)
+		var o redo.MySQLOptions
+		if root.AtLeast(8, 0) {
+			tell := consumer(ctx, t, s)
+			o.Advance = func(ctx context.Context, lsn innodb.LSN) error {
+				advanced = lsn
+				return tell(ctx, lsn)
+			}
+		}
+		f, err := redo.OpenMySQL(s.Datadir, t.TempDir(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := &output{pause: 2 * time.Millisecond}
+		f.Start(ctx, out, "hb test", cancel)
+		for f.End() < f.Checkpoint().LSN+40<<20 && ctx.Err() == nil {
+			time.Sleep(20 * time.Millisecond)
+		}
+		s.Exec(t, tableChanges...)
+		f.Hold()
+		end := mysqlLSN(t, s)
+		time.Sleep(20 * time.Millisecond) // more redo comes, which must not get into the copy
+		stop()
+		if err := f.Finish(ctx, end); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		newest, err := f.Newest()
+		if err != nil || newest.LSN < f.Checkpoint().LSN {
+			t.Errorf("newest checkpoint %d, %v", newest.LSN, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if root.AtLeast(8, 0) && advanced+8<<20 < end {
+			t.Errorf("the server was told of LSN %d at last, the copy ends at %d", advanced, end)
+		}
+		checkMySQLCopy(t, out.buf.Bytes(), f, end)
+		checkFiles(t, f.Files())
+		checkAgainstFiles(t, s, out.buf.Bytes(), end)
+	})
+}
+
+// checkMySQLCopy parses a copied log: it must be whole from its checkpoint to
+// end, and hold nothing more.
+func checkMySQLCopy(t *testing.T, log []byte, f *redo.Follower, end innodb.LSN) {
+	t.Helper()
+	l, err := mlog.ParseLinear(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Checkpoint.LSN != f.Checkpoint().LSN || l.Header.Format != f.Format() ||
+		!strings.HasPrefix(l.Header.Creator, mlog.CreatorPrefix) {
+		t.Errorf("the copy begins at %+v of %+v", l.Checkpoint, l.Header)
+	}
+	cut := mlog.NewCutter(l.Header.Format, l.Checkpoint.LSN)
+	cut.Feed(log[mlog.HeaderSize:])
+	n := 0
+	for _, ok := cut.Next(); ok; _, ok = cut.Next() {
+		n++
+	}
+	if cut.End() != end || !cut.Clean() || n == 0 || cut.Stop().Cause != mlog.StopPartialBlock {
+		t.Errorf("the copy has %d mini-transactions and ends at LSN %d (%v), want %d", n, cut.End(), cut.Stop(), end)
+	}
+	if size := l.Offset(mlog.BlockOf(end)) + mlog.BlockSize; int64(len(log)) != size {
+		t.Errorf("the copy has %d bytes, want %d", len(log), size)
+	}
+	t.Logf("%v: %d mini-transactions, %d bytes", l.Header.Format, n, len(log))
+}
+
+// checkAgainstFiles compares the copy with what is left in the log's files.
+func checkAgainstFiles(t *testing.T, s *mysqldtest.Server, log []byte, end innodb.LSN) {
+	t.Helper()
+	if err := s.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	files, err := mlog.OpenFiles(s.Datadir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := files.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	l, err := mlog.ParseLinear(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared := 0
+	block := make([]byte, mlog.BlockSize)
+	for at := mlog.BlockOf(end) - mlog.BlockSize; at >= l.Start(); at -= mlog.BlockSize {
+		if _, err := files.ReadAt(block, at); err != nil {
+			var gone *mlog.GoneError
+			if !errors.As(err, &gone) {
+				t.Fatal(err)
+			}
+			break
+		}
+		if files.Capacity() > 0 && at+files.Capacity() < end+1<<20 {
+			break // the server went on a little
+		}
+		if ours := log[l.Offset(at):][:mlog.BlockSize]; !bytes.Equal(ours, block) {
+			t.Fatalf("the block at LSN %d differs from the server's:\n%x\n%x", at, ours[:16], block[:16])
+		}
+		compared++
+	}
+	t.Logf("%d blocks are the server's", compared)
+	if compared < 100 {
+		t.Errorf("only %d blocks were compared with the server's files", compared)
+	}
+}
+
+// TestOverrunMySQL stops reading while the server goes around its log several
+// times: that must be noticed, whatever lies at the place now.
+func TestOverrunMySQL(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, smallLog(root))
+		for laps := 1; laps <= 3; laps++ {
+			f, err := redo.OpenMySQL(s.Datadir, t.TempDir(), redo.MySQLOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop := writeLoad(t, s)
+			for goal := f.Checkpoint().LSN + innodb.LSN(laps)*(16<<20) + 2<<20; mysqlLSN(t, s) < goal; {
+				time.Sleep(20 * time.Millisecond)
+			}
+			stop()
+			end := mysqlLSN(t, s)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			f.Start(ctx, &output{}, "hb test", cancel)
+			err = f.Finish(ctx, end)
+			cancel(nil)
+			var overrun *redo.OverrunError
+			if !errors.As(err, &overrun) {
+				t.Errorf("after %d laps: error = %v, want an OverrunError", laps, err)
+			}
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+			s.Exec(t, "DROP TABLE load_db.t")
+		}
+	})
+}
+
+// TestLoggingDisabled: a log that misses changes is no backup.
+func TestLoggingDisabled(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
+	f, err := redo.OpenMySQL(s.Datadir, t.TempDir(), redo.MySQLOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	f.Start(ctx, &output{}, "hb test", cancel)
+	s.Exec(t, "ALTER INSTANCE DISABLE INNODB REDO_LOG")
+	err = f.Finish(ctx, mysqlLSN(t, s))
+	var flags *mlog.FlagsError
+	if !errors.As(err, &flags) || flags.Flags&mlog.NoLogging == 0 {
+		t.Errorf("error = %v, want a FlagsError", err)
+	}
+	cancel(nil)
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := redo.OpenMySQL(s.Datadir, t.TempDir(), redo.MySQLOptions{}); !errors.As(err, &flags) {
+		t.Errorf("opening: %v", err)
+	}
+}
+
+// TestUnlogged: what leaves no redo is told by records of its own.
+func TestUnlogged(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MySQL[1:], func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (i INT, j INT)", "INSERT INTO d.t VALUES (1,1),(2,2)",
+			"CREATE TABLE d.u (i INT)")
+		f, err := redo.OpenMySQL(s.Datadir, t.TempDir(), redo.MySQLOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		out := &output{}
+		f.Start(ctx, out, "hb test", cancel)
+		before := mysqlLSN(t, s)
+		s.Exec(t, "ALTER TABLE d.t ADD INDEX (j)", "TRUNCATE TABLE d.u")
+		f.Hold()
+		if err := f.Finish(ctx, mysqlLSN(t, s)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]redo.FileState{}
+		for _, state := range f.Files() {
+			got[state.Name] = state
+		}
+		if state := got["d/t.ibd"]; state.IndexLoad <= before || state.Deleted {
+			t.Errorf("the log says of the new index: %+v", state)
+		}
+		// 5.7 truncates in place; later versions make another tablespace.
+		state := got["d/u.ibd"]
+		if inPlace := !root.AtLeast(8, 0); inPlace && state.Truncate <= before || !inPlace && state.PageZero <= before || state.Deleted {
+			t.Errorf("the log says of the truncation: %+v", state)
+		}
+	})
+}
+
+// TestResizeMySQL changes the size of the log online: files of different sizes
+// follow one another.
+func TestResizeMySQL(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{
+		Config: []string{"innodb-redo-log-capacity=64M", "innodb-log-buffer-size=1M"},
+	})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	f, err := redo.OpenMySQL(s.Datadir, t.TempDir(), redo.MySQLOptions{Advance: consumer(ctx, t, s)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &output{}
+	f.Start(ctx, out, "hb test", cancel)
+	stop := writeSlowly(t, s, 5*time.Millisecond)
+	defer stop()
+	for _, size := range []int{128, 16, 64} {
+		for goal := f.End() + 8<<20; f.End() < goal && ctx.Err() == nil; {
+			time.Sleep(20 * time.Millisecond)
+		}
+		s.Exec(t, fmt.Sprintf("SET GLOBAL innodb_redo_log_capacity = %d", size<<20))
+	}
+	stop()
+	f.Hold()
+	end := mysqlLSN(t, s)
+	if err := f.Finish(ctx, end); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Drain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkMySQLCopy(t, out.buf.Bytes(), f, end)
+}
+
+// TestLogChecksumsOff: a block without a checksum could be half of one.
+func TestLogChecksumsOff(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL57), mysqldtest.Options{})
+	f, err := redo.OpenMySQL(s.Datadir, t.TempDir(), redo.MySQLOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	f.Start(ctx, &output{}, "hb test", cancel)
+	s.Exec(t, "SET GLOBAL innodb_log_checksums=OFF", "CREATE DATABASE d")
+	for i := range 20 {
+		s.Exec(t, fmt.Sprintf("CREATE TABLE d.t%d (i INT)", i))
+	}
+	err = f.Finish(ctx, mysqlLSN(t, s))
+	var stop mlog.Stop
+	if !errors.As(err, &stop) || stop.Cause != mlog.StopUnsummed || !strings.Contains(err.Error(), "innodb_log_checksums") {
+		t.Errorf("error = %v, want one that says what to do", err)
+	}
+	cancel(nil)
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUnknownMySQLLog refuses what is no log of a supported format.
+func TestUnknownMySQLLog(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := redo.OpenMySQL(dir, dir, redo.MySQLOptions{}); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {
+		t.Errorf("error = %v, want one that names the file", err)
+	}
+}
