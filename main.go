@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,6 +27,7 @@ import (
 
 	"hb/sink"
 	"hb/source"
+	"hb/source/innodb/mlog"
 	"hb/source/innodb/redolog"
 	"hb/source/mysqld"
 	"hb/source/redo"
@@ -83,26 +85,46 @@ func (t *terminal) warn(message string) { t.line("warning: ", "%s", message) }
 // connectFlags say how to reach the server. They are those of the servers'
 // clients.
 type connectFlags struct {
-	DefaultsFile        string        `help:"Read only this option file." placeholder:"FILE" type:"path"`
-	DefaultsExtraFile   string        `help:"Read this option file after the global ones." placeholder:"FILE" type:"path"`
-	DefaultsGroupSuffix string        `help:"Also read option groups with this suffix." placeholder:"SUFFIX"`
-	NoDefaults          bool          `help:"Read no option files."`
-	User                string        `short:"u" help:"User to connect as."`
-	Password            *string       `help:"Password; better in HB_PASSWORD, a file or an option file. Without a value, or as -p: ask for it." placeholder:"PASSWORD"`
-	AskPassword         bool          `short:"p" help:"Ask for the password on the terminal."`
-	PasswordFile        string        `help:"Read the password from the first line of this file." placeholder:"FILE" type:"path"`
-	Host                string        `short:"h" help:"Host to connect to; localhost means the socket. The server's files must be on this machine."`
-	Port                int           `short:"P" help:"TCP port."`
-	Socket              string        `short:"S" help:"Unix socket." placeholder:"FILE"`
-	Protocol            string        `help:"tcp or socket." enum:"tcp,socket," default:"" placeholder:"tcp|socket"`
-	SslMode             string        `help:"DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY." placeholder:"MODE"`
-	SslCa               string        `help:"Certificate authorities to trust." placeholder:"FILE" type:"path"`
-	SslCert             string        `help:"Client certificate." placeholder:"FILE" type:"path"`
-	SslKey              string        `help:"Key of the client certificate." placeholder:"FILE" type:"path"`
-	SslVerifyServerCert bool          `help:"Check the server's certificate and name."`
-	SkipSsl             bool          `help:"Do not use TLS."`
-	ConnectTimeout      time.Duration `help:"How long to wait for the server's answer." placeholder:"DURATION"`
-	LockWaitTimeout     time.Duration `help:"How long to wait for each backup lock (default 60s)." placeholder:"DURATION"`
+	DefaultsFile        string  `help:"Read only this option file." placeholder:"FILE" type:"path"`
+	DefaultsExtraFile   string  `help:"Read this option file after the global ones." placeholder:"FILE" type:"path"`
+	DefaultsGroupSuffix string  `help:"Also read option groups with this suffix." placeholder:"SUFFIX"`
+	NoDefaults          bool    `help:"Read no option files."`
+	User                string  `short:"u" help:"User to connect as."`
+	Password            *string `help:"Password; better in HB_PASSWORD, a file or an option file. Without a value, or as -p: ask for it." placeholder:"PASSWORD"`
+	AskPassword         bool    `short:"p" help:"Ask for the password on the terminal."`
+	PasswordFile        string  `help:"Read the password from the first line of this file." placeholder:"FILE" type:"path"`
+	Host                string  `short:"h" help:"Host to connect to; localhost means the socket. The server's files must be on this machine."`
+	Port                int     `short:"P" help:"TCP port."`
+	Socket              string  `short:"S" help:"Unix socket." placeholder:"FILE"`
+	Protocol            string  `help:"tcp or socket." enum:"tcp,socket," default:"" placeholder:"tcp|socket"`
+	SslMode             string  `help:"DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY." placeholder:"MODE"`
+	SslCa               string  `help:"Certificate authorities to trust." placeholder:"FILE" type:"path"`
+	SslCert             string  `help:"Client certificate." placeholder:"FILE" type:"path"`
+	SslKey              string  `help:"Key of the client certificate." placeholder:"FILE" type:"path"`
+	SslVerifyServerCert bool    `help:"Check the server's certificate and name."`
+	SkipSsl             bool    `help:"Do not use TLS."`
+	ConnectTimeout      wait    `help:"How long to wait for the server's answer." placeholder:"SECONDS"`
+	LockWaitTimeout     wait    `help:"How long to wait for each backup lock (default 60)." placeholder:"SECONDS"`
+}
+
+// wait is a time to wait: a number of seconds, as the peers' options have it,
+// or a Go duration, such as 2m30s.
+type wait time.Duration
+
+// maxWait bounds what can be waited for: the longest timeout that servers take.
+const maxWait = 365 * 24 * time.Hour
+
+// UnmarshalText reads the flag's value.
+func (w *wait) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if seconds, e := strconv.ParseUint(string(text), 10, 32); e == nil {
+		d, err = time.Duration(seconds)*time.Second, nil
+	}
+	if err != nil || d < 0 || d > maxWait {
+		return fmt.Errorf("%q is no time to wait: give seconds, or a duration such as 2m30s", text)
+	}
+	*w = wait(d)
+	return nil
 }
 
 func (c *connectFlags) flags() mysqld.Flags {
@@ -113,7 +135,7 @@ func (c *connectFlags) flags() mysqld.Flags {
 		PasswordFile: c.PasswordFile, AskPassword: c.AskPassword,
 		SSLMode: c.SslMode, SSLCA: c.SslCa, SSLCert: c.SslCert, SSLKey: c.SslKey,
 		SSLVerifyServerCert: c.SslVerifyServerCert, SkipSSL: c.SkipSsl,
-		ConnectTimeout: c.ConnectTimeout, LockWait: c.LockWaitTimeout,
+		ConnectTimeout: time.Duration(c.ConnectTimeout), LockWait: time.Duration(c.LockWaitTimeout),
 	}
 	if c.Password != nil {
 		secret := mysqld.NewSecret(*c.Password)
@@ -132,11 +154,53 @@ type backupCmd struct {
 	SlaveInfo  bool        `help:"Record the position of the server's own replication."`
 	GaleraInfo bool        `help:"Record the Galera position."`
 
+	lockFlags `embed:"" group:"Locks and replication (MySQL)"`
+
 	Compress              bool     `help:"Compress with zstd." group:"Stages"`
 	CompressLevel         int      `help:"zstd level, 1 to 19 (default 3); implies --compress." placeholder:"N" group:"Stages"`
 	EncryptTo             []string `help:"Encrypt to this age recipient: age1…, an SSH public key. May be repeated." placeholder:"RECIPIENT" sep:"none" group:"Stages"`
 	EncryptToFile         []string `help:"Encrypt to the recipients in this file. May be repeated." placeholder:"FILE" type:"path" sep:"none" group:"Stages"`
 	EncryptPassphraseFile string   `help:"Encrypt with the passphrase in the first line of this file." placeholder:"FILE" type:"path" group:"Stages"`
+}
+
+// queryType is a kind of statements: all, update or select.
+type queryType mysqld.QueryType
+
+// UnmarshalText reads the flag's value.
+func (q *queryType) UnmarshalText(text []byte) error {
+	t, err := mysqld.ParseQueryType(string(text))
+	*q = queryType(t)
+	return err
+}
+
+// lockFlags say how MySQL and Percona Server are locked, and what is asked of
+// them beside the copy. They are XtraBackup's.
+type lockFlags struct {
+	FtwrlWaitTimeout       wait      `help:"Before FLUSH TABLES WITH READ LOCK, wait so long for statements that would hold it up (default 0: do not wait)." placeholder:"SECONDS"`
+	FtwrlWaitThreshold     wait      `help:"Statements that have run so long are waited for (default 60)." placeholder:"SECONDS"`
+	FtwrlWaitQueryType     queryType `help:"Statements to wait for: all, update or select (default all)." placeholder:"TYPE"`
+	KillLongQueriesTimeout wait      `help:"Kill statements that hold the lock up for longer (default 0: never)." placeholder:"SECONDS"`
+	KillLongQueryType      queryType `help:"Statements to kill: all, update or select (default all)." placeholder:"TYPE"`
+	LockDdlPerTable        bool      `help:"Lock every table against DDL before copying (5.6 and 5.7; not needed: what DDL changed is copied again)."`
+	SafeSlaveBackup        bool      `help:"Stop the replica's SQL threads while the position is taken, when no temporary table of theirs is open."`
+	SafeSlaveBackupTimeout wait      `help:"Wait so long for those tables (default 300)." placeholder:"SECONDS"`
+
+	DumpInnodbBufferPool        bool `help:"Have the server dump which pages its buffer pool holds, and take that along."`
+	DumpInnodbBufferPoolPct     int  `help:"How much of the buffer pool to dump." placeholder:"PERCENT"`
+	DumpInnodbBufferPoolTimeout wait `help:"Wait so long for the dump, once pages are copied (default 10)." placeholder:"SECONDS"`
+}
+
+// set adds what the flags say to the options of a backup.
+func (f *lockFlags) set(o *source.Options) {
+	o.FTWRL = mysqld.FTWRL{
+		WaitTimeout: time.Duration(f.FtwrlWaitTimeout), WaitThreshold: time.Duration(f.FtwrlWaitThreshold),
+		WaitQueryType: mysqld.QueryType(f.FtwrlWaitQueryType),
+		KillTimeout:   time.Duration(f.KillLongQueriesTimeout), KillQueryType: mysqld.QueryType(f.KillLongQueryType),
+	}
+	o.LockDDLPerTable = f.LockDdlPerTable
+	o.SafeSlave, o.SafeSlaveTimeout = f.SafeSlaveBackup, time.Duration(f.SafeSlaveBackupTimeout)
+	o.DumpBufferPool, o.DumpBufferPoolPct = f.DumpInnodbBufferPool, f.DumpInnodbBufferPoolPct
+	o.DumpBufferPoolTimeout = time.Duration(f.DumpInnodbBufferPoolTimeout)
 }
 
 // maxDefaultParallel bounds the readers that are started without being asked
@@ -229,7 +293,7 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal, srv *mysqld.Server,
 	t.say("backup complete: %s in %s, redo to LSN %d%s", stream.Size(w.Sent()), time.Since(began).Round(time.Millisecond),
 		result.Manifest.LastLSN, describePosition(result.Manifest))
 	for _, s := range result.Stages {
-		t.say("lock %v: waited %s, held %s", s.Stage, s.Wait.Round(time.Microsecond), s.Held.Round(time.Microsecond))
+		t.say("%s: waited %s, held %s", s.Lock, s.Wait.Round(time.Microsecond), s.Held.Round(time.Microsecond))
 	}
 	return nil
 }
@@ -245,6 +309,7 @@ func (c *backupCmd) options(write stream.WriteOptions) source.Options {
 		Tool: "hb", ToolVersion: version(), Command: maskedCommand(os.Args),
 		Compressed: write.Compress != nil, Encrypted: len(write.Recipients) > 0,
 	}
+	c.lockFlags.set(&o)
 	if c.Throttle > 0 {
 		o.Pace = stream.NewPacer(c.Throttle).Wait
 	}
@@ -324,11 +389,12 @@ type applyCmd struct {
 	Directory string      `arg:"" help:"Directory of an extracted backup." type:"path"`
 	Parallel  int         `help:"How many workers (default: processors, at most 8)." placeholder:"N"`
 	Memory    stream.Size `help:"How much memory records may take (default 256MiB); more are sorted on disk." placeholder:"SIZE"`
+	ByServer  bool        `help:"Do not replay: put the redo log where a server of that series looks for it, so that the server recovers the directory when it starts."`
 }
 
 func (c *applyCmd) Run(ctx context.Context, t *terminal) error {
 	began := time.Now()
-	result, err := sink.Apply(ctx, c.Directory, sink.ApplyOptions{Parallel: c.Parallel, Memory: int64(c.Memory), Tool: "hb " + version()})
+	result, err := sink.Apply(ctx, c.Directory, sink.ApplyOptions{Parallel: c.Parallel, Memory: int64(c.Memory), ByServer: c.ByServer, Tool: "hb " + version()})
 	if err != nil {
 		return err
 	}
@@ -337,6 +403,10 @@ func (c *applyCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	if result.AlreadyApplied {
 		t.say("%s was applied before: nothing to do", c.Directory)
+		return nil
+	}
+	if c.ByServer {
+		t.say("the redo log, LSN %d to %d, is where the server looks for it: %s recovers when a server starts on it", result.FromLSN, result.LSN, c.Directory)
 		return nil
 	}
 	t.say("applied redo from LSN %d to %d, %d pages written, in %s; a server can start on %s", result.FromLSN, result.LSN,
@@ -398,8 +468,10 @@ var exitCodes = []exitCode{
 	{130, is(errInterrupted)},
 	{2, as[usageError]},
 	{3, any1(as[*mysqld.ConnectError], as[*mysqld.MissingPrivilegesError], as[*mysqld.DatadirError], as[*source.UnreadableError])},
-	{4, any1(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*redolog.UnsupportedError], as[*source.EncryptedError])},
-	{5, any1(as[*redo.OverrunError], is(mysqld.ErrLockLost), is(mysqld.ErrConnectionLost), as[*mysqld.LockTimeoutError])},
+	{4, any1(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*source.EncryptedError],
+		as[*redolog.UnsupportedError], as[*mlog.UnsupportedError], as[*mlog.FlagsError])},
+	{5, any1(as[*redo.OverrunError], is(mysqld.ErrLockLost), is(mysqld.ErrConnectionLost), as[*mysqld.LockTimeoutError],
+		as[*mysqld.OpenTempTablesError], as[*source.LockBrokenError])},
 	{9, stream.IsBrokenPipe},
 	{6, any1(as[*sink.IncompleteError], is(io.ErrUnexpectedEOF))},
 	{7, any1(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError])},

@@ -10,9 +10,7 @@ import (
 	"slices"
 
 	"hb/sink/replay"
-	"hb/sink/replay/mariadb"
 	"hb/source/innodb"
-	"hb/source/innodb/redolog"
 	"hb/xbstream/metadata"
 )
 
@@ -29,6 +27,9 @@ type ApplyOptions struct {
 	Memory int64
 	// Tool is named as the creator of the new redo log: "hb 1.0".
 	Tool string
+	// ByServer: nothing is replayed. The redo log goes where the server looks
+	// for it, and the server recovers the directory when it is started.
+	ByServer bool
 }
 
 // ApplyResult is what Apply did.
@@ -60,12 +61,13 @@ type applier struct {
 	dir    string
 	root   *os.Root
 	backup *backupDir
+	family family
 	result ApplyResult
 }
 
-// Apply recovers an extracted backup of MariaDB, hb's or mariadb-backup's: it
-// replays the redo log that was copied with the pages, and leaves the directory
-// so that a server of that series starts on it. Rolling back transactions that
+// Apply recovers an extracted backup of MariaDB or MySQL, hb's, mariadb-backup's
+// or XtraBackup's: it replays the redo log that was copied with the pages, and
+// leaves the directory so that a server of that series starts on it. Rolling back transactions that
 // were not committed is the server's business at its start.
 //
 // It is idempotent: killed at any point and run again, it ends in the same
@@ -103,17 +105,25 @@ func (a *applier) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 
-	st, err := readState(a.root)
+	a.family = a.familyOf(a.backup.flavor)
+	st, err := readState(a.root, a.backup.flavor)
 	if err != nil {
 		return err
 	}
 	a.result.Resumed = st.Stage != ""
 	if st.Stage == "" {
-		if done, err := a.alreadyApplied(); done || err != nil {
+		lsn, done, err := a.family.alreadyApplied()
+		if done || err != nil {
+			a.result.AlreadyApplied, a.result.LSN = done, lsn
 			return err
 		}
 	}
-	if st.Stage != stageFinish {
+	switch {
+	case a.ByServer && st.Stage != stageFinish:
+		return a.byServer(ctx, st)
+	case st.Stage == stageServer:
+		return &NotBackupError{a.dir, "it was being made ready for recovery by the server: go on with --by-server"}
+	case st.Stage != stageFinish:
 		if st, err = a.replay(ctx); err != nil {
 			return err
 		}
@@ -122,34 +132,12 @@ func (a *applier) run(ctx context.Context) (err error) {
 	return a.finish(st)
 }
 
-// alreadyApplied recognises a directory that was recovered, and that nothing
-// has to be done to.
-func (a *applier) alreadyApplied() (bool, error) {
-	b := a.backup
-	if b.checkpoints.BackupType != metadata.LogApplied && b.checkpoints.BackupType != metadata.Prepared {
-		return false, nil
+// familyOf returns the family of a flavor.
+func (a *applier) familyOf(flavor string) family {
+	if flavor == metadata.FlavorMySQL {
+		return &mysqlFamily{applier: a}
 	}
-	log, err := mariadb.OpenLog(a.root, 0)
-	if errors.Is(err, redolog.ErrEmptyLog) {
-		a.result.AlreadyApplied = true
-		a.result.LSN = b.checkpoints.LastLSN
-		return true, nil
-	}
-	if foreign, ok := errors.AsType[*mariadb.ForeignLogError](err); ok {
-		return false, &NotBackupError{a.dir, fmt.Sprintf("this backup was recovered already, and a server (%s) has run on it since", foreign.Creator)}
-	}
-	if err != nil {
-		return false, err
-	}
-	lsn, clean := log.Clean()
-	if err := log.Close(); err != nil {
-		return false, err
-	}
-	if !clean {
-		return false, &NotBackupError{a.dir, fmt.Sprintf("%s says that it was recovered, but its redo log was not: restore it again", b.checkpointsName)}
-	}
-	a.result.AlreadyApplied, a.result.LSN = true, lsn
-	return true, nil
+	return &mariadbFamily{applier: a}
 }
 
 // Shares of the memory limit: entries of the plan, and the part of the redo log
@@ -161,61 +149,42 @@ const (
 
 // replay brings the pages up to the end of the redo log.
 func (a *applier) replay(ctx context.Context) (_ state, err error) {
-	b := a.backup
-	log, err := mariadb.OpenLog(a.root, a.Memory/4*logShare)
-	if errors.Is(err, redolog.ErrEmptyLog) {
-		return state{}, &NotBackupError{a.dir, "the redo log is empty, but the backup was not recovered yet: extract it again"}
-	}
+	log, err := a.family.openLog(a.Memory / 4 * logShare)
 	if err != nil {
-		return state{}, a.explain(err)
+		return state{}, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	if err := writeState(a.root, state{Stage: stageReplay}); err != nil {
 		return state{}, err
 	}
-	id := replay.Identity{From: log.Checkpoint.LSN, To: b.checkpoints.LastLSN}
+	id := replay.Identity{From: log.Start(), To: a.backup.checkpoints.LastLSN}
 	if n, err := replay.RestoreDoublewrite(a.root, id); err != nil {
 		return state{}, err
 	} else if n > 0 {
 		a.result.Resumed = true
 	}
-	if err := fixUp(a.root); err != nil {
+	if err := a.family.fixUp(); err != nil {
 		return state{}, err
 	}
 
 	plan := replay.NewPlan(a.dir, a.Memory/4*planShare)
 	defer func() { err = errors.Join(err, plan.Close()) }()
-	scanned, err := log.Scan(plan, b.checkpoints.ToLSN, b.checkpoints.LastLSN, b.exact(log.Header.Format))
+	for id, lsn := range a.backup.replayFrom() {
+		plan.Discard(id, lsn)
+	}
+	scanned, err := log.Scan(plan, a.family.goal())
 	if err != nil {
 		return state{}, err
 	}
 	if err := ctx.Err(); err != nil {
 		return state{}, context.Cause(ctx)
 	}
-	spaces, err := findTablespaces(a.root, b, &scanned.Files)
+	spaces, err := a.recoverPages(ctx, log, id, plan, scanned)
 	if err != nil {
-		return state{}, err
-	}
-	if err := spaces.resolve(plan.Spaces()); err != nil {
-		return state{}, err
-	}
-	done, err := replay.Recover(ctx, plan, replay.Options{
-		Root: a.root, Dialect: log, Identity: id, PageSize: b.pageSize, End: scanned.End,
-		Parallel:   min(a.Parallel, max(1, int(a.Memory/4/replay.WorkerMemory))),
-		Tablespace: spaces.byID,
-	})
-	if err != nil {
-		return state{}, err
-	}
-	if err := replay.SetSizes(a.root, plan, spaces.all); err != nil {
-		return state{}, err
-	}
-	if err := spaces.rename(a.root); err != nil {
 		return state{}, err
 	}
 	r := &a.result
-	r.FromLSN, r.MTRs, r.Runs, r.Pages = log.Checkpoint.LSN, scanned.MTRs, plan.Runs(), done.Pages
-	r.Spilled = plan.Spilled()
+	r.FromLSN, r.MTRs, r.Runs, r.Spilled = log.Start(), scanned.MTRs, plan.Runs(), plan.Spilled()
 	r.Warnings = slices.Concat(r.Warnings, spaces.warnings)
 	if scanned.Torn {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("the redo log ends in a part of a mini-transaction after LSN %d, which was left out", scanned.End))
@@ -223,13 +192,98 @@ func (a *applier) replay(ctx context.Context) (_ state, err error) {
 	if err := syncTree(a.root); err != nil {
 		return state{}, err
 	}
-	return state{Stage: stageFinish, End: scanned.End, Format: uint8(log.Header.Format)}, nil
+	return a.family.recovered(spaces, scanned)
 }
 
-// explain adds what to do to errors about the redo log.
-func (a *applier) explain(err error) error {
-	if foreign, ok := errors.AsType[*mariadb.ForeignLogError](err); ok {
-		return &NotBackupError{a.dir, foreign.Error()}
+// recoverPages applies the plan to the tablespaces and settles their sizes and
+// names.
+func (a *applier) recoverPages(ctx context.Context, log redoLog, id replay.Identity, plan *replay.Plan, scanned *replay.Scanned) (*tablespaces, error) {
+	rules := a.family.rules()
+	spaces, err := findTablespaces(a.root, a.backup, rules, &scanned.Files)
+	if err != nil {
+		return nil, err
+	}
+	if err := spaces.resolve(plan.Spaces()); err != nil {
+		return nil, err
+	}
+	done, err := replay.Recover(ctx, plan, replay.Options{
+		Root: a.root, Dialect: log, Identity: id, PageSize: a.backup.pageSize, End: scanned.End,
+		Checksum:   a.backup.checksum,
+		Parallel:   min(a.Parallel, max(1, int(a.Memory/4/replay.WorkerMemory))),
+		Tablespace: spaces.byID,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.result.Pages = done.Pages
+	if err := replay.SetSizes(a.root, plan, spaces.all, rules.extents); err != nil {
+		return nil, err
+	}
+	return spaces, spaces.settleNames(a.root)
+}
+
+// byServer makes the directory one that the server recovers by itself.
+func (a *applier) byServer(ctx context.Context, st state) (err error) {
+	if st.Stage == stageReplay {
+		return &NotBackupError{a.dir, "its redo log was being replayed: go on without --by-server"}
+	}
+	if st.End == 0 {
+		if st, err = a.survey(ctx); err != nil {
+			return err
+		}
+		if err := writeState(a.root, st); err != nil {
+			return err
+		}
+	}
+	a.result.LSN = st.End
+	if err := a.family.handOver(); err != nil {
+		return err
+	}
+	return a.clean()
+}
+
+// survey looks at log and tablespaces as if the one were to be replayed: what is
+// missing, the server would not tell.
+func (a *applier) survey(ctx context.Context) (_ state, err error) {
+	log, err := a.family.openLog(a.Memory / 4 * logShare)
+	if err != nil {
+		return state{}, err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	if len(a.backup.replayFrom()) > 0 {
+		return state{}, &NotBackupError{a.dir, "undo tablespaces may have been truncated during the backup, and a server would apply redo from before: apply it without --by-server"}
+	}
+	if err := writeState(a.root, state{Stage: stageServer}); err != nil {
+		return state{}, err
+	}
+	if err := a.family.fixUp(); err != nil {
+		return state{}, err
+	}
+	plan := replay.NewPlan(a.dir, a.Memory/4*planShare)
+	defer func() { err = errors.Join(err, plan.Close()) }()
+	scanned, err := log.Scan(plan, a.family.goal())
+	if err != nil {
+		return state{}, err
+	}
+	spaces, err := findTablespaces(a.root, a.backup, a.family.rules(), &scanned.Files)
+	if err == nil {
+		err = spaces.resolve(plan.Spaces())
+	}
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return state{}, err
+	}
+	r := &a.result
+	r.FromLSN, r.MTRs, r.Runs, r.Warnings = log.Start(), scanned.MTRs, plan.Runs(), spaces.warnings
+	return state{Stage: stageServer, End: scanned.End}, a.family.prepareHandOver(spaces, scanned)
+}
+
+// needLog explains that a redo log cannot be opened.
+func (a *applier) needLog(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &NotBackupError{a.dir, fmt.Sprintf("the redo log %s is missing", name)}
 	}
 	return err
 }

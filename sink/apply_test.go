@@ -588,7 +588,7 @@ func TestFixUp(t *testing.T) {
 		defer root.Close()
 		// Killed at step "at", and every few steps again.
 		for left := at; ; left = at%3 + 2 {
-			x := &fixer{root: root, did: func() error {
+			x := &fixer{root: root, scope: inDatabases, did: func() error {
 				if left--; left == 0 {
 					return killed
 				}
@@ -647,7 +647,7 @@ func TestFixUpRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer root.Close()
-		err = fixUp(root)
+		err = fixUp(root, inDatabases)
 		if name == "dropped new file" {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)

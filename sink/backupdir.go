@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"hb/sink/replay/mariadb"
+	"hb/sink/replay/mysql"
 	"hb/source/innodb"
-	"hb/source/innodb/redolog"
+	"hb/source/innodb/mlog"
 	"hb/xbstream/metadata"
 )
 
@@ -22,15 +22,16 @@ import (
 type backupDir struct {
 	checkpoints     *metadata.Checkpoints
 	checkpointsName string
-	own             bool     // an archive of hb's was extracted here
-	partial         bool     // not all tables are in it
-	systemFiles     []string // of the system tablespace, in order
-	pageSize        int      // innodb_page_size
+	flavor          string             // metadata.FlavorMariaDB or metadata.FlavorMySQL
+	version         string             // of the server, where a file states it
+	own             bool               // an archive of hb's was extracted here
+	partial         bool               // not all tables are in it
+	systemFiles     []string           // of the system tablespace, in order
+	pageSize        int                // innodb_page_size
+	checksum        innodb.Checksum    // innodb_checksum_algorithm, where a file states it
+	undo            int                // innodb_undo_tablespaces, likewise; -1: not stated
+	manifest        *metadata.Manifest // of an archive of hb's, its first line; nil: there is none
 }
-
-// exact reports whether the backup's last LSN is the end of a mini-transaction.
-// The tool of 10.5 counts the blocks that it copied.
-func (b *backupDir) exact(f redolog.Format) bool { return b.own || f != redolog.MariaDB105 }
 
 func readBackupDir(dir string, root *os.Root) (*backupDir, error) {
 	no := func(format string, args ...any) error { return &NotBackupError{dir, fmt.Sprintf(format, args...)} }
@@ -39,7 +40,7 @@ func readBackupDir(dir string, root *os.Root) (*backupDir, error) {
 	} else if marked {
 		return nil, no("extracting a backup into it was not finished (%s is there): extract it again", MarkerName)
 	}
-	b := &backupDir{}
+	b := &backupDir{undo: -1}
 	var err error
 	b.checkpoints, b.checkpointsName, err = metadata.ReadCheckpoints(root.FS())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -59,13 +60,33 @@ func readBackupDir(dir string, root *os.Root) (*backupDir, error) {
 	if err := b.readRest(root); err != nil {
 		return nil, err
 	}
-	if _, err := root.Lstat(mariadb.LogName); errors.Is(err, fs.ErrNotExist) {
-		if _, err := root.Lstat("xtrabackup_logfile"); err == nil {
-			return nil, no("it is a backup of MySQL: this hb applies backups of MariaDB only")
-		}
-		return nil, no("the redo log %s is missing", mariadb.LogName)
+	if b.flavor, err = b.findFlavor(root); err != nil {
+		return nil, err
 	}
 	return b, b.readSystem(root, no)
+}
+
+// findFlavor tells whose backup it is, where hb's own file does not. Only
+// XtraBackup keeps the redo log under a name of its own, and says of a backup that
+// it was prepared for good.
+func (b *backupDir) findFlavor(root *os.Root) (string, error) {
+	if b.flavor != "" {
+		return b.flavor, nil
+	}
+	found := make(map[string]bool)
+	for _, name := range []string{mysql.LogName, mlog.RedoDir} {
+		var err error
+		if found[name], err = exists(root, name); err != nil {
+			return "", fmt.Errorf("looking for the redo log: %w", err)
+		}
+	}
+	switch {
+	case found[mysql.LogName], found[mlog.RedoDir],
+		b.version != "" && !strings.Contains(b.version, "MariaDB"),
+		b.checkpoints.BackupType == metadata.Prepared:
+		return metadata.FlavorMySQL, nil
+	}
+	return metadata.FlavorMariaDB, nil
 }
 
 // readRest reads the files that may be absent.
@@ -73,7 +94,7 @@ func (b *backupDir) readRest(root *os.Root) error {
 	info, _, err := metadata.ReadInfo(root.FS())
 	switch {
 	case err == nil:
-		b.partial = info.Partial
+		b.partial, b.version = info.Partial, info.ServerVersion
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
@@ -85,7 +106,12 @@ func (b *backupDir) readRest(root *os.Root) error {
 			return err
 		}
 		b.own, b.pageSize = true, archive.PageSize
+		b.flavor, b.version = archive.ServerFlavor, archive.ServerVersion
 		b.partial = b.partial || archive.Options.Partial
+		b.manifest, err = metadata.ReadManifestHead(root.FS())
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("reading %s: %w", metadata.ArchiveName, err)
 	}
@@ -96,15 +122,29 @@ func (b *backupDir) readRest(root *os.Root) error {
 	if err != nil {
 		return err
 	}
-	if v, ok := cnf.Get("innodb_page_size"); ok {
-		if b.pageSize, err = strconv.Atoi(v); err != nil {
-			return fmt.Errorf("%s: innodb_page_size: %w", metadata.MyCnfName, err)
+	for _, number := range []struct {
+		name string
+		to   *int
+	}{{"innodb_page_size", &b.pageSize}, {"innodb_undo_tablespaces", &b.undo}} {
+		if v, ok := cnf.Get(number.name); ok {
+			if *number.to, err = strconv.Atoi(v); err != nil {
+				return fmt.Errorf("%s: %s: %w", metadata.MyCnfName, number.name, err)
+			}
 		}
+	}
+	if v, ok := cnf.Get("innodb_checksum_algorithm"); ok {
+		b.checksum = checksums[strings.TrimPrefix(v, "strict_")]
 	}
 	if v, ok := cnf.Get("innodb_data_file_path"); ok {
 		b.systemFiles, err = parseDataFilePath(v)
 	}
 	return err
+}
+
+// checksums are the values of innodb_checksum_algorithm.
+var checksums = map[string]innodb.Checksum{
+	"crc32": innodb.ChecksumCRC32, "innodb": innodb.ChecksumLegacy, "none": innodb.ChecksumNone,
+	"full_crc32": innodb.ChecksumFullCRC32,
 }
 
 // parseDataFilePath takes the file names from innodb_data_file_path:
@@ -176,6 +216,20 @@ func readSpace(root *os.Root, name string) (space innodb.Space, err error) {
 	return innodb.ParseSpace(page)
 }
 
+// pageLSN returns the LSN of a file's first page.
+func pageLSN(root *os.Root, name string) (innodb.LSN, error) {
+	f, err := root.Open(name)
+	if err != nil {
+		return 0, fmt.Errorf("opening a tablespace: %w", err)
+	}
+	defer f.Close() // only read
+	head := make([]byte, innodb.SpaceHeaderSize)
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return 0, fmt.Errorf("reading page 0 of %s: %w", name, err)
+	}
+	return innodb.HeaderLSN(head), nil
+}
+
 // lockSystemTablespace takes the lock that a server takes on the first file of
 // the system tablespace, so that it is sure that none runs here, and that none
 // starts meanwhile. The lock belongs to the open file, not to the process as
@@ -193,4 +247,19 @@ func lockSystemTablespace(root *os.Root, name string) (unlock func() error, err 
 		return nil, errors.Join(fmt.Errorf("locking %s: %w", name, err), f.Close())
 	}
 	return f.Close, nil
+}
+
+// replayFrom says of which tablespaces older redo must not be applied, from what
+// LSN on it must.
+func (b *backupDir) replayFrom() map[innodb.SpaceID]innodb.LSN {
+	if b.manifest == nil {
+		return nil
+	}
+	return b.manifest.ReplayFrom
+}
+
+// temporary reports whether a tablespace was one that the server drops when it
+// starts.
+func (b *backupDir) temporary(id innodb.SpaceID) bool {
+	return b.manifest != nil && slices.Contains(b.manifest.TemporarySpaces, id)
 }

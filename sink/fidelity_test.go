@@ -128,6 +128,31 @@ func TestFidelity(t *testing.T) {
 	}
 }
 
+// TestMariaDBByServer lets servers recover backups by themselves, hb's and
+// mariadb-backup's.
+func TestMariaDBByServer(t *testing.T) {
+	for i, server := range mysqldtest.MariaDB {
+		c := fidelityCase{server: server, pageSize: 16384, checksum: "full_crc32", undo: true, own: i != 1}
+		t.Run(server, func(t *testing.T) {
+			root := mysqldtest.Need(t, server)
+			backup := filepath.Join(t.TempDir(), "backup")
+			takeBackup(t, root, c, backup)
+			log, err := os.ReadFile(filepath.Join(backup, "ib_logfile0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := apply(t, backup, sink.ApplyOptions{ByServer: true})
+			if after, err := os.ReadFile(filepath.Join(backup, "ib_logfile0")); err != nil || !bytes.Equal(after, log) || r.LSN <= r.FromLSN {
+				t.Errorf("the log was changed: %v, %+v", err, r)
+			}
+			s := mysqldtest.StartOn(t, root, backup, options(c))
+			if err := workload.Check(t.Context(), s.DB()); err != nil && c.own { // the other loses files of Aria
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // checkPeer looks whether the peer's own recovery of its backup has the same
 // faults: then they are the backup's. (It is known to lose the files of Aria
 // tables that DDL meets while it copies.)

@@ -9,8 +9,8 @@ import (
 	"os"
 
 	"hb/sink/replay"
-	"hb/sink/replay/mariadb"
 	"hb/source/innodb"
+	"hb/source/innodb/mlog"
 	"hb/source/innodb/redolog"
 	"hb/xbstream/metadata"
 )
@@ -21,20 +21,31 @@ const ApplyingName = "hb-applying"
 
 // state is the content of that file.
 type state struct {
-	Stage  string     `json:"stage"`            // one of the following, or "": not begun
-	End    innodb.LSN `json:"end,omitempty"`    // finish: of the directory
-	Format uint8      `json:"format,omitempty"` // finish: the redo log's
+	Stage string `json:"stage"` // one of the following, or "": not begun
+	// The rest is what stageFinish needs: the LSN of the directory, and the
+	// format of its redo log.
+	End    innodb.LSN `json:"end,omitempty"`
+	Format uint32     `json:"format,omitempty"`
 }
 
 const (
 	stageReplay = "replay" // pages are being recovered
 	stageFinish = "finish" // all pages are recovered and on disk
+	stageServer = "server" // the redo log is being made one that a server finds
 )
+
+// formats says which redo formats there are in a family.
+var formats = map[string]func(uint32) bool{
+	metadata.FlavorMariaDB: func(f uint32) bool {
+		return f == uint32(redolog.MariaDB105) || f == uint32(redolog.MariaDB108)
+	},
+	metadata.FlavorMySQL: func(f uint32) bool { return f <= uint32(mlog.LastFormat) },
+}
 
 // maxState bounds the file's size in bytes.
 const maxState = 4 << 10
 
-func readState(root *os.Root) (state, error) {
+func readState(root *os.Root, flavor string) (state, error) {
 	var s state
 	text, err := root.ReadFile(ApplyingName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -46,8 +57,8 @@ func readState(root *os.Root) (state, error) {
 	if err == nil {
 		err = json.Unmarshal(text, &s)
 	}
-	if err == nil && s.Stage != stageReplay && (s.Stage != stageFinish ||
-		s.Format != uint8(redolog.MariaDB105) && s.Format != uint8(redolog.MariaDB108)) {
+	if err == nil && s.Stage != stageReplay && s.Stage != stageServer &&
+		(s.Stage != stageFinish || !formats[flavor](s.Format)) {
 		err = fmt.Errorf("unknown stage %q", s.Stage)
 	}
 	if err != nil {
@@ -98,22 +109,14 @@ func (a *applier) finish(s state) error {
 	if err := writeState(a.root, s); err != nil {
 		return err
 	}
-	if err := a.finishLog(s); err != nil {
+	if err := a.family.finish(s); err != nil {
 		return err
 	}
-	c := *a.backup.checkpoints
-	c.BackupType = metadata.LogApplied
-	text, err := c.Marshal()
-	if err != nil {
-		return err
-	}
-	st, err := a.root.Stat(a.backup.checkpointsName)
-	if err != nil {
-		return fmt.Errorf("looking at %s: %w", a.backup.checkpointsName, err)
-	}
-	if err := replaceFile(a.root, a.backup.checkpointsName, text, st); err != nil {
-		return err
-	}
+	return a.clean()
+}
+
+// clean ends the work on the directory.
+func (a *applier) clean() error {
 	if err := syncIn(a.root, "."); err != nil {
 		return err
 	}
@@ -125,28 +128,28 @@ func (a *applier) finish(s state) error {
 	return syncIn(a.root, ".")
 }
 
-// finishLog puts a clean redo log in place of the one that was replayed.
-func (a *applier) finishLog(s state) error {
-	st, err := a.root.Stat(mariadb.LogName)
+// writeCheckpoints gives the backup another type.
+func (a *applier) writeCheckpoints(backupType string) error {
+	c := *a.backup.checkpoints
+	c.BackupType = backupType
+	text, err := c.Marshal()
 	if err != nil {
-		return fmt.Errorf("looking at the redo log: %w", err)
+		return err
 	}
-	f := redolog.Format(s.Format)
-	if f == redolog.MariaDB105 {
-		if err := a.stampFlushLSN(s.End); err != nil {
-			return err
-		}
+	st, err := a.root.Stat(a.backup.checkpointsName)
+	if err != nil {
+		return fmt.Errorf("looking at %s: %w", a.backup.checkpointsName, err)
 	}
-	return replaceFile(a.root, mariadb.LogName, redolog.CleanLog(f, s.End, a.Tool), st)
+	return replaceFile(a.root, a.backup.checkpointsName, text, st)
 }
 
-// stampFlushLSN writes the LSN at which a 10.5 server begins its new redo log.
-// Should this page have been torn by an interrupted run, the fields that both
-// forms differ in are exactly those that are written now.
-func (a *applier) stampFlushLSN(lsn innodb.LSN) (err error) {
-	name := a.backup.systemFiles[0]
-	fail := func(err error) error { return fmt.Errorf("writing the LSN to page 0 of %s: %w", name, err) }
-	space, err := readSpace(a.root, name)
+// stampFlushLSN writes the LSN at which a server begins a new redo log, if it
+// finds none, to the first page of a file of the system tablespace. Should this
+// page have been torn by an interrupted run, the fields that both forms differ
+// in are exactly those that are written now.
+func (a *applier) stampFlushLSN(name string, lsn innodb.LSN) (err error) {
+	fail := func(err error) error { return fmt.Errorf("writing the LSN to the first page of %s: %w", name, err) }
+	space, err := readSpace(a.root, a.backup.systemFiles[0])
 	if err != nil {
 		return fail(err)
 	}

@@ -40,12 +40,29 @@ const (
 // encoded in up to five bytes, and partition names.
 const maxRenameFile = 4 << 10
 
+//
+// hb writes such files for MySQL too, there also for the general tablespaces in
+// the top directory.
+
 // fixUp brings the tables of a directory to their final names.
-func fixUp(root *os.Root) error { return (&fixer{root: root}).run() }
+func fixUp(root *os.Root, in scope) error { return (&fixer{root: root, scope: in}).run() }
+
+// scope is where tables are: what lists the files that count, and what tells
+// which of them a name means.
+type scope struct {
+	each func(root *os.Root, f func(file string) error) error
+	path func(name string) (file string, err error)
+}
+
+var (
+	inDatabases = scope{eachDatabaseFile, tablePath}
+	anywhere    = scope{eachFile, spacePath}
+)
 
 // fixer does it step by step.
 type fixer struct {
 	root *os.Root
+	scope
 	// did, if not nil, is told of every change to the directory; tests
 	// interrupt there.
 	did func() error
@@ -63,7 +80,7 @@ func (x *fixer) step(what string, err error) error {
 }
 
 func (x *fixer) run() error {
-	found, err := listFixUps(x.root)
+	found, err := x.list()
 	if err != nil {
 		return err
 	}
@@ -98,11 +115,11 @@ func (x *fixer) run() error {
 	return nil
 }
 
-// listFixUps returns the files in database directories by their extension, as
-// db/name without it.
-func listFixUps(root *os.Root) (map[string][]string, error) {
+// list returns the files that say what to do, by their extension and without
+// it, as db/name.
+func (x *fixer) list() (map[string][]string, error) {
 	found := make(map[string][]string)
-	err := eachDatabaseFile(root, func(file string) error {
+	err := x.each(x.root, func(file string) error {
 		switch ext := path.Ext(file); ext {
 		case extDelete, extRename, extNew, extSecond:
 			found[ext] = append(found[ext], strings.TrimSuffix(file, ext))
@@ -110,6 +127,23 @@ func listFixUps(root *os.Root) (map[string][]string, error) {
 		return nil
 	})
 	return found, err
+}
+
+// eachFile calls f for each file in root and in each directory of it.
+func eachFile(root *os.Root, f func(file string) error) error {
+	top, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return fmt.Errorf("listing the backup directory: %w", err)
+	}
+	for _, d := range top {
+		if d.IsDir() {
+			continue
+		}
+		if err := f(d.Name()); err != nil {
+			return err
+		}
+	}
+	return eachDatabaseFile(root, f)
 }
 
 // eachDatabaseFile calls f for each file in each directory of root, as
@@ -157,7 +191,7 @@ func (x *fixer) moveAway(name string, created []string) error {
 	if !moved {
 		err := x.root.Rename(name+extTable, name+extMoved)
 		if errors.Is(err, fs.ErrNotExist) {
-			to, rerr := readRename(x.root, name+extRename)
+			to, rerr := x.newName(name + extRename)
 			if rerr != nil {
 				return rerr
 			}
@@ -174,7 +208,7 @@ func (x *fixer) moveAway(name string, created []string) error {
 
 // moveBack is the second step of a rename.
 func (x *fixer) moveBack(name string) error {
-	to, err := readRename(x.root, name+extSecond)
+	to, err := x.newName(name + extSecond)
 	if err != nil {
 		return err
 	}
@@ -201,8 +235,14 @@ func (x *fixer) moveBack(name string) error {
 	return x.step("renaming a table", x.root.Remove(name+extSecond))
 }
 
-// readRename returns the new name in a .ren file, db/table.
-func readRename(root *os.Root, file string) (string, error) {
+// newName returns the new name in a .ren file, db/table.
+func (x *fixer) newName(file string) (string, error) {
+	to, err := x.readRename(x.root, file)
+	return strings.TrimSuffix(to, extTable), err
+}
+
+// readRename returns the new name in a .ren file, as a file of the backup.
+func (in scope) readRename(root *os.Root, file string) (string, error) {
 	st, err := root.Stat(file)
 	if err != nil {
 		return "", fmt.Errorf("renaming a table: %w", err)
@@ -214,11 +254,24 @@ func readRename(root *os.Root, file string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("renaming a table: %w", err)
 	}
-	to, err := tablePath(strings.TrimRight(string(text), "\x00\r\n"))
+	to, err := in.path(strings.TrimRight(string(text), "\x00\r\n"))
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", file, err)
 	}
-	return strings.TrimSuffix(to, extTable), nil
+	return to, nil
+}
+
+// spacePath returns where in a backup the file is that the server names so:
+// that of a table, or of a general tablespace, which is in no directory.
+func spacePath(name string) (string, error) {
+	relative := strings.TrimPrefix(name, "./")
+	if strings.Contains(relative, "/") {
+		return tablePath(relative)
+	}
+	if relative == "" || relative == "." || relative == ".." || strings.ContainsAny(relative, "\x00\\") {
+		return "", fmt.Errorf("%q names no tablespace", name)
+	}
+	return relative, nil
 }
 
 // tablePath returns where in a backup a table's file is that the server names

@@ -13,31 +13,49 @@ import (
 	"strings"
 
 	"hb/sink/replay"
-	"hb/sink/replay/mariadb"
 	"hb/source/innodb"
 )
+
+// fileRules are what a server family, or a series of it, makes of the files of
+// tablespaces.
+type fileRules struct {
+	// find finds the tablespaces that are not in the directory of a database,
+	// but for the system tablespace.
+	find func(t *tablespaces, root *os.Root) error
+	// path returns where in a backup the file is that the redo log names so.
+	path func(h *replay.FileHistory, name string) (string, error)
+	// renamed reports whether recovery gives the file the name that it has at
+	// the end of the log; nil: it never does.
+	renamed func(h *replay.FileHistory) bool
+	// removes: recovery removes files that the log says were deleted.
+	removes bool
+	// extents: see replay.SetSizes.
+	extents bool
+}
 
 // tablespaces are those of a directory, and what the redo log says of them.
 type tablespaces struct {
 	backup   *backupDir
-	log      *mariadb.Files
+	rules    *fileRules
+	log      *replay.Files
 	all      []*replay.Tablespace
 	ids      map[innodb.SpaceID]*replay.Tablespace
 	zero     map[string]bool // files whose page 0 is not written yet
 	ignored  map[innodb.SpaceID]bool
+	stale    []*replay.Tablespace // that the log deletes
 	warnings []string
 }
 
 // findTablespaces looks at page 0 of every tablespace in the directory.
-func findTablespaces(root *os.Root, b *backupDir, log *mariadb.Files) (*tablespaces, error) {
+func findTablespaces(root *os.Root, b *backupDir, rules *fileRules, log *replay.Files) (*tablespaces, error) {
 	t := &tablespaces{
-		backup: b, log: log, ids: make(map[innodb.SpaceID]*replay.Tablespace),
+		backup: b, rules: rules, log: log, ids: make(map[innodb.SpaceID]*replay.Tablespace),
 		zero: make(map[string]bool), ignored: make(map[innodb.SpaceID]bool),
 	}
 	if err := t.findSystem(root); err != nil {
 		return nil, err
 	}
-	if err := t.findUndo(root); err != nil {
+	if err := rules.find(t, root); err != nil {
 		return nil, err
 	}
 	err := eachDatabaseFile(root, func(file string) error {
@@ -52,11 +70,37 @@ func findTablespaces(root *os.Root, b *backupDir, log *mariadb.Files) (*tablespa
 	if err != nil {
 		return nil, err
 	}
-	return t, nil
+	return t, t.findStale(root)
+}
+
+// findStale takes out what the log says was deleted, unless it is newer than
+// that: a tablespace of the same id was imported then.
+func (t *tablespaces) findStale(root *os.Root) error {
+	for _, id := range slices.Sorted(maps.Keys(t.log.Named)) {
+		h, s := t.log.Named[id], t.ids[id]
+		if s == nil || s.Deferred || !h.Deleted || h.DeletedAt == 0 {
+			continue
+		}
+		lsn, err := pageLSN(root, s.Files[0].Path)
+		if err != nil {
+			return err
+		}
+		if lsn >= h.DeletedAt {
+			h.Deleted = false
+			continue
+		}
+		delete(t.ids, id)
+		t.all = slices.DeleteFunc(t.all, func(other *replay.Tablespace) bool { return other == s })
+		t.stale = append(t.stale, s)
+	}
+	return nil
 }
 
 func (t *tablespaces) add(space innodb.Space, files []replay.File, deferred bool) error {
 	s := &replay.Tablespace{Space: space, Files: files, Deferred: deferred}
+	if h := t.log.Named[space.ID]; h != nil {
+		s.Unlogged, s.MinSize = h.Unlogged, h.MinSize
+	}
 	if other := t.ids[space.ID]; other != nil {
 		return fmt.Errorf("%s and %s are both tablespace %d", other.Name(), s.Name(), space.ID)
 	}
@@ -171,7 +215,7 @@ func (t *tablespaces) resolve(changed map[innodb.SpaceID]uint64) error {
 // in the redo log.
 func (t *tablespaces) checkZero() error {
 	for _, h := range t.log.Named {
-		if name, err := tablePath(h.Name); err == nil && h.Deleted {
+		if name, err := t.rules.path(h, h.Name); err == nil && h.Deleted {
 			delete(t.zero, name)
 		}
 	}
@@ -185,21 +229,21 @@ func (t *tablespaces) checkZero() error {
 
 func (t *tablespaces) resolveOne(id innodb.SpaceID) error {
 	h := t.log.Named[id]
-	if h != nil && h.Deleted {
+	if h != nil && h.Deleted || t.backup.temporary(id) {
 		t.ignored[id] = true
 		return nil
 	}
 	if t.ids[id] != nil {
 		return nil
 	}
-	if h == nil {
+	if h == nil || h.Name == "" {
 		if t.backup.partial {
 			t.ignore(id, fmt.Sprintf("tablespace %d is not in this partial backup: the redo log's changes to it were left out", id))
 			return nil
 		}
 		return fmt.Errorf("the redo log changes tablespace %d, of which it gives no name and there is no file: the backup is incomplete", id)
 	}
-	name, err := tablePath(h.Name)
+	name, err := t.rules.path(h, h.Name)
 	if err != nil {
 		return fmt.Errorf("the redo log names tablespace %d: %w", id, err)
 	}
@@ -209,7 +253,13 @@ func (t *tablespaces) resolveOne(id innodb.SpaceID) error {
 		t.ignored[id] = true
 		return nil
 	}
-	first, err := tablePath(h.First)
+	return t.resolveNamed(id, h, name)
+}
+
+// resolveNamed decides of a tablespace that the log calls so, and that is in no
+// file with its id.
+func (t *tablespaces) resolveNamed(id innodb.SpaceID, h *replay.FileHistory, name string) error {
+	first, err := t.rules.path(h, h.First)
 	if err != nil {
 		return fmt.Errorf("the redo log names tablespace %d: %w", id, err)
 	}
@@ -219,10 +269,12 @@ func (t *tablespaces) resolveOne(id innodb.SpaceID) error {
 			return t.add(innodb.Space{ID: id}, []replay.File{{Path: file}}, true)
 		}
 	}
-	if h.Created {
+	switch {
+	case h.Created && h.Unlogged:
+		return fmt.Errorf("%s (tablespace %d) is missing: the redo log creates it, but not all of its pages are in there: the backup is incomplete", name, id)
+	case h.Created:
 		return t.add(innodb.Space{ID: id}, []replay.File{{Path: name}}, true)
-	}
-	if t.backup.partial {
+	case t.backup.partial:
 		t.ignore(id, fmt.Sprintf("%s is not in this partial backup: the redo log's changes to it were left out", name))
 		return nil
 	}
@@ -234,34 +286,97 @@ func (t *tablespaces) ignore(id innodb.SpaceID, warning string) {
 	t.warnings = append(t.warnings, warning)
 }
 
-// rename gives files the names that the redo log says they have at its end, as
-// the server does after a crash. Backup tools have seen to that already, so
-// that there is normally nothing to do.
-func (t *tablespaces) rename(root *os.Root) error {
+// move is a file's way to its name at the end of the log.
+type move struct {
+	space    *replay.Tablespace
+	from, to string
+	aside    bool
+}
+
+// settleNames gives files the names that the redo log says they have at its
+// end, and removes those that it says were deleted, as far as the server does so
+// after a crash. Backup tools have seen to that already, so that there is
+// normally nothing to do. Interrupted, it begins anew: all goes by the ids in
+// the files.
+func (t *tablespaces) settleNames(root *os.Root) error {
+	for _, s := range t.stale {
+		if !t.rules.removes {
+			break
+		}
+		if err := root.Remove(s.Name()); err != nil {
+			return fmt.Errorf("removing a table that the redo log says was dropped: %w", err)
+		}
+		t.warnings = append(t.warnings, fmt.Sprintf("removed %s, which the redo log says was dropped", s.Name()))
+	}
+	moves, err := t.moves()
+	if err != nil {
+		return err
+	}
+	for len(moves) > 0 {
+		if moves, err = t.makeMoves(root, moves); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moves lists the files that do not have their names yet.
+func (t *tablespaces) moves() ([]*move, error) {
+	if t.rules.renamed == nil {
+		return nil, nil
+	}
+	var moves []*move
 	for _, id := range slices.Sorted(maps.Keys(t.log.Named)) {
 		h, s := t.log.Named[id], t.ids[id]
-		if s == nil || h.Deleted {
+		if s == nil || h.Deleted || h.Name == "" || !t.rules.renamed(h) {
 			continue
 		}
-		to, err := tablePath(h.Name)
+		to, err := t.rules.path(h, h.Name)
 		if err != nil {
-			return fmt.Errorf("the redo log names tablespace %d: %w", id, err)
+			return nil, fmt.Errorf("the redo log names tablespace %d: %w", id, err)
 		}
-		from := s.Files[0].Path
-		if from == to {
-			continue
+		if from := s.Files[0].Path; from != to {
+			moves = append(moves, &move{space: s, from: from, to: to})
 		}
-		taken, err := exists(root, to)
+	}
+	return moves, nil
+}
+
+// makeMoves makes those that can be made and returns the others. If none can,
+// it moves a file that another one waits for out of its way.
+func (t *tablespaces) makeMoves(root *os.Root, moves []*move) (left []*move, err error) {
+	for _, m := range moves {
+		taken, err := exists(root, m.to)
 		if err == nil && taken {
-			err = errors.New("another tablespace has that name")
+			left = append(left, m)
+			continue
 		}
 		if err == nil {
-			err = root.Rename(from, to)
+			err = m.rename(root, m.to)
 		}
 		if err != nil {
-			return fmt.Errorf("renaming %s to %s, as the redo log says: %w", from, to, err)
+			return nil, fmt.Errorf("renaming %s to %s, as the redo log says: %w", m.from, m.to, err)
 		}
-		t.warnings = append(t.warnings, fmt.Sprintf("renamed %s to %s, as the redo log says", from, to))
+		t.warnings = append(t.warnings, fmt.Sprintf("renamed %s to %s, as the redo log says", m.from, m.to))
 	}
+	if len(left) < len(moves) {
+		return left, nil
+	}
+	for _, m := range left {
+		for _, other := range left {
+			if other.space.Files[0].Path == m.to && !other.aside {
+				other.aside = true
+				return left, other.rename(root, strings.TrimSuffix(m.to, extTable)+extMoved+extTable)
+			}
+		}
+	}
+	return nil, fmt.Errorf("renaming %s to %s, as the redo log says: another tablespace has that name", left[0].from, left[0].to)
+}
+
+func (m *move) rename(root *os.Root, to string) error {
+	if err := root.Rename(m.space.Files[0].Path, to); err != nil {
+		return err
+	}
+	m.space.Files[0].Path = to
 	return nil
 }

@@ -1,7 +1,7 @@
 // Package replay brings the pages of copied tablespaces up to the end of the
 // redo log that was copied with them.
 //
-// A reader of the log (package mariadb) cuts it into mini-transactions and
+// A reader of the log (packages mariadb and mysql) cuts it into mini-transactions and
 // tells a Plan, in the log's order, which pages each of them changes and where
 // in the log the records are. The Plan keeps 32 bytes for each such run of
 // records; beyond its share of the memory limit it sorts them and puts them

@@ -1,0 +1,45 @@
+package sink
+
+import (
+	"hb/sink/replay"
+	"hb/source/innodb"
+)
+
+// redoLog is what a backup's redo log tells Apply.
+type redoLog interface {
+	replay.Dialect
+	// Start is the LSN at which recovery begins.
+	Start() innodb.LSN
+	// Scan reads the log up to the goal and puts what it does to pages into
+	// plan.
+	Scan(plan *replay.Plan, goal replay.Goal) (*replay.Scanned, error)
+	// Close ends the use of the log.
+	Close() error
+}
+
+// family is the server family that a backup is of: what Apply does differently
+// for each.
+type family interface {
+	// alreadyApplied recognises a directory that was recovered, and that
+	// nothing has to be done to.
+	alreadyApplied() (innodb.LSN, bool, error)
+	// openLog opens the redo log. resident is about how much of it may be in
+	// memory at a time, in bytes.
+	openLog(resident int64) (redoLog, error)
+	// goal says where the log must end, once it is open.
+	goal() replay.Goal
+	// fixUp settles what backup tools say of DDL that went on while they copied.
+	fixUp() error
+	// rules are those of the tablespaces' files.
+	rules() *fileRules
+	// recovered is called when all pages are recovered and on disk, as long as
+	// there is the log, to check them and to prepare for finish.
+	recovered(t *tablespaces, s *replay.Scanned) (state, error)
+	// finish makes the directory one that a server starts on. It can be
+	// repeated.
+	finish(s state) error
+	// prepareHandOver makes a log that the server can recover from by itself,
+	// aside; handOver puts it where the server looks for it, and can be repeated.
+	prepareHandOver(t *tablespaces, s *replay.Scanned) error
+	handOver() error
+}

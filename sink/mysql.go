@@ -1,0 +1,466 @@
+package sink
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"hb/sink/replay"
+	"hb/sink/replay/mysql"
+	"hb/source/innodb"
+	"hb/source/innodb/mlog"
+	"hb/xbstream/metadata"
+)
+
+// mysqlFamily is MySQL 5.6 to 9.x, and Percona Server.
+type mysqlFamily struct {
+	*applier
+	log *mysql.Log
+}
+
+// mysqlSeries is what the series that write one redo format want.
+type mysqlSeries struct {
+	files fileRules
+	// flushFiles is how many files of the system tablespace tell the LSN at
+	// which the server begins a new redo log; 0: it does not begin one.
+	flushFiles int
+	// newLog writes the redo log that the server finds, into a directory; nil:
+	// it finds none.
+	newLog func(m *mysqlFamily, dir string, end innodb.LSN) error
+	// tempRsegs: slots 1 to 32 of the rollback segments are those of temporary
+	// tables, which every start makes anew.
+	tempRsegs bool
+	// implicitUndo: the first two undo tablespaces always exist.
+	implicitUndo bool
+}
+
+var (
+	// mysql5 are 5.6 and 5.7: a server that finds no redo log makes one from
+	// FLUSH LSN on. Recovery does what the log says of files.
+	mysql5 = fileRules{find: (*tablespaces).findTop, path: mysqlPath, renamed: wasRenamed, removes: true, extents: true}
+	// mysql8 are 8.0 and later: files are the data dictionary's business.
+	mysql8 = fileRules{find: (*tablespaces).findTop, path: mysqlPath, extents: true}
+
+	// Without a redo log 8.0 and later lose the AUTO_INCREMENT counters. What
+	// 8.0.30 and later take as a log with nothing but those in it was seen on
+	// 9.7.4. Servers before get the whole log, to recover once more what they
+	// find done: by the pages' LSNs nothing is done twice.
+	seriesOf = map[mlog.Format]*mysqlSeries{
+		mlog.Format56:   {files: mysql5, flushFiles: allFiles},
+		mlog.Format57:   {files: mysql5, flushFiles: 1, tempRsegs: true},
+		mlog.Format801:  {files: mysql8, newLog: (*mysqlFamily).rebuild},
+		mlog.Format803:  {files: mysql8, newLog: (*mysqlFamily).rebuild},
+		mlog.Format8019: {files: mysql8, newLog: (*mysqlFamily).rebuild, implicitUndo: true},
+		mlog.Format8028: {files: mysql8, newLog: (*mysqlFamily).rebuild, implicitUndo: true},
+		mlog.Format8030: {files: mysql8, newLog: (*mysqlFamily).synthesize, flushFiles: 1, implicitUndo: true},
+	}
+)
+
+const allFiles = 1 << 30
+
+func wasRenamed(h *replay.FileHistory) bool { return h.Renamed }
+
+func (m *mysqlFamily) series() *mysqlSeries { return seriesOf[m.log.Header.Format] }
+
+func (m *mysqlFamily) rules() *fileRules { return &m.series().files }
+
+// goal is the LSN that the backup states, at which position and data agree.
+// XtraBackup 2.4 states how far it has copied blocks.
+func (m *mysqlFamily) goal() replay.Goal {
+	c := m.backup.checkpoints
+	return replay.Goal{Needed: c.ToLSN, Target: c.LastLSN, Exact: m.backup.own}
+}
+
+// alreadyApplied goes by what the tool says that recovered the backup: once a
+// server has run on it, nothing is left to check that against.
+func (m *mysqlFamily) alreadyApplied() (innodb.LSN, bool, error) {
+	c := m.backup.checkpoints
+	return c.LastLSN, c.BackupType == metadata.Prepared, nil
+}
+
+func (m *mysqlFamily) openLog(resident int64) (redoLog, error) {
+	for _, name := range []string{mlog.RedoDir, mlog.RingName(0)} {
+		if found, err := exists(m.root, name); err != nil {
+			return nil, fmt.Errorf("looking for a redo log: %w", err)
+		} else if found {
+			return nil, &NotBackupError{m.dir, fmt.Sprintf("%s is there, a server's own redo log: this is no backup, or a server has run on it", name)}
+		}
+	}
+	log, err := mysql.OpenLog(m.root, resident)
+	if err != nil {
+		return nil, m.needLog(mysql.LogName, err)
+	}
+	m.log = log
+	return log, nil
+}
+
+// undoFile are the names of undo tablespaces: undo001 (5.6, 5.7), undo_001, and
+// the files of those that were created by statements.
+var undoFile = regexp.MustCompile(`^undo_?[0-9]+$|\.ibu$`)
+
+// findTop finds the tablespaces in the top directory: mysql.ibd, undo and
+// general ones.
+func (t *tablespaces) findTop(root *os.Root) error {
+	top, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return fmt.Errorf("listing the backup directory: %w", err)
+	}
+	for _, d := range top {
+		name := d.Name()
+		if d.IsDir() || slices.Contains(t.backup.systemFiles, name) ||
+			!undoFile.MatchString(name) && path.Ext(name) != extTable {
+			continue
+		}
+		if err := t.findTable(root, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flagShared marks a general tablespace (FSP_FLAGS_POS_SHARED).
+const flagShared = 1 << 11
+
+// mysqlPath returns where in a backup the file is that the log names so:
+// db/table (5.6), ./db/table.ibd, ./general.ibd, or an absolute path.
+func mysqlPath(h *replay.FileHistory, name string) (string, error) {
+	if h.Flags&flagShared != 0 {
+		name = path.Base(name)
+	}
+	return spacePath(name)
+}
+
+// newRedoDir is where a new redo log is made before it takes its place.
+const newRedoDir = "hb-redo"
+
+// recovered checks that no tablespace is missing that a server needs, and makes
+// the new log while the old one is there.
+func (m *mysqlFamily) recovered(t *tablespaces, s *replay.Scanned) (state, error) {
+	if err := m.checkComplete(t); err != nil {
+		return state{}, err
+	}
+	if err := m.makeLog(s.End, m.series().newLog); err != nil {
+		return state{}, err
+	}
+	return state{Stage: stageFinish, End: s.End, Format: uint32(m.log.Header.Format)}, nil
+}
+
+// makeLog makes a new log in newRedoDir.
+func (m *mysqlFamily) makeLog(end innodb.LSN, by func(m *mysqlFamily, dir string, end innodb.LSN) error) error {
+	if err := m.root.RemoveAll(newRedoDir); err != nil {
+		return fmt.Errorf("removing an unfinished redo log: %w", err)
+	}
+	if by == nil {
+		return nil
+	}
+	if err := m.root.Mkdir(newRedoDir, dirMode); err != nil {
+		return fmt.Errorf("making the new redo log: %w", err)
+	}
+	if err := by(m, filepath.Join(m.dir, newRedoDir), end); err != nil {
+		return fmt.Errorf("making the new redo log: %w", err)
+	}
+	return m.ownLikeData(newRedoDir)
+}
+
+// synthesize makes a log with nothing but dynamic metadata in it.
+func (m *mysqlFamily) synthesize(dir string, end innodb.LSN) error {
+	dir = filepath.Join(dir, mlog.RedoDir)
+	if err := os.Mkdir(dir, dirMode); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, mlog.RedoName(0)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return err
+	}
+	err = mlog.WriteSynthetic(f, mlog.Synthetic{End: end, UUID: m.log.Header.UUID, Meta: m.log.Meta.Sorted()})
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close(), syncDir(dir), syncDir(filepath.Dir(dir)))
+}
+
+// rebuild makes the server's own log of what was captured of it.
+func (m *mysqlFamily) rebuild(dir string, end innodb.LSN) error {
+	f, err := m.root.Open(mysql.LogName)
+	if err != nil {
+		return err
+	}
+	return errors.Join(mlog.Rebuild(dir, f, end), f.Close())
+}
+
+// ownLikeData gives what is in a directory the owner of the data files.
+func (m *mysqlFamily) ownLikeData(dir string) error {
+	like, err := m.root.Stat(m.backup.systemFiles[0])
+	if err != nil {
+		return fmt.Errorf("looking at the system tablespace: %w", err)
+	}
+	return fs.WalkDir(m.root.FS(), dir, func(name string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		f, err := m.root.Open(name)
+		if err != nil {
+			return err
+		}
+		return errors.Join(sameOwner(f, like), f.Close())
+	})
+}
+
+// finish leaves a directory with the log that the server expects, or with the
+// LSN from which it makes one.
+func (m *mysqlFamily) finish(s state) error {
+	series := seriesOf[mlog.Format(s.Format)]
+	if err := m.clearDoublewrite(); err != nil {
+		return err
+	}
+	for i, name := range m.backup.systemFiles {
+		if i == series.flushFiles {
+			break
+		}
+		if err := m.stampFlushLSN(name, mlog.FlushLSN(s.End)); err != nil {
+			return err
+		}
+	}
+	if err := m.removeLinks(); err != nil {
+		return err
+	}
+	return m.placeLog()
+}
+
+// placeLog moves the new log to where the server looks for it, and takes the
+// backup's log away.
+func (m *mysqlFamily) placeLog() error {
+	files, err := fs.ReadDir(m.root.FS(), newRedoDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("placing the new redo log: %w", err)
+	}
+	for _, f := range files {
+		if err := m.root.Rename(newRedoDir+"/"+f.Name(), f.Name()); err != nil {
+			return fmt.Errorf("placing the new redo log: %w", err)
+		}
+	}
+	if err := m.writeCheckpoints(metadata.Prepared); err != nil {
+		return err
+	}
+	if err := syncIn(m.root, "."); err != nil {
+		return err
+	}
+	for _, name := range []string{newRedoDir, mysql.LogName} {
+		if err := m.root.RemoveAll(name); err != nil {
+			return fmt.Errorf("removing %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (m *mysqlFamily) prepareHandOver(t *tablespaces, s *replay.Scanned) error {
+	if err := m.checkComplete(t); err != nil {
+		return err
+	}
+	for _, s := range t.all {
+		if s.Deferred {
+			return fmt.Errorf("%s is in the redo log alone, from which a server does not make it: apply the backup without --by-server", s.Name())
+		}
+	}
+	return m.makeLog(s.End, (*mysqlFamily).rebuild)
+}
+
+func (m *mysqlFamily) handOver() error {
+	if err := m.removeLinks(); err != nil {
+		return err
+	}
+	return m.placeLog()
+}
+
+// clearDoublewrite zeroes the doublewrite area of the system tablespace: the
+// copies of pages in it are older than the pages are now.
+func (m *mysqlFamily) clearDoublewrite() (err error) {
+	fail := func(err error) error { return fmt.Errorf("clearing the doublewrite area: %w", err) }
+	name := m.backup.systemFiles[0]
+	space, err := readSpace(m.root, name)
+	if err != nil {
+		return fail(err)
+	}
+	f, err := m.root.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return fail(err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	st, err := f.Stat()
+	if err != nil {
+		return fail(err)
+	}
+	page := make([]byte, space.Physical)
+	if _, err := f.ReadAt(page, int64(innodb.TrxSysPage)*int64(len(page))); err != nil {
+		return fail(err)
+	}
+	zero := make([]byte, space.ExtentPages()*space.Physical)
+	for _, area := range space.DoublewriteArea(page) {
+		at := int64(area.First) * int64(space.Physical)
+		if area.First <= innodb.TrxSysPage || at+int64(len(zero)) > st.Size() {
+			return fail(fmt.Errorf("page %d of %s says it is at page %d", innodb.TrxSysPage, name, area.First))
+		}
+		if _, err := f.WriteAt(zero, at); err != nil {
+			return fail(err)
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// removeLinks removes the .isl files beside tables that are in the directory:
+// they would lead the server to the files that the backup was made of.
+func (m *mysqlFamily) removeLinks() error {
+	var links []string
+	err := eachFile(m.root, func(file string) error {
+		if path.Ext(file) != ".isl" {
+			return nil
+		}
+		there, err := exists(m.root, strings.TrimSuffix(file, ".isl")+extTable)
+		if err == nil && there {
+			links = append(links, file)
+		}
+		return err
+	})
+	for _, link := range links {
+		err = cmp.Or(err, m.root.Remove(link))
+	}
+	if err != nil {
+		return fmt.Errorf("removing the links of tables with DATA DIRECTORY: %w", err)
+	}
+	return nil
+}
+
+// dictionaryID is the id of mysql.ibd (dict_sys_t::s_dict_space_id).
+const dictionaryID = 0xFFFFFFFE
+
+// noSpace is the tablespace id of a rollback segment's slot that is not used.
+const noSpace = 0xFFFFFFFF
+
+// checkComplete makes sure that the tablespaces are there that a server needs
+// for itself, the data dictionary's and those for undo.
+func (m *mysqlFamily) checkComplete(t *tablespaces) error {
+	if m.log.Header.Format >= mlog.Format803 && t.ids[dictionaryID] == nil {
+		return errors.New("mysql.ibd, the data dictionary, is missing: the backup is incomplete")
+	}
+	return m.checkUndo(t)
+}
+
+// checkUndo makes sure that all undo tablespaces are there. A server makes what
+// it misses of them anew, and what was not committed stays for good.
+func (m *mysqlFamily) checkUndo(t *tablespaces) error {
+	missing := func(what string) error {
+		return fmt.Errorf("%s is missing: a server would start, and keep what was not committed; the backup is incomplete", what)
+	}
+	slots, err := m.rollbackSegments()
+	if err != nil {
+		return err
+	}
+	for slot := range len(slots) / 8 {
+		id := binary.BigEndian.Uint32(slots[8*slot:])
+		temporary := m.series().tempRsegs && slot >= 1 && slot <= 32
+		if id != noSpace && !temporary && t.ids[innodb.SpaceID(id)] == nil {
+			return missing(fmt.Sprintf("undo tablespace %d, in which rollback segment %d is,", id, slot))
+		}
+	}
+	external, err := metadata.ReadExternal(m.root.FS())
+	if err != nil {
+		return err
+	}
+	for _, s := range external {
+		if there, err := m.hasUndo(s); err != nil {
+			return fmt.Errorf("looking for undo tablespaces: %w", err)
+		} else if !there {
+			return missing("undo tablespace " + s.Name)
+		}
+	}
+	if what := m.missingUndo(t); what != "" {
+		return missing(what)
+	}
+	return nil
+}
+
+// missingUndo names an undo tablespace of 8.0 or later that is not there, by the
+// numbers of those that are; "" if there is none.
+func (m *mysqlFamily) missingUndo(t *tablespaces) string {
+	found := make(map[int]bool)
+	for id := range t.ids {
+		if n := undoNumber(id); n > 0 {
+			found[n] = true
+		}
+	}
+	for n := range 2 {
+		if m.series().implicitUndo && !found[n+1] {
+			return fmt.Sprintf("undo tablespace undo_%03d", n+1)
+		}
+	}
+	if !m.series().implicitUndo && m.log.Header.Format >= mlog.Format801 && len(found) < m.backup.undo {
+		return fmt.Sprintf("one of %d undo tablespaces", m.backup.undo)
+	}
+	return ""
+}
+
+// hasUndo reports whether a tablespace is none for undo, or is there: the
+// server's own ones under their names, others as NAME.ibu.
+func (m *mysqlFamily) hasUndo(s metadata.ExternalSpace) (bool, error) {
+	if s.Type != metadata.ExternalUndo {
+		return true, nil
+	}
+	for _, name := range []string{path.Base(s.File), path.Base(s.Name) + ".ibu"} {
+		if there, err := exists(m.root, name); there || err != nil {
+			return there, err
+		}
+	}
+	return false, nil
+}
+
+// The ids of undo tablespaces since 8.0: from the highest down, in turn those of
+// each of the 127 that there can be (dict0dict.h, undo::id2num).
+const (
+	firstUndoID   = 0xFFFFFFEF
+	lastUndoID    = 0xFCF8DA70
+	mostUndo      = 127
+	rollbackSlots = 128
+	rollbackArray = 56 // on page innodb.TrxSysPage
+)
+
+// undoNumber is the number of an undo tablespace, 0 if the id is none's.
+func undoNumber(id innodb.SpaceID) int {
+	if id < lastUndoID || id > firstUndoID {
+		return 0
+	}
+	return int(firstUndoID-id)%mostUndo + 1
+}
+
+// rollbackSegments returns the slots of the rollback segments in the
+// transaction system's page: tablespace and page number, 4 bytes each.
+func (m *mysqlFamily) rollbackSegments() ([]byte, error) {
+	f, err := m.root.Open(m.backup.systemFiles[0])
+	if err != nil {
+		return nil, fmt.Errorf("opening the system tablespace: %w", err)
+	}
+	defer f.Close() // only read
+	page := make([]byte, m.backup.pageSize)
+	if _, err := f.ReadAt(page, int64(innodb.TrxSysPage)*int64(len(page))); err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, fmt.Errorf("reading the transaction system's page: %w", err)
+	}
+	if innodb.HeaderType(page) != innodb.TypeTrxSys {
+		return nil, fmt.Errorf("page %d of %s is not the transaction system's", innodb.TrxSysPage, m.backup.systemFiles[0])
+	}
+	return bytes.Clone(page[rollbackArray : rollbackArray+8*rollbackSlots]), nil
+}

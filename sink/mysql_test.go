@@ -1,0 +1,801 @@
+package sink
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hb/sink/replay"
+	"hb/sink/replay/mysql"
+	"hb/source/innodb"
+	"hb/source/innodb/mlog"
+	"hb/xbstream/metadata"
+)
+
+// fakeMySQL is a small backup directory of MySQL made by hand: the system
+// tablespace in two files, table db/t (id 7) and, for 8.0, two undo tablespaces,
+// with pages of 16 KiB and a log that begins at fakeStart.
+type fakeMySQL struct {
+	*fakeBackup
+	format mlog.Format
+	rsegs  map[int]uint32 // rollback segments' tablespaces
+	starts []innodb.LSN   // of the mini-transactions
+}
+
+// The doublewrite area and the size of the first file, in pages.
+const (
+	fakeArea  = 8
+	fakeFirst = fakeArea + 128
+)
+
+func newFakeMySQL(t *testing.T, format mlog.Format) *fakeMySQL {
+	b := &fakeMySQL{fakeBackup: &fakeBackup{t: t, dir: t.TempDir(), flags: oldFlags, end: fakeStart}, format: format, rsegs: map[int]uint32{0: 0}}
+	b.table("db/t.ibd", 7, 6, 40000)
+	if format >= mlog.Format801 {
+		b.table("mysql.ibd", 0xFFFFFFFE, 4, 40000)
+		b.table("undo_001", 0xFFFFFFEF, 4, 40000)
+		b.table("undo_002", 0xFFFFFFEE-127, 4, 40000) // truncated once
+	}
+	return b
+}
+
+// records
+
+func my(t mlog.Type, space, page uint32, body ...byte) []byte {
+	return append(mlog.AppendC32(mlog.AppendC32([]byte{byte(t)}, space), page), body...)
+}
+
+// put writes text at byte 200 of a page.
+func put(space, page uint32, text string) []byte { return putAt(space, page, 200, []byte(text)) }
+
+func putAt(space, page uint32, at int, b []byte) []byte {
+	body := binary.BigEndian.AppendUint16(nil, uint16(at))
+	body = binary.BigEndian.AppendUint16(body, uint16(len(b)))
+	return my(mlog.WriteString, space, page, append(body, b...)...)
+}
+
+func named(t mlog.Type, space uint32, names ...string) []byte {
+	var body []byte
+	if t == mlog.FileCreate2 {
+		body = []byte{0, 0, 0, 0}
+	}
+	for _, name := range names {
+		body = binary.BigEndian.AppendUint16(body, uint16(len(name)+1))
+		body = append(append(body, name...), 0)
+	}
+	return my(t, space, 0, body...)
+}
+
+// makePage0 begins page 0 of a tablespace.
+func makePage0(init mlog.Type, space, pages, flags uint32) []byte {
+	be := binary.BigEndian
+	return bytes.Join([][]byte{
+		my(init, space, 0),
+		putAt(space, 0, 38, be.AppendUint32(nil, space)),
+		putAt(space, 0, 46, be.AppendUint32(nil, pages)),
+		putAt(space, 0, 54, be.AppendUint32(nil, flags)),
+	}, nil)
+}
+
+func counter(table, version byte, value byte) []byte {
+	return []byte{byte(mlog.DynamicMeta), table, version, 2, value}
+}
+
+// mtr appends a mini-transaction and returns its end.
+func (b *fakeMySQL) mtr(records ...[]byte) innodb.LSN {
+	b.starts = append(b.starts, b.end)
+	b.payload = append(append(b.payload, bytes.Join(records, nil)...), byte(mlog.MultiRecEnd))
+	b.end = mlog.Advance(mlog.Canonical(fakeStart), len(b.payload))
+	return b.end
+}
+
+func (b *fakeMySQL) blocks() []byte {
+	out := fakeBlocks(mlog.Canonical(fakeStart), b.payload)
+	for _, start := range b.starts {
+		block := out[mlog.BlockOf(start)-mlog.BlockOf(fakeStart):]
+		if binary.BigEndian.Uint16(block[6:]) == 0 {
+			binary.BigEndian.PutUint16(block[6:], uint16(start-mlog.BlockOf(start)))
+		}
+	}
+	for block := out; len(block) > 0; block = block[512:] {
+		if b.format == mlog.Format8030 {
+			binary.BigEndian.PutUint32(block[8:], 1)
+		}
+		sum := innodb.CRC32C(block[:508])
+		if b.format == mlog.Format56 {
+			sum = additive(block[:508])
+		}
+		binary.BigEndian.PutUint32(block[508:], sum)
+	}
+	return out
+}
+
+func additive(b []byte) uint32 {
+	sum, shift := uint32(1), 0
+	for _, c := range b {
+		sum = sum&0x7fffffff + uint32(c) + uint32(c)<<shift
+		if shift++; shift > 24 {
+			shift = 0
+		}
+	}
+	return sum
+}
+
+// finish writes the system tablespace, the log and the metadata.
+func (b *fakeMySQL) finish() *fakeMySQL {
+	var system []byte
+	for no := range fakeFirst + 64 {
+		system = append(system, b.page(0, innodb.PageNo(no), fakeFirst+64, 40000)...)
+	}
+	trx := system[5*fakePage : 6*fakePage]
+	binary.BigEndian.PutUint16(trx[24:], uint16(innodb.TypeTrxSys))
+	for slot := range rollbackSlots {
+		id, ok := b.rsegs[slot]
+		if !ok {
+			id = noSpace
+		}
+		binary.BigEndian.PutUint32(trx[rollbackArray+8*slot:], id)
+	}
+	for i, v := range []uint32{536853855, fakeArea, fakeArea + 64} {
+		binary.BigEndian.PutUint32(trx[fakePage-200+10+4*i:], v)
+	}
+	b.stamp(trx, 40000)
+	b.write("ibdata1", system[:fakeFirst*fakePage])
+	b.write("ibdata2", system[fakeFirst*fakePage:])
+	h := mlog.Header{Format: b.format, UUID: 77, StartLSN: 8192}
+	head := mlog.BackupHead(h, mlog.Checkpoint{LSN: mlog.Canonical(fakeStart)}, time.Unix(0, 0))
+	b.write(mysql.LogName, append(head, b.blocks()...))
+	b.write("backup-my.cnf", []byte("[mysqld]\ninnodb_data_file_path=ibdata1:1M;ibdata2:1M:autoextend\ninnodb_page_size=16384\n"))
+	b.checkpoints(metadata.FullBackup, b.end)
+	return b
+}
+
+// own makes it a backup of hb's.
+func (b *fakeMySQL) own() *fakeMySQL {
+	a := metadata.Archive{Version: 1, HBVersion: "1", ServerFlavor: metadata.FlavorMySQL, ServerVersion: "8.4.0",
+		PageSize: fakePage, StartLSN: fakeStart, RedoFormat: b.format.String(), Created: time.Unix(1e9, 0)}
+	text, err := a.Marshal()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.write(metadata.ArchiveName, text)
+	return b
+}
+
+var fakeFormats = []mlog.Format{mlog.Format56, mlog.Format57, mlog.Format803, mlog.Format8028, mlog.Format8030}
+
+func TestApplyMySQL(t *testing.T) {
+	for _, format := range fakeFormats {
+		t.Run(format.String(), func(t *testing.T) {
+			b := newFakeMySQL(t, format)
+			b.mtr(put(7, 3, "first"))
+			second := b.mtr(put(7, 3, "2nd"), put(0, 4, "system"), put(7, 3, "3rd"))
+			b.mtr(put(7, 4, "gone"))
+			begun := b.mtr(my(mlog.InitFilePage2, 7, 4), put(7, 4, "anew"))
+			for range 200 { // over several blocks
+				b.mtr(put(0, fakeFirst+1, "again"))
+			}
+			b.finish()
+			r := b.mustApply()
+			if r.AlreadyApplied || r.Resumed || r.FromLSN != fakeStart || r.LSN != b.end || r.Pages != 4 || len(r.Warnings) > 0 {
+				t.Errorf("result %+v, want end %d", *r, b.end)
+			}
+			b.check("db/t.ibd", 7, 3, 6, second, func(p []byte) { copy(p[200:], "3rdst") })
+			b.check("ibdata1", 0, 4, fakeFirst+64, second, func(p []byte) { copy(p[200:], "system") })
+			b.check("db/t.ibd", 7, 4, 6, begun, func(p []byte) {
+				clear(p)
+				p[7], p[37] = 4, 7
+				copy(p[200:], "anew")
+			})
+			if got := b.read("ibdata2")[fakePage:][:fakePage]; string(got[200:205]) != "again" || innodb.HeaderLSN(got) != b.end {
+				t.Error("the page in the second file was not recovered")
+			}
+			b.checkFinal(b.end)
+			if r := b.mustApply(); !r.AlreadyApplied || r.LSN != b.end {
+				t.Errorf("second time: %+v", *r)
+			}
+		})
+	}
+}
+
+// checkFinal checks what a server finds, by series.
+func (b *fakeMySQL) checkFinal(end innodb.LSN) {
+	b.t.Helper()
+	files := readTree(b.t, b.dir)
+	flush := func(name string) innodb.LSN {
+		return innodb.LSN(binary.BigEndian.Uint64([]byte(files[name][26:34])))
+	}
+	want := [2]innodb.LSN{mlog.FlushLSN(end), mlog.FlushLSN(end)}
+	switch {
+	case b.format == mlog.Format56:
+	case b.format == mlog.Format57, b.format == mlog.Format8030:
+		want[1] = 0
+	default:
+		want = [2]innodb.LSN{}
+	}
+	second := flush("ibdata2")
+	if b.format != mlog.Format56 && second == innodb.LSN(binary.BigEndian.Uint64(b.page(0, fakeFirst, 0, 0)[26:])) {
+		second = 0 // as it was
+	}
+	if got := [2]innodb.LSN{flush("ibdata1"), second}; got != want {
+		b.t.Errorf("flush LSNs %v, want %v", got, want)
+	}
+	var redo []string
+	for name := range files {
+		switch {
+		case strings.HasPrefix(name, "hb-") && name != metadata.ArchiveName, strings.HasSuffix(name, ".hb-tmp"), name == mysql.LogName:
+			b.t.Errorf("%s was left behind", name)
+		case strings.HasPrefix(name, "ib_logfile"), strings.HasPrefix(name, mlog.RedoDir):
+			redo = append(redo, name)
+		}
+	}
+	if n := map[mlog.Format]int{mlog.Format56: 0, mlog.Format57: 0, mlog.Format8030: 1}; len(redo) != n[b.format] && (b.format.Ring() && len(redo) != 2) {
+		b.t.Errorf("redo log files %q", redo)
+	}
+	if !innodb.AllZero([]byte(files["ibdata1"][fakeArea*fakePage : fakeFirst*fakePage])) {
+		b.t.Error("the doublewrite area is not cleared")
+	}
+	if !strings.Contains(files["xtrabackup_checkpoints"], "backup_type = full-prepared\n") {
+		b.t.Errorf("checkpoints: %s", files["xtrabackup_checkpoints"])
+	}
+	for name, content := range files {
+		if strings.HasSuffix(name, ".ibd") || strings.HasPrefix(name, "ibdata") || strings.HasPrefix(name, "undo") {
+			b.verify(name, []byte(content))
+		}
+	}
+}
+
+func (b *fakeMySQL) verify(name string, content []byte) {
+	b.t.Helper()
+	first := innodb.PageNo(0)
+	if name == "ibdata2" {
+		first = fakeFirst
+	}
+	space, err := innodb.ParseFlags(b.flags)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	space.ID = innodb.HeaderSpace(content)
+	for at := 0; at < len(content); at += fakePage {
+		if _, err := space.Verify(content[at:at+fakePage], first+innodb.PageNo(at/fakePage)); err != nil {
+			b.t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestApplyMySQLMeta: the AUTO_INCREMENT counters of 8.0 and later live on in
+// the new redo log, the newest of each table.
+func TestApplyMySQLMeta(t *testing.T) {
+	for _, format := range []mlog.Format{mlog.Format803, mlog.Format8030} {
+		b := newFakeMySQL(t, format)
+		b.mtr(counter(17, 1, 5), put(7, 3, "text"))
+		b.mtr(counter(18, 1, 6))
+		b.mtr(counter(17, 3, 9))
+		b.mtr(counter(17, 2, 8))
+		b.finish().mustApply()
+		name := mlog.RedoDir + "/" + mlog.RedoName(0)
+		if format.Ring() {
+			name = mlog.RingName(0)
+		}
+		got := b.metaIn(name)
+		if fmt.Sprint(got) != "[[17 9] [18 6]]" {
+			t.Errorf("%v: counters %v", format, got)
+		}
+	}
+}
+
+// metaIn returns tables and counters in a redo log.
+func (b *fakeMySQL) metaIn(name string) [][2]int {
+	b.t.Helper()
+	log := b.read(name)
+	h, err := mlog.ParseHeader(log)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ckpt, err := h.Checkpoint(log)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	c := mlog.NewCutter(b.format, ckpt.LSN)
+	c.Feed(log[mlog.HeaderSize:])
+	set := make(mlog.MetaSet)
+	for m, ok := c.Next(); ok; m, ok = c.Next() {
+		if r, _, err := mlog.ParseRecord(m.Records); err != nil {
+			b.t.Fatal(err)
+		} else if r.Type == mlog.DynamicMeta {
+			meta, err := mlog.ParseMeta(r.Body)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			set.Add(meta)
+		}
+	}
+	var got [][2]int
+	for _, m := range set.Sorted() {
+		got = append(got, [2]int{int(m.Table), int(m.Item[1])})
+	}
+	return got
+}
+
+// TestApplyMySQLNewer: a page that is newer than its initialisation in the log
+// stays, but for 5.6's initialisation, which counts whatever is on disk.
+func TestApplyMySQLNewer(t *testing.T) {
+	for _, init := range []mlog.Type{mlog.InitFilePage, mlog.InitFilePage2} {
+		b := newFakeMySQL(t, mlog.Format57)
+		b.mtr(my(init, 7, 3), put(7, 3, "log"))
+		middle := b.mtr(put(7, 4, "other"))
+		end := b.mtr(put(7, 3, "end"))
+		b.finish()
+		table := b.read("db/t.ibd")
+		copy(table[3*fakePage:], b.page(7, 3, 6, middle))
+		b.write("db/t.ibd", table)
+		b.mustApply()
+		b.check("db/t.ibd", 7, 3, 6, end, func(p []byte) {
+			if init == mlog.InitFilePage {
+				clear(p)
+				p[7], p[37] = 3, 7
+			}
+			copy(p[200:], "end")
+		})
+	}
+}
+
+// TestApplyMySQLFiles: what the log says of files, by series.
+func TestApplyMySQLFiles(t *testing.T) {
+	for _, format := range []mlog.Format{mlog.Format56, mlog.Format57, mlog.Format8030} {
+		t.Run(format.String(), func(t *testing.T) {
+			b := newFakeMySQL(t, format)
+			b.table("db/a.ibd", 20, 5, 40000)
+			b.table("db/b.ibd", 21, 5, 40000)
+			b.table("db/dropped.ibd", 22, 5, 40000)
+			b.table("general.ibd", 23, 5, 40000)
+			create, rename, suffix := mlog.FileCreate2, mlog.FileRename2, ".ibd"
+			if format == mlog.Format56 {
+				rename, suffix = mlog.FileRename, ""
+			}
+			name := func(s string) string {
+				if format == mlog.Format56 {
+					return "db/" + s
+				}
+				return "./db/" + s + suffix
+			}
+			b.mtr(named(rename, 20, name("a"), name("x")))
+			b.mtr(named(rename, 21, name("b"), name("a")))
+			b.mtr(named(rename, 20, name("x"), name("b")))
+			b.mtr(put(20, 3, "twenty"), put(21, 3, "twenty-one"), put(22, 3, "dropped"), put(23, 3, "general"), put(24, 3, "unknown"))
+			b.mtr(named(mlog.FileDelete, 22, "./db/dropped.ibd"), named(mlog.FileDelete, 24, "./db/unknown.ibd"))
+			b.mtr(named(create, 25, name("made")), makePage0(mlog.InitFilePage2, 25, 5, oldFlags))
+			end := b.mtr(my(mlog.InitFilePage2, 25, 3), put(25, 3, "made"))
+			b.finish().mustApply()
+
+			a, bb := "db/a.ibd", "db/b.ibd"
+			_, err := os.Lstat(filepath.Join(b.dir, "db/dropped.ibd"))
+			if format == mlog.Format8030 { // the data dictionary's business
+				a, bb = bb, a
+				if err != nil {
+					t.Errorf("a dropped table was removed: %v", err)
+				}
+			} else if !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("a dropped table is still there: %v", err)
+			}
+			for file, text := range map[string]string{a: "twenty-one", bb: "twenty", "general.ibd": "general", "db/made.ibd": "made"} {
+				if got := b.read(file)[3*fakePage:]; string(got[200:200+len(text)]) != text {
+					t.Errorf("%s: page 3 has %q, want %q", file, got[200:220], text)
+				}
+			}
+			made := b.read("db/made.ibd")
+			if len(made) != 5*fakePage || innodb.HeaderLSN(made[3*fakePage:]) != end {
+				t.Errorf("the created table has %d bytes", len(made))
+			}
+			b.verify("db/made.ibd", made)
+		})
+	}
+}
+
+// TestApplyMySQLReuse: a tablespace that came back under an id that the log
+// deletes, and one that 5.7 truncated in place.
+func TestApplyMySQLReuse(t *testing.T) {
+	b := newFakeMySQL(t, mlog.Format57)
+	b.mtr(put(7, 3, "old"), put(8, 3, "old"))
+	b.mtr(named(mlog.FileDelete, 7, "./db/t.ibd"))
+	truncated := b.mtr(put(8, 4, "old"))
+	end := b.mtr(my(mlog.Truncate, 8, 0, binary.BigEndian.AppendUint64(nil, uint64(truncated))...), put(8, 5, "new"))
+	b.finish()
+	b.table("db/t.ibd", 7, 6, truncated) // imported after it was discarded
+	b.table("db/cut.ibd", 8, 6, 40000)
+	before := b.read("db/t.ibd")
+	b.mustApply()
+	if !bytes.Equal(b.read("db/t.ibd"), before) {
+		t.Error("what the log did before the deletion went to the imported tablespace")
+	}
+	for no := range innodb.PageNo(5) {
+		b.check("db/cut.ibd", 8, no, 6, 40000, func([]byte) {})
+	}
+	b.check("db/cut.ibd", 8, 5, 6, end, func(p []byte) { copy(p[200:], "new") })
+
+	b = newFakeMySQL(t, mlog.Format57)
+	b.mtr(named(mlog.FileDelete, 7, "./db/t.ibd"))
+	end = b.mtr(put(7, 3, "new"))
+	b.finish().mustApply()
+	b.check("db/t.ibd", 7, 3, 6, end, func(p []byte) { copy(p[200:], "new") })
+}
+
+// TestApplyMySQLRefuses: nothing is said to be recovered that is not, and the
+// message names what is wrong.
+func TestApplyMySQLRefuses(t *testing.T) {
+	body := binary.BigEndian.AppendUint64(nil, 5)
+	for name, tc := range map[string]struct {
+		format mlog.Format
+		make   func(b *fakeMySQL)
+		want   string
+	}{
+		"missing table": {mlog.Format8030, func(b *fakeMySQL) {
+			b.mtr(named(mlog.FileRename, 9, "./db/u.ibd", "./db/w.ibd"), put(9, 3, "x"))
+			b.finish()
+		}, "db/w.ibd (tablespace 9) is missing"},
+		"missing, no name": {mlog.Format56, func(b *fakeMySQL) { b.mtr(put(9, 3, "x")); b.finish() }, "tablespace 9"},
+		"created without redo": {mlog.Format57, func(b *fakeMySQL) {
+			b.mtr(named(mlog.FileCreate2, 9, "./db/u.ibd"), makePage0(mlog.InitFilePage2, 9, 5, oldFlags))
+			b.mtr(my(mlog.IndexLoad, 9, 0, body...))
+			b.finish()
+		}, "not all of its pages"},
+		"same id twice":              {mlog.Format8030, func(b *fakeMySQL) { b.finish().table("general.ibd", 7, 5, 40000) }, "tablespace 7"},
+		"undo of a rollback segment": {mlog.Format56, func(b *fakeMySQL) { b.rsegs[3] = 2; b.finish() }, "undo tablespace 2"},
+		"undo of 5.7": {mlog.Format57, func(b *fakeMySQL) {
+			b.rsegs[3], b.rsegs[33] = 2, 4 // the former is of temporary tables
+			b.finish()
+		}, "undo tablespace 4"},
+		"undo of 8.0":     {mlog.Format8030, func(b *fakeMySQL) { b.finish(); os.Remove(b.dir + "/undo_002") }, "undo_002"},
+		"data dictionary": {mlog.Format8030, func(b *fakeMySQL) { b.finish(); os.Remove(b.dir + "/mysql.ibd") }, "mysql.ibd"},
+		"undo that the metadata name": {mlog.Format8030, func(b *fakeMySQL) {
+			b.finish().write(metadata.ExternalName, []byte(`{"version":2,"external_tablespaces":[{"file_name":"/x/more.ibu","tablespace_name":"undo_x","tablespace_type":"UNDO_LOG"}]}`))
+		}, "undo_x"},
+		"too few undo": {mlog.Format803, func(b *fakeMySQL) {
+			b.finish()
+			b.write("backup-my.cnf", append(b.read("backup-my.cnf"), "innodb_undo_tablespaces=3\n"...))
+		}, "one of 3 undo"},
+		"log cut": {mlog.Format8030, func(b *fakeMySQL) {
+			b.mtr(put(7, 3, "x"))
+			b.finish().checkpoints(metadata.FullBackup, b.end+600)
+		}, "ends at LSN"},
+		"log damaged": {mlog.Format8030, func(b *fakeMySQL) {
+			for range 60 {
+				b.mtr(put(7, 3, "a text"))
+			}
+			b.finish()
+			log := b.read(mysql.LogName)
+			log[2048+600] ^= 1
+			b.write(mysql.LogName, log)
+		}, "checksum"},
+		"end within": {mlog.Format8030, func(b *fakeMySQL) {
+			b.mtr(put(7, 3, "x"))
+			b.own().finish().checkpoints(metadata.FullBackup, b.end-2)
+		}, "is inside it"},
+		"record does not fit": {mlog.Format8030, func(b *fakeMySQL) {
+			b.mtr(putAt(7, 3, 16380, []byte("beyond the end")))
+			b.finish()
+		}, "db/t.ibd, page 3: the redo record at LSN 500"},
+		"unknown record": {mlog.Format8030, func(b *fakeMySQL) { b.mtr([]byte{12, 7, 3}); b.finish() }, "LSN 500"},
+		"damaged page": {mlog.Format8030, func(b *fakeMySQL) {
+			b.mtr(put(7, 3, "x"))
+			b.finish().damage("db/t.ibd", 3)
+		}, "page 3: wrong checksum"},
+		"damaged page of a bulk load": {mlog.Format57, func(b *fakeMySQL) {
+			b.mtr(my(mlog.InitFilePage2, 7, 3))
+			b.mtr(my(mlog.IndexLoad, 7, 0, body...))
+			b.finish().damage("db/t.ibd", 3)
+		}, "page 3: wrong checksum"},
+		"newer page": {mlog.Format8030, func(b *fakeMySQL) {
+			b.mtr(put(7, 3, "x"))
+			b.finish().table("db/t.ibd", 7, 6, b.end+100)
+		}, "newer than the redo log"},
+		"encrypted": {mlog.Format8030, func(b *fakeMySQL) {
+			b.mtr(put(7, 3, "x"))
+			b.flags |= 1 << 13
+			b.table("db/t.ibd", 7, 6, 40000)
+			b.flags &^= 1 << 13
+			b.finish()
+		}, "db/t.ibd is encrypted"},
+		"server's own": {mlog.Format8030, func(b *fakeMySQL) { b.finish().write(mlog.RedoDir+"/#ib_redo4", []byte("x")) }, "a server's own redo log"},
+		"no log":       {mlog.Format8030, func(b *fakeMySQL) { b.own().finish(); os.Remove(b.dir + "/" + mysql.LogName) }, "is missing"},
+		"logging off": {mlog.Format8030, func(b *fakeMySQL) {
+			b.finish()
+			log := b.read(mysql.LogName)
+			log[51] |= 1
+			binary.BigEndian.PutUint32(log[508:], innodb.CRC32C(log[:508]))
+			b.write(mysql.LogName, log)
+		}, "logging is disabled"},
+		"MariaDB's log": {mlog.Format8030, func(b *fakeMySQL) { b.finish().write(mysql.LogName, append([]byte("Phys"), make([]byte, 4096)...)) }, "of MariaDB"},
+		"compressed":    {mlog.Format8030, func(b *fakeMySQL) { b.finish().write("db/u.ibd.zst", []byte("x")) }, "compressed, encrypted"},
+		"corrupt":       {mlog.Format8030, func(b *fakeMySQL) { b.finish().write("db/u.ibd.crpt", []byte("x")) }, "prepare the backup with XtraBackup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newFakeMySQL(t, tc.format)
+			tc.make(b)
+			_, err := b.apply()
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v", err)
+			}
+			if !bytes.Contains(b.read("xtrabackup_checkpoints"), []byte("full-backuped")) {
+				t.Error("the backup counts as recovered")
+			}
+		})
+	}
+}
+
+func (b *fakeMySQL) damage(name string, no int) {
+	content := b.read(name)
+	content[no*fakePage+5000] ^= 1
+	b.write(name, content)
+}
+
+// TestApplyMySQLEnd: hb stops exactly where the backup ends; of XtraBackup's log
+// the last mini-transaction may be cut off.
+func TestApplyMySQLEnd(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		b := newFakeMySQL(t, mlog.Format8030)
+		middle := b.mtr(put(7, 3, "counts"))
+		b.mtr(put(7, 3, "does not"))
+		if b.finish(); own {
+			b.own()
+		}
+		target := middle
+		if !own {
+			target += 3
+		}
+		b.checkpoints(metadata.FullBackup, target)
+		r := b.mustApply()
+		if r.LSN != middle || len(r.Warnings) > 0 == own {
+			t.Errorf("%+v, want LSN %d", *r, middle)
+		}
+		b.check("db/t.ibd", 7, 3, 6, middle, func(p []byte) { copy(p[200:], "counts") })
+		b.checkFinal(middle)
+	}
+	b := newFakeMySQL(t, mlog.Format8030)
+	b.finish().write(mysql.LogName, b.read(mysql.LogName)[:2048])
+	if _, err := b.apply(); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a log without blocks: %v", err)
+	}
+}
+
+// TestApplyMySQLResumes goes on from every step of the end.
+func TestApplyMySQLResumes(t *testing.T) {
+	for _, format := range fakeFormats {
+		whole := newFakeMySQL(t, format)
+		whole.mtr(put(7, 3, "text"), counter(17, 1, 5))
+		if format < mlog.Format801 {
+			whole.payload, whole.starts, whole.end = nil, nil, fakeStart
+			whole.mtr(put(7, 3, "text"))
+		}
+		whole.finish()
+		at := readTree(t, whole.dir)
+		whole.mustApply()
+		want := readTree(t, whole.dir)
+		finishing := fmt.Sprintf(`{"stage":"finish","end":%d,"format":%d}`, whole.end, format)
+		for name, change := range map[string]func(b *fakeMySQL){
+			"begun":         func(b *fakeMySQL) { b.write(ApplyingName, []byte(`{"stage":"replay"}`)) },
+			"log half made": func(b *fakeMySQL) { b.write(ApplyingName, []byte(`{"stage":"replay"}`)); b.write("hb-redo/x", nil) },
+			"done but for the mark": func(b *fakeMySQL) {
+				b.restore(want)
+				os.Remove(b.dir + "/" + mysql.LogName)
+				b.write(ApplyingName, []byte(finishing))
+			},
+			"log not taken away": func(b *fakeMySQL) {
+				b.restore(want)
+				b.write(ApplyingName, []byte(finishing))
+				b.write("hb-doublewrite", []byte("x"))
+			},
+		} {
+			b := newFakeMySQL(t, format)
+			b.restore(at)
+			change(b)
+			if r := b.mustApply(); !r.Resumed {
+				t.Errorf("%v, %s: %+v", format, name, *r)
+			}
+			if got := readTree(t, b.dir); !maps.Equal(got, want) {
+				t.Errorf("%v, %s: another result", format, name)
+			}
+		}
+	}
+}
+
+func (b *fakeMySQL) restore(files map[string]string) {
+	for name, content := range files {
+		b.write(name, []byte(content))
+	}
+}
+
+// TestApplyMySQLByServer: the server's own log, up to the same LSN, and every
+// file where it was.
+func TestApplyMySQLByServer(t *testing.T) {
+	for _, format := range fakeFormats {
+		b := newFakeMySQL(t, format)
+		end := b.mtr(put(7, 3, "text"))
+		b.mtr(put(7, 3, "behind"))
+		b.finish().checkpoints(metadata.FullBackup, end)
+		before := readTree(t, b.dir)
+		b.write("db/t.isl", []byte("/elsewhere/db/t.ibd"))
+		o := ApplyOptions{ByServer: true}
+		for _, stage := range []string{"", `{"stage":"server"}`} {
+			if stage != "" {
+				b = newFakeMySQL(t, format)
+				b.restore(before)
+				b.write(ApplyingName, []byte(stage))
+				b.write("hb-redo/ib_logfile0", []byte("half"))
+				if _, err := b.apply(); err == nil {
+					t.Error("replayed what was being made ready for the server")
+				}
+			}
+			r, err := Apply(t.Context(), b.dir, o)
+			if err != nil || r.LSN != end || r.AlreadyApplied {
+				t.Fatalf("%v: %+v, %v", format, r, err)
+			}
+			after := readTree(t, b.dir)
+			for name, content := range before {
+				if name != mysql.LogName && name != "xtrabackup_checkpoints" && after[name] != content {
+					t.Errorf("%v: %s was changed", format, name)
+				}
+				delete(after, name)
+			}
+			var log []byte
+			for name, content := range after {
+				if strings.HasSuffix(name, "0") {
+					log = []byte(content)
+				} else if name != mlog.RingName(1) {
+					t.Errorf("%v: there is %s", format, name)
+				}
+			}
+			h, err := mlog.ParseHeader(log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ckpt, err := h.Checkpoint(log)
+			if err != nil || ckpt.LSN != fakeStart {
+				t.Fatal(ckpt, err)
+			}
+			c := mlog.NewCutter(format, ckpt.LSN)
+			c.Feed(log[mlog.HeaderSize:])
+			for _, ok := c.Next(); ok; _, ok = c.Next() {
+			}
+			if c.End() != end {
+				t.Errorf("%v: the log ends at LSN %d, want %d", format, c.End(), end)
+			}
+			if r := b.mustApply(); !r.AlreadyApplied {
+				t.Errorf("%v: applied once more", format)
+			}
+		}
+	}
+	b := newFakeMySQL(t, mlog.Format8030)
+	b.mtr(named(mlog.FileCreate2, 25, "./db/made.ibd"), makePage0(mlog.InitFilePage2, 25, 5, oldFlags))
+	b.finish()
+	if _, err := Apply(t.Context(), b.dir, ApplyOptions{ByServer: true}); err == nil || !strings.Contains(err.Error(), "db/made.ibd") {
+		t.Errorf("a table that a server would not make: %v", err)
+	}
+	b = newFakeMySQL(t, mlog.Format8030)
+	b.finish().write(ApplyingName, []byte(`{"stage":"replay"}`))
+	if _, err := Apply(t.Context(), b.dir, ApplyOptions{ByServer: true}); err == nil {
+		t.Error("made ready for the server what was half replayed")
+	}
+}
+
+// TestFixUpMySQL interrupts after every step XtraBackup's own fix-ups, which go
+// by ids: a swap, a chain across databases and the top directory, dropped and
+// new tables.
+func TestFixUpMySQL(t *testing.T) {
+	make := func() *fakeBackup {
+		b := &fakeBackup{t: t, dir: t.TempDir(), flags: oldFlags}
+		for name, id := range map[string]innodb.SpaceID{
+			"db/a.ibd": 1, "db/b.ibd": 2, "db/c.ibd": 3, "db/d.ibd": 4, "general.ibd": 5, "db/dropped.ibd": 6,
+			"db/old.ibd": 8, "db/old.ibd.new": 9, "db/n.ibd.new": 10, "undo_3.ibu": 0xFFFFFFED,
+		} {
+			b.table(name, id, 1, 1)
+		}
+		for name, content := range map[string]string{
+			"db/1.ren": "db/b.ibd", "db/2.ren": "./db/a.ibd\n", "db/3.ren": "db2/d.ibd", "db/4.ren": "db/c",
+			"5.ren": "./renamed.ibd", "db/6.del": "", "db/77.del": "", "db/8.del": "", "db/10.ren": "db/n.ibd",
+		} {
+			b.write(name, []byte(content))
+		}
+		return b
+	}
+	want := map[string]innodb.SpaceID{
+		"db/a.ibd": 2, "db/b.ibd": 1, "db2/d.ibd": 3, "db/c.ibd": 4, "renamed.ibd": 5, "db/old.ibd": 9, "db/n.ibd": 10,
+		"undo_3.ibu": 0xFFFFFFED,
+	}
+	killed := errors.New("killed")
+	for at := 1; at < 40; at++ {
+		b := make()
+		root, err := os.OpenRoot(b.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for left := at; ; left = at%3 + 2 {
+			x := &idFixer{root: root, did: func() error {
+				if left--; left == 0 {
+					return killed
+				}
+				return nil
+			}}
+			if err = x.list(nil); err == nil {
+				err = x.run()
+			}
+			if !errors.Is(err, killed) {
+				break
+			}
+		}
+		if err != nil {
+			t.Fatalf("killed at step %d: %v", at, err)
+		}
+		got := readTree(t, b.dir)
+		for name, id := range want {
+			if len(got[name]) < fakePage || innodb.HeaderSpace([]byte(got[name])) != id {
+				t.Errorf("killed at step %d: %s is not tablespace %d", at, name, id)
+			}
+			delete(got, name)
+		}
+		for name := range got {
+			t.Errorf("killed at step %d: %s is left", at, name)
+		}
+		root.Close()
+	}
+}
+
+func TestFixUpMySQLRefuses(t *testing.T) {
+	for name, tree := range map[string]map[string]string{
+		"target exists":   {"db/1.ren": "db/b.ibd"},
+		"nothing to move": {"db/3.ren": "db/c.ibd"},
+		"no number":       {"db/x.ren": "db/c.ibd"},
+		"outside":         {"db/1.ren": "../.."},
+		"no name":         {"db/1.ren": ""},
+	} {
+		b := &fakeBackup{t: t, dir: t.TempDir(), flags: oldFlags}
+		b.table("db/a.ibd", 1, 1, 1)
+		b.table("db/b.ibd", 2, 1, 1)
+		for file, content := range tree {
+			b.write(file, []byte(content))
+		}
+		root, err := os.OpenRoot(b.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := &idFixer{root: root}
+		if err = x.list(nil); err == nil {
+			err = x.run()
+		}
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+		root.Close()
+	}
+}
+
+// TestApplyMySQLTorn: a page that an interrupted run was writing comes back from
+// the doublewrite file.
+func TestApplyMySQLTorn(t *testing.T) {
+	make := func() *fakeMySQL {
+		b := newFakeMySQL(t, mlog.Format8030)
+		b.mtr(put(7, 3, "text"))
+		return b.finish()
+	}
+	done := make()
+	done.mustApply()
+	good := done.read("db/t.ibd")[3*fakePage : 4*fakePage]
+	b := make()
+	table := b.read("db/t.ibd")
+	copy(table[3*fakePage:], good[:4096]) // the first sector got there
+	b.write("db/t.ibd", table)
+	b.write(ApplyingName, []byte(`{"stage":"replay"}`))
+	b.write(replay.DoublewriteName, replay.DoublewriteSlot(replay.Identity{From: fakeStart, To: b.end},
+		"db/t.ibd", fakePage, []int64{3 * fakePage}, [][]byte{good}))
+	if r := b.mustApply(); !r.Resumed || !bytes.Equal(b.read("db/t.ibd"), done.read("db/t.ibd")) {
+		t.Errorf("%+v", *r)
+	}
+}
