@@ -46,10 +46,12 @@ type Options struct {
 	// and 5.7; later servers have one lock for that). Without it DDL goes on,
 	// and what it changed is copied again under the final lock.
 	LockDDLPerTable bool
-	// SafeSlave stops the replica's applier threads before the final lock,
-	// waits at most SafeSlaveTimeout (0: DefaultSafeSlaveTimeout) until no
-	// temporary table of replication is open, and starts them again after the
-	// lock.
+	// SafeSlave stops the replica's applier threads, waits at most
+	// SafeSlaveTimeout (0: DefaultSafeSlaveTimeout) until no temporary table of
+	// replication is open, and starts them again after the locks. On 5.6 and
+	// 5.7 that is around the final lock; later servers let nobody stop the
+	// threads while the instance is locked, so that they rest while pages are
+	// copied.
 	SafeSlave        bool
 	SafeSlaveTimeout time.Duration
 	// DumpBufferPool has the server write down which pages its buffer pool

@@ -99,6 +99,7 @@ var instanceSequence = sequence{
 		(*backup).preflight,
 		(*backup).dumpBufferPool,
 		(*backup).keepRedo,
+		(*backup).pauseReplica, // the lock forbids it
 		(*backup).lockInstance,
 		(*backup).followRedo,
 		(*backup).copyTablespaces,
@@ -106,7 +107,6 @@ var instanceSequence = sequence{
 		(*backup).awaitBufferPool,
 		(*backup).flushLogs,
 		(*backup).proveUnchanged,
-		(*backup).pauseReplica,
 		(*backup).rotateBinlog,
 		(*backup).position,
 		(*backup).unlockInstance,

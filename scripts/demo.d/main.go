@@ -126,7 +126,9 @@ func compare(ctx context.Context, source *mysqldtest.Server, dir, work string) (
 		return err
 	}
 	say("starting the restored server; it was taken at %s %d, GTID %s", at.File, at.Pos, at.GTID)
-	copied, err := mysqldtest.LaunchOn(ctx, source.Root, dir, mysqldtest.Options{Dir: filepath.Join(work, "copy"), ServerID: 2})
+	copied, err := mysqldtest.LaunchOn(ctx, source.Root, dir, mysqldtest.Options{
+		Dir: filepath.Join(work, "copy"), ServerID: 2, Binlog: !source.Root.MariaDB(),
+	})
 	if err != nil {
 		return err
 	}

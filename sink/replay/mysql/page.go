@@ -79,9 +79,9 @@ type page struct {
 
 	// Layouts and buffers, used again from record to record.
 	one, two record
-	built    []byte // a record to be inserted
-	old      []byte // a page being reorganized
-	zipWork  zipWork
+	built    []byte  // a record to be inserted
+	old      []byte  // a page being reorganized
+	zipWork  zipWork // of compressed pages
 }
 
 func (p *page) get(at int) int { return get16(p.frame, at) }

@@ -108,9 +108,11 @@ type Page struct {
 	Base  innodb.LSN // of the page before
 	LSN   innodb.LSN // of the last change applied; 0: none
 	Image []byte
-	Runs  []Change // all, applied or not
-	Err   error    // of the first run that could not be applied
-	ErrAt innodb.LSN
+	// Packed: it was stored with COMPRESSION.
+	Packed bool
+	Runs   []Change // all, applied or not
+	Err    error    // of the first run that could not be applied
+	ErrAt  innodb.LSN
 }
 
 // Change is a run: consecutive records of one page in one mini-transaction.
@@ -242,6 +244,7 @@ func (r *Replay) page(a Applier, p *Page) {
 		p.Err = err
 		return
 	}
+	p.Packed = innodb.HeaderType(p.Image) == pageCompressed
 	p.Image = image
 	sum, bad := p.File.Space.Verify(p.Image, p.ID.No)
 	p.Base = innodb.HeaderLSN(p.Image)
