@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -194,10 +195,16 @@ func succeed(t *testing.T, cmd *exec.Cmd) result {
 func filled(t *testing.T, root *mysqldtest.Root, o mysqldtest.Options) *mysqldtest.Server {
 	t.Helper()
 	s := mysqldtest.Start(t, root, o)
-	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v LONGTEXT) ENGINE=InnoDB",
-		"INSERT INTO d.t SELECT seq, REPEAT(MD5(seq), 100) FROM d.seq_1_to_4000")
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v LONGTEXT) ENGINE=InnoDB",
+		"INSERT INTO d.t (v) VALUES (REPEAT(LPAD(1, 16, 'x'), 200))")
+	for range 12 { // doubled each time, to 4096 rows
+		s.Exec(t, "INSERT INTO d.t (v) SELECT REPEAT(LPAD(id, 16, 'x'), 200) FROM d.t")
+	}
 	return s
 }
+
+// all are the names of all servers.
+var all = slices.Concat(mysqldtest.MariaDB, mysqldtest.MySQL)
 
 // answers starts a server on a recovered directory and compares the table.
 func answers(t *testing.T, s *mysqldtest.Server, dir string) {
@@ -263,7 +270,8 @@ func piped(t *testing.T, cmds ...*exec.Cmd) {
 // TestPipelines are the pipes of the README, with the real programs.
 func TestPipelines(t *testing.T) {
 	zstd, ageTool, keygen := mysqldtest.Program(t, "zstd"), mysqldtest.Program(t, "age"), mysqldtest.Program(t, "age-keygen")
-	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+	mbstream := mysqldtest.Need(t, mysqldtest.MariaDB1011)
+	mysqldtest.Each(t, all, func(t *testing.T, root *mysqldtest.Root) {
 		s := filled(t, root, mysqldtest.Options{Binlog: true})
 		dir := t.TempDir()
 		at := func(name string) string { return filepath.Join(dir, name) }
@@ -296,7 +304,7 @@ func TestPipelines(t *testing.T) {
 			t.Fatal(err)
 		}
 		piped(t, exec.Command(ageTool, "-d", "-i", key, archive), exec.Command(zstd, "-d", "-q"),
-			root.Tool("mbstream", "-x", "-C", at("by others")))
+			mbstream.Tool("mbstream", "-x", "-C", at("by others")))
 		succeed(t, hb(t, "apply", at("by others")))
 		answers(t, s, at("by others"))
 
@@ -311,7 +319,7 @@ func TestPipelines(t *testing.T) {
 		answers(t, s, at("with key"))
 
 		r := succeed(t, hb(t, "list", "-i", key, archive))
-		if !strings.Contains(r.stdout, " d/t.ibd\n") || !strings.Contains(r.stderr, "binlog.000001") {
+		if !strings.Contains(r.stdout, " d/t.ibd\n") || !strings.Contains(r.stderr, "binlog.00000") {
 			t.Errorf("list says %q, %q", r.stdout, r.stderr)
 		}
 	})
@@ -359,6 +367,14 @@ func TestRefusedBackups(t *testing.T) {
 	}
 }
 
+// lockStatements are what is blocked by any backup lock that is left.
+func lockStatements(root *mysqldtest.Root) []string {
+	if root.MariaDB() {
+		return []string{"BACKUP STAGE START", "BACKUP STAGE BLOCK_COMMIT", "BACKUP STAGE END"}
+	}
+	return []string{"INSERT INTO d.t (v) VALUES ('written')", "CREATE TABLE d.unlocked (id INT)", "DROP TABLE d.unlocked"}
+}
+
 // unlocked proves that no backup lock is left on the server.
 func unlocked(t *testing.T, s *mysqldtest.Server) {
 	t.Helper()
@@ -368,7 +384,7 @@ func unlocked(t *testing.T, s *mysqldtest.Server) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	for _, q := range []string{"SET lock_wait_timeout = 5", "BACKUP STAGE START", "BACKUP STAGE BLOCK_COMMIT", "BACKUP STAGE END"} {
+	for _, q := range append([]string{"SET lock_wait_timeout = 5"}, lockStatements(s.Root)...) {
 		if _, err := conn.ExecContext(t.Context(), q); err != nil {
 			t.Fatalf("a lock is left: %s: %v", q, err)
 		}
@@ -420,7 +436,10 @@ func TestTerminal(t *testing.T) {
 // TestBrokenBackups: what ends a backup on its way. It must end with the right
 // code and a message, leave no lock and no file, and no archive that passes.
 func TestBrokenBackups(t *testing.T) {
-	root := mysqldtest.Need(t, mysqldtest.MariaDB1011)
+	mysqldtest.Each(t, append([]string{mysqldtest.MariaDB1011}, mysqldtest.MySQL...), testBrokenBackups)
+}
+
+func testBrokenBackups(t *testing.T, root *mysqldtest.Root) {
 	s := filled(t, root, mysqldtest.Options{})
 	tmp := t.TempDir()
 	slow := func(args ...string) *exec.Cmd {

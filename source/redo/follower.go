@@ -228,7 +228,7 @@ func (f *Follower) Reach(ctx context.Context, lsn innodb.LSN) error {
 	for {
 		before := f.End()
 		timeout, cancel := context.WithTimeoutCause(ctx, stallTimeout, errStalled)
-		err := f.waitFor(timeout, func() bool { return f.end >= lsn })
+		err := f.waitFor(timeout, func() bool { return f.inHand(lsn) })
 		cancel()
 		if !errors.Is(err, errStalled) {
 			return err
@@ -237,6 +237,20 @@ func (f *Follower) Reach(ctx context.Context, lsn innodb.LSN) error {
 			return f.stalled(end, lsn)
 		}
 	}
+}
+
+// inHand reports whether all redo before lsn was read. Of a log of blocks that
+// includes the block that it ends in, even where nothing has been written since
+// the checkpoint. The state is locked.
+func (f *Follower) inHand(lsn innodb.LSN) bool {
+	if f.end < lsn {
+		return false
+	}
+	if !f.log.blocks() || lsn == redolog.Canonical105(redolog.BlockOf(lsn)) {
+		return true
+	}
+	block := redolog.BlockOf(lsn)
+	return block < f.lastAt || block == f.lastAt && len(f.last) > 0
 }
 
 func (f *Follower) stalled(end, lsn innodb.LSN) error {

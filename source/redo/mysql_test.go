@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -362,5 +364,57 @@ func TestUnknownMySQLLog(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := redo.OpenMySQL(dir, dir, redo.MySQLOptions{}); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {
 		t.Errorf("error = %v, want one that names the file", err)
+	}
+}
+
+// TestIdleMySQL follows a log in which nothing was written since its
+// checkpoint, which is in the middle of a block: that block is the whole copy,
+// even if the end is named before anything was read.
+func TestIdleMySQL(t *testing.T) {
+	const begin = 1 << 20
+	var file bytes.Buffer
+	meta := mlog.Meta{Table: 1070, Item: []byte{2, 7}}
+	if err := mlog.WriteSynthetic(&file, mlog.Synthetic{End: begin, Meta: []mlog.Meta{meta}}); err != nil {
+		t.Fatal(err)
+	}
+	b := file.Bytes()
+	h, err := mlog.ParseHeader(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := mlog.FlushLSN(begin) + 6 // the record: type, table and version, item
+	copy(b[mlog.BlockSize:], h.MarshalCheckpoint(mlog.Checkpoint{LSN: end}))
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, mlog.RedoDir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, mlog.RedoDir, mlog.RedoName(0)), b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := redo.OpenMySQL(dir, t.TempDir(), redo.MySQLOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if f.Checkpoint().LSN != end {
+		t.Fatalf("the checkpoint is at LSN %d, want %d", f.Checkpoint().LSN, end)
+	}
+	var out bytes.Buffer
+	f.Hold()
+	f.Start(t.Context(), &out, "hb test", func(err error) { t.Error(err) })
+	if err := f.Finish(t.Context(), end); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l, err := mlog.ParseLinear(out.Bytes())
+	if err != nil || l.Checkpoint.LSN != end {
+		t.Fatalf("the copy begins at LSN %d: %v", l.Checkpoint.LSN, err)
+	}
+	c := mlog.NewCutter(l.Header.Format, end)
+	c.Feed(out.Bytes()[mlog.HeaderSize:])
+	if _, more := c.Next(); more || c.End() != end || !c.Clean() {
+		t.Errorf("the copy ends at LSN %d (%v), want %d", c.End(), c.Stop(), end)
 	}
 }

@@ -77,10 +77,7 @@ func (f *Follower) pause(ctx context.Context, d time.Duration) {
 
 // accept takes what was read into the queue.
 func (f *Follower) accept(got reading) (err error) {
-	if len(got.bytes) == 0 && got.end == f.End() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.why = got.why
+	if f.idle(got) {
 		return nil
 	}
 	f.update(func() {
@@ -96,7 +93,11 @@ func (f *Follower) accept(got reading) (err error) {
 		}
 		f.end = max(f.end, got.end)
 		f.why = got.why
-		f.last, f.lastAt = append(f.last[:0], got.last...), got.start+innodb.LSN(len(got.bytes))
+		// A look at a block that is just being written brings nothing: what was
+		// seen of it before still stands.
+		if len(got.bytes) > 0 || len(got.last) > 0 {
+			f.last, f.lastAt = append(f.last[:0], got.last...), got.start+innodb.LSN(len(got.bytes))
+		}
 		if f.held {
 			f.ends = append(f.ends, got.ends...)
 			f.heldOps = append(f.heldOps, got.ops...)
@@ -107,6 +108,14 @@ func (f *Follower) accept(got reading) (err error) {
 		}
 	})
 	return err
+}
+
+// idle reports whether what was read has nothing that is not in hand.
+func (f *Follower) idle(got reading) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.why = got.why
+	return len(got.bytes) == 0 && got.end == f.end && (len(got.last) == 0 || len(f.last) > 0)
 }
 
 // complete ends the reading at the target, which truncate has applied to the
