@@ -127,7 +127,7 @@ func (p *page) update(x *mlog.Index, r body) error {
 		return err
 	}
 	if p.zip != nil {
-		return p.zipWrite(rec, false)
+		return p.zipWrite(rec)
 	}
 	return nil
 }

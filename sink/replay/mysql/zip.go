@@ -53,7 +53,7 @@ type zipPage struct {
 	data  []byte    // the page as in the file
 	index zipFields // as the page itself has them
 	end   int       // of the modification log: offset of its final zero
-	blobs int       // BLOB pointers stored
+	blobs int       // BLOB pointers, when the page was opened or compressed last
 	// stale says that data lags behind the frame, because something had no room,
 	// and must be compressed anew.
 	stale bool

@@ -118,7 +118,7 @@ func FuzzZipApply(f *testing.F) {
 		if a.Finish() == nil && a.page.zip != nil {
 			p := &page{space: &space, image: image}
 			if isIndex(innodb.HeaderType(image)) && p.zipOpen() != nil {
-				t.Error("the result is no page")
+				t.Errorf("the result is no page: %v", p.zipOpen())
 			}
 		}
 		if !innodb.AllZero(all[:32]) || !innodb.AllZero(all[32+size:]) {

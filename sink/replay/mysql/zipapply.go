@@ -11,8 +11,9 @@ import (
 // zipWork is what a worker keeps for compressed pages, from one to the next.
 type zipWork struct {
 	zipScratch
-	page  zipPage
-	frame []byte
+	page   zipPage
+	frame  []byte
+	owners int // records that own a directory slot
 
 	deflater *deflater // made when first needed
 	packed   []byte    // a stream that may not fit
@@ -44,10 +45,16 @@ func (p *page) zipFinish() error {
 	if err := p.open(true); err != nil {
 		return err
 	}
-	if p.zip.stale {
-		if err := p.zipCompress(p.zip.index.encoded, defaultLevel); err != nil {
+	if p.isLeaf() != p.zip.index.leaf {
+		return fmt.Errorf("the compressed page came to level %d without being compressed anew", p.get(pageLevel))
+	}
+	if !p.zip.stale {
+		if err := p.zipStore(); !errors.Is(err, errNoRoom) {
 			return err
 		}
+	}
+	if err := p.zipCompress(p.zip.index.encoded, defaultLevel); err != nil {
+		return err
 	}
 	return p.zipStore()
 }
@@ -161,7 +168,7 @@ func (p *page) zipInsert(x *mlog.Index, cursor int, t tail) error {
 	if err := p.link(cursor, rec, heapNo); err != nil {
 		return err
 	}
-	return p.zipWrite(rec, true)
+	return p.zipWrite(rec)
 }
 
 // zipAllocate finds the place for p.built. A deleted record's is used only if
@@ -204,22 +211,22 @@ func (p *page) zipReleased(rec int) error {
 	if err := p.zip.index.at(r, p.frame, rec, p.get(pageHeapTop)); err != nil {
 		return err
 	}
-	p.zip.blobs -= r.blobs
 	p.frame[rec-compactExtra] = 0
 	p.zipClear(r, rec)
 	return nil
 }
 
-// zipWrite appends a record of the frame to the modification log. If there is no
-// room, the page becomes stale: the server had some, or it would have compressed
+// zipWrite appends a record of the layout p.one to the modification log. Without room
+// for it the page becomes stale: the server had some, or it would have compressed
 // the page instead. (page_zip_write_rec)
-func (p *page) zipWrite(rec int, inserted bool) error {
+func (p *page) zipWrite(rec int) error {
 	z, r := p.zip, &p.zip.rec
 	if err := z.index.at(r, p.frame, rec, p.get(pageHeapTop)); err != nil {
 		return err
 	}
-	if inserted {
-		z.blobs += r.blobs
+	if r.extra+compactExtra != p.one.extra || r.data != p.one.data {
+		return fmt.Errorf("the record at offset %d has %d+%d bytes in the page's own index, not %d+%d",
+			rec, r.extra+compactExtra, r.data, p.one.extra, p.one.data)
 	}
 	heap, no := p.heapSize()-firstUser, p.heapNo(rec)-1
 	if no < 1 || no > heap {
@@ -232,7 +239,7 @@ func (p *page) zipWrite(rec int, inserted bool) error {
 	for _, o := range r.outside {
 		need -= o.size
 	}
-	z.stale = z.stale || z.end+need > z.blob(heap, max(0, z.blobs)-1)
+	z.stale = z.stale || z.end+need > len(z.data)-heap*z.index.stored()
 	if z.stale {
 		return nil
 	}

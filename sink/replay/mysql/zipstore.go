@@ -50,13 +50,15 @@ func (p *page) zipDirectory() error {
 	if n < 0 || pageData+1+n*zipSlotSize >= len(p.image) {
 		return errNoRoom
 	}
-	w.origins = append(w.origins[:0], make([]zipHeapRecord, n)...)
+	w.origins, w.owners = append(w.origins[:0], make([]zipHeapRecord, n)...), 2 // infimum and supremum
 	i, err := p.zipList(0, p.next(compact.infimum), compact.supremum)
 	switch {
 	case err != nil:
 		return err
 	case i != p.get(pageRecords):
 		return fmt.Errorf("%d records are in the list, not %d", i, p.get(pageRecords))
+	case w.owners != p.slots():
+		return fmt.Errorf("%d records own a directory slot, of which there are %d", w.owners, p.slots())
 	}
 	if i, err = p.zipList(i, p.get(pageFree), 0); err == nil && i != n {
 		return errHeap
@@ -81,6 +83,7 @@ func (p *page) zipList(i, rec, end int) (int, error) {
 		slot := rec
 		if !free && p.owned(rec) != 0 {
 			slot |= zipOwned
+			p.zipWork.owners++
 		}
 		if !free && p.info(rec)&infoDeleted != 0 {
 			slot |= zipMarked
