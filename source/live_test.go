@@ -72,7 +72,7 @@ func backup(t testing.TB, s *mysqldtest.Server, archive string) *source.Result {
 		t.Fatal(err)
 	}
 	for _, st := range result.Stages {
-		t.Logf("%v: waited %v, held %v", st.Stage, st.Wait, st.Held)
+		t.Logf("%s: waited %v, held %v", st.Lock, st.Wait, st.Held)
 	}
 	return result
 }

@@ -96,7 +96,10 @@ func (c *census) tables() []table {
 	return t
 }
 
-const numbers = DB + ".n"
+const (
+	numbers  = DB + ".n"
+	docTable = DB + ".doc"
+)
 
 // Prepare makes the tables and rows that a census finds in the data files.
 func Prepare(ctx context.Context, s *mysqldtest.Server, o Options) (err error) {
@@ -175,7 +178,7 @@ func Run(ctx context.Context, s *mysqldtest.Server, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, c.c.Close()) }()
 	phases := []func() error{
-		c.use, c.changes, c.rollbacks, c.merges, c.rightOfRoot, c.leftmost, c.lobs, c.bulkIndexes, c.definitions,
+		c.use, c.changes, c.downwards, c.rollbacks, c.merges, c.rightOfRoot, c.leftmost, c.lobs, c.bulkIndexes, c.definitions,
 		c.partitions, c.compressed, c.fulltext, c.spatial, c.systemTables, c.counters, c.unlogged, c.generalSpaces, c.virtual, c.instant, c.undoSpaces,
 	}
 	for _, p := range phases {
@@ -211,6 +214,22 @@ func (c *census) changes() error {
 			fmt.Sprintf("INSERT INTO %s (id, k) SELECT n * 3, n FROM %s WHERE n <= %d ON DUPLICATE KEY UPDATE k = %s.k + 2", n, numbers, c.rows/2, t.name),
 		)
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// downwards inserts rows with ever smaller keys, some pages full: each page is
+// divided by moving the beginning of its list.
+func (c *census) downwards() error {
+	for _, t := range c.tables() {
+		if t.zip > 0 {
+			continue
+		}
+		n := DB + ".down_" + t.name
+		if err := c.exec("CREATE TABLE "+n+" (id INT NOT NULL PRIMARY KEY, v VARCHAR(250) NOT NULL) ENGINE=InnoDB "+t.clause,
+			fmt.Sprintf("INSERT INTO %s SELECT 2000 - n, REPEAT('d', 240) FROM %s WHERE n <= %d ORDER BY n", n, numbers, c.pageSize/60)); err != nil {
 			return err
 		}
 	}
@@ -330,7 +349,7 @@ func (c *census) lobs() error {
 		return c.purge()
 	}
 	// JSON: 8.0 and later change parts of one in place.
-	doc := DB + ".doc"
+	doc := docTable
 	if err := c.exec("CREATE TABLE "+doc+" (id INT NOT NULL PRIMARY KEY, j JSON) ENGINE=InnoDB",
 		fmt.Sprintf("INSERT INTO %s SELECT n, JSON_OBJECT('a', REPEAT('x', 30000), 'b', n, 'c', REPEAT('y', 60000)) FROM %s WHERE n <= 4", doc, numbers),
 		"UPDATE "+doc+" SET j = JSON_SET(j, '$.b', 77)",

@@ -24,7 +24,11 @@ func Contents(t testing.TB, s *mysqldtest.Server) map[string]string {
 				t.Errorf("%s: CHECK TABLE %s: %v", s.Root.Name, name, check)
 			}
 		}
-		out[name] = fmt.Sprintf("checksum %s, AUTO_INCREMENT %q", s.Rows(t, "CHECKSUM TABLE "+name)[0][1], row[1])
+		q := "CHECKSUM TABLE " + name
+		if name == docTable { // 5.7 takes the address of a JSON value into the checksum
+			q = "SELECT 'rows', CONCAT_WS('-', COUNT(*), SUM(id), SUM(CRC32(CAST(j AS CHAR)))) FROM " + name
+		}
+		out[name] = fmt.Sprintf("checksum %s, AUTO_INCREMENT %q", s.Rows(t, q)[0][1], row[1])
 	}
 	out["prepared transactions"] = fmt.Sprint(s.Rows(t, "XA RECOVER"))
 	return out

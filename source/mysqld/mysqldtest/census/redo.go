@@ -1,9 +1,7 @@
 package census
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
+	"errors"
 	"time"
 
 	"hb/source/innodb"
@@ -48,127 +46,46 @@ func (l *Log) BackupLog() []byte {
 // ReadLog reads the redo log of a data directory from its last checkpoint, or
 // from that of before if it is not nil: then before's blocks stand in for those
 // that are in no file any more.
-func ReadLog(data string, before *Log) (*Log, error) {
-	read := readRing
-	if _, err := os.Stat(filepath.Join(data, mlog.RedoDir)); err == nil {
-		read = readSequence
-	}
-	l, at, err := read(data)
+func ReadLog(data string, before *Log) (_ *Log, err error) {
+	files, err := mlog.OpenFiles(data)
 	if err != nil {
 		return nil, err
 	}
-	var next []byte
+	defer func() { err = errors.Join(err, files.Close()) }()
+	l := &Log{}
+	if l.Header, l.Checkpoint, err = files.Newest(); err != nil {
+		return nil, err
+	}
 	if before != nil {
 		l.Checkpoint = before.Checkpoint
 		l.Blocks = append(l.Blocks, before.Blocks...)
 	}
 	for lsn := l.Start(); ; lsn += mlog.BlockSize {
-		next = at(lsn)
+		b := make([]byte, mlog.BlockSize)
 		n := int(lsn - l.Start())
-		switch {
-		case next != nil && n < len(l.Blocks):
-			copy(l.Blocks[n:], next)
-		case next != nil:
-			l.Blocks = append(l.Blocks, next...)
+		switch there := l.read(files, b, lsn); {
+		case there && n < len(l.Blocks):
+			copy(l.Blocks[n:], b)
+		case there:
+			l.Blocks = append(l.Blocks, b...)
 		case n >= len(l.Blocks):
 			return l, l.Each(func(*mlog.MTR) error { return nil })
 		}
 	}
 }
 
-// blockAt returns the block of an LSN, or nil if the files do not have it.
-type blockAt func(lsn innodb.LSN) []byte
-
-// good returns b if it is the block of an LSN.
-func good(f mlog.Format, b []byte, lsn innodb.LSN) []byte {
-	c := mlog.NewCutterAt(f, lsn)
+// read reads the block of an LSN, and reports whether the files have it.
+func (l *Log) read(files *mlog.Files, b []byte, lsn innodb.LSN) bool {
+	if n, err := files.ReadAt(b, lsn); err != nil || n < len(b) {
+		return false
+	}
+	c := mlog.NewCutterAt(l.Header.Format, lsn)
 	c.Settled = true
 	c.Feed(b)
 	c.Next()
 	switch c.Stop().Cause {
 	case mlog.StopBlockNumber, mlog.StopChecksum, mlog.StopUnsummed, mlog.StopBlockUsed:
-		return nil
+		return false
 	}
-	return b
-}
-
-func readRing(data string) (*Log, blockAt, error) {
-	var files [][]byte
-	for {
-		b, err := os.ReadFile(filepath.Join(data, mlog.RingName(len(files))))
-		if os.IsNotExist(err) && len(files) > 0 {
-			break
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		files = append(files, b)
-	}
-	h, err := mlog.ParseHeader(files[0])
-	if err != nil {
-		return nil, nil, err
-	}
-	c, err := h.Checkpoint(files[0])
-	if err != nil {
-		return nil, nil, err
-	}
-	ring, err := mlog.NewRing(len(files), int64(len(files[0])), c)
-	if err != nil {
-		return nil, nil, err
-	}
-	at := func(lsn innodb.LSN) []byte {
-		file, offset, _ := ring.Locate(lsn)
-		return good(h.Format, files[file][offset:offset+mlog.BlockSize], lsn)
-	}
-	return &Log{Header: h, Checkpoint: c}, at, nil
-}
-
-func readSequence(data string) (*Log, blockAt, error) {
-	dir := filepath.Join(data, mlog.RedoDir)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	var files []mlog.RedoFile
-	content := map[uint64][]byte{}
-	var last mlog.Checkpoint
-	for _, e := range entries {
-		id, ok := mlog.ParseRedoName(e.Name())
-		if !ok {
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			return nil, nil, err
-		}
-		f, err := mlog.NewRedoFile(id, int64(len(b)), b)
-		if err != nil {
-			return nil, nil, err
-		}
-		c, ok, err := f.Checkpoint(b)
-		if err != nil {
-			return nil, nil, err
-		}
-		if ok && c.LSN > last.LSN {
-			last = c
-		}
-		files = append(files, f)
-		content[id] = b
-	}
-	if err := mlog.CheckSequence(files); err != nil {
-		return nil, nil, err
-	}
-	if last.LSN == 0 {
-		return nil, nil, fmt.Errorf("%s: %w", dir, mlog.ErrNoCheckpoint)
-	}
-	at := func(lsn innodb.LSN) []byte {
-		for _, f := range files {
-			if f.Has(lsn) {
-				o := f.Offset(lsn)
-				return good(f.Header.Format, content[f.ID][o:o+mlog.BlockSize], lsn)
-			}
-		}
-		return nil
-	}
-	return &Log{Header: files[0].Header, Checkpoint: last}, at, nil
+	return true
 }
