@@ -118,7 +118,7 @@ func TestUnlogged(t *testing.T) {
 				hookedBackup(t, s, archive, hooks{pace: func(int) {
 					// Most of the tables come before the smaller tables of the
 					// server; when the first of those is read they were begun.
-					if !done && began(archive, "d/a.ibd") && began(archive, "d/b.ibd") {
+					if !done && began(archive, "d/a.ibd") && began(archive, "d/b.ibd") && marked(archive, u.marks) {
 						done = true
 						run(t, s, u.during)
 					}
@@ -136,6 +136,17 @@ func TestUnlogged(t *testing.T) {
 			})
 		}
 	})
+}
+
+// marked reports whether the copies of all tablespaces began that are to be
+// marked as void.
+func marked(archive string, marks []string) bool {
+	for _, mark := range marks {
+		if !began(archive, strings.TrimSuffix(mark, ".del")+".ibd") {
+			return false
+		}
+	}
+	return true
 }
 
 // began reports whether a name is in what was written of an archive.
