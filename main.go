@@ -292,7 +292,7 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal, srv *mysqld.Server,
 	}
 	t.say("backup complete: %s in %s, redo to LSN %d%s", stream.Size(w.Sent()), time.Since(began).Round(time.Millisecond),
 		result.Manifest.LastLSN, describePosition(result.Manifest))
-	for _, s := range result.Stages {
+	for _, s := range result.Locks {
 		t.say("%s: waited %s, held %s", s.Lock, s.Wait.Round(time.Microsecond), s.Held.Round(time.Microsecond))
 	}
 	return nil

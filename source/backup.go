@@ -70,8 +70,8 @@ type Options struct {
 // Result is what a finished backup has to tell.
 type Result struct {
 	Manifest metadata.Manifest
-	Stages   []mysqld.StageTime
-	Bytes    int64 // of the archive, before compression
+	Locks    []mysqld.LockTime // in the order in which they were asked for
+	Bytes    int64             // of the archive, before compression
 }
 
 // The waits that XtraBackup has by default.

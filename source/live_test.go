@@ -71,7 +71,7 @@ func backup(t testing.TB, s *mysqldtest.Server, archive string) *source.Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, st := range result.Stages {
+	for _, st := range result.Locks {
 		t.Logf("%s: waited %v, held %v", st.Lock, st.Wait, st.Held)
 	}
 	return result

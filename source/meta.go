@@ -279,5 +279,5 @@ func (b *backup) sendManifest() error {
 }
 
 func (b *backup) result() (*Result, error) {
-	return &Result{Manifest: b.manifest, Stages: b.srv.LockTimes(), Bytes: b.archive.w.Written()}, nil
+	return &Result{Manifest: b.manifest, Locks: b.srv.LockTimes(), Bytes: b.archive.w.Written()}, nil
 }

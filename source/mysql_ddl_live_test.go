@@ -46,7 +46,7 @@ func hookedBackup(t *testing.T, s *mysqldtest.Server, archive string, h hooks) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range result.Stages {
+	for _, l := range result.Locks {
 		t.Logf("%s: waited %v, held %v", l.Lock, l.Wait, l.Held)
 	}
 	return result

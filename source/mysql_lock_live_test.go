@@ -35,8 +35,8 @@ func TestLocksOf97(t *testing.T) {
 		return lines
 	}
 	r := hookedBackup(t, s, filepath.Join(dir, "one"), hooks{})
-	if lines := readLocks(); len(lines) != 0 || len(r.Stages) != 1 || r.Manifest.Locks.Commit != 0 {
-		t.Errorf("with InnoDB tables only: %q, %+v", lines, r.Stages)
+	if lines := readLocks(); len(lines) != 0 || len(r.Locks) != 1 || r.Manifest.Locks.Commit != 0 {
+		t.Errorf("with InnoDB tables only: %q, %+v", lines, r.Locks)
 	}
 	s.Exec(t, "CREATE TABLE d.m (a INT, KEY (a)) ENGINE=MyISAM", "INSERT INTO d.m VALUES (1), (2)")
 	archive := filepath.Join(dir, "two")
@@ -48,7 +48,7 @@ func TestLocksOf97(t *testing.T) {
 		}
 	}})
 	if lines := readLocks(); len(lines) != 1 || !strings.Contains(lines[0], "`d`.`m` WITH READ LOCK") || r.Manifest.Locks.Commit != 0 {
-		t.Errorf("with a MyISAM table: %q, %+v", lines, r.Stages)
+		t.Errorf("with a MyISAM table: %q, %+v", lines, r.Locks)
 	}
 	compareRestored(t, root, s, archive, filepath.Join(dir, "restored"), nil)
 }
@@ -143,11 +143,11 @@ func TestMySQLOptions(t *testing.T) {
 			t.Errorf("the buffer pool's dump: %v, %v", st, err)
 		}
 		names := map[string]bool{}
-		for _, l := range r.Stages {
+		for _, l := range r.Locks {
 			names[l.Lock] = true
 		}
 		if names["metadata locks on all InnoDB tables"] != !root.AtLeast(8, 0) {
-			t.Errorf("locks: %+v", r.Stages)
+			t.Errorf("locks: %+v", r.Locks)
 		}
 		status := "SHOW SLAVE STATUS"
 		if root.AtLeast(8, 4) {

@@ -34,12 +34,11 @@ func (b *backup) preflight(ctx context.Context) error {
 	return err
 }
 
-// needs says what the backup is going to do. That FLUSH TABLES WITH READ LOCK
-// turns out to be needed on 8.0 and later takes no more than it does anyway.
+// needs says what the backup is going to do, but for its last lock: what that
+// takes goes by the series.
 func (b *backup) needs() mysqld.Needs {
 	return mysqld.Needs{
-		SlaveInfo: b.opt.SlaveInfo, GlobalLock: b.layout.General && !b.srv.Dialect.LogStatus && !b.srv.Dialect.TablesLock,
-		KillQueries: b.opt.FTWRL.KillTimeout > 0, SafeSlave: b.opt.SafeSlave,
+		SlaveInfo: b.opt.SlaveInfo, KillQueries: b.opt.FTWRL.KillTimeout > 0, SafeSlave: b.opt.SafeSlave,
 		DumpBufferPool: b.opt.DumpBufferPool, LockTableDDL: b.opt.LockDDLPerTable,
 	}
 }

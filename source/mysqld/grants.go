@@ -50,7 +50,6 @@ const (
 // Needs says what a backup is going to do.
 type Needs struct {
 	SlaveInfo      bool // ask for the replica's state
-	GlobalLock     bool // MySQL: FLUSH TABLES WITH READ LOCK may be taken (always on 5.6 and 5.7)
 	KillQueries    bool // kill statements that block it
 	SafeSlave      bool // stop the replica's applier threads
 	DumpBufferPool bool

@@ -33,9 +33,6 @@ type LockTime struct {
 	Stage  Stage         // of MariaDB, else StageNone
 }
 
-// StageTime is LockTime.
-type StageTime = LockTime
-
 // ErrLockLost means that a lock was, or may have been, lost while the backup
 // relied on it: the backup is void.
 var ErrLockLost = errors.New("the backup lock was lost: the backup is void")
