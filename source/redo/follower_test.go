@@ -138,7 +138,7 @@ func checkCopy(t *testing.T, log []byte, start, end innodb.LSN) {
 func TestFollow(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=8M", "innodb-flush-log-at-trx-commit=0"}})
-		stop := writeLoad(t, s)
+		stop := writeSlowly(t, s, 2*time.Millisecond) // a busy machine must be able to keep up
 		defer stop()
 		f, err := redo.Open(s.Datadir, t.TempDir(), lsns(s))
 		if err != nil {
@@ -148,7 +148,9 @@ func TestFollow(t *testing.T) {
 		defer cancel(nil)
 		out := &output{pause: 2 * time.Millisecond}
 		f.Start(ctx, out, "hb test", cancel)
-		time.Sleep(3 * time.Second)
+		for i := 0; i < 600 && f.End() < f.Checkpoint().LSN+17<<20; i++ {
+			time.Sleep(100 * time.Millisecond)
+		}
 		s.Exec(t, tableChanges...)
 		f.Hold()
 		end := currentLSN(t, s)
