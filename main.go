@@ -466,7 +466,7 @@ var errInterrupted = errors.New("interrupted")
 // what matches none is 1.
 var exitCodes = []exitCode{
 	{130, is(errInterrupted)},
-	{2, as[usageError]},
+	{2, any1(as[usageError], as[source.InexactSourceError])},
 	{3, any1(as[*mysqld.ConnectError], as[*mysqld.MissingPrivilegesError], as[*mysqld.DatadirError], as[*source.UnreadableError])},
 	{4, any1(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*source.EncryptedError],
 		as[*redolog.UnsupportedError], as[*mlog.UnsupportedError], as[*mlog.FlagsError])},
