@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"runtime"
 	"slices"
 
 	"hb/sink/replay"
 	"hb/source/innodb"
+	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
 
@@ -59,7 +59,7 @@ func (e *NotBackupError) Error() string { return e.Dir + ": " + e.What }
 type applier struct {
 	ApplyOptions
 	dir    string
-	root   *os.Root
+	root   disk.Dir
 	backup *backupDir
 	family family
 	result ApplyResult
@@ -73,14 +73,18 @@ type applier struct {
 // It is idempotent: killed at any point and run again, it ends in the same
 // bytes. On an error nothing is promised of the directory but that running it
 // again is safe.
-func Apply(ctx context.Context, dir string, o ApplyOptions) (_ *ApplyResult, err error) {
+func Apply(ctx context.Context, dir string, o ApplyOptions) (*ApplyResult, error) {
+	return applyOn(ctx, disk.OS, dir, o)
+}
+
+func applyOn(ctx context.Context, system disk.System, dir string, o ApplyOptions) (_ *ApplyResult, err error) {
 	if o.Parallel <= 0 {
 		o.Parallel = runtime.GOMAXPROCS(0)
 	}
 	if o.Memory <= 0 {
 		o.Memory = DefaultMemory
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := system.OpenDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &NotBackupError{dir, "there is no such directory"}
 	}
@@ -96,7 +100,7 @@ func Apply(ctx context.Context, dir string, o ApplyOptions) (_ *ApplyResult, err
 }
 
 func (a *applier) run(ctx context.Context) (err error) {
-	if a.backup, err = readBackupDir(a.dir, a.root); err != nil {
+	if a.backup, err = readBackupDir(a.root); err != nil {
 		return err
 	}
 	unlock, err := lockSystemTablespace(a.root, a.backup.systemFiles[0])
@@ -167,7 +171,7 @@ func (a *applier) replay(ctx context.Context) (_ state, err error) {
 		return state{}, err
 	}
 
-	plan := replay.NewPlan(a.dir, a.Memory/4*planShare)
+	plan := replay.NewPlan(a.root, a.Memory/4*planShare)
 	defer func() { err = errors.Join(err, plan.Close()) }()
 	for id, lsn := range a.backup.replayFrom() {
 		plan.Discard(id, lsn)
@@ -259,7 +263,7 @@ func (a *applier) survey(ctx context.Context) (_ state, err error) {
 	if err := a.family.fixUp(); err != nil {
 		return state{}, err
 	}
-	plan := replay.NewPlan(a.dir, a.Memory/4*planShare)
+	plan := replay.NewPlan(a.root, a.Memory/4*planShare)
 	defer func() { err = errors.Join(err, plan.Close()) }()
 	scanned, err := log.Scan(plan, a.family.goal())
 	if err != nil {

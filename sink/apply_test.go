@@ -19,6 +19,7 @@ import (
 	"hb/sink/replay/mariadb"
 	"hb/source/innodb"
 	"hb/source/innodb/redolog"
+	"hb/stream/disk/disktest"
 	"hb/xbstream/metadata"
 )
 
@@ -581,11 +582,8 @@ func TestFixUp(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		root, err := os.OpenRoot(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer root.Close()
+		root := disktest.Open(t, dir)
+		var err error
 		// Killed at step "at", and every few steps again.
 		for left := at; ; left = at%3 + 2 {
 			x := &fixer{root: root, scope: inDatabases, did: func() error {
@@ -642,12 +640,7 @@ func TestFixUpRefuses(t *testing.T) {
 		for name, content := range tree {
 			b.write(name, []byte(content))
 		}
-		root, err := os.OpenRoot(b.dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer root.Close()
-		err = fixUp(root, inDatabases)
+		err := fixUp(disktest.Open(t, b.dir), inDatabases)
 		if name == "dropped new file" {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -681,11 +674,6 @@ func TestTornPage(t *testing.T) {
 	done.mustApply()
 
 	b := make()
-	root, err := os.OpenRoot(b.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
 	good := done.read("db/t.ibd")[3*fakePage : 4*fakePage]
 	for _, tc := range []struct {
 		last innodb.LSN

@@ -10,11 +10,10 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"hb/sink/replay/mysql"
 	"hb/source/innodb"
 	"hb/source/innodb/mlog"
+	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
 
@@ -33,10 +32,12 @@ type backupDir struct {
 	manifest        *metadata.Manifest // of an archive of hb's, its first line; nil: there is none
 }
 
-func readBackupDir(dir string, root *os.Root) (*backupDir, error) {
-	no := func(format string, args ...any) error { return &NotBackupError{dir, fmt.Sprintf(format, args...)} }
-	if marked, err := IsMarked(dir); err != nil {
-		return nil, err
+func readBackupDir(root disk.Dir) (*backupDir, error) {
+	no := func(format string, args ...any) error {
+		return &NotBackupError{root.Name(), fmt.Sprintf(format, args...)}
+	}
+	if marked, err := exists(root, MarkerName); err != nil {
+		return nil, fmt.Errorf("looking for %s: %w", MarkerName, err)
 	} else if marked {
 		return nil, no("extracting a backup into it was not finished (%s is there): extract it again", MarkerName)
 	}
@@ -69,7 +70,7 @@ func readBackupDir(dir string, root *os.Root) (*backupDir, error) {
 // findFlavor tells whose backup it is, where hb's own file does not. Only
 // XtraBackup keeps the redo log under a name of its own, and says of a backup that
 // it was prepared for good.
-func (b *backupDir) findFlavor(root *os.Root) (string, error) {
+func (b *backupDir) findFlavor(root disk.Dir) (string, error) {
 	if b.flavor != "" {
 		return b.flavor, nil
 	}
@@ -90,7 +91,7 @@ func (b *backupDir) findFlavor(root *os.Root) (string, error) {
 }
 
 // readRest reads the files that may be absent.
-func (b *backupDir) readRest(root *os.Root) error {
+func (b *backupDir) readRest(root disk.Dir) error {
 	info, _, err := metadata.ReadInfo(root.FS())
 	switch {
 	case err == nil:
@@ -163,7 +164,7 @@ func parseDataFilePath(v string) ([]string, error) {
 }
 
 // readSystem looks at the system tablespace, which every backup has.
-func (b *backupDir) readSystem(root *os.Root, no func(string, ...any) error) error {
+func (b *backupDir) readSystem(root disk.Dir, no func(string, ...any) error) error {
 	if b.systemFiles == nil {
 		b.systemFiles = []string{"ibdata1"}
 		for i := 2; ; i++ {
@@ -193,7 +194,7 @@ func (b *backupDir) readSystem(root *os.Root, no func(string, ...any) error) err
 }
 
 // readSpace reads page 0 of a file.
-func readSpace(root *os.Root, name string) (space innodb.Space, err error) {
+func readSpace(root disk.Dir, name string) (space innodb.Space, err error) {
 	f, err := root.Open(name)
 	if err != nil {
 		return space, err
@@ -217,7 +218,7 @@ func readSpace(root *os.Root, name string) (space innodb.Space, err error) {
 }
 
 // pageLSN returns the LSN of a file's first page.
-func pageLSN(root *os.Root, name string) (innodb.LSN, error) {
+func pageLSN(root disk.Dir, name string) (innodb.LSN, error) {
 	f, err := root.Open(name)
 	if err != nil {
 		return 0, fmt.Errorf("opening a tablespace: %w", err)
@@ -234,14 +235,13 @@ func pageLSN(root *os.Root, name string) (innodb.LSN, error) {
 // the system tablespace, so that it is sure that none runs here, and that none
 // starts meanwhile. The lock belongs to the open file, not to the process as
 // the server's does: recovery opens and closes the same file.
-func lockSystemTablespace(root *os.Root, name string) (unlock func() error, err error) {
+func lockSystemTablespace(root disk.Dir, name string) (unlock func() error, err error) {
 	f, err := root.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening the system tablespace: %w", err)
 	}
-	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+	if err := f.Lock(); err != nil {
+		if errors.Is(err, disk.ErrLocked) {
 			err = errors.New("it is in use: a server, or another hb, is running on this directory")
 		}
 		return nil, errors.Join(fmt.Errorf("locking %s: %w", name, err), f.Close())

@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"sync"
 
+	"hb/stream/disk"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
@@ -62,7 +63,11 @@ const (
 // Runs of zeros that reach to the end of a page become holes. Extract returns
 // when ctx ends, but cannot interrupt a Read of r.
 func Extract(ctx context.Context, r io.Reader, dir string, opts ExtractOptions) (*ExtractResult, error) {
-	t, err := openTarget(dir)
+	return extractOn(ctx, disk.OS, r, dir, opts)
+}
+
+func extractOn(ctx context.Context, system disk.System, r io.Reader, dir string, opts ExtractOptions) (*ExtractResult, error) {
+	t, err := openTarget(system, dir)
 	if err != nil {
 		return nil, err
 	}

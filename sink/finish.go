@@ -12,6 +12,7 @@ import (
 	"hb/source/innodb"
 	"hb/source/innodb/mlog"
 	"hb/source/innodb/redolog"
+	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
 
@@ -45,7 +46,7 @@ var formats = map[string]func(uint32) bool{
 // maxState bounds the file's size in bytes.
 const maxState = 4 << 10
 
-func readState(root *os.Root, flavor string) (state, error) {
+func readState(root disk.Dir, flavor string) (state, error) {
 	var s state
 	text, err := root.ReadFile(ApplyingName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -67,7 +68,7 @@ func readState(root *os.Root, flavor string) (state, error) {
 	return s, nil
 }
 
-func writeState(root *os.Root, s state) error {
+func writeState(root disk.Dir, s state) error {
 	text, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", ApplyingName, err)
@@ -77,7 +78,7 @@ func writeState(root *os.Root, s state) error {
 
 // replaceFile gives a file new content, all or nothing, with the owner and mode
 // of the file given.
-func replaceFile(root *os.Root, name string, content []byte, like fs.FileInfo) (err error) {
+func replaceFile(root disk.Dir, name string, content []byte, like fs.FileInfo) (err error) {
 	temporary := name + ".hb-tmp"
 	mode := fs.FileMode(0o640)
 	if like != nil {
@@ -178,8 +179,8 @@ func (a *applier) stampFlushLSN(name string, lsn innodb.LSN) (err error) {
 
 // syncTree syncs the directory and those of the databases: names in them may
 // have changed.
-func syncTree(root *os.Root) error {
-	top, err := fs.ReadDir(root.FS(), ".")
+func syncTree(root disk.Dir) error {
+	top, err := root.ReadDir(".")
 	if err != nil {
 		return fmt.Errorf("listing the backup directory: %w", err)
 	}
@@ -193,13 +194,9 @@ func syncTree(root *os.Root) error {
 	return syncIn(root, ".")
 }
 
-func syncIn(root *os.Root, name string) error {
-	d, err := root.Open(name)
-	if err != nil {
-		return fmt.Errorf("syncing a directory: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("syncing %s: %w", name, err)
+func syncIn(root disk.Dir, name string) error {
+	if err := disk.SyncDir(root, name); err != nil {
+		return fmt.Errorf("syncing directory %s: %w", name, err)
 	}
 	return nil
 }

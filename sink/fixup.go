@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
+
+	"hb/stream/disk"
 )
 
 // mariadb-backup settles what DDL did while it copied in three kinds of files
@@ -45,12 +46,12 @@ const maxRenameFile = 4 << 10
 // the top directory.
 
 // fixUp brings the tables of a directory to their final names.
-func fixUp(root *os.Root, in scope) error { return (&fixer{root: root, scope: in}).run() }
+func fixUp(root disk.Dir, in scope) error { return (&fixer{root: root, scope: in}).run() }
 
 // scope is where tables are: what lists the files that count, and what tells
 // which of them a name means.
 type scope struct {
-	each func(root *os.Root, f func(file string) error) error
+	each func(root disk.Dir, f func(file string) error) error
 	path func(name string) (file string, err error)
 }
 
@@ -61,7 +62,7 @@ var (
 
 // fixer does it step by step.
 type fixer struct {
-	root *os.Root
+	root disk.Dir
 	scope
 	// did, if not nil, is told of every change to the directory; tests
 	// interrupt there.
@@ -130,8 +131,8 @@ func (x *fixer) list() (map[string][]string, error) {
 }
 
 // eachFile calls f for each file in root and in each directory of it.
-func eachFile(root *os.Root, f func(file string) error) error {
-	top, err := fs.ReadDir(root.FS(), ".")
+func eachFile(root disk.Dir, f func(file string) error) error {
+	top, err := root.ReadDir(".")
 	if err != nil {
 		return fmt.Errorf("listing the backup directory: %w", err)
 	}
@@ -148,8 +149,8 @@ func eachFile(root *os.Root, f func(file string) error) error {
 
 // eachDatabaseFile calls f for each file in each directory of root, as
 // dir/name.
-func eachDatabaseFile(root *os.Root, f func(file string) error) error {
-	top, err := fs.ReadDir(root.FS(), ".")
+func eachDatabaseFile(root disk.Dir, f func(file string) error) error {
+	top, err := root.ReadDir(".")
 	if err != nil {
 		return fmt.Errorf("listing the backup directory: %w", err)
 	}
@@ -157,7 +158,7 @@ func eachDatabaseFile(root *os.Root, f func(file string) error) error {
 		if !d.IsDir() {
 			continue
 		}
-		files, err := fs.ReadDir(root.FS(), d.Name())
+		files, err := root.ReadDir(d.Name())
 		if err != nil {
 			return fmt.Errorf("listing the backup directory: %w", err)
 		}
@@ -173,7 +174,7 @@ func eachDatabaseFile(root *os.Root, f func(file string) error) error {
 	return nil
 }
 
-func exists(root *os.Root, name string) (bool, error) {
+func exists(root disk.Dir, name string) (bool, error) {
 	_, err := root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -242,7 +243,7 @@ func (x *fixer) newName(file string) (string, error) {
 }
 
 // readRename returns the new name in a .ren file, as a file of the backup.
-func (in scope) readRename(root *os.Root, file string) (string, error) {
+func (in scope) readRename(root disk.Dir, file string) (string, error) {
 	st, err := root.Stat(file)
 	if err != nil {
 		return "", fmt.Errorf("renaming a table: %w", err)

@@ -3,13 +3,13 @@ package sink
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 
 	"hb/source/innodb"
+	"hb/stream/disk"
 )
 
 // XtraBackup settles what DDL did while it copied by the ids of tablespaces
@@ -43,7 +43,7 @@ func (m *mysqlFamily) fixUp() error {
 
 // idFixer brings tablespaces to their final names by their ids.
 type idFixer struct {
-	root    *os.Root
+	root    disk.Dir
 	files   map[innodb.SpaceID]string // by the id on page 0
 	deletes []idFile
 	renames []idFile

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"hb/sink/replay/mysql"
 	"hb/source/innodb"
 	"hb/source/innodb/mlog"
+	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
 
@@ -36,7 +36,7 @@ type mysqlSeries struct {
 	flushFiles int
 	// newLog writes the redo log that the server finds, into a directory; nil:
 	// it finds none.
-	newLog func(m *mysqlFamily, dir string, end innodb.LSN) error
+	newLog func(m *mysqlFamily, home disk.Dir, end innodb.LSN) error
 	// tempRsegs: slots 1 to 32 of the rollback segments are those of temporary
 	// tables, which every start makes anew.
 	tempRsegs bool
@@ -110,8 +110,8 @@ var undoFile = regexp.MustCompile(`^undo_?[0-9]+$|\.ibu$`)
 
 // findTop finds the tablespaces in the top directory: mysql.ibd, undo and
 // general ones.
-func (t *tablespaces) findTop(root *os.Root) error {
-	top, err := fs.ReadDir(root.FS(), ".")
+func (t *tablespaces) findTop(root disk.Dir) error {
+	top, err := root.ReadDir(".")
 	if err != nil {
 		return fmt.Errorf("listing the backup directory: %w", err)
 	}
@@ -156,7 +156,7 @@ func (m *mysqlFamily) recovered(t *tablespaces, s *replay.Scanned) (state, error
 }
 
 // makeLog makes a new log in newRedoDir.
-func (m *mysqlFamily) makeLog(end innodb.LSN, by func(m *mysqlFamily, dir string, end innodb.LSN) error) error {
+func (m *mysqlFamily) makeLog(end innodb.LSN, by func(m *mysqlFamily, home disk.Dir, end innodb.LSN) error) error {
 	if err := m.root.RemoveAll(newRedoDir); err != nil {
 		return fmt.Errorf("removing an unfinished redo log: %w", err)
 	}
@@ -166,19 +166,22 @@ func (m *mysqlFamily) makeLog(end innodb.LSN, by func(m *mysqlFamily, dir string
 	if err := m.root.Mkdir(newRedoDir, dirMode); err != nil {
 		return fmt.Errorf("making the new redo log: %w", err)
 	}
-	if err := by(m, filepath.Join(m.dir, newRedoDir), end); err != nil {
+	home, err := m.root.OpenDir(newRedoDir)
+	if err == nil {
+		err = errors.Join(by(m, home, end), home.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("making the new redo log: %w", err)
 	}
 	return m.ownLikeData(newRedoDir)
 }
 
 // synthesize makes a log with nothing but dynamic metadata in it.
-func (m *mysqlFamily) synthesize(dir string, end innodb.LSN) error {
-	dir = filepath.Join(dir, mlog.RedoDir)
-	if err := os.Mkdir(dir, dirMode); err != nil {
+func (m *mysqlFamily) synthesize(home disk.Dir, end innodb.LSN) error {
+	if err := home.Mkdir(mlog.RedoDir, dirMode); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, mlog.RedoName(0)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	f, err := home.OpenFile(path.Join(mlog.RedoDir, mlog.RedoName(0)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return err
 	}
@@ -186,16 +189,16 @@ func (m *mysqlFamily) synthesize(dir string, end innodb.LSN) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	return errors.Join(err, f.Close(), syncDir(dir), syncDir(filepath.Dir(dir)))
+	return errors.Join(err, f.Close(), disk.SyncDir(home, mlog.RedoDir), disk.SyncDir(home, "."))
 }
 
 // rebuild makes the server's own log of what was captured of it.
-func (m *mysqlFamily) rebuild(dir string, end innodb.LSN) error {
+func (m *mysqlFamily) rebuild(home disk.Dir, end innodb.LSN) error {
 	f, err := m.root.Open(mysql.LogName)
 	if err != nil {
 		return err
 	}
-	return errors.Join(mlog.Rebuild(dir, f, end), f.Close())
+	return errors.Join(mlog.Rebuild(home, f, end), f.Close())
 }
 
 // ownLikeData gives what is in a directory the owner of the data files.
@@ -240,7 +243,7 @@ func (m *mysqlFamily) finish(s state) error {
 // placeLog moves the new log to where the server looks for it, and takes the
 // backup's log away.
 func (m *mysqlFamily) placeLog() error {
-	files, err := fs.ReadDir(m.root.FS(), newRedoDir)
+	files, err := m.root.ReadDir(newRedoDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("placing the new redo log: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"hb/sink/replay/mysql"
 	"hb/source/innodb"
 	"hb/source/innodb/mlog"
+	"hb/stream/disk/disktest"
 	"hb/xbstream/metadata"
 )
 
@@ -713,10 +714,8 @@ func TestFixUpMySQL(t *testing.T) {
 	killed := errors.New("killed")
 	for at := 1; at < 40; at++ {
 		b := make()
-		root, err := os.OpenRoot(b.dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		root := disktest.Open(t, b.dir)
+		var err error
 		for left := at; ; left = at%3 + 2 {
 			x := &idFixer{root: root, did: func() error {
 				if left--; left == 0 {
@@ -744,7 +743,6 @@ func TestFixUpMySQL(t *testing.T) {
 		for name := range got {
 			t.Errorf("killed at step %d: %s is left", at, name)
 		}
-		root.Close()
 	}
 }
 
@@ -762,18 +760,14 @@ func TestFixUpMySQLRefuses(t *testing.T) {
 		for file, content := range tree {
 			b.write(file, []byte(content))
 		}
-		root, err := os.OpenRoot(b.dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		x := &idFixer{root: root}
-		if err = x.list(nil); err == nil {
+		x := &idFixer{root: disktest.Open(t, b.dir)}
+		err := x.list(nil)
+		if err == nil {
 			err = x.run()
 		}
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 		}
-		root.Close()
 	}
 }
 

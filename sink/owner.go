@@ -4,10 +4,12 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"hb/stream/disk"
 )
 
 // sameOwner gives f the owner of another file, where it is not that already.
-func sameOwner(f *os.File, like fs.FileInfo) error {
+func sameOwner(f disk.File, like fs.FileInfo) error {
 	want, ok := like.Sys().(*syscall.Stat_t)
 	if !ok || int(want.Uid) == os.Geteuid() && int(want.Gid) == os.Getegid() {
 		return nil

@@ -5,13 +5,11 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
+	"hb/stream/disk"
 	"hb/xbstream"
 )
 
@@ -22,11 +20,11 @@ type outFile struct {
 	writer int // index of its writer
 	page   int // page size, bytes
 
-	f     *os.File // nil until the first chunk, and when it was set aside
-	made  bool     // it exists
-	trunc bool     // the next opening empties it
-	size  int64    // as far as chunks have reached
-	used  int64    // as far as something was written: the size on disk
+	f     disk.File // nil until the first chunk, and when it was set aside
+	made  bool      // it exists
+	trunc bool      // the next opening empties it
+	size  int64     // as far as chunks have reached
+	used  int64     // as far as something was written: the size on disk
 }
 
 // job is a chunk on its way to a writer, or the end of a file.
@@ -225,23 +223,17 @@ func (w *writer) write(f *outFile, at int64, data []byte) error {
 			return w.target.error("writing", f.path, err)
 		}
 		f.used = max(f.used, off+int64(n))
-		w.startWriteback(f.f, off, int64(n))
+		if n >= writebackSize {
+			f.f.StartWriteback(off, int64(n))
+		}
 	}
 	return nil
 }
 
 // writebackSize is from how many bytes on a write is sent to the disk at
-// once. Smaller files wait for their sync.
+// once, so that the sync at the file's end finds little to do. Smaller files
+// wait for their sync.
 const writebackSize = 1 << 20
-
-// startWriteback lets the disk begin, so that the sync at the file's end finds
-// little to do. It promises nothing, so its error means nothing: the sync
-// tells.
-func (w *writer) startWriteback(f *os.File, off, n int64) {
-	if n >= writebackSize {
-		_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
-	}
-}
 
 // holeBlock is the granularity of holes: the block size of the common file
 // systems, and of InnoDB's hole punching.

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
-	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -14,6 +12,7 @@ import (
 
 	"hb/sink/replay"
 	"hb/source/innodb"
+	"hb/stream/disk"
 )
 
 // fileRules are what a server family, or a series of it, makes of the files of
@@ -21,7 +20,7 @@ import (
 type fileRules struct {
 	// find finds the tablespaces that are not in the directory of a database,
 	// but for the system tablespace.
-	find func(t *tablespaces, root *os.Root) error
+	find func(t *tablespaces, root disk.Dir) error
 	// path returns where in a backup the file is that the redo log names so.
 	path func(h *replay.FileHistory, name string) (string, error)
 	// renamed reports whether recovery gives the file the name that it has at
@@ -47,7 +46,7 @@ type tablespaces struct {
 }
 
 // findTablespaces looks at page 0 of every tablespace in the directory.
-func findTablespaces(root *os.Root, b *backupDir, rules *fileRules, log *replay.Files) (*tablespaces, error) {
+func findTablespaces(root disk.Dir, b *backupDir, rules *fileRules, log *replay.Files) (*tablespaces, error) {
 	t := &tablespaces{
 		backup: b, rules: rules, log: log, ids: make(map[innodb.SpaceID]*replay.Tablespace),
 		zero: make(map[string]bool), ignored: make(map[innodb.SpaceID]bool),
@@ -75,7 +74,7 @@ func findTablespaces(root *os.Root, b *backupDir, rules *fileRules, log *replay.
 
 // findStale takes out what the log says was deleted, unless it is newer than
 // that: a tablespace of the same id was imported then.
-func (t *tablespaces) findStale(root *os.Root) error {
+func (t *tablespaces) findStale(root disk.Dir) error {
 	for _, id := range slices.Sorted(maps.Keys(t.log.Named)) {
 		h, s := t.log.Named[id], t.ids[id]
 		if s == nil || s.Deferred || !h.Deleted || h.DeletedAt == 0 {
@@ -112,7 +111,7 @@ func (t *tablespaces) add(space innodb.Space, files []replay.File, deferred bool
 	return nil
 }
 
-func (t *tablespaces) findSystem(root *os.Root) error {
+func (t *tablespaces) findSystem(root disk.Dir) error {
 	names := t.backup.systemFiles
 	space, err := readSpace(root, names[0])
 	if err == nil && space.ID != 0 {
@@ -134,8 +133,8 @@ func (t *tablespaces) findSystem(root *os.Root) error {
 
 // findUndo finds undo001, undo002 …. Their ids are consecutive, so that one
 // whose page 0 was just being written anew is known by its neighbours.
-func (t *tablespaces) findUndo(root *os.Root) error {
-	top, err := fs.ReadDir(root.FS(), ".")
+func (t *tablespaces) findUndo(root disk.Dir) error {
+	top, err := root.ReadDir(".")
 	if err != nil {
 		return fmt.Errorf("listing the backup directory: %w", err)
 	}
@@ -169,7 +168,7 @@ func (t *tablespaces) findUndo(root *os.Root) error {
 	return nil
 }
 
-func (t *tablespaces) findTable(root *os.Root, file string) error {
+func (t *tablespaces) findTable(root disk.Dir, file string) error {
 	space, err := readSpace(root, file)
 	if errors.Is(err, innodb.ErrZeroHeader) {
 		t.zero[file] = true
@@ -298,7 +297,7 @@ type move struct {
 // after a crash. Backup tools have seen to that already, so that there is
 // normally nothing to do. Interrupted, it begins anew: all goes by the ids in
 // the files.
-func (t *tablespaces) settleNames(root *os.Root) error {
+func (t *tablespaces) settleNames(root disk.Dir) error {
 	for _, s := range t.stale {
 		if !t.rules.removes {
 			break
@@ -344,7 +343,7 @@ func (t *tablespaces) moves() ([]*move, error) {
 
 // makeMoves makes those that can be made and returns the others. If none can,
 // it moves a file that another one waits for out of its way.
-func (t *tablespaces) makeMoves(root *os.Root, moves []*move) (left []*move, err error) {
+func (t *tablespaces) makeMoves(root disk.Dir, moves []*move) (left []*move, err error) {
 	for _, m := range moves {
 		taken, err := exists(root, m.to)
 		if err == nil && taken {
@@ -373,7 +372,7 @@ func (t *tablespaces) makeMoves(root *os.Root, moves []*move) (left []*move, err
 	return nil, fmt.Errorf("renaming %s to %s, as the redo log says: another tablespace has that name", left[0].from, left[0].to)
 }
 
-func (m *move) rename(root *os.Root, to string) error {
+func (m *move) rename(root disk.Dir, to string) error {
 	if err := root.Rename(m.space.Files[0].Path, to); err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"hb/stream/disk"
 )
 
 // MarkerName is a file that stands in a directory while it is being
@@ -55,7 +57,7 @@ func IsMarked(dir string) (bool, error) {
 // several goroutines.
 type target struct {
 	dir  string
-	root *os.Root
+	root disk.Dir
 
 	mu   sync.Mutex
 	dirs map[string]struct{} // directories made, by path below the root
@@ -63,30 +65,33 @@ type target struct {
 
 // openTarget makes dir, or takes it if it is empty, and marks it. A
 // lost+found, as in a new file system, does not count.
-func openTarget(dir string) (*target, error) {
+func openTarget(system disk.System, dir string) (*target, error) {
 	made := true
-	if err := os.Mkdir(dir, dirMode); errors.Is(err, fs.ErrExist) {
+	if err := system.Mkdir(dir, dirMode); errors.Is(err, fs.ErrExist) {
 		made = false
 	} else if err != nil {
 		return nil, &TargetError{dir, "it cannot be made", bare(err)}
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := system.OpenDir(dir)
 	if err != nil {
 		return nil, &TargetError{dir, "it cannot be opened", bare(err)}
 	}
 	t := &target{dir: dir, root: root, dirs: make(map[string]struct{})}
-	if err := t.begin(made); err != nil {
+	if made {
+		if err = disk.SyncPath(system, filepath.Dir(filepath.Clean(dir))); err != nil {
+			err = fmt.Errorf("syncing directory: %w", err)
+		}
+	}
+	if err == nil {
+		err = t.begin()
+	}
+	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
 	return t, nil
 }
 
-func (t *target) begin(made bool) error {
-	if made {
-		if err := syncDir(filepath.Dir(filepath.Clean(t.dir))); err != nil {
-			return err
-		}
-	}
+func (t *target) begin() error {
 	if err := t.checkEmpty(); err != nil {
 		return err
 	}
@@ -102,7 +107,7 @@ func (t *target) begin(made bool) error {
 }
 
 func (t *target) checkEmpty() error {
-	entries, err := fs.ReadDir(t.root.FS(), ".")
+	entries, err := t.root.ReadDir(".")
 	if err != nil {
 		return &TargetError{t.dir, "it cannot be read", bare(err)}
 	}
@@ -110,7 +115,7 @@ func (t *target) checkEmpty() error {
 		if e.Name() == "lost+found" {
 			continue
 		}
-		if marked, err := IsMarked(t.dir); err != nil || marked {
+		if marked, err := exists(t.root, MarkerName); err != nil || marked {
 			return &TargetError{t.dir, "it is left from an extract that did not finish: remove it first", err}
 		}
 		return &TargetError{t.dir, fmt.Sprintf("it is not empty (it holds %q): extract into an empty or a new directory", e.Name()), nil}
@@ -119,7 +124,7 @@ func (t *target) checkEmpty() error {
 }
 
 // create makes a new file and what directories it needs.
-func (t *target) create(name string) (*os.File, error) {
+func (t *target) create(name string) (disk.File, error) {
 	if err := t.makeDirs(path.Dir(name)); err != nil {
 		return nil, err
 	}
@@ -131,7 +136,7 @@ func (t *target) create(name string) (*os.File, error) {
 }
 
 // reopen opens a file that create made; trunc empties it.
-func (t *target) reopen(name string, trunc bool) (*os.File, error) {
+func (t *target) reopen(name string, trunc bool) (disk.File, error) {
 	flags := os.O_WRONLY | unix.O_NOFOLLOW
 	if trunc {
 		flags |= os.O_TRUNC
@@ -216,23 +221,8 @@ func (t *target) finish() error {
 }
 
 func (t *target) syncDir(name string) error {
-	d, err := t.root.Open(name)
-	if err == nil {
-		err = errors.Join(d.Sync(), d.Close())
-	}
-	if err != nil {
+	if err := disk.SyncDir(t.root, name); err != nil {
 		return t.error("syncing directory", name, err)
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err == nil {
-		err = errors.Join(d.Sync(), d.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("syncing directory: %w", err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"hb/source/innodb"
+	"hb/stream/disk"
 )
 
 // DoublewriteName is the file in the recovered directory that holds what is
@@ -42,11 +43,11 @@ type Identity struct{ From, To innodb.LSN }
 
 // doublewrite is the file as its writers use it.
 type doublewrite struct {
-	f  *os.File
+	f  disk.File
 	id Identity
 }
 
-func openDoublewrite(root *os.Root, id Identity) (*doublewrite, error) {
+func openDoublewrite(root disk.Dir, id Identity) (*doublewrite, error) {
 	f, err := root.OpenFile(DoublewriteName, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("creating the doublewrite file: %w", err)
@@ -104,7 +105,7 @@ func DoublewriteSlot(id Identity, path string, size int, offsets []int64, pages 
 // RestoreDoublewrite writes the pages that an interrupted recovery of the same
 // log was writing. It must run before anything looks at the tablespaces. It
 // returns how many pages those were.
-func RestoreDoublewrite(root *os.Root, id Identity) (int, error) {
+func RestoreDoublewrite(root disk.Dir, id Identity) (int, error) {
 	f, err := root.Open(DoublewriteName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -132,7 +133,7 @@ func RestoreDoublewrite(root *os.Root, id Identity) (int, error) {
 }
 
 // restoreSlot writes the pages of a slot that is whole and of this recovery.
-func restoreSlot(root *os.Root, id Identity, b []byte) (int, error) {
+func restoreSlot(root disk.Dir, id Identity, b []byte) (int, error) {
 	be := binary.BigEndian
 	if len(b) < dwHeader || string(b[:8]) != dwMagic ||
 		be.Uint64(b[24:]) != uint64(id.From) || be.Uint64(b[32:]) != uint64(id.To) {

@@ -2,11 +2,12 @@ package replay
 
 import (
 	"fmt"
-	"os"
 	"runtime/debug"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"hb/stream/disk"
 )
 
 // Mapping is a file mapped into memory for reading: a redo log.
@@ -23,7 +24,7 @@ const minResident = 4 << 20
 
 // Map maps a file. resident is about how much of it may be in memory at a time,
 // in bytes. A file without any byte has no Data.
-func Map(root *os.Root, name string, resident int64) (*Mapping, error) {
+func Map(root disk.Dir, name string, resident int64) (*Mapping, error) {
 	f, err := root.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("opening the redo log: %w", err)
@@ -40,7 +41,7 @@ func Map(root *os.Root, name string, resident int64) (*Mapping, error) {
 	if st.Size() == 0 {
 		return m, nil
 	}
-	m.Data, err = unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	m.Data, err = f.Map(int(st.Size()))
 	if err != nil {
 		return nil, fmt.Errorf("mapping the redo log: %w", err)
 	}

@@ -5,7 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"os"
+
+	"hb/stream/disk"
 )
 
 func appendEntry(b []byte, e *entry) []byte {
@@ -38,7 +39,7 @@ const (
 // part is one sorted sequence on its way through a merge.
 type part struct {
 	entry // the next one
-	f     *os.File
+	f     disk.File
 	at    int64 // of what is to be read next
 	end   int64
 	buf   []byte // entries read and not taken, the first one excluded

@@ -4,15 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"hb/source/innodb"
+	"hb/stream/disk"
 )
 
 // Plan gathers the runs of a log. The zero value is not usable: see NewPlan.
 type Plan struct {
-	dir     string
+	dir     disk.Dir
 	limit   int // entries in memory
 	entries []entry
 	spill   *spillFile // nil until the first time that entries did not fit
@@ -37,7 +37,7 @@ const minEntries = 1 << 10
 // NewPlan returns an empty plan that keeps at most about memory bytes of
 // entries and puts the rest into a temporary file in dir, without a name.
 // Close it.
-func NewPlan(dir string, memory int64) *Plan {
+func NewPlan(dir disk.Dir, memory int64) *Plan {
 	return &Plan{
 		dir: dir, limit: max(minEntries, int(memory/entrySize)),
 		trims: make(map[innodb.SpaceID][]Trim), spaces: make(map[innodb.SpaceID]uint64),
@@ -166,7 +166,7 @@ func (p *Plan) Spaces() map[innodb.SpaceID]uint64 { return p.spaces }
 
 // spillFile holds sorted sequences of entries, one behind the other.
 type spillFile struct {
-	f     *os.File
+	f     disk.File
 	size  int64
 	parts []int64 // where each sequence begins
 	buf   []byte
@@ -175,14 +175,13 @@ type spillFile struct {
 // SpillName is the temporary file's name for the moment in which it has one.
 const SpillName = "hb-spill"
 
-func newSpillFile(dir string) (*spillFile, error) {
-	name := filepath.Join(dir, SpillName)
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+func newSpillFile(dir disk.Dir) (*spillFile, error) {
+	f, err := dir.OpenFile(SpillName, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("creating a temporary file for redo records: %w", err)
 	}
 	// Without a name it cannot be left behind.
-	if err := os.Remove(name); err != nil {
+	if err := dir.Remove(SpillName); err != nil {
 		return nil, errors.Join(fmt.Errorf("unlinking the temporary file for redo records: %w", err), f.Close())
 	}
 	return &spillFile{f: f}, nil

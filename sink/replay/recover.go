@@ -4,16 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 
 	"hb/source/innodb"
+	"hb/stream/disk"
 )
 
 // Options are how Recover works.
 type Options struct {
-	Root     *os.Root // the directory
+	Root     disk.Dir // the directory
 	Dialect  Dialect
 	Identity Identity
 	// PageSize is innodb_page_size, in bytes.
@@ -369,7 +369,7 @@ func (s *openSpace) adopt(page0 []byte) error {
 // be as they were before: the servers leave them too, as nothing reads a page
 // there that was not begun anew. extents: beyond the first extent only whole
 // ones count, as MySQL has it (fil_node_open_file).
-func SetSizes(root *os.Root, plan *Plan, tablespaces []*Tablespace, extents bool) error {
+func SetSizes(root disk.Dir, plan *Plan, tablespaces []*Tablespace, extents bool) error {
 	for _, t := range tablespaces {
 		if err := setSize(root, t, len(plan.Trims(t.Space.ID)) > 0, extents); err != nil {
 			return err
@@ -378,7 +378,7 @@ func SetSizes(root *os.Root, plan *Plan, tablespaces []*Tablespace, extents bool
 	return nil
 }
 
-func setSize(root *os.Root, t *Tablespace, cut, extents bool) (err error) {
+func setSize(root disk.Dir, t *Tablespace, cut, extents bool) (err error) {
 	if t.Space.Physical == 0 {
 		return nil // deferred, and nothing in the log either
 	}

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"hb/source/innodb"
+	"hb/stream/disk"
+	"hb/stream/disk/disktest"
 )
 
 const (
@@ -173,12 +175,8 @@ func (s *scene) recover(memory int64, parallel int) (string, Result, error) {
 }
 
 func (s *scene) recoverIn(dir string, memory int64, parallel int, d Dialect) (Result, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer root.Close()
-	plan := NewPlan(dir, memory)
+	root := disktest.Open(s.t, dir)
+	plan := NewPlan(root, memory)
 	defer plan.Close()
 	for i := range s.runs {
 		if err := plan.Add(&s.runs[i]); err != nil {
@@ -311,7 +309,7 @@ func TestInterrupted(t *testing.T) {
 		if _, err := s.recoverIn(dir, 1<<20, 1, failing); !errors.Is(err, errFault) {
 			t.Fatalf("error %v", err)
 		}
-		root, err := os.OpenRoot(dir)
+		root, err := disk.OS.OpenDir(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -343,7 +341,7 @@ func (l *failingLog) Records(lsn innodb.LSN, size int, scratch []byte) ([]byte, 
 }
 
 // tear makes half of each page in the doublewrite file zero where it belongs.
-func tear(t *testing.T, root *os.Root) {
+func tear(t *testing.T, root disk.Dir) {
 	b, err := root.ReadFile(DoublewriteName)
 	if err != nil {
 		t.Fatal(err)
@@ -411,12 +409,8 @@ func TestRecoverErrors(t *testing.T) {
 	s.mtr(Run{Page: id})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	plan := NewPlan(s.dir, 1<<20)
-	root, err := os.OpenRoot(s.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
+	root := disktest.Open(t, s.dir)
+	plan := NewPlan(root, 1<<20)
 	if _, err := Recover(ctx, plan, Options{Root: root, Dialect: &s.log, PageSize: pageSize}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
@@ -476,7 +470,7 @@ func TestInitOlder(t *testing.T) {
 // TestDiscard: what the log did to a tablespace before it was made anew does not
 // matter.
 func TestDiscard(t *testing.T) {
-	p := NewPlan(t.TempDir(), 1)
+	p := NewPlan(disktest.Open(t, t.TempDir()), 1)
 	defer p.Close()
 	for lsn := innodb.LSN(100); lsn < 200; lsn += 10 {
 		for space := range innodb.SpaceID(2) {
@@ -514,7 +508,7 @@ func TestDiscard(t *testing.T) {
 // without those that a later initialisation or truncation made needless.
 func TestPlanOrder(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 3))
-	p := NewPlan(t.TempDir(), 1)
+	p := NewPlan(disktest.Open(t, t.TempDir()), 1)
 	defer p.Close()
 	const n = 50 * minEntries
 	last := make(map[innodb.PageID]innodb.LSN) // of the last initialisation

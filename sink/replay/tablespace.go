@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"hb/source/innodb"
+	"hb/stream/disk"
 )
 
 // Tablespace is a tablespace of the directory that is recovered.
@@ -46,13 +47,13 @@ func (t *Tablespace) Name() string {
 // even if it wrote nothing: an interrupted recovery may have.
 type openSpace struct {
 	*Tablespace
-	files []*os.File
+	files []disk.File
 	refs  atomic.Int32
 	sum   innodb.Checksum // of page 0, by which pages that begin anew are stamped
 }
 
 // openTablespace opens the files for reading and writing.
-func openTablespace(root *os.Root, t *Tablespace) (*openSpace, error) {
+func openTablespace(root disk.Dir, t *Tablespace) (*openSpace, error) {
 	s := &openSpace{Tablespace: t}
 	s.refs.Store(1)
 	for _, file := range t.Files {

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"hb/sink/replay"
 	"hb/source/innodb"
 	"hb/source/innodb/mlog"
+	"hb/stream/disk"
 )
 
 // LogName is the redo log of a backup.
@@ -27,7 +27,7 @@ type Log struct {
 
 // OpenLog maps the redo log of a backup. resident is about how much of it may
 // be in memory at a time, in bytes.
-func OpenLog(root *os.Root, resident int64) (*Log, error) {
+func OpenLog(root disk.Dir, resident int64) (*Log, error) {
 	file, err := replay.Map(root, LogName, resident)
 	if err != nil {
 		return nil, err

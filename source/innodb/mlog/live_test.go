@@ -19,6 +19,7 @@ import (
 	"hb/source/innodb/mlog"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/workload"
+	"hb/stream/disk/disktest"
 )
 
 // crash runs the load on a server whose log is large enough for all of it, and
@@ -82,7 +83,7 @@ func TestServers(t *testing.T) {
 			t.Fatal(err)
 		}
 		removeLog(t, ours)
-		if err := mlog.RebuildInFiles(ours, bytes.NewReader(log), end, 4<<20); err != nil {
+		if err := mlog.RebuildInFiles(disktest.Open(t, ours), bytes.NewReader(log), end, 4<<20); err != nil {
 			t.Fatal(err)
 		}
 		again, againEnd := linear(t, ours)

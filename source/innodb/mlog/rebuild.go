@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
 	"hb/source/innodb"
+	"hb/stream/disk"
 )
 
 const (
@@ -28,15 +30,15 @@ const (
 )
 
 // Rebuild writes, from a linear log, the log files that a server of that format
-// has, so that it recovers by itself. dir is its innodb_log_group_home_dir, in
+// has, so that it recovers by itself. home is its innodb_log_group_home_dir, in
 // most cases the data directory; it must hold no redo log. The log ends exactly
 // at end, which is the end of a mini-transaction; that the log does not reach it
 // is an error, and what it has behind it is left out.
-func Rebuild(dir string, log io.Reader, end innodb.LSN) error {
-	return rebuild(dir, log, end, maxRebuilt)
+func Rebuild(home disk.Dir, log io.Reader, end innodb.LSN) error {
+	return rebuild(home, log, end, maxRebuilt)
 }
 
-func rebuild(dir string, log io.Reader, end innodb.LSN, limit int64) (err error) {
+func rebuild(home disk.Dir, log io.Reader, end innodb.LSN, limit int64) (err error) {
 	in := bufio.NewReaderSize(log, rebuildBuffer)
 	begin, err := in.Peek(HeaderSize + BlockSize)
 	if err != nil && err != io.EOF {
@@ -52,7 +54,7 @@ func rebuild(dir string, log io.Reader, end innodb.LSN, limit int64) (err error)
 	if _, err := in.Discard(HeaderSize); err != nil {
 		return err
 	}
-	out, err := newRebuilt(dir, l, end, limit)
+	out, err := newRebuilt(home, l, end, limit)
 	if err != nil {
 		return err
 	}
@@ -90,22 +92,23 @@ func copyLog(out *rebuilt, in io.Reader, l Linear, end innodb.LSN) error {
 // rebuilt is a log that is being written, file by file. All files have the same
 // size.
 type rebuilt struct {
-	dir      string // that of the files
+	home     disk.Dir
+	dir      string // that of the files, in home
 	linear   Linear
 	header   Header
 	size     int64
 	count    int
 	made     int
-	file     *os.File
+	file     disk.File
 	out      *bufio.Writer
 	room     int64 // in the current file
 	nextFile innodb.LSN
 }
 
-func newRebuilt(dir string, l Linear, end innodb.LSN, limit int64) (*rebuilt, error) {
-	r := &rebuilt{dir: dir, linear: l, header: l.Header, nextFile: l.Start()}
+func newRebuilt(home disk.Dir, l Linear, end innodb.LSN, limit int64) (*rebuilt, error) {
+	r := &rebuilt{home: home, dir: ".", linear: l, header: l.Header, nextFile: l.Start()}
 	r.header.Creator = rebuiltCreator
-	if err := noLog(dir); err != nil {
+	if err := noLog(home, r.dir); err != nil {
 		return nil, err
 	}
 	need := max(int64(BlockOf(end)+BlockSize-l.Start()), BlockSize)
@@ -114,27 +117,27 @@ func newRebuilt(dir string, l Linear, end innodb.LSN, limit int64) (*rebuilt, er
 		r.count, r.size = 2, roundUp(max(need+HeaderSize, minRebuilt), 1<<20)
 		return r, nil
 	}
-	r.dir = filepath.Join(dir, RedoDir)
+	r.dir = RedoDir
 	r.size = min(limit, roundUp(need+need/8+HeaderSize, redoGranule))
 	r.size = max(r.size, min(limit, minRebuilt))
 	r.count = int((need + r.size - HeaderSize - 1) / (r.size - HeaderSize))
-	if err := os.Mkdir(r.dir, 0o750); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := home.Mkdir(r.dir, 0o750); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
-	return r, noLog(r.dir)
+	return r, noLog(home, r.dir)
 }
 
 func roundUp(n, to int64) int64 { return (n + to - 1) / to * to }
 
-// noLog returns an error if there are log files in dir.
-func noLog(dir string) error {
-	entries, err := os.ReadDir(dir)
+// noLog returns an error if there are log files in a directory.
+func noLog(home disk.Dir, dir string) error {
+	entries, err := home.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), ringPrefix) || strings.HasPrefix(e.Name(), redoPrefix) {
-			return fmt.Errorf("%s is in the way: move the old redo log away first", filepath.Join(dir, e.Name()))
+			return fmt.Errorf("%s is in the way: move the old redo log away first", filepath.Join(home.Name(), dir, e.Name()))
 		}
 	}
 	return nil
@@ -161,7 +164,7 @@ func (r *rebuilt) next() error {
 	if !r.header.Format.Ring() {
 		name = RedoName(uint64(r.made))
 	}
-	file, err := os.OpenFile(filepath.Join(r.dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	file, err := r.home.OpenFile(path.Join(r.dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
 		return err
 	}
@@ -207,13 +210,5 @@ func (r *rebuilt) finish() error {
 			return errors.Join(err, r.close())
 		}
 	}
-	return errors.Join(r.close(), syncDir(r.dir), syncDir(filepath.Dir(r.dir)))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(r.close(), disk.SyncDir(r.home, r.dir), disk.SyncDir(r.home, "."))
 }

@@ -1,0 +1,151 @@
+// Package disk is the file system as hb uses it: directories and files behind
+// interfaces, so that tests can make any operation fail (package disktest).
+// Nothing but the system's own calls is behind them in hb itself: [OS].
+//
+// A [Dir] keeps to the directory that was opened, as an os.Root does: no name
+// leads outside of it, whatever links there are. Errors are those of package
+// os.
+package disk
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// System reaches files by their paths.
+type System interface {
+	Mkdir(path string, perm fs.FileMode) error
+	Open(path string) (File, error)
+	OpenDir(path string) (Dir, error)
+}
+
+// Dir is an open directory. The methods are those of os.Root; ReadDir sorts by
+// name.
+type Dir interface {
+	// Name is the path that it was opened by.
+	Name() string
+	OpenDir(name string) (Dir, error)
+	Open(name string) (File, error)
+	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
+	ReadFile(name string) ([]byte, error)
+	ReadDir(name string) ([]fs.DirEntry, error)
+	Stat(name string) (fs.FileInfo, error)
+	Lstat(name string) (fs.FileInfo, error)
+	Readlink(name string) (string, error)
+	Mkdir(name string, perm fs.FileMode) error
+	MkdirAll(name string, perm fs.FileMode) error
+	Rename(from, to string) error
+	Link(from, to string) error
+	Symlink(target, name string) error
+	Remove(name string) error
+	RemoveAll(name string) error
+	FS() fs.FS
+	Close() error
+}
+
+// File is an open file. The methods are those of os.File, and some system calls
+// that those lack.
+type File interface {
+	io.Reader
+	io.Writer
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Name() string
+	Stat() (fs.FileInfo, error)
+	Truncate(size int64) error
+	Sync() error
+	Chown(uid, gid int) error
+	// Lock takes a write lock on the whole file, which belongs to the open
+	// file and ends with it. The error is ErrLocked if anyone else has one.
+	Lock() error
+	// Map maps the first size bytes for reading; unix.Munmap ends that. A read
+	// of what the disk cannot deliver is a fault.
+	Map(size int) ([]byte, error)
+	// StartWriteback lets the disk begin with n bytes at off. It promises
+	// nothing: Sync tells what became of them.
+	StartWriteback(off, n int64)
+}
+
+// ErrLocked says that a file is locked by another process.
+var ErrLocked = errors.New("it is in use by another process")
+
+// SyncDir makes the names in a directory durable.
+func SyncDir(d Dir, name string) error { return sync(d.Open(name)) }
+
+// SyncPath is SyncDir of a directory by its path.
+func SyncPath(s System, path string) error { return sync(s.Open(path)) }
+
+func sync(f File, err error) error {
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// OS is the operating system.
+var OS System = system{}
+
+type system struct{}
+
+func (system) Mkdir(path string, perm fs.FileMode) error { return os.Mkdir(path, perm) }
+
+func (system) Open(path string) (File, error) { return opened(os.Open(path)) }
+
+func (system) OpenDir(path string) (Dir, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return dir{root}, nil
+}
+
+// dir is a Dir of the operating system.
+type dir struct{ *os.Root }
+
+func (d dir) Open(name string) (File, error) { return opened(d.Root.Open(name)) }
+
+func (d dir) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	return opened(d.Root.OpenFile(name, flag, perm))
+}
+
+func (d dir) OpenDir(name string) (Dir, error) {
+	root, err := d.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	return dir{root}, nil
+}
+
+func (d dir) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(d.FS(), name) }
+
+// file is a File of the operating system.
+type file struct{ *os.File }
+
+func opened(f *os.File, err error) (File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return file{f}, nil
+}
+
+func (f file) Lock() error {
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return ErrLocked
+	}
+	return err
+}
+
+func (f file) Map(size int) ([]byte, error) {
+	return unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+}
+
+func (f file) StartWriteback(off, n int64) {
+	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE) // advice
+}
