@@ -116,6 +116,11 @@ func (a *applier) run(ctx context.Context) (err error) {
 	}
 	a.result.Resumed = st.Stage != ""
 	if st.Stage == "" {
+		if a.backup.held() { // all was done but this
+			if err := a.backup.release(a.root); err != nil {
+				return err
+			}
+		}
 		lsn, done, err := a.family.alreadyApplied()
 		if done || err != nil {
 			a.result.AlreadyApplied, a.result.LSN = done, lsn
@@ -158,7 +163,7 @@ func (a *applier) replay(ctx context.Context) (_ state, err error) {
 		return state{}, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	if err := writeState(a.root, state{Stage: stageReplay}); err != nil {
+	if err := a.enter(state{Stage: stageReplay}); err != nil {
 		return state{}, err
 	}
 	id := replay.Identity{From: log.Start(), To: a.backup.checkpoints.LastLSN}
@@ -235,9 +240,9 @@ func (a *applier) byServer(ctx context.Context, st state) (err error) {
 		if st, err = a.survey(ctx); err != nil {
 			return err
 		}
-		if err := writeState(a.root, st); err != nil {
-			return err
-		}
+	}
+	if err := a.enter(st); err != nil {
+		return err
 	}
 	a.result.LSN = st.End
 	if err := a.family.handOver(); err != nil {
@@ -257,7 +262,7 @@ func (a *applier) survey(ctx context.Context) (_ state, err error) {
 	if len(a.backup.replayFrom()) > 0 {
 		return state{}, &NotBackupError{a.dir, "undo tablespaces may have been truncated during the backup, and a server would apply redo from before: apply it without --by-server"}
 	}
-	if err := writeState(a.root, state{Stage: stageServer}); err != nil {
+	if err := a.enter(state{Stage: stageServer}); err != nil {
 		return state{}, err
 	}
 	if err := a.family.fixUp(); err != nil {

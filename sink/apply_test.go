@@ -616,6 +616,11 @@ func readTree(t *testing.T, dir string) map[string]string {
 		if err != nil || d.IsDir() {
 			return err
 		}
+		if d.Type() == fs.ModeSymlink {
+			target, err := os.Readlink(filepath.Join(dir, name))
+			got[name] = "-> " + target
+			return err
+		}
 		content, err := os.ReadFile(filepath.Join(dir, name))
 		got[name] = string(content)
 		return err

@@ -25,7 +25,8 @@ type backupDir struct {
 	version         string             // of the server, where a file states it
 	own             bool               // an archive of hb's was extracted here
 	partial         bool               // not all tables are in it
-	systemFiles     []string           // of the system tablespace, in order
+	systemFiles     []string           // of the system tablespace, in order, as they are to be opened
+	system          string             // the name that a server knows the first of them by
 	pageSize        int                // innodb_page_size
 	checksum        innodb.Checksum    // innodb_checksum_algorithm, where a file states it
 	undo            int                // innodb_undo_tablespaces, likewise; -1: not stated
@@ -169,11 +170,18 @@ func (b *backupDir) readSystem(root disk.Dir, no func(string, ...any) error) err
 		b.systemFiles = []string{"ibdata1"}
 		for i := 2; ; i++ {
 			name := "ibdata" + strconv.Itoa(i)
-			if _, err := root.Lstat(name); err != nil {
+			there, err := exists(root, name)
+			if err != nil {
+				return fmt.Errorf("looking at the system tablespace: %w", err)
+			}
+			if !there {
 				break
 			}
 			b.systemFiles = append(b.systemFiles, name)
 		}
+	}
+	if err := b.findHeld(root); err != nil {
+		return err
 	}
 	for _, name := range b.systemFiles {
 		if _, err := root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
@@ -191,6 +199,11 @@ func (b *backupDir) readSystem(root disk.Dir, no func(string, ...any) error) err
 	}
 	b.pageSize = space.Logical
 	return nil
+}
+
+// isSystem reports whether a name is one of the system tablespace's.
+func (b *backupDir) isSystem(name string) bool {
+	return name == b.system || slices.Contains(b.systemFiles, name)
 }
 
 // readSpace reads page 0 of a file.

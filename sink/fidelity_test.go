@@ -31,7 +31,8 @@ import (
 // TestMain lets the test binary be the process that is killed while it applies.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("HB_TEST_APPLY"); dir != "" {
-		if _, err := sink.Apply(context.Background(), dir, sink.ApplyOptions{Memory: 4 << 20}); err != nil {
+		o := sink.ApplyOptions{Memory: 4 << 20, ByServer: os.Getenv("HB_TEST_BY_SERVER") != ""}
+		if _, err := sink.Apply(context.Background(), dir, o); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -108,6 +109,7 @@ func TestFidelity(t *testing.T) {
 			compareTablespaces(t, backup, ours, peer, c.pageSize)
 			compareFinal(t, ours, peer)
 			otherWays(t, base, backup, ours)
+			refusedHalfDone(t, root, base, backup, options(c))
 
 			again := apply(t, ours, sink.ApplyOptions{})
 			if !again.AlreadyApplied || again.LSN == 0 {

@@ -68,6 +68,14 @@ func readState(root disk.Dir, flavor string) (state, error) {
 	return s, nil
 }
 
+// enter begins a stage of the work: from the first one on no server starts.
+func (a *applier) enter(s state) error {
+	if err := writeState(a.root, s); err != nil {
+		return err
+	}
+	return a.backup.hold(a.root)
+}
+
 func writeState(root disk.Dir, s state) error {
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -76,10 +84,13 @@ func writeState(root disk.Dir, s state) error {
 	return replaceFile(root, ApplyingName, append(text, '\n'), nil)
 }
 
+// extTemporary ends the names of files that are to take another one's place.
+const extTemporary = ".hb-tmp"
+
 // replaceFile gives a file new content, all or nothing, with the owner and mode
 // of the file given.
 func replaceFile(root disk.Dir, name string, content []byte, like fs.FileInfo) (err error) {
-	temporary := name + ".hb-tmp"
+	temporary := name + extTemporary
 	mode := fs.FileMode(0o640)
 	if like != nil {
 		mode = like.Mode().Perm()
@@ -107,7 +118,7 @@ func replaceFile(root disk.Dir, name string, content []byte, like fs.FileInfo) (
 // finish makes the directory one that a server starts on. Every step can be
 // repeated.
 func (a *applier) finish(s state) error {
-	if err := writeState(a.root, s); err != nil {
+	if err := a.enter(s); err != nil {
 		return err
 	}
 	if err := a.family.finish(s); err != nil {
@@ -126,7 +137,10 @@ func (a *applier) clean() error {
 			return fmt.Errorf("removing %s: %w", name, err)
 		}
 	}
-	return syncIn(a.root, ".")
+	if err := syncIn(a.root, "."); err != nil {
+		return err
+	}
+	return a.backup.release(a.root)
 }
 
 // writeCheckpoints gives the backup another type.

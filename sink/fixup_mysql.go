@@ -35,7 +35,7 @@ func (m *mysqlFamily) fixUp() error {
 		return fixUp(m.root, anywhere)
 	}
 	x := &idFixer{root: m.root}
-	if err := x.list(m.backup.systemFiles); err != nil {
+	if err := x.list(m.backup.isSystem); err != nil {
 		return err
 	}
 	return x.run()
@@ -61,7 +61,7 @@ type idFile struct {
 
 // list finds what there is to do, and the tablespaces that it is about: those
 // of which twice the same id is found are reported later.
-func (x *idFixer) list(system []string) error {
+func (x *idFixer) list(isSystem func(name string) bool) error {
 	x.files = make(map[innodb.SpaceID]string)
 	return eachFile(x.root, func(file string) error {
 		base, ext := path.Base(file), path.Ext(file)
@@ -81,7 +81,7 @@ func (x *idFixer) list(system []string) error {
 			x.created = append(x.created, file)
 		case ext == extCorrupt:
 			return fmt.Errorf("%s: XtraBackup could not copy this table whole: prepare the backup with XtraBackup", file)
-		case (ext == extTable || undoFile.MatchString(base)) && !slices.Contains(system, file):
+		case (ext == extTable || undoFile.MatchString(base)) && !isSystem(file):
 			space, err := readSpace(x.root, file)
 			if err == nil {
 				x.files[space.ID] = file

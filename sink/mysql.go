@@ -11,7 +11,6 @@ import (
 	"os"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 
 	"hb/sink/replay"
@@ -117,7 +116,7 @@ func (t *tablespaces) findTop(root disk.Dir) error {
 	}
 	for _, d := range top {
 		name := d.Name()
-		if d.IsDir() || slices.Contains(t.backup.systemFiles, name) ||
+		if d.IsDir() || t.backup.isSystem(name) ||
 			!undoFile.MatchString(name) && path.Ext(name) != extTable {
 			continue
 		}

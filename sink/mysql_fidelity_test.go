@@ -101,6 +101,7 @@ func mysqlFidelity(t *testing.T, root *mysqldtest.Root, base, data string, o cen
 	compareApplied(t, upToEnd, readFiles(t, ours), theirs.files, log.End)
 
 	mysqlOtherWays(t, base, backup, ours)
+	refusedHalfDone(t, root, base, backup, o.Server(root, t.TempDir()))
 	again := apply(t, ours, sink.ApplyOptions{})
 	if !again.AlreadyApplied || again.LSN == 0 {
 		t.Errorf("applying a second time: %+v", again)

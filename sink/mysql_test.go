@@ -723,7 +723,7 @@ func TestFixUpMySQL(t *testing.T) {
 				}
 				return nil
 			}}
-			if err = x.list(nil); err == nil {
+			if err = x.list((&backupDir{}).isSystem); err == nil {
 				err = x.run()
 			}
 			if !errors.Is(err, killed) {
@@ -761,7 +761,7 @@ func TestFixUpMySQLRefuses(t *testing.T) {
 			b.write(file, []byte(content))
 		}
 		x := &idFixer{root: disktest.Open(t, b.dir)}
-		err := x.list(nil)
+		err := x.list((&backupDir{}).isSystem)
 		if err == nil {
 			err = x.run()
 		}

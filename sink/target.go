@@ -95,6 +95,10 @@ func (t *target) begin() error {
 	if err := t.checkEmpty(); err != nil {
 		return err
 	}
+	return t.mark()
+}
+
+func (t *target) mark() error {
 	f, err := t.create(MarkerName)
 	if err != nil {
 		return err
@@ -205,7 +209,8 @@ func bare(err error) error {
 	return err
 }
 
-// finish makes all names durable and then takes the mark away.
+// finish makes all names durable and then takes the mark away. If that cannot be
+// made durable, the mark is put back as far as it can be: what failed is marked.
 func (t *target) finish() error {
 	names := []string{"."}
 	for name := range t.dirs {
@@ -217,7 +222,10 @@ func (t *target) finish() error {
 	if err := t.remove(MarkerName); err != nil {
 		return err
 	}
-	return t.syncDir(".")
+	if err := t.syncDir("."); err != nil {
+		return errors.Join(err, t.mark())
+	}
+	return nil
 }
 
 func (t *target) syncDir(name string) error {

@@ -2,10 +2,27 @@
 package disktest
 
 import (
+	"os"
 	"testing"
 
 	"hb/stream/disk"
 )
+
+// Memory returns a new directory, in memory where this machine has such a file
+// system: for tests that sync much, and would wait for the disk.
+func Memory(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "hb-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
 
 // Open opens a directory until the test ends.
 func Open(t testing.TB, path string) disk.Dir {

@@ -1,0 +1,131 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"hb/stream/disk"
+)
+
+// No server must start on a directory that Apply is not done with. A file of
+// hb's own says nothing to a server, and none of the series has a mark of its
+// own for this. So while Apply works the first file of the system tablespace has
+// another name, and its own one is a symlink that leads to itself:
+//
+//	ibdata1.hb-held                the file
+//	ibdata1 → ibdata1/hb-apply-has-not-finished,run-it-again
+//
+// Every series looks at that file (stat) before it opens or makes any other of
+// InnoDB's, is told ELOOP, and ends: "Too many levels of symbolic links", "Can't
+// determine file permissions" (os_file_get_status). It leaves the directory as
+// it was, but for Aria's log, which MariaDB has opened before, and auto.cnf.
+// Seen on 5.6.24, 5.7.29, 9.7.4, 10.5.23, 10.11.18 and 11.8.6. A link to a file
+// that does not exist would do too, but some then speak of a new database, and
+// advise to remove the link.
+//
+// Both steps are atomic: link(2) gives the file its second name, a rename puts
+// the symlink over the first; at the end a rename puts the file back over the
+// symlink. That is the last thing that Apply does. The state file (ApplyingName)
+// is made before and removed before it, so that a directory that is held and
+// has no state file is finished, and that nothing is done again to a directory
+// on which a server may have run already.
+const (
+	extHeld  = ".hb-held"
+	heldText = "hb-apply-has-not-finished,run-it-again"
+)
+
+// heldLink is the symlink's target.
+func heldLink(name string) string { return name + "/" + heldText }
+
+// isHeldLink reports whether a file is that symlink.
+func isHeldLink(root disk.Dir, name string) (bool, error) {
+	st, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && st.Mode().Type() != fs.ModeSymlink {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	target, err := root.Readlink(name)
+	return target == heldLink(name), err
+}
+
+// findHeld looks whether the system tablespace is held, or was being so, and
+// takes its name from there.
+func (b *backupDir) findHeld(root disk.Dir) error {
+	b.system = b.systemFiles[0]
+	held, err := exists(root, b.system+extHeld)
+	if err == nil && held {
+		err = b.checkHeld(root)
+	}
+	if err != nil {
+		return fmt.Errorf("looking at the system tablespace: %w", err)
+	}
+	if held {
+		b.systemFiles[0] = b.system + extHeld
+	}
+	return nil
+}
+
+// checkHeld makes sure that nobody has made the file anew whose place is kept.
+func (b *backupDir) checkHeld(root disk.Dir) error {
+	if ours, err := isHeldLink(root, b.system); ours || err != nil {
+		return err
+	}
+	st, err := root.Lstat(b.system)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // someone removed the link
+	}
+	if err != nil {
+		return err
+	}
+	held, err := root.Lstat(b.system + extHeld)
+	if err == nil && !os.SameFile(st, held) {
+		err = &NotBackupError{root.Name(), fmt.Sprintf("%s is not the file that hb apply put aside as %s: a server, or someone, made it anew; extract the backup again", b.system, b.system+extHeld)}
+	}
+	return err
+}
+
+// held reports whether the system tablespace has its other name.
+func (b *backupDir) held() bool { return b.systemFiles[0] != b.system }
+
+// hold keeps servers off the directory.
+func (b *backupDir) hold(root disk.Dir) error {
+	fail := func(err error) error { return fmt.Errorf("keeping servers off the directory: %w", err) }
+	if !b.held() {
+		if err := root.Link(b.system, b.system+extHeld); err != nil {
+			return fail(err)
+		}
+		b.systemFiles[0] = b.system + extHeld
+	}
+	if there, err := isHeldLink(root, b.system); there || err != nil {
+		return err
+	}
+	temporary := b.system + extTemporary
+	if err := root.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fail(err)
+	}
+	if err := root.Symlink(heldLink(b.system), temporary); err != nil {
+		return fail(err)
+	}
+	if err := root.Rename(temporary, b.system); err != nil {
+		return fail(err)
+	}
+	return syncIn(root, ".")
+}
+
+// release gives the directory to servers.
+func (b *backupDir) release(root disk.Dir) error {
+	fail := func(err error) error { return fmt.Errorf("giving %s its name back: %w", b.system, err) }
+	if err := root.Rename(b.systemFiles[0], b.system); err != nil {
+		return fail(err)
+	}
+	// A rename does nothing where both are the same file: hold was interrupted.
+	if err := root.Remove(b.systemFiles[0]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fail(err)
+	}
+	b.systemFiles[0] = b.system
+	return syncIn(root, ".")
+}
