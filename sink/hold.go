@@ -95,6 +95,9 @@ func (b *backupDir) held() bool { return b.systemFiles[0] != b.system }
 func (b *backupDir) hold(root disk.Dir) error {
 	fail := func(err error) error { return fmt.Errorf("keeping servers off the directory: %w", err) }
 	if !b.held() {
+		if err := syncIn(root, "."); err != nil { // the state file is first
+			return err
+		}
 		if err := root.Link(b.system, b.system+extHeld); err != nil {
 			return fail(err)
 		}

@@ -20,6 +20,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // SkipMark begins the reason of every test that was skipped because a server or
@@ -115,6 +117,30 @@ func Program(t testing.TB, name string) string {
 		missing(t, fmt.Errorf("program %s is not installed: %w", name, err))
 	}
 	return p
+}
+
+// Tmpfs mounts a file system in memory of a size in bytes, until the test ends.
+// Where that is not possible, it ends the test as [Need] does.
+func Tmpfs(t testing.TB, size int64) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+		missing(t, fmt.Errorf("cannot mount a small file system: %w", err))
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// ResizeTmpfs gives a file system of [Tmpfs] another size.
+func ResizeTmpfs(t testing.TB, dir string, size int64) {
+	t.Helper()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, fmt.Sprintf("size=%d", size)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func missing(t testing.TB, err error) {
