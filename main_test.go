@@ -518,24 +518,6 @@ func interrupted(t *testing.T, cmd *exec.Cmd, archive string, disturb func(), ch
 	}
 }
 
-// TestFullDisk extracts into a file system that is too small.
-func TestFullDisk(t *testing.T) {
-	s := filled(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{})
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
-		t.Skipf("%s needs to mount a small file system: %v", mysqldtest.SkipMark, err)
-	}
-	defer unix.Unmount(dir, 0)
-	target := filepath.Join(dir, "backup")
-	r := pipe(t, hb(t, "backup", "--no-defaults", "-u", "root", "-S", s.Socket), hb(t, "extract", "-C", target))
-	if r[1].code != 1 || !strings.Contains(r[1].stderr, "no space left") {
-		t.Errorf("extract: exit code %d, %q", r[1].code, r[1].stderr)
-	}
-	if r := finish(t, hb(t, "apply", target)); r.code != 8 {
-		t.Errorf("apply of what was left: exit code %d, %q", r.code, r.stderr)
-	}
-}
-
 // TestRunningDatadir: apply keeps its hands off a running server's files.
 func TestRunningDatadir(t *testing.T) {
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{})

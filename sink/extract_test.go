@@ -477,15 +477,7 @@ func TestExtractTarget(t *testing.T) {
 
 // TestExtractDiskFull fills a small file system.
 func TestExtractDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
-		t.Skipf("%s needs to mount a small file system: %v", mysqldtest.SkipMark, err)
-	}
-	defer func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	}()
+	dir := mysqldtest.Tmpfs(t, 2<<20)
 	contents := map[string][]byte{"a": page(1<<20, 2), "b": page(3<<20, 4), "c": page(3<<20, 6)}
 	_, err := Extract(t.Context(), bytes.NewReader(ownArchive(t, contents, 100_000)), dir, ExtractOptions{})
 	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), dir) {

@@ -17,6 +17,7 @@ import (
 	"hb/source/mysqld"
 	"hb/source/redo"
 	"hb/source/spool"
+	"hb/stream/disk"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
@@ -88,6 +89,7 @@ const stageMemory = 16 << 20
 
 // backup is one run.
 type backup struct {
+	disk     disk.System
 	opt      Options
 	srv      *mysqld.Server
 	sequence *sequence
@@ -121,9 +123,13 @@ type backup struct {
 
 // Run backs srv up into out. When it returns nil the archive is complete; after
 // an error what was written has no valid end. Locks are released in any case.
-func Run(ctx context.Context, srv *mysqld.Server, out io.Writer, opt Options) (_ *Result, err error) {
+func Run(ctx context.Context, srv *mysqld.Server, out io.Writer, opt Options) (*Result, error) {
+	return runOn(ctx, disk.OS, srv, out, opt)
+}
+
+func runOn(ctx context.Context, system disk.System, srv *mysqld.Server, out io.Writer, opt Options) (_ *Result, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	b, err := newBackup(srv, out, opt)
+	b, err := newBackup(system, srv, out, opt)
 	if err != nil {
 		cancel(err)
 		return nil, err
@@ -144,24 +150,25 @@ func Run(ctx context.Context, srv *mysqld.Server, out io.Writer, opt Options) (_
 	return b.result()
 }
 
-func newBackup(srv *mysqld.Server, out io.Writer, opt Options) (*backup, error) {
-	layout, err := newLayout(srv.Vars, opt.Datadir)
+func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Options) (*backup, error) {
+	layout, err := newLayout(system, srv.Vars, opt.Datadir)
 	if err != nil {
 		return nil, err
 	}
 	b := &backup{
-		opt: opt, srv: srv, layout: layout, started: time.Now(), sequence: sequenceOf(&srv.Dialect),
+		disk: system,
+		opt:  opt, srv: srv, layout: layout, started: time.Now(), sequence: sequenceOf(&srv.Dialect),
 		archive:   &archive{w: xbstream.NewWriter(out)},
 		registry:  newRegistry(),
-		inventory: newInventory(),
-		stage:     newStage(spool.New(opt.Tmpdir, stageMemory)),
+		inventory: newInventory(system),
+		stage:     newStage(system, spool.New(system, opt.Tmpdir, stageMemory)),
 	}
 	b.layout.General = srv.Flavor == mysqld.MySQL
 	if b.pageSize, err = srv.Vars.PageSize(); err != nil {
 		return nil, err
 	}
 	b.stage.mapped = srv.Vars.Bool("myisam_use_mmap")
-	b.copier = &copier{create: b.archive.output, registry: b.registry, parallel: min(max(1, opt.Parallel), maxParallel), wait: opt.Pace}
+	b.copier = &copier{disk: system, create: b.archive.output, registry: b.registry, parallel: min(max(1, opt.Parallel), maxParallel), wait: opt.Pace}
 	return b, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"strconv"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"hb/source/innodb"
 	"hb/source/mysqld"
+	"hb/stream/disk"
 )
 
 // lockTableDDL takes a metadata lock on every table, where asked.
@@ -103,7 +103,7 @@ func (b *backup) copyLast(ctx context.Context) error {
 		if err := b.awaitTruncations(ctx); err != nil {
 			return err
 		}
-		checkpoint, err := b.sequence.checkpoint(b.layout.RedoDir)
+		checkpoint, err := b.sequence.checkpoint(b.disk, b.layout.RedoDir)
 		if err != nil {
 			return err
 		}
@@ -151,9 +151,10 @@ func (b *backup) replayUndoFrom(checkpoint innodb.LSN) {
 // ib_ID_TABLE_trunc.log, in the directory of the redo log, and removes it when
 // the tablespace is whole again. (storage/innobase/row/row0trunc.cc)
 type truncations struct {
-	dir string
-	fd  int // of inotify
-	buf []byte
+	disk disk.System
+	dir  string
+	fd   int // of inotify
+	buf  []byte
 }
 
 // truncName is the name of such a file; the first number is the tablespace's id.
@@ -173,11 +174,11 @@ func truncSpace(name string) (innodb.SpaceID, bool) {
 func (b *backup) watchTruncation(context.Context) (err error) {
 	b.copier.again = true
 	b.layout.skipUndo = b.srv.Vars.Bool("innodb_undo_log_truncate")
-	b.mysql.cuts, err = watchTruncations(b.layout.RedoDir)
+	b.mysql.cuts, err = watchTruncations(b.disk, b.layout.RedoDir)
 	return err
 }
 
-func watchTruncations(dir string) (*truncations, error) {
+func watchTruncations(system disk.System, dir string) (*truncations, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("watching %s for truncations: %w", dir, err)
@@ -185,7 +186,7 @@ func watchTruncations(dir string) (*truncations, error) {
 	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_CREATE|unix.IN_DELETE|unix.IN_MOVED_TO|unix.IN_MOVED_FROM|unix.IN_ONLYDIR); err != nil {
 		return nil, errors.Join(fmt.Errorf("watching %s for truncations: %w", dir, err), unix.Close(fd))
 	}
-	return &truncations{dir: dir, fd: fd, buf: make([]byte, 64<<10)}, nil
+	return &truncations{disk: system, dir: dir, fd: fd, buf: make([]byte, 64<<10)}, nil
 }
 
 func (w *truncations) close() error {
@@ -238,7 +239,7 @@ func (w *truncations) parse(b []byte, ids map[innodb.SpaceID]bool) error {
 
 // running reports whether a truncation is under way.
 func (w *truncations) running() (bool, error) {
-	entries, err := os.ReadDir(w.dir)
+	entries, err := w.disk.ReadDir(w.dir)
 	if err != nil {
 		return false, fmt.Errorf("looking for truncations: %w", err)
 	}

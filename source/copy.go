@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"hb/source/innodb"
+	"hb/stream/disk"
 )
 
 const (
@@ -30,6 +30,7 @@ const (
 // of one large file or of many small ones; the segments of a file leave in
 // order, each worker waiting for its turn.
 type copier struct {
+	disk     disk.System
 	create   func(name string) (output, error) // begins a file of the archive
 	registry *registry
 	parallel int
@@ -57,7 +58,7 @@ type tablespaceFile struct {
 	skipCheck []innodb.PageRange // pages that are no pages: the doublewrite area
 	mayShrink bool               // undo tablespaces are truncated while they live
 
-	f        *os.File
+	f        disk.File
 	since    innodb.LSN // see copier
 	out      output
 	segments int           // of the size when it was opened
@@ -71,7 +72,7 @@ type work struct {
 	mu     sync.Mutex
 	files  []*tablespaceFile // not opened yet
 	active []*tablespaceFile // with segments that no worker has
-	opened []*os.File        // all that were, to be closed after an error
+	opened []disk.File       // all that were, to be closed after an error
 }
 
 // copyFiles copies the given files, and returns when all are in the archive.
@@ -170,7 +171,7 @@ func (c *copier) open(ctx context.Context, t *tablespaceFile, buf []byte) (bool,
 	if c.since != nil {
 		t.since = c.since()
 	}
-	f, err := os.Open(t.path)
+	f, err := c.disk.Open(t.path)
 	if err != nil {
 		return false, ignoreGone(err)
 	}
@@ -181,7 +182,7 @@ func (c *copier) open(ctx context.Context, t *tablespaceFile, buf []byte) (bool,
 	return true, nil
 }
 
-func (c *copier) begin(ctx context.Context, t *tablespaceFile, f *os.File, buf []byte) (bool, error) {
+func (c *copier) begin(ctx context.Context, t *tablespaceFile, f disk.File, buf []byte) (bool, error) {
 	info, err := statOpen(f, t.path, t.name)
 	if err != nil {
 		return false, err
@@ -209,7 +210,7 @@ func (c *copier) begin(ctx context.Context, t *tablespaceFile, f *os.File, buf [
 }
 
 // readSpace reads and verifies page 0 of an open tablespace.
-func readSpace(ctx context.Context, f *os.File, buf []byte) (innodb.Space, error) {
+func readSpace(ctx context.Context, f disk.File, buf []byte) (innodb.Space, error) {
 	var s innodb.Space
 	err := retryPage(ctx, func() error {
 		n, err := f.ReadAt(buf[:innodb.MaxPageSize], 0)
@@ -232,12 +233,13 @@ func readSpace(ctx context.Context, f *os.File, buf []byte) (innodb.Space, error
 }
 
 // retryPage calls read until it succeeds, or says for certain that the page is
-// not there, or fails for the last time.
+// not there, or fails for the last time. What the system reports is no torn page
+// and not tried again.
 func retryPage(ctx context.Context, read func() error) error {
 	wait := firstPageRetry
 	for try := 0; ; try++ {
 		err := read()
-		if err == nil || errors.Is(err, innodb.ErrZeroHeader) || try == pageRetries {
+		if err == nil || errors.Is(err, innodb.ErrZeroHeader) || systemFailed(err) || try == pageRetries {
 			return err
 		}
 		if err := pause(ctx, wait); err != nil {
@@ -245,6 +247,13 @@ func retryPage(ctx context.Context, read func() error) error {
 		}
 		wait *= 2
 	}
+}
+
+// systemFailed reports whether the system could not do what was asked of it:
+// nothing that the server did meanwhile explains that.
+func systemFailed(err error) bool {
+	_, ok := errors.AsType[*fs.PathError](err)
+	return ok && !errors.Is(err, fs.ErrNotExist)
 }
 
 // pause waits, or returns why the context ended.
@@ -320,7 +329,7 @@ func (t *tablespaceFile) finish(seg *segment) error {
 // be copied again; all else is an error.
 func (c *copier) abandon(ctx context.Context, seg *segment, cause error) error {
 	t := seg.t
-	now, err := statFile(t.path, t.name)
+	now, err := statFile(c.disk, t.path, t.name)
 	dropped := errors.Is(err, fs.ErrNotExist) || err == nil && now.fileID != t.fileID
 	var page *innodb.PageError
 	overwritten := c.again && err == nil && (now.size < t.size || errors.As(cause, &page) && page.Foreign)

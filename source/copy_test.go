@@ -17,6 +17,7 @@ import (
 
 	"hb/source/innodb"
 	"hb/source/redo"
+	"hb/stream/disk"
 	"hb/xbstream"
 )
 
@@ -57,7 +58,7 @@ type datadir struct {
 
 func newDatadir(t *testing.T) *datadir {
 	dir := t.TempDir()
-	return &datadir{t, Layout{Datadir: dir, UndoDir: dir, AriaLogDir: dir, RedoDir: dir}}
+	return &datadir{t, Layout{disk: disk.OS, Datadir: dir, UndoDir: dir, AriaLogDir: dir, RedoDir: dir}}
 }
 
 func (d *datadir) path(name string) string { return filepath.Join(d.layout.Datadir, name) }
@@ -105,7 +106,7 @@ type copying struct {
 func newCopying(parallel int) *copying {
 	c := new(copying)
 	c.archive = &archive{w: xbstream.NewWriter(&c.out)}
-	c.copier = &copier{create: c.archive.output, registry: newRegistry(), parallel: parallel}
+	c.copier = &copier{disk: disk.OS, create: c.archive.output, registry: newRegistry(), parallel: parallel}
 	return c
 }
 
@@ -227,7 +228,7 @@ func TestCopyDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 		now := map[spaceFile]string{}
-		look, err := newInventory().look(t.Context(), d.list().tablespaces)
+		look, err := newInventory(disk.OS).look(t.Context(), d.list().tablespaces)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -333,7 +334,7 @@ func TestDDLDuringCopy(t *testing.T) {
 			d.write("db/a.ibd", makeSpace(t, 1, 2))
 			d.write("db/b.ibd", makeSpace(t, 2, 2))
 			d.write("other/db.opt", nil)
-			b := &backup{layout: d.layout, inventory: newInventory()}
+			b := &backup{layout: d.layout, inventory: newInventory(disk.OS)}
 			c := newCopying(2)
 			b.copier, b.registry = c.copier, c.registry
 			if _, err := b.copyNew(t.Context()); err != nil {
@@ -386,7 +387,7 @@ func TestSettle(t *testing.T) {
 	d := newDatadir(t)
 	d.write("db/known.ibd", makeSpace(t, 1, 2))
 	d.write("db/young.ibd", make([]byte, 64<<10))
-	look, err := newInventory().look(t.Context(), d.list().tablespaces)
+	look, err := newInventory(disk.OS).look(t.Context(), d.list().tablespaces)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,7 +419,7 @@ func TestDuplicateSpaces(t *testing.T) {
 	d := newDatadir(t)
 	d.write("db/a.ibd", makeSpace(t, 1, 2))
 	d.write("db/copy of a.ibd", makeSpace(t, 1, 2))
-	look, err := newInventory().look(t.Context(), d.list().tablespaces)
+	look, err := newInventory(disk.OS).look(t.Context(), d.list().tablespaces)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -173,7 +172,7 @@ func (b *backup) openBinlog() (err error) {
 	}
 	_, base := b.srv.Vars.LogBin()
 	path := filepath.Join(filepath.Dir(b.layout.seen(base)), b.spot.File)
-	if b.mysql.binlog, err = os.Open(path); err != nil {
+	if b.mysql.binlog, err = b.disk.Open(path); err != nil {
 		return fmt.Errorf("opening the binary log: %w", err)
 	}
 	return nil

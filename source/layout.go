@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hb/source/mysqld"
+	"hb/stream/disk"
 )
 
 // Layout says where on disk a server keeps what a backup copies. All paths are
@@ -30,12 +30,13 @@ type Layout struct {
 	General    bool     // tablespaces lie in Datadir itself too (MySQL)
 	skipUndo   bool     // leave out undo tablespaces: they are copied last
 
+	disk disk.System
 	seen func(path string) string // where hb sees a path of the server's; nil: there
 }
 
 // newLayout finds the server's files, below datadir instead of the place that
 // the server names where that is given.
-func newLayout(v mysqld.Vars, datadir string) (Layout, error) {
+func newLayout(files disk.System, v mysqld.Vars, datadir string) (Layout, error) {
 	seen := func(path string) string {
 		if rel, ok := strings.CutPrefix(path+"/", v.Datadir()+"/"); ok && datadir != "" {
 			return filepath.Join(datadir, rel)
@@ -50,6 +51,7 @@ func newLayout(v mysqld.Vars, datadir string) (Layout, error) {
 		system[i] = seen(system[i])
 	}
 	return Layout{
+		disk:    files,
 		Datadir: seen(v.Datadir()), System: system,
 		UndoDir: seen(v.UndoDir()), RedoDir: seen(v.LogDir()), AriaLogDir: seen(v.AriaLogDir()),
 		IgnoreDirs: v.IgnoredDirs(), seen: seen,
@@ -83,6 +85,7 @@ func (f fileInfo) sameContent(old fileInfo) bool {
 
 // listing is one look at the data directory.
 type listing struct {
+	disk        disk.System
 	tablespaces []fileInfo // .ibd files and undo tablespaces; not the system tablespace
 	others      []fileInfo // files of other engines, definitions, options
 	databases   []string   // directories
@@ -113,8 +116,8 @@ const temporaryTable = "#sql"
 // list looks at the databases, undo tablespaces, and on MySQL general ones. What vanishes meanwhile is
 // left out; what cannot be read is an error.
 func (l *Layout) list() (*listing, error) {
-	var out listing
-	entries, err := os.ReadDir(l.Datadir)
+	out := listing{disk: l.disk}
+	entries, err := l.disk.ReadDir(l.Datadir)
 	if err != nil {
 		return nil, fmt.Errorf("listing the data directory: %w", err)
 	}
@@ -126,7 +129,7 @@ func (l *Layout) list() (*listing, error) {
 			return nil, err
 		}
 	}
-	undo, err := os.ReadDir(l.UndoDir)
+	undo, err := l.disk.ReadDir(l.UndoDir)
 	if err != nil {
 		return nil, fmt.Errorf("listing innodb_undo_directory: %w", err)
 	}
@@ -175,10 +178,10 @@ func (l *Layout) listDatabase(out *listing, e fs.DirEntry) error {
 		return nil
 	}
 	dir := filepath.Join(l.Datadir, db)
-	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+	if st, err := l.disk.Stat(dir); err != nil || !st.IsDir() {
 		return ignoreGone(err)
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := l.disk.ReadDir(dir)
 	if err != nil {
 		return ignoreGone(err)
 	}
@@ -212,7 +215,7 @@ func (out *listing) addEntry(dir, db, base string) error {
 // it would have without the link: so a restored server finds it, which has no
 // link, nor the place that it points to.
 func (out *listing) addLinked(path, name string) error {
-	target, err := readLink(path)
+	target, err := readLink(out.disk, path)
 	if err != nil {
 		return ignoreGone(err)
 	}
@@ -224,8 +227,8 @@ const maxLink = 4096
 
 // readLink reads the .isl file of a table with DATA DIRECTORY, or of a general
 // tablespace: the path of the tablespace file, perhaps with a newline behind.
-func readLink(path string) (string, error) {
-	f, err := os.Open(path)
+func readLink(system disk.System, path string) (string, error) {
+	f, err := system.Open(path)
 	if err != nil {
 		return "", err
 	}
@@ -234,13 +237,13 @@ func readLink(path string) (string, error) {
 	n, err := f.Read(b)
 	target := strings.TrimRight(string(b[:n]), "\r\n \x00")
 	if n > maxLink || !filepath.IsAbs(target) {
-		return "", fmt.Errorf("%s does not hold the absolute path of a tablespace (read: %v)", path, err)
+		return "", fmt.Errorf("%s does not hold the absolute path of a tablespace (read: %w)", path, err)
 	}
 	return target, nil
 }
 
 func (out *listing) add(list *[]fileInfo, path, name string) error {
-	info, err := statFile(path, name)
+	info, err := statFile(out.disk, path, name)
 	if err != nil {
 		return ignoreGone(err)
 	}
@@ -249,21 +252,19 @@ func (out *listing) add(list *[]fileInfo, path, name string) error {
 }
 
 // statFile describes the file at path, following symbolic links.
-func statFile(path, name string) (fileInfo, error) {
-	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+func statFile(system disk.System, path, name string) (fileInfo, error) {
+	st, err := system.Statx(path)
 	if err != nil {
-		return fileInfo{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+		return fileInfo{}, err
 	}
 	return newFileInfo(path, name, &st), nil
 }
 
 // statOpen describes the open file f, which was found at path.
-func statOpen(f *os.File, path, name string) (fileInfo, error) {
-	var st unix.Statx_t
-	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+func statOpen(f disk.File, path, name string) (fileInfo, error) {
+	st, err := f.Statx()
 	if err != nil {
-		return fileInfo{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+		return fileInfo{}, err
 	}
 	return newFileInfo(path, name, &st), nil
 }

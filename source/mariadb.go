@@ -3,7 +3,6 @@ package source
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,7 +25,7 @@ func (m *mariadbState) close() error {
 }
 
 func (b *backup) openMariaDBRedo() (err error) {
-	b.follower, err = redo.Open(b.layout.RedoDir, b.opt.Tmpdir, b.srv.LSNs)
+	b.follower, err = redo.Open(b.disk, b.layout.RedoDir, b.opt.Tmpdir, b.srv.LSNs)
 	return err
 }
 
@@ -148,7 +147,7 @@ const ariaControl = "aria_log_control"
 
 // ariaFiles lists Aria's control file and its logs.
 func (l *Layout) ariaFiles() (control, logs []fileInfo, err error) {
-	entries, err := os.ReadDir(l.AriaLogDir)
+	entries, err := l.disk.ReadDir(l.AriaLogDir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("listing aria_log_dir_path: %w", err)
 	}
@@ -160,7 +159,7 @@ func (l *Layout) ariaFiles() (control, logs []fileInfo, err error) {
 		case !ariaLogName.MatchString(e.Name()):
 			continue
 		}
-		info, err := statFile(filepath.Join(l.AriaLogDir, e.Name()), e.Name())
+		info, err := statFile(l.disk, filepath.Join(l.AriaLogDir, e.Name()), e.Name())
 		if err != nil {
 			return nil, nil, err
 		}
@@ -182,7 +181,7 @@ func isLateFile(name string) bool {
 
 // lateFiles lists the files of the late tables.
 func (l *Layout) lateFiles() ([]fileInfo, error) {
-	var out listing
+	out := listing{disk: l.disk}
 	for _, table := range lateTables {
 		for ext := range otherSuffixes {
 			if err := out.addEntry(filepath.Join(l.Datadir, "mysql"), "mysql", table+ext); err != nil {

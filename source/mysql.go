@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"hb/source/innodb"
 	"hb/source/mysqld"
 	"hb/source/redo"
+	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
 
@@ -26,7 +26,7 @@ type mysqlState struct {
 	replica  *mysqld.PausedReplica
 	dump     *mysqld.BufferPoolDump
 	cuts     *truncations
-	binlog   *os.File // that the position is in
+	binlog   disk.File // that the position is in
 
 	spaces     []mysqld.Tablespace // that the server knew at the end
 	replayFrom map[innodb.SpaceID]innodb.LSN
@@ -76,7 +76,7 @@ func (b *backup) openMySQLRedo() (err error) {
 			return nil
 		}
 	}
-	b.follower, err = redo.OpenMySQL(b.layout.RedoDir, b.opt.Tmpdir, o)
+	b.follower, err = redo.OpenMySQL(b.disk, b.layout.RedoDir, b.opt.Tmpdir, o)
 	return err
 }
 
@@ -98,7 +98,7 @@ func (b *backup) addRemote(ctx context.Context, list *listing) error {
 			continue
 		}
 		name := b.layout.archiveName(s)
-		info, err := statFile(b.layout.seen(s.Path), name)
+		info, err := statFile(b.disk, b.layout.seen(s.Path), name)
 		if err != nil {
 			if ignoreGone(err) != nil {
 				return err
@@ -262,7 +262,7 @@ func (b *backup) awaitBufferPool(ctx context.Context) error {
 	if filepath.Base(name) != name {
 		return nil
 	}
-	info, err := statFile(filepath.Join(b.layout.Datadir, name), name)
+	info, err := statFile(b.disk, filepath.Join(b.layout.Datadir, name), name)
 	if err != nil {
 		return ignoreGone(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"hb/source/innodb"
 	"hb/source/mysqld"
 	"hb/source/redo"
+	"hb/stream/disk"
 )
 
 // TestListMySQL: tablespaces beside the databases are listed, and nothing of
@@ -62,7 +63,7 @@ func TestListMySQL(t *testing.T) {
 }
 
 func TestArchiveName(t *testing.T) {
-	l := Layout{Datadir: "/seen", General: true, seen: func(p string) string {
+	l := Layout{disk: disk.OS, Datadir: "/seen", General: true, seen: func(p string) string {
 		if rel, err := filepath.Rel("/data", p); err == nil && filepath.IsLocal(rel) {
 			return filepath.Join("/seen", rel)
 		}
@@ -114,7 +115,7 @@ func TestCopiedAgain(t *testing.T) {
 		copyAll()
 	}
 	now := map[spaceFile]string{}
-	look, err := newInventory().look(t.Context(), d.list().tablespaces)
+	look, err := newInventory(disk.OS).look(t.Context(), d.list().tablespaces)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +226,7 @@ func TestOverwritten(t *testing.T) {
 // TestTruncations: each truncation is seen when it begins and when it ends.
 func TestTruncations(t *testing.T) {
 	dir := t.TempDir()
-	w, err := watchTruncations(dir)
+	w, err := watchTruncations(disk.OS, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +279,7 @@ func TestTruncations(t *testing.T) {
 func TestSettleMySQL(t *testing.T) {
 	d := newDatadir(t)
 	d.write("db/young.ibd", make([]byte, 64<<10))
-	look, err := newInventory().look(t.Context(), d.list().tablespaces)
+	look, err := newInventory(disk.OS).look(t.Context(), d.list().tablespaces)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func (b *backup) preflight(ctx context.Context) error {
 	_, err := b.srv.CheckDatadir(ctx, mysqld.DatadirFiles{
 		Datadir:    b.layout.Datadir,
 		SystemFile: b.layout.System[0],
-		Checkpoint: func() (innodb.LSN, error) { return b.sequence.checkpoint(b.layout.RedoDir) },
+		Checkpoint: func() (innodb.LSN, error) { return b.sequence.checkpoint(b.disk, b.layout.RedoDir) },
 	})
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"hb/source/innodb"
 	"hb/source/mysqld"
 	"hb/source/redo"
+	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
 
@@ -17,7 +18,7 @@ type sequence struct {
 	redoName   string // of the redo log in the archive
 	infoFormat string // of the archive, as the info file has it
 	openRedo   func(b *backup) error
-	checkpoint func(dir string) (innodb.LSN, error) // the newest of the redo log in dir
+	checkpoint func(system disk.System, dir string) (innodb.LSN, error) // the newest of the redo log in dir
 	steps      []step
 }
 

@@ -4,17 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"strings"
 
 	"hb/source/innodb"
 	"hb/source/redo"
+	"hb/stream/disk"
 )
 
 // inventory keeps track of which tablespace is in which file, while DDL goes
 // on. It looks into a file again only if that was written since.
 type inventory struct {
+	disk  disk.System
 	known map[fileID]identified
 	buf   []byte
 }
@@ -24,8 +25,8 @@ type identified struct {
 	space innodb.Space
 }
 
-func newInventory() *inventory {
-	return &inventory{known: make(map[fileID]identified), buf: make([]byte, innodb.MaxPageSize)}
+func newInventory(system disk.System) *inventory {
+	return &inventory{disk: system, known: make(map[fileID]identified), buf: make([]byte, innodb.MaxPageSize)}
 }
 
 // found is what one look at the tablespaces brought.
@@ -59,7 +60,7 @@ func (v *inventory) identify(ctx context.Context, info fileInfo) (*tablespaceFil
 		t.space = old.space
 		return t, nil
 	}
-	f, err := os.Open(info.path)
+	f, err := v.disk.Open(info.path)
 	if err != nil {
 		return nil, ignoreGone(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 
 	"hb/source/aria"
 	"hb/source/spool"
+	"hb/stream/disk"
 )
 
 // stage holds copies of files that go into the archive after the final lock:
@@ -23,6 +23,7 @@ import (
 // written since; they go into the archive after it, however slow that is. So
 // the lock lasts as long as what changed takes to be read from the page cache.
 type stage struct {
+	disk  disk.System
 	spool *spool.Spool
 	mu    sync.Mutex // guards files while tablespaces are staged
 	files map[string]*staged
@@ -93,8 +94,8 @@ func (s *stage) drop(name string) bool {
 // a server runs on; the kernel advances them once a tick (1 to 10 ms).
 const timeGrain = 100 * time.Millisecond
 
-func newStage(sp *spool.Spool) *stage {
-	return &stage{spool: sp, files: make(map[string]*staged), buf: make([]byte, segmentSize)}
+func newStage(system disk.System, sp *spool.Spool) *stage {
+	return &stage{disk: system, spool: sp, files: make(map[string]*staged), buf: make([]byte, segmentSize)}
 }
 
 // copyAhead copies all files before any lock. A file that cannot be read
@@ -140,7 +141,7 @@ const (
 // copyOne copies one file into the spool. A file that grows only at its end is
 // continued where the earlier copy is known to be final.
 func (s *stage) copyOne(ctx context.Context, info fileInfo, w when) (err error) {
-	f, err := os.Open(info.path)
+	f, err := s.disk.Open(info.path)
 	if err != nil {
 		return ignoreGone(err)
 	}
@@ -149,8 +150,8 @@ func (s *stage) copyOne(ctx context.Context, info fileInfo, w when) (err error) 
 	if err != nil {
 		return err
 	}
-	verify, err := verifierFor(f, info.path)
-	if err != nil && w == locked {
+	verify, err := verifierFor(s.disk, f, info.path)
+	if err != nil && (w == locked || systemFailed(err)) {
 		return fmt.Errorf("%s: %w", info.path, err)
 	}
 	c := &staged{info: now, unsure: err != nil || now.modified > time.Now().Add(-timeGrain).UnixNano()}
@@ -198,7 +199,7 @@ func appendOnly(name string) func(size int64) int64 {
 
 // read appends the rest of f to the copy, up to the size that it had at first,
 // checking blocks where the format has checksums.
-func (s *stage) read(ctx context.Context, f *os.File, c *staged, verify verifier, w when) error {
+func (s *stage) read(ctx context.Context, f disk.File, c *staged, verify verifier, w when) error {
 	for c.size < c.info.size {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -213,7 +214,7 @@ func (s *stage) read(ctx context.Context, f *os.File, c *staged, verify verifier
 			return err
 		}
 		if err := verify.check(ctx, f, chunk[:n], c.size, w); err != nil {
-			if w == locked {
+			if w == locked || systemFailed(err) {
 				return err
 			}
 			c.unsure = true
@@ -269,7 +270,7 @@ type verifier struct {
 }
 
 // verifierFor returns what can be checked of the file at path.
-func verifierFor(f *os.File, path string) (verifier, error) {
+func verifierFor(system disk.System, f disk.File, path string) (verifier, error) {
 	base, isData := strings.CutSuffix(path, ".MAD")
 	if !isData && !strings.HasSuffix(path, ".MAI") {
 		return verifier{}, nil
@@ -277,7 +278,7 @@ func verifierFor(f *os.File, path string) (verifier, error) {
 	mai := f
 	if isData {
 		var err error
-		if mai, err = os.Open(base + ".MAI"); err != nil {
+		if mai, err = system.Open(base + ".MAI"); err != nil {
 			return verifier{}, err
 		}
 		defer mai.Close()
@@ -295,7 +296,7 @@ func verifierFor(f *os.File, path string) (verifier, error) {
 // check verifies the whole blocks of data, which was read at off. Under the
 // lock a block that fails is read again: a crash-safe table may still be
 // written, by statements that will not be in the backup.
-func (v verifier) check(ctx context.Context, f *os.File, data []byte, off int64, w when) error {
+func (v verifier) check(ctx context.Context, f disk.File, data []byte, off int64, w when) error {
 	if v.block == 0 {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hb/source/spool"
+	"hb/stream/disk"
 	"hb/xbstream"
 )
 
@@ -18,9 +19,9 @@ type staging struct {
 }
 
 func newStaging(t *testing.T) staging {
-	sp := spool.New(t.TempDir(), 1<<10) // most of it on disk
+	sp := spool.New(disk.OS, t.TempDir(), 1<<10) // most of it on disk
 	t.Cleanup(func() { sp.Close() })
-	return staging{newDatadir(t), newStage(sp)}
+	return staging{newDatadir(t), newStage(disk.OS, sp)}
 }
 
 // old sets a file's times back, so that its last change is certainly over.

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"hb/source/innodb"
+	"hb/stream/disk"
 )
 
 // systemFiles prepares the files of the system tablespace for copying. Their
@@ -16,7 +16,7 @@ import (
 // they are.
 func (b *backup) systemFiles(ctx context.Context) ([]*tablespaceFile, error) {
 	first := b.layout.System[0]
-	f, err := os.Open(first)
+	f, err := b.disk.Open(first)
 	if err != nil {
 		return nil, fmt.Errorf("opening the system tablespace: %w", err)
 	}
@@ -36,7 +36,7 @@ func (b *backup) systemFiles(ctx context.Context) ([]*tablespaceFile, error) {
 	var files []*tablespaceFile
 	var pages int64
 	for _, path := range b.layout.System {
-		info, err := statFile(path, filepath.Base(path))
+		info, err := statFile(b.disk, path, filepath.Base(path))
 		if err != nil {
 			return nil, err
 		}
@@ -48,7 +48,7 @@ func (b *backup) systemFiles(ctx context.Context) ([]*tablespaceFile, error) {
 
 // doublewriteArea reads where the doublewrite buffer is: those pages are
 // copies of others.
-func doublewriteArea(ctx context.Context, f *os.File, space *innodb.Space, buf []byte) ([]innodb.PageRange, error) {
+func doublewriteArea(ctx context.Context, f disk.File, space *innodb.Space, buf []byte) ([]innodb.PageRange, error) {
 	page := buf[:space.Physical]
 	err := retryPage(ctx, func() error {
 		if _, err := f.ReadAt(page, int64(innodb.TrxSysPage)*int64(space.Physical)); err != nil {

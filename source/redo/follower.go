@@ -20,6 +20,7 @@ import (
 	"hb/source/innodb"
 	"hb/source/innodb/redolog"
 	"hb/source/spool"
+	"hb/stream/disk"
 )
 
 const (
@@ -103,15 +104,15 @@ type ServerLSNs func(context.Context) (flushed, current innodb.LSN, err error)
 
 // Open opens MariaDB's log in dir and reads its newest checkpoint, where
 // following will begin. Nothing is read on before Start.
-func Open(dir, tmpdir string, lsns ServerLSNs) (*Follower, error) {
-	log, err := openMariaDB(filepath.Join(dir, logName))
+func Open(system disk.System, dir, tmpdir string, lsns ServerLSNs) (*Follower, error) {
+	log, err := openMariaDB(system, filepath.Join(dir, logName))
 	if err != nil {
 		return nil, err
 	}
 	if log.blocks() {
 		lsns = nil
 	}
-	f := newFollower(log, tmpdir)
+	f := newFollower(system, log, tmpdir)
 	f.lsns = lsns
 	return f, nil
 }
@@ -129,20 +130,20 @@ type MySQLOptions struct {
 // directory of ib_logfile0, or the one that mlog.RedoDir is in. The copy is what
 // xtrabackup_logfile is: mlog.BackupHead and blocks, the last one not full.
 // Disabled redo logging and encrypted redo are errors, now and later.
-func OpenMySQL(dir, tmpdir string, o MySQLOptions) (*Follower, error) {
-	log, err := openMySQL(dir)
+func OpenMySQL(system disk.System, dir, tmpdir string, o MySQLOptions) (*Follower, error) {
+	log, err := openMySQL(system, dir)
 	if err != nil {
 		return nil, err
 	}
-	f := newFollower(log, tmpdir)
+	f := newFollower(system, log, tmpdir)
 	f.advance = o.Advance
 	return f, nil
 }
 
-func newFollower(log liveLog, tmpdir string) *Follower {
+func newFollower(system disk.System, log liveLog, tmpdir string) *Follower {
 	return &Follower{
 		log: log, end: log.begin(),
-		spool:   spool.New(tmpdir, spoolMemory),
+		spool:   spool.New(system, tmpdir, spoolMemory),
 		wake:    make(chan struct{}, 1),
 		changed: make(chan struct{}),
 		ops:     make(map[innodb.SpaceID]*FileState),

@@ -9,6 +9,7 @@ import (
 
 	"hb/source/innodb"
 	"hb/source/innodb/redolog"
+	"hb/stream/disk"
 )
 
 // logName is the name of the redo log file (MariaDB 10.5 and later have one).
@@ -16,8 +17,9 @@ const logName = "ib_logfile0"
 
 // mariadbLog is the log file of a running MariaDB, and how far it was read.
 type mariadbLog struct {
+	disk   disk.System
 	path   string
-	file   *os.File
+	file   disk.File
 	header redolog.Header
 	start  redolog.Checkpoint
 	geo    redolog.Geometry
@@ -27,12 +29,12 @@ type mariadbLog struct {
 }
 
 // openMariaDB opens a log and positions it at its newest checkpoint.
-func openMariaDB(path string) (*mariadbLog, error) {
-	file, err := os.Open(path)
+func openMariaDB(system disk.System, path string) (*mariadbLog, error) {
+	file, err := system.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the redo log: %w", err)
 	}
-	l := &mariadbLog{path: path, file: file, buf: make([]byte, maxRead), size: minRead}
+	l := &mariadbLog{disk: system, path: path, file: file, buf: make([]byte, maxRead), size: minRead}
 	if err := l.init(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), file.Close())
 	}
@@ -238,7 +240,7 @@ func (l *mariadbLog) follow(got reading, stop redolog.Stop) (reading, error) {
 		}
 		return got, err
 	}
-	next, err := openMariaDB(l.path)
+	next, err := openMariaDB(l.disk, l.path)
 	if err != nil {
 		return got, fmt.Errorf("the redo log was resized: %w", err)
 	}
@@ -256,7 +258,7 @@ func (l *mariadbLog) follow(got reading, stop redolog.Stop) (reading, error) {
 
 // moved reports whether the log's name belongs to another file now.
 func (l *mariadbLog) moved() (bool, error) {
-	st, err := os.Stat(l.path)
+	st, err := l.disk.Stat(l.path)
 	if err != nil {
 		return false, fmt.Errorf("the redo log has vanished: %w", err)
 	}
@@ -270,8 +272,8 @@ func (l *mariadbLog) moved() (bool, error) {
 func (l *mariadbLog) close() error { return l.file.Close() }
 
 // NewestCheckpoint reads the newest checkpoint of the log in dir, of MariaDB.
-func NewestCheckpoint(dir string) (innodb.LSN, error) {
-	l, err := openMariaDB(filepath.Join(dir, logName))
+func NewestCheckpoint(system disk.System, dir string) (innodb.LSN, error) {
+	l, err := openMariaDB(system, filepath.Join(dir, logName))
 	if err != nil {
 		return 0, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"hb/source/innodb"
 	"hb/source/innodb/mlog"
+	"hb/stream/disk"
 )
 
 // surveyPause is how long an idle log is left alone before its files are looked
@@ -28,8 +29,8 @@ type mysqlLog struct {
 }
 
 // openMySQL opens the log in dir and positions it at its newest checkpoint.
-func openMySQL(dir string) (*mysqlLog, error) {
-	files, err := mlog.OpenFiles(dir)
+func openMySQL(system disk.System, dir string) (*mysqlLog, error) {
+	files, err := mlog.OpenFiles(system, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -132,8 +133,8 @@ func (l *mysqlLog) adapt(full bool) {
 
 // NewestMySQLCheckpoint reads the newest checkpoint of the log in dir, of
 // MySQL: see OpenMySQL.
-func NewestMySQLCheckpoint(dir string) (innodb.LSN, error) {
-	l, err := openMySQL(dir)
+func NewestMySQLCheckpoint(system disk.System, dir string) (innodb.LSN, error) {
+	l, err := openMySQL(system, dir)
 	if err != nil {
 		return 0, err
 	}

@@ -17,6 +17,7 @@ import (
 	"hb/source/innodb/mlog"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/redo"
+	"hb/stream/disk"
 )
 
 // smallLog makes a log as small as the server has it.
@@ -93,7 +94,7 @@ func TestFollowMySQL(t *testing.T) {
 				return tell(ctx, lsn)
 			}
 		}
-		f, err := redo.OpenMySQL(s.Datadir, t.TempDir(), o)
+		f, err := redo.OpenMySQL(disk.OS, s.Datadir, t.TempDir(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +163,7 @@ func checkAgainstFiles(t *testing.T, s *mysqldtest.Server, log []byte, end innod
 	if err := s.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	files, err := mlog.OpenFiles(s.Datadir)
+	files, err := mlog.OpenFiles(disk.OS, s.Datadir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +206,7 @@ func TestOverrunMySQL(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, smallLog(root))
 		for laps := 1; laps <= 3; laps++ {
-			f, err := redo.OpenMySQL(s.Datadir, t.TempDir(), redo.MySQLOptions{})
+			f, err := redo.OpenMySQL(disk.OS, s.Datadir, t.TempDir(), redo.MySQLOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -234,7 +235,7 @@ func TestOverrunMySQL(t *testing.T) {
 // TestLoggingDisabled: a log that misses changes is no backup.
 func TestLoggingDisabled(t *testing.T) {
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
-	f, err := redo.OpenMySQL(s.Datadir, t.TempDir(), redo.MySQLOptions{})
+	f, err := redo.OpenMySQL(disk.OS, s.Datadir, t.TempDir(), redo.MySQLOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +252,7 @@ func TestLoggingDisabled(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := redo.OpenMySQL(s.Datadir, t.TempDir(), redo.MySQLOptions{}); !errors.As(err, &flags) {
+	if _, err := redo.OpenMySQL(disk.OS, s.Datadir, t.TempDir(), redo.MySQLOptions{}); !errors.As(err, &flags) {
 		t.Errorf("opening: %v", err)
 	}
 }
@@ -262,7 +263,7 @@ func TestUnlogged(t *testing.T) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{})
 		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (i INT, j INT)", "INSERT INTO d.t VALUES (1,1),(2,2)",
 			"CREATE TABLE d.u (i INT)")
-		f, err := redo.OpenMySQL(s.Datadir, t.TempDir(), redo.MySQLOptions{})
+		f, err := redo.OpenMySQL(disk.OS, s.Datadir, t.TempDir(), redo.MySQLOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,7 +306,7 @@ func TestResizeMySQL(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	f, err := redo.OpenMySQL(s.Datadir, t.TempDir(), redo.MySQLOptions{Advance: consumer(ctx, t, s)})
+	f, err := redo.OpenMySQL(disk.OS, s.Datadir, t.TempDir(), redo.MySQLOptions{Advance: consumer(ctx, t, s)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -337,7 +338,7 @@ func TestResizeMySQL(t *testing.T) {
 // TestLogChecksumsOff: a block without a checksum could be half of one.
 func TestLogChecksumsOff(t *testing.T) {
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL57), mysqldtest.Options{})
-	f, err := redo.OpenMySQL(s.Datadir, t.TempDir(), redo.MySQLOptions{})
+	f, err := redo.OpenMySQL(disk.OS, s.Datadir, t.TempDir(), redo.MySQLOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,7 +363,7 @@ func TestLogChecksumsOff(t *testing.T) {
 // TestUnknownMySQLLog refuses what is no log of a supported format.
 func TestUnknownMySQLLog(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := redo.OpenMySQL(dir, dir, redo.MySQLOptions{}); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {
+	if _, err := redo.OpenMySQL(disk.OS, dir, dir, redo.MySQLOptions{}); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {
 		t.Errorf("error = %v, want one that names the file", err)
 	}
 }
@@ -391,7 +392,7 @@ func TestIdleMySQL(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, mlog.RedoDir, mlog.RedoName(0)), b, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	f, err := redo.OpenMySQL(dir, t.TempDir(), redo.MySQLOptions{})
+	f, err := redo.OpenMySQL(disk.OS, dir, t.TempDir(), redo.MySQLOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,10 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
-	"golang.org/x/sys/unix"
+	"hb/stream/disk"
 )
 
 // Extent is a run of bytes that was appended to a Spool.
@@ -32,19 +31,20 @@ func (e Extent) First(n int64) Extent { return Extent{e.off, min(n, e.n)} }
 // Spool is an append-only store whose contents can be read at any extent. Its
 // methods may be called from several goroutines at once.
 type Spool struct {
+	disk  disk.System
 	dir   string
 	limit int64 // bytes kept in memory
 
 	mu   sync.RWMutex
-	head []byte   // the first bytes, at most limit
-	file *os.File // everything after head; nil until it is needed
+	head []byte    // the first bytes, at most limit
+	file disk.File // everything after head; nil until it is needed
 	size int64
 }
 
 // New returns an empty spool that keeps up to limit bytes in memory and the
 // rest in an unnamed file in dir.
-func New(dir string, limit int64) *Spool {
-	return &Spool{dir: dir, limit: limit}
+func New(system disk.System, dir string, limit int64) *Spool {
+	return &Spool{disk: system, dir: dir, limit: limit}
 }
 
 // Append stores p behind everything that is there. It fails where the
@@ -70,21 +70,9 @@ func (s *Spool) Append(p []byte) (Extent, error) {
 	return e, nil
 }
 
-// openFile makes the temporary file: without a name where the file system can,
-// else removed at once.
-func (s *Spool) openFile() error {
-	fd, err := unix.Open(s.dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err == nil {
-		s.file = os.NewFile(uintptr(fd), s.dir)
-		return nil
-	}
-	f, err := os.CreateTemp(s.dir, "hb-spool-*")
-	if err != nil {
+func (s *Spool) openFile() (err error) {
+	if s.file, err = s.disk.Temp(s.dir); err != nil {
 		return fmt.Errorf("spool file in %s: %w (give another place with --tmpdir)", s.dir, err)
-	}
-	s.file = f
-	if err := os.Remove(f.Name()); err != nil {
-		return fmt.Errorf("spool file: %w", err)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"hb/stream/disk"
 )
 
 // TestSpool appends pieces of all sizes across the border between memory and
@@ -14,7 +16,7 @@ import (
 func TestSpool(t *testing.T) {
 	for _, limit := range []int64{0, 1, 1000, 1 << 20} {
 		dir := t.TempDir()
-		s := New(dir, limit)
+		s := New(disk.OS, dir, limit)
 		rng := rand.New(rand.NewPCG(1, uint64(limit)))
 		for round := range 2 {
 			var want [][]byte
@@ -62,7 +64,7 @@ func TestSpool(t *testing.T) {
 
 // TestSpoolNowhere: what cannot be spooled is an error that says what to do.
 func TestSpoolNowhere(t *testing.T) {
-	s := New(t.TempDir()+"/none", 10)
+	s := New(disk.OS, t.TempDir()+"/none", 10)
 	if _, err := s.Append([]byte("short")); err != nil {
 		t.Errorf("in memory: %v", err)
 	}

@@ -21,6 +21,14 @@ type System interface {
 	Mkdir(path string, perm fs.FileMode) error
 	Open(path string) (File, error)
 	OpenDir(path string) (Dir, error)
+	ReadDir(path string) ([]fs.DirEntry, error)
+	Stat(path string) (fs.FileInfo, error)
+	// Statx is Stat with all that the system knows, such as when the file was
+	// made.
+	Statx(path string) (unix.Statx_t, error)
+	// Temp makes a temporary file in a directory: without a name where the file
+	// system can, else its name is removed at once.
+	Temp(dir string) (File, error)
 }
 
 // Dir is an open directory. The methods are those of os.Root; ReadDir sorts by
@@ -57,6 +65,7 @@ type File interface {
 	io.Closer
 	Name() string
 	Stat() (fs.FileInfo, error)
+	Statx() (unix.Statx_t, error)
 	Truncate(size int64) error
 	Sync() error
 	Chown(uid, gid int) error
@@ -104,6 +113,34 @@ func (system) OpenDir(path string) (Dir, error) {
 	return dir{root}, nil
 }
 
+func (system) ReadDir(path string) ([]fs.DirEntry, error) { return os.ReadDir(path) }
+
+func (system) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
+
+func (system) Statx(path string) (unix.Statx_t, error) { return statx(unix.AT_FDCWD, path, path, 0) }
+
+func statx(fd int, relative, path string, flags int) (st unix.Statx_t, err error) {
+	if err = unix.Statx(fd, relative, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
+		err = &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return st, err
+}
+
+func (system) Temp(dir string) (File, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		return file{os.NewFile(uintptr(fd), dir)}, nil
+	}
+	f, err := os.CreateTemp(dir, "hb-spool-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return file{f}, nil
+}
+
 // dir is a Dir of the operating system.
 type dir struct{ *os.Root }
 
@@ -131,6 +168,10 @@ func opened(f *os.File, err error) (File, error) {
 		return nil, err
 	}
 	return file{f}, nil
+}
+
+func (f file) Statx() (unix.Statx_t, error) {
+	return statx(int(f.Fd()), "", f.Name(), unix.AT_EMPTY_PATH)
 }
 
 func (f file) Lock() error {

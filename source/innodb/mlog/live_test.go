@@ -19,6 +19,7 @@ import (
 	"hb/source/innodb/mlog"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/workload"
+	"hb/stream/disk"
 	"hb/stream/disk/disktest"
 )
 
@@ -53,7 +54,7 @@ func bigLog(root *mysqldtest.Root) []string {
 // linear returns the log of a dead server as a backup holds it.
 func linear(t *testing.T, dir string) ([]byte, innodb.LSN) {
 	t.Helper()
-	f, err := mlog.OpenFiles(dir)
+	f, err := mlog.OpenFiles(disk.OS, dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"hb/source/innodb"
+	"hb/stream/disk"
 	"hb/stream/disk/disktest"
 )
 
@@ -759,7 +760,7 @@ func TestRebuild(t *testing.T) {
 			if err := rebuild(disktest.Open(t, dir), bytes.NewReader(log), cut.End(), limit); err != nil {
 				t.Fatal(err)
 			}
-			f, err := OpenFiles(dir)
+			f, err := OpenFiles(disk.OS, dir)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
 	"hb/source/innodb"
+	"hb/stream/disk"
 )
 
 // openTries is how often headers are read again that do not make sense: a
@@ -42,7 +42,7 @@ type logFiles interface {
 	// locate returns the file that the byte of an LSN lies in, where, and how
 	// many log bytes lie there in one piece; nil if the server has not made that
 	// file yet.
-	locate(lsn innodb.LSN) (file *os.File, offset, contiguous int64, err error)
+	locate(lsn innodb.LSN) (file disk.File, offset, contiguous int64, err error)
 	// shorter returns what it means that the file at an LSN ends before it should.
 	shorter(lsn innodb.LSN) error
 	capacity() innodb.LSN
@@ -51,16 +51,16 @@ type logFiles interface {
 
 // OpenFiles opens the log in dir, the server's innodb_log_group_home_dir: the
 // files in RedoDir if that is there, else the ring of ib_logfile*.
-func OpenFiles(dir string) (*Files, error) {
+func OpenFiles(system disk.System, dir string) (*Files, error) {
 	f := &Files{dir: dir}
-	switch _, err := os.Stat(filepath.Join(dir, RedoDir)); {
+	switch _, err := system.Stat(filepath.Join(dir, RedoDir)); {
 	case err == nil:
 		f.dir = filepath.Join(dir, RedoDir)
-		f.log = &redoFiles{dir: f.dir}
+		f.log = &redoFiles{disk: system, dir: f.dir}
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	default:
-		ring, err := openRing(dir)
+		ring, err := openRing(system, dir)
 		if err != nil {
 			return nil, err
 		}
@@ -181,17 +181,17 @@ func (f *Files) end(format Format, c Checkpoint) (innodb.LSN, error) {
 
 // ringFiles are ib_logfile0 and so on.
 type ringFiles struct {
-	files []*os.File
+	files []disk.File
 	size  int64
 	ring  Ring
 	known bool // ring is
 }
 
-func openRing(dir string) (*ringFiles, error) {
+func openRing(system disk.System, dir string) (*ringFiles, error) {
 	r := new(ringFiles)
 	for no := range maxRing {
 		path := filepath.Join(dir, RingName(no))
-		file, err := os.Open(path)
+		file, err := system.Open(path)
 		if no > 0 && errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -238,7 +238,7 @@ func (r *ringFiles) newest() (h Header, c Checkpoint, err error) {
 	return h, c, err
 }
 
-func (r *ringFiles) locate(lsn innodb.LSN) (*os.File, int64, int64, error) {
+func (r *ringFiles) locate(lsn innodb.LSN) (disk.File, int64, int64, error) {
 	no, offset, contiguous := r.ring.Locate(lsn)
 	return r.files[no], offset, contiguous, nil
 }
@@ -260,10 +260,11 @@ func (r *ringFiles) close() error {
 // …_tmp, and later writes the next life of such a file into it: whoever still
 // has it open sees that.
 type redoFiles struct {
+	disk    disk.System
 	dir     string
 	uuid    uint32
 	known   bool // uuid is
-	file    *os.File
+	file    disk.File
 	current RedoFile // of file
 }
 
@@ -305,6 +306,9 @@ func (r *redoFiles) list() (files []RedoFile, heads map[uint64][]byte, err error
 				break
 			}
 		}
+		if _, failed := errors.AsType[*fs.PathError](err); failed && !errors.Is(err, fs.ErrNotExist) {
+			break // not the server's doing
+		}
 	}
 	for _, f := range files {
 		err = errors.Join(err, f.Header.Flags.Check())
@@ -313,7 +317,7 @@ func (r *redoFiles) list() (files []RedoFile, heads map[uint64][]byte, err error
 }
 
 func (r *redoFiles) look() (files []RedoFile, heads map[uint64][]byte, err error) {
-	entries, err := os.ReadDir(r.dir)
+	entries, err := r.disk.ReadDir(r.dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the redo log has vanished: %w", err)
 	}
@@ -340,8 +344,8 @@ func (r *redoFiles) look() (files []RedoFile, heads map[uint64][]byte, err error
 }
 
 // open opens a file and describes it.
-func (r *redoFiles) open(id uint64) (*os.File, RedoFile, []byte, error) {
-	file, err := os.Open(filepath.Join(r.dir, RedoName(id)))
+func (r *redoFiles) open(id uint64) (disk.File, RedoFile, []byte, error) {
+	file, err := r.disk.Open(filepath.Join(r.dir, RedoName(id)))
 	if err != nil {
 		return nil, RedoFile{}, nil, err
 	}
@@ -353,7 +357,7 @@ func (r *redoFiles) open(id uint64) (*os.File, RedoFile, []byte, error) {
 	return file, f, head, nil
 }
 
-func describe(file *os.File, id uint64, head []byte) (f RedoFile, err error) {
+func describe(file disk.File, id uint64, head []byte) (f RedoFile, err error) {
 	st, err := file.Stat()
 	if err != nil {
 		return f, err
@@ -369,7 +373,7 @@ func describe(file *os.File, id uint64, head []byte) (f RedoFile, err error) {
 	return f, err
 }
 
-func (r *redoFiles) locate(lsn innodb.LSN) (*os.File, int64, int64, error) {
+func (r *redoFiles) locate(lsn innodb.LSN) (disk.File, int64, int64, error) {
 	if r.file == nil || !r.current.Has(lsn) {
 		found, err := r.find(lsn)
 		if err != nil || !found {

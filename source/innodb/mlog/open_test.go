@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"hb/source/innodb"
+	"hb/stream/disk"
 )
 
 // redoDir writes files of 64 KiB in RedoDir, full of blocks of dummies.
@@ -56,7 +57,7 @@ func TestRecycling(t *testing.T) {
 	d.write("#ib_redo5", d.content(start, FileFull, start+600))
 	d.write("#ib_redo6", d.content(start+redoPart, 0, 0))
 	d.write("#ib_redo7_tmp", d.content(start-redoPart, FileFull, start-100))
-	f, err := OpenFiles(d.dir)
+	f, err := OpenFiles(disk.OS, d.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +149,7 @@ func TestOpenRefuses(t *testing.T) {
 		for f, content := range files {
 			d.write(f, content(d))
 		}
-		if _, err := OpenFiles(d.dir); err == nil {
+		if _, err := OpenFiles(disk.OS, d.dir); err == nil {
 			t.Errorf("%s: opened", name)
 		}
 	}
@@ -162,7 +163,7 @@ func TestOpenRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := OpenFiles(dir); err == nil || !strings.Contains(err.Error(), "ib_logfile1") {
+	if _, err := OpenFiles(disk.OS, dir); err == nil || !strings.Contains(err.Error(), "ib_logfile1") {
 		t.Errorf("files of two sizes: %v", err)
 	}
 }

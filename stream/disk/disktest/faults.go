@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"hb/stream/disk"
 )
 
@@ -137,6 +139,38 @@ func (f *Faults) OpenDir(name string) (disk.Dir, error) {
 		return nil, err
 	}
 	return f.dir(name)(disk.OS.OpenDir(name))
+}
+
+// ReadDir implements disk.System.
+func (f *Faults) ReadDir(name string) ([]fs.DirEntry, error) {
+	if err := f.at(ReadDir, name); err != nil {
+		return nil, err
+	}
+	return disk.OS.ReadDir(name)
+}
+
+// Stat implements disk.System.
+func (f *Faults) Stat(name string) (fs.FileInfo, error) {
+	if err := f.at(Stat, name); err != nil {
+		return nil, err
+	}
+	return disk.OS.Stat(name)
+}
+
+// Statx implements disk.System.
+func (f *Faults) Statx(name string) (unix.Statx_t, error) {
+	if err := f.at(Stat, name); err != nil {
+		return unix.Statx_t{}, err
+	}
+	return disk.OS.Statx(name)
+}
+
+// Temp implements disk.System.
+func (f *Faults) Temp(dir string) (disk.File, error) {
+	if err := f.at(OpenWrite, dir); err != nil {
+		return nil, err
+	}
+	return f.file(dir, Close)(disk.OS.Temp(dir))
 }
 
 // file wraps what was opened.
@@ -361,6 +395,13 @@ func (f *file) Stat() (fs.FileInfo, error) {
 		return nil, err
 	}
 	return f.File.Stat()
+}
+
+func (f *file) Statx() (unix.Statx_t, error) {
+	if err := f.at(Stat); err != nil {
+		return unix.Statx_t{}, err
+	}
+	return f.File.Statx()
 }
 
 func (f *file) Chown(uid, gid int) error {

@@ -6,6 +6,7 @@ import (
 
 	"hb/source/innodb"
 	"hb/source/innodb/mlog"
+	"hb/stream/disk"
 )
 
 // Log is the redo log of a data directory that no server uses.
@@ -47,7 +48,7 @@ func (l *Log) BackupLog() []byte {
 // from that of before if it is not nil: then before's blocks stand in for those
 // that are in no file any more.
 func ReadLog(data string, before *Log) (_ *Log, err error) {
-	files, err := mlog.OpenFiles(data)
+	files, err := mlog.OpenFiles(disk.OS, data)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,98 @@
+package source
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"syscall"
+	"testing"
+
+	"hb/source/mysqld"
+	"hb/source/mysqld/mysqldtest"
+	"hb/stream/disk/disktest"
+	"hb/xbstream"
+	"hb/xbstream/metadata"
+)
+
+// ignoredFaults are the operations whose failing may go unnoticed, and why.
+var ignoredFaults = map[disktest.Kind]string{
+	disktest.CloseRead: "what was read was read: closing writes nothing",
+}
+
+// TestFileFaults: whatever operation on a server's files fails, the backup does,
+// and its archive has no manifest.
+func TestFileFaults(t *testing.T) {
+	servers := []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}
+	if mysqldtest.Long() {
+		servers = slices.Concat(mysqldtest.MariaDB, mysqldtest.MySQL)
+	}
+	mysqldtest.Each(t, servers, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v TEXT) ENGINE=InnoDB", "INSERT INTO d.t VALUES (1, 'one')",
+			"CREATE TABLE d.m (id INT) ENGINE=MyISAM", "INSERT INTO d.m VALUES (1)")
+		fileFaults(t, s)
+	})
+}
+
+func fileFaults(t *testing.T, s *mysqldtest.Server) {
+	all := disktest.NewFaults(s.Datadir)
+	if archive, err := faultyBackup(t, s, all); err != nil || !hasManifest(archive) {
+		t.Fatalf("without any fault: %v", err)
+	}
+	ops, stride := slices.Clone(all.Ops()), 1
+	if !mysqldtest.Long() {
+		stride = max(1, len(ops)/15)
+	}
+	hits, missed := 0, 0
+	for i := 0; i < len(ops); i += stride {
+		f := disktest.NewFaults(s.Datadir)
+		f.Fail(ops[i], syscall.EIO, i/stride%2 == 1)
+		archive, err := faultyBackup(t, s, f)
+		switch {
+		case !f.Hit():
+			missed++ // the follower of the log looks as often as there is time
+			continue
+		case err == nil && ignoredFaults[ops[i].Kind] != "" && hasManifest(archive):
+		case err == nil:
+			t.Errorf("%v failed, and nothing was said", ops[i])
+		case !errors.Is(err, syscall.EIO):
+			t.Errorf("%v failed, and what was said is: %v", ops[i], err)
+		case hasManifest(archive) && ignoredFaults[ops[i].Kind] == "":
+			t.Errorf("%v failed (%v), and the archive has its manifest", ops[i], err)
+		}
+		hits++
+	}
+	t.Logf("%d faults, of %d operations; %d did not happen again", hits, len(ops), missed)
+	if hits < missed*3 {
+		t.Errorf("too few operations happened again")
+	}
+}
+
+// faultyBackup backs a server up.
+func faultyBackup(t *testing.T, s *mysqldtest.Server, f *disktest.Faults) ([]byte, error) {
+	t.Helper()
+	srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	_, err = runOn(t.Context(), f, srv, &archive, Options{Parallel: 1, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test"})
+	if cerr := srv.Close(); cerr != nil {
+		t.Fatal(cerr)
+	}
+	return archive.Bytes(), err
+}
+
+// hasManifest reports whether an archive can be read to its end, and has a
+// manifest.
+func hasManifest(archive []byte) bool {
+	found := false
+	for r := xbstream.NewReader(bytes.NewReader(archive), xbstream.ReaderOptions{}); ; {
+		ch, err := r.Next()
+		if err != nil {
+			return err == io.EOF && found
+		}
+		found = found || ch.Path == metadata.ManifestName && ch.Type == xbstream.End
+	}
+}
