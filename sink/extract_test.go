@@ -136,17 +136,23 @@ func TestExtractSlowReader(t *testing.T) {
 }
 
 func TestExtractModesAndHoles(t *testing.T) {
-	old := unix.Umask(0)
-	defer unix.Umask(old)
+	defer unix.Umask(unix.Umask(0))
 	zeros := make([]byte, 8<<20)
+	for _, umask := range []int{0o077, 0} {
+		unix.Umask(umask)
+		extractModesAndHoles(t, zeros, os.FileMode(umask))
+	}
+}
+
+func extractModesAndHoles(t *testing.T, zeros []byte, umask os.FileMode) {
 	dir, _, err := extract(t, bytes.NewReader(ownArchive(t, map[string][]byte{"db/t.ibd": zeros}, 1<<20)), ExtractOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]os.FileMode{".": 0o750 | os.ModeDir, "db": 0o750 | os.ModeDir, "db/t.ibd": 0o640, metadata.ManifestName: 0o640} {
 		info, err := os.Stat(filepath.Join(dir, name))
-		if err != nil || info.Mode() != want {
-			t.Errorf("%s: %v, %v, want %v", name, info.Mode(), err, want)
+		if err != nil || info.Mode() != want&^umask {
+			t.Errorf("%s: %v, %v, want %v", name, info.Mode(), err, want&^umask)
 		}
 	}
 	var stat unix.Stat_t
