@@ -20,7 +20,7 @@ type WriteOptions struct {
 // that zstd has not, recipients that cannot be mixed.
 func (o WriteOptions) Validate() error {
 	if o.Compress != nil {
-		if _, _, _, err := o.Compress.settings(); err != nil {
+		if _, err := o.Compress.settings(); err != nil {
 			return err
 		}
 	}

@@ -16,7 +16,7 @@ const (
 	ageMagic     = "age-encryption.org/"
 	xbMagic      = "XBSTCK"
 	zstdMagic    = "\x28\xb5\x2f\xfd"
-	zstdSkipTail = "\x2a\x4d\x18" // after a byte 0x50 to 0x5f
+	zstdSkipTail = "\x2a\x4d\x18" // of a skippable frame's magic, after a byte 0x50 to 0x5f
 
 	// peekSize is enough for every magic, and for an armored header behind a
 	// little white space.
@@ -131,7 +131,7 @@ func (r *Reader) peel(b *bufio.Reader, opts Options) (next io.Reader, stage stri
 		return nil, "", r.emptyError()
 	case hasPrefix(p, xbMagic):
 		return nil, "", nil
-	case hasPrefix(p, zstdMagic), len(p) >= 4 && p[0]&0xf0 == 0x50 && string(p[1:4]) == zstdSkipTail:
+	case hasPrefix(p, zstdMagic), p[0]&0xf0 == 0x50 && (len(p) == 1 || hasPrefix(p[1:], zstdSkipTail)):
 		dec, err := newDecompressor(b)
 		if err != nil {
 			return nil, "", err

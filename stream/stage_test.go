@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/klauspost/compress/zstd"
 )
 
 // pages makes n bytes that compress about as data pages do: rows of words and
@@ -244,13 +245,34 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestBlockDamage changes every bit of what is around the compressed content:
+// none is without effect.
+func TestBlockDamage(t *testing.T) {
+	out := stages(t, WriteOptions{Compress: &Compression{Level: 1, Threads: 2}}, archive(maxBlock+1000))
+	first := len(blocksBegin) + skipFrame
+	second := first + int(binary.LittleEndian.Uint32(out[first-4:])) + skipFrame
+	const frameHead = 4 + 1 + 4 // magic, descriptor, content size
+	for _, part := range [][2]int{{0, first + frameHead}, {second - skipFrame - 4, second + frameHead}, {len(out) - len(blocksEnd) - 4, len(out)}} {
+		for bit := part[0] * 8; bit < part[1]*8; bit++ {
+			bad := bytes.Clone(out)
+			bad[bit/8] ^= 1 << (bit % 8)
+			if _, _, err := readAll(bytes.NewReader(bad), Options{}); err == nil {
+				t.Errorf("bit %d of byte %d changed: not noticed", bit%8, bit/8)
+			}
+		}
+	}
+}
+
 func TestZstdForms(t *testing.T) {
 	data := archive(50 << 10)
 	half := len(data) / 2
 	skippable := "\x5a\x2a\x4d\x18\x04\x00\x00\x00abcd"
-	a := string(stages(t, WriteOptions{Compress: &Compression{}}, data[:half]))
-	b := string(stages(t, WriteOptions{Compress: &Compression{}}, data[half:]))
-	empty := string(stages(t, WriteOptions{Compress: &Compression{}}, nil))
+	enc, err := zstd.NewWriter(nil, zstd.WithZeroFrames(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := func(data []byte) string { return string(enc.EncodeAll(data, nil)) }
+	a, b, empty := frame(data[:half]), frame(data[half:]), frame(nil)
 	for name, in := range map[string]string{
 		"two frames":          a + b,
 		"skippable first":     skippable + a + b,

@@ -1,6 +1,9 @@
 package stream
 
 import (
+	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -28,11 +31,11 @@ type Compression struct {
 
 // CompressorMemory is the most memory that the zstd stage takes, in bytes of
 // resident size over what the process had before (TestCompressorMemory
-// measures it). It is held by the window size and the number of workers, since
-// each worker needs its tables and, with what waits for it and for the writer,
-// about 16 windows; the strongest level's tables alone take 36 MiB, so that it
-// gets few workers. Measured, in MiB: level 1 with 2 workers 39, with 16 158;
-// level 3 with 32 202; level 7 with 32 291; level 19 with 6 341.
+// measures it). It is held by the block size and the number of workers: each
+// worker has its tables, and a block with what becomes of it; two more blocks
+// wait. The strongest level's tables are large, so that it gets few workers.
+// Measured, in MiB: level 1 with 2 workers 33; level 3 with 2 35, with 16 116, with
+// 32 225; level 7 with 32 316; level 19 with 6 279.
 const CompressorMemory = 400 << 20
 
 const (
@@ -40,48 +43,43 @@ const (
 	maxWorkersBest = 6
 )
 
-// settings returns the encoder's for c.
-func (c Compression) settings() (level zstd.EncoderLevel, workers, window int, err error) {
+// settings are the encoder's for a Compression.
+type settings struct {
+	level   zstd.EncoderLevel
+	workers int
+	block   int // bytes that are compressed at a time, and by themselves
+}
+
+func (c Compression) settings() (s settings, err error) {
 	if c.Level == 0 {
 		c.Level = DefaultLevel
 	}
 	if c.Level < 1 || c.Level > MaxLevel {
-		return 0, 0, 0, fmt.Errorf("zstd level %d: want 1 to %d", c.Level, MaxLevel)
+		return s, fmt.Errorf("zstd level %d: want 1 to %d", c.Level, MaxLevel)
 	}
-	level = zstd.EncoderLevelFromZstd(c.Level)
-	workers = c.Threads
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
+	s.level = zstd.EncoderLevelFromZstd(c.Level)
+	s.workers = c.Threads
+	if s.workers <= 0 {
+		s.workers = runtime.GOMAXPROCS(0)
 	}
-	workers = min(workers, maxWorkers)
-	window = 1 << 20
+	s.workers = min(s.workers, maxWorkers)
+	s.block = maxBlock
 	switch {
-	case level == zstd.SpeedBestCompression:
-		workers = min(workers, maxWorkersBest)
-		window = 2 << 20
-	case workers > maxWorkers/2:
-		window = 512 << 10
+	case s.level == zstd.SpeedBestCompression:
+		s.workers = min(s.workers, maxWorkersBest)
+	case s.workers > maxWorkers/4:
+		s.block = maxBlock / 2
 	}
-	return level, workers, window, nil
+	return s, nil
 }
 
-// newCompressor returns a stage that compresses to w: one zstd frame with a
-// checksum. What many processors compress is still one frame, so a cut
-// anywhere is noticed by every reader of zstd.
+// newCompressor returns a stage that compresses to w.
 func newCompressor(w io.Writer, c Compression) (*stage, error) {
-	level, workers, window, err := c.settings()
+	s, err := c.settings()
 	if err != nil {
 		return nil, err
 	}
-	return newStage("zstd", w, func(out io.Writer) (io.WriteCloser, error) {
-		return zstd.NewWriter(out,
-			zstd.WithEncoderLevel(level),
-			zstd.WithEncoderConcurrency(workers),
-			zstd.WithConcurrentBlocks(true),
-			zstd.WithWindowSize(window),
-			zstd.WithEncoderCRC(true),
-			zstd.WithZeroFrames(true))
-	})
+	return newStage("zstd", w, func(out io.Writer) (io.WriteCloser, error) { return newBlockWriter(out, s) })
 }
 
 // maxWindow is the largest window that a zstd frame may ask its reader to
@@ -89,8 +87,12 @@ func newCompressor(w io.Writer, c Compression) (*stage, error) {
 // refused.
 const maxWindow = 128 << 20
 
-// newDecompressor returns a reader of what the zstd frames in r hold.
-func newDecompressor(r io.Reader) (*decompressor, error) {
+// newDecompressor returns a reader of what the zstd frames in r hold: of many
+// at a time where hb made them, of one after the other else.
+func newDecompressor(r *bufio.Reader) (io.ReadCloser, error) {
+	if isBlocks(r) {
+		return newBlockReader(r)
+	}
 	in := &endReader{r: r}
 	dec, err := zstd.NewReader(in,
 		zstd.WithDecoderMaxWindow(maxWindow),
@@ -126,6 +128,8 @@ func (d *decompressor) Read(p []byte) (int, error) {
 		err = fmt.Errorf("zstd: %w", err)
 	case err != io.EOF:
 		err = &DamageError{"zstd", err}
+	case d.in.endsIn(blocksEnd):
+		err = &DamageError{"zstd", errors.New("it ends as hb writes it, and does not begin so")}
 	}
 	d.err = err
 	return n, err
@@ -137,22 +141,33 @@ func (d *decompressor) Close() error {
 	return nil
 }
 
-// endReader remembers how its input failed. The decoder reads it from a
-// goroutine of its own.
+// endReader remembers how its input failed, and its last bytes. The decoder
+// reads it from a goroutine of its own.
 type endReader struct {
-	r   io.Reader
-	mu  sync.Mutex
-	err error
+	r    io.Reader
+	mu   sync.Mutex
+	err  error
+	tail []byte
 }
 
 func (e *endReader) Read(p []byte) (int, error) {
 	n, err := e.r.Read(p)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	kept := len(blocksEnd)
+	e.tail = append(e.tail, p[max(0, n-kept):n]...)
+	e.tail = e.tail[max(0, len(e.tail)-kept):]
 	if err != nil && err != io.EOF {
-		e.mu.Lock()
 		e.err = err
-		e.mu.Unlock()
 	}
 	return n, err
+}
+
+// endsIn reports whether what was read last is b.
+func (e *endReader) endsIn(b []byte) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return bytes.HasSuffix(e.tail, b)
 }
 
 // failure returns the error that the input had, if it was not its end.

@@ -1,0 +1,382 @@
+package stream
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// The zstd stage that hb writes is plain zstd (RFC 8878) whose frames can be
+// compressed, and decompressed, on many processors at a time: each holds one
+// block of the archive, and a skippable frame in front of it tells how long it
+// is, so that a reader finds the next one without decompressing this one.
+//
+//	skippable 0x184D2A5B, 4 bytes: "hb" 0x00 0x01          beginning, version 1
+//	skippable 0x184D2A50, 4 bytes: length of what follows  (as pzstd has it)
+//	frame: single segment, content size, checksum          at most maxBlock bytes
+//	...
+//	skippable 0x184D2A5B, 4 bytes: "hb" 0xff 0x01          end
+//
+// Other tools skip the skippable frames, and so cannot tell a cut between two
+// frames from the end. hb can: without the last one the stage was cut.
+const (
+	skipHead  = 8 // magic and length of a skippable frame
+	skipFrame = skipHead + 4
+)
+
+var (
+	blocksBegin = []byte("\x5b\x2a\x4d\x18\x04\x00\x00\x00hb\x00\x01")
+	blocksEnd   = []byte("\x5b\x2a\x4d\x18\x04\x00\x00\x00hb\xff\x01")
+	lengthHead  = []byte("\x50\x2a\x4d\x18\x04\x00\x00\x00")
+)
+
+const (
+	// maxBlock is the most content of one frame in bytes, and what a reader
+	// allocates for it.
+	maxBlock = 4 << 20
+	// maxBlockFrame bounds a frame: content that does not get smaller is
+	// stored, with 3 bytes for each 128 KiB around it, and less than 32 for
+	// header and checksum.
+	maxBlockFrame = maxBlock + maxBlock>>15 + 64
+	// minBlockFrame is magic, descriptor, content size, and a block's header.
+	minBlockFrame = 4 + 1 + 1 + 3
+
+	// Of a frame's header: its descriptor, behind the magic, says single
+	// segment and checksum, no dictionary, nothing reserved. The upper two bits
+	// say how long the content size is.
+	descriptorMask = 0x3f
+	descriptor     = 0x24
+)
+
+// block is a piece of the archive on its way through a worker.
+type block struct {
+	plain  []byte
+	packed []byte
+	ready  chan error // tells, once, that a worker has done its part
+}
+
+func newBlock() *block { return &block{ready: make(chan error, 1)} }
+
+// blockWorkers are goroutines that work on blocks, in whatever order.
+type blockWorkers struct {
+	work chan *block
+	wg   sync.WaitGroup
+}
+
+// startWorkers starts n workers; at most inFlight blocks are given to them
+// before the results are taken.
+func startWorkers(n, inFlight int, do func(*block) error) *blockWorkers {
+	w := &blockWorkers{work: make(chan *block, inFlight)}
+	for range n {
+		w.wg.Go(func() {
+			for b := range w.work {
+				b.ready <- do(b)
+			}
+		})
+	}
+	return w
+}
+
+// stop waits for what the workers still do.
+func (w *blockWorkers) stop() {
+	close(w.work)
+	w.wg.Wait()
+}
+
+// blockWriter compresses what is written to it, block by block. Its caller's
+// goroutine fills blocks, workers compress them, and one goroutine writes
+// them in their order.
+type blockWriter struct {
+	size    int
+	enc     *zstd.Encoder
+	workers *blockWorkers
+	free    chan *block
+	ordered chan *block // all blocks in work, oldest first
+	cur     *block      // being filled, or nil
+	flushed chan struct{}
+	closed  bool
+
+	out io.Writer
+	mu  sync.Mutex
+	err error // of out, the first
+}
+
+func newBlockWriter(out io.Writer, s settings) (*blockWriter, error) {
+	enc, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(s.level), zstd.WithEncoderConcurrency(s.workers),
+		zstd.WithWindowSize(s.block), zstd.WithSingleSegment(true), zstd.WithEncoderCRC(true))
+	if err != nil {
+		return nil, err
+	}
+	n := s.workers + 2 // one being filled, one being written
+	w := &blockWriter{
+		size: s.block, enc: enc, out: out,
+		free: make(chan *block, n), ordered: make(chan *block, n), flushed: make(chan struct{}),
+	}
+	for range n {
+		w.free <- newBlock()
+	}
+	w.workers = startWorkers(s.workers, n, w.compress)
+	go w.flush()
+	return w, nil
+}
+
+// Write copies p into blocks. It waits for a block to come free.
+func (w *blockWriter) Write(p []byte) (n int, err error) {
+	for len(p) > 0 {
+		if err := w.failure(); err != nil {
+			return n, err
+		}
+		if w.cur == nil {
+			w.cur = <-w.free
+			if w.cur.plain == nil {
+				w.cur.plain = make([]byte, 0, w.size)
+			}
+			w.cur.plain = w.cur.plain[:0]
+		}
+		part := p[:min(len(p), w.size-len(w.cur.plain))]
+		w.cur.plain = append(w.cur.plain, part...)
+		n, p = n+len(part), p[len(part):]
+		if len(w.cur.plain) == w.size {
+			w.submit()
+		}
+	}
+	return n, nil
+}
+
+func (w *blockWriter) submit() {
+	w.ordered <- w.cur
+	w.workers.work <- w.cur
+	w.cur = nil
+}
+
+func (w *blockWriter) failure() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// compress is a worker's part.
+func (w *blockWriter) compress(b *block) error {
+	if err := w.failure(); err != nil {
+		return err
+	}
+	if b.packed == nil {
+		b.packed = make([]byte, 0, skipFrame+w.enc.MaxEncodedSize(w.size))
+	}
+	b.packed = append(b.packed[:0], lengthHead...)
+	b.packed = append(b.packed, 0, 0, 0, 0)
+	b.packed = w.enc.EncodeAll(b.plain, b.packed)
+	n := len(b.packed) - skipFrame
+	if n > maxBlockFrame {
+		return fmt.Errorf("internal error: %d bytes became a frame of %d", len(b.plain), n)
+	}
+	binary.LittleEndian.PutUint32(b.packed[skipHead:], uint32(n))
+	return nil
+}
+
+// flush writes blocks in their order, between beginning and end. After an
+// error it only gives them back.
+func (w *blockWriter) flush() {
+	defer close(w.flushed)
+	w.write(blocksBegin)
+	for b := range w.ordered {
+		if err := <-b.ready; err != nil {
+			w.fail(err)
+		}
+		w.write(b.packed)
+		w.free <- b
+	}
+	w.write(blocksEnd)
+}
+
+func (w *blockWriter) write(p []byte) {
+	if w.failure() == nil {
+		_, err := w.out.Write(p)
+		w.fail(err)
+	}
+}
+
+func (w *blockWriter) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+// Close compresses what is left and ends the format, unless something failed.
+// A second Close does nothing.
+func (w *blockWriter) Close() error {
+	if w.closed {
+		return w.err
+	}
+	w.closed = true
+	if w.cur != nil {
+		w.submit()
+	}
+	w.workers.stop()
+	close(w.ordered)
+	<-w.flushed
+	w.fail(w.enc.Close())
+	return w.err
+}
+
+// isBlocks reports whether r begins as a blockWriter's output does.
+func isBlocks(r *bufio.Reader) bool {
+	head, _ := r.Peek(len(blocksBegin))
+	return bytes.Equal(head, blocksBegin)
+}
+
+// maxBlockReaders is how many processors decompress: these are faster than any
+// disk or network that the archive is for, and each takes 8 MiB.
+const maxBlockReaders = 8
+
+// blockReader decompresses what a blockWriter wrote. The goroutine that calls
+// Read reads frames ahead for the workers, and takes what they made in order.
+type blockReader struct {
+	in      io.Reader
+	dec     *zstd.Decoder
+	workers *blockWorkers
+	ahead   int // blocks to have in work
+	ordered []*block
+	free    []*block
+	cur     *block // being read by the caller, or nil
+	rest    []byte // of it
+	inErr   error  // why no more can be read from in; io.EOF at the end
+	err     error
+}
+
+func newBlockReader(in io.Reader) (*blockReader, error) {
+	workers := min(runtime.GOMAXPROCS(0), maxBlockReaders)
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(workers), zstd.WithDecoderMaxMemory(maxBlock),
+		zstd.WithDecodeAllCapLimit(true))
+	if err != nil {
+		return nil, fmt.Errorf("zstd: %w", err)
+	}
+	r := &blockReader{in: in, dec: dec, ahead: workers + 1}
+	r.workers = startWorkers(workers, r.ahead, r.decompress)
+	if _, err := io.ReadFull(in, make([]byte, len(blocksBegin))); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+func (r *blockReader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 && r.err == nil {
+		r.err = r.next()
+	}
+	if len(r.rest) == 0 {
+		return 0, r.err
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// next makes the next block the current one.
+func (r *blockReader) next() error {
+	if r.cur != nil {
+		r.free = append(r.free, r.cur)
+		r.cur, r.rest = nil, nil
+	}
+	for r.inErr == nil && len(r.ordered) < r.ahead {
+		r.inErr = r.readAhead()
+	}
+	if len(r.ordered) == 0 {
+		return r.inErr
+	}
+	b := r.ordered[0]
+	r.ordered = r.ordered[1:]
+	if err := <-b.ready; err != nil {
+		return err
+	}
+	r.cur, r.rest = b, b.plain
+	return nil
+}
+
+// readAhead reads the next frame and gives it to the workers.
+func (r *blockReader) readAhead() error {
+	var head [skipFrame]byte
+	if err := r.full(head[:]); err != nil {
+		return err
+	}
+	if bytes.Equal(head[:], blocksEnd) {
+		return r.atEnd()
+	}
+	n := binary.LittleEndian.Uint32(head[skipHead:])
+	if !bytes.HasPrefix(head[:], lengthHead) || n < minBlockFrame || n > maxBlockFrame {
+		return &DamageError{"zstd", fmt.Errorf("no frame begins where one should (%x)", head)}
+	}
+	b := r.takeBlock()
+	b.packed = b.packed[:n]
+	if err := r.full(b.packed); err != nil {
+		return err
+	}
+	r.ordered = append(r.ordered, b)
+	r.workers.work <- b
+	return nil
+}
+
+// full fills p; the input may not end meanwhile.
+func (r *blockReader) full(p []byte) error {
+	_, err := io.ReadFull(r.in, p)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		err = fmt.Errorf("zstd: %w", err)
+	}
+	return err
+}
+
+// atEnd makes sure that nothing follows.
+func (r *blockReader) atEnd() error {
+	var one [1]byte
+	switch _, err := io.ReadFull(r.in, one[:]); err {
+	case io.EOF:
+		return io.EOF
+	case nil:
+		return &DamageError{"zstd", errors.New("something follows its end")}
+	default:
+		return fmt.Errorf("zstd: %w", err)
+	}
+}
+
+func (r *blockReader) takeBlock() *block {
+	if n := len(r.free); n > 0 {
+		b := r.free[n-1]
+		r.free = r.free[:n-1]
+		return b
+	}
+	b := newBlock()
+	b.packed, b.plain = make([]byte, maxBlockFrame), make([]byte, 0, maxBlock)
+	return b
+}
+
+// decompress is a worker's part. The header is checked bit by bit: some of
+// its bits have no effect on what a decoder makes of the frame, and a changed
+// bit is damage all the same.
+func (r *blockReader) decompress(b *block) (err error) {
+	if string(b.packed[:len(zstdMagic)]) != zstdMagic || b.packed[len(zstdMagic)]&descriptorMask != descriptor {
+		return &DamageError{"zstd", errors.New("no frame of the expected form")}
+	}
+	if b.plain, err = r.dec.DecodeAll(b.packed, b.plain[:0]); err != nil {
+		return &DamageError{"zstd", err}
+	}
+	return nil
+}
+
+// Close ends the workers. It does not close the input.
+func (r *blockReader) Close() error {
+	r.workers.stop()
+	r.dec.Close()
+	return nil
+}
