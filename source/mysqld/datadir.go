@@ -19,8 +19,9 @@ import (
 // A DatadirProof is why hb is certain that files on disk are the server's.
 type DatadirProof struct {
 	// Holder is the process that holds InnoDB's lock on the first file of
-	// the system tablespace, 0 if the kernel cannot name it (it runs in
-	// another PID namespace).
+	// the system tablespace, or the server's, if it lost the lock and has the
+	// file open; 0 if the kernel cannot name it (it runs in another PID
+	// namespace).
 	Holder int
 	// Server is the process at the other end of hb's socket, 0 if unknown.
 	Server int
@@ -69,6 +70,9 @@ type DatadirFiles struct {
 // takes the socket's place, and the host name must be this machine's and the
 // checkpoint on disk must be the one that the server reports.
 //
+// A server loses the lock when it opens and closes the file once more, as CLONE
+// makes it do (seen on 9.7.4). Then that it has the file open takes its place.
+//
 // The checkpoint is compared in either case if its reader is given, which
 // proves that the redo log directory too is the server's.
 func (s *Server) CheckDatadir(ctx context.Context, files DatadirFiles) (DatadirProof, error) {
@@ -80,7 +84,12 @@ func (s *Server) CheckDatadir(ctx context.Context, files DatadirFiles) (DatadirP
 	if err != nil {
 		return proof, err
 	}
+	proof.Server = s.peer.process()
+	pidFile := s.pidFile(files)
 	holder, locked, err := lockHolder(system)
+	if err == nil && !locked {
+		holder, locked, err = opener(system, proof.Server, pidFile)
+	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fail("it has no %s", system)
@@ -89,9 +98,8 @@ func (s *Server) CheckDatadir(ctx context.Context, files DatadirFiles) (DatadirP
 	case !locked && !s.Vars.Bool("innodb_read_only"):
 		return fail("no running server holds %s", system)
 	}
-	proof.Holder, proof.Server = holder, s.peer.process()
+	proof.Holder = holder
 	proof.ByProcess = holder > 0 && holder == proof.Server
-	pidFile := s.pidFile(files)
 	if !proof.ByProcess && holder > 0 && pidFile > 0 && pidFile != holder {
 		return fail("process %d holds %s, but the server is process %d", holder, system, pidFile)
 	}
@@ -166,6 +174,30 @@ func lockHolder(path string) (pid int, locked bool, err error) {
 		return 0, false, nil
 	}
 	return max(int(lk.Pid), 0), true, nil
+}
+
+// opener returns that of some processes, 0 for none, which has a file open.
+func opener(path string, pids ...int) (pid int, found bool, err error) {
+	file, err := os.Stat(path)
+	if err != nil {
+		return 0, false, fmt.Errorf("system tablespace: %w", err)
+	}
+	for _, pid := range pids {
+		if pid <= 0 {
+			continue
+		}
+		dir := fmt.Sprintf("/proc/%d/fd", pid)
+		open, err := os.ReadDir(dir)
+		if err != nil {
+			continue // gone, another's, or in another PID namespace
+		}
+		for _, fd := range open {
+			if st, err := os.Stat(filepath.Join(dir, fd.Name())); err == nil && os.SameFile(st, file) {
+				return pid, true, nil
+			}
+		}
+	}
+	return 0, false, nil
 }
 
 // maxPidFile bounds a pid file, in bytes.

@@ -302,6 +302,34 @@ func readMySQLCheckpoint(dir string) (innodb.LSN, error) {
 	return innodb.LSN(newest), nil
 }
 
+// TestCheckDatadirAfterClone has the server copy itself: it then opens and closes
+// its system tablespace, which gives its own lock on the file up.
+func TestCheckDatadirAfterClone(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{TCP: true})
+	to := filepath.Join(t.TempDir(), "clone")
+	s.Exec(t, "CREATE USER u@'127.0.0.1' IDENTIFIED BY 'p'", "GRANT ALL ON *.* TO u@'127.0.0.1'",
+		"INSTALL PLUGIN clone SONAME 'mysql_clone.so'", "CLONE LOCAL DATA DIRECTORY = '"+to+"'")
+	if _, locked, err := lockHolder(filepath.Join(s.Datadir, "ibdata1")); err != nil || locked {
+		t.Fatalf("the lock: held %v, %v: there is nothing to test", locked, err)
+	}
+	files := func(dir string) DatadirFiles {
+		return DatadirFiles{Datadir: dir, Checkpoint: func() (innodb.LSN, error) { return readMySQLCheckpoint(dir) }}
+	}
+	srv := connect(t, socketOptions(s))
+	proof, err := srv.CheckDatadir(t.Context(), files(s.Datadir))
+	if err != nil || !proof.ByProcess || proof.Server != s.PID() {
+		t.Errorf("socket: %+v, %v", proof, err)
+	}
+	tcp := connect(t, Options{Network: "tcp", Host: "127.0.0.1", Port: s.Port, User: "u", Password: NewSecret("p")})
+	proof, err = tcp.CheckDatadir(t.Context(), files(s.Datadir))
+	if err != nil || proof.ByProcess || proof.Holder != s.PID() {
+		t.Errorf("tcp: %+v, %v", proof, err)
+	}
+	if _, err := srv.CheckDatadir(t.Context(), files(to)); err == nil {
+		t.Error("the clone passes for the server's files")
+	}
+}
+
 func TestMySQLCheckDatadir(t *testing.T) {
 	eachMySQL(t, mysqldtest.Options{TCP: true}, func(t *testing.T, s *mysqldtest.Server) {
 		ctx := t.Context()
