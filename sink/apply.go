@@ -22,8 +22,9 @@ type ApplyOptions struct {
 	// Parallel is the number of pages batches recovered at a time; 0: as many
 	// as there are processors.
 	Parallel int
-	// Memory is about how many bytes of memory to use; 0: DefaultMemory. What
-	// does not fit goes to a temporary file in the directory.
+	// Memory is about how many bytes of memory to use; 0: DefaultMemory. Redo
+	// that does not fit goes to a temporary file in the directory, which takes
+	// up to one and a half times the redo log's size.
 	Memory int64
 	// Tool is named as the creator of the new redo log: "hb 1.0".
 	Tool string
@@ -149,8 +150,8 @@ func (a *applier) familyOf(flavor string) family {
 	return &mariadbFamily{applier: a}
 }
 
-// Shares of the memory limit: entries of the plan, and the part of the redo log
-// that is mapped. The rest is for workers and the runtime.
+// Shares of the memory limit: what the plan holds, and the part of the redo log
+// that is mapped while it is read. Workers come after that, in what is left.
 const (
 	planShare = 2 // of 4
 	logShare  = 1

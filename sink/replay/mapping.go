@@ -3,7 +3,6 @@ package replay
 import (
 	"fmt"
 	"runtime/debug"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -15,7 +14,7 @@ type Mapping struct {
 	Data []byte // the whole file; not to be touched after Close
 	// touched estimates how many bytes of the mapping are resident: pages of
 	// the mapping count as the process's memory once they were read.
-	touched  atomic.Int64
+	touched  int64
 	resident int64
 }
 
@@ -68,11 +67,16 @@ const ScanStep = 1 << 20
 // Touch counts bytes of the mapping that were read, and gives all of it back
 // when they become too many: they are in the page cache still.
 func (m *Mapping) Touch(n int64) {
-	if m.touched.Add(n) > m.resident {
-		m.touched.Store(0)
-		// Advice only: if it is not taken, nothing but memory is lost.
-		_ = unix.Madvise(m.Data, unix.MADV_DONTNEED)
+	if m.touched += n; m.touched > m.resident {
+		m.Release()
 	}
+}
+
+// Release gives back what of the mapping is resident.
+func (m *Mapping) Release() {
+	m.touched = 0
+	// Advice only: if it is not taken, nothing but memory is lost.
+	_ = unix.Madvise(m.Data, unix.MADV_DONTNEED)
 }
 
 // Guard runs f and makes an error of what a read from the mapping ends in when
@@ -92,24 +96,4 @@ func Guard(f func() error) (err error) {
 		}
 	}()
 	return f()
-}
-
-// faultPage is what one short read makes resident: the kernel maps the pages
-// around it too.
-const faultPage = 64 << 10
-
-// Copy returns what get returns, which reads size bytes of the mapping or puts
-// them together in scratch, as bytes in scratch: so that a fault can happen
-// nowhere else.
-func (m *Mapping) Copy(size int, scratch []byte, get func() ([]byte, error)) (out []byte, err error) {
-	m.Touch(faultPage)
-	err = Guard(func() (err error) {
-		out, err = get()
-		if err == nil && len(out) > 0 && &out[0] != &scratch[0] {
-			copy(scratch, out)
-			out = scratch[:size]
-		}
-		return err
-	})
-	return out, err
 }

@@ -1,13 +1,16 @@
 package replay
 
 import (
+	"bufio"
 	"container/heap"
 	"encoding/binary"
 	"fmt"
 	"io"
-
-	"hb/stream/disk"
 )
+
+// spilledEntry is the size of an entry in the temporary file; its records
+// follow.
+const spilledEntry = 32
 
 func appendEntry(b []byte, e *entry) []byte {
 	le := binary.NativeEndian
@@ -33,45 +36,53 @@ func readEntry(b []byte) entry {
 const (
 	mergeMemory = 16 << 20
 	minPart     = 4 << 10
-	maxPart     = 256 << 10
+	maxPart     = 1 << 20
 )
 
-// part is one sorted sequence on its way through a merge.
-type part struct {
-	entry // the next one
-	f     disk.File
-	at    int64 // of what is to be read next
-	end   int64
-	buf   []byte // entries read and not taken, the first one excluded
-	all   []byte
-	mem   []entry // instead of a file: the sequence in memory
+// filePart goes through a sequence in the temporary file.
+type filePart struct {
+	r       *bufio.Reader
+	e       entry
+	head    [spilledEntry]byte
+	records []byte // of a run; grows to the longest
 }
 
-// next moves the part to its next entry.
-func (p *part) next() (bool, error) {
-	if p.f == nil {
-		if len(p.mem) == 0 {
-			return false, nil
-		}
-		p.entry, p.mem = p.mem[0], p.mem[1:]
-		return true, nil
+func (f *filePart) next() (*entry, []byte, error) {
+	_, err := io.ReadFull(f.r, f.head[:])
+	if err == io.EOF {
+		return nil, nil, nil
 	}
-	if len(p.buf) == 0 {
-		n := min(int64(len(p.all)), p.end-p.at)
-		if n == 0 {
-			return false, nil
+	if err == nil {
+		f.e = readEntry(f.head[:])
+		if f.e.size > maxRun {
+			return nil, nil, fmt.Errorf("internal error: %d bytes of redo records were put aside for one page", f.e.size)
 		}
-		if _, err := p.f.ReadAt(p.all[:n], p.at); err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return false, fmt.Errorf("reading redo records that were put aside: %w", err)
+		if int(f.e.size) > cap(f.records) {
+			f.records = make([]byte, max(int(f.e.size), 2*cap(f.records)))
 		}
-		p.buf = p.all[:n]
-		p.at += n
+		f.records = f.records[:f.e.size]
+		_, err = io.ReadFull(f.r, f.records)
 	}
-	p.entry, p.buf = readEntry(p.buf), p.buf[entrySize:]
-	return true, nil
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading redo records that were put aside: %w", err)
+	}
+	return &f.e, f.records, nil
+}
+
+// part is a sequence of entries by page on its way through a merge.
+type part struct {
+	next    func() (*entry, []byte, error) // nil, nil, nil at the end; valid until the next call
+	entry   *entry                         // the first that was not taken
+	records []byte                         // its
+}
+
+// advance moves the part to its next entry, and reports whether there is one.
+func (p *part) advance() (ok bool, err error) {
+	p.entry, p.records, err = p.next()
+	return p.entry != nil, err
 }
 
 type parts []*part
@@ -92,56 +103,72 @@ func (p *parts) Pop() any {
 type merger struct {
 	plan  *Plan
 	parts parts
+	taken bool // the first part's entry was given out
 }
 
 // merge begins to read the plan. Nothing can be added any more.
 func (p *Plan) merge() (*merger, error) {
-	p.sort()
 	m := &merger{plan: p}
-	add := func(x *part) error {
-		ok, err := x.next()
-		if ok {
-			m.parts = append(m.parts, x)
-		}
-		return err
-	}
-	if err := add(&part{mem: p.entries}); err != nil {
-		return nil, err
-	}
+	sequences := []func() (*entry, []byte, error){p.sorted().next}
 	if p.spill != nil {
-		size := mergeMemory / len(p.spill.parts) / entrySize * entrySize
-		size = min(maxPart, max(minPart, size))
+		size := min(maxPart, max(minPart, mergeMemory/len(p.spill.parts)))
 		for i, at := range p.spill.parts {
 			end := p.spill.size
 			if i+1 < len(p.spill.parts) {
 				end = p.spill.parts[i+1]
 			}
-			if err := add(&part{f: p.spill.f, at: at, end: end, all: make([]byte, size)}); err != nil {
-				return nil, err
-			}
+			f := &filePart{r: bufio.NewReaderSize(io.NewSectionReader(p.spill.f, at, end-at), size)}
+			sequences = append(sequences, f.next)
+		}
+	}
+	for _, next := range sequences {
+		x := &part{next: next}
+		ok, err := x.advance()
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			m.parts = append(m.parts, x)
 		}
 	}
 	heap.Init(&m.parts)
 	return m, nil
 }
 
-// next returns the next entry; false at the end.
-func (m *merger) next() (entry, bool, error) {
-	for len(m.parts) > 0 {
-		top := m.parts[0]
-		e := top.entry
-		ok, err := top.next()
-		switch {
-		case err != nil:
-			return entry{}, false, err
-		case !ok:
-			heap.Pop(&m.parts)
-		case len(m.parts) > 1:
-			heap.Fix(&m.parts, 0)
+// next returns the next entry and its records, both valid until the call after
+// it; nil at the end.
+func (m *merger) next() (*entry, []byte, error) {
+	for {
+		if err := m.settle(); err != nil {
+			return nil, nil, err
 		}
-		if !m.plan.trimmed(&e) {
-			return e, true, nil
+		if len(m.parts) == 0 {
+			return nil, nil, nil
+		}
+		m.taken = true
+		if top := m.parts[0]; !m.plan.trimmed(top.entry) {
+			return top.entry, top.records, nil
 		}
 	}
-	return entry{}, false, nil
+}
+
+// settle takes the entry that was given out from its part.
+func (m *merger) settle() error {
+	if !m.taken {
+		return nil
+	}
+	m.taken = false
+	top := m.parts[0]
+	id := top.entry.id()
+	ok, err := top.advance()
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		heap.Pop(&m.parts)
+	case len(m.parts) > 1 && top.entry.id() != id:
+		// What one sequence has of a page is older than all that later ones have.
+		heap.Fix(&m.parts, 0)
+	}
+	return nil
 }

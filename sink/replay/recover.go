@@ -42,10 +42,11 @@ const (
 	batchPages   = 128
 	batchBytes   = 2 << 20
 	batchEntries = 16 << 10
+	batchRecords = 1 << 20 // bytes, or one run
 )
 
 // WorkerMemory is about what each worker needs, in bytes.
-const WorkerMemory = 2*batchBytes + 2*batchEntries*entrySize
+const WorkerMemory = 2*batchBytes + 2*(batchEntries*entrySize+batchRecords)
 
 // group is the part of a batch's entries that is about one page.
 type group struct {
@@ -56,10 +57,43 @@ type group struct {
 type batch struct {
 	space   *openSpace
 	entries []entry
+	records []byte // of all entries
 	groups  []group
 }
 
 func (b *batch) of(g group) []entry { return b.entries[g.from:g.to] }
+
+// data returns the records of one of its entries.
+func (b *batch) data(e *entry) []byte { return b.records[e.at:][:e.size] }
+
+// full reports whether it can take no more entries.
+func (b *batch) full() bool {
+	return len(b.entries) == batchEntries || len(b.records) >= batchRecords
+}
+
+// add adds an entry with its records.
+func (b *batch) add(e *entry, records []byte) {
+	own := *e
+	own.at = uint32(len(b.records))
+	b.records = append(b.records, records...)
+	b.entries = append(b.entries, own)
+}
+
+// cut takes out the entries from one on.
+func (b *batch) cut(from int) {
+	if from < len(b.entries) {
+		b.records = b.records[:b.entries[from].at]
+		b.entries = b.entries[:from]
+	}
+}
+
+// reset empties it, and gives back what a long run took.
+func (b *batch) reset() {
+	if cap(b.records) > 4*batchRecords {
+		b.records = nil
+	}
+	b.space, b.entries, b.records, b.groups = nil, b.entries[:0], b.records[:0], b.groups[:0]
+}
 
 // recovery is one call of Recover. Its own goroutine reads the plan and fills
 // batches; workers recover them.
@@ -67,13 +101,14 @@ type recovery struct {
 	Options
 	plan *Plan
 	it   *merger
-	head entry // the next one, if more
-	more bool
+	head *entry // the next one, or nil at the end
+	data []byte // its records
 
 	ctx   context.Context
 	work  chan *batch
 	free  chan *batch
 	solo  *worker // of the reading goroutine, for pages that cannot wait
+	one   batch   // with a single entry, for solo
 	batch *batch  // being filled
 
 	pages, current, applied atomic.Uint64
@@ -124,8 +159,8 @@ func Recover(ctx context.Context, plan *Plan, o Options) (Result, error) {
 }
 
 func (r *recovery) advance() error {
-	e, ok, err := r.it.next()
-	r.head, r.more = e, ok
+	var err error
+	r.head, r.data, err = r.it.next()
 	return err
 }
 
@@ -138,14 +173,14 @@ func (r *recovery) read() error {
 	if err := r.advance(); err != nil {
 		return err
 	}
-	for r.more {
+	for r.head != nil {
 		id := innodb.SpaceID(r.head.space)
 		t, err := r.Tablespace(id)
 		if err != nil {
 			return err
 		}
 		if t == nil {
-			for r.more && innodb.SpaceID(r.head.space) == id {
+			for r.head != nil && innodb.SpaceID(r.head.space) == id {
 				if err := r.advance(); err != nil {
 					return err
 				}
@@ -172,7 +207,7 @@ func (r *recovery) readSpace(t *Tablespace) (err error) {
 			return err
 		}
 	}
-	for r.more && innodb.SpaceID(r.head.space) == t.Space.ID {
+	for r.head != nil && innodb.SpaceID(r.head.space) == t.Space.ID {
 		if err := r.readPage(s); err != nil {
 			return err
 		}
@@ -209,7 +244,7 @@ func encrypted(s *openSpace) error {
 // when it is full.
 func (r *recovery) readPage(s *openSpace) error {
 	no := innodb.PageNo(r.head.page)
-	if len(r.currentBatch().entries) == batchEntries || !r.fits(s, no) {
+	if r.currentBatch().full() || !r.fits(s, no) {
 		if err := r.submit(); err != nil {
 			return err
 		}
@@ -222,13 +257,10 @@ func (r *recovery) readPage(s *openSpace) error {
 	}
 	if !whole && from > 0 {
 		// It may be whole in a batch of its own.
-		rest := append([]entry(nil), b.entries[from:]...)
-		b.entries = b.entries[:from]
-		if err := r.submit(); err != nil {
+		if b, err = r.carry(b, from); err != nil {
 			return err
 		}
-		b, from = r.currentBatch(), 0
-		b.entries = append(b.entries, rest...)
+		from = 0
 		if whole, err = r.collect(b, no); err != nil {
 			return err
 		}
@@ -238,8 +270,8 @@ func (r *recovery) readPage(s *openSpace) error {
 		return fmt.Errorf("%s: page 0 is neither in the file nor in the redo log", s.Name())
 	}
 	if !whole || begins || s.Space.Physical == 0 {
-		err := r.alone(s, no, begins, b.entries[from:])
-		b.entries = b.entries[:from]
+		err := r.alone(s, no, begins, b, from)
+		b.cut(from)
 		return err
 	}
 	b.space = s
@@ -271,11 +303,11 @@ func (r *recovery) fits(s *openSpace, no innodb.PageNo) bool {
 // It returns false if there are more than a batch can hold.
 func (r *recovery) collect(b *batch, no innodb.PageNo) (bool, error) {
 	space := r.head.space
-	for r.more && r.head.page == uint32(no) && r.head.space == space {
-		if len(b.entries) == batchEntries {
+	for r.head != nil && r.head.page == uint32(no) && r.head.space == space {
+		if b.full() {
 			return false, nil
 		}
-		b.entries = append(b.entries, r.head)
+		b.add(r.head, r.data)
 		if err := r.advance(); err != nil {
 			return false, err
 		}
@@ -286,9 +318,24 @@ func (r *recovery) collect(b *batch, no innodb.PageNo) (bool, error) {
 func (r *recovery) currentBatch() *batch {
 	if r.batch == nil {
 		r.batch = <-r.free
-		r.batch.space, r.batch.entries, r.batch.groups = nil, r.batch.entries[:0], r.batch.groups[:0]
+		r.batch.reset()
 	}
 	return r.batch
+}
+
+// carry moves the entries of a batch from one on into the next batch, and
+// submits what is left.
+func (r *recovery) carry(b *batch, from int) (*batch, error) {
+	next := <-r.free
+	next.reset()
+	for i := range b.entries[from:] {
+		e := &b.entries[from+i]
+		next.add(e, b.data(e))
+	}
+	b.cut(from)
+	err := r.submit()
+	r.batch = next
+	return next, err
 }
 
 // submit hands the batch to a worker.
@@ -309,9 +356,9 @@ func (r *recovery) submit() error {
 }
 
 // alone recovers a page in this goroutine: one with more runs than a batch
-// holds, given those at hand; or page 0 where the log begins it anew, because
-// the geometry of all others is in it.
-func (r *recovery) alone(s *openSpace, no innodb.PageNo, begins bool, entries []entry) error {
+// holds, given those at hand, which are a batch's from one on; or page 0 where
+// the log begins it anew, because the geometry of all others is in it.
+func (r *recovery) alone(s *openSpace, no innodb.PageNo, begins bool, b *batch, from int) error {
 	unknown := s.Space.Physical == 0
 	size := s.Space.Physical
 	if begins || unknown {
@@ -319,15 +366,15 @@ func (r *recovery) alone(s *openSpace, no innodb.PageNo, begins bool, entries []
 	}
 	p := &r.solo.page
 	p.reset(s, no, r.solo.buf[:size])
-	space := r.head.space
-	for {
-		if err := r.solo.apply(p, entries); err != nil {
+	if err := r.solo.apply(p, b, b.entries[from:]); err != nil {
+		return err
+	}
+	for r.head != nil && r.head.page == uint32(no) && innodb.SpaceID(r.head.space) == s.Space.ID {
+		r.one.reset()
+		r.one.add(r.head, r.data)
+		if err := r.solo.apply(p, &r.one, r.one.entries); err != nil {
 			return err
 		}
-		if !r.more || r.head.page != uint32(no) || r.head.space != space {
-			break
-		}
-		entries = append(entries[:0], r.head)
 		if err := r.advance(); err != nil {
 			return err
 		}

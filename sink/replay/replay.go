@@ -2,15 +2,15 @@
 // redo log that was copied with them.
 //
 // A reader of the log (packages mariadb and mysql) cuts it into mini-transactions and
-// tells a Plan, in the log's order, which pages each of them changes and where
-// in the log the records are. The Plan keeps 32 bytes for each such run of
-// records; beyond its share of the memory limit it sorts them and puts them
-// into a temporary file. Recover then goes through the runs by tablespace and
-// page, merging what was put aside, so that every page is read and written at
-// most once and files are touched from front to back, whatever the limit is:
+// tells a Plan, in the log's order, which pages each of them changes, and with
+// what records. The Plan gathers them by page; beyond its share of the memory
+// limit it puts them, in the order of the pages, into a temporary file. Recover
+// then goes through them by tablespace and page, merging what was put aside, so
+// that the log and every page are read once, every page is written at most once,
+// and files are touched from front to back, whatever the limit is:
 //
-//	log ──> Plan ──> sorted runs ──> batches ──> workers: read, verify, apply,
-//	                                             stamp, doublewrite, write
+//	log ──> Plan ──> runs by page ──> batches ──> workers: read, verify, apply,
+//	                                              stamp, doublewrite, write
 //
 // A run is applied if its mini-transaction begins at or after the page's LSN.
 // How it is applied is a Dialect's business, the server family's that wrote the
@@ -26,6 +26,8 @@
 package replay
 
 import (
+	"cmp"
+
 	"hb/source/innodb"
 )
 
@@ -50,21 +52,18 @@ func (k Kind) begins() bool { return k != Change }
 // reads reports whether a page whose first run is of this kind must be read.
 func (k Kind) reads() bool { return k == Change || k == InitOlder }
 
-// Run is where the redo log changes a page: consecutive records of one page in
+// Run is a change of a page in the redo log: consecutive records of one page in
 // one mini-transaction.
 type Run struct {
 	Page       innodb.PageID
 	LSN        innodb.LSN // of its first byte
-	Size       int        // bytes of records, without any framing of the log
+	Records    []byte     // without any framing of the log; not kept
 	Start, End innodb.LSN // of the mini-transaction
 	Kind       Kind
 }
 
 // Dialect is the server family that wrote the log.
 type Dialect interface {
-	// Records returns the bytes of a run from the log. They may be in scratch,
-	// which has room for size bytes, and must not be changed.
-	Records(lsn innodb.LSN, size int, scratch []byte) ([]byte, error)
 	// NewApplier returns what applies runs; each worker has its own.
 	NewApplier() Applier
 }
@@ -85,21 +84,24 @@ type Applier interface {
 	Finish() error
 }
 
-// entry is a Run, packed: Start and End are distances from lsn, which are
+// entry is a Run, packed: start and end are distances from lsn, which are
 // below the longest mini-transaction.
 type entry struct {
 	space, page uint32
 	lsn         uint64
-	size        uint32
+	size        uint32 // of its records
 	start, end  uint32
 	kind        Kind
+	at          uint32 // where its records are in the bytes that it comes with
+	next        uint32 // in a Plan: the page's next entry, or none
 }
 
-const entrySize = 32
+// entrySize is that of an entry in memory.
+const entrySize = 40
 
 func pack(r *Run) entry {
 	return entry{
-		space: uint32(r.Page.Space), page: uint32(r.Page.No), lsn: uint64(r.LSN), size: uint32(r.Size),
+		space: uint32(r.Page.Space), page: uint32(r.Page.No), lsn: uint64(r.LSN), size: uint32(len(r.Records)),
 		start: uint32(r.LSN - r.Start), end: uint32(r.End - r.LSN), kind: r.Kind,
 	}
 }
@@ -112,19 +114,12 @@ func (e *entry) mtrStart() innodb.LSN { return innodb.LSN(e.lsn - uint64(e.start
 func (e *entry) mtrEnd() innodb.LSN   { return innodb.LSN(e.lsn + uint64(e.end)) }
 
 // order is that of the pages in the files, and of the log within a page.
-func order(a, b entry) int {
+func order(a, b *entry) int {
 	switch {
 	case a.space != b.space:
-		return less(a.space < b.space)
+		return cmp.Compare(a.space, b.space)
 	case a.page != b.page:
-		return less(a.page < b.page)
+		return cmp.Compare(a.page, b.page)
 	}
-	return less(a.lsn < b.lsn)
-}
-
-func less(is bool) int {
-	if is {
-		return -1
-	}
-	return 1
+	return cmp.Compare(a.lsn, b.lsn)
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"hb/source/innodb"
@@ -25,21 +26,10 @@ const (
 	baseLSN   = 1 << 20
 )
 
-// fakeLog is a Dialect whose runs are kept in memory: a run is an offset and
-// the bytes to write there, or "init".
-type fakeLog struct {
-	runs map[innodb.LSN][]byte
-}
+// fakeDialect has runs of an offset and the bytes to write there, or "init".
+type fakeDialect struct{}
 
-func (l *fakeLog) Records(lsn innodb.LSN, size int, scratch []byte) ([]byte, error) {
-	run := l.runs[lsn]
-	if len(run) != size {
-		return nil, fmt.Errorf("LSN %d: run of %d bytes, %d wanted", lsn, len(run), size)
-	}
-	return scratch[:copy(scratch, run)], nil
-}
-
-func (l *fakeLog) NewApplier() Applier { return new(fakeApplier) }
+func (fakeDialect) NewApplier() Applier { return new(fakeApplier) }
 
 // fakeApplier works on a copy, so that forgetting Begin or Finish shows.
 type fakeApplier struct {
@@ -79,7 +69,6 @@ func fakeApply(page []byte, id innodb.PageID, run []byte) error {
 type scene struct {
 	t      *testing.T
 	dir    string
-	log    fakeLog
 	runs   []Run
 	trims  map[innodb.SpaceID][]Trim
 	pages  map[innodb.PageID][]byte // expected images
@@ -89,7 +78,7 @@ type scene struct {
 
 func newScene(t *testing.T, spaces, pages int) *scene {
 	s := &scene{
-		t: t, dir: t.TempDir(), log: fakeLog{make(map[innodb.LSN][]byte)}, lsn: baseLSN,
+		t: t, dir: t.TempDir(), lsn: baseLSN,
 		pages: make(map[innodb.PageID][]byte), spaces: make(map[innodb.SpaceID]*Tablespace),
 		trims: make(map[innodb.SpaceID][]Trim),
 	}
@@ -139,8 +128,7 @@ func (s *scene) mtr(runs ...Run) {
 			body = binary.BigEndian.AppendUint16(nil, uint16(300+r.LSN%1000))
 			body = append(body, fmt.Sprintf("run at %d", r.LSN)...)
 		}
-		r.Size = len(body)
-		s.log.runs[r.LSN] = body
+		r.Records = body
 		s.runs = append(s.runs, r)
 		s.expect(&r, body)
 	}
@@ -170,7 +158,7 @@ func (s *scene) recover(memory int64, parallel int) (string, Result, error) {
 	if err := os.CopyFS(dir, os.DirFS(s.dir)); err != nil {
 		s.t.Fatal(err)
 	}
-	r, err := s.recoverIn(dir, memory, parallel, &s.log)
+	r, err := s.recoverIn(dir, memory, parallel, fakeDialect{})
 	return dir, r, err
 }
 
@@ -280,7 +268,7 @@ func TestRecover(t *testing.T) {
 			}
 			s.check(dir)
 			// Once more: all pages are as new as the log.
-			again, err := s.recoverIn(dir, memory, parallel, &s.log)
+			again, err := s.recoverIn(dir, memory, parallel, fakeDialect{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -292,7 +280,7 @@ func TestRecover(t *testing.T) {
 	}
 }
 
-// TestInterrupted lets the log fail after n runs, in any order that the workers
+// TestInterrupted fails after n runs, in any order that the workers
 // come to, and goes on from there.
 func TestInterrupted(t *testing.T) {
 	s := newScene(t, 3, 200)
@@ -305,7 +293,8 @@ func TestInterrupted(t *testing.T) {
 		if err := os.CopyFS(dir, os.DirFS(s.dir)); err != nil {
 			t.Fatal(err)
 		}
-		failing := &failingLog{fakeLog: s.log, left: n}
+		failing := failingDialect{left: new(atomic.Int64)}
+		failing.left.Store(int64(n))
 		if _, err := s.recoverIn(dir, 1<<20, 1, failing); !errors.Is(err, errFault) {
 			t.Fatalf("error %v", err)
 		}
@@ -319,25 +308,30 @@ func TestInterrupted(t *testing.T) {
 			t.Fatal(err)
 		}
 		root.Close()
-		if _, err := s.recoverIn(dir, 1<<20, 2, &s.log); err != nil {
+		if _, err := s.recoverIn(dir, 1<<20, 2, fakeDialect{}); err != nil {
 			t.Fatal(err)
 		}
 		s.check(dir)
 	}
 }
 
-var errFault = errors.New("the log cannot be read")
+var errFault = errors.New("no more")
 
-type failingLog struct {
-	fakeLog
-	left int
+// failingDialect fails after so many runs, of all appliers together.
+type failingDialect struct{ left *atomic.Int64 }
+
+func (d failingDialect) NewApplier() Applier { return &failingApplier{left: d.left} }
+
+type failingApplier struct {
+	fakeApplier
+	left *atomic.Int64
 }
 
-func (l *failingLog) Records(lsn innodb.LSN, size int, scratch []byte) ([]byte, error) {
-	if l.left--; l.left < 0 {
-		return nil, errFault
+func (a *failingApplier) Apply(mtr innodb.LSN, run []byte) error {
+	if a.left.Add(-1) < 0 {
+		return errFault
 	}
-	return l.fakeLog.Records(lsn, size, scratch)
+	return a.fakeApplier.Apply(mtr, run)
 }
 
 // tear makes half of each page in the doublewrite file zero where it belongs.
@@ -411,7 +405,7 @@ func TestRecoverErrors(t *testing.T) {
 	cancel()
 	root := disktest.Open(t, s.dir)
 	plan := NewPlan(root, 1<<20)
-	if _, err := Recover(ctx, plan, Options{Root: root, Dialect: &s.log, PageSize: pageSize}); !errors.Is(err, context.Canceled) {
+	if _, err := Recover(ctx, plan, Options{Root: root, Dialect: fakeDialect{}, PageSize: pageSize}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -474,7 +468,7 @@ func TestDiscard(t *testing.T) {
 	defer p.Close()
 	for lsn := innodb.LSN(100); lsn < 200; lsn += 10 {
 		for space := range innodb.SpaceID(2) {
-			if err := p.Add(&Run{Page: innodb.PageID{Space: space, No: 1}, LSN: lsn, Size: 1, Start: lsn, End: lsn + 10}); err != nil {
+			if err := p.Add(&Run{Page: innodb.PageID{Space: space, No: 1}, LSN: lsn, Records: []byte{1}, Start: lsn, End: lsn + 10}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -487,11 +481,11 @@ func TestDiscard(t *testing.T) {
 	}
 	got := map[uint32]int{}
 	for {
-		e, ok, err := m.next()
+		e, _, err := m.next()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !ok {
+		if e == nil {
 			break
 		}
 		if e.space == 1 && e.lsn < 150 {
@@ -515,7 +509,7 @@ func TestPlanOrder(t *testing.T) {
 	for i := range n {
 		r := Run{
 			Page: innodb.PageID{Space: innodb.SpaceID(random.IntN(9)), No: innodb.PageNo(random.IntN(400))},
-			LSN:  innodb.LSN(1000 + 10*i), Size: 5, Start: innodb.LSN(999 + 10*i), End: innodb.LSN(1009 + 10*i),
+			LSN:  innodb.LSN(1000 + 10*i), Records: fmt.Appendf(nil, "%d", i), Start: innodb.LSN(999 + 10*i), End: innodb.LSN(1009 + 10*i),
 		}
 		if random.IntN(50) == 0 {
 			r.Kind = Init
@@ -537,23 +531,26 @@ func TestPlanOrder(t *testing.T) {
 	var before entry
 	got := 0
 	for {
-		e, ok, err := m.next()
+		e, records, err := m.next()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !ok {
+		if e == nil {
 			break
 		}
-		if got > 0 && order(before, e) >= 0 {
+		if want := fmt.Sprint((e.lsn - 1000) / 10); string(records) != want {
+			t.Fatalf("records %q at %d, want %q", records, e.lsn, want)
+		}
+		if got > 0 && order(&before, e) >= 0 {
 			t.Fatalf("%v at %d after %v at %d", e.id(), e.lsn, before.id(), before.lsn)
 		}
 		if e.space == 4 && e.lsn < uint64(trim.LSN) {
 			t.Fatalf("%v at %d was truncated away", e.id(), e.lsn)
 		}
-		if innodb.LSN(e.lsn) >= last[e.id()] && e.mtrStart() != innodb.LSN(e.lsn)-1 || e.mtrEnd() != innodb.LSN(e.lsn)+9 || e.size != 5 {
+		if innodb.LSN(e.lsn) >= last[e.id()] && e.mtrStart() != innodb.LSN(e.lsn)-1 || e.mtrEnd() != innodb.LSN(e.lsn)+9 {
 			t.Fatalf("entry %+v", e)
 		}
-		before = e
+		before = *e
 		got++
 	}
 	wanted := 0

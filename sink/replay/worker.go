@@ -17,7 +17,6 @@ type worker struct {
 	slot *slot
 	// buf holds the images of a batch's pages, one behind the other.
 	buf     []byte
-	scratch []byte // for runs that are not in one piece in the log
 	plain   []byte // for decompression
 	applier Applier
 	page    pageState
@@ -76,7 +75,7 @@ func (w *worker) recover(b *batch) error {
 	for i, g := range b.groups {
 		w.page.reset(s, g.no, w.buf[i*size:(i+1)*size])
 		w.page.read = needsRead(b.of(g))
-		if err := w.apply(&w.page, b.of(g)); err != nil {
+		if err := w.apply(&w.page, b, b.of(g)); err != nil {
 			return err
 		}
 		if err := w.finish(&w.page); err != nil {
@@ -114,8 +113,8 @@ func (w *worker) load(b *batch) error {
 	return nil
 }
 
-// apply applies entries to the page, those that it does not have yet.
-func (w *worker) apply(p *pageState, entries []entry) error {
+// apply applies entries of a batch to the page, those that it does not have yet.
+func (w *worker) apply(p *pageState, b *batch, entries []entry) error {
 	for i := range entries {
 		e := &entries[i]
 		switch {
@@ -137,7 +136,7 @@ func (w *worker) apply(p *pageState, entries []entry) error {
 		if p.bad != nil || e.mtrStart() < p.base {
 			continue
 		}
-		if err := w.applyRun(p, e); err != nil {
+		if err := w.applyRun(p, e, b.data(e)); err != nil {
 			return err
 		}
 	}
@@ -161,17 +160,7 @@ func (p *pageState) yields(e *entry) bool {
 	return e.mtrStart() >= p.base
 }
 
-func (w *worker) applyRun(p *pageState, e *entry) error {
-	if int(e.size) > len(w.scratch) {
-		w.scratch = make([]byte, min(maxRun, max(64<<10, 2*int(e.size))))
-	}
-	if int(e.size) > len(w.scratch) {
-		return p.errorf("run of %d bytes at LSN %d", e.size, e.lsn)
-	}
-	run, err := w.r.Dialect.Records(innodb.LSN(e.lsn), int(e.size), w.scratch[:e.size])
-	if err != nil {
-		return err
-	}
+func (w *worker) applyRun(p *pageState, e *entry, run []byte) error {
 	if !p.begun {
 		if err := w.applier.Begin(p.image, p.id(), &p.s.Space); err != nil {
 			return p.errorf("before the redo record at LSN %d: %w", e.lsn, err)

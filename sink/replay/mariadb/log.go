@@ -70,19 +70,8 @@ func (l *Log) parse(head []byte) error {
 	return nil
 }
 
-// Close unmaps the log. Nothing that Records returned may be used any more.
+// Close unmaps the log.
 func (l *Log) Close() error { return l.file.Close() }
-
-// Records implements replay.Dialect.
-func (l *Log) Records(lsn innodb.LSN, size int, scratch []byte) ([]byte, error) {
-	at := l.geo.Offset(lsn)
-	if at < l.Header.Format.Facts().HeaderSize || at > int64(len(l.file.Data)) {
-		return nil, fmt.Errorf("internal error: LSN %d is not in the redo log", lsn)
-	}
-	return l.file.Copy(size, scratch, func() ([]byte, error) {
-		return l.geo.Payload(l.file.Data[at:], lsn, size, scratch)
-	})
-}
 
 // NewApplier implements replay.Dialect.
 func (l *Log) NewApplier() replay.Applier { return new(Applier) }
@@ -123,6 +112,7 @@ func (l *Log) Scan(plan *replay.Plan, goal replay.Goal) (*replay.Scanned, error)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", LogName, err)
 	}
+	l.file.Release()
 	return &s.result, nil
 }
 
@@ -199,7 +189,7 @@ func (s *scanner) mtr(m *redolog.MTR) error {
 			s.plan.Trim(run.Page.Space, replay.Trim{LSN: m.Start, Page: run.Page.No, All: run.Page.Space != 0})
 		default:
 			s.run = replay.Run{
-				Page: run.Page, LSN: s.log.geo.Advance(m.Start, run.Offset), Size: len(run.Bytes),
+				Page: run.Page, LSN: s.log.geo.Advance(m.Start, run.Offset), Records: run.Bytes,
 				Start: m.Start, End: m.End,
 			}
 			switch run.Kind {

@@ -50,7 +50,7 @@ func OpenLog(root disk.Dir, resident int64) (*Log, error) {
 	return l, nil
 }
 
-// Close unmaps the log. Nothing that Records returned may be used any more.
+// Close unmaps the log.
 func (l *Log) Close() error { return l.file.Close() }
 
 // Start returns the LSN at which recovery begins.
@@ -58,16 +58,6 @@ func (l *Log) Start() innodb.LSN { return l.Checkpoint.LSN }
 
 // NewApplier implements replay.Dialect.
 func (l *Log) NewApplier() replay.Applier { return NewApplier(l.Header.Format) }
-
-// Records implements replay.Dialect.
-func (l *Log) Records(lsn innodb.LSN, size int, scratch []byte) ([]byte, error) {
-	if lsn < l.Linear.Start() || l.Offset(lsn) > int64(len(l.file.Data)) {
-		return nil, fmt.Errorf("internal error: LSN %d is not in the redo log", lsn)
-	}
-	return l.file.Copy(size, scratch, func() ([]byte, error) {
-		return mlog.Payload(l.file.Data[l.Offset(lsn):], lsn, size, scratch)
-	})
-}
 
 // Scan reads the log from its checkpoint to the goal, and puts what it does to
 // pages into plan. Where the goal is not exact, a mini-transaction that goes
@@ -78,6 +68,7 @@ func (l *Log) Scan(plan *replay.Plan, goal replay.Goal) (*replay.Scanned, error)
 	if err := replay.Guard(func() error { return s.scan(goal) }); err != nil {
 		return nil, fmt.Errorf("%s: %w", LogName, err)
 	}
+	l.file.Release()
 	return &s.result, nil
 }
 
@@ -188,7 +179,7 @@ func (s *scanner) flush(m *mlog.MTR, to int) error {
 		return nil
 	}
 	r := &s.run
-	r.LSN, r.Size, r.Start, r.End = mlog.Advance(m.Start, s.from), to-s.from, m.Start, m.End
+	r.LSN, r.Records, r.Start, r.End = mlog.Advance(m.Start, s.from), m.Records[s.from:to], m.Start, m.End
 	s.from = to
 	if h := s.deleted[r.Page.Space]; h != nil {
 		// The id is in use again: IMPORT TABLESPACE, an undo tablespace.
