@@ -53,10 +53,8 @@ type output interface {
 // tablespaceFile is one file being copied.
 type tablespaceFile struct {
 	fileInfo
-	space     innodb.Space
-	firstPage innodb.PageNo      // number of the file's first page in the tablespace
-	skipCheck []innodb.PageRange // pages that are no pages: the doublewrite area
-	mayShrink bool               // undo tablespaces are truncated while they live
+	space     innodb.File
+	mayShrink bool // undo tablespaces are truncated while they live
 
 	f        disk.File
 	since    innodb.LSN // see copier
@@ -188,8 +186,8 @@ func (c *copier) begin(ctx context.Context, t *tablespaceFile, f disk.File, buf 
 		return false, err
 	}
 	t.fileInfo, t.f = info, f
-	if t.firstPage == 0 {
-		t.space, err = readSpace(ctx, f, buf)
+	if t.space.First == 0 {
+		t.space.Space, err = readSpace(ctx, f, buf)
 		if errors.Is(err, innodb.ErrZeroHeader) {
 			return false, nil // its identity is in the redo log: see settle
 		}
@@ -275,7 +273,7 @@ func (e *EncryptedError) Error() string {
 }
 
 func refuseEncrypted(t *tablespaceFile) error {
-	if t.space.Encryption.Scheme != 0 || t.space.MySQLEncrypted() {
+	if t.space.Encrypted() {
 		return &EncryptedError{t.path}
 	}
 	return nil
@@ -383,40 +381,18 @@ func (t *tablespaceFile) verify(ctx context.Context, data []byte, off int64) err
 	for at := 0; at < len(data); at += size {
 		page := data[at : at+size]
 		pos := off + int64(at)
-		no := t.firstPage + innodb.PageNo(pos/int64(size))
-		if t.unchecked(no) {
-			continue
-		}
-		if _, err := t.space.Verify(page, no); err == nil || pos == 0 && t.firstPage > 0 && onlyFlushLSN(page) {
+		if t.space.VerifyAt(page, pos) == nil {
 			continue
 		}
 		err := retryPage(ctx, func() error {
 			if _, err := t.f.ReadAt(page, pos); err != nil {
 				return err
 			}
-			_, err := t.space.Verify(page, no)
-			return err
+			return t.space.VerifyAt(page, pos)
 		})
 		if err != nil {
 			return fmt.Errorf("%w; the page is damaged on the server: check the table there (CHECK TABLE) before backing up", err)
 		}
 	}
 	return nil
-}
-
-// onlyFlushLSN reports whether a page was never written but for the flush LSN,
-// which MySQL 5.6 keeps in the first page of each file of the system tablespace
-// (fil_write_lsn_and_arch_no_to_file).
-func onlyFlushLSN(page []byte) bool {
-	const end = innodb.OffsetFlushLSN + 8
-	return innodb.AllZero(page[:innodb.OffsetFlushLSN]) && innodb.AllZero(page[end:])
-}
-
-func (t *tablespaceFile) unchecked(no innodb.PageNo) bool {
-	for _, r := range t.skipCheck {
-		if r.Contains(no) {
-			return true
-		}
-	}
-	return false
 }

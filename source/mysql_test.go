@@ -292,23 +292,6 @@ func TestSettleMySQL(t *testing.T) {
 	}
 }
 
-// TestFlushLSNPage: the first page of a further system file of 5.6 may hold
-// nothing but the flush LSN; anything more is damage.
-func TestFlushLSNPage(t *testing.T) {
-	page := make([]byte, 16<<10)
-	binary.BigEndian.PutUint64(page[innodb.OffsetFlushLSN:], 12345)
-	if !onlyFlushLSN(page) {
-		t.Error("a flush LSN alone counts as damage")
-	}
-	for _, at := range []int{0, innodb.OffsetFlushLSN - 1, innodb.OffsetFlushLSN + 8, len(page) - 1} {
-		other := bytes.Clone(page)
-		other[at] = 1
-		if onlyFlushLSN(other) {
-			t.Errorf("a page with byte %d set counts as empty", at)
-		}
-	}
-}
-
 // TestCopyPrefix: as much of a growing file as asked for is staged, and what is
 // not there yet is waited for.
 func TestCopyPrefix(t *testing.T) {

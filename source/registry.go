@@ -53,7 +53,7 @@ func newRegistry() *registry {
 }
 
 func (t *tablespaceFile) spaceFile() spaceFile {
-	return spaceFile{t.space.ID, t.firstPage, t.fileID}
+	return spaceFile{t.space.ID, t.space.First, t.fileID}
 }
 
 // add enters a file whose copy begins now and returns the name that it gets in

@@ -57,7 +57,7 @@ func (v *inventory) look(ctx context.Context, files []fileInfo) (found, error) {
 func (v *inventory) identify(ctx context.Context, info fileInfo) (*tablespaceFile, error) {
 	t := &tablespaceFile{fileInfo: info, mayShrink: undoName.MatchString(info.name)}
 	if old, ok := v.known[info.fileID]; ok && info.sameContent(old.fileInfo) {
-		t.space = old.space
+		t.space.Space = old.space
 		return t, nil
 	}
 	f, err := v.disk.Open(info.path)
@@ -68,10 +68,10 @@ func (v *inventory) identify(ctx context.Context, info fileInfo) (*tablespaceFil
 	if t.fileInfo, err = statOpen(f, info.path, info.name); err != nil {
 		return nil, err
 	}
-	if t.space, err = readSpace(ctx, f, v.buf); err != nil {
+	if t.space.Space, err = readSpace(ctx, f, v.buf); err != nil {
 		return nil, fmt.Errorf("%s: %w", info.path, err)
 	}
-	v.known[t.fileID] = identified{t.fileInfo, t.space}
+	v.known[t.fileID] = identified{t.fileInfo, t.space.Space}
 	return t, nil
 }
 
@@ -132,7 +132,7 @@ func settle(look found, files map[innodb.SpaceID]redo.FileState, made bool) (set
 			return s, fmt.Errorf("%s: page 0 is empty, and the redo log does not speak of this file: "+
 				"it is damaged, or no tablespace; move it away or repair the table", info.path)
 		}
-		t := &tablespaceFile{fileInfo: info, space: innodb.Space{ID: id}}
+		t := &tablespaceFile{fileInfo: info, space: innodb.File{Space: innodb.Space{ID: id}}}
 		s.now[t.spaceFile()] = t.name
 		s.stubs = append(s.stubs, t)
 		there[id] = true
@@ -146,7 +146,7 @@ func settle(look found, files map[innodb.SpaceID]redo.FileState, made bool) (set
 		}
 		// An ALTER TABLE that was under way when DDL was locked out goes on and
 		// may create tables for full-text indexes.
-		t := &tablespaceFile{fileInfo: fileInfo{name: state.Name}, space: innodb.Space{ID: id}}
+		t := &tablespaceFile{fileInfo: fileInfo{name: state.Name}, space: innodb.File{Space: innodb.Space{ID: id}}}
 		s.now[t.spaceFile()] = t.name
 		s.stubs = append(s.stubs, t)
 	}

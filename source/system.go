@@ -40,7 +40,9 @@ func (b *backup) systemFiles(ctx context.Context) ([]*tablespaceFile, error) {
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, &tablespaceFile{fileInfo: info, space: space, firstPage: innodb.PageNo(pages), skipCheck: area})
+		files = append(files, &tablespaceFile{
+			fileInfo: info, space: innodb.File{Space: space, First: innodb.PageNo(pages), Exempt: area},
+		})
 		pages += info.size / int64(b.pageSize)
 	}
 	return files, nil

@@ -218,7 +218,7 @@ func (r *recovery) readSpace(t *Tablespace) (err error) {
 // begin does what comes before the first page of a tablespace whose geometry
 // is known: a look at how its pages are stamped.
 func (r *recovery) begin(s *openSpace) error {
-	if isEncrypted(&s.Space) {
+	if s.Space.Encrypted() {
 		return encrypted(s)
 	}
 	if !s.Space.FullCRC32 {
@@ -233,8 +233,6 @@ func (r *recovery) begin(s *openSpace) error {
 	}
 	return nil
 }
-
-func isEncrypted(s *innodb.Space) bool { return s.Encryption.Scheme != 0 || s.MySQLEncrypted() }
 
 func encrypted(s *openSpace) error {
 	return fmt.Errorf("%s is encrypted: hb cannot apply the redo log to it without its keys; decrypt the table (MariaDB: ENCRYPTED=NO, MySQL: ENCRYPTION='N') before the backup, or prepare this one with the server's own tool", s.Name())
@@ -387,7 +385,7 @@ func (r *recovery) alone(s *openSpace, no innodb.PageNo, begins bool, b *batch, 
 			return err
 		}
 		p.image = p.image[:s.Space.Physical]
-		if isEncrypted(&s.Space) {
+		if s.Space.Encrypted() {
 			return encrypted(s)
 		}
 	}

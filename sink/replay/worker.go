@@ -266,7 +266,7 @@ func (p *pageState) checkGeometry() error {
 	switch {
 	case err != nil:
 		return p.errorf("after recovery: %w", err)
-	case isEncrypted(&found):
+	case found.Encrypted():
 		return encrypted(p.s)
 	case found.Physical != p.s.Space.Physical || found.FullCRC32 != p.s.Space.FullCRC32:
 		return p.errorf("the redo log changes the format of the tablespace (flags %#x to %#x)", p.s.Space.Flags, found.Flags)
