@@ -41,6 +41,7 @@ type cli struct {
 	Backup  backupCmd  `cmd:"" help:"Back up a running server; the archive goes to standard output."`
 	Extract extractCmd `cmd:"" help:"Unpack an archive from standard input into a directory."`
 	Apply   applyCmd   `cmd:"" help:"Replay the redo log of an extracted backup, so that a server can start on it."`
+	Verify  verifyCmd  `cmd:"" help:"Check a backup, an archive or a directory, without writing anything."`
 	List    listCmd    `cmd:"" help:"Read an archive from standard input and list what it holds."`
 
 	Quiet   bool             `help:"Say nothing but warnings and errors."`
@@ -414,6 +415,38 @@ func (c *applyCmd) Run(ctx context.Context, t *terminal) error {
 	return nil
 }
 
+type verifyCmd struct {
+	readFlags
+	Parallel int         `help:"How many workers (default: processors, at most 8)." placeholder:"N"`
+	Memory   stream.Size `help:"How much memory redo records may take (default 256MiB); more are sorted on disk." placeholder:"SIZE"`
+	Tmpdir   string      `help:"Where temporary files go: an archive's redo log, and what --replay needs (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
+	Replay   bool        `help:"Rehearse the recovery, and throw the result away."`
+}
+
+func (c *verifyCmd) Run(ctx context.Context, t *terminal) error {
+	began := time.Now()
+	result, err := c.verify(ctx)
+	if err != nil {
+		return err
+	}
+	for _, w := range result.Warnings {
+		t.warn(w)
+	}
+	t.say("%s", result.Describe())
+	t.say("verified %d pages, and the redo, in %s", result.Pages, time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+func (c *verifyCmd) verify(ctx context.Context) (*sink.VerifyResult, error) {
+	o := sink.VerifyOptions{Parallel: c.Parallel, Memory: int64(c.Memory), Tmpdir: c.Tmpdir, Replay: c.Replay}
+	r, closeAll, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	result, err := sink.Verify(ctx, r, o)
+	return result, errors.Join(err, closeAll())
+}
+
 type listCmd struct {
 	readFlags
 }
@@ -473,8 +506,8 @@ var exitCodes = []exitCode{
 	{5, any1(as[*redo.OverrunError], is(mysqld.ErrLockLost), is(mysqld.ErrConnectionLost), as[*mysqld.LockTimeoutError],
 		as[*mysqld.OpenTempTablesError], as[*source.LockBrokenError])},
 	{9, stream.IsBrokenPipe},
-	{6, any1(as[*sink.IncompleteError], is(io.ErrUnexpectedEOF))},
-	{7, any1(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError])},
+	{6, any1(as[*sink.IncompleteError], as[*sink.MissingError], is(io.ErrUnexpectedEOF))},
+	{7, any1(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError], as[*sink.DamageError])},
 	{8, any1(as[*sink.TargetError], as[*sink.NotBackupError])},
 	{10, any1(as[*stream.EncryptedError])},
 }

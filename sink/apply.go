@@ -101,7 +101,7 @@ func applyOn(ctx context.Context, system disk.System, dir string, o ApplyOptions
 }
 
 func (a *applier) run(ctx context.Context) (err error) {
-	if a.backup, err = readBackupDir(a.root); err != nil {
+	if err := a.open(); err != nil {
 		return err
 	}
 	unlock, err := lockSystemTablespace(a.root, a.backup.systemFiles[0])
@@ -110,7 +110,6 @@ func (a *applier) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 
-	a.family = a.familyOf(a.backup.flavor)
 	st, err := readState(a.root, a.backup.flavor)
 	if err != nil {
 		return err
@@ -142,12 +141,16 @@ func (a *applier) run(ctx context.Context) (err error) {
 	return a.finish(st)
 }
 
-// familyOf returns the family of a flavor.
-func (a *applier) familyOf(flavor string) family {
-	if flavor == metadata.FlavorMySQL {
-		return &mysqlFamily{applier: a}
+// open reads what the backup is.
+func (a *applier) open() (err error) {
+	if a.backup, err = readBackupDir(a.root); err != nil {
+		return err
 	}
-	return &mariadbFamily{applier: a}
+	a.family = &mariadbFamily{applier: a}
+	if a.backup.flavor == metadata.FlavorMySQL {
+		a.family = &mysqlFamily{applier: a}
+	}
+	return nil
 }
 
 // Shares of the memory limit: what the plan holds, and the part of the redo log
@@ -173,49 +176,69 @@ func (a *applier) replay(ctx context.Context) (_ state, err error) {
 	} else if n > 0 {
 		a.result.Resumed = true
 	}
-	if err := a.family.fixUp(); err != nil {
-		return state{}, err
-	}
-
 	plan := replay.NewPlan(a.root, a.Memory/4*planShare)
 	defer func() { err = errors.Join(err, plan.Close()) }()
+	spaces, scanned, err := a.look(ctx, log, plan)
+	if err != nil {
+		return state{}, err
+	}
+	if err := a.recoverPages(ctx, log, id, plan, spaces, scanned); err != nil {
+		return state{}, err
+	}
+	if err := syncTree(a.root); err != nil {
+		return state{}, err
+	}
+	if err := a.family.complete(spaces); err != nil {
+		return state{}, err
+	}
+	return a.family.recovered(scanned)
+}
+
+// look settles what the files are called, reads the log into plan, and finds the
+// tablespaces that it changes.
+func (a *applier) look(ctx context.Context, log redoLog, plan *replay.Plan) (*tablespaces, *replay.Scanned, error) {
+	if err := a.checkRange(log); err != nil {
+		return nil, nil, err
+	}
+	if err := a.family.fixUp(); err != nil {
+		return nil, nil, err
+	}
 	for id, lsn := range a.backup.replayFrom() {
 		plan.Discard(id, lsn)
 	}
 	scanned, err := log.Scan(plan, a.family.goal())
 	if err != nil {
-		return state{}, err
+		return nil, nil, err
 	}
-	if err := ctx.Err(); err != nil {
-		return state{}, context.Cause(ctx)
-	}
-	spaces, err := a.recoverPages(ctx, log, id, plan, scanned)
-	if err != nil {
-		return state{}, err
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
 	}
 	r := &a.result
-	r.FromLSN, r.MTRs, r.Runs, r.Spilled = log.Start(), scanned.MTRs, plan.Runs(), plan.Spilled()
-	r.Warnings = slices.Concat(r.Warnings, spaces.warnings)
+	r.FromLSN, r.MTRs, r.Runs = log.Start(), scanned.MTRs, plan.Runs()
 	if scanned.Torn {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("the redo log ends in a part of a mini-transaction after LSN %d, which was left out", scanned.End))
 	}
-	if err := syncTree(a.root); err != nil {
-		return state{}, err
+	spaces, err := findTablespaces(a.root, a.backup, a.family.rules(), &scanned.Files)
+	if err == nil {
+		err = spaces.resolve(plan.Spaces())
 	}
-	return a.family.recovered(spaces, scanned)
+	return spaces, scanned, err
+}
+
+// checkRange makes sure that the redo log is the one that the manifest speaks
+// of.
+func (a *applier) checkRange(log redoLog) error {
+	m, c := a.backup.manifest, a.backup.checkpoints
+	if m == nil || m.FromLSN == log.Start() && m.LastLSN == c.LastLSN {
+		return nil
+	}
+	return &DamageError{Err: fmt.Errorf("the redo log is from LSN %d, to %d as %s says, but the manifest says from %d to %d",
+		log.Start(), c.LastLSN, a.backup.checkpointsName, m.FromLSN, m.LastLSN)}
 }
 
 // recoverPages applies the plan to the tablespaces and settles their sizes and
 // names.
-func (a *applier) recoverPages(ctx context.Context, log redoLog, id replay.Identity, plan *replay.Plan, scanned *replay.Scanned) (*tablespaces, error) {
-	rules := a.family.rules()
-	spaces, err := findTablespaces(a.root, a.backup, rules, &scanned.Files)
-	if err != nil {
-		return nil, err
-	}
-	if err := spaces.resolve(plan.Spaces()); err != nil {
-		return nil, err
-	}
+func (a *applier) recoverPages(ctx context.Context, log redoLog, id replay.Identity, plan *replay.Plan, spaces *tablespaces, scanned *replay.Scanned) error {
 	done, err := replay.Recover(ctx, plan, replay.Options{
 		Root: a.root, Dialect: log, Identity: id, PageSize: a.backup.pageSize, End: scanned.End,
 		Checksum:   a.backup.checksum,
@@ -223,13 +246,16 @@ func (a *applier) recoverPages(ctx context.Context, log redoLog, id replay.Ident
 		Tablespace: spaces.byID,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	a.result.Pages = done.Pages
-	if err := replay.SetSizes(a.root, plan, spaces.all, rules.extents); err != nil {
-		return nil, err
+	r := &a.result
+	r.Pages, r.Spilled = done.Pages, plan.Spilled()
+	if err := replay.SetSizes(a.root, plan, spaces.all, spaces.rules.extents); err != nil {
+		return err
 	}
-	return spaces, spaces.settleNames(a.root)
+	err = spaces.settleNames(a.root)
+	r.Warnings = slices.Concat(r.Warnings, spaces.warnings)
+	return err
 }
 
 // byServer makes the directory one that the server recovers by itself.
@@ -266,28 +292,43 @@ func (a *applier) survey(ctx context.Context) (_ state, err error) {
 	if err := a.enter(state{Stage: stageServer}); err != nil {
 		return state{}, err
 	}
-	if err := a.family.fixUp(); err != nil {
-		return state{}, err
-	}
 	plan := replay.NewPlan(a.root, a.Memory/4*planShare)
 	defer func() { err = errors.Join(err, plan.Close()) }()
-	scanned, err := log.Scan(plan, a.family.goal())
+	spaces, scanned, err := a.look(ctx, log, plan)
 	if err != nil {
 		return state{}, err
 	}
-	spaces, err := findTablespaces(a.root, a.backup, a.family.rules(), &scanned.Files)
-	if err == nil {
-		err = spaces.resolve(plan.Spaces())
-	}
-	if err == nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
+	if err := a.family.complete(spaces); err != nil {
 		return state{}, err
 	}
-	r := &a.result
-	r.FromLSN, r.MTRs, r.Runs, r.Warnings = log.Start(), scanned.MTRs, plan.Runs(), spaces.warnings
+	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
 	return state{Stage: stageServer, End: scanned.End}, a.family.prepareHandOver(spaces, scanned)
+}
+
+// surveyed is what there is to know of a backup before its pages are recovered.
+type surveyed struct {
+	system innodb.Space
+	end    innodb.LSN
+}
+
+// surveyBackup looks at a backup whose pages are left alone.
+func (a *applier) surveyBackup(ctx context.Context) (_ *surveyed, err error) {
+	if err := a.open(); err != nil {
+		return nil, err
+	}
+	log, err := a.family.openLog(a.Memory / 4 * logShare)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	plan := replay.NewPlan(a.root, a.Memory/4*planShare)
+	defer func() { err = errors.Join(err, plan.Close()) }()
+	spaces, scanned, err := a.look(ctx, log, plan)
+	if err != nil {
+		return nil, err
+	}
+	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
+	return &surveyed{system: spaces.ids[0].Space, end: scanned.End}, a.family.complete(spaces)
 }
 
 // needLog explains that a redo log cannot be opened.

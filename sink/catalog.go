@@ -276,12 +276,15 @@ func (c *catalog) warnings() []string {
 	return w
 }
 
+// packedExts are what files are called that were compressed or encrypted one by
+// one.
+var packedExts = []string{".zst", ".lz4", ".qp", ".xbcrypt"}
+
 // packed counts files of a foreign archive that were compressed or encrypted
 // one by one (xtrabackup --compress, --encrypt).
 func (c *catalog) packed() (n int, example string) {
 	for path := range c.done {
-		switch filepath.Ext(path) {
-		case ".zst", ".lz4", ".qp", ".xbcrypt":
+		if slices.Contains(packedExts, filepath.Ext(path)) {
 			if n++; n == 1 || path < example {
 				example = path
 			}

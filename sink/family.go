@@ -32,9 +32,12 @@ type family interface {
 	fixUp() error
 	// rules are those of the tablespaces' files.
 	rules() *fileRules
+	// complete checks that no tablespace is missing that a server needs for
+	// itself.
+	complete(t *tablespaces) error
 	// recovered is called when all pages are recovered and on disk, as long as
-	// there is the log, to check them and to prepare for finish.
-	recovered(t *tablespaces, s *replay.Scanned) (state, error)
+	// there is the log, to prepare for finish.
+	recovered(s *replay.Scanned) (state, error)
 	// finish makes the directory one that a server starts on. It can be
 	// repeated.
 	finish(s state) error

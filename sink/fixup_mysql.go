@@ -154,7 +154,7 @@ func (x *idFixer) moveAway(f idFile, to string) error {
 	case from == "" && slices.Contains(x.created, to+extNew):
 		return nil // renamed, and then copied whole under its new name
 	case from == "":
-		return fmt.Errorf("%s renames tablespace %d, which is not there: the backup is incomplete", f.name, f.id)
+		return missing("%s renames tablespace %d, which is not there: the backup is incomplete", f.name, f.id)
 	}
 	return x.step(fmt.Sprintf("renaming %s, as %s says", from, f.name), x.root.Rename(from, movedName(f.id)))
 }

@@ -142,12 +142,8 @@ func mysqlPath(h *replay.FileHistory, name string) (string, error) {
 // newRedoDir is where a new redo log is made before it takes its place.
 const newRedoDir = "hb-redo"
 
-// recovered checks that no tablespace is missing that a server needs, and makes
-// the new log while the old one is there.
-func (m *mysqlFamily) recovered(t *tablespaces, s *replay.Scanned) (state, error) {
-	if err := m.checkComplete(t); err != nil {
-		return state{}, err
-	}
+// recovered makes the new log while the old one is there.
+func (m *mysqlFamily) recovered(s *replay.Scanned) (state, error) {
 	if err := m.makeLog(s.End, m.series().newLog); err != nil {
 		return state{}, err
 	}
@@ -266,9 +262,6 @@ func (m *mysqlFamily) placeLog() error {
 }
 
 func (m *mysqlFamily) prepareHandOver(t *tablespaces, s *replay.Scanned) error {
-	if err := m.checkComplete(t); err != nil {
-		return err
-	}
 	for _, s := range t.all {
 		if s.Deferred {
 			return fmt.Errorf("%s is in the redo log alone, from which a server does not make it: apply the backup without --by-server", s.Name())
@@ -351,11 +344,11 @@ const dictionaryID = 0xFFFFFFFE
 // noSpace is the tablespace id of a rollback segment's slot that is not used.
 const noSpace = 0xFFFFFFFF
 
-// checkComplete makes sure that the tablespaces are there that a server needs
-// for itself, the data dictionary's and those for undo.
-func (m *mysqlFamily) checkComplete(t *tablespaces) error {
+// complete makes sure that the tablespaces are there that a server needs for
+// itself, the data dictionary's and those for undo.
+func (m *mysqlFamily) complete(t *tablespaces) error {
 	if m.log.Header.Format >= mlog.Format803 && t.ids[dictionaryID] == nil {
-		return errors.New("mysql.ibd, the data dictionary, is missing: the backup is incomplete")
+		return missing("mysql.ibd, the data dictionary, is missing: the backup is incomplete")
 	}
 	return m.checkUndo(t)
 }
@@ -363,8 +356,8 @@ func (m *mysqlFamily) checkComplete(t *tablespaces) error {
 // checkUndo makes sure that all undo tablespaces are there. A server makes what
 // it misses of them anew, and what was not committed stays for good.
 func (m *mysqlFamily) checkUndo(t *tablespaces) error {
-	missing := func(what string) error {
-		return fmt.Errorf("%s is missing: a server would start, and keep what was not committed; the backup is incomplete", what)
+	lacks := func(what string) error {
+		return missing("%s is missing: a server would start, and keep what was not committed; the backup is incomplete", what)
 	}
 	slots, err := m.rollbackSegments()
 	if err != nil {
@@ -374,7 +367,7 @@ func (m *mysqlFamily) checkUndo(t *tablespaces) error {
 		id := binary.BigEndian.Uint32(slots[8*slot:])
 		temporary := m.series().tempRsegs && slot >= 1 && slot <= 32
 		if id != noSpace && !temporary && t.ids[innodb.SpaceID(id)] == nil {
-			return missing(fmt.Sprintf("undo tablespace %d, in which rollback segment %d is,", id, slot))
+			return lacks(fmt.Sprintf("undo tablespace %d, in which rollback segment %d is,", id, slot))
 		}
 	}
 	external, err := metadata.ReadExternal(m.root.FS())
@@ -385,11 +378,11 @@ func (m *mysqlFamily) checkUndo(t *tablespaces) error {
 		if there, err := m.hasUndo(s); err != nil {
 			return fmt.Errorf("looking for undo tablespaces: %w", err)
 		} else if !there {
-			return missing("undo tablespace " + s.Name)
+			return lacks("undo tablespace " + s.Name)
 		}
 	}
 	if what := m.missingUndo(t); what != "" {
-		return missing(what)
+		return lacks(what)
 	}
 	return nil
 }

@@ -58,10 +58,10 @@ func findTablespaces(root disk.Dir, b *backupDir, rules *fileRules, log *replay.
 		return nil, err
 	}
 	err := eachDatabaseFile(root, func(file string) error {
-		switch ext := path.Ext(file); ext {
-		case extTable:
+		switch ext := path.Ext(file); {
+		case ext == extTable:
 			return t.findTable(root, file)
-		case ".qp", ".zst", ".lz4", ".xbcrypt", ".delta":
+		case ext == ".delta", slices.Contains(packedExts, ext):
 			return fmt.Errorf("%s is compressed, encrypted or incremental: use the tool that made this backup to unpack it first", file)
 		}
 		return nil
@@ -220,7 +220,7 @@ func (t *tablespaces) checkZero() error {
 	}
 	for _, file := range slices.Sorted(maps.Keys(t.zero)) {
 		if !strings.HasPrefix(path.Base(file), "#sql") {
-			return fmt.Errorf("%s: page 0 is neither in the file nor in the redo log: the backup is incomplete", file)
+			return missing("%s: page 0 is neither in the file nor in the redo log: the backup is incomplete", file)
 		}
 	}
 	return nil
@@ -240,7 +240,7 @@ func (t *tablespaces) resolveOne(id innodb.SpaceID) error {
 			t.ignore(id, fmt.Sprintf("tablespace %d is not in this partial backup: the redo log's changes to it were left out", id))
 			return nil
 		}
-		return fmt.Errorf("the redo log changes tablespace %d, of which it gives no name and there is no file: the backup is incomplete", id)
+		return missing("the redo log changes tablespace %d, of which it gives no name and there is no file: the backup is incomplete", id)
 	}
 	name, err := t.rules.path(h, h.Name)
 	if err != nil {
@@ -270,14 +270,14 @@ func (t *tablespaces) resolveNamed(id innodb.SpaceID, h *replay.FileHistory, nam
 	}
 	switch {
 	case h.Created && h.Unlogged:
-		return fmt.Errorf("%s (tablespace %d) is missing: the redo log creates it, but not all of its pages are in there: the backup is incomplete", name, id)
+		return missing("%s (tablespace %d) is missing: the redo log creates it, but not all of its pages are in there: the backup is incomplete", name, id)
 	case h.Created:
 		return t.add(innodb.Space{ID: id}, []replay.File{{Path: name}}, true)
 	case t.backup.partial:
 		t.ignore(id, fmt.Sprintf("%s is not in this partial backup: the redo log's changes to it were left out", name))
 		return nil
 	}
-	return fmt.Errorf("%s (tablespace %d) is missing: the redo log changes it, and does not say that it was dropped: the backup is incomplete", name, id)
+	return missing("%s (tablespace %d) is missing: the redo log changes it, and does not say that it was dropped: the backup is incomplete", name, id)
 }
 
 func (t *tablespaces) ignore(id innodb.SpaceID, warning string) {

@@ -14,26 +14,27 @@ type File struct {
 // page size: see Space.Verify. The error is a *PageError.
 func (f *File) VerifyAt(page []byte, off int64) error {
 	no := f.First + PageNo(off/int64(f.Physical))
-	if f.exempt(no) {
+	if f.Exempts(no) {
 		return nil
 	}
 	_, err := f.Verify(page, no)
-	if err != nil && off == 0 && f.First > 0 && onlyFlushLSN(page) {
+	if err != nil && off == 0 && f.First > 0 && Blank(page) {
 		return nil
 	}
 	return err
 }
 
-func (f *File) exempt(no PageNo) bool {
+// Exempts reports whether page no is not verified.
+func (f *File) Exempts(no PageNo) bool {
 	return slices.ContainsFunc(f.Exempt, func(r PageRange) bool { return r.Contains(no) })
 }
 
-// onlyFlushLSN reports whether a page was never written but for the flush LSN,
-// which MySQL 5.6 keeps in the first page of each file of the system tablespace
+// Blank reports whether a page was never written but for the flush LSN, which
+// MySQL 5.6 keeps in the first page of each file of the system tablespace
 // (fil_write_lsn_and_arch_no_to_file).
-func onlyFlushLSN(page []byte) bool {
+func Blank(page []byte) bool {
 	const end = OffsetFlushLSN + 8
-	return len(page) > end && AllZero(page[:OffsetFlushLSN]) && AllZero(page[end:])
+	return len(page) >= end && AllZero(page[:OffsetFlushLSN]) && AllZero(page[end:])
 }
 
 // Encrypted reports whether pages of the tablespace may be encrypted at rest.

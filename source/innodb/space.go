@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 )
 
 // Space is what page 0 says of a tablespace: its identity and the geometry and
@@ -203,4 +204,17 @@ func (s *Space) DoublewriteArea(trxSys []byte) []PageRange {
 		area = append(area, PageRange{first, first + PageNo(s.ExtentPages())})
 	}
 	return area
+}
+
+// PlainSpace is the system tablespace of a server with pages of so many bytes,
+// as far as that and the checksum's kind say what it is.
+func PlainSpace(pageSize int, fullCRC32 bool) (Space, error) {
+	code := uint32(bits.TrailingZeros(uint(pageSize / 512)))
+	switch {
+	case fullCRC32:
+		return ParseFlags(flagFullCRC32 | code)
+	case pageSize == 16<<10:
+		return ParseFlags(0)
+	}
+	return ParseFlags(code << flagPageShift)
 }

@@ -1,0 +1,597 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"hb/sink/overlay"
+	"hb/sink/replay/mariadb"
+	"hb/sink/replay/mysql"
+	"hb/source/innodb"
+	"hb/stream/disk"
+	"hb/xbstream"
+	"hb/xbstream/metadata"
+)
+
+// VerifyOptions adjusts Verify and VerifyDir. The zero value is useful.
+type VerifyOptions struct {
+	// Parallel is how many goroutines verify pages; 0: one for each
+	// processor, at most 8.
+	Parallel int
+	// Memory is about how many bytes the records of the redo log may take;
+	// 0: DefaultMemory.
+	Memory int64
+	// Tmpdir is where temporary files without a name are made: for the redo
+	// log of an archive, and what Replay needs; "": the system's place.
+	Tmpdir string
+	// Replay rehearses recovery: the whole redo log is applied to the pages,
+	// and the result thrown away.
+	Replay bool
+}
+
+// VerifyResult is what a backup turned out to be.
+type VerifyResult struct {
+	Summary         // of a directory: without Dialect
+	Pages     int64 // verified
+	FromLSN   innodb.LSN
+	LSN       innodb.LSN // the end of the redo, or of an applied directory
+	MTRs      uint64     // mini-transactions in the redo
+	Applied   bool       // a directory that was recovered before
+	Replayed  bool       // recovery was rehearsed
+	Written   uint64     // by it, in pages
+	Temporary int64      // bytes that were put into temporary files
+}
+
+// Verify reads an archive, already without its stages, to its end, and checks
+// all that can be known of it: what Extract checks, every page of every
+// tablespace, that the redo log runs unbroken from its checkpoint to the end
+// that the backup states, and that no tablespace is missing that the redo log
+// changes. It changes nothing.
+//
+// What is wrong with the archive is an error that Extract returns, a
+// *DamageError, or a *MissingError. Of an archive that hb did not make a
+// warning in the result says what cannot be proven.
+func Verify(ctx context.Context, r io.Reader, o VerifyOptions) (_ *VerifyResult, err error) {
+	tmp, err := o.open()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, tmp.Close()) }()
+	v := newVerifier(ctx, tmp, o)
+	defer func() { err = errors.Join(err, v.close()) }()
+	if err := v.run(r); err != nil {
+		return nil, err
+	}
+	return &v.result, nil
+}
+
+// open fills in what is not set, and opens the place for temporary files.
+func (o *VerifyOptions) open() (disk.Dir, error) {
+	if o.Parallel <= 0 {
+		o.Parallel = min(runtime.GOMAXPROCS(0), maxWriters)
+	}
+	o.Parallel = min(o.Parallel, maxParallel)
+	if o.Memory <= 0 {
+		o.Memory = DefaultMemory
+	}
+	if o.Tmpdir == "" {
+		o.Tmpdir = os.TempDir()
+	}
+	tmp, err := disk.OS.OpenDir(o.Tmpdir)
+	if err != nil {
+		return nil, fmt.Errorf("opening the directory for temporary files: %w", err)
+	}
+	return tmp, nil
+}
+
+// verifier verifies an archive. One goroutine follows the archive, as in an
+// extraction; several others verify pages.
+type verifier struct {
+	VerifyOptions
+	ctx     context.Context
+	fail    context.CancelCauseFunc
+	buffers *buffers
+	jobs    chan pageJob
+	workers sync.WaitGroup
+	pending sync.WaitGroup // jobs
+
+	cat      *catalog
+	pageSize int // of the server; 0: not known yet
+	sum      pageSum
+	files    map[string]*verifiedFile // that have not ended
+	tops     map[string]*verifiedFile // in no directory, of pages perhaps, that have ended
+	room     int                      // bytes that may be kept yet
+	dir      *overlay.Dir             // what recovery would look at
+	tmp      disk.Dir
+	logs     []*spooled
+	result   VerifyResult
+}
+
+// pageJob is pages to verify, in memory that is given back behind it.
+type pageJob struct {
+	file   *pageFeed
+	data   []byte
+	off    int64
+	buffer []byte
+}
+
+// verifiedFile is a file of the archive.
+type verifiedFile struct {
+	fileKind
+	pageFeed
+	content []byte   // kept
+	log     *spooled // redo
+}
+
+// fileKind is what a file is to recovery.
+type fileKind uint8
+
+const (
+	kindOther fileKind = iota
+	kindName           // that it is there matters
+	kindPages          // it has pages: of a tablespace, or perhaps of the system tablespace
+	kindKept           // it is small, and its content matters
+	kindRedo
+)
+
+// What is kept of an archive, beside what each file takes: metadata, fix-ups,
+// and pieces of pages, in bytes. Peers' lists of tablespaces may have 64 MiB.
+const maxKept = 128 << 20
+
+// keptNames are the files that recovery reads.
+var keptNames = []string{
+	metadata.ArchiveName, metadata.ManifestName, metadata.MyCnfName, metadata.ExternalName,
+	metadata.XtraBackupNames.Checkpoints, metadata.MariaDBNames.Checkpoints,
+	metadata.XtraBackupNames.Info, metadata.MariaDBNames.Info,
+}
+
+// tablespaceName are the names of tablespaces' files in a backup, the system
+// tablespace's excepted.
+var tablespaceName = regexp.MustCompile(`\.ib[du]$|^undo_?[0-9]+$|\.new$`)
+
+// kindOf tells what a file is by its name. Files of the system tablespace can
+// have any.
+func kindOf(file string) fileKind {
+	top := !strings.Contains(file, "/")
+	ext := path.Ext(file)
+	switch {
+	case top && slices.Contains(keptNames, file), ext == extRename:
+		return kindKept
+	case top && (file == mariadb.LogName || file == mysql.LogName):
+		return kindRedo
+	case ext == extDelete, ext == extCorrupt, ext == extSecond, ext == extMoved, ext == ".delta", slices.Contains(packedExts, ext):
+		return kindName
+	case top || tablespaceName.MatchString(file):
+		return kindPages
+	}
+	return kindOther
+}
+
+func newVerifier(ctx context.Context, tmp disk.Dir, o VerifyOptions) *verifier {
+	ctx, cancel := context.WithCancelCause(ctx)
+	v := &verifier{
+		VerifyOptions: o, ctx: ctx, fail: cancel, buffers: newBuffers(ctx), jobs: make(chan pageJob, jobQueue),
+		cat: newCatalog(), files: make(map[string]*verifiedFile), tops: make(map[string]*verifiedFile),
+		room: maxKept, dir: overlay.New("the archive", tmp), tmp: tmp,
+	}
+	for range o.Parallel {
+		v.workers.Go(v.work)
+	}
+	return v
+}
+
+// work verifies pages. After a failure it only gives the memory back.
+func (v *verifier) work() {
+	for j := range v.jobs {
+		if v.ctx.Err() == nil {
+			if err := j.file.check(j.data, j.off); err != nil {
+				v.fail(err)
+			}
+		}
+		v.buffers.put(j.buffer)
+		v.pending.Done()
+	}
+}
+
+// close releases what the verification holds.
+func (v *verifier) close() error {
+	v.fail(nil)
+	err := v.dir.Discard()
+	for _, log := range v.logs {
+		err = errors.Join(err, log.f.Close())
+	}
+	return err
+}
+
+// run follows the archive, waits for the workers, and then looks at the whole.
+func (v *verifier) run(r io.Reader) error {
+	rd := xbstream.NewReader(r, xbstream.ReaderOptions{Alloc: v.buffers.get})
+	if err := v.follow(rd); err != nil {
+		v.fail(v.cat.explain(err))
+	}
+	close(v.jobs)
+	v.workers.Wait()
+	if err := context.Cause(v.ctx); err != nil {
+		return err
+	}
+	v.result.Summary = *v.cat.summary(rd)
+	return v.conclude()
+}
+
+func (v *verifier) follow(rd *xbstream.Reader) error {
+	for {
+		if v.ctx.Err() != nil {
+			return context.Cause(v.ctx)
+		}
+		ch, err := rd.Next()
+		if err == io.EOF {
+			return v.cat.finish()
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := v.cat.add(ch); err != nil {
+			return err
+		}
+		if err := v.chunk(ch); err != nil {
+			return err
+		}
+	}
+}
+
+// chunk takes a chunk. Its memory goes to a worker, or back.
+func (v *verifier) chunk(ch *xbstream.Chunk) error {
+	if ch.Path == MarkerName || ch.NewPath == MarkerName {
+		return fmt.Errorf("the archive holds a file %q, the name of hb's own mark", MarkerName)
+	}
+	switch ch.Type {
+	case xbstream.Rename, xbstream.Remove:
+		return v.moveFiles(ch)
+	}
+	f := v.files[ch.Path]
+	if ch.First {
+		f = v.begin(ch.Path)
+	}
+	sent := false
+	send := func(data []byte, off int64) error {
+		if f.lenient && f.hopeless() {
+			return nil
+		}
+		if ch.Type != xbstream.Payload {
+			return f.check(data, off)
+		}
+		sent = true
+		return v.send(pageJob{&f.pageFeed, data, off, ch.Data})
+	}
+	err := v.take(f, ch, send)
+	if !sent {
+		v.buffers.put(ch.Data)
+	}
+	return err
+}
+
+// send hands pages to the workers.
+func (v *verifier) send(j pageJob) error {
+	v.pending.Add(1)
+	select {
+	case v.jobs <- j:
+		return nil
+	case <-v.ctx.Done():
+		v.pending.Done()
+		v.buffers.put(j.buffer)
+		return context.Cause(v.ctx)
+	}
+}
+
+func (v *verifier) begin(file string) *verifiedFile {
+	f := &verifiedFile{fileKind: kindOf(file)}
+	f.name, f.lenient, f.foreign, f.pageSize, f.sum = file, !strings.Contains(file, "/"), !v.cat.own, v.pageSize, &v.sum
+	if f.lenient {
+		f.sum = new(pageSum)
+	}
+	v.files[file] = f
+	return f
+}
+
+// take gives a file what the chunk brings it.
+func (v *verifier) take(f *verifiedFile, ch *xbstream.Chunk, send func(data []byte, off int64) error) error {
+	switch {
+	case ch.Type == xbstream.Seek:
+		return nil // the payload that follows says where it belongs
+	case ch.Type == xbstream.End:
+		return v.end(f, ch)
+	case f.fileKind == kindRedo:
+		return v.spool(f, ch)
+	case f.fileKind == kindKept:
+		return v.keep(f, ch)
+	case f.fileKind != kindPages:
+		return nil
+	}
+	f.pages = send
+	before := len(f.carry) + len(f.head)
+	var err error
+	if ch.Type == xbstream.Payload {
+		err = f.feed(ch.Offset, ch.Data)
+	} else {
+		err = eachExtent(ch, f.feed)
+	}
+	if err != nil {
+		return err
+	}
+	return v.grow(len(f.carry) + len(f.head) - before)
+}
+
+// eachExtent calls f for the pieces of a sparse chunk, and for nothing at its
+// end.
+func eachExtent(ch *xbstream.Chunk, f func(off int64, data []byte) error) error {
+	at, data := ch.Offset, ch.Data
+	for _, e := range ch.Sparse {
+		at += int64(e.Skip)
+		if err := f(at, data[:e.Len]); err != nil {
+			return err
+		}
+		at, data = at+int64(e.Len), data[e.Len:]
+	}
+	return nil
+}
+
+// grow notes that n more bytes are kept.
+func (v *verifier) grow(n int) error {
+	if v.room -= n; v.room < 0 {
+		return fmt.Errorf("the archive's metadata, and the pages that are cut between its chunks, take more than %d bytes", maxKept)
+	}
+	return nil
+}
+
+// keep keeps the content of a small file.
+func (v *verifier) keep(f *verifiedFile, ch *xbstream.Chunk) error {
+	most := maxKept
+	switch {
+	case f.name == metadata.ManifestName:
+		most = metadata.MaxManifestHead + 1
+	case path.Ext(f.name) == extRename:
+		most = maxRenameFile + 1
+	}
+	n := min(len(ch.Data), most-len(f.content))
+	if ch.Type != xbstream.Payload || ch.Offset != int64(len(f.content)) || n <= 0 {
+		return nil
+	}
+	f.content = append(f.content, ch.Data[:n]...)
+	return v.grow(n)
+}
+
+// end enters a file that has ended in the directory that recovery would see.
+func (v *verifier) end(f *verifiedFile, ch *xbstream.Chunk) error {
+	delete(v.files, f.name)
+	if f.name == metadata.ArchiveName && v.cat.archive != nil {
+		v.pageSize = v.cat.archive.PageSize
+	}
+	switch f.fileKind {
+	case kindOther:
+		return v.dir.MkdirAll(path.Dir(f.name), dirMode)
+	case kindName:
+		return v.dir.AddBytes(f.name, 0, nil)
+	case kindKept:
+		return v.dir.AddBytes(f.name, ch.Offset, f.content)
+	case kindRedo:
+		return v.dir.Add(f.name, ch.Offset, f.log.open)
+	}
+	return v.endPages(f, ch.Offset)
+}
+
+func (v *verifier) endPages(f *verifiedFile, size int64) error {
+	before := len(f.carry)
+	f.pages = f.check
+	if err := f.feed(size, nil); err != nil {
+		return err
+	}
+	if err := f.pageFeed.end(); err != nil {
+		return err
+	}
+	if err := v.grow(-before); err != nil {
+		return err
+	}
+	if v.pageSize == 0 && f.state == isSpace {
+		v.pageSize = f.Logical
+	}
+	if f.lenient {
+		v.tops[f.name] = f
+	} else if f.state == unfit {
+		if err := v.unfit(&f.pageFeed); err != nil {
+			return err
+		}
+	}
+	return v.dir.AddBytes(f.name, size, f.head)
+}
+
+// unfit decides of a tablespace's file whose pages cannot be verified.
+func (v *verifier) unfit(f *pageFeed) error {
+	if !f.foreign {
+		return &DamageError{f.name, f.why}
+	}
+	v.warn("the pages of %s cannot be verified: %v", f.name, f.why)
+	return nil
+}
+
+func (v *verifier) warn(format string, args ...any) {
+	v.result.Warnings = append(v.result.Warnings, fmt.Sprintf(format, args...))
+}
+
+// moveFiles does what MariaDB's archive says of files that have ended.
+func (v *verifier) moveFiles(ch *xbstream.Chunk) error {
+	v.pending.Wait()
+	if ch.Type == xbstream.Rename {
+		if f := v.tops[ch.Path]; f != nil {
+			delete(v.tops, ch.Path)
+			f.name = ch.NewPath
+			v.tops[ch.NewPath] = f
+		}
+		return v.ifThere(v.dir.Rename(ch.Path, ch.NewPath))
+	}
+	for _, file := range ch.Removed {
+		delete(v.tops, file)
+		if err := v.ifThere(v.dir.Remove(file)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ifThere passes over files that the directory does not have: those that do
+// not matter.
+func (v *verifier) ifThere(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// spooled is a redo log of an archive, in a temporary file.
+type spooled struct {
+	f disk.File
+}
+
+func (s *spooled) open() (overlay.Content, error) {
+	if s == nil {
+		return nil, nil
+	}
+	return lent{s.f}, nil
+}
+
+// lent is a file that another one closes.
+type lent struct{ disk.File }
+
+func (lent) Close() error { return nil }
+
+// spool puts redo into a temporary file.
+func (v *verifier) spool(f *verifiedFile, ch *xbstream.Chunk) error {
+	if f.log == nil {
+		file, err := overlay.Temporary(v.tmp)
+		if err != nil {
+			return fmt.Errorf("making a temporary file for the redo log: %w", err)
+		}
+		f.log = &spooled{file}
+		v.logs = append(v.logs, f.log)
+	}
+	write := func(off int64, data []byte) error {
+		if _, err := f.log.f.WriteAt(data, off); err != nil {
+			return fmt.Errorf("putting the redo log into %s: %w (give another place with --tmpdir)", v.Tmpdir, err)
+		}
+		v.result.Temporary += int64(len(data))
+		return nil
+	}
+	if ch.Type == xbstream.Payload {
+		return write(ch.Offset, ch.Data)
+	}
+	return eachExtent(ch, write)
+}
+
+// conclude looks at what came as recovery would.
+func (v *verifier) conclude() error {
+	a := &applier{ApplyOptions: ApplyOptions{Parallel: v.Parallel, Memory: v.Memory}, dir: v.dir.Name(), root: v.dir}
+	survey, err := a.surveyBackup(v.ctx)
+	if err != nil {
+		return asDamage(err)
+	}
+	if err := v.judgeTops(a.backup, survey.system); err != nil {
+		return err
+	}
+	if v.cat.own {
+		if err := v.sum.checkNewest(survey.end); err != nil {
+			return err
+		}
+	}
+	r := &v.result
+	r.FromLSN, r.LSN, r.MTRs, r.Pages = a.result.FromLSN, survey.end, a.result.MTRs, v.sum.pages
+	r.Warnings = slices.Concat(r.Warnings, a.result.Warnings)
+	return nil
+}
+
+// judgeTops decides of the files in no directory, now that it is known which of
+// them are the system tablespace.
+func (v *verifier) judgeTops(b *backupDir, system innodb.Space) error {
+	var area []innodb.PageRange
+	if first := v.tops[b.systemFiles[0]]; first != nil {
+		size := system.Physical
+		if at := int(innodb.TrxSysPage) * size; len(first.head) >= at+size {
+			area = system.DoublewriteArea(first.head[at : at+size])
+		}
+	}
+	before := innodb.PageNo(0)
+	for _, file := range b.systemFiles {
+		f := v.tops[file]
+		if f == nil {
+			continue // that it is there was seen to
+		}
+		if err := v.judgeSystem(f, &system, before, area); err != nil {
+			return err
+		}
+		before += innodb.PageNo(f.at / int64(system.Physical))
+	}
+	for file, f := range v.tops {
+		if !tablespaceName.MatchString(file) || slices.Contains(b.systemFiles, file) {
+			continue
+		}
+		if err := v.judgeTop(f, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// judgeSystem decides of a file of the system tablespace, of which so many pages
+// are before this one.
+func (v *verifier) judgeSystem(f *verifiedFile, system *innodb.Space, before innodb.PageNo, area []innodb.PageRange) error {
+	switch {
+	case f.state == guessing: // nothing in it was ever written
+		return nil
+	case f.state == isSpace && (f.First != before || f.ID != 0 || f.FullCRC32 != system.FullCRC32 || f.Physical != system.Physical):
+		return &DamageError{f.name, fmt.Errorf("it has pages from number %d on of tablespace %d, but must have the system tablespace's from %d on", f.First, f.ID, before)}
+	}
+	return v.judgeTop(f, area)
+}
+
+// judgeTop decides of a tablespace's file in no directory.
+func (v *verifier) judgeTop(f *verifiedFile, area []innodb.PageRange) error {
+	switch {
+	case f.state == unfit:
+		return v.unfit(&f.pageFeed)
+	case f.state == isSpace:
+		if err := f.judge(area); err != nil {
+			return err
+		}
+	}
+	v.sum.add(f.sum)
+	return nil
+}
+
+// MissingError says that something is not in a backup that recovery, or the
+// server, needs.
+type MissingError struct{ What string }
+
+func (e *MissingError) Error() string { return e.What }
+
+func missing(format string, args ...any) error { return &MissingError{fmt.Sprintf(format, args...)} }
+
+// asDamage makes of what recovery says of an archive an error of the archive;
+// the errors of the system remain what they are.
+func asDamage(err error) error {
+	if no, ok := errors.AsType[*NotBackupError](err); ok {
+		return &DamageError{Err: errors.New(no.What)}
+	}
+	if _, ok := errors.AsType[syscall.Errno](err); ok || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &DamageError{Err: err}
+}
