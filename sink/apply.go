@@ -59,17 +59,22 @@ func (e *NotBackupError) Error() string { return e.Dir + ": " + e.What }
 // applier is one call of Apply.
 type applier struct {
 	ApplyOptions
-	dir    string
-	root   disk.Dir
-	backup *backupDir
-	family family
-	result ApplyResult
+	dir      string
+	root     disk.Dir
+	backup   *backupDir
+	family   family
+	verified bool // the manifest was compared with the files just now
+	result   ApplyResult
 }
 
 // Apply recovers an extracted backup of MariaDB or MySQL, hb's, mariadb-backup's
 // or XtraBackup's: it replays the redo log that was copied with the pages, and
 // leaves the directory so that a server of that series starts on it. Rolling back transactions that
 // were not committed is the server's business at its start.
+//
+// Before it changes anything, all files of a backup of hb's are compared with its
+// manifest. What is wrong with a backup is a *DamageError or a *MissingError; a
+// directory that is none, or in use, a *NotBackupError.
 //
 // It is idempotent: killed at any point and run again, it ends in the same
 // bytes. On an error nothing is promised of the directory but that running it
@@ -85,12 +90,9 @@ func applyOn(ctx context.Context, system disk.System, dir string, o ApplyOptions
 	if o.Memory <= 0 {
 		o.Memory = DefaultMemory
 	}
-	root, err := system.OpenDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &NotBackupError{dir, "there is no such directory"}
-	}
+	root, err := openBackup(system, dir)
 	if err != nil {
-		return nil, fmt.Errorf("opening the backup directory: %w", err)
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	a := &applier{ApplyOptions: o, dir: dir, root: root}
@@ -126,15 +128,20 @@ func (a *applier) run(ctx context.Context) (err error) {
 			a.result.AlreadyApplied, a.result.LSN = done, lsn
 			return err
 		}
+		if a.backup.own && !a.verified {
+			if err := checkManifest(ctx, a.root, min(a.Parallel, maxParallel)); err != nil {
+				return err
+			}
+		}
 	}
 	switch {
 	case a.ByServer && st.Stage != stageFinish:
-		return a.byServer(ctx, st)
+		return badBackup(ctx, a.byServer(ctx, st))
 	case st.Stage == stageServer:
 		return &NotBackupError{a.dir, "it was being made ready for recovery by the server: go on with --by-server"}
 	case st.Stage != stageFinish:
 		if st, err = a.replay(ctx); err != nil {
-			return err
+			return badBackup(ctx, err)
 		}
 	}
 	a.result.LSN = st.End
@@ -222,6 +229,9 @@ func (a *applier) look(ctx context.Context, log redoLog, plan *replay.Plan) (*ta
 	if err == nil {
 		err = spaces.resolve(plan.Spaces())
 	}
+	if err == nil {
+		err = spaces.checkDeferred(plan)
+	}
 	return spaces, scanned, err
 }
 
@@ -264,7 +274,7 @@ func (a *applier) byServer(ctx context.Context, st state) (err error) {
 		return &NotBackupError{a.dir, "its redo log was being replayed: go on without --by-server"}
 	}
 	if st.End == 0 {
-		if st, err = a.survey(ctx); err != nil {
+		if st, err = a.surveyForServer(ctx); err != nil {
 			return err
 		}
 	}
@@ -278,9 +288,9 @@ func (a *applier) byServer(ctx context.Context, st state) (err error) {
 	return a.clean()
 }
 
-// survey looks at log and tablespaces as if the one were to be replayed: what is
-// missing, the server would not tell.
-func (a *applier) survey(ctx context.Context) (_ state, err error) {
+// surveyForServer looks at log and tablespaces as if the one were to be replayed:
+// what is missing, the server would not tell.
+func (a *applier) surveyForServer(ctx context.Context) (_ state, err error) {
 	log, err := a.family.openLog(a.Memory / 4 * logShare)
 	if err != nil {
 		return state{}, err
@@ -305,30 +315,35 @@ func (a *applier) survey(ctx context.Context) (_ state, err error) {
 	return state{Stage: stageServer, End: scanned.End}, a.family.prepareHandOver(spaces, scanned)
 }
 
-// surveyed is what there is to know of a backup before its pages are recovered.
-type surveyed struct {
-	system innodb.Space
-	end    innodb.LSN
+// recoveredBefore is for an archive, which is verified as one that was not.
+func (a *applier) recoveredBefore() error {
+	return &NotBackupError{a.dir, fmt.Sprintf("%s says that it was recovered before it was archived: extract it, and verify the directory", a.backup.checkpointsName)}
 }
 
-// surveyBackup looks at a backup whose pages are left alone.
-func (a *applier) surveyBackup(ctx context.Context) (_ *surveyed, err error) {
+// survey looks at a backup as replay does, but leaves its pages alone. It returns
+// the LSN where the redo log ends.
+func (a *applier) survey(ctx context.Context) (end innodb.LSN, err error) {
 	if err := a.open(); err != nil {
-		return nil, err
+		return 0, err
+	}
+	if _, done, err := a.family.alreadyApplied(); err != nil {
+		return 0, err
+	} else if done {
+		return 0, a.recoveredBefore()
 	}
 	log, err := a.family.openLog(a.Memory / 4 * logShare)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	plan := replay.NewPlan(a.root, a.Memory/4*planShare)
 	defer func() { err = errors.Join(err, plan.Close()) }()
 	spaces, scanned, err := a.look(ctx, log, plan)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
-	return &surveyed{system: spaces.ids[0].Space, end: scanned.End}, a.family.complete(spaces)
+	return scanned.End, a.family.complete(spaces)
 }
 
 // needLog explains that a redo log cannot be opened.

@@ -24,6 +24,7 @@ type backupDir struct {
 	flavor          string             // metadata.FlavorMariaDB or metadata.FlavorMySQL
 	version         string             // of the server, where a file states it
 	own             bool               // an archive of hb's was extracted here
+	archive         *metadata.Archive  // of an archive of hb's
 	partial         bool               // not all tables are in it
 	systemFiles     []string           // of the system tablespace, in order, as they are to be opened
 	system          string             // the name that a server knows the first of them by
@@ -107,7 +108,7 @@ func (b *backupDir) readRest(root disk.Dir) error {
 		if err != nil {
 			return err
 		}
-		b.own, b.pageSize = true, archive.PageSize
+		b.own, b.archive, b.pageSize = true, archive, archive.PageSize
 		b.flavor, b.version = archive.ServerFlavor, archive.ServerVersion
 		b.partial = b.partial || archive.Options.Partial
 		b.manifest, err = metadata.ReadManifestHead(root.FS())
@@ -116,6 +117,12 @@ func (b *backupDir) readRest(root disk.Dir) error {
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("reading %s: %w", metadata.ArchiveName, err)
+	default:
+		if found, err := exists(root, metadata.ManifestName); err != nil {
+			return fmt.Errorf("looking for the manifest: %w", err)
+		} else if found {
+			return missing("%s is missing: it is in the manifest; extract the backup again", metadata.ArchiveName)
+		}
 	}
 	cnf, err := metadata.ReadMyCnf(root.FS())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -255,9 +262,11 @@ func lockSystemTablespace(root disk.Dir, name string) (unlock func() error, err 
 	}
 	if err := f.Lock(); err != nil {
 		if errors.Is(err, disk.ErrLocked) {
-			err = errors.New("it is in use: a server, or another hb, is running on this directory")
+			err = &NotBackupError{root.Name(), name + " is in use: a server, or another hb, is running on this directory"}
+		} else {
+			err = fmt.Errorf("locking %s: %w", name, err)
 		}
-		return nil, errors.Join(fmt.Errorf("locking %s: %w", name, err), f.Close())
+		return nil, errors.Join(err, f.Close())
 	}
 	return f.Close, nil
 }

@@ -23,6 +23,9 @@ type family interface {
 	// alreadyApplied recognises a directory that was recovered, and that
 	// nothing has to be done to.
 	alreadyApplied() (innodb.LSN, bool, error)
+	// checkApplied looks whether such a directory is as apply leaves it, at an
+	// LSN.
+	checkApplied(lsn innodb.LSN) error
 	// openLog opens the redo log. resident is about how much of it may be in
 	// memory at a time, in bytes.
 	openLog(resident int64) (redoLog, error)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"hb/sink/replay"
 	"hb/source/innodb"
@@ -187,6 +188,24 @@ func (a *applier) stampFlushLSN(name string, lsn innodb.LSN) (err error) {
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fail(err)
+	}
+	return nil
+}
+
+// checkFlushLSN makes sure that the server will begin its redo log at the LSN
+// given, in one form or another: see stampFlushLSN.
+func (a *applier) checkFlushLSN(want ...innodb.LSN) error {
+	name := a.backup.systemFiles[0]
+	space, err := readSpace(a.root, name)
+	if err != nil {
+		return fmt.Errorf("page 0 of %s: %w", name, err)
+	}
+	page, err := readPage(a.root, name, &space, 0)
+	if err != nil {
+		return err
+	}
+	if got := innodb.LSN(binary.BigEndian.Uint64(page[innodb.OffsetFlushLSN:])); !slices.Contains(want, got) {
+		return &DamageError{name, fmt.Errorf("page 0 says that the directory is of LSN %d, not %d: a server has run on it, or it is not what hb apply left", got, want[0])}
 	}
 	return nil
 }

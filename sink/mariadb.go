@@ -64,6 +64,15 @@ func (m *mariadbFamily) alreadyApplied() (innodb.LSN, bool, error) {
 	return lsn, true, nil
 }
 
+// checkApplied: that the log is a clean one is what the directory was recognised
+// by; where there is none, the server begins one at the LSN in page 0.
+func (m *mariadbFamily) checkApplied(lsn innodb.LSN) error {
+	if m.backup.archive == nil || m.backup.archive.RedoFormat != redolog.MariaDB105.String() {
+		return nil
+	}
+	return m.checkFlushLSN(lsn, redolog.Canonical105(lsn))
+}
+
 func (m *mariadbFamily) openLog(resident int64) (redoLog, error) {
 	log, err := mariadb.OpenLog(m.root, resident)
 	if errors.Is(err, redolog.ErrEmptyLog) {

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -71,7 +70,12 @@ func wasRenamed(h *replay.FileHistory) bool { return h.Renamed }
 
 func (m *mysqlFamily) series() *mysqlSeries { return seriesOf[m.log.Header.Format] }
 
-func (m *mysqlFamily) rules() *fileRules { return &m.series().files }
+func (m *mysqlFamily) rules() *fileRules {
+	if m.log == nil {
+		return &mysql8 // of a directory without it: files are found alike
+	}
+	return &m.series().files
+}
 
 // goal is the LSN that the backup states, at which position and data agree.
 // XtraBackup 2.4 states how far it has copied blocks.
@@ -85,6 +89,23 @@ func (m *mysqlFamily) goal() replay.Goal {
 func (m *mysqlFamily) alreadyApplied() (innodb.LSN, bool, error) {
 	c := m.backup.checkpoints
 	return c.LastLSN, c.BackupType == metadata.Prepared, nil
+}
+
+// checkApplied: there must be a log for the server, or else the LSN at which it
+// begins one. What other tools leave is their business.
+func (m *mysqlFamily) checkApplied(lsn innodb.LSN) error {
+	if !m.backup.own {
+		return nil
+	}
+	for _, name := range []string{mlog.RingName(0), mlog.RedoDir} {
+		if found, err := exists(m.root, name); found || err != nil {
+			return err
+		}
+	}
+	if m.backup.archive.RedoFormat == mlog.Format8030.String() {
+		return missing("%s is missing: hb apply leaves a redo log there; extract and apply the backup again", mlog.RedoDir)
+	}
+	return m.checkFlushLSN(mlog.FlushLSN(lsn), mlog.FlushLSN(mlog.Canonical(lsn)))
 }
 
 func (m *mysqlFamily) openLog(resident int64) (redoLog, error) {
@@ -442,17 +463,9 @@ func undoNumber(id innodb.SpaceID) int {
 // rollbackSegments returns the slots of the rollback segments in the
 // transaction system's page: tablespace and page number, 4 bytes each.
 func (m *mysqlFamily) rollbackSegments() ([]byte, error) {
-	f, err := m.root.Open(m.backup.systemFiles[0])
+	page, err := readPage(m.root, m.backup.systemFiles[0], &innodb.Space{Physical: m.backup.pageSize}, innodb.TrxSysPage)
 	if err != nil {
-		return nil, fmt.Errorf("opening the system tablespace: %w", err)
-	}
-	defer f.Close() // only read
-	page := make([]byte, m.backup.pageSize)
-	if _, err := f.ReadAt(page, int64(innodb.TrxSysPage)*int64(len(page))); err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, fmt.Errorf("reading the transaction system's page: %w", err)
+		return nil, err
 	}
 	if innodb.HeaderType(page) != innodb.TypeTrxSys {
 		return nil, fmt.Errorf("page %d of %s is not the transaction system's", innodb.TrxSysPage, m.backup.systemFiles[0])

@@ -126,6 +126,17 @@ func (c *checkedFile) judge(exempt []innodb.PageRange) error {
 	return nil
 }
 
+// checkTail is for what there is of a page at the end of the file.
+func (c *checkedFile) checkTail(data []byte, off int64) error {
+	if innodb.AllZero(data) {
+		return nil
+	}
+	no := c.First + innodb.PageNo(off/int64(c.Physical))
+	return c.suspect(&innodb.PageError{PageID: innodb.PageID{Space: c.ID, No: no}, What: "the file ends within it"})
+}
+
+var errPage0Lost = errors.New("page 0 was never written, but others were")
+
 // pageFeed takes what comes of a file, in order, in pieces of any size and with
 // holes between, and finds the pages in it.
 type pageFeed struct {
@@ -260,7 +271,7 @@ func (f *pageFeed) look(data []byte, off int64) error {
 		return f.check(data, off)
 	case isZero:
 		if !f.foreign && !innodb.AllZero(data) {
-			return &DamageError{f.name, errors.New("page 0 was never written, but others were")}
+			return &DamageError{f.name, errPage0Lost}
 		}
 	}
 	return nil
@@ -363,11 +374,10 @@ func (f *pageFeed) end() error {
 		}
 		rest, f.carry = f.carry, nil
 	}
-	if f.state == isSpace && !innodb.AllZero(rest) {
-		no := f.First + innodb.PageNo(f.at/int64(f.Physical))
-		return f.suspect(&innodb.PageError{PageID: innodb.PageID{Space: f.ID, No: no}, What: "the file ends within it"})
-	}
-	if f.state == guessing {
+	switch f.state {
+	case isSpace:
+		return f.checkTail(rest, f.at)
+	case guessing:
 		f.guess(rest, off)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,9 +53,21 @@ func TestPeerArchive(t *testing.T) {
 		if !extracted.Foreign || len(extracted.Warnings) == 0 {
 			t.Errorf("a foreign archive was taken without a warning: %+v", extracted)
 		}
+		verified := func(what string, r *sink.VerifyResult, err error) {
+			t.Helper()
+			if err != nil || r.Pages == 0 || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "cannot be proven") {
+				t.Errorf("verifying %s: %+v, %v", what, r, err)
+			}
+		}
+		r, err := verifyFile(t.Context(), archive, sink.VerifyOptions{Replay: true})
+		verified("the archive", r, err)
+		r, err = sink.VerifyDir(t.Context(), target, sink.VerifyOptions{Replay: true})
+		verified("the directory", r, err)
 		if _, err := sink.Apply(t.Context(), target, sink.ApplyOptions{Tool: "hb test"}); err != nil {
 			t.Fatal(err)
 		}
+		r, err = sink.VerifyDir(t.Context(), target, sink.VerifyOptions{})
+		verified("what was recovered", r, err)
 		workload.VerifyCopy(t, s, target, true, "hasn't closed the table properly")
 	})
 }

@@ -226,6 +226,16 @@ func (t *tablespaces) checkZero() error {
 	return nil
 }
 
+// checkDeferred makes sure that the redo log makes what page 0 is not there of.
+func (t *tablespaces) checkDeferred(plan *replay.Plan) error {
+	for _, s := range t.all {
+		if s.Deferred && !plan.Begins(s.Space.ID) {
+			return missing("%s: page 0 is neither in the file nor in the redo log: the backup is incomplete", s.Name())
+		}
+	}
+	return nil
+}
+
 func (t *tablespaces) resolveOne(id innodb.SpaceID) error {
 	h := t.log.Named[id]
 	if h != nil && h.Deleted || t.backup.temporary(id) {

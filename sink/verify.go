@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ import (
 	"hb/sink/replay/mariadb"
 	"hb/sink/replay/mysql"
 	"hb/source/innodb"
+	"hb/source/innodb/mlog"
+	"hb/source/innodb/redolog"
 	"hb/stream/disk"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
@@ -36,8 +39,12 @@ type VerifyOptions struct {
 	// log of an archive, and what Replay needs; "": the system's place.
 	Tmpdir string
 	// Replay rehearses recovery: the whole redo log is applied to the pages,
-	// and the result thrown away.
+	// and the result thrown away. For that the pages of an archive are put into
+	// a temporary file, unless At has them.
 	Replay bool
+	// At, of Verify, is the archive that is read, where it can be read anywhere
+	// and has no stages; or nil.
+	At io.ReaderAt
 }
 
 // VerifyResult is what a backup turned out to be.
@@ -49,7 +56,7 @@ type VerifyResult struct {
 	MTRs      uint64     // mini-transactions in the redo
 	Applied   bool       // a directory that was recovered before
 	Replayed  bool       // recovery was rehearsed
-	Written   uint64     // by it, in pages
+	Recovered uint64     // pages, by that
 	Temporary int64      // bytes that were put into temporary files
 }
 
@@ -85,10 +92,7 @@ func (o *VerifyOptions) open() (disk.Dir, error) {
 	if o.Memory <= 0 {
 		o.Memory = DefaultMemory
 	}
-	if o.Tmpdir == "" {
-		o.Tmpdir = os.TempDir()
-	}
-	tmp, err := disk.OS.OpenDir(o.Tmpdir)
+	tmp, err := disk.OS.OpenDir(cmp.Or(o.Tmpdir, os.TempDir()))
 	if err != nil {
 		return nil, fmt.Errorf("opening the directory for temporary files: %w", err)
 	}
@@ -115,6 +119,9 @@ type verifier struct {
 	dir      *overlay.Dir             // what recovery would look at
 	tmp      disk.Dir
 	logs     []*spooled
+	held     disk.File // the pages of all files, where they are not read from the archive
+	heldSize int64
+	spooled  int64 // bytes of redo in temporary files
 	result   VerifyResult
 }
 
@@ -130,8 +137,9 @@ type pageJob struct {
 type verifiedFile struct {
 	fileKind
 	pageFeed
-	content []byte   // kept
-	log     *spooled // redo
+	content []byte          // kept
+	log     *spooled        // redo
+	held    *overlay.Pieces // pages, for a rehearsal
 }
 
 // fileKind is what a file is to recovery.
@@ -211,6 +219,9 @@ func (v *verifier) close() error {
 	for _, log := range v.logs {
 		err = errors.Join(err, log.f.Close())
 	}
+	if v.held != nil {
+		err = errors.Join(err, v.held.Close())
+	}
 	return err
 }
 
@@ -225,7 +236,9 @@ func (v *verifier) run(r io.Reader) error {
 	if err := context.Cause(v.ctx); err != nil {
 		return err
 	}
+	warnings := v.result.Warnings
 	v.result.Summary = *v.cat.summary(rd)
+	v.result.Warnings = append(v.result.Warnings, warnings...)
 	return v.conclude()
 }
 
@@ -244,14 +257,15 @@ func (v *verifier) follow(rd *xbstream.Reader) error {
 		if _, err := v.cat.add(ch); err != nil {
 			return err
 		}
-		if err := v.chunk(ch); err != nil {
+		if err := v.chunk(ch, rd.Pos()); err != nil {
 			return err
 		}
 	}
 }
 
-// chunk takes a chunk. Its memory goes to a worker, or back.
-func (v *verifier) chunk(ch *xbstream.Chunk) error {
+// chunk takes a chunk, which ends at a position in the archive. Its memory goes
+// to a worker, or back.
+func (v *verifier) chunk(ch *xbstream.Chunk, end int64) error {
 	if ch.Path == MarkerName || ch.NewPath == MarkerName {
 		return fmt.Errorf("the archive holds a file %q, the name of hb's own mark", MarkerName)
 	}
@@ -262,6 +276,9 @@ func (v *verifier) chunk(ch *xbstream.Chunk) error {
 	f := v.files[ch.Path]
 	if ch.First {
 		f = v.begin(ch.Path)
+	}
+	if err := v.hold(f, ch, end-int64(len(ch.Data))); err != nil {
+		return err
 	}
 	sent := false
 	send := func(data []byte, off int64) error {
@@ -300,6 +317,9 @@ func (v *verifier) begin(file string) *verifiedFile {
 	if f.lenient {
 		f.sum = new(pageSum)
 	}
+	if v.Replay && f.fileKind == kindPages {
+		f.held = &overlay.Pieces{From: v.At}
+	}
 	v.files[file] = f
 	return f
 }
@@ -320,21 +340,53 @@ func (v *verifier) take(f *verifiedFile, ch *xbstream.Chunk, send func(data []by
 	}
 	f.pages = send
 	before := len(f.carry) + len(f.head)
-	var err error
-	if ch.Type == xbstream.Payload {
-		err = f.feed(ch.Offset, ch.Data)
-	} else {
-		err = eachExtent(ch, f.feed)
-	}
-	if err != nil {
+	if err := eachExtent(ch, f.feed); err != nil {
 		return err
 	}
 	return v.grow(len(f.carry) + len(f.head) - before)
 }
 
-// eachExtent calls f for the pieces of a sparse chunk, and for nothing at its
-// end.
+// hold remembers, for a rehearsal, where the chunk's pages are: in the archive at
+// at, or in a temporary file.
+func (v *verifier) hold(f *verifiedFile, ch *xbstream.Chunk, at int64) error {
+	if f.held == nil {
+		return nil
+	}
+	if v.At != nil {
+		return eachExtent(ch, func(off int64, data []byte) error {
+			f.held.Add(off, int64(len(data)), at)
+			at += int64(len(data))
+			return nil
+		})
+	}
+	if v.held == nil {
+		var err error
+		if v.held, err = overlay.Temporary(v.tmp); err != nil {
+			return fmt.Errorf("making a temporary file for pages: %w", err)
+		}
+	}
+	f.held.From = v.held
+	return eachExtent(ch, func(off int64, data []byte) error { return v.holdData(f, off, data) })
+}
+
+// holdData puts data of a file into the temporary file, but for empty pages.
+func (v *verifier) holdData(f *verifiedFile, off int64, data []byte) error {
+	for part := range dataRuns(off, data, cmp.Or(v.pageSize, defaultPage)) {
+		n := int64(part.to - part.from)
+		if _, err := v.held.WriteAt(data[part.from:part.to], v.heldSize); err != nil {
+			return fmt.Errorf("putting pages into %s: %w (give another place with --tmpdir)", v.tmp.Name(), err)
+		}
+		f.held.Add(off+int64(part.from), n, v.heldSize)
+		v.heldSize += n
+	}
+	return nil
+}
+
+// eachExtent calls f for the data in a chunk.
 func eachExtent(ch *xbstream.Chunk, f func(off int64, data []byte) error) error {
+	if ch.Type == xbstream.Payload {
+		return f(ch.Offset, ch.Data)
+	}
 	at, data := ch.Offset, ch.Data
 	for _, e := range ch.Sparse {
 		at += int64(e.Skip)
@@ -390,6 +442,10 @@ func (v *verifier) end(f *verifiedFile, ch *xbstream.Chunk) error {
 	return v.endPages(f, ch.Offset)
 }
 
+// minSystemFile is less than any file of the system tablespace has, whose sizes
+// are given in MiB. What is smaller in no directory is not remembered.
+const minSystemFile = innodb.MaxPageSize
+
 func (v *verifier) endPages(f *verifiedFile, size int64) error {
 	before := len(f.carry)
 	f.pages = f.check
@@ -405,12 +461,18 @@ func (v *verifier) endPages(f *verifiedFile, size int64) error {
 	if v.pageSize == 0 && f.state == isSpace {
 		v.pageSize = f.Logical
 	}
+	if f.lenient && size < minSystemFile && !tablespaceName.MatchString(f.name) {
+		return nil
+	}
 	if f.lenient {
 		v.tops[f.name] = f
 	} else if f.state == unfit {
 		if err := v.unfit(&f.pageFeed); err != nil {
 			return err
 		}
+	}
+	if f.held != nil {
+		return v.dir.Add(f.name, size, func() (overlay.Content, error) { return f.held, nil })
 	}
 	return v.dir.AddBytes(f.name, size, f.head)
 }
@@ -486,61 +548,48 @@ func (v *verifier) spool(f *verifiedFile, ch *xbstream.Chunk) error {
 	}
 	write := func(off int64, data []byte) error {
 		if _, err := f.log.f.WriteAt(data, off); err != nil {
-			return fmt.Errorf("putting the redo log into %s: %w (give another place with --tmpdir)", v.Tmpdir, err)
+			return fmt.Errorf("putting the redo log into %s: %w (give another place with --tmpdir)", v.tmp.Name(), err)
 		}
-		v.result.Temporary += int64(len(data))
+		v.spooled += int64(len(data))
 		return nil
-	}
-	if ch.Type == xbstream.Payload {
-		return write(ch.Offset, ch.Data)
 	}
 	return eachExtent(ch, write)
 }
 
 // conclude looks at what came as recovery would.
 func (v *verifier) conclude() error {
-	a := &applier{ApplyOptions: ApplyOptions{Parallel: v.Parallel, Memory: v.Memory}, dir: v.dir.Name(), root: v.dir}
-	survey, err := a.surveyBackup(v.ctx)
+	backup, err := readBackupDir(v.dir)
+	if err == nil {
+		err = v.judgeTops(backup)
+	}
 	if err != nil {
-		return asDamage(err)
+		return badArchive(v.ctx, err)
 	}
-	if err := v.judgeTops(a.backup, survey.system); err != nil {
-		return err
+	if err := v.rehearse(v.ctx, v.dir, &v.result); err != nil {
+		return badArchive(v.ctx, err)
 	}
-	if v.cat.own {
-		if err := v.sum.checkNewest(survey.end); err != nil {
-			return err
-		}
+	v.result.Pages = v.sum.pages
+	v.result.Temporary += v.heldSize + v.spooled
+	if !v.cat.own {
+		return nil
 	}
-	r := &v.result
-	r.FromLSN, r.LSN, r.MTRs, r.Pages = a.result.FromLSN, survey.end, a.result.MTRs, v.sum.pages
-	r.Warnings = slices.Concat(r.Warnings, a.result.Warnings)
-	return nil
+	return v.sum.checkNewest(v.result.LSN)
 }
 
 // judgeTops decides of the files in no directory, now that it is known which of
 // them are the system tablespace.
-func (v *verifier) judgeTops(b *backupDir, system innodb.Space) error {
-	var area []innodb.PageRange
-	if first := v.tops[b.systemFiles[0]]; first != nil {
-		size := system.Physical
-		if at := int(innodb.TrxSysPage) * size; len(first.head) >= at+size {
-			area = system.DoublewriteArea(first.head[at : at+size])
-		}
+func (v *verifier) judgeTops(b *backupDir) error {
+	system, err := b.systemSpace(v.dir)
+	if err != nil {
+		return err
 	}
-	before := innodb.PageNo(0)
-	for _, file := range b.systemFiles {
-		f := v.tops[file]
-		if f == nil {
-			continue // that it is there was seen to
-		}
-		if err := v.judgeSystem(f, &system, before, area); err != nil {
+	for i, name := range b.systemFiles {
+		if err := v.judgeSystem(v.tops[name], &system[i]); err != nil {
 			return err
 		}
-		before += innodb.PageNo(f.at / int64(system.Physical))
 	}
-	for file, f := range v.tops {
-		if !tablespaceName.MatchString(file) || slices.Contains(b.systemFiles, file) {
+	for name, f := range v.tops {
+		if !tablespaceName.MatchString(name) || slices.Contains(b.systemFiles, name) {
 			continue
 		}
 		if err := v.judgeTop(f, nil); err != nil {
@@ -550,16 +599,16 @@ func (v *verifier) judgeTops(b *backupDir, system innodb.Space) error {
 	return nil
 }
 
-// judgeSystem decides of a file of the system tablespace, of which so many pages
-// are before this one.
-func (v *verifier) judgeSystem(f *verifiedFile, system *innodb.Space, before innodb.PageNo, area []innodb.PageRange) error {
+// judgeSystem decides of a file of the system tablespace, which must be as
+// stated.
+func (v *verifier) judgeSystem(f *verifiedFile, want *innodb.File) error {
 	switch {
 	case f.state == guessing: // nothing in it was ever written
 		return nil
-	case f.state == isSpace && (f.First != before || f.ID != 0 || f.FullCRC32 != system.FullCRC32 || f.Physical != system.Physical):
-		return &DamageError{f.name, fmt.Errorf("it has pages from number %d on of tablespace %d, but must have the system tablespace's from %d on", f.First, f.ID, before)}
+	case f.state == isSpace && (f.First != want.First || f.ID != 0 || f.FullCRC32 != want.FullCRC32 || f.Physical != want.Physical):
+		return &DamageError{f.name, fmt.Errorf("its pages are those from number %d on of tablespace %d, and must be the system tablespace's from %d on", f.First, f.ID, want.First)}
 	}
-	return v.judgeTop(f, area)
+	return v.judgeTop(f, want.Exempt)
 }
 
 // judgeTop decides of a tablespace's file in no directory.
@@ -584,14 +633,29 @@ func (e *MissingError) Error() string { return e.What }
 
 func missing(format string, args ...any) error { return &MissingError{fmt.Sprintf(format, args...)} }
 
-// asDamage makes of what recovery says of an archive an error of the archive;
-// the errors of the system remain what they are.
-func asDamage(err error) error {
-	if no, ok := errors.AsType[*NotBackupError](err); ok {
-		return &DamageError{Err: errors.New(no.What)}
-	}
-	if _, ok := errors.AsType[syscall.Errno](err); ok || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+// badBackup makes of what recovery says a *DamageError, where it is no other
+// error of the backup or the directory, nor of the system or of what hb can do.
+func badBackup(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || slices.ContainsFunc(notDamage, func(is func(error) bool) bool { return is(err) }) {
 		return err
 	}
 	return &DamageError{Err: err}
+}
+
+var notDamage = []func(error) bool{
+	isA[*NotBackupError], isA[*DamageError], isA[*MissingError], isA[syscall.Errno],
+	isA[*redolog.UnsupportedError], isA[*mlog.UnsupportedError], isA[*mlog.FlagsError],
+}
+
+func isA[T error](err error) bool {
+	_, ok := errors.AsType[T](err)
+	return ok
+}
+
+// badArchive is badBackup of an archive, which is no directory.
+func badArchive(ctx context.Context, err error) error {
+	if no, ok := errors.AsType[*NotBackupError](err); ok {
+		return &DamageError{Err: errors.New(no.What)}
+	}
+	return badBackup(ctx, err)
 }

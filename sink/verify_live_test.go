@@ -1,18 +1,28 @@
 package sink_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"hb/sink"
 	"hb/source"
+	"hb/source/innodb"
 	"hb/source/mysqld"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/workload"
+	"hb/xbstream"
+	"hb/xbstream/metadata"
 )
 
 // loadedArchive makes an archive of a server under load.
@@ -22,6 +32,15 @@ func loadedArchive(t *testing.T, root *mysqldtest.Root) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Pages must be on disk, so that there is something to damage.
+	s.Exec(t, "SET GLOBAL innodb_max_dirty_pages_pct = 0")
+	for range 50 {
+		if s.Rows(t, "SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'")[0][1] == "0" {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	s.Exec(t, "SET GLOBAL innodb_max_dirty_pages_pct = 90")
 	archive := filepath.Join(t.TempDir(), "archive")
 	workload.During(t, load, func() {
 		time.Sleep(time.Second)
@@ -50,25 +69,253 @@ func archiveOf(t *testing.T, s *mysqldtest.Server, archive string) {
 	}
 }
 
+// notAnywhere is an archive that can only be read from front to back.
+type notAnywhere struct{ io.Reader }
+
 // verifyFile verifies an archive in a file.
 func verifyFile(ctx context.Context, archive string, o sink.VerifyOptions) (*sink.VerifyResult, error) {
 	in, err := os.Open(archive)
 	if err != nil {
 		return nil, err
 	}
-	r, err := sink.Verify(ctx, in, o)
+	if o.At != nil {
+		o.At = in
+	}
+	r, err := sink.Verify(ctx, notAnywhere{in}, o)
 	return r, errors.Join(err, in.Close())
 }
+
+// anywhere says that an archive can be read anywhere.
+var anywhere = new(os.File)
 
 // TestVerifyLive: what backups of loaded servers are, every way of verifying
 // finds them whole.
 func TestVerifyLive(t *testing.T) {
-	mysqldtest.Each(t, append(append([]string{}, mysqldtest.MariaDB...), mysqldtest.MySQL...), func(t *testing.T, root *mysqldtest.Root) {
+	mysqldtest.Each(t, slices.Concat(mysqldtest.MariaDB, mysqldtest.MySQL), func(t *testing.T, root *mysqldtest.Root) {
 		archive := loadedArchive(t, root)
-		r, err := verifyFile(t.Context(), archive, sink.VerifyOptions{})
+		dir := filepath.Join(filepath.Dir(archive), "extracted")
+		in, err := os.Open(archive)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%+v", *r)
+		_, err = sink.Extract(t.Context(), in, dir, sink.ExtractOptions{})
+		if err := errors.Join(err, in.Close()); err != nil {
+			t.Fatal(err)
+		}
+		checkDamage(t, root, dir)
+		before := listTree(t, dir)
+		var applied *sink.ApplyResult
+		for _, way := range []struct {
+			name   string
+			verify func() (*sink.VerifyResult, error)
+			replay bool
+		}{
+			{"archive", func() (*sink.VerifyResult, error) { return verifyFile(t.Context(), archive, sink.VerifyOptions{}) }, false},
+			{"rehearsal of an archive in a file", func() (*sink.VerifyResult, error) {
+				return verifyFile(t.Context(), archive, sink.VerifyOptions{Replay: true, At: anywhere})
+			}, true},
+			{"rehearsal of an archive from a pipe", func() (*sink.VerifyResult, error) {
+				return verifyFile(t.Context(), archive, sink.VerifyOptions{Replay: true, Memory: 8 << 20})
+			}, true},
+			{"directory", func() (*sink.VerifyResult, error) { return sink.VerifyDir(t.Context(), dir, sink.VerifyOptions{}) }, false},
+			{"rehearsal of a directory", func() (*sink.VerifyResult, error) {
+				return sink.VerifyDir(t.Context(), dir, sink.VerifyOptions{Replay: true})
+			}, true},
+			{"after all", func() (*sink.VerifyResult, error) {
+				applied = apply(t, dir, sink.ApplyOptions{})
+				return sink.VerifyDir(t.Context(), dir, sink.VerifyOptions{})
+			}, false},
+		} {
+			r, err := way.verify()
+			if err != nil {
+				t.Fatalf("%s: %v", way.name, err)
+			}
+			t.Logf("%s: %d pages, LSN %d to %d, %d recovered, %d bytes put aside", way.name, r.Pages, r.FromLSN, r.LSN, r.Recovered, r.Temporary)
+			if r.Pages == 0 || len(r.Warnings) > 0 || r.Replayed != way.replay || way.replay && r.Recovered == 0 || r.Applied != (applied != nil) {
+				t.Errorf("%s: %+v", way.name, *r)
+			}
+			if applied == nil {
+				if after := listTree(t, dir); !maps.Equal(before, after) {
+					t.Errorf("%s: the directory was changed", way.name)
+				}
+			}
+		}
 	})
+}
+
+// listTree returns the files of a directory with their size and time of change.
+func listTree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	list := make(map[string]string)
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := d.Info()
+		if err == nil {
+			list[name] = fmt.Sprint(st.Size(), st.ModTime())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// sealed makes an archive of what was extracted from one and changed since,
+// with right sums and a right manifest: only its content can tell.
+func sealed(t *testing.T, dir string, change map[string]func([]byte) []byte) []byte {
+	t.Helper()
+	m, err := metadata.ReadManifestHead(os.DirFS(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	var sums []metadata.File
+	w := xbstream.NewWriter(&out)
+	add := func(name string, content []byte) {
+		f, err := w.Create(name)
+		if err == nil {
+			_, err = f.Write(content)
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		sums = append(sums, metadata.File{Path: name, Size: f.Sum().Size, CRC32: f.Sum().CRC32})
+	}
+	m.Files, m.Bytes = 0, 0
+	names := []string{metadata.ArchiveName}
+	for name := range files(t, dir, func(name string) bool { return name != metadata.ArchiveName && name != metadata.ManifestName }) {
+		names = append(names, name)
+	}
+	for _, name := range names {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f, ok := change[name]; ok {
+			content = f(content)
+		}
+		if content == nil && change[name] != nil {
+			continue
+		}
+		add(name, content)
+		m.Files++
+		m.Bytes += int64(len(content))
+	}
+	var manifest bytes.Buffer
+	mw, err := metadata.NewManifestWriter(&manifest, *m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range sums {
+		err = errors.Join(err, mw.Add(f))
+	}
+	if err := errors.Join(err, mw.Close()); err != nil {
+		t.Fatal(err)
+	}
+	add(metadata.ManifestName, manifest.Bytes())
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// usedTable finds a table with written pages, and two of them.
+func usedTable(t *testing.T, dir string) (name string, size int, used [2]int) {
+	t.Helper()
+	archive, err := os.ReadFile(filepath.Join(dir, metadata.ArchiveName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := metadata.UnmarshalArchive(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := files(t, dir, func(name string) bool { return strings.HasPrefix(name, "hb_") && strings.HasSuffix(name, ".ibd") })
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		space, err := innodb.ParseSpace(content)
+		if err != nil || space.Physical != a.PageSize || space.PageCompressed {
+			continue
+		}
+		var pages []int
+		for no := 3; no < len(content)/a.PageSize; no++ {
+			page := content[no*a.PageSize:][:a.PageSize]
+			if innodb.HeaderType(page) != innodb.TypeAllocated && !space.Packed(page) {
+				pages = append(pages, no)
+			}
+		}
+		if len(pages) > 1 {
+			return name, a.PageSize, [2]int{pages[0], pages[len(pages)-1]}
+		}
+	}
+	t.Fatal("no table has two written pages")
+	return "", 0, used
+}
+
+// checkDamage verifies the backup in dir with one thing wrong at a time.
+func checkDamage(t *testing.T, root *mysqldtest.Root, dir string) {
+	t.Helper()
+	table, size, used := usedTable(t, dir)
+	redo := "xtrabackup_logfile"
+	if root.MariaDB() {
+		redo = "ib_logfile0"
+	}
+	one := func(name string, f func([]byte) []byte) map[string]func([]byte) []byte {
+		return map[string]func([]byte) []byte{name: f}
+	}
+	swap := func(c []byte) []byte {
+		a, b := c[used[0]*size:][:size], c[used[1]*size:][:size]
+		kept := bytes.Clone(a)
+		copy(a, b)
+		copy(b, kept)
+		return c
+	}
+	empty := make(map[string]func([]byte) []byte) // no index page was ever written
+	for name := range files(t, dir, func(name string) bool { return strings.HasPrefix(name, "hb_") && strings.HasSuffix(name, ".ibd") }) {
+		empty[name] = func(c []byte) []byte {
+			for no := 1; no < len(c)/size; no++ {
+				if page := c[no*size:][:size]; innodb.HeaderType(page) == innodb.TypeIndex {
+					clear(page)
+				}
+			}
+			return c
+		}
+	}
+	for _, tc := range []struct {
+		name   string
+		change map[string]func([]byte) []byte
+		replay bool
+		want   string
+	}{
+		{"nothing", nil, true, ""},
+		{"flipped bit", one(table, func(c []byte) []byte { c[used[0]*size+size/2] ^= 8; return c }), false, fmt.Sprintf("%s: page %d: wrong checksum", table, used[0])},
+		{"swapped pages", one(table, swap), false, fmt.Sprintf("%s: page %d: says it is page %d", table, used[0], used[1])},
+		{"redo damaged", one(redo, func(c []byte) []byte { c[len(c)/2] ^= 8; return c }), false, redo + ": it is damaged, or ends, at LSN"},
+		{"redo cut", one(redo, func(c []byte) []byte { return c[:len(c)/2] }), false, "the backup needs it up to"},
+		{"missing table", one(table, func([]byte) []byte { return nil }), false, "the backup is incomplete"},
+		{"empty pages", empty, false, ""},
+		{"empty pages, rehearsed", empty, true, "does not fit"},
+	} {
+		archive := sealed(t, dir, tc.change)
+		_, err := sink.Verify(t.Context(), bytes.NewReader(archive), sink.VerifyOptions{Replay: tc.replay, At: bytes.NewReader(archive)})
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v; want %q", tc.name, err, tc.want)
+		}
+		if tc.name != "empty pages, rehearsed" {
+			continue
+		}
+		bad := filepath.Join(t.TempDir(), "bad")
+		if _, err := sink.Extract(t.Context(), bytes.NewReader(archive), bad, sink.ExtractOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sink.Apply(t.Context(), bad, sink.ApplyOptions{}); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: recovery ends with %v", tc.name, err)
+		}
+	}
 }

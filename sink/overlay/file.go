@@ -71,9 +71,9 @@ func (f *file) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// after returns the first extent that ends behind off.
-func (n *node) after(off int64) int {
-	i, _ := slices.BinarySearchFunc(n.written, off, func(e extent, off int64) int {
+// after returns the first extent that ends behind off. They are in order.
+func after(list []extent, off int64) int {
+	i, _ := slices.BinarySearchFunc(list, off, func(e extent, off int64) int {
 		if e.end() <= off {
 			return -1
 		}
@@ -82,17 +82,17 @@ func (n *node) after(off int64) int {
 	return i
 }
 
-// span is the part of n bytes at off that is in one extent, or in none; at is
-// where that is in the store, or -1.
-func (n *node) span(off, length int64) (size, at int64) {
-	i := n.after(off)
-	if i == len(n.written) {
+// span is the part of length bytes at off that is in one extent, or in none; at
+// is where that is, or -1.
+func span(list []extent, off, length int64) (size, at int64) {
+	i := after(list, off)
+	if i == len(list) {
 		return length, -1
 	}
-	if e := n.written[i]; e.off <= off {
+	if e := list[i]; e.off <= off {
 		return min(length, e.end()-off), e.at + off - e.off
 	}
-	return min(length, n.written[i].off-off), -1
+	return min(length, list[i].off-off), -1
 }
 
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
@@ -103,7 +103,7 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	}
 	want := int(min(int64(len(p)), f.size-off))
 	for n := 0; n < want; {
-		size, at := f.span(off+int64(n), int64(want-n))
+		size, at := span(f.written, off+int64(n), int64(want-n))
 		part := p[n : n+int(size)]
 		var err error
 		if at >= 0 {
@@ -143,7 +143,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 		return 0, fail("write", f.name, errors.New("it is a directory"))
 	}
 	for n := 0; n < len(p); {
-		size, at := f.span(off+int64(n), int64(len(p)-n))
+		size, at := span(f.written, off+int64(n), int64(len(p)-n))
 		fresh := at < 0
 		if fresh {
 			var err error
@@ -152,7 +152,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 			}
 		}
 		if _, err := f.store.file().WriteAt(p[n:n+int(size)], at); err != nil {
-			return n, fmt.Errorf("writing a temporary file: %w", err)
+			return n, fmt.Errorf("writing a temporary file in %s: %w (give another place with --tmpdir)", f.store.dir.Name(), err)
 		}
 		if fresh {
 			f.note(extent{off + int64(n), size, at})
@@ -165,7 +165,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 
 // note enters what was written where nothing was.
 func (n *node) note(e extent) {
-	i := n.after(e.off)
+	i := after(n.written, e.off)
 	if i > 0 {
 		if before := &n.written[i-1]; before.end() == e.off && before.at+before.n == e.at {
 			before.n += e.n
@@ -180,7 +180,7 @@ func (f *file) Truncate(size int64) error {
 	defer f.mu.Unlock()
 	if size < f.size {
 		f.based = min(f.based, size)
-		i := f.after(size)
+		i := after(f.written, size)
 		if i < len(f.written) && f.written[i].off < size {
 			f.written[i].n = size - f.written[i].off
 			i++

@@ -146,7 +146,7 @@ func (s *store) alloc(n int64) (int64, error) {
 	if s.f == nil {
 		f, err := Temporary(s.dir)
 		if err != nil {
-			return 0, fmt.Errorf("making a temporary file: %w", err)
+			return 0, fmt.Errorf("making a temporary file in %s: %w", s.dir.Name(), err)
 		}
 		s.f = f
 	}

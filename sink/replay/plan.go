@@ -28,6 +28,7 @@ type Plan struct {
 	trims   map[innodb.SpaceID][]Trim
 	gone    map[innodb.SpaceID]innodb.LSN // by Discard
 	spaces  map[innodb.SpaceID]uint64     // runs added
+	begun   map[innodb.SpaceID]bool       // whose page 0 the log begins
 	runs    uint64
 }
 
@@ -65,7 +66,7 @@ func NewPlan(dir disk.Dir, memory int64) *Plan {
 	return &Plan{
 		dir: dir, limits: divide(memory),
 		trims: make(map[innodb.SpaceID][]Trim), spaces: make(map[innodb.SpaceID]uint64),
-		gone: make(map[innodb.SpaceID]innodb.LSN),
+		gone: make(map[innodb.SpaceID]innodb.LSN), begun: make(map[innodb.SpaceID]bool),
 	}
 }
 
@@ -91,6 +92,9 @@ func (p *Plan) Add(r *Run) error {
 	p.chain(&e)
 	p.entries = append(p.entries, e)
 	p.spaces[r.Page.Space]++
+	if r.Page.No == 0 && (r.Kind == Init || r.Kind == InitOlder) {
+		p.begun[r.Page.Space] = true
+	}
 	p.runs++
 	return nil
 }
@@ -221,6 +225,9 @@ func (p *Plan) Close() error {
 
 // Spaces returns the tablespaces that runs were added of, with their number.
 func (p *Plan) Spaces() map[innodb.SpaceID]uint64 { return p.spaces }
+
+// Begins reports whether the log begins a tablespace: its page 0.
+func (p *Plan) Begins(id innodb.SpaceID) bool { return p.begun[id] }
 
 // none is no entry.
 const none = math.MaxUint32
