@@ -212,11 +212,8 @@ func (c *backupCmd) Run(ctx context.Context, t *terminal) error {
 	if isTerminal(os.Stdout) {
 		return usageError{"standard output is a terminal: send the archive into a file or a pipe, such as hb backup | ssh host \"hb extract -C dir\""}
 	}
-	if c.Tmpdir == "" {
-		c.Tmpdir = os.TempDir()
-	}
-	if err := unix.Access(c.Tmpdir, unix.W_OK|unix.X_OK); err != nil {
-		return usageError{fmt.Sprintf("nothing can be spooled to %s: %v; give another place with --tmpdir", c.Tmpdir, err)}
+	if err := checkTmpdir(&c.Tmpdir); err != nil {
+		return err
 	}
 	write, err := c.stages()
 	if err != nil {
@@ -235,6 +232,17 @@ func (c *backupCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	err = c.backup(ctx, t, srv, write)
 	return errors.Join(err, srv.Close())
+}
+
+// checkTmpdir fills in where temporary files go, and makes sure that they can.
+func checkTmpdir(dir *string) error {
+	if *dir == "" {
+		*dir = os.TempDir()
+	}
+	if err := unix.Access(*dir, unix.W_OK|unix.X_OK); err != nil {
+		return usageError{fmt.Sprintf("nothing can be spooled to %s: %v; give another place with --tmpdir", *dir, err)}
+	}
+	return nil
 }
 
 // stages reads what the flags say about compression and encryption.
@@ -419,8 +427,13 @@ type verifyCmd struct {
 	readFlags
 	Parallel int         `help:"How many workers (default: processors, at most 8)." placeholder:"N"`
 	Memory   stream.Size `help:"How much memory redo records may take (default 256MiB); more are sorted on disk." placeholder:"SIZE"`
-	Tmpdir   string      `help:"Where temporary files go: an archive's redo log, and what --replay needs (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
-	Replay   bool        `help:"Rehearse the recovery, and throw the result away."`
+	Tmpdir   string      `help:"Where temporary files go: the redo log of an archive, and what --replay writes (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
+	Replay   bool        `help:"Rehearse hb apply, and throw the result away. In --tmpdir this takes the size of the pages that the redo changes; with an archive from a pipe, or that is compressed or encrypted, that of all tablespaces."`
+}
+
+// Help is what hb verify --help says besides.
+func (c *verifyCmd) Help() string {
+	return "A directory is verified too, whether hb apply has recovered it or not, and whichever tool made the backup."
 }
 
 func (c *verifyCmd) Run(ctx context.Context, t *terminal) error {
@@ -433,18 +446,54 @@ func (c *verifyCmd) Run(ctx context.Context, t *terminal) error {
 		t.warn(w)
 	}
 	t.say("%s", result.Describe())
-	t.say("verified %d pages, and the redo, in %s", result.Pages, time.Since(began).Round(time.Millisecond))
+	t.say("verified in %s: %s", time.Since(began).Round(time.Millisecond), describeVerified(result))
 	return nil
 }
 
 func (c *verifyCmd) verify(ctx context.Context) (*sink.VerifyResult, error) {
+	if err := checkTmpdir(&c.Tmpdir); err != nil {
+		return nil, err
+	}
 	o := sink.VerifyOptions{Parallel: c.Parallel, Memory: int64(c.Memory), Tmpdir: c.Tmpdir, Replay: c.Replay}
+	if st, err := os.Stat(c.Archive); err == nil && st.IsDir() {
+		return sink.VerifyDir(ctx, c.Archive, o)
+	}
 	r, closeAll, err := c.open()
 	if err != nil {
 		return nil, err
 	}
+	anywhere, closeFile, err := c.anywhere(r)
+	if err != nil {
+		return nil, errors.Join(err, closeAll())
+	}
+	o.At = anywhere
 	result, err := sink.Verify(ctx, r, o)
-	return result, errors.Join(err, closeAll())
+	return result, errors.Join(err, closeFile(), closeAll())
+}
+
+// anywhere opens the archive for reading anywhere in it, if a rehearsal can: nil
+// if it is no file, or has stages.
+func (c *verifyCmd) anywhere(r *stream.Reader) (at io.ReaderAt, closeFile func() error, err error) {
+	none := func() error { return nil }
+	st, err := os.Stat(c.Archive)
+	if !c.Replay || len(r.Stages) > 0 || err != nil || !st.Mode().IsRegular() {
+		return nil, none, nil
+	}
+	f, err := os.Open(c.Archive)
+	if err != nil {
+		return nil, none, err
+	}
+	return f, f.Close, nil
+}
+
+func describeVerified(r *sink.VerifyResult) string {
+	switch {
+	case r.Applied:
+		return fmt.Sprintf("%d pages, none newer than LSN %d; it was recovered: a server can start", r.Pages, r.LSN)
+	case r.Replayed:
+		return fmt.Sprintf("%d pages; hb apply was rehearsed to LSN %d, with %d pages written", r.Pages, r.LSN, r.Recovered)
+	}
+	return fmt.Sprintf("%d pages; %d mini-transactions of redo, unbroken to LSN %d", r.Pages, r.MTRs, r.LSN)
 }
 
 type listCmd struct {

@@ -214,6 +214,9 @@ func answers(t *testing.T, s *mysqldtest.Server, dir string) {
 	if got, want := r.Value(t, query), s.Value(t, query); got != want {
 		t.Errorf("the restored table's sum is %s, want %s", got, want)
 	}
+	if r := finish(t, hb(t, "verify", dir)); r.code != 8 || !strings.Contains(r.stderr, "is in use") {
+		t.Errorf("verifying what a server runs on: exit code %d, %q", r.code, r.stderr)
+	}
 	if err := r.Stop(); err != nil {
 		t.Error(err)
 	}
@@ -282,10 +285,13 @@ func TestPipelines(t *testing.T) {
 		recipient := regexp.MustCompile("age1[0-9a-z]+").FindString(succeed(t, exec.Command(keygen, "-o", key)).stderr)
 
 		piped(t, backup(), hb(t, "extract", "-C", at("plain")))
+		succeed(t, hb(t, "verify", at("plain")))
 		succeed(t, hb(t, "apply", at("plain")))
+		succeed(t, hb(t, "verify", at("plain")))
 		answers(t, s, at("plain"))
 
 		piped(t, backup(), exec.Command(zstd, "-q"), hb(t, "extract", "-C", at("outside")))
+		piped(t, backup(), hb(t, "verify", "--replay"))
 
 		archive := at("archive")
 		out, err := os.Create(archive)
@@ -317,6 +323,13 @@ func TestPipelines(t *testing.T) {
 			t.Errorf("the second apply says %q", r.stderr)
 		}
 		answers(t, s, at("with key"))
+
+		for _, args := range [][]string{{}, {"--replay"}} {
+			r := succeed(t, hb(t, append([]string{"verify", "-i", key, archive}, args...)...))
+			if !strings.Contains(r.stderr, "verified") || r.stdout != "" {
+				t.Errorf("verify %v says %q, %q", args, r.stdout, r.stderr)
+			}
+		}
 
 		r := succeed(t, hb(t, "list", "-i", key, archive))
 		if !strings.Contains(r.stdout, " d/t.ibd\n") || !strings.Contains(r.stderr, "binlog.00000") {

@@ -83,7 +83,7 @@ func (v *dirVerifier) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, unlock()) }()
 	if st, err := readState(v.root, v.backup.flavor); err != nil {
 		return err
-	} else if st.Stage != "" {
+	} else if st.Stage != "" || v.backup.held() {
 		return &NotBackupError{v.root.Name(), "hb apply was begun in it, and is not finished: run hb apply again"}
 	}
 	lsn, applied, err := a.family.alreadyApplied()

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"hb/stream/disk"
 )
 
@@ -28,6 +30,11 @@ type Mapper interface {
 func (f *file) Name() string { return f.name }
 
 func (f *file) Stat() (fs.FileInfo, error) { return f.info(f.name), nil }
+
+// Statx fails: nobody made the file.
+func (f *file) Statx() (unix.Statx_t, error) {
+	return unix.Statx_t{}, fail("statx", f.name, errors.ErrUnsupported)
+}
 
 func (f *file) Close() error {
 	if f.content == nil {

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"hb/stream/disk"
@@ -116,6 +117,7 @@ func (d *Dir) OpenDir(name string) (disk.Dir, error) {
 type node struct {
 	mode    fs.FileMode
 	entries map[string]*node // of a directory
+	target  string           // of a symlink
 
 	mu      sync.RWMutex
 	open    func() (Content, error) // nil: a file that was made here
@@ -285,6 +287,8 @@ func (d *Dir) entry(name string, flag int) (*node, error) {
 	switch {
 	case n != nil && flag&os.O_EXCL != 0:
 		return nil, fs.ErrExist
+	case n != nil && n.mode.Type() == fs.ModeSymlink:
+		return nil, syscall.ELOOP
 	case n != nil:
 		return n, nil
 	case flag&os.O_CREATE == 0:
@@ -327,36 +331,80 @@ func (d *Dir) ReadDir(name string) ([]fs.DirEntry, error) {
 
 // Stat is that of os.Root.
 func (d *Dir) Stat(name string) (fs.FileInfo, error) {
+	st, err := d.Lstat(name)
+	if err == nil && st.Mode().Type() == fs.ModeSymlink {
+		return nil, fail("stat", name, syscall.ELOOP)
+	}
+	return st, err
+}
+
+// Lstat is that of os.Root.
+func (d *Dir) Lstat(name string) (fs.FileInfo, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := d.find(name)
 	if n == nil {
-		return nil, fail("stat", name, fs.ErrNotExist)
+		return nil, fail("lstat", name, fs.ErrNotExist)
 	}
 	return n.info(path.Base(name)), nil
 }
 
-// Lstat is that of os.Root: there are no links.
-func (d *Dir) Lstat(name string) (fs.FileInfo, error) { return d.Stat(name) }
-
-// Readlink, Link and Symlink fail: there are no links.
+// Readlink is that of os.Root.
 func (d *Dir) Readlink(name string) (string, error) {
-	return "", fail("readlink", name, errors.ErrUnsupported)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.find(name)
+	switch {
+	case n == nil:
+		return "", fail("readlink", name, fs.ErrNotExist)
+	case n.mode.Type() != fs.ModeSymlink:
+		return "", fail("readlink", name, fs.ErrInvalid)
+	}
+	return n.target, nil
 }
 
-// Link fails.
-func (d *Dir) Link(from, _ string) error { return fail("link", from, errors.ErrUnsupported) }
+// Symlink is that of os.Root. What it makes leads nowhere: to open it is an
+// error, as with a link to itself.
+func (d *Dir) Symlink(target, name string) error {
+	return d.enter("symlink", name, &node{mode: fs.ModeSymlink | 0o777, target: target})
+}
 
-// Symlink fails.
-func (d *Dir) Symlink(_, name string) error { return fail("symlink", name, errors.ErrUnsupported) }
+// Link is that of os.Root.
+func (d *Dir) Link(from, to string) error {
+	d.mu.Lock()
+	n := d.find(from)
+	d.mu.Unlock()
+	if n == nil {
+		return fail("link", from, fs.ErrNotExist)
+	}
+	return d.enter("link", to, n)
+}
 
-// Rename is that of os.Root.
+// enter gives a node a name that must be free.
+func (d *Dir) enter(op, name string, n *node) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	parent := d.find(path.Dir(name))
+	switch {
+	case parent == nil || !parent.mode.IsDir():
+		return fail(op, name, fs.ErrNotExist)
+	case parent.entries[path.Base(name)] != nil:
+		return fail(op, name, fs.ErrExist)
+	}
+	parent.entries[path.Base(name)] = n
+	return nil
+}
+
+// Rename is that of os.Root: nothing happens where both names are one file's.
 func (d *Dir) Rename(from, to string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n, source, target := d.find(from), d.find(path.Dir(from)), d.find(path.Dir(to))
 	if n == nil || target == nil {
 		return fail("rename", from, fs.ErrNotExist)
+	}
+	if target.entries[path.Base(to)] == n {
+		return nil
 	}
 	delete(source.entries, path.Base(from))
 	target.entries[path.Base(to)] = n

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"syscall"
 	"testing"
 
 	"hb/stream/disk"
@@ -127,6 +128,12 @@ func TestLikeADirectory(t *testing.T) {
 		{"make what is there", d.Mkdir("db", 0o700), fs.ErrExist},
 		{"make below nowhere", d.Mkdir("x/y", 0o700), fs.ErrNotExist},
 		{"make", d.MkdirAll("x/y", 0o700), nil},
+		{"link", d.Link("a", "a2"), nil},
+		{"link over another", d.Link("a", "a2"), fs.ErrExist},
+		{"rename to its other name", d.Rename("a2", "a"), nil},
+		{"link to nowhere", d.Symlink("s/t", "s"), nil},
+		{"rename over a link", d.Rename("a2", "s"), nil},
+		{"link to itself", d.Symlink("l/t", "l"), nil},
 	}
 	for _, s := range steps {
 		if !errors.Is(s.err, s.want) {
@@ -145,6 +152,17 @@ func TestLikeADirectory(t *testing.T) {
 	}
 	if b, err := io.ReadAll(open); err != nil || string(b) != "abc" {
 		t.Errorf("the removed file reads %q, %v", b, err)
+	}
+	if target, err := d.Readlink("l"); target != "l/t" || err != nil {
+		t.Errorf("the link leads to %q, %v", target, err)
+	}
+	for _, name := range []string{"a", "s"} {
+		if b, err := d.ReadFile(name); err != nil || string(b) != "abc" {
+			t.Errorf("%s reads %q, %v", name, b, err)
+		}
+	}
+	if _, err := d.Open("l"); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("the link opens with %v", err)
 	}
 	sub, err := d.OpenDir("db2")
 	if err != nil {
