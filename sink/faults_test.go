@@ -99,6 +99,7 @@ func faultImages(t *testing.T) map[string]*fakeBackup {
 			b.mtr(put(uint32(i%2*7), uint32(i%4+1), fmt.Sprint("t", i)))
 		}
 		images["MySQL "+format.String()] = b.own().finish().fakeBackup
+		b.seal()
 	}
 	return images
 }
