@@ -3,6 +3,7 @@ package sink
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -368,5 +369,33 @@ func TestVerifyHoles(t *testing.T) {
 				t.Errorf("%s: %+v", name, *r)
 			}
 		}
+	}
+}
+
+// TestVerifyFixedUp: what recovery removed or renamed is not missing afterwards,
+// what else is gone is.
+func TestVerifyFixedUp(t *testing.T) {
+	b := fakeOwn(t, metadata.FlavorMySQL)
+	for i := range byte(20) {
+		b.table(fmt.Sprintf("db/d%d.ibd", i), innodb.SpaceID(20+2*i), 4, 40000)
+		b.write(fmt.Sprintf("db/d%d.del", i), nil)
+		b.table(fmt.Sprintf("db/r%d.ibd", i), innodb.SpaceID(21+2*i), 4, 40000)
+		b.write(fmt.Sprintf("db/r%d.ren", i), fmt.Appendf(nil, "db/new%d", i))
+	}
+	b.mustApply()
+	if r, err := VerifyDir(t.Context(), b.dir, VerifyOptions{}); err != nil || !r.Applied {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for _, name := range []string{"general.ibd", "db/t.frm"} {
+		content := b.read(name)
+		os.Remove(b.dir + "/" + name)
+		if _, err := VerifyDir(t.Context(), b.dir, VerifyOptions{}); !isA[*MissingError](err) || !strings.Contains(err.Error(), name) {
+			t.Errorf("without %s: %v", name, err)
+		}
+		b.write(name, content)
+	}
+	b.edit("db/t.ibd", flipAt(2*fakePage+5000))
+	if _, err := VerifyDir(t.Context(), b.dir, VerifyOptions{}); !isA[*DamageError](err) || !strings.Contains(err.Error(), "db/t.ibd: page 2") {
+		t.Errorf("damaged: %v", err)
 	}
 }

@@ -146,17 +146,17 @@ func (v *dirVerifier) matchApplied() error {
 	for _, f := range v.files {
 		found[f.path] = f.size
 	}
+	unchanged := make(map[string]metadata.File)
 	for name, want := range v.listed {
 		size, ok := found[name]
 		switch v.recoveryMay(name) {
+		case mayRemove:
 		case mayChange:
 			if !ok {
 				return missing("%s is missing, which the backup held and recovery left", name)
 			}
-			delete(v.listed, name)
-		case mayRemove:
-			delete(v.listed, name)
 		default:
+			unchanged[name] = want
 			if !ok {
 				return missing("%s is missing: it is in the manifest", name)
 			}
@@ -165,6 +165,7 @@ func (v *dirVerifier) matchApplied() error {
 			}
 		}
 	}
+	v.listed = unchanged
 	return nil
 }
 
