@@ -551,7 +551,7 @@ var exitCodes = []exitCode{
 	{2, any1(as[usageError], as[source.InexactSourceError])},
 	{3, any1(as[*mysqld.ConnectError], as[*mysqld.MissingPrivilegesError], as[*mysqld.DatadirError], as[*source.UnreadableError])},
 	{4, any1(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*source.EncryptedError],
-		as[*redolog.UnsupportedError], as[*mlog.UnsupportedError], as[*mlog.FlagsError])},
+		as[*redolog.UnsupportedError], as[*mlog.UnsupportedError], as[*mlog.FlagsError], as[*metadata.VersionError])},
 	{5, any1(as[*redo.OverrunError], is(mysqld.ErrLockLost), is(mysqld.ErrConnectionLost), as[*mysqld.LockTimeoutError],
 		as[*mysqld.OpenTempTablesError], as[*source.LockBrokenError])},
 	{9, stream.IsBrokenPipe},

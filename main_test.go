@@ -18,8 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hb/source/mysqld/mysqldtest"
-	"hb/xbstream"
-	"hb/xbstream/metadata"
 )
 
 // asHB makes the test binary be hb.
@@ -90,41 +88,12 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 
 // mkarchive writes an archive of three small files.
 func mkarchive(ts *testscript.TestScript, _ bool, args []string) {
-	f, err := os.Create(ts.MkAbs(args[0]))
+	a := newArchiver(1000, 2000)
+	a.put("db/t.frm", []byte("a definition"))
+	a.put("ibdata1", bytes.Repeat([]byte("page"), 8<<10))
+	archive, err := a.finish()
 	ts.Check(err)
-	defer f.Close()
-	w := xbstream.NewWriter(f)
-	now := time.Now()
-	head, err := (&metadata.Archive{
-		Version: metadata.ArchiveVersion, HBVersion: "test", ServerFlavor: metadata.FlavorMariaDB,
-		ServerVersion: "10.11.18-MariaDB", PageSize: 16 << 10, StartLSN: 1000, RedoFormat: "test", Created: now,
-	}).Marshal()
-	ts.Check(err)
-	m := metadata.Manifest{FromLSN: 1000, CheckpointLSN: 1000, LastLSN: 2000, Start: now, End: now}
-	var sums []metadata.File
-	put := func(name string, content []byte) {
-		out, err := w.Create(name)
-		ts.Check(err)
-		_, err = out.Write(content)
-		ts.Check(err)
-		ts.Check(out.Close())
-		sums = append(sums, metadata.File{Path: name, Size: out.Sum().Size, CRC32: out.Sum().CRC32})
-		m.Files++
-		m.Bytes += out.Sum().Size
-	}
-	put(metadata.ArchiveName, head)
-	put("db/t.frm", []byte("a definition"))
-	put("ibdata1", bytes.Repeat([]byte("page"), 8<<10))
-	out, err := w.Create(metadata.ManifestName)
-	ts.Check(err)
-	mw, err := metadata.NewManifestWriter(out, m)
-	ts.Check(err)
-	for _, f := range sums {
-		ts.Check(mw.Add(f))
-	}
-	ts.Check(mw.Close())
-	ts.Check(out.Close())
-	ts.Check(w.Close())
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), archive, 0o644))
 }
 
 func truncate(ts *testscript.TestScript, _ bool, args []string) {

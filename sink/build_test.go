@@ -125,7 +125,7 @@ func (b *builder) file(path string, data []byte) {
 func (b *builder) manifest(files []metadata.File) {
 	b.t.Helper()
 	m := metadata.Manifest{
-		FromLSN: 100, CheckpointLSN: 150, LastLSN: 200, Files: int64(len(files)),
+		FromLSN: 100, CheckpointLSN: 150, LastLSN: 200, Files: int64(len(files)), Heads: metadata.CRC32(b.w.HeadsCRC32()),
 		Start: time.Unix(1_800_000_000, 0).UTC(), End: time.Unix(1_800_000_100, 0).UTC(),
 	}
 	for _, f := range files {

@@ -39,7 +39,8 @@ type catalog struct {
 	header   []byte // of hb-archive.json
 	archive  *metadata.Archive
 	manifest *metadata.ManifestParser
-	ended    bool // the manifest has ended
+	heads    metadata.CRC32 // of the chunks before the manifest
+	ended    bool           // the manifest has ended
 
 	files int64 // files that ended, the manifest too
 	bytes int64
@@ -145,15 +146,15 @@ func (c *catalog) data(ch *xbstream.Chunk, e *openEntry) error {
 	switch ch.Path {
 	case metadata.ArchiveName:
 		if len(c.header)+len(ch.Data) > metadata.MaxArchiveSize {
-			return fmt.Errorf("%s has more than %d bytes", metadata.ArchiveName, metadata.MaxArchiveSize)
+			return c.spoilt(ch.Path, fmt.Errorf("it has more than %d bytes", metadata.MaxArchiveSize))
 		}
 		c.header = append(c.header, ch.Data...)
 	case metadata.ManifestName:
 		if c.manifest == nil {
-			c.manifest = metadata.NewManifestParser(nil, c.listed)
+			c.manifest, c.heads = metadata.NewManifestParser(nil, c.listed), metadata.CRC32(ch.HeadsCRC32)
 		}
 		_, err := c.manifest.Write(ch.Data)
-		return err
+		return c.spoilt(ch.Path, err)
 	}
 	return nil
 }
@@ -178,7 +179,7 @@ func (c *catalog) end(ch *xbstream.Chunk, e *openEntry) (*Entry, error) {
 	if ch.Path == metadata.ArchiveName {
 		var err error
 		if c.archive, err = metadata.UnmarshalArchive(c.header); err != nil {
-			return nil, err
+			return nil, c.spoilt(ch.Path, err)
 		}
 		c.header = nil
 	}
@@ -208,14 +209,31 @@ func (c *catalog) endManifest() error {
 		return fmt.Errorf("%s is empty: %w", metadata.ManifestName, io.ErrUnexpectedEOF)
 	}
 	if err := c.manifest.Close(); err != nil {
-		return err
+		return c.spoilt(metadata.ManifestName, err)
 	}
 	if len(c.done) > 0 {
 		path := slices.Min(slices.Collect(maps.Keys(c.done)))
 		return &xbstream.CorruptError{Path: path, Offset: c.at, Reason: "it is in the archive, but not in the manifest"}
 	}
+	if want := c.manifest.Manifest().Heads; want != c.heads {
+		return &xbstream.CorruptError{
+			Path: metadata.ManifestName, Offset: c.at, Reason: "the checksum over all chunks' heads: chunks are not those, or not in the order, that were written",
+			Want: fmt.Sprintf("%08x", uint32(want)), Got: fmt.Sprintf("%08x", uint32(c.heads)),
+		}
+	}
 	c.ended = true
 	return nil
+}
+
+// spoilt says of hb's own files what their parsers say: that they are cut, or of
+// a later hb, or else damaged.
+func (c *catalog) spoilt(path string, err error) error {
+	_, later := errors.AsType[*metadata.VersionError](err)
+	_, told := errors.AsType[*xbstream.CorruptError](err)
+	if err == nil || later || told || errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	return &xbstream.CorruptError{Path: path, Offset: c.at, Reason: err.Error()}
 }
 
 func (c *catalog) rename(from, to string) {

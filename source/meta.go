@@ -238,7 +238,7 @@ func (b *backup) sendManifest() error {
 	b.manifest = metadata.Manifest{
 		Version: metadata.ManifestVersion,
 		FromLSN: b.follower.Checkpoint().LSN, CheckpointLSN: b.newest, LastLSN: b.end,
-		Binlog: b.spot, Start: b.started.UTC(), End: time.Now().UTC(),
+		Heads: metadata.CRC32(b.archive.w.HeadsCRC32()), Binlog: b.spot, Start: b.started.UTC(), End: time.Now().UTC(),
 		Locks: metadata.LockTimes{
 			DDL:    b.lockTime(mysqld.BlocksDDL).Milliseconds(),
 			Commit: b.lockTime(mysqld.BlocksCommits).Milliseconds(),

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"filippo.io/age"
@@ -257,7 +258,9 @@ func (p *passphraseIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	if !isScrypt(stanzas) {
 		return nil, age.ErrIncorrectIdentity
 	}
-
+	if n := scryptLogN(stanzas[0]); n > maxScryptLogN {
+		return nil, &EncryptedError{Passphrase: true, WorkFactor: n}
+	}
 	passphrase, err := p.ask()
 	if errors.Is(err, io.EOF) {
 		return nil, errors.New("no passphrase was given") // and it is not the archive that ended
@@ -269,19 +272,34 @@ func (p *passphraseIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Left alone, the default of 2^22 is minutes of work and 4 GiB of memory
-	// that a hostile header may ask for; age itself writes 2^18.
 	id.SetMaxWorkFactor(maxScryptLogN)
 	key, err := id.Unwrap(stanzas)
-	if errors.Is(err, age.ErrIncorrectIdentity) {
-		return nil, errors.New("the passphrase is wrong")
+	switch {
+	case errors.Is(err, age.ErrIncorrectIdentity):
+		return nil, &EncryptedError{Passphrase: true, Wrong: true}
+	case err != nil:
+		return nil, &DamageError{"age", err}
 	}
-	return key, err
+	return key, nil
 }
 
-// maxScryptLogN bounds what opening a passphrase may cost: 2^20, 1 GiB and
-// some seconds.
-const maxScryptLogN = 20
+// maxScryptLogN bounds what opening a passphrase may cost to 2^18, which is what
+// age itself writes: a second and 256 MiB. A hostile header could otherwise ask
+// for any of both.
+const maxScryptLogN = 18
+
+// scryptLogN is the work factor that a passphrase's stanza asks for, or 0 where
+// it states none.
+func scryptLogN(s *age.Stanza) int {
+	if len(s.Args) != 2 {
+		return 0
+	}
+	n, err := strconv.Atoi(s.Args[1])
+	if err != nil {
+		return 0
+	}
+	return n
+}
 
 func isScrypt(stanzas []*age.Stanza) bool {
 	return len(stanzas) == 1 && stanzas[0].Type == "scrypt"
@@ -302,11 +320,17 @@ func newEncryptor(w io.Writer, recipients ...age.Recipient) (*stage, error) {
 // given.
 type EncryptedError struct {
 	Passphrase bool // it is encrypted with a passphrase, not to recipients
+	Wrong      bool // a passphrase was given, and is not the one
+	WorkFactor int  // its passphrase would cost 2^WorkFactor, which is too much; 0: no
 	Tried      int  // identities that were given
 }
 
 func (e *EncryptedError) Error() string {
 	switch {
+	case e.WorkFactor > 0:
+		return fmt.Sprintf("the archive's passphrase would cost 2^%d of scrypt to try, more than the 2^%d that hb spends: decrypt it with `age -d` and pipe that into hb", e.WorkFactor, maxScryptLogN)
+	case e.Wrong:
+		return "the passphrase is wrong"
 	case e.Passphrase:
 		return "the archive is encrypted with a passphrase: run from a terminal to be asked for it, or give it with --passphrase-file"
 	case e.Tried == 0:
@@ -320,11 +344,17 @@ func decrypt(r io.Reader, opts Options) (io.Reader, error) {
 	probe := &stanzaProbe{}
 	ids := []age.Identity{probe}
 	if opts.Passphrase != nil {
-		ids = append(ids, &passphraseIdentity{ask: func() (string, error) {
+		ids = append(ids, &strictIdentity{&passphraseIdentity{ask: func() (string, error) {
 			return opts.Passphrase("passphrase of the archive")
-		}})
+		}}, probe})
 	}
-	ids = append(ids, opts.Identities...)
+	for _, open := range []bool{true, false} { // those that lie open first: others may ask for something
+		for _, id := range opts.Identities {
+			if liesOpen(id) == open {
+				ids = append(ids, &strictIdentity{id, probe})
+			}
+		}
+	}
 	in := &tailReader{r: r}
 	plain, err := age.Decrypt(in, ids...)
 	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
@@ -333,6 +363,8 @@ func decrypt(r io.Reader, opts Options) (io.Reader, error) {
 	switch {
 	case err == nil:
 		return &ageReader{in: in, r: plain}, nil
+	case probe.opened && !errors.Is(err, io.ErrUnexpectedEOF) && !in.failed:
+		return nil, &DamageError{"age", err} // the header is not the one that was written for the key
 	case probe.asked: // the header was read: it is the keys that fail
 		return nil, ageError(err, false)
 	case in.ended || in.failed:
@@ -375,11 +407,41 @@ func ageError(err error, ended bool) error {
 
 // stanzaProbe is an identity that opens nothing and learns to whom the file
 // is encrypted.
-type stanzaProbe struct{ asked, scrypt bool }
+type stanzaProbe struct{ asked, scrypt, opened bool }
 
 func (p *stanzaProbe) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	p.asked, p.scrypt = true, isScrypt(stanzas)
 	return nil, age.ErrIncorrectIdentity
+}
+
+// liesOpen reports whether a key can be used without asking for anything.
+func liesOpen(id age.Identity) bool {
+	switch id.(type) {
+	case *age.X25519Identity, *age.HybridIdentity, *agessh.Ed25519Identity, *agessh.RSAIdentity:
+		return true
+	}
+	return false
+}
+
+// strictIdentity tells a header that is damaged from a key that cannot be used:
+// a key that lies open can only fail at the header.
+type strictIdentity struct {
+	age.Identity
+	probe *stanzaProbe
+}
+
+func (s *strictIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	key, err := s.Identity.Unwrap(stanzas)
+	if err == nil {
+		s.probe.opened = true
+	}
+	if err == nil || errors.Is(err, age.ErrIncorrectIdentity) {
+		return key, err
+	}
+	if liesOpen(s.Identity) {
+		err = &DamageError{"age", err}
+	}
+	return nil, err
 }
 
 // dearmor returns a reader of the binary age file that r holds as text.

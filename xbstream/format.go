@@ -41,8 +41,9 @@
 //
 // The header fields are under no checksum, and an archive that was cut
 // between two chunks looks like a shorter one. The Reader therefore insists
-// that every file it saw begin also ends; that no file is missing is for a
-// manifest to prove (package metadata).
+// that every file it saw begin also ends; that no file is missing, and that no
+// header was changed nor chunk moved, is for a manifest to prove (package
+// metadata), for which Writer and Reader sum the headers up.
 package xbstream
 
 import (

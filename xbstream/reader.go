@@ -21,6 +21,9 @@ type Chunk struct {
 
 	// At is where the chunk begins in the archive, in bytes.
 	At int64
+	// HeadsCRC32 is the CRC-32 (IEEE) of the heads of all chunks before this
+	// one, as Writer.HeadsCRC32 gives it.
+	HeadsCRC32 uint32
 
 	// Offset is where Data belongs in the file (Payload, Sparse), or where
 	// the file's next payload belongs (Seek).
@@ -85,6 +88,8 @@ type Reader struct {
 	at   int64 // where the current chunk begins
 	err  error // the first error, io.EOF included
 
+	heads uint32 // CRC-32 of all heads, up to what has been read
+
 	chunk  Chunk
 	buf    []byte // payload memory where the caller provides none
 	raw    []byte // an encoded sparse map
@@ -135,7 +140,7 @@ func (r *Reader) Pos() int64 { return r.pos }
 
 func (r *Reader) next() error {
 	r.at = r.pos
-	r.chunk = Chunk{At: r.at}
+	r.chunk = Chunk{At: r.at, HeadsCRC32: r.heads}
 	if err := r.readHead(); err != nil {
 		return err
 	}
@@ -163,6 +168,7 @@ func (r *Reader) next() error {
 func (r *Reader) readHead() error {
 	n, err := io.ReadFull(r.r, r.head[:])
 	r.pos += int64(n)
+	r.heads = crc32.Update(r.heads, crc32.IEEETable, r.head[:n])
 	switch {
 	case err == io.EOF:
 		return r.eof()
@@ -297,7 +303,7 @@ func (r *Reader) readData(n int, want, crc uint32) error {
 		if err := r.alloc(n); err != nil {
 			return err
 		}
-		if err := r.readFull(c.Data, "a payload"); err != nil {
+		if err := r.fill(c.Data, "a payload"); err != nil {
 			return err
 		}
 	}
@@ -411,8 +417,15 @@ func (r *Reader) mariadbOnly() error {
 	return nil
 }
 
-// readFull reads len(p) bytes that the chunk must have.
+// readFull reads len(p) bytes of the chunk's head.
 func (r *Reader) readFull(p []byte, what string) error {
+	err := r.fill(p, what)
+	r.heads = crc32.Update(r.heads, crc32.IEEETable, p)
+	return err
+}
+
+// fill reads len(p) bytes that the chunk must have.
+func (r *Reader) fill(p []byte, what string) error {
 	n, err := io.ReadFull(r.r, p)
 	r.pos += int64(n)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -47,6 +48,10 @@ type Manifest struct {
 	Version int   `json:"hb_manifest"` // ManifestVersion
 	Files   int64 `json:"files"`       // files in the archive without the manifest
 	Bytes   int64 `json:"bytes"`       // their sizes together
+	// Heads is the checksum of the heads of all chunks before the manifest
+	// (xbstream.Writer.HeadsCRC32): the files' own know nothing of the order in
+	// which chunks of different files came.
+	Heads CRC32 `json:"heads_crc32"`
 
 	// The redo in the archive begins at FromLSN, a checkpoint. CheckpointLSN
 	// is the newest checkpoint when copying ended: the start of a next
@@ -152,27 +157,33 @@ type fileLine struct {
 	Path       string `json:"path,omitempty"`
 	PathBase64 string `json:"path_base64,omitempty"`
 	Size       int64  `json:"size"`
-	CRC32      string `json:"crc32"`
+	CRC32      *CRC32 `json:"crc32"`
 }
 
 // endLine is the manifest's last line.
 type endLine struct {
 	Version int    `json:"hb_manifest_end"`
 	Files   int64  `json:"files"`
-	CRC32   string `json:"crc32"`
+	CRC32   *CRC32 `json:"crc32"`
 }
 
-func formatCRC(crc uint32) string { return fmt.Sprintf("%08x", crc) }
+// CRC32 is a CRC-32 (IEEE), in JSON a string of 8 hexadecimal digits.
+type CRC32 uint32
 
-func parseCRC(s string) (uint32, error) {
+// MarshalText writes the digits.
+func (c CRC32) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%08x", uint32(c)), nil }
+
+// UnmarshalText reads them.
+func (c *CRC32) UnmarshalText(text []byte) error {
 	var b [4]byte
-	if len(s) != 2*len(b) {
-		return 0, fmt.Errorf("crc32 %.20q has not 8 digits", s)
+	if len(text) != 2*len(b) {
+		return fmt.Errorf("crc32 %.20q has not 8 digits", text)
 	}
-	if _, err := hex.Decode(b[:], []byte(s)); err != nil {
-		return 0, fmt.Errorf("crc32 %q: %w", s, err)
+	if _, err := hex.Decode(b[:], text); err != nil {
+		return fmt.Errorf("crc32 %q: %w", text, err)
 	}
-	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3]), nil
+	*c = CRC32(binary.BigEndian.Uint32(b[:]))
+	return nil
 }
 
 func (f File) marshal() ([]byte, error) {
@@ -182,7 +193,7 @@ func (f File) marshal() ([]byte, error) {
 	if f.Size < 0 {
 		return nil, fmt.Errorf("file %q has %d bytes", f.Path, f.Size)
 	}
-	line := fileLine{Path: f.Path, Size: f.Size, CRC32: formatCRC(f.CRC32)}
+	line := fileLine{Path: f.Path, Size: f.Size, CRC32: (*CRC32)(&f.CRC32)}
 	if !utf8.ValidString(f.Path) {
 		line.Path, line.PathBase64 = "", base64.StdEncoding.EncodeToString([]byte(f.Path))
 	}
@@ -208,9 +219,11 @@ func unmarshalFile(text []byte) (File, error) {
 	if f.Size < 0 {
 		return File{}, fmt.Errorf("size %d", f.Size)
 	}
-	var err error
-	f.CRC32, err = parseCRC(line.CRC32)
-	return f, err
+	if line.CRC32 == nil {
+		return File{}, errors.New("no crc32")
+	}
+	f.CRC32 = uint32(*line.CRC32)
+	return f, nil
 }
 
 // ManifestWriter writes a manifest. It counts what it lists: the totals that
@@ -280,7 +293,8 @@ func (w *ManifestWriter) Close() error {
 		w.err = fmt.Errorf("%s: %d files of %d bytes listed, %d of %d announced", ManifestName, w.files, w.bytes, w.m.Files, w.m.Bytes)
 		return w.err
 	}
-	text, err := json.Marshal(endLine{Version: ManifestVersion, Files: w.files, CRC32: formatCRC(w.crc.Sum32())})
+	crc := CRC32(w.crc.Sum32())
+	text, err := json.Marshal(endLine{Version: ManifestVersion, Files: w.files, CRC32: &crc})
 	if err != nil {
 		w.err = fmt.Errorf("%s: %w", ManifestName, err)
 		return w.err
@@ -397,14 +411,13 @@ func (p *ManifestParser) end(text []byte) error {
 	if err := unmarshalOne(text, &e); err != nil {
 		return fmt.Errorf("end line: %w", err)
 	}
-	crc, err := parseCRC(e.CRC32)
 	switch {
-	case err != nil:
-		return fmt.Errorf("end line: %w", err)
+	case e.CRC32 == nil:
+		return errors.New("end line: no crc32")
 	case e.Files != p.m.Files || p.files != p.m.Files || p.bytes != p.m.Bytes:
 		return fmt.Errorf("it lists %d files of %d bytes, announced %d of %d, and ends after %d", p.files, p.bytes, p.m.Files, p.m.Bytes, e.Files)
-	case crc != p.crc:
-		return fmt.Errorf("checksum: want %08x, got %08x", crc, p.crc)
+	case *e.CRC32 != CRC32(p.crc):
+		return fmt.Errorf("checksum: want %08x, got %08x", uint32(*e.CRC32), p.crc)
 	}
 	p.ended = true
 	return nil
