@@ -343,18 +343,22 @@ type reader struct {
 	// read reads an archive without its stages. dir is a directory of its own,
 	// which does not exist.
 	read func(ctx context.Context, in io.Reader, dir string) error
+	// args are its options that say where dir is.
+	args func(dir string) []string
 }
+
+func noArgs(string) []string { return nil }
 
 // readers are all that must never take a damaged archive for a good one.
 var readers = []reader{
 	{"list", func(ctx context.Context, in io.Reader, _ string) error {
 		_, err := sink.List(ctx, in, func(sink.Entry) error { return nil })
 		return err
-	}},
+	}, noArgs},
 	{"extract", func(ctx context.Context, in io.Reader, dir string) error {
 		_, err := sink.Extract(ctx, in, dir, sink.ExtractOptions{Parallel: 2})
 		return err
-	}},
+	}, func(dir string) []string { return []string{"-C", dir} }},
 }
 
 // outcome reads bytes with a reader and returns the exit code that the command
@@ -522,7 +526,7 @@ func TestCuts(t *testing.T) {
 	for _, f := range forms(t) {
 		rng := rand.New(rand.NewPCG(damageSeed, 1))
 		at := slices.Clone(f.units[:len(f.units)-1])
-		for range 1000 {
+		for range rounds(1000) {
 			at = append(at, rng.IntN(len(f.bytes)))
 		}
 		var trials []trial
@@ -541,16 +545,16 @@ func TestCuts(t *testing.T) {
 // changed, damaged, or encrypted to somebody else.
 var damaged = []int{6, 7, 10}
 
-// rounds is how many random trials there are: full in the long form.
+// rounds is how many random trials there are: full in the long form, a
+// twentieth otherwise.
 func rounds(full int) int {
 	if mysqldtest.Long() {
 		return full
 	}
-	return full / 4
+	return full / 20
 }
 
-// TestFlips flips random bits, one at a time: 10,000 in the four forms together,
-// in the long form 10,000 in each.
+// TestFlips flips random bits, one at a time, 10,000 in each form.
 func TestFlips(t *testing.T) {
 	for _, f := range forms(t) {
 		rng := rand.New(rand.NewPCG(damageSeed, 2))
@@ -596,8 +600,7 @@ func (f *form) flip(bit int) trial {
 }
 
 // TestMovedChunks swaps, doubles and drops chunks of the archive, and in its
-// other forms the blocks and sealed parts around them: 1,000 in the four forms
-// together, in the long form 1,000 in each.
+// other forms the blocks and sealed parts around them, 1,000 times in each.
 func TestMovedChunks(t *testing.T) {
 	for _, f := range forms(t) {
 		rng := rand.New(rand.NewPCG(damageSeed, 3))
@@ -647,6 +650,47 @@ func (f *form) move(rng *rand.Rand) trial {
 func upTo(n int) func(func(int) bool) {
 	return func(yield func(int) bool) {
 		for i := 0; i < n && yield(i); i++ {
+		}
+	}
+}
+
+// TestDamageOutside: the program itself ends as its readers do, through files
+// and pipes.
+func TestDamageOutside(t *testing.T) {
+	dir := t.TempDir()
+	all := forms(t)
+	key := filepath.Join(dir, "key")
+	if err := os.WriteFile(key, []byte(fmt.Sprint(all[0].opts.Identities[0])), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(damageSeed, 4))
+	for _, f := range all {
+		cut := f.bytes[:f.units[1+rng.IntN(len(f.units)-2)]]
+		flipped := f.flip(8 * (len(f.bytes)/2 + rng.IntN(100))).archive()
+		for what, archive := range map[string][]byte{"cut": cut, "flipped": flipped, "moved": f.move(rng).archive()} {
+			file := filepath.Join(dir, "archive")
+			if err := os.WriteFile(file, archive, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range readers {
+				target := filepath.Join(dir, f.name, what, r.name)
+				if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				want, _ := f.outcome(t.Context(), r, archive, filepath.Join(dir, f.name, what, "inside"+r.name))
+				args := append([]string{r.name, "-i", key}, r.args(target)...)
+				if got := finish(t, hb(t, append(args, file)...)); got.code != want || want == 0 {
+					t.Errorf("%s, %s: %s of the file ends with exit code %d, want %d: %s", f.name, what, r.name, got.code, want, got.stderr)
+				}
+				cmd := hb(t, append([]string{r.name, "-i", key}, r.args(target+"2")...)...)
+				cmd.Stdin = bytes.NewReader(archive)
+				if got := finish(t, cmd); got.code != want {
+					t.Errorf("%s, %s: %s of a pipe ends with exit code %d, want %d: %s", f.name, what, r.name, got.code, want, got.stderr)
+				}
+			}
+			if got := finish(t, hb(t, "apply", filepath.Join(dir, f.name, what, "extract"))); got.code != 8 {
+				t.Errorf("%s, %s: apply of what was extracted ends with exit code %d: %s", f.name, what, got.code, got.stderr)
+			}
 		}
 	}
 }
