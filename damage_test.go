@@ -414,7 +414,7 @@ func (f *form) tryAll(t *testing.T, trials []trial) *tally {
 	}
 	workers.Wait()
 	for _, r := range readers {
-		t.Logf("%s, %s: %d trials, exit codes %v", f.name, r.name, len(trials), result.codes[r.name])
+		t.Logf("seed %d, %s, %s: %d trials, exit codes %v", damageSeed, f.name, r.name, len(trials), result.codes[r.name])
 	}
 	return result
 }

@@ -339,6 +339,11 @@ type readFlags struct {
 	Archive        string   `arg:"" optional:"" help:"Archive to read (default: standard input)." type:"path"`
 }
 
+// readMemory is from how much memory on, in bytes, garbage is collected more
+// often while an archive is read. What is in use does not reach it, but for
+// archives of some million files.
+const readMemory = 160 << 20
+
 // open opens the archive and takes its stages off.
 func (c *readFlags) open() (r *stream.Reader, closeAll func() error, err error) {
 	in := os.Stdin
@@ -357,6 +362,7 @@ func (c *readFlags) open() (r *stream.Reader, closeAll func() error, err error) 
 		}
 		opts.Identities = append(opts.Identities, ids...)
 	}
+	debug.SetMemoryLimit(readMemory)
 	if r, err = stream.Open(in, opts); err != nil {
 		return nil, nil, errors.Join(err, in.Close())
 	}

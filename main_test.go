@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asHB) == "1" {
 		main()
 	}
+	if file := os.Getenv(asPeak); file != "" {
+		os.Exit(runPeak(file, os.Args[1:]))
+	}
 	testscript.Main(m, map[string]func(){"hb": main})
 }
 

@@ -7,7 +7,9 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
+	"hb/sink/replay"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
@@ -102,6 +104,9 @@ func (c *catalog) checkOrder(ch *xbstream.Chunk) error {
 	bad := func(reason string) error {
 		return &xbstream.CorruptError{Path: ch.Path, Offset: ch.At, Reason: reason}
 	}
+	if isMark(ch.Path) || isMark(ch.NewPath) {
+		return bad("it has the name of a mark of hb's own")
+	}
 	if !c.own {
 		if isOwnName(ch.Path) || isOwnName(ch.NewPath) {
 			return bad("it must not come here: an archive of hb's begins with " + metadata.ArchiveName + ", so the beginning is missing")
@@ -121,6 +126,17 @@ func (c *catalog) checkOrder(ch *xbstream.Chunk) error {
 		return bad(fmt.Sprintf("the manifest begins before the end of %q", slices.Sorted(maps.Keys(c.open))[0]))
 	}
 	return nil
+}
+
+// isMark reports whether path is one that hb keeps in a directory for itself:
+// what stands there says how far hb is, and apply believes it.
+func isMark(path string) bool {
+	top, _, _ := strings.Cut(path, "/")
+	switch top {
+	case MarkerName, ApplyingName, replay.DoublewriteName, replay.SpillName, newRedoDir:
+		return true
+	}
+	return false
 }
 
 func isOwnName(path string) bool {

@@ -12,7 +12,6 @@ package sink
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"runtime"
 	"sync"
@@ -145,9 +144,6 @@ func (x *extraction) follow(rd *xbstream.Reader) error {
 
 // dispatch hands a chunk to its file's writer.
 func (x *extraction) dispatch(ch *xbstream.Chunk) error {
-	if ch.Path == MarkerName || ch.NewPath == MarkerName {
-		return fmt.Errorf("the archive holds a file %q, the name of hb's own mark", MarkerName)
-	}
 	switch ch.Type {
 	case xbstream.Rename, xbstream.Remove:
 		return x.moveFiles(ch)

@@ -446,7 +446,7 @@ func (s *strictIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 
 // dearmor returns a reader of the binary age file that r holds as text.
 func dearmor(r io.Reader) io.Reader {
-	in := &tailReader{r: r}
+	in := &tailReader{r: &shortLines{r: r}}
 	return &armorReader{in: in, r: armor.NewReader(in)}
 }
 
@@ -469,6 +469,31 @@ func (a *armorReader) Read(p []byte) (int, error) {
 		err = &DamageError{"age armor", err}
 	}
 	return n, err
+}
+
+// shortLines fails at a line that is longer than any of armor, which its reader
+// would gather whatever its length.
+type shortLines struct {
+	r    io.Reader
+	line int // bytes of the last line so far
+}
+
+// maxArmorLine is far above armor's 64 bytes, and the white space that may come
+// before and after it.
+const maxArmorLine = 4 << 10
+
+func (s *shortLines) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	for rest := p[:n]; ; {
+		line, after, more := bytes.Cut(rest, []byte{'\n'})
+		if s.line += len(line); s.line > maxArmorLine {
+			return 0, &DamageError{"age armor", fmt.Errorf("a line has more than %d bytes", maxArmorLine)}
+		}
+		if !more {
+			return n, err
+		}
+		s.line, rest = 0, after
+	}
 }
 
 // tailReader remembers the last bytes of its input, and how that ended.

@@ -23,7 +23,7 @@ const (
 	peekSize = 128
 	// maxStages bounds how often an archive may have been compressed or
 	// encrypted over again.
-	maxStages = 8
+	maxStages = 4
 	// stageBuffer is what each stage reads ahead.
 	stageBuffer = 256 << 10
 )
@@ -116,7 +116,7 @@ func Open(in io.Reader, opts Options) (*Reader, error) {
 		r.Stages = append(r.Stages, stage)
 		src = next
 	}
-	return nil, errors.Join(fmt.Errorf("the input is compressed or encrypted more than %d times over", maxStages), r.Close())
+	return nil, errors.Join(&DamageError{"stages", fmt.Errorf("the input is compressed or encrypted more than %d times over", maxStages)}, r.Close())
 }
 
 // peel recognises the stage that begins in b and returns a reader of what is
@@ -132,7 +132,11 @@ func (r *Reader) peel(b *bufio.Reader, opts Options) (next io.Reader, stage stri
 	case hasPrefix(p, xbMagic):
 		return nil, "", nil
 	case hasPrefix(p, zstdMagic), p[0]&0xf0 == 0x50 && (len(p) == 1 || hasPrefix(p[1:], zstdSkipTail)):
-		dec, err := newDecompressor(b)
+		window := uint64(maxWindow)
+		if r.Compressed() {
+			window = maxInnerWindow
+		}
+		dec, err := newDecompressor(b, window)
 		if err != nil {
 			return nil, "", err
 		}

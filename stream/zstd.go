@@ -87,15 +87,20 @@ func newCompressor(w io.Writer, c Compression) (*stage, error) {
 // refused.
 const maxWindow = 128 << 20
 
-// newDecompressor returns a reader of what the zstd frames in r hold: of many
-// at a time where hb made them, of one after the other else.
-func newDecompressor(r *bufio.Reader) (io.ReadCloser, error) {
+// maxInnerWindow is that of a frame within another, and what all levels but the
+// --ultra ones keep to.
+const maxInnerWindow = 8 << 20
+
+// newDecompressor returns a reader of what the zstd frames in r hold, whose
+// windows have at most so many bytes: of many at a time where hb made them, of
+// one after the other else.
+func newDecompressor(r *bufio.Reader, window uint64) (io.ReadCloser, error) {
 	if isBlocks(r) {
 		return newBlockReader(r)
 	}
 	in := &endReader{r: r}
 	dec, err := zstd.NewReader(in,
-		zstd.WithDecoderMaxWindow(maxWindow),
+		zstd.WithDecoderMaxWindow(window),
 		zstd.WithDecoderMaxMemory(1<<63)) // of the whole content: no bound, it is streamed
 	if err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)

@@ -80,6 +80,11 @@ const (
 	// of the largest payload.
 	MaxSparse = 128 << 10
 
+	// MaxFile is the largest file that the Reader accepts, in bytes: 2^32 pages
+	// of 64 KiB, the largest tablespace that InnoDB can address. No server has a
+	// larger one, but a hole of any size costs an archive nothing.
+	MaxFile = 1 << 48
+
 	// MaxFiles is the largest number of paths in one archive that the Reader
 	// accepts; it remembers each, to refuse a path that comes twice.
 	MaxFiles = 4 << 20

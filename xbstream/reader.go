@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"iter"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 )
@@ -96,6 +96,7 @@ type Reader struct {
 	head   [headSize]byte
 	fields [sparseSize]byte
 
+	looked int64            // names that were compared with patterns
 	open   map[string]int64 // files begun: the offset their next payload has
 	closed map[string]struct{}
 }
@@ -252,8 +253,8 @@ func (r *Reader) checkExtent(length, offset uint64) error {
 	if length > MaxPayload {
 		return r.corrupt("payload length", fmt.Sprintf("at most %d", MaxPayload), fmt.Sprint(length))
 	}
-	if offset > math.MaxInt64-length {
-		return r.corrupt("payload offset", fmt.Sprintf("at most %d", uint64(math.MaxInt64)-length), fmt.Sprint(offset))
+	if offset > MaxFile-length {
+		return r.corrupt("payload offset", fmt.Sprintf("at most %d", MaxFile-length), fmt.Sprint(offset))
 	}
 	return nil
 }
@@ -387,25 +388,39 @@ func (r *Reader) remove() error {
 		return err
 	}
 	c := &r.chunk
-	names := func(path string) bool { return path == c.Path }
-	if prefix, ok := strings.CutSuffix(c.Path, "*"); ok {
-		names = func(path string) bool {
-			rest, ok := strings.CutPrefix(path, prefix)
-			return ok && !strings.Contains(rest, "/")
-		}
+	prefix, isPattern := strings.CutSuffix(c.Path, "*")
+	if !isPattern {
+		return r.removeOne(c.Path)
 	}
-	for path := range r.open {
-		if names(path) {
-			return r.corrupt(fmt.Sprintf("removes %q, which has not ended", path), "", "")
-		}
+	if r.looked += int64(len(r.open) + len(r.closed)); r.looked > maxLooked {
+		return r.corrupt("it removes by more patterns than any server has tables", "", "")
 	}
-	for path := range r.closed {
-		if names(path) {
-			c.Removed = append(c.Removed, path)
-			delete(r.closed, path)
+	for _, paths := range []iter.Seq[string]{maps.Keys(r.open), maps.Keys(r.closed)} {
+		for path := range paths {
+			if rest, ok := strings.CutPrefix(path, prefix); !ok || strings.Contains(rest, "/") {
+				continue
+			}
+			if err := r.removeOne(path); err != nil {
+				return err
+			}
 		}
 	}
 	slices.Sort(c.Removed)
+	return nil
+}
+
+// maxLooked bounds how many names are compared with patterns in one archive, and
+// thereby the time that a few bytes of it can cost: to some seconds.
+const maxLooked = 1 << 29
+
+func (r *Reader) removeOne(path string) error {
+	if _, ok := r.open[path]; ok {
+		return r.corrupt(fmt.Sprintf("removes %q, which has not ended", path), "", "")
+	}
+	if _, ok := r.closed[path]; ok {
+		r.chunk.Removed = append(r.chunk.Removed, path)
+		delete(r.closed, path)
+	}
 	return nil
 }
 

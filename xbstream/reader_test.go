@@ -230,7 +230,7 @@ func TestReaderHostile(t *testing.T) {
 		{"sparse map bomb", setLE32(sparse, 15, MaxSparse+1), 0, "entries of the sparse map"},
 		{"sparse map too short for its payload", rawSparse("f", 0, []Extent{{4, 3}}, "data"), 0, "does not cover"},
 		{"sparse map longer than its payload", rawSparse("f", 0, []Extent{{4, 5}}, "data"), 0, "does not cover"},
-		{"sparse overflow", setLE64(rawSparse("f", 0, []Extent{{4, 4}}, "data"), 27, 1<<63-7), 0, "reaches too far"},
+		{"sparse overflow", setLE64(rawSparse("f", 0, []Extent{{4, 4}}, "data"), 27, MaxFile-7), 0, "reaches too far"},
 		{"sparse gap", cat(sparse, rawP(0, "f", 4, "x")), 0, "payload offset: want 8, got 4"},
 		{"S of neither dialect", cat(rawHead('S', 0, "f"), make([]byte, 23), []byte{1}), 0, "neither"},
 		{"sparse checksum", setLE32(sparse, 35, 1), Percona, "checksum: want 00000001"},

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"math"
 )
 
 // readS reads what follows the path of an S chunk, whichever dialect's it is.
@@ -47,8 +46,8 @@ func (r *Reader) readSeek() error {
 		return err
 	}
 	offset := binary.LittleEndian.Uint64(f)
-	if offset > math.MaxInt64 {
-		return r.corrupt("seek offset", fmt.Sprintf("at most %d", math.MaxInt64), fmt.Sprint(offset))
+	if offset > MaxFile {
+		return r.corrupt("seek offset", fmt.Sprintf("at most %d", uint64(MaxFile)), fmt.Sprint(offset))
 	}
 	c := &r.chunk
 	c.Type = Seek
@@ -81,7 +80,7 @@ func (r *Reader) readSparse() error {
 	if err != nil {
 		return err
 	}
-	if offset > math.MaxInt64-span {
+	if span > MaxFile || offset > MaxFile-span {
 		return r.corrupt("sparse payload reaches too far", "", "")
 	}
 	if err := r.begin(offset, span); err != nil {
