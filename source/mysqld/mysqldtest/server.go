@@ -39,6 +39,7 @@ type Server struct {
 	Socket       string
 	Port         int // 0 without TCP
 	DefaultsFile string
+	Init         []string // lines without which no server starts on Datadir, as in [Options]
 
 	errorLog string
 	tmp      string
@@ -130,7 +131,7 @@ func LaunchOn(ctx context.Context, root *Root, datadir string, o Options) (*Serv
 // newServer lays out the server's directory. An empty datadir means a directory
 // in it.
 func newServer(root *Root, datadir string, o *Options) (*Server, error) {
-	s := &Server{Root: root, Datadir: datadir}
+	s := &Server{Root: root, Datadir: datadir, Init: o.initLines()}
 	var err error
 	if o.Dir == "" {
 		s.Dir, err = os.MkdirTemp("", "hb-server-")

@@ -48,7 +48,7 @@ func VerifyCopy(t testing.TB, source *mysqldtest.Server, dir string, byGTID bool
 	}
 	// With GTIDs, MySQL's replicas need a binary log of their own.
 	copied := mysqldtest.StartOn(t, source.Root, dir, mysqldtest.Options{
-		ServerID: 2, Binlog: !source.Root.MariaDB(), Config: []string{"skip-slave-start"},
+		ServerID: 2, Binlog: !source.Root.MariaDB(), Init: source.Init, Config: []string{"skip-slave-start"},
 	})
 	if err := without(t, Check(t.Context(), copied.DB()), known); err != nil {
 		t.Fatalf("copy: %v", err)
