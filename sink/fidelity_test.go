@@ -81,6 +81,7 @@ func fidelityCases() []fidelityCase {
 // backup is recovered in other ways too: with hardly any memory, by one worker,
 // and by a process that is killed again and again.
 func TestFidelity(t *testing.T) {
+	mysqldtest.Heavy(t)
 	for _, c := range fidelityCases() {
 		if c.long && !mysqldtest.Long() {
 			continue

@@ -65,12 +65,14 @@ func mysqlCases() []mysqlCase {
 // changes included. Then a server starts on Apply's result, and the same backup
 // is applied in other ways.
 func TestMySQLFidelity(t *testing.T) {
+	mysqldtest.Heavy(t)
 	for _, c := range mysqlCases() {
 		if c.long && !mysqldtest.Long() {
 			continue
 		}
 		for _, server := range c.servers {
 			t.Run(c.name+"/"+server, func(t *testing.T) {
+				t.Parallel()
 				root := mysqldtest.Need(t, server)
 				base := t.TempDir()
 				data := census.Crash(t, root, filepath.Join(base, "crash"), c.options)

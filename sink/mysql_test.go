@@ -405,7 +405,7 @@ func TestApplyMySQLFiles(t *testing.T) {
 // deletes, and one that 5.7 truncated in place.
 func TestApplyMySQLReuse(t *testing.T) {
 	b := newFakeMySQL(t, mlog.Format57)
-	b.mtr(put(7, 3, "old"), put(8, 3, "old"))
+	b.mtr(put(7, 3, "old"), put(8, 3, "old"), put(7, 4, "old"))
 	b.mtr(named(mlog.FileDelete, 7, "./db/t.ibd"))
 	truncated := b.mtr(put(8, 4, "old"))
 	end := b.mtr(my(mlog.Truncate, 8, 0, binary.BigEndian.AppendUint64(nil, uint64(truncated))...), put(8, 5, "new"))
@@ -413,6 +413,8 @@ func TestApplyMySQLReuse(t *testing.T) {
 	b.table("db/t.ibd", 7, 6, truncated) // imported after it was discarded
 	b.table("db/cut.ibd", 8, 6, 40000)
 	before := b.read("db/t.ibd")
+	clear(before[4*fakePage : 5*fakePage]) // never written: its LSN does not tell that it is newer
+	b.write("db/t.ibd", before)
 	b.mustApply()
 	if !bytes.Equal(b.read("db/t.ibd"), before) {
 		t.Error("what the log did before the deletion went to the imported tablespace")
@@ -427,6 +429,21 @@ func TestApplyMySQLReuse(t *testing.T) {
 	end = b.mtr(put(7, 3, "new"))
 	b.finish().mustApply()
 	b.check("db/t.ibd", 7, 3, 6, end, func(p []byte) { copy(p[200:], "new") })
+}
+
+// TestApplyMySQLExtents: beyond the first extent a file has whole ones only, or a
+// server would take it for shorter than page 0 says.
+func TestApplyMySQLExtents(t *testing.T) {
+	for _, format := range []mlog.Format{mlog.Format56, mlog.Format8030} {
+		for size, want := range map[uint32]int{63: 63, 65: 128, 128: 128} {
+			b := newFakeMySQL(t, format)
+			b.mtr(putAt(7, 0, 46, binary.BigEndian.AppendUint32(nil, size)))
+			b.finish().mustApply()
+			if got := len(b.read("db/t.ibd")); got != want*fakePage {
+				t.Errorf("%v: page 0 says %d pages, the file has %d bytes, want %d pages", format, size, got, want)
+			}
+		}
+	}
 }
 
 // TestApplyMySQLRefuses: nothing is said to be recovered that is not, and the

@@ -2,7 +2,8 @@
 // prints the result of each package and the output of what failed, and ends with
 // one line that counts. It exits 1 if a test or package failed, and also if a
 // test was skipped because a server or program was missing: scripts/test brings
-// them all, so such a skip would be a hole.
+// them all, so such a skip would be a hole. The events may be of several runs: a
+// test that one left to another must have been in that.
 package main
 
 import (
@@ -33,10 +34,12 @@ type summary struct {
 	failedIn                map[string]bool             // packages with a failed test
 	passed, failed, skipped int
 	holes                   []string
+	heavy                   map[string]bool // tests that were left to another run
+	done                    map[string]bool // tests that passed
 }
 
 func main() {
-	s := summary{output: map[string]*strings.Builder{}, failedIn: map[string]bool{}}
+	s := summary{output: map[string]*strings.Builder{}, failedIn: map[string]bool{}, heavy: map[string]bool{}, done: map[string]bool{}}
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(make([]byte, 64<<10), maxLine)
 	for in.Scan() {
@@ -67,6 +70,9 @@ func (s *summary) add(e event) {
 		if strings.Contains(e.Output, mysqldtest.SkipMark) {
 			s.holes = append(s.holes, key+": "+strings.TrimSpace(e.Output))
 		}
+		if strings.Contains(e.Output, mysqldtest.HeavyMark) {
+			s.heavy[key] = true
+		}
 	case "pass", "fail", "skip":
 		if e.Test == "" {
 			s.addPackage(e, key)
@@ -81,6 +87,7 @@ func (s *summary) addTest(e event, key string) {
 	switch e.Action {
 	case "pass":
 		s.passed++
+		s.done[key] = true
 	case "skip":
 		s.skipped++
 	case "fail":
@@ -119,6 +126,12 @@ func (s *summary) printUnended(pkg string) {
 }
 
 func (s *summary) finish() int {
+	for key := range s.heavy {
+		if s.skipped--; !s.done[key] {
+			s.holes = append(s.holes, key+": left to a run that did not pass it")
+			s.skipped++
+		}
+	}
 	for _, h := range s.holes {
 		fmt.Println("not run:", h)
 	}

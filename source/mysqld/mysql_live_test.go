@@ -19,12 +19,10 @@ import (
 	"hb/source/mysqld/mysqldtest"
 )
 
-// eachMySQL runs a test on every MySQL server, at once: most of the time they
-// wait.
+// eachMySQL runs a test on every MySQL server.
 func eachMySQL(t *testing.T, o mysqldtest.Options, f func(t *testing.T, s *mysqldtest.Server)) {
 	t.Helper()
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
-		t.Parallel()
 		f(t, mysqldtest.Start(t, root, o))
 	})
 }

@@ -43,7 +43,6 @@ func startSpread(t *testing.T, root *mysqldtest.Root) (s *mysqldtest.Server, o m
 // their own page 0.
 func TestTablespaces(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
-		t.Parallel()
 		s, o, elsewhere := startSpread(t, root)
 		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.`a b-ä` (a INT PRIMARY KEY) ENGINE=InnoDB",
 			"CREATE TABLE d.r (a INT PRIMARY KEY) ENGINE=InnoDB DATA DIRECTORY='"+elsewhere+"/tables'",

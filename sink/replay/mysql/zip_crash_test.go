@@ -13,9 +13,10 @@ import (
 	"hb/source/mysqld/mysqldtest/census"
 )
 
-// TestZipRecovery kills servers under a load of compressed tables and compares
+// TestZipFidelity kills servers under a load of compressed tables and compares
 // each page with that of the server's own recovery.
-func TestZipRecovery(t *testing.T) {
+func TestZipFidelity(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		t.Run("no images", func(t *testing.T) { testZipRecovery(t, root, 16<<10, logNoImages) })
 		if !mysqldtest.Long() {

@@ -209,9 +209,10 @@ var zipRows = mlog.Index{
 	Physical: []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9},
 }
 
-// TestZipPages makes frames of the pages of real servers, finds their rows, makes
+// TestZipPageFidelity makes frames of the pages of real servers, finds their rows, makes
 // the same pages of them again, and then others, which the server must take.
-func TestZipPages(t *testing.T) {
+func TestZipPageFidelity(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		sizes := []int{16 << 10}
 		if mysqldtest.Long() {

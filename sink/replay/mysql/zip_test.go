@@ -16,7 +16,7 @@ import (
 	"hb/source/mysqld/mysqldtest/census"
 )
 
-var captureZip = flag.Bool("capture-zip", false, "TestZipRecovery writes pages and their records to testdata")
+var captureZip = flag.Bool("capture-zip", false, "TestZipFidelity writes pages and their records to testdata")
 
 // zipCase is a page as a server left it, what its log had for it, and what the
 // server's recovery made of it.

@@ -151,17 +151,36 @@ func missing(t testing.TB, err error) {
 	t.Skipf("%s %v", SkipMark, err)
 }
 
-// Each runs f as a subtest for each of the servers named.
+// Each runs f as a subtest for each of the servers named, in parallel: most of
+// the time they wait for their servers, and those for their disk.
 func Each(t *testing.T, names []string, f func(t *testing.T, root *Root)) {
 	t.Helper()
 	for _, name := range names {
-		t.Run(name, func(t *testing.T) { f(t, Need(t, name)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, Need(t, name))
+		})
 	}
 }
 
 // Long reports whether the long forms of tests are asked for
 // (scripts/test --long sets HB_TEST_LONG=1).
 func Long() bool { return os.Getenv("HB_TEST_LONG") == "1" }
+
+// HeavyMark begins the reason of a test that was left to a run without the race
+// detector.
+const HeavyMark = "hb-heavy:"
+
+// Heavy ends a test here in a run under the race detector, which makes long
+// comparisons of bytes several times slower and has nothing to find in them.
+// scripts/test runs such tests, which have Fidelity in their names, in another
+// run without it, and fails if one was in none.
+func Heavy(t testing.TB) {
+	t.Helper()
+	if race {
+		t.Skip(HeavyMark, "a run without the race detector has this test")
+	}
+}
 
 // MariaDB reports whether the server is a MariaDB.
 func (r *Root) MariaDB() bool { return r.Flavour == "mariadb" }
