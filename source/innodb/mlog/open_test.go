@@ -82,6 +82,9 @@ func TestRecycling(t *testing.T) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 	d.write("#ib_redo6", d.content(start+redoPart, FileFull, start+redoPart+100))
+	if _, c, err := f.Newest(); err != nil || c.LSN != start+redoPart+100 {
+		t.Errorf("two files have a checkpoint: %+v, %v", c, err)
+	}
 	d.rename("#ib_redo7_tmp", "#ib_redo8_tmp")
 	d.rename("#ib_redo5", "#ib_redo9_tmp")
 	d.write("#ib_redo8_tmp", d.content(start+2*redoPart, 0, 0))
