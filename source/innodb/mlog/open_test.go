@@ -82,13 +82,13 @@ func TestRecycling(t *testing.T) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 	d.write("#ib_redo6", d.content(start+redoPart, FileFull, start+redoPart+100))
+	d.rename("#ib_redo7_tmp", "#ib_redo8_tmp")
+	d.write("#ib_redo8_tmp", d.content(start+2*redoPart, 0, 0))
+	d.rename("#ib_redo8_tmp", "#ib_redo7")
 	if _, c, err := f.Newest(); err != nil || c.LSN != start+redoPart+100 {
 		t.Errorf("two files have a checkpoint: %+v, %v", c, err)
 	}
-	d.rename("#ib_redo7_tmp", "#ib_redo8_tmp")
 	d.rename("#ib_redo5", "#ib_redo9_tmp")
-	d.write("#ib_redo8_tmp", d.content(start+2*redoPart, 0, 0))
-	d.rename("#ib_redo8_tmp", "#ib_redo7")
 	if n, err := read(); err != nil || n != redoPart || cut.End() != start+3*redoPart+12 {
 		t.Errorf("%d bytes, %v, end %d, %v", n, err, cut.End(), cut.Stop())
 	}
