@@ -101,6 +101,9 @@ func TestRecycling(t *testing.T) {
 		t.Fatalf("file %d is open", was.current.ID)
 	}
 	d.write("#ib_redo7", d.content(start+20*redoPart, 0, 0))
+	if took, err := was.take(was.current); took || err != nil {
+		t.Errorf("a file was taken for its earlier life: %v, %v", took, err)
+	}
 	again := NewCutterAt(Format8030, start+2*redoPart+12)
 	b := make([]byte, BlockSize)
 	if _, err := f.ReadAt(b, again.Position()); err != nil {
