@@ -79,8 +79,9 @@ func Installed(name string) (*Root, error) {
 	if env["LAYOUT"] != rootLayout {
 		return nil, fmt.Errorf("server %s in %s is of layout %q, not %s: run scripts/servers %s", name, dir, env["LAYOUT"], rootLayout, name)
 	}
+	version, _, _ := strings.Cut(env["VERSION"], "+") // Debian's repacked sources: 11.8.9+ds
 	return &Root{
-		Name: name, Dir: dir, Flavour: env["FLAVOUR"], Version: env["VERSION"],
+		Name: name, Dir: dir, Flavour: env["FLAVOUR"], Version: version,
 		share: filepath.Join(dir, env["SHARE"]), plugins: filepath.Join(dir, env["PLUGINS"]),
 	}, nil
 }
