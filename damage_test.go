@@ -526,7 +526,7 @@ func TestCuts(t *testing.T) {
 	for _, f := range forms(t) {
 		rng := rand.New(rand.NewPCG(damageSeed, 1))
 		at := slices.Clone(f.units[:len(f.units)-1])
-		for range rounds(1000) {
+		for range someOf(1000) {
 			at = append(at, rng.IntN(len(f.bytes)))
 		}
 		var trials []trial
@@ -545,9 +545,9 @@ func TestCuts(t *testing.T) {
 // changed, damaged, or encrypted to somebody else.
 var damaged = []int{6, 7, 10}
 
-// rounds is how many random trials there are: full in the long form, a
+// someOf is how many random trials there are: full in the long form, a
 // twentieth otherwise.
-func rounds(full int) int {
+func someOf(full int) int {
 	if mysqldtest.Long() {
 		return full
 	}
@@ -559,7 +559,7 @@ func TestFlips(t *testing.T) {
 	for _, f := range forms(t) {
 		rng := rand.New(rand.NewPCG(damageSeed, 2))
 		var trials []trial
-		for range rounds(10_000) {
+		for range someOf(10_000) {
 			trials = append(trials, f.flip(rng.IntN(8*len(f.bytes))))
 		}
 		result := f.tryAll(t, trials)
@@ -605,7 +605,7 @@ func TestMovedChunks(t *testing.T) {
 	for _, f := range forms(t) {
 		rng := rand.New(rand.NewPCG(damageSeed, 3))
 		var trials []trial
-		for range rounds(1000) {
+		for range someOf(1000) {
 			trials = append(trials, f.move(rng))
 		}
 		f.tryAll(t, trials)
