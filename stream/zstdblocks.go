@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"runtime"
 	"sync"
@@ -19,22 +20,25 @@ import (
 // is, so that a reader finds the next one without decompressing this one.
 //
 //	skippable 0x184D2A5B, 4 bytes: "hb" 0x00 0x01          beginning, version 1
-//	skippable 0x184D2A50, 4 bytes: length of what follows  (as pzstd has it)
+//	skippable 0x184D2A5B, 8 bytes: length of what follows, and its CRC-32C
 //	frame: single segment, content size, checksum          at most maxBlock bytes
 //	...
 //	skippable 0x184D2A5B, 4 bytes: "hb" 0xff 0x01          end
 //
-// Other tools skip the skippable frames, and so cannot tell a cut between two
-// frames from the end. hb can: without the last one the stage was cut.
+// Numbers are little endian. Other tools skip the skippable frames, and so cannot
+// tell a cut between two frames from the end. hb can: without the last one the
+// stage was cut. The CRC is of the frame as it is stored, because some bits of
+// one say nothing: changed ones are damage all the same.
 const (
 	skipHead  = 8 // magic and length of a skippable frame
-	skipFrame = skipHead + 4
+	skipFrame = skipHead + 8
+	skipMark  = skipHead + 4
 )
 
 var (
 	blocksBegin = []byte("\x5b\x2a\x4d\x18\x04\x00\x00\x00hb\x00\x01")
 	blocksEnd   = []byte("\x5b\x2a\x4d\x18\x04\x00\x00\x00hb\xff\x01")
-	lengthHead  = []byte("\x50\x2a\x4d\x18\x04\x00\x00\x00")
+	frameHead   = []byte("\x5b\x2a\x4d\x18\x08\x00\x00\x00")
 )
 
 const (
@@ -45,20 +49,15 @@ const (
 	// stored, with 3 bytes for each 128 KiB around it, and less than 32 for
 	// header and checksum.
 	maxBlockFrame = maxBlock + maxBlock>>15 + 64
-	// minBlockFrame is magic, descriptor, content size, and a block's header.
-	minBlockFrame = 4 + 1 + 1 + 3
-
-	// Of a frame's header: its descriptor, behind the magic, says single
-	// segment and checksum, no dictionary, nothing reserved. The upper two bits
-	// say how long the content size is.
-	descriptorMask = 0x3f
-	descriptor     = 0x24
 )
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // block is a piece of the archive on its way through a worker.
 type block struct {
 	plain  []byte
 	packed []byte
+	crc    uint32     // of packed, as its header has it (when reading)
 	ready  chan error // tells, once, that a worker has done its part
 }
 
@@ -171,14 +170,14 @@ func (w *blockWriter) compress(b *block) error {
 	if b.packed == nil {
 		b.packed = make([]byte, 0, skipFrame+w.enc.MaxEncodedSize(w.size))
 	}
-	b.packed = append(b.packed[:0], lengthHead...)
-	b.packed = append(b.packed, 0, 0, 0, 0)
-	b.packed = w.enc.EncodeAll(b.plain, b.packed)
-	n := len(b.packed) - skipFrame
-	if n > maxBlockFrame {
-		return fmt.Errorf("internal error: %d bytes became a frame of %d", len(b.plain), n)
+	b.packed = w.enc.EncodeAll(b.plain, append(b.packed[:0], make([]byte, skipFrame)...))
+	frame := b.packed[skipFrame:]
+	if len(frame) > maxBlockFrame {
+		return fmt.Errorf("internal error: %d bytes became a frame of %d", len(b.plain), len(frame))
 	}
-	binary.LittleEndian.PutUint32(b.packed[skipHead:], uint32(n))
+	copy(b.packed, frameHead)
+	binary.LittleEndian.PutUint32(b.packed[skipHead:], uint32(len(frame)))
+	binary.LittleEndian.PutUint32(b.packed[skipHead+4:], crc32.Checksum(frame, castagnoli))
 	return nil
 }
 
@@ -305,18 +304,21 @@ func (r *blockReader) next() error {
 // readAhead reads the next frame and gives it to the workers.
 func (r *blockReader) readAhead() error {
 	var head [skipFrame]byte
-	if err := r.full(head[:]); err != nil {
+	if err := r.full(head[:skipMark]); err != nil {
 		return err
 	}
-	if bytes.Equal(head[:], blocksEnd) {
+	if bytes.Equal(head[:skipMark], blocksEnd) {
 		return r.atEnd()
 	}
+	if err := r.full(head[skipMark:]); err != nil {
+		return err
+	}
 	n := binary.LittleEndian.Uint32(head[skipHead:])
-	if !bytes.HasPrefix(head[:], lengthHead) || n < minBlockFrame || n > maxBlockFrame {
+	if !bytes.HasPrefix(head[:], frameHead) || n > maxBlockFrame {
 		return &DamageError{"zstd", fmt.Errorf("no frame begins where one should (%x)", head)}
 	}
 	b := r.takeBlock()
-	b.packed = b.packed[:n]
+	b.packed, b.crc = b.packed[:n], binary.LittleEndian.Uint32(head[skipHead+4:])
 	if err := r.full(b.packed); err != nil {
 		return err
 	}
@@ -361,12 +363,10 @@ func (r *blockReader) takeBlock() *block {
 	return b
 }
 
-// decompress is a worker's part. The header is checked bit by bit: some of
-// its bits have no effect on what a decoder makes of the frame, and a changed
-// bit is damage all the same.
+// decompress is a worker's part.
 func (r *blockReader) decompress(b *block) (err error) {
-	if string(b.packed[:len(zstdMagic)]) != zstdMagic || b.packed[len(zstdMagic)]&descriptorMask != descriptor {
-		return &DamageError{"zstd", errors.New("no frame of the expected form")}
+	if got := crc32.Checksum(b.packed, castagnoli); got != b.crc {
+		return &DamageError{"zstd", fmt.Errorf("checksum of a frame: want %08x, got %08x", b.crc, got)}
 	}
 	if b.plain, err = r.dec.DecodeAll(b.packed, b.plain[:0]); err != nil {
 		return &DamageError{"zstd", err}
