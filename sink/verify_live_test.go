@@ -204,6 +204,7 @@ func sealed(t *testing.T, dir string, change map[string]func([]byte) []byte) []b
 		m.Files++
 		m.Bytes += int64(len(content))
 	}
+	m.Heads = metadata.CRC32(w.HeadsCRC32())
 	var manifest bytes.Buffer
 	mw, err := metadata.NewManifestWriter(&manifest, *m)
 	if err != nil {

@@ -36,6 +36,9 @@ func archiveOf(t testing.TB, files map[string]string) []byte {
 	}
 	slices.SortStableFunc(names, func(a, b string) int { return place(a) - place(b) })
 	for _, name := range names {
+		if name == metadata.ManifestName {
+			files[name] = withHeads(files[name], w.HeadsCRC32())
+		}
 		f, err := w.Create(name)
 		// Pieces that fit no page, so that pages are cut between them.
 		for part := range slices.Chunk([]byte(files[name]), 100_000) {
@@ -51,6 +54,31 @@ func archiveOf(t testing.TB, files map[string]string) []byte {
 		t.Fatal(err)
 	}
 	return out.Bytes()
+}
+
+// withHeads is a manifest for an archive whose chunks' heads have that sum. One
+// that cannot be read stays as it is.
+func withHeads(manifest string, heads uint32) string {
+	var files []metadata.File
+	p := metadata.NewManifestParser(nil, func(f metadata.File) error { files = append(files, f); return nil })
+	_, err := p.Write([]byte(manifest))
+	if errors.Join(err, p.Close()) != nil {
+		return manifest
+	}
+	m := *p.Manifest()
+	m.Heads = metadata.CRC32(heads)
+	var out bytes.Buffer
+	w, err := metadata.NewManifestWriter(&out, m)
+	if err != nil {
+		return manifest
+	}
+	for _, f := range files {
+		err = errors.Join(err, w.Add(f))
+	}
+	if errors.Join(err, w.Close()) != nil {
+		return manifest
+	}
+	return out.String()
 }
 
 // verifyAll verifies the backup in every way, and returns what each found.
