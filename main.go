@@ -212,6 +212,9 @@ func (c *backupCmd) Run(ctx context.Context, t *terminal) error {
 	if isTerminal(os.Stdout) {
 		return usageError{"standard output is a terminal: send the archive into a file or a pipe, such as hb backup | ssh host \"hb extract -C dir\""}
 	}
+	if isClosed(os.Stdout) {
+		return usageError{"standard output is closed, so that the archive would be lost: send it into a file or a pipe"}
+	}
 	if err := checkTmpdir(&c.Tmpdir); err != nil {
 		return err
 	}
@@ -772,6 +775,19 @@ func askSecret(prompt string) (_ string, err error) {
 func isTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
+}
+
+// isClosed reports whether f, a standard stream, was closed when the process
+// began. Go then puts /dev/null in its place, open in both directions, which no
+// shell's > does.
+func isClosed(f *os.File) bool {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return true
+	}
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	null := st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
+	return err != nil || null && flags&unix.O_ACCMODE == unix.O_RDWR
 }
 
 // version is the module's version as the build recorded it.

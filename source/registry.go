@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"hb/source/innodb"
+	"hb/source/redo"
 )
 
 // registry knows which tablespaces the archive holds, under which names. DDL
@@ -98,6 +99,25 @@ func (r *registry) ids() map[innodb.SpaceID]bool {
 		out[key.id] = true
 	}
 	return out
+}
+
+// vanished reports a table whose file was there when it was copied, and is not at
+// the end, although the redo log does not say that it was dropped: the server may
+// still hold it open, and believe that it has it.
+func (r *registry) vanished(last []*tablespaceFile, log map[innodb.SpaceID]redo.FileState) error {
+	there := make(map[fileID]bool, len(last))
+	for _, t := range last {
+		there[t.fileID] = true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.spaces {
+		if _, ok := a.table(); ok && a.file != (fileID{}) && !there[a.file] && !log[a.id].Deleted {
+			return fmt.Errorf("the file of tablespace %d, copied as %s, was removed during the backup, but the redo log does not say that the table was dropped: "+
+				"drop the table, or bring the file back", a.id, a.name)
+		}
+	}
+	return nil
 }
 
 // discard makes void every copy for which changed holds: the tablespace is to

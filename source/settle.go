@@ -156,9 +156,15 @@ func settle(look found, files map[innodb.SpaceID]redo.FileState, made bool) (set
 // settle sends what the archive still lacks of tablespaces, and records their
 // final names.
 func (b *backup) settle(context.Context) error {
-	end, err := settle(b.last, b.follower.Files(), !b.layout.General)
+	files := b.follower.Files()
+	end, err := settle(b.last, files, !b.layout.General)
 	if err != nil {
 		return err
+	}
+	if !b.layout.General { // else the server's own list is compared
+		if err := b.registry.vanished(b.last.files, files); err != nil {
+			return err
+		}
 	}
 	for _, t := range end.stubs {
 		if err := b.sendStub(t); err != nil {

@@ -1,0 +1,652 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hb/source/innodb"
+	"hb/source/mysqld/mysqldtest"
+	"hb/stream"
+)
+
+// faultServers are those that faults are tried on: one of each order of steps.
+var faultServers = []string{mysqldtest.MariaDB1011, mysqldtest.MySQL57, mysqldtest.MySQL97}
+
+// endsWithin is how long a backup may take to give up.
+const endsWithin = 20 * time.Second
+
+// victim is a server under load that is backed up while something goes wrong.
+type victim struct {
+	*mysqldtest.Server
+	tmp  string // --tmpdir
+	load func() // ends the load and waits for it
+}
+
+// newVictim starts a server with a table of about 13 MiB and one that is
+// written all the time.
+func newVictim(t *testing.T, root *mysqldtest.Root, config ...string) *victim {
+	t.Helper()
+	v := &victim{Server: filled(t, root, mysqldtest.Options{Config: config}), tmp: t.TempDir(), load: func() {}}
+	v.Exec(t, "CREATE USER backup@localhost", "GRANT ALL ON *.* TO backup@localhost",
+		"CREATE TABLE d.w (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(2000)) ENGINE=InnoDB",
+		"CREATE TABLE d.m (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(200)) ENGINE=MyISAM")
+	if !root.MariaDB() && root.AtLeast(8, 0) {
+		v.Exec(t, "GRANT BACKUP_ADMIN ON *.* TO backup@localhost")
+	}
+	v.startLoad(t)
+	return v
+}
+
+// startLoad writes until the test, or load, ends it. The server may die under it.
+func (v *victim) startLoad(t *testing.T) {
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	for _, q := range []string{
+		"INSERT INTO d.w (v) VALUES (REPEAT('w', 2000))",
+		"UPDATE d.t SET v = CONCAT(SUBSTR(v, 2), 'y') WHERE id % 100 = 7 LIMIT 20",
+		"INSERT INTO d.m (v) VALUES ('row')",
+	} {
+		writers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(5 * time.Millisecond):
+					_, _ = v.DB().ExecContext(t.Context(), q)
+				}
+			}
+		})
+	}
+	v.load = sync.OnceFunc(func() { close(stop); writers.Wait() })
+	t.Cleanup(v.load)
+}
+
+// restart starts the server again after it was killed.
+func (v *victim) restart(t *testing.T) {
+	t.Helper()
+	v.load()
+	v.Server = mysqldtest.StartOn(t, v.Root, v.Datadir, mysqldtest.Options{})
+	v.startLoad(t)
+}
+
+// command is a backup of the victim that takes some seconds.
+func (v *victim) command(t *testing.T, args ...string) *exec.Cmd {
+	return hb(t, append([]string{"backup", "--no-defaults", "-u", "backup", "-S", v.Socket, "--throttle=40MiB", "--tmpdir=" + v.tmp}, args...)...)
+}
+
+// running is a backup under way.
+type running struct {
+	*exec.Cmd
+	archive string
+	stderr  bytes.Buffer
+	ended   chan struct{}
+}
+
+// start starts a backup into a file.
+func (v *victim) start(t *testing.T, cmd *exec.Cmd) *running {
+	t.Helper()
+	r := &running{Cmd: cmd, archive: filepath.Join(t.TempDir(), "archive"), ended: make(chan struct{})}
+	out, err := os.Create(r.archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if cmd.Stdout == nil {
+		cmd.Stdout = out
+	}
+	cmd.Stderr = &r.stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = cmd.Wait() // its outcome is in ProcessState
+		close(r.ended)
+	}()
+	return r
+}
+
+// sleep waits so long, or until the backup has ended.
+func (r *running) sleep(d time.Duration) {
+	select {
+	case <-r.ended:
+	case <-time.After(d):
+	}
+}
+
+// holds waits until a backup holds what says of itself that it is locked.
+func (v *victim) holds(t *testing.T, r *running, query string) {
+	t.Helper()
+	for v.Value(t, query) == "0" {
+		select {
+		case <-r.ended:
+			t.Fatalf("the backup ended before it was locked: %s", r.stderr.String())
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// end waits for the backup and checks what holds whatever went wrong: it ends
+// soon, with a code that is documented, nothing is left of it, and its archive is
+// complete if and only if it says so. It returns the exit code.
+func (v *victim) end(t *testing.T, r *running, what string, codes ...int) int {
+	t.Helper()
+	select {
+	case <-r.ended:
+	case <-time.After(endsWithin):
+		_ = r.Process.Signal(syscall.SIGQUIT) // shows where it hangs
+		<-r.ended
+		t.Fatalf("%s: the backup does not end\n%s", what, r.stderr.String())
+	}
+	code := r.ProcessState.ExitCode()
+	if code != 0 && !slices.Contains(codes, code) {
+		t.Errorf("%s: exit code %d, want one of %v: %s", what, code, codes, r.stderr.String())
+	}
+	if left, err := os.ReadDir(v.tmp); err != nil || len(left) != 0 {
+		t.Errorf("%s: left in --tmpdir: %v, %v", what, left, err)
+	}
+	for _, rd := range readers {
+		got := readFile(t, rd, r.archive)
+		if (got == 0) != (code == 0) || got != 0 && got != 6 {
+			t.Errorf("%s: backup ends with exit code %d (%s), %s of its archive with %d", what, code, r.stderr.String(), rd.name, got)
+		}
+	}
+	t.Logf("%s: exit code %d: %s", what, code, strings.TrimSpace(r.stderr.String()))
+	return code
+}
+
+// readFile reads an archive as a command does, and returns its exit code.
+func readFile(t *testing.T, rd reader, archive string) int {
+	t.Helper()
+	in, err := os.Open(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	r, err := stream.Open(in, stream.Options{})
+	if err != nil {
+		return exitStatus(err)
+	}
+	dir := filepath.Join(memoryDir(t), "target")
+	return exitStatus(errors.Join(rd.read(t.Context(), r, dir), r.Close()))
+}
+
+// free proves that the server is as if no backup had been: no session, no lock,
+// and neither DDL nor commits wait.
+func (v *victim) free(t *testing.T, what string) {
+	t.Helper()
+	const sessions = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'backup'"
+	for began := time.Now(); v.Value(t, sessions) != "0"; time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > 10*time.Second {
+			t.Fatalf("%s: sessions are left: %v", what, v.Rows(t, "SHOW FULL PROCESSLIST"))
+		}
+	}
+	unlocked(t, v.Server)
+	began := time.Now()
+	v.Exec(t, "CREATE TABLE d.free (id INT PRIMARY KEY) ENGINE=InnoDB", "INSERT INTO d.free VALUES (1)", "DROP TABLE d.free")
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("%s: DDL and a commit took %v", what, took)
+	}
+	if !v.Root.MariaDB() && v.Root.AtLeast(8, 0) {
+		const locks = "SELECT COUNT(*) FROM performance_schema.metadata_locks WHERE object_type IN ('BACKUP LOCK', 'GLOBAL') AND lock_duration = 'EXPLICIT'"
+		if n := v.Value(t, locks); n != "0" {
+			t.Errorf("%s: %s explicit locks are left", what, n)
+		}
+	}
+}
+
+// length is how long an undisturbed backup takes.
+func (v *victim) length(t *testing.T) time.Duration {
+	t.Helper()
+	began := time.Now()
+	if code := v.end(t, v.start(t, v.command(t)), "undisturbed"); code != 0 {
+		t.Fatal("the backup fails though nothing disturbs it")
+	}
+	return time.Since(began)
+}
+
+// moments is how many random moments are tried.
+func moments() int {
+	if mysqldtest.Long() {
+		return 20
+	}
+	return 2
+}
+
+// TestKilledServer kills the server at random moments of a backup.
+func TestKilledServer(t *testing.T) {
+	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
+		v := newVictim(t, root)
+		length := v.length(t)
+		rng := rand.New(rand.NewPCG(damageSeed, 10))
+		for i := range moments() {
+			at := time.Duration(rng.Int64N(int64(length)))
+			r := v.start(t, v.command(t))
+			r.sleep(at)
+			if err := v.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			// 3: it could not be reached any more.
+			v.end(t, r, fmt.Sprintf("seed %d, %d: killed after %v of %v", damageSeed, i, at, length), 3, 5)
+			v.restart(t)
+			v.free(t, "killed")
+		}
+	})
+}
+
+// TestSignals interrupts backups at random moments, and some of them twice.
+func TestSignals(t *testing.T) {
+	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
+		v := newVictim(t, root)
+		length := v.length(t)
+		rng := rand.New(rand.NewPCG(damageSeed, 11))
+		for i := range 2 * moments() {
+			signal := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}[i%2]
+			at := time.Duration(rng.Int64N(int64(length)))
+			what := fmt.Sprintf("seed %d, %d: %v after %v of %v", damageSeed, i, signal, at, length)
+			r := v.start(t, v.command(t))
+			r.sleep(at)
+			_ = r.Process.Signal(signal) // it may have ended
+			codes := []int{130}
+			if i%4 >= 2 {
+				// The second ends the process at once, if it comes in time.
+				what, codes = what+", twice", append(codes, -1)
+				r.sleep(time.Duration(rng.IntN(20)) * time.Millisecond)
+				_ = r.Process.Signal(signal)
+			}
+			v.end(t, r, what, codes...)
+			v.free(t, what)
+		}
+	})
+}
+
+// lockedQuery says whether a session of the backup holds a lock, or might.
+func lockedQuery(root *mysqldtest.Root) string {
+	if !root.MariaDB() && root.AtLeast(8, 0) {
+		return "SELECT COUNT(*) FROM performance_schema.metadata_locks WHERE object_type = 'BACKUP LOCK' AND lock_duration = 'EXPLICIT'"
+	}
+	return "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'backup'"
+}
+
+// TestCutConnection takes the backup's connections away while it holds its
+// locks: by KILL, and by closing the socket under them.
+func TestCutConnection(t *testing.T) {
+	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
+		v := newVictim(t, root)
+		rng := rand.New(rand.NewPCG(damageSeed, 12))
+		for i := range moments() {
+			r := v.start(t, v.command(t, "--lock-ddl-per-table"))
+			v.holds(t, r, lockedQuery(root))
+			r.sleep(time.Duration(rng.IntN(1000)) * time.Millisecond)
+			for _, row := range v.Rows(t, "SELECT id FROM information_schema.processlist WHERE user = 'backup'") {
+				_, _ = v.DB().ExecContext(t.Context(), "KILL "+row[0]) // it may be gone
+			}
+			what := fmt.Sprintf("%d: KILL", i)
+			if v.end(t, r, what, 5) == 0 {
+				t.Errorf("%s: the backup did not notice", what)
+			}
+			v.free(t, what)
+
+			p := newProxy(t, v.Socket)
+			cmd := hb(t, "backup", "--no-defaults", "-u", "backup", "-S", p.socket, "--throttle=40MiB", "--tmpdir="+v.tmp, "--lock-ddl-per-table")
+			r = v.start(t, cmd)
+			v.holds(t, r, lockedQuery(root))
+			r.sleep(time.Duration(rng.IntN(1000)) * time.Millisecond)
+			p.cut()
+			what = fmt.Sprintf("%d: socket cut", i)
+			if v.end(t, r, what, 3, 5) == 0 {
+				t.Errorf("%s: the backup did not notice", what)
+			}
+			v.free(t, what)
+		}
+	})
+}
+
+// proxy stands between a client and a server's socket.
+type proxy struct {
+	socket string
+	l      net.Listener
+	mu     sync.Mutex
+	conns  []net.Conn
+}
+
+func newProxy(t *testing.T, server string) *proxy {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{socket: filepath.Join(dir, "s")}
+	if p.l, err = net.Listen("unix", p.socket); err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			client, err := p.l.Accept()
+			if err != nil {
+				return
+			}
+			behind, err := net.Dial("unix", server)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			p.mu.Lock()
+			p.conns = append(p.conns, client, behind)
+			p.mu.Unlock()
+			for _, pair := range [][2]net.Conn{{client, behind}, {behind, client}} {
+				serving.Go(func() {
+					_, _ = io.Copy(pair[0], pair[1])
+					pair[0].Close()
+				})
+			}
+		}
+	})
+	t.Cleanup(func() { p.cut(); serving.Wait(); os.RemoveAll(dir) })
+	return p
+}
+
+// cut closes everything.
+func (p *proxy) cut() {
+	p.l.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		c.Close()
+	}
+}
+
+// TestLockTimeout: a lock that is not granted in time.
+func TestLockTimeout(t *testing.T) {
+	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
+		v := newVictim(t, root)
+		holder, err := v.DB().Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer holder.Close()
+		run := func(q string) {
+			t.Helper()
+			if _, err := holder.ExecContext(t.Context(), q); err != nil {
+				t.Fatalf("%s: %v", q, err)
+			}
+		}
+		release := "UNLOCK TABLES"
+		waiting := make(chan error, 1)
+		waiting <- nil
+		switch {
+		case root.MariaDB():
+			run("BACKUP STAGE START")
+			release = "BACKUP STAGE END"
+		case root.AtLeast(8, 0): // DDL that waits for a reader keeps the instance from being locked
+			<-waiting
+			run("BEGIN")
+			run("SELECT COUNT(*) FROM d.w")
+			release = "COMMIT"
+			go func() {
+				_, err := v.DB().ExecContext(t.Context(), "ALTER TABLE d.w ADD COLUMN c INT")
+				waiting <- err
+			}()
+			for v.Value(t, "SELECT COUNT(*) FROM performance_schema.metadata_locks WHERE object_type = 'BACKUP LOCK'") == "0" {
+				time.Sleep(10 * time.Millisecond)
+			}
+		default:
+			run("LOCK TABLES d.m WRITE")
+		}
+		r := v.start(t, v.command(t, "--lock-wait-timeout=1"))
+		if v.end(t, r, "lock not granted", 5) == 0 {
+			t.Error("the backup did without its lock")
+		}
+		run(release)
+		if err := <-waiting; err != nil {
+			t.Error(err)
+		}
+		v.free(t, "lock not granted")
+	})
+}
+
+// TestLostOutput: nobody takes the archive.
+func TestLostOutput(t *testing.T) {
+	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
+		v := newVictim(t, root)
+		// Standard output is closed.
+		exe, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := v.command(t)
+		closed := exec.Command("sh", append([]string{"-c", `exec "$0" "$@" >&-`, exe}, cmd.Args[1:]...)...)
+		closed.Env = cmd.Env
+		if v.end(t, v.start(t, closed), "stdout closed", 1, 2) == 0 {
+			t.Error("an archive without standard output is complete")
+		}
+		v.free(t, "stdout closed")
+
+		// Whoever reads is killed.
+		pr, pw, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader := exec.Command("cat")
+		reader.Stdin, reader.Stdout = pr, nil
+		if err := reader.Start(); err != nil {
+			t.Fatal(err)
+		}
+		pr.Close()
+		cmd = v.command(t)
+		cmd.Stdout = pw
+		r := v.start(t, cmd)
+		pw.Close()
+		r.sleep(time.Second)
+		if err := reader.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = reader.Wait() // killed
+		v.end(t, r, "downstream killed", 9)
+		v.free(t, "downstream killed")
+	})
+}
+
+// TestFullSpool: the archive is not taken, and the disk for what waits is full.
+func TestFullSpool(t *testing.T) {
+	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
+		v := newVictim(t, root, "innodb-flush-log-at-trx-commit=0")
+		if err := unix.Mount("tmpfs", v.tmp, "tmpfs", 0, "size=2m"); err != nil {
+			t.Skipf("%s needs to mount a small file system: %v", mysqldtest.SkipMark, err)
+		}
+		defer unix.Unmount(v.tmp, unix.MNT_DETACH)
+		pr, pw, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := v.command(t)
+		cmd.Stdout = pw
+		r := v.start(t, cmd)
+		pw.Close()
+		head := make([]byte, 1<<20)
+		if _, err := io.ReadFull(pr, head); err != nil {
+			t.Fatal(err)
+		}
+		for began := time.Now(); ; { // until the redo is too much for memory and spool
+			select {
+			case <-r.ended:
+			default:
+				if time.Since(began) < time.Minute {
+					v.Exec(t, "UPDATE d.t SET v = REVERSE(v) LIMIT 1000")
+					if time.Since(began) > 8*time.Second {
+						break // it cannot end while it waits for its reader
+					}
+					continue
+				}
+			}
+			break
+		}
+		go func() { _, _ = io.Copy(io.Discard, pr); pr.Close() }()
+		v.end(t, r, "spool full", 1)
+		if !strings.Contains(r.stderr.String(), "no space left") {
+			t.Errorf("stderr: %s", r.stderr.String())
+		}
+		v.free(t, "spool full")
+	})
+}
+
+// TestOverrunBackup stops hb while the server goes around a small redo log. (8.0
+// and later keep what a registered reader has not read.)
+func TestOverrunBackup(t *testing.T) {
+	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MySQL57}, func(t *testing.T, root *mysqldtest.Root) {
+		v := newVictim(t, root, "innodb-flush-log-at-trx-commit=0", "innodb-log-file-size=4M")
+		r := v.start(t, v.command(t))
+		v.holds(t, r, "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'backup'")
+		r.sleep(500 * time.Millisecond)
+		if err := r.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		for range 12 {
+			v.Exec(t, "UPDATE d.t SET v = REVERSE(v) LIMIT 1000")
+		}
+		if err := r.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		if v.end(t, r, "overrun", 5) == 0 {
+			t.Error("redo is missing and the backup did not notice")
+		}
+		if !strings.Contains(r.stderr.String(), "redo") {
+			t.Errorf("stderr: %s", r.stderr.String())
+		}
+		v.free(t, "overrun")
+	})
+}
+
+// TestRemovedTablespace: the file of a table is removed under the server, before
+// the backup begins or while it copies pages.
+func TestRemovedTablespace(t *testing.T) {
+	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
+		v := newVictim(t, root)
+		for _, when := range []string{"while it is written", "before", "during"} {
+			if when == "before" && root.MariaDB() {
+				continue // only the server knows, and it tells PROCESS alone
+			}
+			// So that its creation is not in the redo log, which could make it anew.
+			name := "gone_" + when[:5]
+			v.Exec(t, "CREATE TABLE d."+name+" (id INT AUTO_INCREMENT PRIMARY KEY, v TEXT) ENGINE=InnoDB", "INSERT INTO d."+name+" (v) VALUES ('row')")
+			v.load()
+			if err := v.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			v.restart(t)
+			if v.Value(t, "SELECT v FROM d."+name) != "row" { // and the server has it open
+				t.Fatal("no row")
+			}
+			gone := func() {
+				if err := os.Remove(filepath.Join(v.Datadir, "d", name+".ibd")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if when != "during" {
+				gone()
+			}
+			r := v.start(t, v.command(t))
+			v.holds(t, r, "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'backup'")
+			if when == "while it is written" {
+				v.Exec(t, "INSERT INTO d."+name+" (v) VALUES ('written')")
+			}
+			if when == "during" {
+				for !strings.Contains(archived(t, r), name) {
+					r.sleep(10 * time.Millisecond)
+				}
+				gone()
+			}
+			if v.end(t, r, "removed "+when, 1) == 0 {
+				t.Errorf("removed %s: a table is missing and the backup did not notice", when)
+			}
+			if !strings.Contains(r.stderr.String(), name) {
+				t.Errorf("removed %s: stderr does not name the file: %s", when, r.stderr.String())
+			}
+			v.free(t, "removed "+when)
+			v.Exec(t, "DROP TABLE d."+name)
+		}
+	})
+}
+
+// TestDamagedPage flips one bit of a page of a live tablespace that the server
+// does not hold in memory. The backup fails and names file and page.
+func TestDamagedPage(t *testing.T) {
+	mysqldtest.Each(t, all, func(t *testing.T, root *mysqldtest.Root) {
+		s := filled(t, root, mysqldtest.Options{})
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(s.Datadir, "d", "t.ibd")
+		page := flipPage(t, file)
+		// It would otherwise read again what it held when it was stopped.
+		s = mysqldtest.StartOn(t, root, s.Datadir, mysqldtest.Options{Config: []string{"innodb-buffer-pool-load-at-startup=OFF"}})
+		v := &victim{Server: s, tmp: t.TempDir()}
+		v.Exec(t, "CREATE USER backup@localhost", "GRANT ALL ON *.* TO backup@localhost")
+		if !root.MariaDB() && root.AtLeast(8, 0) {
+			v.Exec(t, "GRANT BACKUP_ADMIN ON *.* TO backup@localhost")
+		}
+		r := v.start(t, v.command(t))
+		if v.end(t, r, "damaged page", 1) == 0 {
+			t.Error("a damaged page is in a complete archive")
+		}
+		if text := r.stderr.String(); !strings.Contains(text, file) || !strings.Contains(text, fmt.Sprintf("page %d", page)) {
+			t.Errorf("stderr does not name %s and page %d: %s", file, page, text)
+		}
+		v.free(t, "damaged page")
+	})
+}
+
+// archived is what a backup has written so far.
+func archived(t *testing.T, r *running) string {
+	t.Helper()
+	b, err := os.ReadFile(r.archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// flipPage flips a bit in the middle of some page in the last third of a
+// tablespace, and returns its number.
+func flipPage(t *testing.T, file string) innodb.PageNo {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 16 << 10
+	page := make([]byte, size)
+	for no := info.Size() / size * 2 / 3; ; no++ {
+		if _, err := f.ReadAt(page, no*size); err != nil {
+			t.Fatal(err)
+		}
+		if innodb.AllZero(page) {
+			continue
+		}
+		page[size/2] ^= 4
+		if _, err := f.WriteAt(page, no*size); err != nil {
+			t.Fatal(err)
+		}
+		return innodb.PageNo(no)
+	}
+}
