@@ -462,6 +462,33 @@ func TestLostOutput(t *testing.T) {
 	})
 }
 
+// TestSignalNobodyReads: a backup whose archive nobody takes any more ends at a
+// signal, and gives its locks back.
+func TestSignalNobodyReads(t *testing.T) {
+	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
+		v := newVictim(t, root)
+		pr, pw, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pr.Close()
+		for _, args := range [][]string{nil, {"--compress"}} {
+			cmd := v.command(t, args...)
+			cmd.Stdout = pw
+			r := v.start(t, cmd)
+			r.sleep(2 * time.Second) // it stands still by then
+			if err := r.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			v.end(t, r, fmt.Sprint("signal, nobody reads ", args), 130)
+			v.free(t, "signal, nobody reads")
+		}
+		if err := pw.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // TestFullSpool: the archive is not taken, and the disk for what waits is full.
 func TestFullSpool(t *testing.T) {
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
@@ -474,6 +501,7 @@ func TestFullSpool(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer pr.Close()
 		cmd := v.command(t)
 		cmd.Stdout = pw
 		r := v.start(t, cmd)
@@ -482,22 +510,22 @@ func TestFullSpool(t *testing.T) {
 		if _, err := io.ReadFull(pr, head); err != nil {
 			t.Fatal(err)
 		}
-		for began := time.Now(); ; { // until the redo is too much for memory and spool
-			select {
-			case <-r.ended:
-			default:
-				if time.Since(began) < time.Minute {
-					v.Exec(t, "UPDATE d.t SET v = REVERSE(v) LIMIT 1000")
-					if time.Since(began) > 8*time.Second {
-						break // it cannot end while it waits for its reader
-					}
-					continue
+		// The archive's reader is as good as dead. Writers must not be kept
+		// waiting by what hb holds: it has to give up, though it cannot write.
+		var busy sync.WaitGroup
+		busy.Go(func() {
+			for {
+				select {
+				case <-r.ended:
+					return
+				default:
+					_, _ = v.DB().ExecContext(t.Context(), "UPDATE d.t SET v = REVERSE(v) LIMIT 1000")
 				}
 			}
-			break
-		}
-		go func() { _, _ = io.Copy(io.Discard, pr); pr.Close() }()
+		})
+		r.sleep(time.Minute)
 		v.end(t, r, "spool full", 1)
+		busy.Wait()
 		if !strings.Contains(r.stderr.String(), "no space left") {
 			t.Errorf("stderr: %s", r.stderr.String())
 		}

@@ -294,6 +294,7 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal, srv *mysqld.Server,
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, w.Interrupt)()
 	result, err := source.Run(ctx, srv, w, c.options(write))
 	if err != nil {
 		w.Abort(err)

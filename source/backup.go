@@ -122,7 +122,9 @@ type backup struct {
 }
 
 // Run backs srv up into out. When it returns nil the archive is complete; after
-// an error what was written has no valid end. Locks are released in any case.
+// an error what was written has no valid end. Locks are released in any case:
+// where out has a method Interrupt, it is called when the backup fails, so that a
+// write that nobody takes does not keep them.
 func Run(ctx context.Context, srv *mysqld.Server, out io.Writer, opt Options) (*Result, error) {
 	return runOn(ctx, disk.OS, srv, out, opt)
 }
@@ -139,6 +141,9 @@ func runOn(ctx context.Context, system disk.System, srv *mysqld.Server, out io.W
 		cancel(err)
 		err = b.close(err)
 	}()
+	if i, ok := out.(interface{ Interrupt() }); ok {
+		defer context.AfterFunc(ctx, i.Interrupt)() // what follows a backup that succeeded goes on
+	}
 	if err := b.run(ctx); err != nil {
 		// The first failure, which ended the context, says more than what
 		// followed from it.

@@ -35,7 +35,8 @@ func (o WriteOptions) Validate() error {
 // come out at the destination compressed, encrypted and at the asked rate.
 type Writer struct {
 	in     io.Writer // the innermost stage
-	stages []*stage  // outermost first
+	dst    io.Writer
+	stages []*stage // outermost first
 	sent   Meter
 	err    error
 }
@@ -46,7 +47,7 @@ func Create(ctx context.Context, dst io.Writer, opts WriteOptions) (*Writer, err
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	w := &Writer{}
+	w := &Writer{dst: dst}
 	w.in = NewLimiter(ctx, w.sent.Writer(dst), opts.Rate)
 	if len(opts.Recipients) > 0 {
 		enc, err := newEncryptor(w.in, opts.Recipients...)
@@ -90,6 +91,14 @@ func (w *Writer) WriteVec(bufs ...[]byte) (int, error) {
 	n, err := writeVec(w.in, bufs)
 	w.err = err
 	return n, err
+}
+
+// Interrupt makes writes to the destination fail, one that waits included, if
+// the destination has such a method (Sink). Any goroutine may call it.
+func (w *Writer) Interrupt() {
+	if d, ok := w.dst.(interface{ Interrupt() }); ok {
+		d.Interrupt()
+	}
 }
 
 // Sent returns how many bytes the destination has taken. It may be called

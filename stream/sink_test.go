@@ -136,6 +136,42 @@ func TestSinkBrokenPipe(t *testing.T) {
 	}
 }
 
+// TestSinkInterrupt: a write that nobody takes ends when it is told to, and the
+// pipe's mode stays what it was for others.
+func TestSinkInterrupt(t *testing.T) {
+	r, w := testPipe(t, "blocking")
+	defer w.Close()
+	defer r.Close()
+	s, err := NewSink(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Write(make([]byte, 8<<20))
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		t.Fatalf("8 MiB went into a pipe: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	s.Interrupt()
+	if err := <-done; !errors.Is(err, errGivenUp) {
+		t.Errorf("interrupted: %v", err)
+	}
+	if _, err := s.Write([]byte("x")); !errors.Is(err, errGivenUp) {
+		t.Errorf("after it: %v", err)
+	}
+	if err := s.Close(); !errors.Is(err, errGivenUp) {
+		t.Errorf("Close: %v", err)
+	}
+	s.Interrupt()
+	if flags, err := unix.FcntlInt(w.Fd(), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+		t.Errorf("flags %#x, %v", flags, err)
+	}
+}
+
 func TestSinkFull(t *testing.T) {
 	f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
