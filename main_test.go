@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"hb/leaktest"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 	if file := os.Getenv(asPeak); file != "" {
 		os.Exit(runPeak(file, os.Args[1:]))
 	}
-	testscript.Main(m, map[string]func(){"hb": main})
+	testscript.Main(leaktest.M{Tests: m}, map[string]func(){"hb": main})
 }
 
 // TestScripts runs the scripts in testdata/script: what the commands do that

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"hb/leaktest"
 	"hb/sink"
 	"hb/source"
 	"hb/source/mysqld"
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(leaktest.Run(m))
 }
 
 // fidelityCase is one kind of server whose backups are recovered by both tools.

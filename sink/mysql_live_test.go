@@ -82,6 +82,7 @@ func leaveOpen(t *testing.T, s *mysqldtest.Server) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { conn.Close() }) // the server is gone by then
 		for _, q := range session {
 			if _, err := conn.ExecContext(t.Context(), q); err != nil {
 				t.Fatalf("%s: %v", q, err)
@@ -260,6 +261,9 @@ func killedCommitting(t *testing.T, root *mysqldtest.Root) string {
 			conn, err := s.DB().Conn(t.Context())
 			for err == nil { // until the server is gone
 				_, err = conn.ExecContext(t.Context(), "INSERT INTO p.t (writer, v) VALUES (?, REPEAT('x', 200))", writer)
+			}
+			if conn != nil {
+				conn.Close()
 			}
 		})
 	}

@@ -1,0 +1,10 @@
+package source_test
+
+import (
+	"os"
+	"testing"
+
+	"hb/leaktest"
+)
+
+func TestMain(m *testing.M) { os.Exit(leaktest.Run(m)) }
