@@ -17,8 +17,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
-	"hb/leaktest"
 	"hb/source/mysqld/mysqldtest"
+	"hb/stream/leaktest"
 )
 
 // asHB makes the test binary be hb.

@@ -19,13 +19,13 @@ import (
 	"testing"
 	"time"
 
-	"hb/leaktest"
 	"hb/sink"
 	"hb/source"
 	"hb/source/mysqld"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/workload"
 	"hb/stream"
+	"hb/stream/leaktest"
 	"hb/xbstream/metadata"
 )
 

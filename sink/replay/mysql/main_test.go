@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"hb/leaktest"
+	"hb/stream/leaktest"
 )
 
 func TestMain(m *testing.M) { os.Exit(leaktest.Run(m)) }
