@@ -160,20 +160,21 @@ func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Option
 	if err != nil {
 		return nil, err
 	}
+	pageSize, err := srv.Vars.PageSize()
+	if err != nil {
+		return nil, err
+	}
 	b := &backup{
-		disk: system,
-		opt:  opt, srv: srv, layout: layout, started: time.Now(), sequence: sequenceOf(&srv.Dialect),
+		disk: system, pageSize: pageSize,
+		opt: opt, srv: srv, layout: layout, started: time.Now(), sequence: sequenceOf(&srv.Dialect),
 		archive:   &archive{w: xbstream.NewWriter(out)},
 		registry:  newRegistry(),
-		inventory: newInventory(system),
+		inventory: newInventory(system, pageSize),
 		stage:     newStage(system, spool.New(system, opt.Tmpdir, stageMemory)),
 	}
 	b.layout.General = srv.Flavor == mysqld.MySQL
-	if b.pageSize, err = srv.Vars.PageSize(); err != nil {
-		return nil, err
-	}
 	b.stage.mapped = srv.Vars.Bool("myisam_use_mmap")
-	b.copier = &copier{disk: system, create: b.archive.output, registry: b.registry, parallel: min(max(1, opt.Parallel), maxParallel), wait: opt.Pace}
+	b.copier = &copier{disk: system, create: b.archive.output, registry: b.registry, pageSize: pageSize, parallel: min(max(1, opt.Parallel), maxParallel), wait: opt.Pace}
 	return b, nil
 }
 

@@ -33,6 +33,7 @@ type copier struct {
 	disk     disk.System
 	create   func(name string) (output, error) // begins a file of the archive
 	registry *registry
+	pageSize int // innodb_page_size, bytes
 	parallel int
 	wait     func(ctx context.Context, n int) error // paces reading; nil: full speed
 	since    func() innodb.LSN                      // up to where the redo is in hand; nil: it does not matter
@@ -187,7 +188,7 @@ func (c *copier) begin(ctx context.Context, t *tablespaceFile, f disk.File, buf 
 	}
 	t.fileInfo, t.f = info, f
 	if t.space.First == 0 {
-		t.space.Space, err = readSpace(ctx, f, buf)
+		t.space.Space, err = readSpace(ctx, f, buf[:c.pageSize])
 		if errors.Is(err, innodb.ErrZeroHeader) {
 			return false, nil // its identity is in the redo log: see settle
 		}
@@ -207,11 +208,12 @@ func (c *copier) begin(ctx context.Context, t *tablespaceFile, f disk.File, buf 
 	return true, err
 }
 
-// readSpace reads and verifies page 0 of an open tablespace.
+// readSpace reads and verifies page 0 of an open tablespace. buf is as long as
+// innodb_page_size: what is behind page 0 may be written before page 0 is.
 func readSpace(ctx context.Context, f disk.File, buf []byte) (innodb.Space, error) {
 	var s innodb.Space
 	err := retryPage(ctx, func() error {
-		n, err := f.ReadAt(buf[:innodb.MaxPageSize], 0)
+		n, err := f.ReadAt(buf, 0)
 		if err != nil && err != io.EOF {
 			return err
 		}

@@ -106,7 +106,7 @@ type copying struct {
 func newCopying(parallel int) *copying {
 	c := new(copying)
 	c.archive = &archive{w: xbstream.NewWriter(&c.out)}
-	c.copier = &copier{disk: disk.OS, create: c.archive.output, registry: newRegistry(), parallel: parallel}
+	c.copier = &copier{disk: disk.OS, create: c.archive.output, registry: newRegistry(), pageSize: 16 << 10, parallel: parallel}
 	return c
 }
 
@@ -228,7 +228,7 @@ func TestCopyDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 		now := map[spaceFile]string{}
-		look, err := newInventory(disk.OS).look(t.Context(), d.list().tablespaces)
+		look, err := newInventory(disk.OS, 16<<10).look(t.Context(), d.list().tablespaces)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -334,7 +334,7 @@ func TestDDLDuringCopy(t *testing.T) {
 			d.write("db/a.ibd", makeSpace(t, 1, 2))
 			d.write("db/b.ibd", makeSpace(t, 2, 2))
 			d.write("other/db.opt", nil)
-			b := &backup{layout: d.layout, inventory: newInventory(disk.OS)}
+			b := &backup{layout: d.layout, inventory: newInventory(disk.OS, 16<<10)}
 			c := newCopying(2)
 			b.copier, b.registry = c.copier, c.registry
 			if _, err := b.copyNew(t.Context()); err != nil {
@@ -386,8 +386,10 @@ func equalMaps(a, b map[string]string) bool {
 func TestSettle(t *testing.T) {
 	d := newDatadir(t)
 	d.write("db/known.ibd", makeSpace(t, 1, 2))
-	d.write("db/young.ibd", make([]byte, 64<<10))
-	look, err := newInventory(disk.OS).look(t.Context(), d.list().tablespaces)
+	written := make([]byte, 64<<10) // behind page 0, which comes last
+	written[16<<10+38] = 1
+	d.write("db/young.ibd", written)
+	look, err := newInventory(disk.OS, 16<<10).look(t.Context(), d.list().tablespaces)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -419,7 +421,7 @@ func TestDuplicateSpaces(t *testing.T) {
 	d := newDatadir(t)
 	d.write("db/a.ibd", makeSpace(t, 1, 2))
 	d.write("db/copy of a.ibd", makeSpace(t, 1, 2))
-	look, err := newInventory(disk.OS).look(t.Context(), d.list().tablespaces)
+	look, err := newInventory(disk.OS, 16<<10).look(t.Context(), d.list().tablespaces)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,7 +115,7 @@ func TestCopiedAgain(t *testing.T) {
 		copyAll()
 	}
 	now := map[spaceFile]string{}
-	look, err := newInventory(disk.OS).look(t.Context(), d.list().tablespaces)
+	look, err := newInventory(disk.OS, 16<<10).look(t.Context(), d.list().tablespaces)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +279,7 @@ func TestTruncations(t *testing.T) {
 func TestSettleMySQL(t *testing.T) {
 	d := newDatadir(t)
 	d.write("db/young.ibd", make([]byte, 64<<10))
-	look, err := newInventory(disk.OS).look(t.Context(), d.list().tablespaces)
+	look, err := newInventory(disk.OS, 16<<10).look(t.Context(), d.list().tablespaces)
 	if err != nil {
 		t.Fatal(err)
 	}

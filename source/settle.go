@@ -17,7 +17,7 @@ import (
 type inventory struct {
 	disk  disk.System
 	known map[fileID]identified
-	buf   []byte
+	buf   []byte // one page
 }
 
 type identified struct {
@@ -25,8 +25,8 @@ type identified struct {
 	space innodb.Space
 }
 
-func newInventory(system disk.System) *inventory {
-	return &inventory{disk: system, known: make(map[fileID]identified), buf: make([]byte, innodb.MaxPageSize)}
+func newInventory(system disk.System, pageSize int) *inventory {
+	return &inventory{disk: system, known: make(map[fileID]identified), buf: make([]byte, pageSize)}
 }
 
 // found is what one look at the tablespaces brought.
