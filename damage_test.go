@@ -178,7 +178,7 @@ func sampleFiles(t testing.TB) (names []string, contents map[string][]byte, last
 		t.Fatal(err)
 	}
 	var cnf metadata.MyCnf
-	cnf.Set("innodb_data_file_path", "ibdata1:24K:autoextend")
+	cnf.Set("innodb_data_file_path", "ibdata1:64K:autoextend")
 	cnf.Set("innodb_page_size", "4096")
 	cnfText, err := cnf.Marshal()
 	if err != nil {
@@ -186,7 +186,7 @@ func sampleFiles(t testing.TB) (names []string, contents map[string][]byte, last
 	}
 	contents = map[string][]byte{
 		"ib_logfile0":            redo,
-		"ibdata1":                samplePages(t, 0, 6),
+		"ibdata1":                samplePages(t, 0, 16),
 		"db/t.ibd":               samplePages(t, 7, 40),
 		"db/u.ibd":               samplePages(t, 8, 25),
 		"db/t.frm":               []byte(strings.Repeat("a definition; ", 40)),

@@ -680,7 +680,12 @@ func signalContext() (context.Context, func()) {
 		case <-done:
 		}
 	}()
-	return ctx, func() { signal.Stop(c); close(done); cancel(nil) }
+	return ctx, func() {
+		// The command has ended, well or not, and its exit code has to say so.
+		signal.Ignore(os.Interrupt, syscall.SIGTERM)
+		close(done)
+		cancel(nil)
+	}
 }
 
 // passwordFlags turns the servers' clients' ways to give a password, -pSECRET
