@@ -243,6 +243,8 @@ func FuzzTexts(f *testing.F) {
 	f.Add([]byte(infoMariaDB))
 	f.Add([]byte("binlog.000003\t1234\t0-1-77\n"))
 	f.Add([]byte(goldenMyCnf))
+	f.Add([]byte(goldenArchive))
+	f.Add([]byte(`{"version":2,"external_tablespaces":[{"file_name":"/far/one.ibd","tablespace_name":"one","tablespace_type":"TABLESPACE"}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if c, err := UnmarshalCheckpoints(text); err == nil {
 			again(t, c, (*Checkpoints).Marshal, UnmarshalCheckpoints)
@@ -255,6 +257,13 @@ func FuzzTexts(f *testing.F) {
 		}
 		if c, err := UnmarshalMyCnf(text); err == nil {
 			again(t, c, (*MyCnf).Marshal, UnmarshalMyCnf)
+		}
+		if a, err := UnmarshalArchive(text); err == nil {
+			again(t, a, (*Archive).Marshal, UnmarshalArchive)
+		}
+		if spaces, err := UnmarshalExternal(text); err == nil {
+			again(t, &spaces, func(s *[]ExternalSpace) ([]byte, error) { return MarshalExternal(*s) },
+				func(text []byte) (*[]ExternalSpace, error) { s, err := UnmarshalExternal(text); return &s, err })
 		}
 	})
 }
