@@ -21,9 +21,10 @@ import (
 	"hb/stream/disk/disktest"
 )
 
-// TestDisk fills the disk under extract and apply, and kills apply: with the
+// TestFaultDisk fills the disk under extract and apply, and kills apply: with the
 // backup of a server of each family under load.
-func TestDisk(t *testing.T) {
+func TestFaultDisk(t *testing.T) {
+	mysqldtest.Heavy(t)
 	servers := []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}
 	if mysqldtest.Long() {
 		servers = all

@@ -228,8 +228,9 @@ func moments() int {
 	return 2
 }
 
-// TestKilledServer kills the server at random moments of a backup.
-func TestKilledServer(t *testing.T) {
+// TestFaultKilledServer kills the server at random moments of a backup.
+func TestFaultKilledServer(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		length := v.length(t)
@@ -249,8 +250,9 @@ func TestKilledServer(t *testing.T) {
 	})
 }
 
-// TestSignals interrupts backups at random moments, and some of them twice.
-func TestSignals(t *testing.T) {
+// TestFaultSignals interrupts backups at random moments, and some of them twice.
+func TestFaultSignals(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		length := v.length(t)
@@ -283,9 +285,10 @@ func lockedQuery(root *mysqldtest.Root) string {
 	return "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'backup'"
 }
 
-// TestCutConnection takes the backup's connections away while it holds its
+// TestFaultCutConnection takes the backup's connections away while it holds its
 // locks: by KILL, and by closing the socket under them.
-func TestCutConnection(t *testing.T) {
+func TestFaultCutConnection(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		rng := rand.New(rand.NewPCG(damageSeed, 12))
@@ -372,8 +375,9 @@ func (p *proxy) cut() {
 	}
 }
 
-// TestLockTimeout: a lock that is not granted in time.
-func TestLockTimeout(t *testing.T) {
+// TestFaultLockTimeout: a lock that is not granted in time.
+func TestFaultLockTimeout(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		holder, err := v.DB().Conn(t.Context())
@@ -421,8 +425,9 @@ func TestLockTimeout(t *testing.T) {
 	})
 }
 
-// TestLostOutput: nobody takes the archive.
-func TestLostOutput(t *testing.T) {
+// TestFaultLostOutput: nobody takes the archive.
+func TestFaultLostOutput(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		// Standard output is closed.
@@ -463,9 +468,10 @@ func TestLostOutput(t *testing.T) {
 	})
 }
 
-// TestSignalNobodyReads: a backup whose archive nobody takes any more ends at a
+// TestFaultNobodyReads: a backup whose archive nobody takes any more ends at a
 // signal, and gives its locks back.
-func TestSignalNobodyReads(t *testing.T) {
+func TestFaultNobodyReads(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		pr, pw, err := os.Pipe()
@@ -490,8 +496,9 @@ func TestSignalNobodyReads(t *testing.T) {
 	})
 }
 
-// TestFullSpool: the archive is not taken, and the disk for what waits is full.
-func TestFullSpool(t *testing.T) {
+// TestFaultFullSpool: the archive is not taken, and the disk for what waits is full.
+func TestFaultFullSpool(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root, "innodb-flush-log-at-trx-commit=0")
 		if err := unix.Mount("tmpfs", v.tmp, "tmpfs", 0, "size=2m"); err != nil {
@@ -534,9 +541,10 @@ func TestFullSpool(t *testing.T) {
 	})
 }
 
-// TestOverrunBackup stops hb while the server goes around a small redo log. (8.0
+// TestFaultOverrun stops hb while the server goes around a small redo log. (8.0
 // and later keep what a registered reader has not read.)
-func TestOverrunBackup(t *testing.T) {
+func TestFaultOverrun(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MySQL57}, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root, "innodb-flush-log-at-trx-commit=0", "innodb-log-file-size=4M")
 		r := v.start(t, v.command(t))
@@ -561,9 +569,10 @@ func TestOverrunBackup(t *testing.T) {
 	})
 }
 
-// TestRemovedTablespace: the file of a table is removed under the server, before
+// TestFaultRemovedTablespace: the file of a table is removed under the server, before
 // the backup begins or while it copies pages.
-func TestRemovedTablespace(t *testing.T) {
+func TestFaultRemovedTablespace(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		for _, when := range []string{"while it is written", "before", "during"} {
@@ -619,9 +628,10 @@ func TestRemovedTablespace(t *testing.T) {
 	})
 }
 
-// TestDamagedPage flips one bit of a page of a live tablespace that the server
+// TestFaultDamagedPage flips one bit of a page of a live tablespace that the server
 // does not hold in memory. The backup fails and names file and page.
-func TestDamagedPage(t *testing.T) {
+func TestFaultDamagedPage(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, all, func(t *testing.T, root *mysqldtest.Root) {
 		s := filled(t, root, mysqldtest.Options{})
 		if err := s.Stop(); err != nil {

@@ -173,9 +173,9 @@ func Long() bool { return os.Getenv("HB_TEST_LONG") == "1" }
 const HeavyMark = "hb-heavy:"
 
 // Heavy ends a test here in a run under the race detector, which makes long
-// comparisons of bytes several times slower and has nothing to find in them.
-// scripts/test runs such tests, which have Fidelity in their names, in another
-// run without it, and fails if one was in none.
+// comparisons of bytes several times slower and has nothing to find in them, nor
+// in tests that only start hb as a program. scripts/test runs such tests by their
+// names in another run without it, and fails if one was in none.
 func Heavy(t testing.TB) {
 	t.Helper()
 	if race {
