@@ -21,6 +21,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
@@ -604,7 +605,33 @@ func exitStatus(err error) int {
 	return 1
 }
 
-func main() { os.Exit(run(os.Args[1:], os.Stderr)) }
+func main() { os.Exit(run(ownArgs(), os.Stderr)) }
+
+// ownArgs returns the arguments, and takes passwords out of those that other
+// users see in the list of processes, as the servers' clients do. (The strings of
+// os.Args are the kernel's copy itself.)
+func ownArgs() []string {
+	args := make([]string, 0, len(os.Args))
+	for _, a := range os.Args[1:] {
+		args = append(args, strings.Clone(a))
+		if at := passwordAt(a); at > 0 {
+			for i := range unsafe.Slice(unsafe.StringData(a), len(a))[at:] {
+				unsafe.Slice(unsafe.StringData(a), len(a))[at+i] = 'x'
+			}
+		}
+	}
+	return args
+}
+
+// passwordAt returns where in an argument a password begins, or 0.
+func passwordAt(arg string) int {
+	for _, flag := range []string{"--password=", "-p"} {
+		if strings.HasPrefix(arg, flag) && len(arg) > len(flag) {
+			return len(flag)
+		}
+	}
+	return 0
+}
 
 // run is the whole program but for the process's exit.
 func run(args []string, stderr io.Writer) int {
@@ -633,7 +660,7 @@ func run(args []string, stderr io.Writer) int {
 		}()
 		parsed, err := parser.Parse(passwordFlags(args))
 		if err != nil {
-			t.line("", "%v (hb --help shows how)", err)
+			t.line("", "%v (hb --help shows how)", withoutPasswords(err.Error(), args))
 			return 2
 		}
 		t.quiet = c.Quiet
@@ -698,7 +725,7 @@ func passwordFlags(args []string) []string {
 			return append(out, args[i:]...)
 		case a == "--password":
 			a = "--ask-password"
-		case strings.HasPrefix(a, "-p") && len(a) > 2 && !strings.HasPrefix(a, "--"):
+		case strings.HasPrefix(a, "-p") && passwordAt(a) > 0:
 			a = "--password=" + a[2:]
 		}
 		out = append(out, a)
@@ -710,15 +737,26 @@ func passwordFlags(args []string) []string {
 func maskedCommand(args []string) string {
 	out := []string{filepath.Base(args[0])}
 	for _, a := range args[1:] {
-		switch {
-		case strings.HasPrefix(a, "--password="):
-			a = "--password=..."
-		case strings.HasPrefix(a, "-p") && len(a) > 2 && !strings.HasPrefix(a, "--"):
-			a = "-p..."
+		if at := passwordAt(a); at > 0 {
+			a = a[:at] + "..."
 		}
 		out = append(out, a)
 	}
 	return strings.Join(out, " ")
+}
+
+// withoutPasswords is what the parser says of arguments, without a password
+// that stands where it does not belong: behind a flag that asks for it.
+func withoutPasswords(text string, args []string) string {
+	for i, a := range args {
+		if at := passwordAt(a); at > 0 {
+			text = strings.ReplaceAll(text, a[at:], "...")
+		}
+		if (a == "-p" || a == "--password") && i+1 < len(args) && args[i+1] != "" && !strings.HasPrefix(args[i+1], "-") {
+			text = strings.ReplaceAll(text, args[i+1], "...")
+		}
+	}
+	return text
 }
 
 // environment is the process's environment, with the terminal to ask for a

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -350,6 +351,70 @@ func TestRefusedBackups(t *testing.T) {
 	r := finish(t, hb(t, append(append([]string{}, base...), "-u", "some", "--password=pw")...))
 	if r.code != 0 {
 		t.Errorf("with exactly the printed privileges: %s", r.stderr)
+	}
+}
+
+// TestSecrets: a password is nowhere to be seen: not in the list of processes,
+// not in what hb says, not in the archive. A passphrase can come from a
+// descriptor.
+func TestSecrets(t *testing.T) {
+	const password, passphrase = "sesame-4711", "open-0815"
+	s := filled(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{})
+	s.Exec(t, "CREATE USER secretive@localhost IDENTIFIED BY '"+password+"'", "GRANT ALL ON *.* TO secretive@localhost")
+	descriptor := func(cmd *exec.Cmd) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { r.Close() })
+		if _, err := w.WriteString(passphrase + "\n"); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		cmd.ExtraFiles = []*os.File{r}
+	}
+	for _, flag := range []string{"-p" + password, "--password=" + password} {
+		cmd := hb(t, "backup", "--no-defaults", "-u", "secretive", flag, "-S", s.Socket, "--throttle=20MiB", "--encrypt-passphrase-file=/dev/fd/3")
+		descriptor(cmd)
+		var out, errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid))
+		if err != nil || bytes.Contains(line, []byte(password)) || !bytes.Contains(line, []byte("secretive")) {
+			t.Errorf("the list of processes has %q, %v", line, err)
+		}
+		if err := cmd.Wait(); err != nil || strings.Contains(errs.String(), password) {
+			t.Fatalf("%v: %s", err, errs.String())
+		}
+		archive, dir := filepath.Join(t.TempDir(), "archive"), filepath.Join(t.TempDir(), "backup")
+		if err := os.WriteFile(archive, out.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd = hb(t, "extract", "--passphrase-file=/dev/fd/3", "-C", dir, archive)
+		descriptor(cmd)
+		succeed(t, cmd)
+		for name, content := range readTree(t, dir) {
+			for _, secret := range []string{password, passphrase} {
+				if strings.Contains(content, secret) {
+					t.Errorf("%s holds %q", name, secret)
+				}
+			}
+		}
+	}
+	for _, args := range [][]string{
+		{"backup", "--password", password}, {"backup", "-p", password}, {"backup", "-p" + password, "--no-such"},
+		{"list", "--password=" + password}, {"list", "-p" + password},
+	} {
+		r := finish(t, hb(t, args...))
+		if r.code != 2 || strings.Contains(r.stderr, password) {
+			t.Errorf("%v: exit code %d, %s", args, r.code, r.stderr)
+		}
+	}
+	if got := maskedCommand([]string{"/bin/hb", "backup", "-p" + password, "--password=" + password, "-p", "--port=1"}); got != "hb backup -p... --password=... -p --port=1" {
+		t.Errorf("masked: %s", got)
 	}
 }
 
