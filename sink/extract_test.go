@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -429,6 +430,62 @@ func TestExtractSymlinks(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestExtractRacingLinks extracts, as root if the test is, while another process
+// keeps putting links in the place of directories and files. Whatever becomes of
+// the extraction, nothing is written through a link.
+func TestExtractRacingLinks(t *testing.T) {
+	outside := t.TempDir()
+	victim := filepath.Join(outside, "victim")
+	if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	contents := make(map[string][]byte)
+	for i := range 600 { // more than are kept open: files are opened again
+		contents[fmt.Sprintf("db%d/t%d.ibd", i%3, i)] = page(9000, byte(i))
+	}
+	in := ownArchive(t, contents, 1000)
+	swaps := 0
+	for round := range 5 {
+		dir := filepath.Join(t.TempDir(), "target")
+		stop := make(chan struct{})
+		var racing sync.WaitGroup
+		racing.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				name, to := filepath.Join(dir, fmt.Sprintf("db%d", i%3)), outside
+				if round%2 == 1 {
+					name, to = filepath.Join(name, fmt.Sprintf("t%d.ibd", i%600)), victim
+				}
+				time.Sleep(100 * time.Microsecond)
+				if os.Rename(name, filepath.Join(outside, "..", fmt.Sprintf("away%d-%d", round, i))) == nil && os.Symlink(to, name) == nil {
+					swaps++
+				}
+			}
+		})
+		_, err := Extract(t.Context(), bytes.NewReader(in), dir, ExtractOptions{})
+		close(stop)
+		racing.Wait()
+		if err == nil {
+			t.Logf("round %d: the extraction came through", round)
+		} else if marked, markErr := IsMarked(dir); !marked || markErr != nil {
+			t.Errorf("round %d: marked %v, %v after %v", round, marked, markErr, err)
+		}
+	}
+	if swaps == 0 {
+		t.Error("no link was put anywhere")
+	}
+	left, err := os.ReadDir(outside)
+	text, readErr := os.ReadFile(victim)
+	if err != nil || readErr != nil || len(left) != 1 || string(text) != "precious" {
+		t.Errorf("outside: %v, %q, %v, %v", left, text, err, readErr)
+	}
+	t.Logf("%d links", swaps)
 }
 
 func TestExtractTarget(t *testing.T) {
