@@ -452,8 +452,9 @@ func TestFaultLostOutput(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		reader := exec.Command("cat")
-		reader.Stdin, reader.Stdout = pr, nil
+		// It takes less than the archive before, so that the backup cannot have ended.
+		reader := exec.Command("sh", "-c", "head -c 100000 >/dev/null; exec sleep 60")
+		reader.Stdin = pr
 		if err := reader.Start(); err != nil {
 			t.Fatal(err)
 		}
