@@ -136,7 +136,7 @@ func isMark(path string) bool {
 	case MarkerName, ApplyingName, replay.DoublewriteName, replay.SpillName, newRedoDir:
 		return true
 	}
-	return false
+	return strings.HasSuffix(top, extHeld)
 }
 
 func isOwnName(path string) bool {

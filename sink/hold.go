@@ -23,7 +23,7 @@ import (
 // it was, but for what comes before InnoDB: MariaDB has recovered its Aria tables
 // and begun a new Aria log, which is what it does at its first start in any case,
 // and MySQL has made auto.cnf.
-// Seen on 5.6.24, 5.7.29, 9.7.4, 10.5.23, 10.11.18 and 11.8.6. A link to a file
+// Seen on 5.6.24, 5.7.29, 9.7.4, 10.5.23, 10.11.18 and 11.8.9. A link to a file
 // that does not exist would do too, but some then speak of a new database, and
 // advise to remove the link.
 //

@@ -266,9 +266,6 @@ func (v *verifier) follow(rd *xbstream.Reader) error {
 // chunk takes a chunk, which ends at a position in the archive. Its memory goes
 // to a worker, or back.
 func (v *verifier) chunk(ch *xbstream.Chunk, end int64) error {
-	if ch.Path == MarkerName || ch.NewPath == MarkerName {
-		return fmt.Errorf("the archive holds a file %q, the name of hb's own mark", MarkerName)
-	}
 	switch ch.Type {
 	case xbstream.Rename, xbstream.Remove:
 		return v.moveFiles(ch)
