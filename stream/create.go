@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"filippo.io/age"
 )
@@ -132,7 +133,9 @@ func (w *Writer) Abort(err error) {
 	if w.err == nil {
 		w.err = err
 	}
-	for _, stage := range w.stages {
+	// Innermost first: once a stage has ended, no goroutine of its own writes to
+	// the next.
+	for _, stage := range slices.Backward(w.stages) {
 		stage.abort(err)
 	}
 }
