@@ -218,7 +218,7 @@ func hostiles() []hostile {
 		add(fmt.Sprintf("name %q", name), 7, "unsafe name", bytesOf(1, whole(name, "x")))
 		add(fmt.Sprintf("renamed to %q", name), 7, "unsafe name", bytesOf(1, whole("a", "x"), chunk('R', 0, "a", uint32(len(name)), []byte(name))))
 	}
-	for _, name := range []string{sink.MarkerName, sink.ApplyingName, "hb-doublewrite", "hb-spill", "hb-redo/ib_logfile0", "ibdata1.hb-held", "./" + sink.ApplyingName} {
+	for _, name := range []string{sink.MarkerName, sink.ApplyingName, sink.HandedOverName, "hb-doublewrite", "hb-spill", "hb-redo/ib_logfile0", "ibdata1.hb-held", "./" + sink.ApplyingName} {
 		add("name "+name, 7, "mark of hb's own", bytesOf(1, whole(name, "x")))
 		add("renamed to "+name, 7, "mark of hb's own", bytesOf(1, whole("a", "x"), chunk('R', 0, "a", uint32(len(name)), []byte(name))))
 		add("in hb's own archive "+name, 7, "mark of hb's own", bytesOf(1, ownHead(), whole(name, "x")))

@@ -499,6 +499,8 @@ func (c *verifyCmd) anywhere(r *stream.Reader) (at io.ReaderAt, closeFile func()
 
 func describeVerified(r *sink.VerifyResult) string {
 	switch {
+	case r.Applied && r.HandedOver:
+		return fmt.Sprintf("%d pages, none newer than LSN %d, to which a server will recover it", r.Pages, r.LSN)
 	case r.Applied:
 		return fmt.Sprintf("%d pages, none newer than LSN %d; it was recovered: a server can start", r.Pages, r.LSN)
 	case r.Replayed:

@@ -36,7 +36,7 @@ type ApplyOptions struct {
 // ApplyResult is what Apply did.
 type ApplyResult struct {
 	// AlreadyApplied: the directory was recovered before, by hb or another
-	// tool, and nothing was done.
+	// tool, or made ready for recovery by the server, and nothing was done.
 	AlreadyApplied bool
 	FromLSN        innodb.LSN // where the redo begins
 	LSN            innodb.LSN // of the directory now
@@ -112,7 +112,7 @@ func (a *applier) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 
-	st, err := readState(a.root, a.backup.flavor)
+	st, err := readState(a.root, ApplyingName, a.backup.flavor)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (a *applier) run(ctx context.Context) (err error) {
 				return err
 			}
 		}
-		lsn, done, err := a.family.alreadyApplied()
+		lsn, done, err := a.done()
 		if done || err != nil {
 			a.result.AlreadyApplied, a.result.LSN = done, lsn
 			return err
@@ -146,6 +146,19 @@ func (a *applier) run(ctx context.Context) (err error) {
 	}
 	a.result.LSN = st.End
 	return a.finish(st)
+}
+
+// done reports whether nothing has to be done to the directory, and of which LSN
+// it is, or will be once a server has recovered it.
+func (a *applier) done() (innodb.LSN, bool, error) {
+	st, err := readState(a.root, HandedOverName, a.backup.flavor)
+	if err != nil {
+		return 0, false, err
+	}
+	if st.Stage != "" {
+		return st.End, true, a.family.checkHandedOver(st)
+	}
+	return a.family.alreadyApplied()
 }
 
 // open reads what the backup is.
@@ -285,6 +298,9 @@ func (a *applier) byServer(ctx context.Context, st state) (err error) {
 	if err := a.family.handOver(); err != nil {
 		return err
 	}
+	if err := writeState(a.root, HandedOverName, st); err != nil {
+		return err
+	}
 	return a.clean()
 }
 
@@ -312,7 +328,7 @@ func (a *applier) surveyForServer(ctx context.Context) (_ state, err error) {
 		return state{}, err
 	}
 	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
-	return state{Stage: stageServer, End: scanned.End}, a.family.prepareHandOver(spaces, scanned)
+	return state{Stage: stageServer, From: log.Start(), End: scanned.End}, a.family.prepareHandOver(spaces, scanned)
 }
 
 // recoveredBefore is for an archive, which is verified as one that was not.
@@ -326,7 +342,7 @@ func (a *applier) survey(ctx context.Context) (end innodb.LSN, err error) {
 	if err := a.open(); err != nil {
 		return 0, err
 	}
-	if _, done, err := a.family.alreadyApplied(); err != nil {
+	if _, done, err := a.done(); err != nil {
 		return 0, err
 	} else if done {
 		return 0, a.recoveredBefore()

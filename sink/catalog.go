@@ -133,7 +133,7 @@ func (c *catalog) checkOrder(ch *xbstream.Chunk) error {
 func isMark(path string) bool {
 	top, _, _ := strings.Cut(path, "/")
 	switch top {
-	case MarkerName, ApplyingName, replay.DoublewriteName, replay.SpillName, newRedoDir:
+	case MarkerName, ApplyingName, HandedOverName, replay.DoublewriteName, replay.SpillName, newRedoDir:
 		return true
 	}
 	return strings.HasSuffix(top, extHeld)

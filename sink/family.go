@@ -48,4 +48,9 @@ type family interface {
 	// aside; handOver puts it where the server looks for it, and can be repeated.
 	prepareHandOver(t *tablespaces, s *replay.Scanned) error
 	handOver() error
+	// keepsLog: the log that is handed over is the backup's, as it was.
+	keepsLog() bool
+	// checkHandedOver looks whether no server has run on a directory since it was
+	// handed over.
+	checkHandedOver(s state) error
 }

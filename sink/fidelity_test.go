@@ -150,9 +150,21 @@ func TestMariaDBByServer(t *testing.T) {
 			if after, err := os.ReadFile(filepath.Join(backup, "ib_logfile0")); err != nil || !bytes.Equal(after, log) || r.LSN <= r.FromLSN {
 				t.Errorf("the log was changed: %v, %+v", err, r)
 			}
+			if r := apply(t, backup, sink.ApplyOptions{ByServer: true}); !r.AlreadyApplied {
+				t.Errorf("made ready once more: %+v", r)
+			}
+			if r, err := sink.VerifyDir(t.Context(), backup, sink.VerifyOptions{}); err != nil || !r.HandedOver {
+				t.Errorf("verified: %+v, %v", r, err)
+			}
 			s := mysqldtest.StartOn(t, root, backup, options(c))
 			if err := workload.Check(t.Context(), s.DB()); err != nil && c.own { // the other loses files of Aria
 				t.Error(err)
+			}
+			if err := s.Stop(); err != nil {
+				t.Error(err)
+			}
+			if _, err := sink.Apply(t.Context(), backup, sink.ApplyOptions{ByServer: true}); err == nil || !strings.Contains(err.Error(), "has run on it since") {
+				t.Errorf("applied where a server has run: %v", err)
 			}
 		})
 	}

@@ -24,8 +24,9 @@ const ApplyingName = "hb-applying"
 // state is the content of that file.
 type state struct {
 	Stage string `json:"stage"` // one of the following, or "": not begun
-	// The rest is what stageFinish needs: the LSN of the directory, and the
-	// format of its redo log.
+	// The rest is what the later stages need: where the redo log begins, the LSN
+	// of the directory, and the format of its redo log.
+	From   innodb.LSN `json:"from,omitempty"`
 	End    innodb.LSN `json:"end,omitempty"`
 	Format uint32     `json:"format,omitempty"`
 }
@@ -35,6 +36,10 @@ const (
 	stageFinish = "finish" // all pages are recovered and on disk
 	stageServer = "server" // the redo log is being made one that a server finds
 )
+
+// HandedOverName is a file that Apply leaves in a directory that it made ready
+// for recovery by the server: a state, of stageServer.
+const HandedOverName = "hb-by-server"
 
 // formats says which redo formats there are in a family.
 var formats = map[string]func(uint32) bool{
@@ -47,9 +52,9 @@ var formats = map[string]func(uint32) bool{
 // maxState bounds the file's size in bytes.
 const maxState = 4 << 10
 
-func readState(root disk.Dir, flavor string) (state, error) {
+func readState(root disk.Dir, name, flavor string) (state, error) {
 	var s state
-	text, err := root.ReadFile(ApplyingName)
+	text, err := root.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
@@ -64,25 +69,25 @@ func readState(root disk.Dir, flavor string) (state, error) {
 		err = fmt.Errorf("unknown stage %q", s.Stage)
 	}
 	if err != nil {
-		return s, fmt.Errorf("reading %s: %w", ApplyingName, err)
+		return s, fmt.Errorf("reading %s: %w", name, err)
 	}
 	return s, nil
 }
 
 // enter begins a stage of the work: from the first one on no server starts.
 func (a *applier) enter(s state) error {
-	if err := writeState(a.root, s); err != nil {
+	if err := writeState(a.root, ApplyingName, s); err != nil {
 		return err
 	}
 	return a.backup.hold(a.root)
 }
 
-func writeState(root disk.Dir, s state) error {
+func writeState(root disk.Dir, name string, s state) error {
 	text, err := json.Marshal(s)
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", ApplyingName, err)
+		return fmt.Errorf("writing %s: %w", name, err)
 	}
-	return replaceFile(root, ApplyingName, append(text, '\n'), nil)
+	return replaceFile(root, name, append(text, '\n'), nil)
 }
 
 // extTemporary ends the names of files that are to take another one's place.

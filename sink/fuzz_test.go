@@ -44,7 +44,7 @@ func FuzzBackupDir(f *testing.F) {
 		}
 		defer root.Close()
 		for _, flavor := range []string{metadata.FlavorMariaDB, metadata.FlavorMySQL} {
-			_, _ = readState(root, flavor)
+			_, _ = readState(root, ApplyingName, flavor)
 		}
 		_, _ = readBackupDir(root)
 		if result, err := Apply(t.Context(), dir, ApplyOptions{Memory: 8 << 20, Parallel: 1}); err == nil && !result.AlreadyApplied {

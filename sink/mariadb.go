@@ -119,4 +119,20 @@ func (m *mariadbFamily) finish(s state) error {
 // and mariadb-backup's have nothing behind the end that they state.
 func (m *mariadbFamily) prepareHandOver(*tablespaces, *replay.Scanned) error { return nil }
 
+// handOver leaves the log where the server looks for it.
 func (m *mariadbFamily) handOver() error { return nil }
+
+func (m *mariadbFamily) keepsLog() bool { return true }
+
+// checkHandedOver goes by where recovery begins: a server moves that when it is
+// done, and has another creator in the log.
+func (m *mariadbFamily) checkHandedOver(s state) error {
+	log, err := mariadb.OpenLog(m.root, 0)
+	if err == nil {
+		same := log.Start() == s.From
+		if err := log.Close(); err != nil || same {
+			return err
+		}
+	}
+	return &NotBackupError{m.dir, "hb apply --by-server made it ready for a server, and one has run on it since"}
+}

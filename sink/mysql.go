@@ -298,6 +298,11 @@ func (m *mysqlFamily) handOver() error {
 	return m.placeLog()
 }
 
+func (m *mysqlFamily) keepsLog() bool { return false }
+
+// checkHandedOver has nothing to go by, as alreadyApplied.
+func (m *mysqlFamily) checkHandedOver(state) error { return nil }
+
 // clearDoublewrite zeroes the doublewrite area of the system tablespace: the
 // copies of pages in it are older than the pages are now.
 func (m *mysqlFamily) clearDoublewrite() (err error) {

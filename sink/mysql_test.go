@@ -663,6 +663,10 @@ func TestApplyMySQLByServer(t *testing.T) {
 				}
 				delete(after, name)
 			}
+			if after[HandedOverName] == "" {
+				t.Errorf("%v: there is no %s", format, HandedOverName)
+			}
+			delete(after, HandedOverName)
 			var log []byte
 			for name, content := range after {
 				if strings.HasSuffix(name, "0") {

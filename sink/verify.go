@@ -49,15 +49,17 @@ type VerifyOptions struct {
 
 // VerifyResult is what a backup turned out to be.
 type VerifyResult struct {
-	Summary         // of a directory: without Dialect
-	Pages     int64 // verified
-	FromLSN   innodb.LSN
-	LSN       innodb.LSN // the end of the redo, or of an applied directory
-	MTRs      uint64     // mini-transactions in the redo
-	Applied   bool       // a directory that was recovered before
-	Replayed  bool       // recovery was rehearsed
-	Recovered uint64     // pages, by that
-	Temporary int64      // bytes that were put into temporary files
+	Summary       // of a directory: without Dialect
+	Pages   int64 // verified
+	FromLSN innodb.LSN
+	LSN     innodb.LSN // the end of the redo, or of an applied directory
+	MTRs    uint64     // mini-transactions in the redo
+	Applied bool       // a directory that was recovered before
+	// HandedOver: a directory that was made ready for recovery by the server.
+	HandedOver bool
+	Replayed   bool   // recovery was rehearsed
+	Recovered  uint64 // pages, by that
+	Temporary  int64  // bytes that were put into temporary files
 }
 
 // Verify reads an archive, already without its stages, to its end, and checks

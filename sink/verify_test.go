@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"hb/sink/replay/mariadb"
 	"hb/source/innodb"
 	"hb/source/innodb/mlog"
 	"hb/source/innodb/redolog"
@@ -425,5 +426,67 @@ func TestVerifyFixedUp(t *testing.T) {
 	b.edit("db/t.ibd", flipAt(2*fakePage+5000))
 	if _, err := VerifyDir(t.Context(), b.dir, VerifyOptions{}); !isA[*DamageError](err) || !strings.Contains(err.Error(), "db/t.ibd: page 2") {
 		t.Errorf("damaged: %v", err)
+	}
+}
+
+// TestByServerAgain: a directory that was made ready for the server, by which its
+// files and names have changed, is known as such, and is verified with what is
+// left to know of it.
+func TestByServerAgain(t *testing.T) {
+	make := func(family string) *fakeBackup {
+		b := fakeOwn(t, family)
+		if family == metadata.FlavorMariaDB {
+			b.table("db/u.ibd", 8, 6, 40000)
+			b.table("db/w.ibd", 9, 6, 40000)
+			b.write("db/u.ren", []byte("db/v"))
+			b.write("db/w.del", nil)
+		}
+		b.seal()
+		if r, err := Apply(t.Context(), b.dir, ApplyOptions{ByServer: true}); err != nil || r.AlreadyApplied || r.LSN != b.end {
+			t.Fatalf("%s: %+v, %v", family, r, err)
+		}
+		return b
+	}
+	for _, family := range []string{metadata.FlavorMariaDB, metadata.FlavorMySQL} {
+		b := make(family)
+		before := tree(t, b.dir)
+		for _, byServer := range []bool{true, false} {
+			r, err := Apply(t.Context(), b.dir, ApplyOptions{ByServer: byServer})
+			if err != nil || !r.AlreadyApplied || r.LSN != b.end {
+				t.Errorf("%s, again, by the server %v: %+v, %v", family, byServer, r, err)
+			}
+		}
+		for _, replay := range []bool{true, false} {
+			r, err := VerifyDir(t.Context(), b.dir, VerifyOptions{Replay: replay})
+			if err != nil || !r.HandedOver || r.LSN != b.end || r.Applied == (family == metadata.FlavorMariaDB) {
+				t.Errorf("%s, rehearsed %v: %+v, %v", family, replay, r, err)
+			}
+		}
+		if !maps.Equal(before, tree(t, b.dir)) {
+			t.Errorf("%s: the directory was changed", family)
+		}
+		b.edit("db/t.ibd", flipAt(2*fakePage+5000))
+		if _, err := VerifyDir(t.Context(), b.dir, VerifyOptions{}); !isA[*DamageError](err) {
+			t.Errorf("%s, a damaged page: %v", family, err)
+		}
+	}
+	for name, tc := range map[string]struct {
+		change          func([]byte) []byte
+		applied, verify func(error) bool
+	}{
+		"damaged log": {flipAt(12288 + 400), func(err error) bool { return err == nil }, isA[*DamageError]},
+		"a server's log": {func(log []byte) []byte {
+			copy(log, redolog.Header{Format: redolog.MariaDB108, FirstLSN: fakeStart, Creator: "MariaDB 10.11"}.Marshal())
+			return log
+		}, isA[*NotBackupError], isA[*NotBackupError]},
+		"recovered log": {func([]byte) []byte { return redolog.CleanLog(redolog.MariaDB108, 1<<20, "hb test") }, isA[*NotBackupError], isA[*NotBackupError]},
+	} {
+		b := make(metadata.FlavorMariaDB)
+		b.edit(mariadb.LogName, tc.change)
+		_, applied := Apply(t.Context(), b.dir, ApplyOptions{ByServer: true})
+		_, verified := VerifyDir(t.Context(), b.dir, VerifyOptions{})
+		if !tc.applied(applied) || !tc.verify(verified) {
+			t.Errorf("%s: apply: %v; verify: %v", name, applied, verified)
+		}
 	}
 }

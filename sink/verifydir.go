@@ -66,6 +66,9 @@ type dirVerifier struct {
 	empty  []string // directories without any
 	sum    pageSum
 	result VerifyResult
+	// handed: it was made ready for recovery by the server, and has the log of
+	// the backup. Its files are those of a recovered directory.
+	handed bool
 
 	mu sync.Mutex // of the warnings, while files are read
 }
@@ -81,21 +84,25 @@ func (v *dirVerifier) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if st, err := readState(v.root, v.backup.flavor); err != nil {
+	if st, err := readState(v.root, ApplyingName, v.backup.flavor); err != nil {
 		return err
 	} else if st.Stage != "" || v.backup.held() {
 		return &NotBackupError{v.root.Name(), "hb apply was begun in it, and is not finished: run hb apply again"}
 	}
-	lsn, applied, err := a.family.alreadyApplied()
+	lsn, applied, err := a.done()
 	if err != nil {
 		return err
 	}
-	v.result.Applied = applied
+	if v.result.HandedOver, err = exists(v.root, HandedOverName); err != nil {
+		return fmt.Errorf("looking for %s: %w", HandedOverName, err)
+	}
+	v.handed = v.result.HandedOver && a.family.keepsLog()
+	v.result.Applied = applied && !v.handed
 	if err := v.readAll(ctx); err != nil {
 		return err
 	}
 	v.summarize()
-	if applied {
+	if v.result.Applied {
 		return v.concludeApplied(ctx, a, lsn)
 	}
 	return v.conclude(ctx)
@@ -116,7 +123,7 @@ func (v *dirVerifier) readAll(ctx context.Context) error {
 	}
 	switch {
 	case v.listed == nil:
-	case v.result.Applied:
+	case v.result.Applied || v.handed:
 		err = v.matchApplied()
 	default:
 		err = matchManifest(v.root, v.files, v.empty, v.listed)
@@ -179,6 +186,8 @@ const (
 func (v *dirVerifier) recoveryMay(name string) int {
 	base, ext := strings.TrimSuffix(name, path.Ext(name)), path.Ext(name)
 	switch {
+	case v.handed && name == mariadb.LogName:
+		return mayNothing
 	case name == mariadb.LogName || name == mysql.LogName || ext == extDelete || ext == extRename || ext == ".isl":
 		return mayRemove
 	case name == v.backup.checkpointsName || slices.Contains(v.backup.systemFiles, name):
@@ -258,6 +267,9 @@ func (v *dirVerifier) conclude(ctx context.Context) (err error) {
 		}
 	}
 	for _, f := range v.files {
+		if f.path == HandedOverName {
+			continue
+		}
 		if err := dir.Add(f.path, f.size, func() (overlay.Content, error) { return v.root.Open(f.path) }); err != nil {
 			return err
 		}
@@ -280,7 +292,9 @@ func (v *dirVerifier) concludeApplied(ctx context.Context, a *applier, lsn innod
 		return fmt.Errorf("%w: it is damaged, or a server has run on it since", err)
 	}
 	v.result.LSN = lsn
-	if v.Replay {
+	if v.result.HandedOver {
+		v.warn("a server is to recover it, from a redo log that was made for it and cannot be verified")
+	} else if v.Replay {
 		v.warn("it was recovered before: there is no recovery to rehearse")
 	}
 	return nil
