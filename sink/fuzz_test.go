@@ -1,10 +1,15 @@
 package sink
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"hb/source/innodb"
+	"hb/source/innodb/mlog"
+	"hb/source/innodb/redolog"
 	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
@@ -54,4 +59,62 @@ func FuzzBackupDir(f *testing.F) {
 			t.Errorf("beside the directory: %v, %v", left, err)
 		}
 	})
+}
+
+// FuzzVerify damages a file of a backup whose sums are right all the same, and
+// gives the redo log a mini-transaction of any bytes. What a rehearsal accepts,
+// as an archive or as a directory, apply must recover.
+func FuzzVerify(f *testing.F) {
+	f.Add(false, uint8(0), uint32(0), []byte{}, false, []byte{})
+	f.Add(true, uint8(0), uint32(0), []byte{}, false, []byte{})
+	f.Add(false, uint8(1), uint32(2*fakePage+38), []byte{0, 1, 2, 3}, true, write50(7, 2, "text"))
+	f.Add(false, uint8(1), uint32(38), []byte{0xFF}, true, rec(0x00, 7, 3))
+	f.Add(true, uint8(1), uint32(3*fakePage+5000), []byte("changed"), true, put(7, 3, "text"))
+	f.Add(true, uint8(3), uint32(54), []byte{0x21}, false, makePage0(mlog.InitFilePage2, 9, 5, oldFlags))
+	f.Add(false, uint8(5), uint32(13000), []byte{0x80}, false, file(0xB0, 9, "./db/new.ibd"))
+	f.Fuzz(func(t *testing.T, mysql bool, which uint8, at uint32, patch []byte, stamp bool, redo []byte) {
+		b := fuzzedBackup(t, mysql, redo)
+		names := slices.Sorted(maps.Keys(tree(t, b.dir)))
+		name := names[int(which)%len(names)]
+		b.edit(name, func(c []byte) []byte {
+			if len(c) == 0 || len(patch) == 0 {
+				return c
+			}
+			from := int(at) % len(c)
+			n := copy(c[from:], patch)
+			if page := from / fakePage * fakePage; stamp && tablespaceName.MatchString(name) && from+n <= page+fakePage && page+fakePage <= len(c) {
+				b.stamp(c[page:page+fakePage], innodb.HeaderLSN(c[page:]))
+			}
+			return c
+		})
+		found := b.verifyAll(true)
+		_, err := Apply(t.Context(), b.dir, ApplyOptions{Memory: 8 << 20, Parallel: 1, Tool: "hb test"})
+		for way, rehearsed := range found {
+			if rehearsed == nil && err != nil {
+				t.Errorf("recovery ends with %v, but its rehearsal with %s found nothing", err, way)
+			}
+		}
+		if (found["pipe"] == nil) != (found["file"] == nil) {
+			t.Errorf("from a pipe: %v; from a file: %v", found["pipe"], found["file"])
+		}
+	})
+}
+
+// fuzzedBackup is a whole backup of hb's whose redo log ends with a
+// mini-transaction of those bytes, if any.
+func fuzzedBackup(t *testing.T, mysql bool, redo []byte) *fakeBackup {
+	if mysql {
+		m := newFakeMySQL(t, mlog.Format57).own()
+		m.mtr(put(7, 3, "first"), put(0, 4, "system"))
+		if len(redo) > 0 {
+			m.mtr(redo)
+		}
+		return m.finish().fakeBackup
+	}
+	b := newFakeBackup(t, redolog.MariaDB108, fullFlags).own()
+	b.mtr(file(0xB0, 7, "./db/t.ibd"), write50(7, 3, "first"), write50(0, 4, "system"))
+	if len(redo) > 0 {
+		b.mtr(redo)
+	}
+	return b.finish()
 }
