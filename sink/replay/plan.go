@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -14,22 +15,36 @@ import (
 
 // Plan gathers the runs of a log. The zero value is not usable: see NewPlan.
 //
-// In memory it holds an entry for each run, in the log's order, and the
-// records of all runs one behind the other. The entries of one page are chained;
-// a hash table knows where each chain begins and ends. When one of the three
-// is full, they are put aside.
+// It has memory for runs twice. When one half is full, a goroutine puts it aside
+// while the other one is filled.
 type Plan struct {
-	dir     disk.Dir
-	limits  limits
+	voids
+	dir    disk.Dir
+	limits limits
+	now    *gathered // being filled; nil before the first run
+	spill  *spillFile
+	spare  *gathered                 // empty
+	aside  *gathered                 // being put aside
+	put    chan error                // how that ended
+	spaces map[innodb.SpaceID]uint64 // runs added
+	begun  map[innodb.SpaceID]bool   // whose page 0 the log begins
+	runs   uint64
+}
+
+// gathered is runs in memory: an entry for each, in the log's order, and the
+// records of all, one behind the other. The entries of one page are chained from
+// the last one to the first, so that a new one needs no look at another; a hash
+// table knows where each chain's last is.
+type gathered struct {
 	entries []entry
 	records []byte
 	chains  chains
-	spill   *spillFile // nil until the first time that entries did not fit
-	trims   map[innodb.SpaceID][]Trim
-	gone    map[innodb.SpaceID]innodb.LSN // by Discard
-	spaces  map[innodb.SpaceID]uint64     // runs added
-	begun   map[innodb.SpaceID]bool       // whose page 0 the log begins
-	runs    uint64
+}
+
+// voids is what makes runs meaningless that came before it.
+type voids struct {
+	trims map[innodb.SpaceID][]Trim
+	gone  map[innodb.SpaceID]innodb.LSN // by Discard
 }
 
 // Trim is the truncation of a tablespace in the log. What the log did before
@@ -40,7 +55,7 @@ type Trim struct {
 	All  bool          // the remaining pages were begun anew too: undo tablespaces
 }
 
-// limits are how much a Plan holds in memory.
+// limits are how much is gathered in memory.
 type limits struct {
 	entries, records, pages int
 }
@@ -64,10 +79,16 @@ func divide(memory int64) limits {
 // Close it.
 func NewPlan(dir disk.Dir, memory int64) *Plan {
 	return &Plan{
-		dir: dir, limits: divide(memory),
-		trims: make(map[innodb.SpaceID][]Trim), spaces: make(map[innodb.SpaceID]uint64),
-		gone: make(map[innodb.SpaceID]innodb.LSN), begun: make(map[innodb.SpaceID]bool),
+		dir: dir, limits: divide(memory / 2),
+		voids:  voids{make(map[innodb.SpaceID][]Trim), make(map[innodb.SpaceID]innodb.LSN)},
+		spaces: make(map[innodb.SpaceID]uint64), begun: make(map[innodb.SpaceID]bool),
 	}
+}
+
+// newGathered reserves memory, which costs nothing until it is touched; growing
+// would cost twice.
+func newGathered(l limits) *gathered {
+	return &gathered{make([]entry, 0, l.entries), make([]byte, 0, l.records), newChains(l.pages)}
 }
 
 // Add adds a run. Runs come in the order of the log.
@@ -75,22 +96,15 @@ func (p *Plan) Add(r *Run) error {
 	if len(r.Records) > maxRun {
 		return fmt.Errorf("%d bytes of records for page %d of tablespace %d at LSN %d", len(r.Records), r.Page.No, r.Page.Space, r.LSN)
 	}
-	if p.entries == nil {
-		// Memory that is never touched costs nothing, growing would cost twice.
-		p.entries = make([]entry, 0, p.limits.entries)
-		p.records = make([]byte, 0, p.limits.records)
-		p.chains = newChains(p.limits.pages)
+	if p.now == nil {
+		p.now = newGathered(p.limits)
 	}
-	if len(p.entries) == p.limits.entries || len(p.records)+len(r.Records) > p.limits.records || p.chains.full() {
+	if p.now.full(p.limits, len(r.Records)) {
 		if err := p.putAside(); err != nil {
 			return err
 		}
 	}
-	e := pack(r)
-	e.at, e.next = uint32(len(p.records)), none
-	p.records = append(p.records, r.Records...)
-	p.chain(&e)
-	p.entries = append(p.entries, e)
+	p.now.add(r)
 	p.spaces[r.Page.Space]++
 	if r.Page.No == 0 && (r.Kind == Init || r.Kind == InitOlder) {
 		p.begun[r.Page.Space] = true
@@ -99,17 +113,27 @@ func (p *Plan) Add(r *Run) error {
 	return nil
 }
 
-// chain puts an entry that is about to be appended at the end of its page's
-// chain. One that begins the page anew makes all before it meaningless.
-func (p *Plan) chain(e *entry) {
-	i := uint32(len(p.entries))
-	c := p.chains.of(e.space, e.page)
-	if c.first == none || e.kind.begins() {
-		c.first = i
-	} else {
-		p.entries[c.last].next = i
+// full reports whether another run, of so many bytes, has to be put elsewhere.
+func (g *gathered) full(l limits, records int) bool {
+	return len(g.entries) == l.entries || len(g.entries) > 0 && len(g.records)+records > l.records || g.chains.full()
+}
+
+func (g *gathered) add(r *Run) {
+	e := pack(r)
+	e.at = uint32(len(g.records))
+	g.records = append(g.records, r.Records...)
+	c := g.chains.of(e.space, e.page)
+	e.before = c.last
+	if e.kind.begins() { // all before it is meaningless
+		e.before = none
 	}
-	c.last = i
+	c.last = uint32(len(g.entries))
+	g.entries = append(g.entries, e)
+}
+
+func (g *gathered) clear() {
+	g.entries, g.records = g.entries[:0], g.records[:0]
+	g.chains.clear()
 }
 
 // Trim records a truncation.
@@ -129,7 +153,8 @@ func (p *Plan) Trims(space innodb.SpaceID) []Trim { return p.trims[space] }
 // Runs returns the number of runs added.
 func (p *Plan) Runs() uint64 { return p.runs }
 
-// Spilled returns how many bytes went to the temporary file.
+// Spilled returns how many bytes went to the temporary file, once the plan was
+// read.
 func (p *Plan) Spilled() int64 {
 	if p.spill == nil {
 		return 0
@@ -137,59 +162,79 @@ func (p *Plan) Spilled() int64 {
 	return p.spill.size
 }
 
-// putAside appends what is in memory to the temporary file, by page.
-func (p *Plan) putAside() error {
-	if len(p.entries) == 0 {
-		return nil
-	}
+// putAside begins to append what was gathered to the temporary file, by page, and
+// makes room for more. The half that was put aside before must be there by then.
+func (p *Plan) putAside() (err error) {
 	if p.spill == nil {
-		f, err := newSpillFile(p.dir)
-		if err != nil {
+		if p.spill, err = newSpillFile(p.dir); err != nil {
 			return err
 		}
-		p.spill = f
+		p.spare = newGathered(p.limits)
 	}
-	if err := p.spill.write(p.sorted()); err != nil {
+	if err := p.settle(); err != nil {
 		return err
 	}
-	p.entries, p.records = p.entries[:0], p.records[:0]
-	p.chains.clear()
+	g, spill, known, put := p.now, p.spill, p.voids.clone(), make(chan error, 1)
+	p.now, p.spare, p.aside, p.put = p.spare, nil, g, put
+	go func() {
+		err := spill.write(g.sorted(known))
+		g.clear()
+		put <- err
+	}()
 	return nil
 }
 
-// sorted begins to go through what is in memory, by page.
-func (p *Plan) sorted() *memoryPart {
-	return &memoryPart{plan: p, chains: p.chains.sorted(), at: none}
+// settle waits until what was gathered before is put aside.
+func (p *Plan) settle() error {
+	if p.aside == nil {
+		return nil
+	}
+	err := <-p.put
+	p.spare, p.aside = p.aside, nil
+	return err
 }
 
-// memoryPart goes through the entries in a Plan's memory, by page.
+// clone returns what is known by now.
+func (v *voids) clone() voids { return voids{maps.Clone(v.trims), maps.Clone(v.gone)} }
+
+// sorted begins to go through the runs by page, without those known to be
+// meaningless. Nothing can be added until it is cleared.
+func (g *gathered) sorted(known voids) *memoryPart {
+	return &memoryPart{gathered: g, voids: known, todo: g.chains.sorted()}
+}
+
+// memoryPart goes through the runs in memory, by page.
 type memoryPart struct {
-	plan   *Plan
-	chains []chain // not begun
-	at     uint32  // the next entry, or none: the next chain's first
+	*gathered
+	voids
+	todo []chain  // not begun
+	page []uint32 // entries of a page, the next one last
 }
 
 // next returns the next entry that matters and its records.
 func (m *memoryPart) next() (*entry, []byte, error) {
 	for {
-		if m.at == none {
-			if len(m.chains) == 0 {
+		if len(m.page) == 0 {
+			if len(m.todo) == 0 {
 				return nil, nil, nil
 			}
-			m.at, m.chains = m.chains[0].first, m.chains[1:]
+			for i := m.todo[0].last; i != none; i = m.entries[i].before {
+				m.page = append(m.page, i)
+			}
+			m.todo = m.todo[1:]
 		}
-		e := &m.plan.entries[m.at]
-		m.at = e.next
-		if !m.plan.trimmed(e) {
-			return e, m.plan.records[e.at:][:e.size], nil
+		e := &m.entries[m.page[len(m.page)-1]]
+		m.page = m.page[:len(m.page)-1]
+		if !m.void(e) {
+			return e, m.records[e.at:][:e.size], nil
 		}
 	}
 }
 
 // matters returns the part of one page's entries from the last one on that
 // makes earlier ones meaningless.
-func (p *Plan) matters(group []entry) []entry {
-	for len(group) > 0 && p.trimmed(&group[0]) {
+func (v *voids) matters(group []entry) []entry {
+	for len(group) > 0 && v.void(&group[0]) {
 		group = group[1:]
 	}
 	for i := len(group) - 1; i > 0; i-- {
@@ -200,11 +245,12 @@ func (p *Plan) matters(group []entry) []entry {
 	return group
 }
 
-func (p *Plan) trimmed(e *entry) bool {
-	if e.lsn < uint64(p.gone[innodb.SpaceID(e.space)]) {
+// void reports whether what came later makes an entry meaningless.
+func (v *voids) void(e *entry) bool {
+	if e.lsn < uint64(v.gone[innodb.SpaceID(e.space)]) {
 		return true
 	}
-	for _, t := range p.trims[innodb.SpaceID(e.space)] {
+	for _, t := range v.trims[innodb.SpaceID(e.space)] {
 		if e.lsn < uint64(t.LSN) && (t.All || e.page >= uint32(t.Page)) {
 			return true
 		}
@@ -214,11 +260,12 @@ func (p *Plan) trimmed(e *entry) bool {
 
 // Close releases the temporary file.
 func (p *Plan) Close() error {
-	p.entries, p.records, p.chains = nil, nil, chains{}
+	err := p.settle()
+	p.now, p.spare = nil, nil
 	if p.spill == nil {
-		return nil
+		return err
 	}
-	err := p.spill.f.Close()
+	err = errors.Join(err, p.spill.f.Close())
 	p.spill = nil
 	return err
 }
@@ -232,18 +279,18 @@ func (p *Plan) Begins(id innodb.SpaceID) bool { return p.begun[id] }
 // none is no entry.
 const none = math.MaxUint32
 
-// chain is the entries of one page: the first and the last one's index.
+// chain is the entries of one page: the last one's index.
 type chain struct {
 	space, page uint32
-	first, last uint32
+	last        uint32
 }
 
-const chainSize = 16
+const chainSize = 12
 
 // chains is a hash table of chains, with open addressing: a Go map would cost
 // several times the memory, and know no limit.
 type chains struct {
-	slots []chain // a power of two; first is none where there is no chain
+	slots []chain // a power of two; last is none where there is no chain
 	used  int
 }
 
@@ -256,14 +303,14 @@ func newChains(n int) chains {
 // full reports whether searching becomes slow.
 func (c *chains) full() bool { return c.used > len(c.slots)/4*3 }
 
-// of returns a page's chain; a new one is empty until its first is set.
+// of returns a page's chain; a new one is none until its last is set.
 func (c *chains) of(space, page uint32) *chain {
 	const spread = 0x9e3779b97f4a7c15 // 2^64 / the golden ratio
 	mask := len(c.slots) - 1
 	key := uint64(space)<<32 | uint64(page)
 	for i := int(key*spread>>32) & mask; ; i = (i + 1) & mask {
 		s := &c.slots[i]
-		if s.first == none {
+		if s.last == none {
 			s.space, s.page = space, page
 			c.used++
 			return s
@@ -279,7 +326,7 @@ func (c *chains) of(space, page uint32) *chain {
 func (c *chains) sorted() []chain {
 	found := c.slots[:0]
 	for _, s := range c.slots {
-		if s.first != none {
+		if s.last != none {
 			found = append(found, s)
 		}
 	}
@@ -291,7 +338,7 @@ func (c *chains) sorted() []chain {
 
 func (c *chains) clear() {
 	for i := range c.slots {
-		c.slots[i].first = none
+		c.slots[i].last = none
 	}
 	c.used = 0
 }

@@ -93,7 +93,7 @@ type entry struct {
 	start, end  uint32
 	kind        Kind
 	at          uint32 // where its records are in the bytes that it comes with
-	next        uint32 // in a Plan: the page's next entry, or none
+	before      uint32 // in a Plan: the page's entry before this one that matters, or none
 }
 
 // entrySize is that of an entry in memory.

@@ -521,12 +521,12 @@ func TestPlanOrder(t *testing.T) {
 	}
 	trim := Trim{LSN: 1000 + 10*n/2, All: true}
 	p.Trim(4, trim)
-	if p.Spilled() == 0 {
-		t.Error("nothing was put aside")
-	}
 	m, err := p.merge()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if p.Spilled() == 0 {
+		t.Error("nothing was put aside")
 	}
 	var before entry
 	got := 0
