@@ -27,8 +27,9 @@ const (
 )
 
 // copier sends tablespaces into the archive. Several workers read segments,
-// of one large file or of many small ones; the segments of a file leave in
-// order, each worker waiting for its turn.
+// in turns of as many files as there are workers, so that whoever unpacks the
+// archive can write several files at a time, and at the end all of the last one.
+// The segments of a file leave in order, each worker waiting for its turn.
 type copier struct {
 	disk     disk.System
 	create   func(name string) (output, error) // begins a file of the archive
@@ -70,7 +71,8 @@ type tablespaceFile struct {
 type work struct {
 	mu     sync.Mutex
 	files  []*tablespaceFile // not opened yet
-	active []*tablespaceFile // with segments that no worker has
+	active []*tablespaceFile // with segments that no worker has, in the order in which they are due
+	width  int               // how many of them there may be, as long as there are others
 	opened []disk.File       // all that were, to be closed after an error
 }
 
@@ -80,7 +82,7 @@ type work struct {
 func (c *copier) copyFiles(ctx context.Context, files []*tablespaceFile) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	w := &work{files: files}
+	w := &work{files: files, width: c.parallel}
 	var wg sync.WaitGroup
 	for range c.parallel {
 		wg.Go(func() {
@@ -137,21 +139,22 @@ type segment struct {
 func (w *work) take() (*segment, *tablespaceFile) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.active) > 0 {
-		t := w.active[0]
-		seg := &segment{t: t, index: t.next, turn: t.turn, done: make(chan struct{})}
-		t.turn = seg.done
-		if t.next++; t.next == t.segments {
-			w.active = w.active[1:]
-		}
-		return seg, t
+	if len(w.files) > 0 && len(w.active) < w.width {
+		t := w.files[0]
+		w.files = w.files[1:]
+		return nil, t
 	}
-	if len(w.files) == 0 {
+	if len(w.active) == 0 {
 		return nil, nil
 	}
-	t := w.files[0]
-	w.files = w.files[1:]
-	return nil, t
+	t := w.active[0]
+	w.active = w.active[1:]
+	seg := &segment{t: t, index: t.next, turn: t.turn, done: make(chan struct{})}
+	t.turn = seg.done
+	if t.next++; t.next < t.segments {
+		w.active = append(w.active, t)
+	}
+	return seg, t
 }
 
 // add puts an opened file up for copying.
