@@ -364,7 +364,7 @@ func (c *copier) readSegment(ctx context.Context, seg *segment, buf []byte) (dat
 			return nil, false, err
 		}
 	}
-	n, err := t.f.ReadAt(buf[:want], off)
+	n, err := t.f.ReadAtOnce(buf[:want], off)
 	switch {
 	case err == io.EOF && t.mayShrink:
 		// Truncation of an undo tablespace is in the redo that we follow

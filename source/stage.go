@@ -205,7 +205,7 @@ func (s *stage) read(ctx context.Context, f disk.File, c *staged, verify verifie
 			return context.Cause(ctx)
 		}
 		chunk := s.buf[:min(int64(len(s.buf)), c.info.size-c.size)]
-		n, err := f.ReadAt(chunk, c.size)
+		n, err := f.ReadAtOnce(chunk, c.size)
 		if err == io.EOF && w == ahead {
 			c.unsure = true // it shrank: it is being written
 			return nil

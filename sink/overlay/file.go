@@ -102,6 +102,9 @@ func span(list []extent, off, length int64) (size, at int64) {
 	return min(length, list[i].off-off), -1
 }
 
+// ReadAtOnce is ReadAt.
+func (f *file) ReadAtOnce(p []byte, off int64) (int, error) { return f.ReadAt(p, off) }
+
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

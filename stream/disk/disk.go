@@ -63,6 +63,10 @@ type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
+	// ReadAtOnce is ReadAt of what nobody will want again soon: what it brings
+	// into the page cache does not stay there, and what was there before does,
+	// as far as the system can tell them apart.
+	ReadAtOnce(p []byte, off int64) (int, error)
 	Name() string
 	Stat() (fs.FileInfo, error)
 	Statx() (unix.Statx_t, error)

@@ -360,6 +360,14 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	return f.File.ReadAt(p, off)
 }
 
+func (f *file) ReadAtOnce(p []byte, off int64) (int, error) {
+	if err := f.at(Read); err != nil {
+		n, _ := f.File.ReadAtOnce(p[:len(p)/2], off)
+		return n, err
+	}
+	return f.File.ReadAtOnce(p, off)
+}
+
 func (f *file) Write(p []byte) (int, error) {
 	if err := f.at(Write); err != nil {
 		n, _ := f.File.Write(p[:len(p)/2])
