@@ -2,7 +2,8 @@
 // filter: see README.md.
 //
 // This file is the command grammar, and the one place where errors become
-// messages and exit codes. No other package prints or exits.
+// messages and exit codes. It alone uses package terminal: no other package
+// prints, and none exits.
 package main
 
 import (
@@ -11,17 +12,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
@@ -33,6 +33,8 @@ import (
 	"hb/source/mysqld"
 	"hb/source/redo"
 	"hb/stream"
+	"hb/stream/progress"
+	"hb/stream/terminal"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
@@ -45,9 +47,10 @@ type cli struct {
 	Verify  verifyCmd  `cmd:"" help:"Check a backup, an archive or a directory, without writing anything."`
 	List    listCmd    `cmd:"" help:"Read an archive from standard input and list what it holds."`
 
-	Quiet   bool             `help:"Say nothing but warnings and errors."`
-	Help    helpFlag         `help:"Show help."`
-	Version kong.VersionFlag `help:"Show the version of hb."`
+	Quiet     bool             `help:"Say nothing but warnings and errors."`
+	LogFormat string           `help:"How messages look: text, or json, one object in each line." enum:"text,json" default:"text" placeholder:"text|json"`
+	Help      helpFlag         `help:"Show help."`
+	Version   kong.VersionFlag `help:"Show the version of hb."`
 }
 
 // helpFlag is --help without kong's short form -h, which is the host, as in
@@ -62,27 +65,6 @@ func (helpFlag) BeforeReset(ctx *kong.Context) error {
 	ctx.Exit(0)
 	return nil
 }
-
-// terminal is where commands talk to the user: standard error, nothing else.
-type terminal struct {
-	mu    sync.Mutex
-	w     io.Writer
-	quiet bool
-}
-
-func (t *terminal) line(prefix, format string, args ...any) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	fmt.Fprintf(t.w, "hb: "+prefix+format+"\n", args...)
-}
-
-func (t *terminal) say(format string, args ...any) {
-	if !t.quiet {
-		t.line("", format, args...)
-	}
-}
-
-func (t *terminal) warn(message string) { t.line("warning: ", "%s", message) }
 
 // connectFlags say how to reach the server. They are those of the servers'
 // clients.
@@ -209,11 +191,11 @@ func (f *lockFlags) set(o *source.Options) {
 // for: more do not help a pipe.
 const maxDefaultParallel = 8
 
-func (c *backupCmd) Run(ctx context.Context, t *terminal) error {
-	if isTerminal(os.Stdout) {
+func (c *backupCmd) Run(ctx context.Context, t *terminal.Console) error {
+	if terminal.IsTerminal(os.Stdout) {
 		return usageError{"standard output is a terminal: send the archive into a file or a pipe, such as hb backup | ssh host \"hb extract -C dir\""}
 	}
-	if isClosed(os.Stdout) {
+	if terminal.IsClosed(os.Stdout) {
 		return usageError{"standard output is closed, so that the archive would be lost: send it into a file or a pipe"}
 	}
 	if err := checkTmpdir(&c.Tmpdir); err != nil {
@@ -228,7 +210,7 @@ func (c *backupCmd) Run(ctx context.Context, t *terminal) error {
 		return usageError{err.Error()}
 	}
 	for _, w := range set.Warnings {
-		t.warn(w)
+		t.Warn(w)
 	}
 	srv, err := mysqld.Connect(ctx, options)
 	if err != nil {
@@ -269,7 +251,7 @@ func (c *backupCmd) stages() (w stream.WriteOptions, err error) {
 		w.Recipients = append(w.Recipients, r...)
 	}
 	if c.EncryptPassphraseFile != "" {
-		phrase, err := firstLine(c.EncryptPassphraseFile)
+		phrase, err := terminal.FirstLine(c.EncryptPassphraseFile)
 		if err != nil {
 			return w, usageError{err.Error()}
 		}
@@ -285,7 +267,7 @@ func (c *backupCmd) stages() (w stream.WriteOptions, err error) {
 	return w, nil
 }
 
-func (c *backupCmd) backup(ctx context.Context, t *terminal, srv *mysqld.Server, write stream.WriteOptions) error {
+func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld.Server, write stream.WriteOptions) error {
 	began := time.Now()
 	out, err := stream.NewSink(os.Stdout)
 	if err != nil {
@@ -296,20 +278,35 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal, srv *mysqld.Server,
 		return err
 	}
 	defer context.AfterFunc(ctx, w.Interrupt)()
-	result, err := source.Run(ctx, srv, w, c.options(write))
+	o := c.options(write)
+	o.Progress, o.Warn = new(progress.Meter), t.Warn
+	var result *source.Result
+	t.During(o.Progress, func() {
+		if result, err = source.Run(ctx, srv, w, o); err != nil {
+			w.Abort(err)
+			return
+		}
+		o.Progress.Begin("syncing the archive", 0)
+		err = errors.Join(w.Close(), out.Close())
+	})
 	if err != nil {
-		w.Abort(err)
 		return err
 	}
-	if err := errors.Join(w.Close(), out.Close()); err != nil {
-		return err
-	}
-	t.say("backup complete: %s in %s, redo to LSN %d%s", stream.Size(w.Sent()), time.Since(began).Round(time.Millisecond),
-		result.Manifest.LastLSN, describePosition(result.Manifest))
-	for _, s := range result.Locks {
-		t.say("%s: waited %s, held %s", s.Lock, s.Wait.Round(time.Microsecond), s.Held.Round(time.Microsecond))
-	}
+	took := took(began)
+	t.Say(fmt.Sprintf("backup complete: %s in %s, %s/s\n%s", stream.Size(w.Sent()), took, rate(w.Sent(), took), result.Describe()),
+		append(result.Facts(), slog.Int64("bytes", w.Sent()), seconds(took))...)
 	return nil
+}
+
+// took is the time since a command began, as it is told.
+func took(began time.Time) time.Duration { return time.Since(began).Round(time.Millisecond) }
+
+// seconds is a time for programs.
+func seconds(d time.Duration) slog.Attr { return slog.Float64("seconds", d.Seconds()) }
+
+// rate is bytes a second.
+func rate(bytes int64, d time.Duration) stream.Size {
+	return stream.Size(float64(bytes) / max(d, time.Millisecond).Seconds())
 }
 
 func (c *backupCmd) options(write stream.WriteOptions) source.Options {
@@ -320,7 +317,7 @@ func (c *backupCmd) options(write stream.WriteOptions) source.Options {
 	o := source.Options{
 		Parallel: parallel, Tmpdir: c.Tmpdir, Datadir: c.Datadir,
 		SlaveInfo: c.SlaveInfo, GaleraInfo: c.GaleraInfo,
-		Tool: "hb", ToolVersion: version(), Command: maskedCommand(os.Args),
+		Tool: "hb", ToolVersion: version(), Command: terminal.MaskedCommand(os.Args),
 		Compressed: write.Compress != nil, Encrypted: len(write.Recipients) > 0,
 	}
 	c.lockFlags.set(&o)
@@ -328,13 +325,6 @@ func (c *backupCmd) options(write stream.WriteOptions) source.Options {
 		o.Pace = stream.NewPacer(c.Throttle).Wait
 	}
 	return o
-}
-
-func describePosition(m metadata.Manifest) string {
-	if m.Binlog == nil {
-		return ""
-	}
-	return fmt.Sprintf(", binlog %s:%d %s", m.Binlog.File, m.Binlog.Pos, m.Binlog.GTID)
 }
 
 // readFlags say how to get at an archive.
@@ -349,26 +339,30 @@ type readFlags struct {
 // archives of some million files.
 const readMemory = 160 << 20
 
-// open opens the archive and takes its stages off.
-func (c *readFlags) open() (r *stream.Reader, closeAll func() error, err error) {
+// open opens the archive and takes its stages off. What is read of it counts as
+// done in the phase.
+func (c *readFlags) open(phase *progress.Phase) (r *stream.Reader, closeAll func() error, err error) {
 	in := os.Stdin
 	if c.Archive != "" && c.Archive != "-" {
 		if in, err = os.Open(c.Archive); err != nil {
 			return nil, nil, err
 		}
-	} else if isTerminal(os.Stdin) {
+	} else if terminal.IsTerminal(os.Stdin) {
 		return nil, nil, usageError{"standard input is a terminal: give the archive through a pipe or name a file"}
 	}
 	opts := stream.Options{Passphrase: c.passphrase}
 	for _, name := range c.Identity {
-		ids, err := stream.ParseIdentitiesFile(name, askSecret)
+		ids, err := stream.ParseIdentitiesFile(name, terminal.AskSecret)
 		if err != nil {
 			return nil, nil, errors.Join(usageError{err.Error()}, in.Close())
 		}
 		opts.Identities = append(opts.Identities, ids...)
 	}
+	if st, err := in.Stat(); err == nil && st.Mode().IsRegular() {
+		phase.Expect(st.Size())
+	}
 	debug.SetMemoryLimit(readMemory)
-	if r, err = stream.Open(in, opts); err != nil {
+	if r, err = stream.Open(phase.Reader(in), opts); err != nil {
 		return nil, nil, errors.Join(err, in.Close())
 	}
 	return r, func() error { return errors.Join(r.Close(), in.Close()) }, nil
@@ -376,9 +370,9 @@ func (c *readFlags) open() (r *stream.Reader, closeAll func() error, err error) 
 
 func (c *readFlags) passphrase(prompt string) (string, error) {
 	if c.PassphraseFile != "" {
-		return firstLine(c.PassphraseFile)
+		return terminal.FirstLine(c.PassphraseFile)
 	}
-	return askSecret(prompt)
+	return terminal.AskSecret(prompt)
 }
 
 type extractCmd struct {
@@ -387,21 +381,28 @@ type extractCmd struct {
 	Parallel  int    `help:"How many writers (default: processors, at most 8)." placeholder:"N"`
 }
 
-func (c *extractCmd) Run(ctx context.Context, t *terminal) error {
+func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
 	began := time.Now()
-	r, closeAll, err := c.open()
+	phase, meter := progress.NewPhase("extracting", 0), new(progress.Meter)
+	r, closeAll, err := c.open(phase)
 	if err != nil {
 		return err
 	}
-	result, err := sink.Extract(ctx, r, c.Directory, sink.ExtractOptions{Parallel: c.Parallel})
+	meter.Enter(phase)
+	var result *sink.ExtractResult
+	t.During(meter, func() {
+		result, err = sink.Extract(ctx, r, c.Directory, sink.ExtractOptions{Parallel: c.Parallel, Progress: meter})
+	})
 	if err := errors.Join(err, closeAll()); err != nil {
 		return err
 	}
 	for _, w := range result.Warnings {
-		t.warn(w)
+		t.Warn(w)
 	}
-	t.say("extracted %d files, %s, in %s; next: hb apply %s", result.Files, stream.Size(result.Bytes),
-		time.Since(began).Round(time.Millisecond), c.Directory)
+	took := took(began)
+	t.Say(fmt.Sprintf("extracted %d files, %s, in %s, %s/s; next: hb apply %s", result.Files, stream.Size(result.Bytes),
+		took, rate(result.Bytes, took), c.Directory),
+		slog.Int64("files", result.Files), slog.Int64("bytes", result.Bytes), seconds(took))
 	return nil
 }
 
@@ -412,25 +413,35 @@ type applyCmd struct {
 	ByServer  bool        `help:"Do not replay: put the redo log where a server of that series looks for it, so that the server recovers the directory when it starts."`
 }
 
-func (c *applyCmd) Run(ctx context.Context, t *terminal) error {
+func (c *applyCmd) Run(ctx context.Context, t *terminal.Console) error {
 	began := time.Now()
-	result, err := sink.Apply(ctx, c.Directory, sink.ApplyOptions{Parallel: c.Parallel, Memory: int64(c.Memory), ByServer: c.ByServer, Tool: "hb " + version()})
+	meter := new(progress.Meter)
+	var result *sink.ApplyResult
+	var err error
+	t.During(meter, func() {
+		result, err = sink.Apply(ctx, c.Directory, sink.ApplyOptions{
+			Parallel: c.Parallel, Memory: int64(c.Memory), ByServer: c.ByServer, Tool: "hb " + version(), Progress: meter,
+		})
+	})
 	if err != nil {
 		return err
 	}
 	for _, w := range result.Warnings {
-		t.warn(w)
+		t.Warn(w)
 	}
-	if result.AlreadyApplied {
-		t.say("%s was applied before: nothing to do", c.Directory)
-		return nil
+	took := took(began)
+	facts := []slog.Attr{slog.Bool("already_applied", result.AlreadyApplied), slog.Uint64("from_lsn", uint64(result.FromLSN)),
+		slog.Uint64("last_lsn", uint64(result.LSN)), slog.Uint64("pages", result.Pages), seconds(took)}
+	switch {
+	case result.AlreadyApplied:
+		t.Say(fmt.Sprintf("%s was applied before: nothing to do", c.Directory), facts...)
+	case c.ByServer:
+		t.Say(fmt.Sprintf("the redo log, LSN %d to %d, is where the server looks for it: %s recovers when a server starts on it",
+			result.FromLSN, result.LSN, c.Directory), facts...)
+	default:
+		t.Say(fmt.Sprintf("applied redo from LSN %d to %d, %d pages written, in %s; a server can start on %s",
+			result.FromLSN, result.LSN, result.Pages, took, c.Directory), facts...)
 	}
-	if c.ByServer {
-		t.say("the redo log, LSN %d to %d, is where the server looks for it: %s recovers when a server starts on it", result.FromLSN, result.LSN, c.Directory)
-		return nil
-	}
-	t.say("applied redo from LSN %d to %d, %d pages written, in %s; a server can start on %s", result.FromLSN, result.LSN,
-		result.Pages, time.Since(began).Round(time.Millisecond), c.Directory)
 	return nil
 }
 
@@ -447,29 +458,34 @@ func (c *verifyCmd) Help() string {
 	return "A directory is verified too, whether hb apply has recovered it or not, and whichever tool made the backup."
 }
 
-func (c *verifyCmd) Run(ctx context.Context, t *terminal) error {
+func (c *verifyCmd) Run(ctx context.Context, t *terminal.Console) error {
 	began := time.Now()
-	result, err := c.verify(ctx)
+	result, err := c.verify(ctx, t)
 	if err != nil {
 		return err
 	}
 	for _, w := range result.Warnings {
-		t.warn(w)
+		t.Warn(w)
 	}
-	t.say("%s", result.Describe())
-	t.say("verified in %s: %s", time.Since(began).Round(time.Millisecond), describeVerified(result))
+	took := took(began)
+	t.Say(result.Describe())
+	t.Say(fmt.Sprintf("verified in %s: %s", took, describeVerified(result)),
+		slog.Int64("files", result.Files), slog.Int64("bytes", result.Bytes), slog.Int64("pages", result.Pages),
+		slog.Uint64("from_lsn", uint64(result.FromLSN)), slog.Uint64("last_lsn", uint64(result.LSN)), seconds(took))
 	return nil
 }
 
-func (c *verifyCmd) verify(ctx context.Context) (*sink.VerifyResult, error) {
+func (c *verifyCmd) verify(ctx context.Context, t *terminal.Console) (result *sink.VerifyResult, err error) {
 	if err := checkTmpdir(&c.Tmpdir); err != nil {
 		return nil, err
 	}
-	o := sink.VerifyOptions{Parallel: c.Parallel, Memory: int64(c.Memory), Tmpdir: c.Tmpdir, Replay: c.Replay}
+	o := sink.VerifyOptions{Parallel: c.Parallel, Memory: int64(c.Memory), Tmpdir: c.Tmpdir, Replay: c.Replay, Progress: new(progress.Meter)}
 	if st, err := os.Stat(c.Archive); err == nil && st.IsDir() {
-		return sink.VerifyDir(ctx, c.Archive, o)
+		t.During(o.Progress, func() { result, err = sink.VerifyDir(ctx, c.Archive, o) })
+		return result, err
 	}
-	r, closeAll, err := c.open()
+	phase := progress.NewPhase("verifying", 0)
+	r, closeAll, err := c.open(phase)
 	if err != nil {
 		return nil, err
 	}
@@ -478,7 +494,8 @@ func (c *verifyCmd) verify(ctx context.Context) (*sink.VerifyResult, error) {
 		return nil, errors.Join(err, closeAll())
 	}
 	o.At = anywhere
-	result, err := sink.Verify(ctx, r, o)
+	o.Progress.Enter(phase)
+	t.During(o.Progress, func() { result, err = sink.Verify(ctx, r, o) })
 	return result, errors.Join(err, closeFile(), closeAll())
 }
 
@@ -513,8 +530,8 @@ type listCmd struct {
 	readFlags
 }
 
-func (c *listCmd) Run(ctx context.Context, t *terminal) error {
-	r, closeAll, err := c.open()
+func (c *listCmd) Run(ctx context.Context, t *terminal.Console) error {
+	r, closeAll, err := c.open(nil)
 	if err != nil {
 		return err
 	}
@@ -524,9 +541,9 @@ func (c *listCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	for _, w := range result.Warnings {
-		t.warn(w)
+		t.Warn(w)
 	}
-	t.say("%s", result.Describe())
+	t.Say(result.Describe())
 	return nil
 }
 
@@ -554,14 +571,14 @@ type exitCode struct {
 	matches func(error) bool
 }
 
-// errInterrupted ends a command at SIGINT or SIGTERM.
-var errInterrupted = errors.New("interrupted")
+// exitUsage is the exit code of such a mistake.
+const exitUsage = 2
 
 // exitCodes maps errors to exit codes; the first line that matches counts, and
 // what matches none is 1.
 var exitCodes = []exitCode{
-	{130, is(errInterrupted)},
-	{2, any1(as[usageError], as[source.InexactSourceError])},
+	{130, is(terminal.ErrInterrupted)},
+	{exitUsage, any1(as[usageError], as[source.InexactSourceError])},
 	{3, any1(as[*mysqld.ConnectError], as[*mysqld.MissingPrivilegesError], as[*mysqld.DatadirError], as[*source.UnreadableError])},
 	{4, any1(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*source.EncryptedError],
 		as[*redolog.UnsupportedError], as[*mlog.UnsupportedError], as[*mlog.FlagsError], as[*metadata.VersionError])},
@@ -607,33 +624,7 @@ func exitStatus(err error) int {
 	return 1
 }
 
-func main() { os.Exit(run(ownArgs(), os.Stderr)) }
-
-// ownArgs returns the arguments, and takes passwords out of those that other
-// users see in the list of processes, as the servers' clients do. (The strings of
-// os.Args are the kernel's copy itself.)
-func ownArgs() []string {
-	args := make([]string, 0, len(os.Args))
-	for _, a := range os.Args[1:] {
-		args = append(args, strings.Clone(a))
-		if at := passwordAt(a); at > 0 {
-			for i := range unsafe.Slice(unsafe.StringData(a), len(a))[at:] {
-				unsafe.Slice(unsafe.StringData(a), len(a))[at+i] = 'x'
-			}
-		}
-	}
-	return args
-}
-
-// passwordAt returns where in an argument a password begins, or 0.
-func passwordAt(arg string) int {
-	for _, flag := range []string{"--password=", "-p"} {
-		if strings.HasPrefix(arg, flag) && len(arg) > len(flag) {
-			return len(flag)
-		}
-	}
-	return 0
-}
+func main() { os.Exit(run(terminal.Arguments(), os.Stderr)) }
 
 // run is the whole program but for the process's exit.
 func run(args []string, stderr io.Writer) int {
@@ -650,7 +641,7 @@ func run(args []string, stderr io.Writer) int {
 	if err != nil {
 		panic(err) // the grammar itself is wrong
 	}
-	t := &terminal{w: stderr}
+	t := terminal.New(stderr, terminal.Questions())
 	status := func() (code int) {
 		defer func() {
 			if r := recover(); r != nil {
@@ -660,22 +651,32 @@ func run(args []string, stderr io.Writer) int {
 				code = exited
 			}
 		}()
-		parsed, err := parser.Parse(passwordFlags(args))
+		parsed, err := parser.Parse(terminal.PasswordFlags(args))
+		t.Set(c.Quiet, c.LogFormat == formatJSON || err != nil && asksForJSON(args))
 		if err != nil {
-			t.line("", "%v (hb --help shows how)", withoutPasswords(err.Error(), args))
-			return 2
+			t.Fail(terminal.WithoutPasswords(err.Error(), args)+" (hb --help shows how)", exitUsage)
+			return exitUsage
 		}
-		t.quiet = c.Quiet
 		return execute(parsed, t)
 	}
 	return status()
 }
 
+// formatJSON is the value of --log-format for programs.
+const formatJSON = "json"
+
+// asksForJSON tells of arguments that the parser refused how to say so.
+func asksForJSON(args []string) bool {
+	const flag = "--log-format"
+	i := slices.Index(args, flag)
+	return slices.Contains(args, flag+"="+formatJSON) || i >= 0 && i+1 < len(args) && args[i+1] == formatJSON
+}
+
 // exitPanic carries kong's wish to exit through its parser.
 type exitPanic struct{}
 
-func execute(parsed *kong.Context, t *terminal) int {
-	ctx, stop := signalContext()
+func execute(parsed *kong.Context, t *terminal.Console) int {
+	ctx, stop := terminal.Signals()
 	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	parsed.Bind(t)
@@ -690,75 +691,9 @@ func execute(parsed *kong.Context, t *terminal) int {
 	if errors.Is(err, syscall.ENOSPC) {
 		text += "; make room and start again"
 	}
-	t.line("", "%s", text)
-	return exitStatus(err)
-}
-
-// signalContext ends with errInterrupted at SIGINT or SIGTERM. A second signal
-// ends the process at once.
-func signalContext() (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
-	done := make(chan struct{})
-	go func() {
-		select {
-		case s := <-c:
-			cancel(fmt.Errorf("%w by signal %v", errInterrupted, s))
-			signal.Reset(os.Interrupt, syscall.SIGTERM)
-		case <-done:
-		}
-	}()
-	return ctx, func() {
-		// The command has ended, well or not, and its exit code has to say so.
-		signal.Ignore(os.Interrupt, syscall.SIGTERM)
-		close(done)
-		cancel(nil)
-	}
-}
-
-// passwordFlags turns the servers' clients' ways to give a password, -pSECRET
-// and a bare --password, into flags that the grammar knows.
-func passwordFlags(args []string) []string {
-	out := make([]string, 0, len(args))
-	for i, a := range args {
-		switch {
-		case a == "--":
-			return append(out, args[i:]...)
-		case a == "--password":
-			a = "--ask-password"
-		case strings.HasPrefix(a, "-p") && passwordAt(a) > 0:
-			a = "--password=" + a[2:]
-		}
-		out = append(out, a)
-	}
-	return out
-}
-
-// maskedCommand is the command line without passwords, for the metadata.
-func maskedCommand(args []string) string {
-	out := []string{filepath.Base(args[0])}
-	for _, a := range args[1:] {
-		if at := passwordAt(a); at > 0 {
-			a = a[:at] + "..."
-		}
-		out = append(out, a)
-	}
-	return strings.Join(out, " ")
-}
-
-// withoutPasswords is what the parser says of arguments, without a password
-// that stands where it does not belong: behind a flag that asks for it.
-func withoutPasswords(text string, args []string) string {
-	for i, a := range args {
-		if at := passwordAt(a); at > 0 {
-			text = strings.ReplaceAll(text, a[at:], "...")
-		}
-		if (a == "-p" || a == "--password") && i+1 < len(args) && args[i+1] != "" && !strings.HasPrefix(args[i+1], "-") {
-			text = strings.ReplaceAll(text, args[i+1], "...")
-		}
-	}
-	return text
+	code := exitStatus(err)
+	t.Fail(text, code)
+	return code
 }
 
 // environment is the process's environment, with the terminal to ask for a
@@ -766,74 +701,10 @@ func withoutPasswords(text string, args []string) string {
 func environment() mysqld.Env {
 	env := mysqld.OSEnv()
 	env.AskPassword = func(prompt string) (mysqld.Secret, error) {
-		s, err := askSecret(prompt)
+		s, err := terminal.AskSecret(prompt)
 		return mysqld.NewSecret(s), err
 	}
 	return env
-}
-
-// maxSecret bounds a line that holds a password or passphrase.
-const maxSecret = 4096
-
-// firstLine reads the first line of a small file.
-func firstLine(name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	return readLine(f, name)
-}
-
-func readLine(r io.Reader, name string) (string, error) {
-	line, err := bufio.NewReader(io.LimitReader(r, maxSecret)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("reading %s: %w", name, err)
-	}
-	return strings.TrimRight(line, "\r\n"), nil
-}
-
-// askSecret asks on the terminal, which does not show what is typed. Standard
-// input and output belong to the archive.
-func askSecret(prompt string) (_ string, err error) {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return "", fmt.Errorf("there is no terminal to ask on (%s)", strings.TrimSpace(prompt))
-	}
-	defer func() { err = errors.Join(err, tty.Close()) }()
-	fd := int(tty.Fd())
-	old, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err != nil {
-		return "", err
-	}
-	silent := *old
-	silent.Lflag &^= unix.ECHO
-	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &silent); err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, unix.IoctlSetTermios(fd, unix.TCSETS, old)) }()
-	fmt.Fprint(tty, prompt)
-	line, err := readLine(tty, "the terminal")
-	fmt.Fprintln(tty)
-	return line, err
-}
-
-func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
-}
-
-// isClosed reports whether f, a standard stream, was closed when the process
-// began. Go then puts /dev/null in its place, open in both directions, which no
-// shell's > does.
-func isClosed(f *os.File) bool {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return true
-	}
-	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
-	null := st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
-	return err != nil || null && flags&unix.O_ACCMODE == unix.O_RDWR
 }
 
 // version is the module's version as the build recorded it.

@@ -20,6 +20,7 @@ import (
 
 	"hb/source/mysqld/mysqldtest"
 	"hb/stream/leaktest"
+	"hb/stream/terminal"
 )
 
 // asHB makes the test binary be hb.
@@ -413,7 +414,7 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%v: exit code %d, %s", args, r.code, r.stderr)
 		}
 	}
-	if got := maskedCommand([]string{"/bin/hb", "backup", "-p" + password, "--password=" + password, "-p", "--port=1"}); got != "hb backup -p... --password=... -p --port=1" {
+	if got := terminal.MaskedCommand([]string{"/bin/hb", "backup", "-p" + password, "--password=" + password, "-p", "--port=1"}); got != "hb backup -p... --password=... -p --port=1" {
 		t.Errorf("masked: %s", got)
 	}
 }

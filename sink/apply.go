@@ -11,6 +11,7 @@ import (
 	"hb/sink/replay"
 	"hb/source/innodb"
 	"hb/stream/disk"
+	"hb/stream/progress"
 	"hb/xbstream/metadata"
 )
 
@@ -31,6 +32,8 @@ type ApplyOptions struct {
 	// ByServer: nothing is replayed. The redo log goes where the server looks
 	// for it, and the server recovers the directory when it is started.
 	ByServer bool
+	// Progress is told how far the work is; nil: nobody looks.
+	Progress *progress.Meter
 }
 
 // ApplyResult is what Apply did.
@@ -129,7 +132,7 @@ func (a *applier) run(ctx context.Context) (err error) {
 			return err
 		}
 		if a.backup.own && !a.verified {
-			if err := checkManifest(ctx, a.root, min(a.Parallel, maxParallel)); err != nil {
+			if err := checkManifest(ctx, a.root, min(a.Parallel, maxParallel), a.Progress); err != nil {
 				return err
 			}
 		}
@@ -205,6 +208,7 @@ func (a *applier) replay(ctx context.Context) (_ state, err error) {
 	if err := a.recoverPages(ctx, log, id, plan, spaces, scanned); err != nil {
 		return state{}, err
 	}
+	a.Progress.Begin("syncing directories", 0)
 	if err := syncTree(a.root); err != nil {
 		return state{}, err
 	}
@@ -226,7 +230,9 @@ func (a *applier) look(ctx context.Context, log redoLog, plan *replay.Plan) (*ta
 	for id, lsn := range a.backup.replayFrom() {
 		plan.Discard(id, lsn)
 	}
-	scanned, err := log.Scan(plan, a.family.goal())
+	goal := a.family.goal()
+	goal.Read = a.Progress.Begin("reading the redo log", int64(goal.Target)-int64(log.Start()))
+	scanned, err := log.Scan(plan, goal)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -267,6 +273,7 @@ func (a *applier) recoverPages(ctx context.Context, log redoLog, id replay.Ident
 		Checksum:   a.backup.checksum,
 		Parallel:   min(a.Parallel, max(1, int(a.Memory/4/replay.WorkerMemory))),
 		Tablespace: spaces.byID,
+		Progress:   a.Progress.Begin("recovering pages", plan.Size()),
 	})
 	if err != nil {
 		return err

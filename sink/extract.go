@@ -17,6 +17,7 @@ import (
 	"sync"
 
 	"hb/stream/disk"
+	"hb/stream/progress"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
@@ -28,6 +29,9 @@ type ExtractOptions struct {
 	Parallel int
 	// Dialect says whose archive it is; by default that is inferred.
 	Dialect xbstream.Dialect
+	// Progress is told of what is left when the archive has been read, which its
+	// reader can count; nil: nobody looks.
+	Progress *progress.Meter
 }
 
 // ExtractResult is what Extract did.
@@ -90,6 +94,7 @@ type extraction struct {
 	next    int                 // the writer that the next file gets
 	page    int
 	summary *Summary
+	meter   *progress.Meter
 }
 
 // defaultPage is the page size where the archive does not state one.
@@ -105,6 +110,7 @@ func newExtraction(ctx context.Context, t *target, opts ExtractOptions) *extract
 		cat:      newCatalog(),
 		files:    make(map[string]*outFile),
 		page:     defaultPage,
+		meter:    opts.Progress,
 	}
 }
 
@@ -114,6 +120,7 @@ func (x *extraction) run(r io.Reader, dialect xbstream.Dialect) error {
 	if err := x.follow(rd); err != nil {
 		x.fail(x.cat.explain(err))
 	}
+	x.meter.Begin("syncing files", 0)
 	if err := x.wait(); err != nil {
 		return err
 	}

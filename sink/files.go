@@ -14,6 +14,7 @@ import (
 
 	"hb/source/innodb"
 	"hb/stream/disk"
+	"hb/stream/progress"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
@@ -82,18 +83,23 @@ func listFiles(root disk.Dir) (files []*dirFile, empty []string, err error) {
 
 // reading is several goroutines that read files through.
 type reading struct {
-	root disk.Dir
-	mu   sync.Mutex
-	todo []*dirFile // the first may be partly given out
-	done []*dirFile // opened, to be closed after an error
+	root  disk.Dir
+	phase *progress.Phase
+	mu    sync.Mutex
+	todo  []*dirFile // the first may be partly given out
+	done  []*dirFile // opened, to be closed after an error
 }
 
 // readFiles reads files through, as fast as several goroutines can, for their
 // CRC-32 and their pages.
-func readFiles(ctx context.Context, root disk.Dir, files []*dirFile, parallel int) error {
+func readFiles(ctx context.Context, root disk.Dir, files []*dirFile, parallel int, m *progress.Meter) error {
+	var total int64
+	for _, f := range files {
+		total += f.size
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := &reading{root: root, todo: files}
+	r := &reading{root: root, phase: m.Begin("reading all files", total), todo: files}
 	var wg sync.WaitGroup
 	for range parallel {
 		wg.Go(func() {
@@ -174,6 +180,7 @@ func (r *reading) read(f *dirFile, segment int, buf []byte) error {
 	if err := f.check(buf, off); err != nil {
 		return err
 	}
+	r.phase.Add(int64(len(buf)))
 	return f.finish(segment, crc32.ChecksumIEEE(buf))
 }
 
@@ -281,7 +288,7 @@ func matchContent(files []*dirFile, listed map[string]metadata.File) error {
 }
 
 // checkManifest proves that a directory still is what was extracted.
-func checkManifest(ctx context.Context, root disk.Dir, parallel int) error {
+func checkManifest(ctx context.Context, root disk.Dir, parallel int, m *progress.Meter) error {
 	listed, err := manifestOf(root)
 	if err != nil {
 		return err
@@ -293,7 +300,7 @@ func checkManifest(ctx context.Context, root disk.Dir, parallel int) error {
 	if err := matchManifest(root, files, empty, listed); err != nil {
 		return err
 	}
-	if err := readFiles(ctx, root, files, parallel); err != nil {
+	if err := readFiles(ctx, root, files, parallel, m); err != nil {
 		return err
 	}
 	return matchContent(files, listed)

@@ -124,6 +124,7 @@ func replaceFile(root disk.Dir, name string, content []byte, like fs.FileInfo) (
 // finish makes the directory one that a server starts on. Every step can be
 // repeated.
 func (a *applier) finish(s state) error {
+	a.Progress.Begin("finishing", 0)
 	if err := a.enter(s); err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 	"hb/source/innodb/mlog"
 	"hb/source/innodb/redolog"
 	"hb/stream/disk"
+	"hb/stream/progress"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
@@ -45,6 +46,9 @@ type VerifyOptions struct {
 	// At, of Verify, is the archive that is read, where it can be read anywhere
 	// and has no stages; or nil.
 	At io.ReaderAt
+	// Progress is told how far the work is, but for the reading of an archive,
+	// which its reader can count; nil: nobody looks.
+	Progress *progress.Meter
 }
 
 // VerifyResult is what a backup turned out to be.

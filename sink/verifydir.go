@@ -134,7 +134,7 @@ func (v *dirVerifier) readAll(ctx context.Context) error {
 	if err := v.choosePages(); err != nil {
 		return err
 	}
-	if err := readFiles(ctx, v.root, v.files, v.Parallel); err != nil {
+	if err := readFiles(ctx, v.root, v.files, v.Parallel, v.Progress); err != nil {
 		return err
 	}
 	return matchContent(v.files, v.listed)
@@ -302,7 +302,7 @@ func (v *dirVerifier) concludeApplied(ctx context.Context, a *applier, lsn innod
 
 // applyOptions are those of the recovery that is looked at.
 func (o *VerifyOptions) applyOptions() ApplyOptions {
-	return ApplyOptions{Parallel: o.Parallel, Memory: o.Memory, Tool: "hb verify"}
+	return ApplyOptions{Parallel: o.Parallel, Memory: o.Memory, Tool: "hb verify", Progress: o.Progress}
 }
 
 // rehearse does on dir what recovery does: all of it, or all but to recover

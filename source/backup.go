@@ -18,6 +18,7 @@ import (
 	"hb/source/redo"
 	"hb/source/spool"
 	"hb/stream/disk"
+	"hb/stream/progress"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
@@ -34,6 +35,12 @@ type Options struct {
 	Compressed  bool // what the stages behind out do, for metadata
 	Encrypted   bool
 	Command     string // the command line without secrets, for metadata
+
+	// Progress is told how far the backup is; nil: nobody looks.
+	Progress *progress.Meter
+	// Warn is told what the user should know although the backup is good, when it
+	// is noticed; it must not wait. The manifest has it too. nil: nobody is.
+	Warn func(text string)
 
 	// MySQL and Percona Server only, from here to Pace.
 
@@ -116,6 +123,7 @@ type backup struct {
 	last      found                // the tablespaces at the end
 	now       map[spaceFile]string // and their final names
 	databases []string             // at the end
+	watcher   watcher
 	warnMu    sync.Mutex
 	warnings  []string
 	manifest  metadata.Manifest
@@ -195,6 +203,7 @@ func (b *backup) close(err error) error {
 		b.archive.w.Abort(err)
 	}
 	others := errors.Join(b.mariadb.close(), b.mysql.close())
+	b.watcher.wait()
 	if b.follower != nil {
 		others = errors.Join(others, b.follower.Close())
 	}
@@ -207,9 +216,13 @@ func (b *backup) close(err error) error {
 
 // warn notes what the user should know although the backup is good.
 func (b *backup) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if b.opt.Warn != nil {
+		b.opt.Warn(text)
+	}
 	b.warnMu.Lock()
 	defer b.warnMu.Unlock()
-	b.warnings = append(b.warnings, fmt.Sprintf(format, args...))
+	b.warnings = append(b.warnings, text)
 }
 
 // followRedo begins the archive and the copy of the redo log in it.
@@ -226,6 +239,7 @@ func (b *backup) followRedo(ctx context.Context) error {
 		return err
 	}
 	b.follower.Start(ctx, b.redoFile, b.opt.Tool, b.fail)
+	b.watcher.start(ctx, b)
 	return nil
 }
 
@@ -240,7 +254,20 @@ func (b *backup) copyTablespaces(ctx context.Context) error {
 		return err
 	}
 	largestFirst(list.tablespaces)
-	return b.copier.copyFiles(ctx, append(system, unopened(list.tablespaces)...))
+	return b.copyFiles(ctx, "copying tablespaces", append(system, unopened(list.tablespaces)...))
+}
+
+// copyFiles copies tablespaces, in a phase of that name.
+func (b *backup) copyFiles(ctx context.Context, phase string, files []*tablespaceFile) error {
+	if len(files) == 0 {
+		return nil
+	}
+	var total int64
+	for _, t := range files {
+		total += t.size
+	}
+	b.copier.phase = b.opt.Progress.Begin(phase, total)
+	return b.copier.copyFiles(ctx, files)
 }
 
 // list looks at the databases, and asks the server where it knows more.
@@ -293,18 +320,26 @@ func (b *backup) copyMissing(ctx context.Context, look found) (int, error) {
 			missing = append(missing, t)
 		}
 	}
-	return len(missing), b.copier.copyFiles(ctx, missing)
+	return len(missing), b.copyFiles(ctx, "copying changed tablespaces", missing)
 }
 
 // flushLogs has the redo log written out now, so that little is left to be
-// written under the lock.
-func (b *backup) flushLogs(ctx context.Context) error { return b.srv.FlushEngineLogs(ctx) }
+// written under the lock. From here on the server is asked for nothing but what
+// the backup needs.
+func (b *backup) flushLogs(ctx context.Context) error {
+	b.watcher.rest()
+	return b.srv.FlushEngineLogs(ctx)
+}
 
 // finishRedo waits for the redo up to the LSN that the server reported.
-func (b *backup) finishRedo(ctx context.Context) error { return b.follower.Finish(ctx, b.end) }
+func (b *backup) finishRedo(ctx context.Context) error {
+	b.opt.Progress.Begin("waiting for the redo log", 0)
+	return b.follower.Finish(ctx, b.end)
+}
 
 // sendRest sends what was held in hand under the lock, and ends the archive.
 func (b *backup) sendRest(ctx context.Context) error {
+	b.stage.phase = b.opt.Progress.Begin("sending other files", b.stage.size())
 	if err := b.stage.send(ctx, b.archive); err != nil {
 		return err
 	}
@@ -313,12 +348,13 @@ func (b *backup) sendRest(ctx context.Context) error {
 		return err
 	}
 	b.newest = min(newest.LSN, b.end)
-	if _, err := b.follower.Drain(ctx); err != nil {
+	if _, err := b.follower.Drain(ctx, b.opt.Progress.Begin("sending the redo log", b.follower.Pending())); err != nil {
 		return err
 	}
 	if err := b.redoFile.Close(); err != nil {
 		return err
 	}
+	b.opt.Progress.Begin("sending the manifest", 0)
 	if err := b.sendMetadata(ctx); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 // lockTableDDL takes a metadata lock on every table, where asked.
 func (b *backup) lockTableDDL(ctx context.Context) (err error) {
 	if b.opt.LockDDLPerTable {
+		b.opt.Progress.Begin("waiting for locks on tables", 0)
 		b.mysql.tables, _, err = b.srv.LockTableDDL(ctx)
 	}
 	return err
@@ -37,6 +38,7 @@ func (b *backup) lockGlobal(ctx context.Context) error {
 }
 
 func (b *backup) takeFinal(ctx context.Context) (err error) {
+	b.opt.Progress.Begin("waiting for the final lock", 0)
 	var l *mysqld.Lock
 	if b.srv.Dialect.TablesLock {
 		l, err = b.srv.LockTables(ctx)
@@ -53,6 +55,7 @@ func (b *backup) takeFinal(ctx context.Context) (err error) {
 // nobody writes to tables without transactions. Then nobody may commit either,
 // and position and LSN are taken.
 func (b *backup) underGlobalLock(ctx context.Context) error {
+	b.opt.Progress.Begin("copying changed files", 0)
 	b.underStage()
 	if err := b.restage(ctx); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"hb/source/innodb"
 	"hb/stream/disk"
+	"hb/stream/progress"
 )
 
 const (
@@ -42,8 +43,7 @@ type copier struct {
 	// copied (TRUNCATE TABLE of MySQL 5.7, IMPORT TABLESPACE); it will be
 	// copied again.
 	again bool
-
-	copied atomic.Int64 // bytes read and sent
+	phase *progress.Phase // counts bytes sent
 }
 
 // output is a file of the archive being written, at once or by way of the stage.
@@ -173,14 +173,18 @@ func (c *copier) open(ctx context.Context, t *tablespaceFile, buf []byte) (bool,
 	if c.since != nil {
 		t.since = c.since()
 	}
+	expected := t.size
 	f, err := c.disk.Open(t.path)
 	if err != nil {
+		c.phase.Expect(-expected)
 		return false, ignoreGone(err)
 	}
 	ok, err := c.begin(ctx, t, f, buf)
 	if err != nil || !ok {
+		c.phase.Expect(-expected)
 		return false, errors.Join(err, f.Close())
 	}
+	c.phase.Expect(t.size - expected)
 	return true, nil
 }
 
@@ -300,7 +304,7 @@ func (c *copier) copySegment(ctx context.Context, seg *segment, buf []byte) erro
 		if _, err := t.out.Write(data); err != nil {
 			return err
 		}
-		c.copied.Add(int64(len(data)))
+		c.phase.Add(int64(len(data)))
 	}
 	if cut {
 		t.ended.Store(true)

@@ -18,6 +18,7 @@ import (
 	"hb/source/innodb"
 	"hb/source/redo"
 	"hb/stream/disk"
+	"hb/stream/progress"
 	"hb/xbstream"
 )
 
@@ -165,6 +166,35 @@ func TestCopyFiles(t *testing.T) {
 		if len(got) != len(want) {
 			t.Errorf("%d readers: %d files, want %d", parallel, len(got), len(want))
 		}
+	}
+}
+
+// TestCopyProgress: what is counted is what the archive has in the end, whatever
+// became of the files since they were listed.
+func TestCopyProgress(t *testing.T) {
+	d := newDatadir(t)
+	d.write("db/same.ibd", makeSpace(t, 1, 3*segmentSize/(16<<10)))
+	d.write("db/gone.ibd", makeSpace(t, 2, 10))
+	d.write("db/grown.ibd", makeSpace(t, 3, 10))
+	files := unopened(d.list().tablespaces)
+	var m progress.Meter
+	var listed int64
+	for _, t := range files {
+		listed += t.size
+	}
+	d.remove("db/gone.ibd")
+	d.write("db/grown.ibd", makeSpace(t, 3, 25))
+	c := newCopying(2)
+	c.phase = m.Begin("copying", listed)
+	if err := c.copyFiles(t.Context(), files); err != nil {
+		t.Fatal(err)
+	}
+	var sent int64
+	for _, content := range c.files(t) {
+		sent += int64(len(content))
+	}
+	if s := m.State(); s.Done != sent || s.Total != sent || sent == 0 || sent == listed {
+		t.Errorf("%d bytes listed, %d sent, progress %+v", listed, sent, s)
 	}
 }
 

@@ -28,6 +28,7 @@ func (b *backup) keepRedo(ctx context.Context) error {
 }
 
 func (b *backup) lockInstance(ctx context.Context) (err error) {
+	b.opt.Progress.Begin("waiting for LOCK INSTANCE FOR BACKUP", 0)
 	b.mysql.instance, err = b.srv.LockInstance(ctx)
 	return err
 }
@@ -57,6 +58,7 @@ func (b *backup) rotateBinlog(ctx context.Context) error {
 // transactions nobody may write to them from when what changed in them is staged
 // until then.
 func (b *backup) position(ctx context.Context) error {
+	b.opt.Progress.Begin("taking the position", 0)
 	tables, err := b.plainTables(ctx)
 	if err != nil {
 		return err

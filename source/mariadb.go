@@ -32,6 +32,7 @@ func (b *backup) openMariaDBRedo() (err error) {
 // enter makes the step of entering a backup stage.
 func enter(stage mysqld.Stage) step {
 	return func(b *backup, ctx context.Context) error {
+		b.opt.Progress.Begin("waiting for BACKUP STAGE "+stage.String(), 0)
 		b.mariadb.stages = b.srv.Stages()
 		if err := b.mariadb.stages.Enter(ctx, stage); err != nil {
 			return fmt.Errorf("entering backup stage %v: %w", stage, err)
@@ -54,17 +55,13 @@ func (b *backup) stageMariaDB(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, files := range [][]fileInfo{control, list.others, logs} {
-		if err := b.stage.copyAhead(ctx, files); err != nil {
-			return err
-		}
-	}
-	return nil
+	return b.stageAhead(ctx, control, list.others, logs)
 }
 
 // underBlockDDL brings tablespaces and the files of other engines to their
 // final state, while DDL and the writers of those engines wait.
 func (b *backup) underBlockDDL(ctx context.Context) error {
+	b.opt.Progress.Begin("copying changed files", 0)
 	list, err := b.layout.list()
 	if err != nil {
 		return err
@@ -87,6 +84,7 @@ func (b *backup) underBlockDDL(ctx context.Context) error {
 // underBlockCommit takes the position, and all that only this lock holds still.
 // Here every microsecond counts: no commit goes through.
 func (b *backup) underBlockCommit(ctx context.Context) (err error) {
+	b.opt.Progress.Begin("taking the position", 0)
 	b.follower.Hold()
 	if err := b.takePosition(ctx); err != nil {
 		return err

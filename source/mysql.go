@@ -232,7 +232,7 @@ func (b *backup) stageOthers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return b.stage.copyAhead(ctx, list.others)
+	return b.stageAhead(ctx, list.others)
 }
 
 // dumpBufferPool asks for the dump, which goes on while pages are copied.
@@ -247,6 +247,7 @@ func (b *backup) dumpBufferPool(ctx context.Context) (err error) {
 // this dump or an earlier one: a server warms up faster with it.
 func (b *backup) awaitBufferPool(ctx context.Context) error {
 	if b.mysql.dump != nil {
+		b.opt.Progress.Begin("waiting for the dump of the buffer pool", 0)
 		done, err := b.mysql.dump.Wait(ctx, cmp.Or(b.opt.DumpBufferPoolTimeout, DefaultDumpTimeout))
 		if err != nil {
 			return err
@@ -272,6 +273,7 @@ func (b *backup) awaitBufferPool(ctx context.Context) error {
 // pauseReplica stops the replica's applier where asked.
 func (b *backup) pauseReplica(ctx context.Context) (err error) {
 	if b.opt.SafeSlave {
+		b.opt.Progress.Begin("waiting for the replica's temporary tables", 0)
 		b.mysql.replica, err = b.srv.PauseReplica(ctx, cmp.Or(b.opt.SafeSlaveTimeout, DefaultSafeSlaveTimeout))
 	}
 	return err

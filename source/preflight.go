@@ -14,6 +14,7 @@ import (
 // backup: missing privileges, what hb cannot copy, files that are not this
 // server's or cannot be read, a redo log of unknown format.
 func (b *backup) preflight(ctx context.Context) error {
+	b.opt.Progress.Begin("looking at the server", 0)
 	if err := b.srv.CheckPrivileges(ctx, b.needs()); err != nil {
 		return err
 	}

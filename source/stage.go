@@ -15,6 +15,7 @@ import (
 	"hb/source/aria"
 	"hb/source/spool"
 	"hb/stream/disk"
+	"hb/stream/progress"
 )
 
 // stage holds copies of files that go into the archive after the final lock:
@@ -31,6 +32,7 @@ type stage struct {
 	// leaves no trace in their times: such files always count as changed.
 	mapped bool
 	buf    []byte
+	phase  *progress.Phase // counts bytes staged ahead, and then bytes sent
 }
 
 // staged is the copy of one file.
@@ -98,6 +100,23 @@ func newStage(system disk.System, sp *spool.Spool) *stage {
 	return &stage{disk: system, spool: sp, files: make(map[string]*staged), buf: make([]byte, segmentSize)}
 }
 
+// stageAhead stages lists of files, in a phase of their own.
+func (b *backup) stageAhead(ctx context.Context, lists ...[]fileInfo) error {
+	var total int64
+	for _, files := range lists {
+		for _, info := range files {
+			total += info.size
+		}
+	}
+	b.stage.phase = b.opt.Progress.Begin("copying other files", total)
+	for _, files := range lists {
+		if err := b.stage.copyAhead(ctx, files); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // copyAhead copies all files before any lock. A file that cannot be read
 // consistently now is left to refresh.
 func (s *stage) copyAhead(ctx context.Context, files []fileInfo) error {
@@ -105,6 +124,7 @@ func (s *stage) copyAhead(ctx context.Context, files []fileInfo) error {
 		if err := s.copyOne(ctx, info, ahead); err != nil {
 			return err
 		}
+		s.phase.Add(info.size)
 	}
 	return nil
 }
@@ -258,8 +278,17 @@ func (s *stage) sendOne(ctx context.Context, a *archive, c *staged) error {
 		if _, err := f.Write(b); err != nil {
 			return err
 		}
+		s.phase.Add(e.Len())
 	}
 	return f.Close()
+}
+
+// size returns how many bytes are staged.
+func (s *stage) size() (n int64) {
+	for _, c := range s.files {
+		n += c.size
+	}
+	return n
 }
 
 // verifier checks the blocks of a crash-safe Aria table; the zero value checks

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"hb/source/innodb"
+	"hb/stream/progress"
 )
 
 // Goal is where a backup's redo log must end.
@@ -16,6 +17,8 @@ type Goal struct {
 	// begins at or behind Needed.
 	Exact  bool
 	Needed innodb.LSN
+	// Read is told how many bytes of the log were read, every ScanStep; or nil.
+	Read *progress.Phase
 }
 
 // Scanned is what reading a redo log told, besides what went into a Plan.

@@ -29,6 +29,7 @@ type Plan struct {
 	spaces map[innodb.SpaceID]uint64 // runs added
 	begun  map[innodb.SpaceID]bool   // whose page 0 the log begins
 	runs   uint64
+	size   int64 // of their records
 }
 
 // gathered is runs in memory: an entry for each, in the log's order, and the
@@ -110,6 +111,7 @@ func (p *Plan) Add(r *Run) error {
 		p.begun[r.Page.Space] = true
 	}
 	p.runs++
+	p.size += int64(len(r.Records))
 	return nil
 }
 
@@ -152,6 +154,9 @@ func (p *Plan) Trims(space innodb.SpaceID) []Trim { return p.trims[space] }
 
 // Runs returns the number of runs added.
 func (p *Plan) Runs() uint64 { return p.runs }
+
+// Size returns how many bytes of records were added.
+func (p *Plan) Size() int64 { return p.size }
 
 // Spilled returns how many bytes went to the temporary file, once the plan was
 // read.

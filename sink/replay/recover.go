@@ -9,6 +9,7 @@ import (
 
 	"hb/source/innodb"
 	"hb/stream/disk"
+	"hb/stream/progress"
 )
 
 // Options are how Recover works.
@@ -28,6 +29,9 @@ type Options struct {
 	// Tablespace returns the tablespace of an id that the plan has runs of, or
 	// nil if they are to be ignored.
 	Tablespace func(innodb.SpaceID) (*Tablespace, error)
+	// Progress is told, of each batch, how many bytes of records were taken from
+	// the plan; or nil.
+	Progress *progress.Phase
 }
 
 // Result is what Recover did.
@@ -110,6 +114,7 @@ type recovery struct {
 	solo  *worker // of the reading goroutine, for pages that cannot wait
 	one   batch   // with a single entry, for solo
 	batch *batch  // being filled
+	taken int64   // bytes of records that Progress was not told of
 
 	pages, current, applied atomic.Uint64
 }
@@ -161,6 +166,7 @@ func Recover(ctx context.Context, plan *Plan, o Options) (Result, error) {
 func (r *recovery) advance() error {
 	var err error
 	r.head, r.data, err = r.it.next()
+	r.taken += int64(len(r.data))
 	return err
 }
 
@@ -338,6 +344,8 @@ func (r *recovery) carry(b *batch, from int) (*batch, error) {
 
 // submit hands the batch to a worker.
 func (r *recovery) submit() error {
+	r.Progress.Add(r.taken)
+	r.taken = 0
 	b := r.batch
 	if b == nil || len(b.groups) == 0 {
 		return context.Cause(r.ctx)

@@ -21,7 +21,7 @@ import (
 // innodb_flush_log_at_trx_commit 1 or 2, the log up to it is in the redo log
 // file; see RedoDelay for 0.
 func (s *Server) CurrentLSN(ctx context.Context) (innodb.LSN, error) {
-	l, err := s.lsns(ctx)
+	l, err := s.lsns(ctx, s.control)
 	return l.current, err
 }
 
@@ -29,13 +29,13 @@ func (s *Server) CurrentLSN(ctx context.Context) (innodb.LSN, error) {
 // CurrentLSN does, both of one moment. With innodb_flush_log_at_trx_commit=2 the
 // file may hold much more than what is synced.
 func (s *Server) LSNs(ctx context.Context) (flushed, current innodb.LSN, err error) {
-	l, err := s.lsns(ctx)
+	l, err := s.lsns(ctx, s.control)
 	return l.flushed, l.current, err
 }
 
 // CheckpointLSN returns the server's last checkpoint.
 func (s *Server) CheckpointLSN(ctx context.Context) (innodb.LSN, error) {
-	l, err := s.lsns(ctx)
+	l, err := s.lsns(ctx, s.control)
 	return l.checkpoint, err
 }
 
@@ -43,23 +43,22 @@ type lsns struct{ current, flushed, checkpoint innodb.LSN }
 
 // The names of the LSNs in the order of lsns: MariaDB's status variables, which
 // need no privilege, and the lines of SHOW ENGINE INNODB STATUS, which needs
-// PROCESS. MySQL 8.0.30 and later have status variables too
-// (Innodb_redo_log_current_lsn …), but these are up to a second old: seen on
-// 9.7.4, where they lag behind what was flushed.
+// PROCESS. MySQL 8.0.30 and later have status variables too, but these lag behind
+// what was flushed: see recentLSN.
 var (
 	mariadbLSNs = [3]string{"Innodb_lsn_current", "Innodb_lsn_flushed", "Innodb_lsn_last_checkpoint"}
 	mysqlLSNs   = [3]string{"Log sequence number", "Log flushed up to", "Last checkpoint at"}
 )
 
-func (s *Server) lsns(ctx context.Context) (lsns, error) {
+func (s *Server) lsns(ctx context.Context, c *session) (lsns, error) {
 	if s.Flavor == MySQL {
-		row, err := s.control.row(ctx, "SHOW ENGINE INNODB STATUS")
+		row, err := c.row(ctx, "SHOW ENGINE INNODB STATUS")
 		if err != nil {
 			return lsns{}, err
 		}
 		return parseLSNs(monitorLines(row["Status"]), mysqlLSNs)
 	}
-	status, err := s.Status(ctx, "Innodb_lsn_%")
+	status, err := c.status(ctx, "Innodb_lsn_%")
 	if err != nil {
 		return lsns{}, err
 	}
@@ -86,13 +85,21 @@ func parseLSNs(text map[string]string, names [3]string) (l lsns, err error) {
 		if !ok {
 			return l, fmt.Errorf("the server does not say %q: is InnoDB on?", names[i])
 		}
-		n, err := strconv.ParseUint(value, 10, 64)
+		n, err := parseLSN(names[i], value)
 		if err != nil {
-			return l, fmt.Errorf("the server says of %q %q, not an LSN", names[i], value)
+			return l, err
 		}
-		*to = innodb.LSN(n)
+		*to = n
 	}
 	return l, nil
+}
+
+func parseLSN(name, value string) (innodb.LSN, error) {
+	n, err := strconv.ParseUint(value, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("the server says of %q %q, not an LSN", name, value)
+	}
+	return innodb.LSN(n), nil
 }
 
 // FlushEngineLogs asks for the redo log to be written to its file up to its

@@ -166,7 +166,11 @@ func (s *Server) Refresh(ctx context.Context) (Vars, error) { return s.readVars(
 
 // Status returns the global status variables whose names match a LIKE pattern.
 func (s *Server) Status(ctx context.Context, pattern string) (map[string]string, error) {
-	rows, err := s.control.rows(ctx, "SHOW GLOBAL STATUS LIKE "+quoteString(pattern))
+	return s.control.status(ctx, pattern)
+}
+
+func (c *session) status(ctx context.Context, pattern string) (map[string]string, error) {
+	rows, err := c.rows(ctx, "SHOW GLOBAL STATUS LIKE "+quoteString(pattern))
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"hb/source/innodb/redolog"
 	"hb/source/spool"
 	"hb/stream/disk"
+	"hb/stream/progress"
 )
 
 const (
@@ -72,22 +73,23 @@ type Follower struct {
 	wg      sync.WaitGroup
 
 	mu      sync.Mutex
-	changed chan struct{} // closed and replaced when anything below changes
-	queue   []piece       // what is in hand and not sent
-	end     innodb.LSN    // of the last whole mini-transaction in hand
-	last    []byte        // the block that is not full behind the queue, if any
-	lastAt  innodb.LSN    // its LSN
-	why     error         // why the last look at the log brought no more
-	wanted  bool          // somebody waits for an LSN: read without pauses
-	held    bool          // nothing that comes now may be sent
-	heldEnd innodb.LSN    // end when it was held
-	ends    []innodb.LSN  // ends of the mini-transactions read since then
-	heldOps []fileOp      // what they did to files
-	target  innodb.LSN    // where to stop; 0: not known yet
-	tail    []byte        // what follows the queue at the target
-	done    bool          // the reader has reached the target
-	sent    int64         // bytes that the archive has taken
-	err     error         // the first failure
+	changed chan struct{}   // closed and replaced when anything below changes
+	queue   []piece         // what is in hand and not sent
+	end     innodb.LSN      // of the last whole mini-transaction in hand
+	last    []byte          // the block that is not full behind the queue, if any
+	lastAt  innodb.LSN      // its LSN
+	why     error           // why the last look at the log brought no more
+	wanted  bool            // somebody waits for an LSN: read without pauses
+	held    bool            // nothing that comes now may be sent
+	heldEnd innodb.LSN      // end when it was held
+	ends    []innodb.LSN    // ends of the mini-transactions read since then
+	heldOps []fileOp        // what they did to files
+	target  innodb.LSN      // where to stop; 0: not known yet
+	tail    []byte          // what follows the queue at the target
+	done    bool            // the reader has reached the target
+	sent    int64           // bytes that the archive has taken
+	phase   *progress.Phase // counts them, from Drain on
+	err     error           // the first failure
 	ops     map[innodb.SpaceID]*FileState
 }
 
@@ -365,9 +367,25 @@ func (f *Follower) boundary(lsn innodb.LSN) bool {
 	return false
 }
 
+// Pending returns how many bytes are in hand and not sent.
+func (f *Follower) Pending() (n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.queue {
+		n += p.Len()
+	}
+	return n
+}
+
+// Spooled returns how many bytes the follower's spool holds.
+func (f *Follower) Spooled() int64 { return f.spool.Size() }
+
 // Drain returns when the archive has taken everything, and how many bytes that
-// was.
-func (f *Follower) Drain(ctx context.Context) (int64, error) {
+// was. What it takes from now on is counted in phase, which may be nil.
+func (f *Follower) Drain(ctx context.Context, phase *progress.Phase) (int64, error) {
+	f.mu.Lock()
+	f.phase = phase
+	f.mu.Unlock()
 	done := make(chan struct{})
 	go func() { f.wg.Wait(); close(done) }()
 	select {

@@ -160,7 +160,7 @@ func TestFollow(t *testing.T) {
 		if err := f.Finish(ctx, end); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Drain(ctx); err != nil {
+		if _, err := f.Drain(ctx, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.Close(); err != nil {
@@ -305,7 +305,7 @@ func TestResize(t *testing.T) {
 		if err := f.Finish(ctx, end); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Drain(ctx); err != nil {
+		if _, err := f.Drain(ctx, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.Close(); err != nil {

@@ -111,7 +111,7 @@ func TestFollowMySQL(t *testing.T) {
 		if err := f.Finish(ctx, end); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Drain(ctx); err != nil {
+		if _, err := f.Drain(ctx, nil); err != nil {
 			t.Fatal(err)
 		}
 		newest, err := f.Newest()
@@ -277,7 +277,7 @@ func TestUnlogged(t *testing.T) {
 		if err := f.Finish(ctx, mysqlLSN(t, s)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Drain(ctx); err != nil {
+		if _, err := f.Drain(ctx, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.Close(); err != nil {
@@ -326,7 +326,7 @@ func TestResizeMySQL(t *testing.T) {
 	if err := f.Finish(ctx, end); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Drain(ctx); err != nil {
+	if _, err := f.Drain(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
@@ -406,7 +406,7 @@ func TestIdleMySQL(t *testing.T) {
 	if err := f.Finish(t.Context(), end); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Drain(t.Context()); err != nil {
+	if _, err := f.Drain(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	l, err := mlog.ParseLinear(out.Bytes())

@@ -78,6 +78,7 @@ func (f *Follower) give(out io.Writer, b []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sent += int64(len(b))
+	f.phase.Add(int64(len(b)))
 	return nil
 }
 

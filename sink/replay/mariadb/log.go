@@ -148,6 +148,7 @@ func (s *scanner) scan(goal replay.Goal) error {
 		}
 		if m.End-told > replay.ScanStep {
 			l.file.Touch(int64(m.End - told))
+			goal.Read.Add(int64(m.End - told))
 			told = m.End
 		}
 	}

@@ -1,0 +1,360 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"hb/source/mysqld/mysqldtest"
+)
+
+// window is a program in a terminal of tmux.
+type window struct {
+	t      *testing.T
+	tmux   string
+	socket string
+}
+
+// newWindow runs a shell command in a window so many columns wide. What it leaves
+// on the screen stays until the test ends.
+func newWindow(t *testing.T, columns int, command string) *window {
+	t.Helper()
+	w := &window{t, mysqldtest.Program(t, "tmux"), filepath.Join(t.TempDir(), "tmux")}
+	t.Cleanup(func() { w.run("kill-server") })
+	w.run("-f", os.DevNull, "new-session", "-d", "-x", strconv.Itoa(columns), "-y", "20", command+"; sleep 1000")
+	return w
+}
+
+func (w *window) run(args ...string) string {
+	w.t.Helper()
+	cmd := exec.Command(w.tmux, append([]string{"-S", w.socket}, args...)...)
+	// The server that the first one starts must know characters beyond ASCII.
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", asHB+"=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("tmux %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func (w *window) resize(columns int) {
+	w.t.Helper()
+	w.run("resize-window", "-x", strconv.Itoa(columns), "-y", "20")
+}
+
+// lines are those on the screen.
+func (w *window) lines() []string {
+	w.t.Helper()
+	text := strings.TrimRight(w.run("capture-pane", "-p"), "\n ")
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, "\n")
+}
+
+// shows waits until the screen has exactly lines that match the patterns, and no
+// other.
+func (w *window) shows(patterns ...string) {
+	w.t.Helper()
+	var lines []string
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if lines = w.lines(); matchAll(lines, patterns) {
+			w.t.Logf("the screen:\n%s", strings.Join(lines, "\n"))
+			return
+		}
+	}
+	w.t.Fatalf("the screen has\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(patterns, "\n"))
+}
+
+func matchAll(lines, patterns []string) bool {
+	if len(lines) != len(patterns) {
+		return false
+	}
+	for i, p := range patterns {
+		if !regexp.MustCompile("^(?:" + p + ")$").MatchString(lines[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// A number of bytes as it is shown.
+const sizePattern = `[0-9.]+ (?:B|KiB|MiB)`
+
+// TestProgressOnTerminal looks at the progress of a backup in a window that is
+// wide or narrow, and becomes the other meanwhile. It is one line, as long as the
+// window lets it be, that a message stands above, and that is gone at the end. The
+// archive is what it would be without it.
+func TestProgressOnTerminal(t *testing.T) {
+	s := filled(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{Binlog: true})
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const wide, narrow = 120, 44
+	all := fmt.Sprintf(`hb: copying tablespaces \d+%%, %s of %s, ETA [0-9hms]+, %s/s, redo lag %[1]s, spool %[1]s`, sizePattern, sizePattern, sizePattern)
+	some := `hb: copying tablespaces \d+%, ETA [0-9hms]+`
+	for _, columns := range [][]int{{wide, narrow, wide}, {narrow, wide, narrow}} {
+		archive := filepath.Join(t.TempDir(), "archive")
+		w := newWindow(t, columns[0], fmt.Sprintf("%s backup --no-defaults -u root -S %s --throttle 4MiB > %s; echo code $?", exe, s.Socket, archive))
+		for _, n := range columns {
+			w.resize(n)
+			if n == wide {
+				w.shows(all)
+			} else {
+				w.shows(some)
+			}
+		}
+		pid := strings.TrimSpace(w.run("list-panes", "-F", "#{pane_pid}"))
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%s/task/%[1]s/children", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		child, err := strconv.Atoi(strings.TrimSpace(string(children)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.resize(wide)
+		w.shows(all)
+		if err := syscall.Kill(child, syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		w.shows(all, all)
+		w.shows(all, `hb: backup complete: .*`, `hb: redo from LSN \d+ to \d+`, `hb: binlog .*`, `hb: BACKUP STAGE START: .*`, `hb: BACKUP STAGE BLOCK_DDL: .*`,
+			`hb: BACKUP STAGE BLOCK_COMMIT: .*`, `code 0`)
+		wholeArchive(t, archive)
+	}
+}
+
+// wholeArchive makes sure that a file is an archive from its first byte to its
+// last.
+func wholeArchive(t *testing.T, file string) {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.HasPrefix(content, []byte("XBSTCK")) {
+		t.Errorf("it begins with %q", content[:min(20, len(content))])
+	}
+	succeed(t, hb(t, "verify", file))
+	// One byte more, or less, is noticed: nothing stands behind the end.
+	for _, wrong := range [][]byte{append(content, '\n'), content[:len(content)-1]} {
+		cmd := hb(t, "list")
+		cmd.Stdin = bytes.NewReader(wrong)
+		if r := finish(t, cmd); r.code != 6 && r.code != 7 {
+			t.Errorf("with another end: exit code %d", r.code)
+		}
+	}
+}
+
+// jsonLine is what all messages for programs have.
+type jsonLine struct {
+	Time     time.Time
+	Level    string
+	Msg      string
+	ExitCode int   `json:"exit_code"`
+	Bytes    int64 // of the archive
+	Seconds  float64
+	Locks    []struct {
+		Lock   string
+		Waited float64 `json:"waited_ms"`
+		Held   float64 `json:"held_ms"`
+	}
+	Manifest struct {
+		LastLSN uint64 `json:"last_lsn"`
+		Binlog  struct{ File string }
+	}
+	Phase       string
+	Done, Total int64
+}
+
+func jsonLines(t *testing.T, text string) (lines []jsonLine) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		var l jsonLine
+		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Time.IsZero() || l.Level == "" || l.Msg == "" {
+			t.Fatalf("%v: %q", err, line)
+		}
+		lines = append(lines, l)
+	}
+	return lines
+}
+
+// TestProgressForPrograms: where standard error is no terminal, progress is told
+// when a signal asks for it, as text, as JSON, and with --quiet; and so do all
+// commands that may take long. The summary has its facts.
+func TestProgressForPrograms(t *testing.T) {
+	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
+		s := filled(t, root, mysqldtest.Options{Binlog: true})
+		archive := filepath.Join(t.TempDir(), "archive")
+		backup := func(args ...string) (text string) {
+			t.Helper()
+			out, err := os.Create(archive)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer out.Close()
+			cmd := hb(t, append([]string{"backup", "--no-defaults", "-u", "root", "-S", s.Socket, "--throttle=20MiB"}, args...)...)
+			cmd.Stdout = out
+			return asked(t, cmd, out)
+		}
+		text := backup()
+		told := regexp.MustCompile(`(?m)^hb: copying tablespaces \d+%, .* of .*, .*/s, (redo lag .*, )?spool .*$`)
+		if !told.MatchString(text) || !strings.Contains(text, "hb: backup complete: ") || strings.Contains(text, "\x1b") {
+			t.Errorf("it says %q", text)
+		}
+		wholeArchive(t, archive)
+		if text := backup("--quiet"); !told.MatchString(text) || strings.Count(text, "\n") != strings.Count(text, "copying") {
+			t.Errorf("--quiet says %q", text)
+		}
+		lines := jsonLines(t, backup("--log-format=json"))
+		last := lines[len(lines)-1]
+		st, err := os.Stat(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lines[0].Msg != "progress" || lines[0].Phase != "copying tablespaces" || lines[0].Done <= 0 || lines[0].Total <= lines[0].Done {
+			t.Errorf("progress: %+v", lines[0])
+		}
+		if last.Level != "INFO" || last.Bytes != st.Size() || last.Seconds <= 0 || len(last.Locks) == 0 || last.Locks[0].Lock == "" ||
+			last.Manifest.LastLSN == 0 || last.Manifest.Binlog.File == "" {
+			t.Errorf("the archive has %d bytes; summary: %+v", st.Size(), last)
+		}
+	})
+}
+
+// asked runs a backup, asks how far it is when some of it has come out, and
+// returns what it said.
+func asked(t *testing.T, cmd *exec.Cmd, out *os.File) string {
+	t.Helper()
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if st, err := out.Stat(); err == nil && st.Size() > 3<<20 {
+			break
+		}
+		if time.Now().After(end) {
+			break
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, errs.String())
+	}
+	return errs.String()
+}
+
+// TestProgressOfReaders: extract and verify tell how far they are in a pipe, and
+// in a file of which they know the size; apply and verify of a directory are asked
+// until they tell of each phase that they have.
+func TestProgressOfReaders(t *testing.T) {
+	archive := loadedBackup(t, mysqldtest.Need(t, mysqldtest.MariaDB1011))
+	st, err := os.Stat(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for i, args := range [][]string{{"extract", "-C", filepath.Join(dir, "piped")}, {"verify"}} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := hb(t, args...)
+		cmd.Stdin = r
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		content, err := os.ReadFile(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		half := len(content) / 2
+		if _, err := w.Write(content[:half]); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond)
+		if err := cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond)
+		if _, err := w.Write(content[half:]); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Fatalf("%v: %s", err, errs.String())
+		}
+		want := regexp.MustCompile(`^hb: ` + []string{"extracting", "verifying"}[i] + `, [0-9.]+ MiB\b`)
+		if !want.MatchString(errs.String()) {
+			t.Errorf("%v says %q", args, errs.String())
+		}
+	}
+	t.Logf("an archive of %d bytes", st.Size())
+	for _, test := range []struct {
+		args   []string
+		phases []string
+	}{
+		{[]string{"extract", "-C", filepath.Join(dir, "copy"), archive}, []string{"extracting"}},
+		{[]string{"verify", filepath.Join(dir, "copy")}, []string{"reading all files", "reading the redo log"}},
+		{[]string{"apply", filepath.Join(dir, "copy")}, []string{"reading all files", "reading the redo log", "recovering pages"}},
+	} {
+		lines := besieged(t, hb(t, append(test.args, "--log-format=json", "--parallel=1")...))
+		seen := make(map[string]bool)
+		for _, l := range lines {
+			if l.Done > 0 && l.Done <= l.Total {
+				seen[l.Phase] = true
+			}
+		}
+		for _, phase := range test.phases {
+			if !seen[phase] {
+				t.Errorf("%v does not tell of %q, but %v", test.args, phase, seen)
+			}
+		}
+	}
+}
+
+// besieged asks a command all the time how far it is, and returns what it said.
+func besieged(t *testing.T, cmd *exec.Cmd) []jsonLine {
+	t.Helper()
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	// It inherits that the signal is ignored, until it asks for it: it can be asked
+	// from the beginning.
+	signal.Ignore(syscall.SIGUSR1)
+	defer signal.Reset(syscall.SIGUSR1)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Fatalf("%v: %s", err, errs.String())
+			}
+			return jsonLines(t, errs.String())
+		case <-time.After(time.Millisecond):
+			_ = cmd.Process.Signal(syscall.SIGUSR1) // it may just have ended
+		}
+	}
+}

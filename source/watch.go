@@ -1,0 +1,81 @@
+package source
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hb/source/innodb"
+	"hb/source/mysqld"
+)
+
+const (
+	// watchInterval is how often what is spooled is looked at.
+	watchInterval = time.Second
+	// lsnInterval is how often the server is asked how far its redo log is.
+	lsnInterval = 5 * time.Second
+)
+
+// watcher tells of a backup what nobody tells who works on it: how far the redo
+// in hand is behind the server, and how much is spooled.
+type watcher struct {
+	b       *backup
+	wg      sync.WaitGroup
+	resting atomic.Bool
+
+	server *mysqld.Observer // nil: it could not be had
+	newest innodb.LSN       // 0: not known
+	asked  time.Time
+}
+
+// rest has the server not asked any more: it is about to be locked.
+func (w *watcher) rest() { w.resting.Store(true) }
+
+// wait returns when the watcher has ended, which it does with its context.
+func (w *watcher) wait() { w.wg.Wait() }
+
+// start begins to watch a backup, if anybody looks.
+func (w *watcher) start(ctx context.Context, b *backup) {
+	if b.opt.Progress != nil {
+		w.b = b
+		w.look(ctx)
+		w.wg.Go(func() { w.run(ctx) })
+	}
+}
+
+// run watches. A backup that is done before the first look costs the server no
+// connection. A server that does not answer is not its business: the backup will
+// notice.
+func (w *watcher) run(ctx context.Context) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for first := true; ; first = false {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if first {
+			w.server, _ = w.b.srv.Observe(ctx)
+			if w.server != nil {
+				defer w.server.Close() // to an end that the backup does not depend on
+			}
+		}
+		w.look(ctx)
+	}
+}
+
+func (w *watcher) look(ctx context.Context) {
+	if w.server != nil && !w.resting.Load() && time.Since(w.asked) >= lsnInterval {
+		if lsn, err := w.server.LSN(ctx); err == nil {
+			w.newest = max(w.newest, lsn)
+		}
+		w.asked = time.Now()
+	}
+	m := w.b.opt.Progress
+	if w.newest > 0 {
+		m.SetLag(int64(w.newest) - int64(w.b.follower.End()))
+	}
+	m.SetSpool(w.b.follower.Spooled() + w.b.stage.spool.Size())
+}

@@ -1,0 +1,124 @@
+// Package progress carries how far a long piece of work is, from the packages
+// that do it to whoever shows it. Who works only counts, by one atomic addition
+// for many bytes, and does not know who looks.
+//
+// The work is a row of phases; one at a time is the [Meter]'s. All methods may be
+// called from any goroutine at any time, and do nothing on a nil Meter or Phase:
+// nobody has to ask whether somebody looks.
+package progress
+
+import (
+	"io"
+	"sync/atomic"
+	"time"
+)
+
+// Meter is what one command's work tells of itself. The zero value is ready to
+// use.
+type Meter struct {
+	phase atomic.Pointer[Phase]
+	lag   atomic.Int64 // plus 1; 0: not known
+	spool atomic.Int64 // plus 1; 0: there is none
+}
+
+// Phase is a stretch of the work.
+type Phase struct {
+	name  string
+	began time.Time // when it was entered
+	done  atomic.Int64
+	total atomic.Int64
+}
+
+// NewPhase returns a phase that is no Meter's yet. The name says to a person what
+// is being done; total is the bytes that it will take, 0 where that is not known.
+func NewPhase(name string, total int64) *Phase {
+	p := &Phase{name: name}
+	p.total.Store(total)
+	return p
+}
+
+// Enter makes p, which no Meter was in before, the phase that the work is in.
+func (m *Meter) Enter(p *Phase) {
+	if m != nil {
+		p.began = time.Now()
+		m.phase.Store(p)
+	}
+}
+
+// Begin enters a new phase: see [NewPhase].
+func (m *Meter) Begin(name string, total int64) *Phase {
+	p := NewPhase(name, total)
+	m.Enter(p)
+	return p
+}
+
+// SetLag says how many bytes of redo the server has written that were not read
+// yet.
+func (m *Meter) SetLag(bytes int64) {
+	if m != nil {
+		m.lag.Store(max(bytes, 0) + 1)
+	}
+}
+
+// SetSpool says how many bytes were read and could not be sent yet.
+func (m *Meter) SetSpool(bytes int64) {
+	if m != nil {
+		m.spool.Store(max(bytes, 0) + 1)
+	}
+}
+
+// Add says that n more bytes are done.
+func (p *Phase) Add(n int64) {
+	if p != nil {
+		p.done.Add(n)
+	}
+}
+
+// Expect adds n bytes, which may be below 0, to what the phase will take.
+func (p *Phase) Expect(n int64) {
+	if p != nil {
+		p.total.Add(n)
+	}
+}
+
+// Reader returns a reader of r that counts what r gives as done.
+func (p *Phase) Reader(r io.Reader) io.Reader { return &reader{p, r} }
+
+type reader struct {
+	p *Phase
+	r io.Reader
+}
+
+func (r *reader) Read(b []byte) (int, error) {
+	n, err := r.r.Read(b)
+	r.p.Add(int64(n))
+	return n, err
+}
+
+// State is how far the work was at one moment.
+type State struct {
+	Phase *Phase // to tell phases apart; nil: the work has not begun
+	Name  string
+	Began time.Time
+	Done  int64 // bytes of the phase
+	Total int64 // 0: not known
+	Lag   int64 // see SetLag; below 0: not known
+	Spool int64 // see SetSpool; below 0: there is none
+}
+
+// State returns how far the work is.
+func (m *Meter) State() State {
+	if m == nil {
+		return State{Lag: -1, Spool: -1}
+	}
+	s := State{Phase: m.phase.Load(), Lag: m.lag.Load() - 1, Spool: m.spool.Load() - 1}
+	if s.Phase == nil {
+		return s
+	}
+	s.Name, s.Began, s.Done = s.Phase.name, s.Phase.began, s.Phase.done.Load()
+	// What was expected may be less than it turned out to be.
+	if total := s.Phase.total.Load(); total > 0 {
+		s.Total = max(total, s.Done)
+	}
+	return s
+}
