@@ -28,6 +28,7 @@ import (
 
 	"hb/sink"
 	"hb/source"
+	"hb/source/infofile"
 	"hb/source/innodb/mlog"
 	"hb/source/innodb/redolog"
 	"hb/source/mysqld"
@@ -137,6 +138,7 @@ type backupCmd struct {
 	Tmpdir     string      `help:"Where redo is spooled that the archive does not take at once (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
 	SlaveInfo  bool        `help:"Record the position of the server's own replication."`
 	GaleraInfo bool        `help:"Record the Galera position."`
+	InfoFile   string      `help:"Write into this file what becomes of the backup, as JSON: when it begins, and when it is complete or failed." placeholder:"FILE" type:"path"`
 
 	lockFlags `embed:"" group:"Locks and replication (MySQL)"`
 
@@ -192,6 +194,21 @@ func (f *lockFlags) set(o *source.Options) {
 const maxDefaultParallel = 8
 
 func (c *backupCmd) Run(ctx context.Context, t *terminal.Console) error {
+	info, err := infofile.Create(c.InfoFile, os.Stdout, terminal.MaskedCommand(os.Args), version())
+	if err != nil {
+		return usageError{err.Error()}
+	}
+	if err := c.run(ctx, t, info); err != nil {
+		why, code := explain(ctx, err)
+		return errors.Join(err, info.Failed(code, why))
+	}
+	if err := info.Complete(); err != nil {
+		return fmt.Errorf("the archive is complete, but %w", err)
+	}
+	return nil
+}
+
+func (c *backupCmd) run(ctx context.Context, t *terminal.Console, info *infofile.File) error {
 	if terminal.IsTerminal(os.Stdout) {
 		return usageError{"standard output is a terminal: send the archive into a file or a pipe, such as hb backup | ssh host \"hb extract -C dir\""}
 	}
@@ -209,14 +226,20 @@ func (c *backupCmd) Run(ctx context.Context, t *terminal.Console) error {
 	if err != nil {
 		return usageError{err.Error()}
 	}
+	warn := func(text string) { t.Warn(text); info.Warn(text) }
 	for _, w := range set.Warnings {
-		t.Warn(w)
+		warn(w)
 	}
 	srv, err := mysqld.Connect(ctx, options)
 	if err != nil {
 		return err
 	}
-	err = c.backup(ctx, t, srv, write)
+	o := c.options(write)
+	o.Progress, o.Warn = new(progress.Meter), warn
+	info.Note(func(i *infofile.Info) {
+		i.Server, i.Options = srv.Flavor.String()+" "+srv.Version.Full, metadata.ArchiveFlags{Compressed: o.Compressed, Encrypted: o.Encrypted}
+	})
+	err = c.backup(ctx, t, srv, write, o, info)
 	return errors.Join(err, srv.Close())
 }
 
@@ -267,7 +290,7 @@ func (c *backupCmd) stages() (w stream.WriteOptions, err error) {
 	return w, nil
 }
 
-func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld.Server, write stream.WriteOptions) error {
+func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld.Server, write stream.WriteOptions, o source.Options, info *infofile.File) error {
 	began := time.Now()
 	out, err := stream.NewSink(os.Stdout)
 	if err != nil {
@@ -278,8 +301,6 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld
 		return err
 	}
 	defer context.AfterFunc(ctx, w.Interrupt)()
-	o := c.options(write)
-	o.Progress, o.Warn = new(progress.Meter), t.Warn
 	var result *source.Result
 	t.During(o.Progress, func() {
 		if result, err = source.Run(ctx, srv, w, o); err != nil {
@@ -289,9 +310,12 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld
 		o.Progress.Begin("syncing the archive", 0)
 		err = errors.Join(w.Close(), out.Close())
 	})
+	info.Note(func(i *infofile.Info) { i.Bytes, i.Locks = w.Sent(), srv.LockTimes() })
 	if err != nil {
+		info.Note(func(i *infofile.Info) { i.Phase = o.Progress.State().Name })
 		return err
 	}
+	info.Note(func(i *infofile.Info) { i.ArchiveBytes, i.Manifest = result.Bytes, &result.Manifest })
 	took := took(began)
 	t.Say(fmt.Sprintf("backup complete: %s in %s, %s/s\n%s", stream.Size(w.Sent()), took, rate(w.Sent(), took), result.Describe()),
 		append(result.Facts(), slog.Int64("bytes", w.Sent()), seconds(took))...)
@@ -684,16 +708,21 @@ func execute(parsed *kong.Context, t *terminal.Console) int {
 	if err == nil {
 		return 0
 	}
+	text, code := explain(ctx, err)
+	t.Fail(text, code)
+	return code
+}
+
+// explain says why a command failed, and its exit code.
+func explain(ctx context.Context, err error) (text string, code int) {
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
-	text := strings.ReplaceAll(err.Error(), "\n", "; ") // of errors that came together
+	text = strings.ReplaceAll(err.Error(), "\n", "; ") // of errors that came together
 	if errors.Is(err, syscall.ENOSPC) {
 		text += "; make room and start again"
 	}
-	code := exitStatus(err)
-	t.Fail(text, code)
-	return code
+	return text, exitStatus(err)
 }
 
 // environment is the process's environment, with the terminal to ask for a

@@ -95,27 +95,15 @@ const extTemporary = ".hb-tmp"
 
 // replaceFile gives a file new content, all or nothing, with the owner and mode
 // of the file given.
-func replaceFile(root disk.Dir, name string, content []byte, like fs.FileInfo) (err error) {
+func replaceFile(root disk.Dir, name string, content []byte, like fs.FileInfo) error {
 	temporary := name + extTemporary
 	mode := fs.FileMode(0o640)
+	var own func(disk.File) error
 	if like != nil {
 		mode = like.Mode().Perm()
+		own = func(f disk.File) error { return sameOwner(f, like) }
 	}
-	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
-	}
-	_, err = f.Write(content)
-	if err == nil && like != nil {
-		err = sameOwner(f, like)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = root.Rename(temporary, name)
-	}
-	if err != nil {
+	if err := disk.Replace(root, name, temporary, mode, content, own); err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	return nil

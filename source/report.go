@@ -24,27 +24,7 @@ func (r *Result) Describe() string {
 	return b.String()
 }
 
-// LockReport is a mysqld.LockTime for programs, in milliseconds.
-type LockReport struct {
-	Lock   string  `json:"lock"`
-	Waited float64 `json:"waited_ms"`
-	Held   float64 `json:"held_ms"`
-}
-
-// LockReports are those of all locks, in the order in which they were asked for.
-func (r *Result) LockReports() []LockReport {
-	out := make([]LockReport, len(r.Locks))
-	for i, l := range r.Locks {
-		out[i] = LockReport{l.Lock, milliseconds(l.Wait), milliseconds(l.Held)}
-	}
-	return out
-}
-
-func milliseconds(d time.Duration) float64 {
-	return float64(d.Round(time.Microsecond)) / float64(time.Millisecond)
-}
-
 // Facts are what Describe says, for programs.
 func (r *Result) Facts() []slog.Attr {
-	return []slog.Attr{slog.Int64("archive_bytes", r.Bytes), slog.Any("locks", r.LockReports()), slog.Any("manifest", &r.Manifest)}
+	return []slog.Attr{slog.Int64("archive_bytes", r.Bytes), slog.Any("locks", r.Locks), slog.Any("manifest", &r.Manifest)}
 }

@@ -3,6 +3,7 @@ package mysqld
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,6 +32,17 @@ type LockTime struct {
 	Wait   time.Duration // how long the server took to grant it
 	Held   time.Duration // from the grant to the release or the next stage, or to now
 	Stage  Stage         // of MariaDB, else StageNone
+}
+
+// MarshalJSON says, for programs, what was locked and for how long, in
+// milliseconds.
+func (l LockTime) MarshalJSON() ([]byte, error) {
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	return json.Marshal(struct {
+		Lock   string  `json:"lock"`
+		Waited float64 `json:"waited_ms"`
+		Held   float64 `json:"held_ms"`
+	}{l.Lock, ms(l.Wait), ms(l.Held)})
 }
 
 // ErrLockLost means that a lock was, or may have been, lost while the backup
