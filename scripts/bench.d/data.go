@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"hb/source/mysqld/mysqldtest"
+	"hb/stream"
 )
 
 const (
@@ -19,11 +20,14 @@ const (
 	maxInsert = 100_000
 )
 
+// poolSize is that of a buffer pool, in bytes, that all data fits in.
+func poolSize(size int64) int64 { return size + size/2 + 256<<20 }
+
 // config has a server not flush by itself, so that the redo log holds what was
 // changed since it was started.
 func config(root *mysqldtest.Root, size int64) []string {
 	lines := []string{
-		fmt.Sprintf("innodb-buffer-pool-size=%d", size+size/2+256<<20),
+		fmt.Sprintf("innodb-buffer-pool-size=%d", poolSize(size)),
 		"innodb-max-dirty-pages-pct=99", "innodb-max-dirty-pages-pct-lwm=0",
 		"innodb-flush-log-at-trx-commit=2", "innodb-adaptive-flushing=OFF",
 	}
@@ -42,32 +46,41 @@ func launch(ctx context.Context, name, dir string, size int64) (*mysqldtest.Serv
 	return mysqldtest.Launch(ctx, root, mysqldtest.Options{Dir: filepath.Join(dir, name), Config: config(root, size)})
 }
 
-// fill makes about size bytes of tablespaces, and restarts the server, which
-// brings them to disk. The server that is to be ended is returned in any case.
-func fill(ctx context.Context, s *mysqldtest.Server, size int64) (*mysqldtest.Server, error) {
+// fill makes about size bytes of tablespaces.
+func fill(ctx context.Context, s *mysqldtest.Server, size int64) error {
+	say("filling %s with %s", s.Root.Name, stream.Size(size))
 	db := s.DB()
 	if _, err := db.ExecContext(ctx, "CREATE DATABASE bench"); err != nil {
+		return err
+	}
+	return eachTable(func(table string) error { return fillTable(ctx, db, table, size/tables/rowBytes) })
+}
+
+// restart ends a server, which brings all that it has to disk, and starts it
+// again. The server that is to be ended is returned in any case.
+func restart(ctx context.Context, s *mysqldtest.Server, o mysqldtest.Options) (*mysqldtest.Server, error) {
+	if err := s.Stop(); err != nil {
 		return s, err
 	}
-	err := eachTable(func(table string) error { return fillTable(ctx, db, table, size/tables/rowBytes) })
-	if err == nil {
-		err = s.Stop()
-	}
-	if err != nil {
-		return s, err
-	}
-	again, err := mysqldtest.LaunchOn(ctx, s.Root, s.Datadir, mysqldtest.Options{Dir: s.Dir, Config: config(s.Root, size)})
+	o.Dir = s.Dir
+	again, err := mysqldtest.LaunchOn(ctx, s.Root, s.Datadir, o)
 	if err != nil {
 		return s, err
 	}
 	return again, nil
 }
 
+// eachTable does something with every table of the data at the same time.
 func eachTable(f func(table string) error) error {
+	return inParallel(tables, func(i int) error { return f(fmt.Sprintf("bench.t%d", i)) })
+}
+
+// inParallel calls f with 0 to n-1 at the same time, and waits for all.
+func inParallel(n int, f func(i int) error) error {
 	var wg sync.WaitGroup
-	errs := make([]error, tables)
-	for i := range tables {
-		wg.Go(func() { errs[i] = f(fmt.Sprintf("bench.t%d", i)) })
+	errs := make([]error, n)
+	for i := range n {
+		wg.Go(func() { errs[i] = f(i) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
@@ -92,6 +105,7 @@ func fillTable(ctx context.Context, db *sql.DB, table string, rows int64) error 
 
 // dirty changes rows all over the tables until the redo log has grown by size.
 func dirty(ctx context.Context, s *mysqldtest.Server, size int64) error {
+	say("changing rows of %s for %s of redo", s.Root.Name, stream.Size(size))
 	from, err := lsn(ctx, s)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,129 +19,93 @@ import (
 
 // options are those of the command line.
 type options struct {
-	hb   string
-	dir  string // for all files
-	size int64  // of the data, bytes
-	runs int
-	only []string // names of contests; none: all
-	out  string   // where the report goes, without .md and .svg
+	hb      string
+	dir     string // for all files
+	size    int64  // of the data, bytes
+	runs    int
+	tables  int      // that the contest of many tables ends with
+	only    []string // names of contests; none: all
+	out     string   // where the report goes, without .md and .svg
+	command string   // for the report: what the user typed
+}
+
+// names are those of the contests, in the order in which they are held.
+var names = []string{
+	"empty", "backup", "compress", "encrypt", "extract", "extract-compressed", "apply", "extract-apply",
+	"load", "overrun", "mysql-backup", "mysql-apply", "growth-data", "growth-tables",
+}
+
+// bench is one run of the benchmark.
+type bench struct {
+	options
+	held   []*contest
+	failed []error
 }
 
 func main() {
-	var o options
-	size := stream.Size(2 << 30)
-	flag.StringVar(&o.hb, "hb", "", "the hb `program`")
-	flag.StringVar(&o.dir, "dir", "", "an empty `directory` for all files")
-	flag.TextVar(&size, "size", size, "how much data each server has")
-	flag.IntVar(&o.runs, "runs", 5, "how often each command runs")
-	only := flag.String("only", "", "measure these contests alone, by `name`, with commas between")
-	flag.StringVar(&o.out, "out", "", "write the report to `file`.md and file.svg too")
-	flag.Parse()
-	o.size = int64(size)
-	if *only != "" {
-		o.only = strings.Split(*only, ",")
+	var b bench
+	if err := b.parse(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := bench(ctx, &o); err != nil {
+	if err := b.all(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(ctx context.Context, o *options) error {
-	var all []*contest
-	for _, part := range []func(context.Context, *options) ([]*contest, error){mariadbContests, mysqlContests} {
-		done, err := part(ctx, o)
-		if err != nil {
-			return err
-		}
-		all = append(all, done...)
+func (b *bench) parse() error {
+	dataSize := stream.Size(2 << 30)
+	flag.StringVar(&b.hb, "hb", "", "the hb `program`")
+	flag.StringVar(&b.dir, "dir", "", "an empty `directory` for all files")
+	flag.StringVar(&b.command, "command", "scripts/bench", "the command `line`, for the report")
+	flag.TextVar(&dataSize, "size", dataSize, "how much data each server has; growth ends with four times as much")
+	flag.IntVar(&b.runs, "runs", 5, "how often each command runs")
+	flag.IntVar(&b.tables, "tables", 10_000, "how many tables growth ends with")
+	only := flag.String("only", "", "measure these contests alone, by `name`, with commas between: "+strings.Join(names, ", "))
+	small := flag.Bool("small", false, "only see that all works: little data, one run")
+	flag.StringVar(&b.out, "out", "", "write the report to `file`.md and file.svg too")
+	flag.Parse()
+	b.size = int64(dataSize)
+	if *small {
+		b.size, b.runs, b.tables = 64<<20, 1, 1000
 	}
-	text := markdown(o, all)
-	fmt.Print(text)
-	if o.out == "" {
+	if *only != "" {
+		b.only = strings.Split(*only, ",")
+	}
+	for _, n := range b.only {
+		if !slices.Contains(names, n) {
+			return fmt.Errorf("there is no contest %q; there are %s", n, strings.Join(names, ", "))
+		}
+	}
+	if flag.NArg() > 0 || b.runs < 1 || b.size < 16<<20 || b.tables < 100 {
+		return errors.New("want no arguments but flags, a run or more, 16 MiB or more and 100 tables or more (--help shows all)")
+	}
+	if b.out == "" {
 		return nil
 	}
-	return errors.Join(
-		os.WriteFile(o.out+".md", []byte(text), 0o644),
-		os.WriteFile(o.out+".svg", []byte(plot(all)), 0o644))
+	return os.MkdirAll(filepath.Dir(b.out), 0o755) // now, not when all is measured
 }
 
-// contest is one job done by hb and by others, in turns.
-type contest struct {
-	name  string // for --only
-	title string
-	bars  []bar
-	sides []*side // hb's is the first
-}
-
-// bar is what hb's figure may at most be, as a ratio to a peer's.
-type bar struct {
-	peer   int // index in sides
-	figure figure
-	most   float64
-}
-
-// figure is one of those that a run gives.
-type figure struct {
-	name string
-	of   func(usage) float64
-}
-
-var (
-	wall = figure{"time", func(u usage) float64 { return u.Wall.Seconds() }}
-	cpu  = figure{"CPU", func(u usage) float64 { return u.CPU.Seconds() }}
-)
-
-// side is one way to do the job.
-type side struct {
-	name    string
-	prepare func(ctx context.Context) error // not measured; may be nil
-	run     func(ctx context.Context) (usage, error)
-	runs    []usage
-}
-
-// hold holds a contest: all sides once to warm up, and then in turns.
-func (o *options) hold(ctx context.Context, c *contest) error {
-	fmt.Fprintf(os.Stderr, "bench: %s\n", c.title)
-	for round := range o.runs + 1 {
-		for _, s := range c.sides {
-			if s.prepare != nil {
-				if err := s.prepare(ctx); err != nil {
-					return fmt.Errorf("%s, %s: %w", c.name, s.name, err)
-				}
-			}
-			u, err := s.run(ctx)
-			if err != nil {
-				return fmt.Errorf("%s, %s: %w", c.name, s.name, err)
-			}
-			if round > 0 {
-				s.runs = append(s.runs, u)
-			}
-		}
+// all holds all contests and writes the report, of what could be measured.
+func (b *bench) all(ctx context.Context) error {
+	b.parts(ctx, b.mariadb, b.mysql, b.growth)
+	text, err := b.markdown(ctx)
+	if err != nil {
+		return errors.Join(b.err(), err)
 	}
-	for _, s := range c.sides {
-		m := medians(s.runs)
-		fmt.Fprintf(os.Stderr, "bench:   %-60s %s, CPU %s, peak %s\n", s.name, seconds(m.Wall), seconds(m.CPU), mib(m.Peak))
+	fmt.Print(text)
+	if b.out != "" {
+		err = errors.Join(
+			os.WriteFile(b.out+".md", []byte(text), 0o644),
+			os.WriteFile(b.out+".svg", []byte(plot(b.held)), 0o644))
 	}
-	return nil
+	return errors.Join(b.err(), err)
 }
 
-// holdAll holds those of the contests that were asked for.
-func (o *options) holdAll(ctx context.Context, contests ...*contest) (held []*contest, err error) {
-	for _, c := range contests {
-		if !o.wants(c.name) {
-			continue
-		}
-		if err := o.hold(ctx, c); err != nil {
-			return nil, err
-		}
-		held = append(held, c)
-	}
-	return held, nil
-}
-
+// wants reports whether one of the contests is to be held.
 func (o *options) wants(names ...string) bool {
 	return len(o.only) == 0 || slices.ContainsFunc(names, func(n string) bool { return slices.Contains(o.only, n) })
 }

@@ -5,38 +5,64 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hb/stream"
 )
 
-// usage is what a run took.
+// usage is what one run took, and what came of it.
 type usage struct {
-	Wall time.Duration
-	CPU  time.Duration // user and system, of all its programs
-	Peak int64         // resident bytes, of its largest program
+	Wall  time.Duration
+	CPU   time.Duration // user and system, of all programs of the side
+	Peak  int64         // resident bytes, of its largest program
+	Bytes int64         // that came out of the last pipe
+
+	Units   float64       // how much there was to do, where that grows; see [perUnit]
+	Stall   time.Duration // the longest statement of any writer meanwhile
+	Rate    float64       // transactions a second meanwhile
+	Outcome outcome
 }
 
-// pipeline runs programs whose outputs and inputs are joined as a shell would,
-// the first reading the file in, the last writing to the file out; "" is
-// /dev/null for both.
-func pipeline(ctx context.Context, in, out string, programs ...[]string) (u usage, err error) {
+// pipeSize is the buffer of every pipe, in bytes: hb asks for as much, which no
+// peer does, and only with the same pipe for all is it their work that is
+// compared. It is the most that the system gives to any user.
+const pipeSize = 1 << 20
+
+// taker takes all that comes out of a pipe, and tells how many bytes it were.
+type taker func(ctx context.Context, pipe *os.File) (int64, error)
+
+// pipeline runs programs whose outputs and inputs are joined by pipes as a shell
+// would. The first reads the file in, or nothing if that is empty; what the last
+// writes is taken by this process, so that the usage is that of the programs
+// alone. (Linux counts the size of this process as a peak of its children, so
+// that no peak is below some 10 MiB.)
+func pipeline(ctx context.Context, in string, take taker, programs ...[]string) (u usage, err error) {
 	cmds := make([]*exec.Cmd, len(programs))
 	messages := make([]bytes.Buffer, len(programs))
 	for i, p := range programs {
 		cmds[i] = exec.CommandContext(ctx, p[0], p[1:]...)
 		cmds[i].Stderr = &messages[i]
 	}
-	files, err := join(cmds, in, out)
+	last, files, err := join(cmds, in)
 	began := time.Now()
 	for i := 0; err == nil && i < len(cmds); i++ {
 		err = cmds[i].Start()
 	}
+	// Only the programs hold their ends now: each sees when another is gone.
 	for _, f := range files {
 		err = errors.Join(err, f.Close())
+	}
+	if last != nil {
+		var e error
+		u.Bytes, e = take(ctx, last)
+		err = errors.Join(err, e, last.Close())
 	}
 	for i, c := range cmds {
 		if c.Process == nil {
@@ -45,66 +71,154 @@ func pipeline(ctx context.Context, in, out string, programs ...[]string) (u usag
 		if e := c.Wait(); e != nil {
 			text := messages[i].String()
 			err = errors.Join(err, fmt.Errorf("%s: %w\n%s", strings.Join(c.Args, " "), e, text[max(0, len(text)-2000):]))
-			continue
 		}
-		r := c.ProcessState.SysUsage().(*syscall.Rusage)
 		u.CPU += c.ProcessState.UserTime() + c.ProcessState.SystemTime()
-		u.Peak = max(u.Peak, r.Maxrss<<10)
+		u.Peak = max(u.Peak, c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss<<10)
 	}
 	u.Wall = time.Since(began)
 	return u, err
 }
 
-// join connects the programs. The files are to be closed when all have started.
-func join(cmds []*exec.Cmd, in, out string) (files []*os.File, err error) {
-	keep := func(f *os.File, e error) *os.File {
-		if e != nil {
-			err = errors.Join(err, e)
-			return nil
-		}
-		files = append(files, f)
-		return f
-	}
+// join connects the programs, and returns the end of the last pipe. The files are
+// to be closed when all have started.
+func join(cmds []*exec.Cmd, in string) (last *os.File, files []*os.File, err error) {
 	if in == "" {
 		in = os.DevNull
 	}
-	first := keep(os.Open(in))
-	var last *os.File
-	if out == "" {
-		last = keep(os.OpenFile(os.DevNull, os.O_WRONLY, 0))
-	} else {
-		last = keep(os.Create(out))
+	next, err := os.Open(in)
+	if err != nil {
+		return nil, nil, err
 	}
-	for i, c := range cmds {
-		c.Stdin = first
-		if i == len(cmds)-1 {
-			c.Stdout = last
-			break
+	for _, c := range cmds {
+		r, w, err := pipe()
+		if err != nil {
+			return nil, append(files, next), err
 		}
-		r, w, e := os.Pipe()
-		if e != nil {
-			return files, errors.Join(err, e)
-		}
-		files = append(files, r, w)
-		first, c.Stdout = r, w
+		files = append(files, next, w)
+		c.Stdin, c.Stdout = next, w
+		next = r
 	}
-	return files, err
+	return next, files, nil
 }
 
-// medians returns the median of each figure by itself.
-func medians(runs []usage) usage {
-	return usage{
-		Wall: median(runs, func(u usage) time.Duration { return u.Wall }),
-		CPU:  median(runs, func(u usage) time.Duration { return u.CPU }),
-		Peak: median(runs, func(u usage) int64 { return u.Peak }),
+func pipe() (r, w *os.File, err error) {
+	if r, w, err = os.Pipe(); err != nil {
+		return nil, nil, err
+	}
+	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, pipeSize); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("enlarging a pipe: %w", err), r.Close(), w.Close())
+	}
+	return r, w, nil
+}
+
+// discard is the cheapest reader of a pipe that there is: it moves the pages of
+// the pipe to /dev/null without looking at them.
+func discard(_ context.Context, pipe *os.File) (n int64, err error) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, null.Close()) }()
+	from, to := int(pipe.Fd()), int(null.Fd())
+	for {
+		k, err := unix.Splice(from, nil, to, nil, pipeSize, 0)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil || k == 0:
+			return n, err
+		default:
+			n += k
+		}
 	}
 }
 
-func median[T ~int64](runs []usage, of func(usage) T) T {
-	v := make([]T, len(runs))
-	for i, u := range runs {
-		v[i] = of(u)
+// intoFile writes a file of what it takes.
+func intoFile(name string) taker {
+	return func(_ context.Context, pipe *os.File) (n int64, err error) {
+		f, err := os.Create(name)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		return io.Copy(f, pipe)
 	}
-	slices.Sort(v)
-	return v[len(v)/2]
+}
+
+// slowly takes as much a second as a network would, into a file.
+func slowly(name string, rate stream.Size) taker {
+	return func(ctx context.Context, pipe *os.File) (n int64, err error) {
+		f, err := os.Create(name)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		pacer, buf := stream.NewPacer(rate), make([]byte, 64<<10)
+		for {
+			k, err := pipe.Read(buf)
+			if err == nil {
+				err = pacer.Wait(ctx, k)
+			}
+			if err == nil {
+				_, err = f.Write(buf[:k])
+			}
+			n += int64(k)
+			if errors.Is(err, io.EOF) {
+				return n, nil
+			}
+			if err != nil {
+				return n, err
+			}
+		}
+	}
+}
+
+// run runs one program that writes nothing to speak of to standard output.
+func run(ctx context.Context, program ...string) (usage, error) {
+	return pipeline(ctx, "", discard, program)
+}
+
+// inTurn adds up what is done one after the other.
+func inTurn(steps ...func() (usage, error)) (all usage, err error) {
+	for _, step := range steps {
+		u, err := step()
+		all.Wall, all.CPU, all.Peak, all.Bytes = all.Wall+u.Wall, all.CPU+u.CPU, max(all.Peak, u.Peak), all.Bytes+u.Bytes
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+// ticks is how many a second /proc counts of CPU time (USER_HZ, the same on all
+// of Linux but Alpha).
+const ticks = 100
+
+// ofProcess returns the CPU time that a process has used and its peak, in a
+// usage that is else empty: what a server does cannot be waited for.
+func ofProcess(pid int) (u usage, err error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return u, err
+	}
+	// The name, in brackets, may hold anything; utime and stime are fields 14 and 15.
+	_, rest, _ := bytes.Cut(stat, []byte(") "))
+	fields := strings.Fields(string(rest))
+	if len(fields) < 13 {
+		return u, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	var user, system time.Duration
+	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
+		return u, err
+	}
+	u.CPU = (user + system) * time.Second / ticks
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return u, err
+	}
+	_, after, _ := strings.Cut(string(status), "VmHWM:")
+	if _, err := fmt.Sscan(after, &u.Peak); err != nil {
+		return u, fmt.Errorf("VmHWM of process %d: %w", pid, err)
+	}
+	u.Peak <<= 10
+	return u, nil
 }

@@ -1,94 +1,146 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"html"
-	"os"
-	"runtime"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"hb/stream"
 )
 
-func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
-
-func mib(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
-
-// ratio is hb's median of a figure to that of a peer.
-func (c *contest) ratio(b bar) float64 {
-	return b.figure.of(medians(c.sides[0].runs)) / b.figure.of(medians(c.sides[b.peer].runs))
+// markdown is the report.
+func (b *bench) markdown(ctx context.Context) (string, error) {
+	var t strings.Builder
+	fmt.Fprintf(&t, "# hb and its peers, measured\n\nMade by `%s` on %s.\n", b.command, time.Now().UTC().Format("2 January 2006"))
+	if b.out != "" {
+		fmt.Fprintf(&t, "\n![What hb takes, as a share of what its peers take](%s.svg)\n", filepath.Base(b.out))
+	}
+	about, err := machine(b.dir)
+	if err != nil {
+		return "", err
+	}
+	programs, err := versions(ctx, b.hb)
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(&t, "\n- %s\n- %s\n- %s of data on each server, at rest but where it says otherwise, in the cache\n"+
+		"- medians of %s, hb and its peers in turns (growth: of %s, hb alone)\n"+
+		"- every pipe has a buffer of %s, and the last one is read by splice(2) to /dev/null\n",
+		about, programs, stream.Size(b.size), count(b.runs), count(min(b.runs, growthRuns)), stream.Size(pipeSize))
+	for _, err := range b.failed {
+		fmt.Fprintf(&t, "\n**Not all could be measured:** %s\n", firstLine(err.Error()))
+	}
+	if len(b.held) > 0 {
+		t.WriteString(barsTable(b.held))
+	}
+	for _, s := range []*section{moved, loaded, raced, growing} {
+		t.WriteString(s.table(b.held))
+	}
+	return t.String(), nil
 }
 
-// markdown is the report as a table.
-func markdown(o *options, all []*contest) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Medians of %d runs in turns, %s of data on each server, warm cache, %d processors%s.\n\n",
-		o.runs, stream.Size(o.size), runtime.NumCPU(), processor())
-	b.WriteString("| job | command | time | CPU | peak memory | hb is at |\n|---|---|---|---|---|---|\n")
-	for _, c := range all {
+func count(runs int) string {
+	if runs == 1 {
+		return "1 run"
+	}
+	return fmt.Sprintf("%d runs", runs)
+}
+
+// barsTable says of each bar whether hb meets it.
+func barsTable(held []*contest) string {
+	var t strings.Builder
+	t.WriteString("\n## Limits\n\n| job | what | hb is at | limit | met |\n|---|---|---|---|---|\n")
+	for _, c := range held {
 		title := c.title
-		for i, s := range c.sides {
-			m := medians(s.runs)
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", title, s.name, seconds(m.Wall), seconds(m.CPU), mib(m.Peak), c.against(i))
+		for _, b := range c.bars {
+			fmt.Fprintf(&t, "| %s | %s | %s | %s | %s |\n", title, c.what(b), c.valueText(b), b.limitText(), c.verdict(b))
 			title = ""
 		}
 	}
-	return b.String()
+	return t.String()
 }
 
-// against tells the ratios to one side.
-func (c *contest) against(side int) string {
-	var parts []string
-	for _, b := range c.bars {
-		if b.peer == side {
-			parts = append(parts, fmt.Sprintf("%.2f of its %s (bar %.2g)", c.ratio(b), b.figure.name, b.most))
-		}
+// what says what a bar is about.
+func (c *contest) what(b bar) string {
+	what := b.figure.name
+	if b.side != 0 {
+		what = c.sides[b.side].name + ": " + what
 	}
-	return strings.Join(parts, ", ")
+	if b.peer == alone {
+		return what
+	}
+	return what + ", against " + c.sides[b.peer].name
 }
 
-// processor names the machine's processor, where the system tells.
-func processor() string {
-	text, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
+func (c *contest) valueText(b bar) string {
+	if b.peer == alone {
+		return b.figure.text(c.value(b))
+	}
+	return fmt.Sprintf("%.2f", c.value(b))
+}
+
+func (b bar) limitText() string {
+	limit := fmt.Sprint(b.limit)
+	if b.peer == alone {
+		limit = b.figure.text(b.limit)
+	}
+	switch b.rule {
+	case atMost:
+		return "at most " + limit
+	case above:
+		return "above " + limit
+	}
+	return ""
+}
+
+func (c *contest) verdict(b bar) string {
+	switch {
+	case b.rule == tell:
+		return ""
+	case c.met(b):
+		return "yes"
+	}
+	return "**no**"
+}
+
+// table shows the figures of the contests of a section.
+func (s *section) table(held []*contest) string {
+	if !slices.ContainsFunc(held, func(c *contest) bool { return c.section == s }) {
 		return ""
 	}
-	_, rest, _ := strings.Cut(string(text), "model name")
-	line, _, _ := strings.Cut(rest, "\n")
-	_, name, _ := strings.Cut(line, ": ")
-	if name == "" {
-		return ""
-	}
-	return " (" + strings.TrimSpace(name) + ")"
-}
-
-// plot draws each ratio as a bar; the line at 1 is the peer.
-func plot(all []*contest) string {
-	const (
-		left, width = 430, 420
-		row         = 26
-		most        = 1.5 // ratio at the right edge
-	)
-	var lines strings.Builder
-	n := 0
-	for _, c := range all {
-		for _, b := range c.bars {
-			r := c.ratio(b)
-			y := 30 + n*row
-			n++
-			label := fmt.Sprintf("%s: %s, to %s", c.title, b.figure.name, c.sides[b.peer].name)
-			fmt.Fprintf(&lines, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", left-8, y+14, html.EscapeString(label))
-			fmt.Fprintf(&lines, `<rect x="%d" y="%d" width="%.1f" height="18" fill="#2a7"/>`+"\n", left, y, min(r, most)/most*width)
-			fmt.Fprintf(&lines, `<text x="%.1f" y="%d">%.2f</text>`+"\n", left+min(r, most)/most*width+6, y+14, r)
+	var t strings.Builder
+	fmt.Fprintf(&t, "\n## %s\n\n%s\n", s.title, s.text)
+	for _, c := range held {
+		if c.section == s && c.note != "" {
+			fmt.Fprintf(&t, "%s\n", c.note)
 		}
 	}
-	height := 40 + n*row
-	one := left + 1/most*width
-	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">
-<rect width="100%%" height="100%%" fill="white"/>
-<text x="%d" y="16">hb's share of what its peers take: less is better</text>
-%s<line x1="%.1f" y1="24" x2="%.1f" y2="%d" stroke="#c33" stroke-dasharray="4 3"/>
-</svg>
-`, left+width+60, height, left, lines.String(), one, one, height-8)
+	t.WriteString("\n| job | command |")
+	for _, f := range s.columns {
+		fmt.Fprintf(&t, " %s |", f.name)
+	}
+	fmt.Fprintf(&t, "\n|---|---|%s\n", strings.Repeat("---|", len(s.columns)))
+	for _, c := range held {
+		if c.section != s {
+			continue
+		}
+		title := c.title
+		for _, side := range c.sides {
+			fmt.Fprintf(&t, "| %s | %s |", title, side.name)
+			for _, f := range s.columns {
+				fmt.Fprintf(&t, " %s |", f.text(f.of(side.runs)))
+			}
+			t.WriteByte('\n')
+			title = ""
+		}
+	}
+	return t.String()
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
 }

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// tablespaces lists InnoDB's files in a data directory, but for the redo log.
+func tablespaces(datadir string) (files []string, err error) {
+	err = filepath.WalkDir(datadir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.Type().IsRegular() && (strings.HasSuffix(name, ".ibd") || strings.HasPrefix(name, "ibdata") || strings.HasPrefix(name, "undo")) {
+			files = append(files, path)
+		}
+		return nil
+	})
+	return files, err
+}
+
+// emptyDir makes dir an empty directory, and has the disk do now what is left to
+// do for what was in it.
+func emptyDir(dir string) error {
+	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o750)); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// copyDir makes to a copy of from that is in the cache and on disk.
+func copyDir(ctx context.Context, from, to string) error {
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	if _, err := run(ctx, "cp", "-a", from, to); err != nil {
+		return err
+	}
+	return syncDir(to)
+}
+
+// syncDir brings the file system that dir is on to disk.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Syncfs(int(f.Fd())), f.Close())
+}
+
+// removeAll removes files that nobody needs any more, to make room for others;
+// what cannot be removed now goes with the directory of all files.
+func removeAll(names ...string) {
+	for _, name := range names {
+		_ = os.RemoveAll(name)
+	}
+}
