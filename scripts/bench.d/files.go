@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,6 +25,21 @@ func tablespaces(datadir string) (files []string, err error) {
 		return nil
 	})
 	return files, err
+}
+
+// readAll brings files into the page cache.
+func readAll(files []string) error {
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(struct{ io.Writer }{io.Discard}, f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // emptyDir makes dir an empty directory, and has the disk do now what is left to

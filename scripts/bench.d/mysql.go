@@ -42,7 +42,7 @@ func (b *bench) backUpMySQL(ctx context.Context, s *mysqldtest.Server, dir strin
 	}
 	clone := filepath.Join(dir, "clone")
 	defer removeAll(clone)
-	return b.hold(ctx, &contest{name: "mysql-backup", title: "back up MySQL 9.7", section: moved, warm: true,
+	return b.hold(ctx, &contest{name: "mysql-backup", title: "back up MySQL 9.7", section: moved, warm: true, cached: files,
 		bars: []bar{against(1, wall, 1), against(2, wall, 1.3), within(peak, 128<<20)},
 		sides: []*side{
 			into("hb backup", b.hbBackup(s)),
