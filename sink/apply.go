@@ -173,36 +173,52 @@ func (a *applier) open() (err error) {
 	return nil
 }
 
-// Shares of the memory limit: what the plan holds, and the part of the redo log
-// that is mapped while it is read. Workers come after that, in what is left.
+// redo is a backup's redo log and what was read of it.
+type redo struct {
+	redoLog
+	plan    *replay.Plan
+	scanned *replay.Scanned // after look
+}
+
+// Shares of the memory limit, in eighths: what the plan holds and what workers
+// have. Merging what the plan put aside comes out of what is left.
 const (
-	planShare = 2 // of 4
-	logShare  = 1
+	planShare   = 5
+	workerShare = 2
 )
+
+func (a *applier) openRedo() (*redo, error) {
+	log, err := a.family.openLog()
+	if err != nil {
+		return nil, err
+	}
+	return &redo{redoLog: log, plan: replay.NewPlan(a.root, a.Memory/8*planShare)}, nil
+}
+
+// Close ends the use of the log.
+func (r *redo) Close() error { return errors.Join(r.plan.Close(), r.redoLog.Close()) }
 
 // replay brings the pages up to the end of the redo log.
 func (a *applier) replay(ctx context.Context) (_ state, err error) {
-	log, err := a.family.openLog(a.Memory / 4 * logShare)
+	r, err := a.openRedo()
 	if err != nil {
 		return state{}, err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
+	defer func() { err = errors.Join(err, r.Close()) }()
 	if err := a.enter(state{Stage: stageReplay}); err != nil {
 		return state{}, err
 	}
-	id := replay.Identity{From: log.Start(), To: a.backup.checkpoints.LastLSN}
+	id := replay.Identity{From: r.Start(), To: a.backup.checkpoints.LastLSN}
 	if n, err := replay.RestoreDoublewrite(a.root, id); err != nil {
 		return state{}, err
 	} else if n > 0 {
 		a.result.Resumed = true
 	}
-	plan := replay.NewPlan(a.root, a.Memory/4*planShare)
-	defer func() { err = errors.Join(err, plan.Close()) }()
-	spaces, scanned, err := a.look(ctx, log, plan)
+	spaces, err := a.look(ctx, r)
 	if err != nil {
 		return state{}, err
 	}
-	if err := a.recoverPages(ctx, log, id, plan, spaces, scanned); err != nil {
+	if err := a.recoverPages(ctx, r, id, spaces); err != nil {
 		return state{}, err
 	}
 	if err := syncTree(a.root); err != nil {
@@ -211,73 +227,76 @@ func (a *applier) replay(ctx context.Context) (_ state, err error) {
 	if err := a.family.complete(spaces); err != nil {
 		return state{}, err
 	}
-	return a.family.recovered(scanned)
+	return a.family.recovered(r.scanned)
 }
 
-// look settles what the files are called, reads the log into plan, and finds the
+// look settles what the files are called, reads the log, and finds the
 // tablespaces that it changes.
-func (a *applier) look(ctx context.Context, log redoLog, plan *replay.Plan) (*tablespaces, *replay.Scanned, error) {
-	if err := a.checkRange(log); err != nil {
-		return nil, nil, err
+func (a *applier) look(ctx context.Context, r *redo) (*tablespaces, error) {
+	if err := a.checkRange(r); err != nil {
+		return nil, err
 	}
 	if err := a.family.fixUp(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	for id, lsn := range a.backup.replayFrom() {
-		plan.Discard(id, lsn)
-	}
-	scanned, err := log.Scan(plan, a.family.goal())
-	if err != nil {
-		return nil, nil, err
+	if err := a.scan(r); err != nil {
+		return nil, err
 	}
 	if ctx.Err() != nil {
-		return nil, nil, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
-	r := &a.result
-	r.FromLSN, r.MTRs, r.Runs = log.Start(), scanned.MTRs, plan.Runs()
-	if scanned.Torn {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("the redo log ends in a part of a mini-transaction after LSN %d, which was left out", scanned.End))
+	a.result.FromLSN, a.result.MTRs, a.result.Runs = r.Start(), r.scanned.MTRs, r.plan.Runs()
+	if r.scanned.Torn {
+		a.result.Warnings = append(a.result.Warnings, fmt.Sprintf("the redo log ends in a part of a mini-transaction after LSN %d, which was left out", r.scanned.End))
 	}
-	spaces, err := findTablespaces(a.root, a.backup, a.family.rules(), &scanned.Files)
+	spaces, err := findTablespaces(a.root, a.backup, a.family.rules(), &r.scanned.Files)
 	if err == nil {
-		err = spaces.resolve(plan.Spaces())
+		err = spaces.resolve(r.plan.Spaces())
 	}
 	if err == nil {
-		err = spaces.checkDeferred(plan)
+		err = spaces.checkDeferred(r.plan)
 	}
-	return spaces, scanned, err
+	return spaces, err
+}
+
+// scan reads the log into its plan.
+func (a *applier) scan(r *redo) (err error) {
+	for id, lsn := range a.backup.replayFrom() {
+		r.plan.Discard(id, lsn)
+	}
+	r.scanned, err = r.Scan(r.plan, a.family.goal())
+	return err
 }
 
 // checkRange makes sure that the redo log is the one that the manifest speaks
 // of.
-func (a *applier) checkRange(log redoLog) error {
+func (a *applier) checkRange(r *redo) error {
 	m, c := a.backup.manifest, a.backup.checkpoints
-	if m == nil || m.FromLSN == log.Start() && m.LastLSN == c.LastLSN {
+	if m == nil || m.FromLSN == r.Start() && m.LastLSN == c.LastLSN {
 		return nil
 	}
 	return &DamageError{Err: fmt.Errorf("the redo log is from LSN %d, to %d as %s says, but the manifest says from %d to %d",
-		log.Start(), c.LastLSN, a.backup.checkpointsName, m.FromLSN, m.LastLSN)}
+		r.Start(), c.LastLSN, a.backup.checkpointsName, m.FromLSN, m.LastLSN)}
 }
 
 // recoverPages applies the plan to the tablespaces and settles their sizes and
 // names.
-func (a *applier) recoverPages(ctx context.Context, log redoLog, id replay.Identity, plan *replay.Plan, spaces *tablespaces, scanned *replay.Scanned) error {
-	done, err := replay.Recover(ctx, plan, replay.Options{
-		Root: a.root, Dialect: log, Identity: id, PageSize: a.backup.pageSize, End: scanned.End,
+func (a *applier) recoverPages(ctx context.Context, r *redo, id replay.Identity, spaces *tablespaces) error {
+	done, err := replay.Recover(ctx, r.plan, replay.Options{
+		Root: a.root, Dialect: r, Identity: id, PageSize: a.backup.pageSize, End: r.scanned.End,
 		Checksum:   a.backup.checksum,
-		Parallel:   min(a.Parallel, max(1, int(a.Memory/4/replay.WorkerMemory))),
+		Parallel:   min(a.Parallel, max(1, int(a.Memory/8*workerShare/replay.WorkerMemory))),
 		Tablespace: spaces.byID,
 	})
 	if err != nil {
 		return err
 	}
-	r := &a.result
-	r.Pages, r.Spilled = done.Pages, plan.Spilled()
-	if err := replay.SetSizes(a.root, plan, spaces.all, spaces.rules.extents); err != nil {
+	a.result.Pages, a.result.Spilled = done.Pages, r.plan.Spilled()
+	if err := replay.SetSizes(a.root, r.plan, spaces.all, spaces.rules.extents); err != nil {
 		return err
 	}
 	err = spaces.settleNames(a.root)
-	r.Warnings = slices.Concat(r.Warnings, spaces.warnings)
+	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
 	return err
 }
 
@@ -307,20 +326,18 @@ func (a *applier) byServer(ctx context.Context, st state) (err error) {
 // surveyForServer looks at log and tablespaces as if the one were to be replayed:
 // what is missing, the server would not tell.
 func (a *applier) surveyForServer(ctx context.Context) (_ state, err error) {
-	log, err := a.family.openLog(a.Memory / 4 * logShare)
+	r, err := a.openRedo()
 	if err != nil {
 		return state{}, err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
+	defer func() { err = errors.Join(err, r.Close()) }()
 	if len(a.backup.replayFrom()) > 0 {
 		return state{}, &NotBackupError{a.dir, "undo tablespaces may have been truncated during the backup, and a server would apply redo from before: apply it without --by-server"}
 	}
 	if err := a.enter(state{Stage: stageServer}); err != nil {
 		return state{}, err
 	}
-	plan := replay.NewPlan(a.root, a.Memory/4*planShare)
-	defer func() { err = errors.Join(err, plan.Close()) }()
-	spaces, scanned, err := a.look(ctx, log, plan)
+	spaces, err := a.look(ctx, r)
 	if err != nil {
 		return state{}, err
 	}
@@ -328,7 +345,7 @@ func (a *applier) surveyForServer(ctx context.Context) (_ state, err error) {
 		return state{}, err
 	}
 	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
-	return state{Stage: stageServer, From: log.Start(), End: scanned.End}, a.family.prepareHandOver(spaces, scanned)
+	return state{Stage: stageServer, From: r.Start(), End: r.scanned.End}, a.family.prepareHandOver(spaces, r.scanned)
 }
 
 // recoveredBefore is for an archive, which is verified as one that was not.
@@ -347,19 +364,17 @@ func (a *applier) survey(ctx context.Context) (end innodb.LSN, err error) {
 	} else if done {
 		return 0, a.recoveredBefore()
 	}
-	log, err := a.family.openLog(a.Memory / 4 * logShare)
+	r, err := a.openRedo()
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	plan := replay.NewPlan(a.root, a.Memory/4*planShare)
-	defer func() { err = errors.Join(err, plan.Close()) }()
-	spaces, scanned, err := a.look(ctx, log, plan)
+	defer func() { err = errors.Join(err, r.Close()) }()
+	spaces, err := a.look(ctx, r)
 	if err != nil {
 		return 0, err
 	}
 	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
-	return scanned.End, a.family.complete(spaces)
+	return r.scanned.End, a.family.complete(spaces)
 }
 
 // needLog explains that a redo log cannot be opened.
