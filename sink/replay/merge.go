@@ -108,8 +108,11 @@ type merger struct {
 
 // merge begins to read the plan. Nothing can be added any more.
 func (p *Plan) merge() (*merger, error) {
+	if err := p.Settle(); err != nil {
+		return nil, err
+	}
 	m := &merger{plan: p}
-	sequences := []func() (*entry, []byte, error){p.sorted().next}
+	sequences := []func() (*entry, []byte, error){p.store.sorted().next}
 	if p.spill != nil {
 		size := min(maxPart, max(minPart, mergeMemory/len(p.spill.parts)))
 		for i, at := range p.spill.parts {
