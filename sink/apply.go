@@ -45,7 +45,18 @@ type ApplyResult struct {
 	Pages          uint64     // written
 	Spilled        int64      // bytes that went through a temporary file
 	Resumed        bool       // an earlier run was interrupted
+	ReadAhead      bool       // the redo log was read while it arrived, by Restore
 	Warnings       []string
+}
+
+// fill sets what is not set.
+func (o *ApplyOptions) fill() {
+	if o.Parallel <= 0 {
+		o.Parallel = runtime.GOMAXPROCS(0)
+	}
+	if o.Memory <= 0 {
+		o.Memory = DefaultMemory
+	}
 }
 
 // NotBackupError says that a directory is not one that Apply can work on.
@@ -63,7 +74,8 @@ type applier struct {
 	root     disk.Dir
 	backup   *backupDir
 	family   family
-	verified bool // the manifest was compared with the files just now
+	verified bool       // the manifest was compared with the files just now
+	ahead    *readAhead // of the redo log; or nil
 	result   ApplyResult
 }
 
@@ -84,12 +96,7 @@ func Apply(ctx context.Context, dir string, o ApplyOptions) (*ApplyResult, error
 }
 
 func applyOn(ctx context.Context, system disk.System, dir string, o ApplyOptions) (_ *ApplyResult, err error) {
-	if o.Parallel <= 0 {
-		o.Parallel = runtime.GOMAXPROCS(0)
-	}
-	if o.Memory <= 0 {
-		o.Memory = DefaultMemory
-	}
+	o.fill()
 	root, err := openBackup(system, dir)
 	if err != nil {
 		return nil, err
@@ -187,12 +194,15 @@ const (
 	workerShare = 2
 )
 
+// planMemory is how much of memory the plan holds, in bytes.
+func (o *ApplyOptions) planMemory() int64 { return o.Memory / 8 * planShare }
+
 func (a *applier) openRedo() (*redo, error) {
 	log, err := a.family.openLog()
 	if err != nil {
 		return nil, err
 	}
-	return &redo{redoLog: log, plan: replay.NewPlan(a.root, a.Memory/8*planShare)}, nil
+	return &redo{redoLog: log, plan: replay.NewPlan(a.root, a.planMemory())}, nil
 }
 
 // Close ends the use of the log.
@@ -259,12 +269,24 @@ func (a *applier) look(ctx context.Context, r *redo) (*tablespaces, error) {
 	return spaces, err
 }
 
-// scan reads the log into its plan.
+// scan reads the log into its plan, unless that was done already.
 func (a *applier) scan(r *redo) (err error) {
+	goal := a.family.goal()
+	if a.ahead != nil {
+		plan, scanned, err := a.ahead.take(goal)
+		if err != nil {
+			return err
+		}
+		if plan != nil {
+			r.plan, r.scanned, a.result.ReadAhead = plan, scanned, true
+		}
+	}
 	for id, lsn := range a.backup.replayFrom() {
 		r.plan.Discard(id, lsn)
 	}
-	r.scanned, err = r.Scan(r.plan, a.family.goal())
+	if r.scanned == nil {
+		r.scanned, err = r.Scan(r.plan, goal)
+	}
 	return err
 }
 
