@@ -7,6 +7,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +83,11 @@ func (t *terminal) say(format string, args ...any) {
 	}
 }
 
-func (t *terminal) warn(message string) { t.line("warning: ", "%s", message) }
+func (t *terminal) warn(messages []string) {
+	for _, m := range messages {
+		t.line("warning: ", "%s", m)
+	}
+}
 
 // connectFlags say how to reach the server. They are those of the servers'
 // clients.
@@ -227,9 +232,7 @@ func (c *backupCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return usageError{err.Error()}
 	}
-	for _, w := range set.Warnings {
-		t.warn(w)
-	}
+	t.warn(set.Warnings)
 	srv, err := mysqld.Connect(ctx, options)
 	if err != nil {
 		return err
@@ -383,27 +386,52 @@ func (c *readFlags) passphrase(prompt string) (string, error) {
 
 type extractCmd struct {
 	readFlags
-	Directory string `short:"C" help:"Directory to unpack into: empty, or not there yet." default:"." placeholder:"DIR" type:"path"`
-	Parallel  int    `help:"How many writers (default: processors, at most 8)." placeholder:"N"`
+	Directory string      `short:"C" help:"Directory to unpack into: empty, or not there yet." default:"." placeholder:"DIR" type:"path"`
+	Parallel  int         `help:"How many writers, and workers of --apply (default: processors, at most 8)." placeholder:"N"`
+	Apply     bool        `help:"Replay the redo log as well, as hb apply does, in the same pass."`
+	Memory    stream.Size `help:"How much memory records may take with --apply (default 256MiB); more are sorted on disk." placeholder:"SIZE"`
 }
 
 func (c *extractCmd) Run(ctx context.Context, t *terminal) error {
 	began := time.Now()
+	if c.Memory != 0 && !c.Apply {
+		return usageError{"--memory is for --apply"}
+	}
 	r, closeAll, err := c.open()
 	if err != nil {
 		return err
 	}
-	result, err := sink.Extract(ctx, r, c.Directory, sink.ExtractOptions{Parallel: c.Parallel})
-	if err := errors.Join(err, closeAll()); err != nil {
+	extracted, applied, err := c.extract(ctx, r)
+	err = errors.Join(err, closeAll())
+	if extracted == nil || err != nil && !c.Apply {
 		return err
 	}
-	for _, w := range result.Warnings {
-		t.warn(w)
+	t.warn(extracted.Warnings)
+	took := time.Since(began)
+	if applied == nil {
+		t.say("extracted %d files, %s, in %s; next: hb apply %s", extracted.Files, stream.Size(extracted.Bytes),
+			took.Round(time.Millisecond), c.Directory)
+		return err
 	}
-	t.say("extracted %d files, %s, in %s; next: hb apply %s", result.Files, stream.Size(result.Bytes),
-		time.Since(began).Round(time.Millisecond), c.Directory)
-	return nil
+	t.say("extracted %d files, %s", extracted.Files, stream.Size(extracted.Bytes))
+	t.applied(applied, c.Directory, false, took)
+	return err
 }
+
+// extract unpacks the archive, and recovers it if that is wanted.
+func (c *extractCmd) extract(ctx context.Context, r io.Reader) (*sink.ExtractResult, *sink.ApplyResult, error) {
+	o := sink.ExtractOptions{Parallel: c.Parallel}
+	if !c.Apply {
+		result, err := sink.Extract(ctx, r, c.Directory, o)
+		return result, nil, err
+	}
+	memory := cmp.Or(int64(c.Memory), sink.DefaultMemory)
+	debug.SetMemoryLimit(max(readMemory, memory+restoreMemory))
+	return sink.Restore(ctx, r, c.Directory, o, sink.ApplyOptions{Parallel: c.Parallel, Memory: memory, Tool: "hb " + version()})
+}
+
+// restoreMemory is what extract --apply needs besides --memory, in bytes.
+const restoreMemory = 64 << 20
 
 type applyCmd struct {
 	Directory string      `arg:"" help:"Directory of an extracted backup." type:"path"`
@@ -418,20 +446,22 @@ func (c *applyCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range result.Warnings {
-		t.warn(w)
-	}
-	if result.AlreadyApplied {
-		t.say("%s was applied before: nothing to do", c.Directory)
-		return nil
-	}
-	if c.ByServer {
-		t.say("the redo log, LSN %d to %d, is where the server looks for it: %s recovers when a server starts on it", result.FromLSN, result.LSN, c.Directory)
-		return nil
-	}
-	t.say("applied redo from LSN %d to %d, %d pages written, in %s; a server can start on %s", result.FromLSN, result.LSN,
-		result.Pages, time.Since(began).Round(time.Millisecond), c.Directory)
+	t.applied(result, c.Directory, c.ByServer, time.Since(began))
 	return nil
+}
+
+// applied says what became of a directory.
+func (t *terminal) applied(r *sink.ApplyResult, dir string, byServer bool, took time.Duration) {
+	t.warn(r.Warnings)
+	switch {
+	case r.AlreadyApplied:
+		t.say("%s was applied before: nothing to do", dir)
+	case byServer:
+		t.say("the redo log, LSN %d to %d, is where the server looks for it: %s recovers when a server starts on it", r.FromLSN, r.LSN, dir)
+	default:
+		t.say("applied redo from LSN %d to %d, %d pages written, in %s; a server can start on %s", r.FromLSN, r.LSN,
+			r.Pages, took.Round(time.Millisecond), dir)
+	}
 }
 
 type verifyCmd struct {
@@ -453,9 +483,7 @@ func (c *verifyCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range result.Warnings {
-		t.warn(w)
-	}
+	t.warn(result.Warnings)
 	t.say("%s", result.Describe())
 	t.say("verified in %s: %s", time.Since(began).Round(time.Millisecond), describeVerified(result))
 	return nil
@@ -523,9 +551,7 @@ func (c *listCmd) Run(ctx context.Context, t *terminal) error {
 	if err := errors.Join(err, out.Flush(), closeAll()); err != nil {
 		return err
 	}
-	for _, w := range result.Warnings {
-		t.warn(w)
-	}
+	t.warn(result.Warnings)
 	t.say("%s", result.Describe())
 	return nil
 }
