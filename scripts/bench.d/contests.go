@@ -119,10 +119,10 @@ func (m *mariadb) extracts(ctx context.Context) ([]*contest, error) {
 
 // apply measures recovery from as much redo as half of the data.
 func (m *mariadb) apply(ctx context.Context) ([]*contest, error) {
-	if !m.wants("apply") {
+	if !m.wants("apply", "one-pass") {
 		return nil, nil
 	}
-	template, err := template(ctx, m.options, m.server, m.dir)
+	template, archive, err := template(ctx, m.options, m.server, m.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -131,25 +131,46 @@ func (m *mariadb) apply(ctx context.Context) ([]*contest, error) {
 		return &side{name: name, prepare: func(ctx context.Context) error { return copyDir(ctx, template, work) },
 			run: func(ctx context.Context) (usage, error) { return pipeline(ctx, "", "", program) }}
 	}
-	return m.holdAll(ctx, &contest{name: "apply", title: "recover MariaDB", bars: []bar{{1, wall, 0.4}}, sides: []*side{
+	return m.holdAll(ctx, onePass(m.options, "one-pass", "unpack and recover MariaDB", archive, work), &contest{name: "apply", title: "recover MariaDB", bars: []bar{{1, wall, 0.4}}, sides: []*side{
 		recover("hb apply --memory 256MiB", []string{m.hb, "apply", "--quiet", "--memory", "256MiB", work}),
 		recover("mariadb-backup --prepare --use-memory=1G", m.server.Tool("mariadb-backup", "--prepare", "--use-memory=1G", "--target-dir="+work).Args),
 	}})
 }
 
-// template makes an extracted backup with much redo.
-func template(ctx context.Context, o *options, s *mysqldtest.Server, dir string) (string, error) {
+// template makes an archive with much redo, and extracts it.
+func template(ctx context.Context, o *options, s *mysqldtest.Server, dir string) (extracted, archive string, err error) {
 	if err := dirty(ctx, s, o.size/2); err != nil {
-		return "", err
+		return "", "", err
 	}
-	to := filepath.Join(dir, "template")
-	_, err := pipeline(ctx, "", "", o.backupCommand(s), []string{o.hb, "extract", "--quiet", "-C", to})
-	return to, err
+	extracted, archive = filepath.Join(dir, "template"), filepath.Join(dir, "archive")
+	_, err = pipeline(ctx, "", archive, o.backupCommand(s))
+	if err == nil {
+		_, err = pipeline(ctx, archive, "", []string{o.hb, "extract", "--quiet", "-C", extracted})
+	}
+	return extracted, archive, err
+}
+
+// onePass measures extracting and applying at once against one after the other.
+func onePass(o *options, name, title, archive, to string) *contest {
+	fresh := func(context.Context) error { return os.RemoveAll(to) }
+	return &contest{name: name, title: title, bars: []bar{{1, wall, 0.8}}, sides: []*side{
+		{name: "hb extract --apply --memory 256MiB", prepare: fresh, run: func(ctx context.Context) (usage, error) {
+			return pipeline(ctx, archive, "", []string{o.hb, "extract", "--apply", "--quiet", "--memory", "256MiB", "-C", to})
+		}},
+		{name: "hb extract, hb apply --memory 256MiB", prepare: fresh, run: func(ctx context.Context) (usage, error) {
+			u, err := pipeline(ctx, archive, "", []string{o.hb, "extract", "--quiet", "-C", to})
+			if err != nil {
+				return u, err
+			}
+			next, err := pipeline(ctx, "", "", []string{o.hb, "apply", "--quiet", "--memory", "256MiB", to})
+			return usage{Wall: u.Wall + next.Wall, CPU: u.CPU + next.CPU, Peak: max(u.Peak, next.Peak)}, err
+		}},
+	}}
 }
 
 // mysqlContests measures backup and apply of MySQL.
 func mysqlContests(ctx context.Context, o *options) (held []*contest, err error) {
-	if !o.wants("mysql-backup", "mysql-apply") {
+	if !o.wants("mysql-backup", "mysql-apply", "mysql-one-pass") {
 		return nil, nil
 	}
 	dir := filepath.Join(o.dir, "mysql")
@@ -168,14 +189,14 @@ func mysqlContests(ctx context.Context, o *options) (held []*contest, err error)
 			run: func(ctx context.Context) (usage, error) { return cloneLocal(ctx, s, clone) }},
 		catFiles(s),
 	}})
-	if err != nil || !o.wants("mysql-apply") {
+	if err != nil || !o.wants("mysql-apply", "mysql-one-pass") {
 		return first, err
 	}
-	from, err := template(ctx, o, s, dir)
+	from, archive, err := template(ctx, o, s, dir)
 	if err != nil {
 		return nil, err
 	}
-	second, err := o.holdAll(ctx, recoverMySQL(o, s.Root, from, dir))
+	second, err := o.holdAll(ctx, onePass(o, "mysql-one-pass", "unpack and recover MySQL 9.7", archive, filepath.Join(dir, "work")), recoverMySQL(o, s.Root, from, dir))
 	return slices.Concat(first, second), err
 }
 
