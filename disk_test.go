@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,13 +17,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hb/sink"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/workload"
 	"hb/stream/disk/disktest"
 )
 
-// TestFaultDisk fills the disk under extract and apply, and kills apply: with the
-// backup of a server of each family under load.
+// TestFaultDisk fills the disk under extract and apply, and kills apply; and both
+// as one pass: with the backup of a server of each family under load.
 func TestFaultDisk(t *testing.T) {
 	mysqldtest.Heavy(t)
 	servers := []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}
@@ -42,6 +44,8 @@ func TestFaultDisk(t *testing.T) {
 		t.Run("extract on a full disk", func(t *testing.T) { extractFull(t, archive) })
 		t.Run("apply on a full disk", func(t *testing.T) { applyFull(t, dir, want) })
 		t.Run("apply killed", func(t *testing.T) { applyKilled(t, dir, want, took) })
+		t.Run("one pass on a full disk", func(t *testing.T) { restoreFull(t, archive, want) })
+		t.Run("one pass killed", func(t *testing.T) { restoreKilled(t, archive, want) })
 	})
 }
 
@@ -188,6 +192,102 @@ func applyKilled(t *testing.T, backup, want string, took time.Duration) {
 		same(t, dir, want)
 	}
 	t.Logf("killed %d times, %d of them half done", killed, half)
+}
+
+// restoreFull extracts and applies in one pass, on file systems that are too small
+// for the one or for the other.
+func restoreFull(t *testing.T, archive, want string) {
+	const most = 4 << 30
+	disk := mysqldtest.Tmpfs(t, most)
+	dir := filepath.Join(disk, "backup")
+	succeed(t, hb(t, "extract", "-C", dir, archive))
+	extracted := onDisk(t, disk)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	restore := func() *exec.Cmd {
+		return hb(t, "extract", "--apply", "--parallel", "2", "--memory", "1M", "-C", dir, archive)
+	}
+	peak := peakOf(t, disk, func() { succeed(t, restore()) })
+	same(t, dir, want)
+	n, resumed := rounds(20), 0
+	for i := range n {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		size := 8<<10 + (extracted-12<<10)*int64(i)/int64(n)
+		if i%2 == 1 {
+			size = extracted + (peak-extracted-4<<10)*int64(i)/int64(n)
+		}
+		mysqldtest.ResizeTmpfs(t, disk, size)
+		if r := finish(t, restore()); r.code != 1 || !strings.Contains(r.stderr, "no space left") {
+			t.Errorf("on a disk of %d bytes of %d: exit code %d, %q", size, peak, r.code, r.stderr)
+		}
+		mysqldtest.ResizeTmpfs(t, disk, most)
+		if goesOn(t, dir, want) {
+			resumed++
+		}
+	}
+	t.Logf("%d sizes up to %d bytes, %d of those extracted, %d resumed", n, peak, extracted, resumed)
+}
+
+// restoreKilled kills the one pass at random moments.
+func restoreKilled(t *testing.T, archive, want string) {
+	dir := filepath.Join(disktest.Memory(t), "backup")
+	restore := func() *exec.Cmd { return hb(t, "extract", "--apply", "--parallel", "2", "-C", dir, archive) }
+	began := time.Now()
+	succeed(t, restore())
+	took := time.Since(began)
+	killed, resumed, n := 0, 0, rounds(50)
+	for try := 0; killed < n; try++ {
+		if try > 20*n {
+			t.Fatalf("it was killed only %d times", killed)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		cmd := restore()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(rand.N(took), func() { cmd.Process.Kill() })
+		cmd.Wait() // its outcome is in ProcessState
+		timer.Stop()
+		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() {
+			if !cmd.ProcessState.Success() {
+				t.Fatalf("extract --apply: %v", cmd.ProcessState)
+			}
+			continue
+		}
+		killed++
+		if goesOn(t, dir, want) {
+			resumed++
+		}
+	}
+	t.Logf("killed %d times, %d of them resumed", killed, resumed)
+}
+
+// goesOn reports whether apply goes on in a directory that one pass left, which
+// must then end in the same bytes; else it must be refused.
+func goesOn(t *testing.T, dir, want string) bool {
+	t.Helper()
+	marked, err := sink.IsMarked(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := finish(t, hb(t, "apply", dir))
+	if files, err := os.ReadDir(dir); marked || err != nil || len(files) == 0 {
+		if r.code != 8 {
+			t.Errorf("apply of what was left: exit code %d, %q", r.code, r.stderr)
+		}
+		return false
+	}
+	if r.code != 0 {
+		t.Errorf("apply cannot go on: exit code %d, %q", r.code, r.stderr)
+		return true
+	}
+	same(t, dir, want)
+	return true
 }
 
 // same compares all files of two directories.

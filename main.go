@@ -8,6 +8,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -401,34 +402,59 @@ func (c *readFlags) passphrase(prompt string) (string, error) {
 
 type extractCmd struct {
 	readFlags
-	Directory string `short:"C" help:"Directory to unpack into: empty, or not there yet." default:"." placeholder:"DIR" type:"path"`
-	Parallel  int    `help:"How many writers (default: processors, at most 8)." placeholder:"N"`
+	Directory string      `short:"C" help:"Directory to unpack into: empty, or not there yet." default:"." placeholder:"DIR" type:"path"`
+	Parallel  int         `help:"How many writers, and workers of --apply (default: processors, at most 8)." placeholder:"N"`
+	Apply     bool        `help:"Replay the redo log as well, as hb apply does, in the same pass."`
+	Memory    stream.Size `help:"How much memory records may take with --apply (default 256MiB); more are sorted on disk." placeholder:"SIZE"`
 }
 
 func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
 	began := time.Now()
+	if c.Memory != 0 && !c.Apply {
+		return usageError{"--memory is for --apply"}
+	}
 	phase, meter := progress.NewPhase("extracting", 0), new(progress.Meter)
 	r, closeAll, err := c.open(phase)
 	if err != nil {
 		return err
 	}
 	meter.Enter(phase)
-	var result *sink.ExtractResult
-	t.During(meter, func() {
-		result, err = sink.Extract(ctx, r, c.Directory, sink.ExtractOptions{Parallel: c.Parallel, Progress: meter})
-	})
-	if err := errors.Join(err, closeAll()); err != nil {
+	var extracted *sink.ExtractResult
+	var applied *sink.ApplyResult
+	t.During(meter, func() { extracted, applied, err = c.extract(ctx, r, meter) })
+	err = errors.Join(err, closeAll())
+	if extracted == nil || err != nil && !c.Apply {
 		return err
 	}
-	for _, w := range result.Warnings {
-		t.Warn(w)
-	}
+	warn(t, extracted.Warnings)
 	took := took(began)
-	t.Say(fmt.Sprintf("extracted %d files, %s, in %s, %s/s; next: hb apply %s", result.Files, stream.Size(result.Bytes),
-		took, rate(result.Bytes, took), c.Directory),
-		slog.Int64("files", result.Files), slog.Int64("bytes", result.Bytes), seconds(took))
-	return nil
+	text := fmt.Sprintf("extracted %d files, %s", extracted.Files, stream.Size(extracted.Bytes))
+	if applied == nil {
+		text += fmt.Sprintf(", in %s, %s/s; next: hb apply %s", took, rate(extracted.Bytes, took), c.Directory)
+	}
+	t.Say(text, slog.Int64("files", extracted.Files), slog.Int64("bytes", extracted.Bytes), seconds(took))
+	if applied != nil {
+		sayApplied(t, applied, c.Directory, false, took)
+	}
+	return err
 }
+
+// extract unpacks the archive, and recovers it if that is wanted.
+func (c *extractCmd) extract(ctx context.Context, r io.Reader, m *progress.Meter) (*sink.ExtractResult, *sink.ApplyResult, error) {
+	o := sink.ExtractOptions{Parallel: c.Parallel, Progress: m}
+	if !c.Apply {
+		result, err := sink.Extract(ctx, r, c.Directory, o)
+		return result, nil, err
+	}
+	memory := cmp.Or(int64(c.Memory), sink.DefaultMemory)
+	debug.SetMemoryLimit(max(readMemory, memory+restoreMemory))
+	return sink.Restore(ctx, r, c.Directory, o, sink.ApplyOptions{
+		Parallel: c.Parallel, Memory: memory, Tool: "hb " + version(), Progress: m,
+	})
+}
+
+// restoreMemory is what extract --apply needs besides --memory, in bytes.
+const restoreMemory = 64 << 20
 
 type applyCmd struct {
 	Directory string      `arg:"" help:"Directory of an extracted backup." type:"path"`
@@ -450,23 +476,32 @@ func (c *applyCmd) Run(ctx context.Context, t *terminal.Console) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range result.Warnings {
-		t.Warn(w)
-	}
-	took := took(began)
-	facts := []slog.Attr{slog.Bool("already_applied", result.AlreadyApplied), slog.Uint64("from_lsn", uint64(result.FromLSN)),
-		slog.Uint64("last_lsn", uint64(result.LSN)), slog.Uint64("pages", result.Pages), seconds(took)}
+	sayApplied(t, result, c.Directory, c.ByServer, took(began))
+	return nil
+}
+
+// sayApplied says what became of a directory.
+func sayApplied(t *terminal.Console, r *sink.ApplyResult, dir string, byServer bool, took time.Duration) {
+	warn(t, r.Warnings)
+	facts := []slog.Attr{slog.Bool("already_applied", r.AlreadyApplied), slog.Uint64("from_lsn", uint64(r.FromLSN)),
+		slog.Uint64("last_lsn", uint64(r.LSN)), slog.Uint64("pages", r.Pages), seconds(took)}
 	switch {
-	case result.AlreadyApplied:
-		t.Say(fmt.Sprintf("%s was applied before: nothing to do", c.Directory), facts...)
-	case c.ByServer:
+	case r.AlreadyApplied:
+		t.Say(fmt.Sprintf("%s was applied before: nothing to do", dir), facts...)
+	case byServer:
 		t.Say(fmt.Sprintf("the redo log, LSN %d to %d, is where the server looks for it: %s recovers when a server starts on it",
-			result.FromLSN, result.LSN, c.Directory), facts...)
+			r.FromLSN, r.LSN, dir), facts...)
 	default:
 		t.Say(fmt.Sprintf("applied redo from LSN %d to %d, %d pages written, in %s; a server can start on %s",
-			result.FromLSN, result.LSN, result.Pages, took, c.Directory), facts...)
+			r.FromLSN, r.LSN, r.Pages, took, dir), facts...)
 	}
-	return nil
+}
+
+// warn tells what the user should know although the result is good.
+func warn(t *terminal.Console, messages []string) {
+	for _, m := range messages {
+		t.Warn(m)
+	}
 }
 
 type verifyCmd struct {
@@ -488,9 +523,7 @@ func (c *verifyCmd) Run(ctx context.Context, t *terminal.Console) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range result.Warnings {
-		t.Warn(w)
-	}
+	warn(t, result.Warnings)
 	took := took(began)
 	t.Say(result.Describe())
 	t.Say(fmt.Sprintf("verified in %s: %s", took, describeVerified(result)),
@@ -564,9 +597,7 @@ func (c *listCmd) Run(ctx context.Context, t *terminal.Console) error {
 	if err := errors.Join(err, out.Flush(), closeAll()); err != nil {
 		return err
 	}
-	for _, w := range result.Warnings {
-		t.Warn(w)
-	}
+	warn(t, result.Warnings)
 	t.Say(result.Describe())
 	return nil
 }

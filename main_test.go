@@ -265,7 +265,9 @@ func TestPipelines(t *testing.T) {
 		succeed(t, hb(t, "verify", at("plain")))
 		answers(t, s, at("plain"))
 
-		piped(t, backup(), exec.Command(zstd, "-q"), hb(t, "extract", "-C", at("outside")))
+		piped(t, backup(), exec.Command(zstd, "-q"), hb(t, "extract", "--apply", "--memory", "32M", "-C", at("outside")))
+		succeed(t, hb(t, "verify", at("outside")))
+		answers(t, s, at("outside"))
 		piped(t, backup(), hb(t, "verify", "--replay"))
 
 		archive := at("archive")
@@ -292,6 +294,8 @@ func TestPipelines(t *testing.T) {
 		if r := finish(t, hb(t, "extract", "-C", at("no key"), archive)); r.code != 10 || !strings.Contains(r.stderr, "identity") {
 			t.Errorf("without a key: exit code %d, %s", r.code, r.stderr)
 		}
+		succeed(t, hb(t, "extract", "--apply", "-i", key, "-C", at("in one pass"), archive))
+		answers(t, s, at("in one pass"))
 		succeed(t, hb(t, "extract", "-i", key, "-C", at("with key"), archive))
 		succeed(t, hb(t, "apply", at("with key")))
 		if r := succeed(t, hb(t, "apply", at("with key"))); !strings.Contains(r.stderr, "nothing to do") {

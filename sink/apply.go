@@ -48,7 +48,18 @@ type ApplyResult struct {
 	Pages          uint64     // written
 	Spilled        int64      // bytes that went through a temporary file
 	Resumed        bool       // an earlier run was interrupted
+	ReadAhead      bool       // the redo log was read while it arrived, by Restore
 	Warnings       []string
+}
+
+// fill sets what is not set.
+func (o *ApplyOptions) fill() {
+	if o.Parallel <= 0 {
+		o.Parallel = runtime.GOMAXPROCS(0)
+	}
+	if o.Memory <= 0 {
+		o.Memory = DefaultMemory
+	}
 }
 
 // NotBackupError says that a directory is not one that Apply can work on.
@@ -66,7 +77,8 @@ type applier struct {
 	root     disk.Dir
 	backup   *backupDir
 	family   family
-	verified bool // the manifest was compared with the files just now
+	verified bool       // the manifest was compared with the files just now
+	ahead    *readAhead // of the redo log; or nil
 	result   ApplyResult
 }
 
@@ -87,12 +99,7 @@ func Apply(ctx context.Context, dir string, o ApplyOptions) (*ApplyResult, error
 }
 
 func applyOn(ctx context.Context, system disk.System, dir string, o ApplyOptions) (_ *ApplyResult, err error) {
-	if o.Parallel <= 0 {
-		o.Parallel = runtime.GOMAXPROCS(0)
-	}
-	if o.Memory <= 0 {
-		o.Memory = DefaultMemory
-	}
+	o.fill()
 	root, err := openBackup(system, dir)
 	if err != nil {
 		return nil, err
@@ -176,36 +183,55 @@ func (a *applier) open() (err error) {
 	return nil
 }
 
-// Shares of the memory limit: what the plan holds, and the part of the redo log
-// that is mapped while it is read. Workers come after that, in what is left.
+// redo is a backup's redo log and what was read of it.
+type redo struct {
+	redoLog
+	plan    *replay.Plan
+	scanned *replay.Scanned // after look
+}
+
+// Shares of the memory limit, in eighths: what the plan holds and what workers
+// have. Merging what the plan put aside comes out of what is left.
 const (
-	planShare = 2 // of 4
-	logShare  = 1
+	planShare   = 5
+	workerShare = 2
 )
+
+// planMemory is how much of memory the plan holds, in bytes.
+func (o *ApplyOptions) planMemory() int64 { return o.Memory / 8 * planShare }
+
+func (a *applier) openRedo() (*redo, error) {
+	log, err := a.family.openLog()
+	if err != nil {
+		return nil, err
+	}
+	return &redo{redoLog: log, plan: replay.NewPlan(a.root, a.planMemory())}, nil
+}
+
+// Close ends the use of the log.
+func (r *redo) Close() error { return errors.Join(r.plan.Close(), r.redoLog.Close()) }
 
 // replay brings the pages up to the end of the redo log.
 func (a *applier) replay(ctx context.Context) (_ state, err error) {
-	log, err := a.family.openLog(a.Memory / 4 * logShare)
+	r, err := a.openRedo()
 	if err != nil {
 		return state{}, err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
+	defer func() { err = errors.Join(err, r.Close()) }()
 	if err := a.enter(state{Stage: stageReplay}); err != nil {
 		return state{}, err
 	}
-	id := replay.Identity{From: log.Start(), To: a.backup.checkpoints.LastLSN}
+	id := replay.Identity{From: r.Start(), To: a.backup.checkpoints.LastLSN}
 	if n, err := replay.RestoreDoublewrite(a.root, id); err != nil {
 		return state{}, err
 	} else if n > 0 {
 		a.result.Resumed = true
 	}
-	plan := replay.NewPlan(a.root, a.Memory/4*planShare)
-	defer func() { err = errors.Join(err, plan.Close()) }()
-	spaces, scanned, err := a.look(ctx, log, plan)
+	spaces, err := a.look(ctx, r)
 	if err != nil {
 		return state{}, err
 	}
-	if err := a.recoverPages(ctx, log, id, plan, spaces, scanned); err != nil {
+	if err := a.recoverPages(ctx, r, id, spaces); err != nil {
 		return state{}, err
 	}
 	a.Progress.Begin("syncing directories", 0)
@@ -215,76 +241,90 @@ func (a *applier) replay(ctx context.Context) (_ state, err error) {
 	if err := a.family.complete(spaces); err != nil {
 		return state{}, err
 	}
-	return a.family.recovered(scanned)
+	return a.family.recovered(r.scanned)
 }
 
-// look settles what the files are called, reads the log into plan, and finds the
+// look settles what the files are called, reads the log, and finds the
 // tablespaces that it changes.
-func (a *applier) look(ctx context.Context, log redoLog, plan *replay.Plan) (*tablespaces, *replay.Scanned, error) {
-	if err := a.checkRange(log); err != nil {
-		return nil, nil, err
+func (a *applier) look(ctx context.Context, r *redo) (*tablespaces, error) {
+	if err := a.checkRange(r); err != nil {
+		return nil, err
 	}
 	if err := a.family.fixUp(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	for id, lsn := range a.backup.replayFrom() {
-		plan.Discard(id, lsn)
-	}
-	goal := a.family.goal()
-	goal.Read = a.Progress.Begin("reading the redo log", int64(goal.Target)-int64(log.Start()))
-	scanned, err := log.Scan(plan, goal)
-	if err != nil {
-		return nil, nil, err
+	if err := a.scan(r); err != nil {
+		return nil, err
 	}
 	if ctx.Err() != nil {
-		return nil, nil, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
-	r := &a.result
-	r.FromLSN, r.MTRs, r.Runs = log.Start(), scanned.MTRs, plan.Runs()
-	if scanned.Torn {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("the redo log ends in a part of a mini-transaction after LSN %d, which was left out", scanned.End))
+	a.result.FromLSN, a.result.MTRs, a.result.Runs = r.Start(), r.scanned.MTRs, r.plan.Runs()
+	if r.scanned.Torn {
+		a.result.Warnings = append(a.result.Warnings, fmt.Sprintf("the redo log ends in a part of a mini-transaction after LSN %d, which was left out", r.scanned.End))
 	}
-	spaces, err := findTablespaces(a.root, a.backup, a.family.rules(), &scanned.Files)
+	spaces, err := findTablespaces(a.root, a.backup, a.family.rules(), &r.scanned.Files)
 	if err == nil {
-		err = spaces.resolve(plan.Spaces())
+		err = spaces.resolve(r.plan.Spaces())
 	}
 	if err == nil {
-		err = spaces.checkDeferred(plan)
+		err = spaces.checkDeferred(r.plan)
 	}
-	return spaces, scanned, err
+	return spaces, err
+}
+
+// scan reads the log into its plan, unless that was done already.
+func (a *applier) scan(r *redo) (err error) {
+	goal := a.family.goal()
+	if a.ahead != nil {
+		plan, scanned, err := a.ahead.take(goal)
+		if err != nil {
+			return err
+		}
+		if plan != nil {
+			r.plan, r.scanned, a.result.ReadAhead = plan, scanned, true
+		}
+	}
+	for id, lsn := range a.backup.replayFrom() {
+		r.plan.Discard(id, lsn)
+	}
+	if r.scanned == nil {
+		goal.Read = a.Progress.Begin("reading the redo log", int64(goal.Target)-int64(r.Start()))
+		r.scanned, err = r.Scan(r.plan, goal)
+	}
+	return err
 }
 
 // checkRange makes sure that the redo log is the one that the manifest speaks
 // of.
-func (a *applier) checkRange(log redoLog) error {
+func (a *applier) checkRange(r *redo) error {
 	m, c := a.backup.manifest, a.backup.checkpoints
-	if m == nil || m.FromLSN == log.Start() && m.LastLSN == c.LastLSN {
+	if m == nil || m.FromLSN == r.Start() && m.LastLSN == c.LastLSN {
 		return nil
 	}
 	return &DamageError{Err: fmt.Errorf("the redo log is from LSN %d, to %d as %s says, but the manifest says from %d to %d",
-		log.Start(), c.LastLSN, a.backup.checkpointsName, m.FromLSN, m.LastLSN)}
+		r.Start(), c.LastLSN, a.backup.checkpointsName, m.FromLSN, m.LastLSN)}
 }
 
 // recoverPages applies the plan to the tablespaces and settles their sizes and
 // names.
-func (a *applier) recoverPages(ctx context.Context, log redoLog, id replay.Identity, plan *replay.Plan, spaces *tablespaces, scanned *replay.Scanned) error {
-	done, err := replay.Recover(ctx, plan, replay.Options{
-		Root: a.root, Dialect: log, Identity: id, PageSize: a.backup.pageSize, End: scanned.End,
+func (a *applier) recoverPages(ctx context.Context, r *redo, id replay.Identity, spaces *tablespaces) error {
+	done, err := replay.Recover(ctx, r.plan, replay.Options{
+		Root: a.root, Dialect: r, Identity: id, PageSize: a.backup.pageSize, End: r.scanned.End,
 		Checksum:   a.backup.checksum,
-		Parallel:   min(a.Parallel, max(1, int(a.Memory/4/replay.WorkerMemory))),
+		Parallel:   min(a.Parallel, max(1, int(a.Memory/8*workerShare/replay.WorkerMemory))),
 		Tablespace: spaces.byID,
-		Progress:   a.Progress.Begin("recovering pages", plan.Size()),
+		Progress:   a.Progress.Begin("recovering pages", r.plan.Size()),
 	})
 	if err != nil {
 		return err
 	}
-	r := &a.result
-	r.Pages, r.Spilled = done.Pages, plan.Spilled()
-	if err := replay.SetSizes(a.root, plan, spaces.all, spaces.rules.extents); err != nil {
+	a.result.Pages, a.result.Spilled = done.Pages, r.plan.Spilled()
+	if err := replay.SetSizes(a.root, r.plan, spaces.all, spaces.rules.extents); err != nil {
 		return err
 	}
 	err = spaces.settleNames(a.root)
-	r.Warnings = slices.Concat(r.Warnings, spaces.warnings)
+	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
 	return err
 }
 
@@ -314,20 +354,18 @@ func (a *applier) byServer(ctx context.Context, st state) (err error) {
 // surveyForServer looks at log and tablespaces as if the one were to be replayed:
 // what is missing, the server would not tell.
 func (a *applier) surveyForServer(ctx context.Context) (_ state, err error) {
-	log, err := a.family.openLog(a.Memory / 4 * logShare)
+	r, err := a.openRedo()
 	if err != nil {
 		return state{}, err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
+	defer func() { err = errors.Join(err, r.Close()) }()
 	if len(a.backup.replayFrom()) > 0 {
 		return state{}, &NotBackupError{a.dir, "undo tablespaces may have been truncated during the backup, and a server would apply redo from before: apply it without --by-server"}
 	}
 	if err := a.enter(state{Stage: stageServer}); err != nil {
 		return state{}, err
 	}
-	plan := replay.NewPlan(a.root, a.Memory/4*planShare)
-	defer func() { err = errors.Join(err, plan.Close()) }()
-	spaces, scanned, err := a.look(ctx, log, plan)
+	spaces, err := a.look(ctx, r)
 	if err != nil {
 		return state{}, err
 	}
@@ -335,7 +373,7 @@ func (a *applier) surveyForServer(ctx context.Context) (_ state, err error) {
 		return state{}, err
 	}
 	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
-	return state{Stage: stageServer, From: log.Start(), End: scanned.End}, a.family.prepareHandOver(spaces, scanned)
+	return state{Stage: stageServer, From: r.Start(), End: r.scanned.End}, a.family.prepareHandOver(spaces, r.scanned)
 }
 
 // recoveredBefore is for an archive, which is verified as one that was not.
@@ -354,19 +392,17 @@ func (a *applier) survey(ctx context.Context) (end innodb.LSN, err error) {
 	} else if done {
 		return 0, a.recoveredBefore()
 	}
-	log, err := a.family.openLog(a.Memory / 4 * logShare)
+	r, err := a.openRedo()
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	plan := replay.NewPlan(a.root, a.Memory/4*planShare)
-	defer func() { err = errors.Join(err, plan.Close()) }()
-	spaces, scanned, err := a.look(ctx, log, plan)
+	defer func() { err = errors.Join(err, r.Close()) }()
+	spaces, err := a.look(ctx, r)
 	if err != nil {
 		return 0, err
 	}
 	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
-	return scanned.End, a.family.complete(spaces)
+	return r.scanned.End, a.family.complete(spaces)
 }
 
 // needLog explains that a redo log cannot be opened.

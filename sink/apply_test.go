@@ -184,9 +184,11 @@ func fakeBlocks(start innodb.LSN, payload []byte) []byte {
 func (b *fakeBackup) apply() (*ApplyResult, error) {
 	b.t.Helper()
 	b.seal()
-	checked := b.rehearse()
-	r, err := Apply(b.t.Context(), b.dir, ApplyOptions{Memory: 8 << 20, Parallel: 2, Tool: "hb test"})
-	checked(r, err)
+	o := ApplyOptions{Memory: 8 << 20, Parallel: 2, Tool: "hb test"}
+	rehearsed, restored := b.rehearse(), b.restore(o)
+	r, err := Apply(b.t.Context(), b.dir, o)
+	rehearsed(r, err)
+	restored(r, err)
 	return r, err
 }
 

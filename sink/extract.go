@@ -75,12 +75,23 @@ func extractOn(ctx context.Context, system disk.System, r io.Reader, dir string,
 	if err != nil {
 		return nil, err
 	}
+	result, err := t.extract(ctx, r, opts, nil)
+	if err = errors.Join(err, t.root.Close()); err != nil {
+		return nil, err
+	}
+	return result, nil
+}
+
+// extract fills the directory. The redo log is given to ahead too, if it is not
+// nil.
+func (t *target) extract(ctx context.Context, r io.Reader, opts ExtractOptions, ahead *readAhead) (*ExtractResult, error) {
 	x := newExtraction(ctx, t, opts)
-	err = x.run(r, opts.Dialect)
+	x.ahead = ahead
+	err := x.run(r, opts.Dialect)
 	if err == nil {
 		err = t.finish()
 	}
-	if err = errors.Join(err, t.root.Close()); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return &ExtractResult{Summary: *x.summary, Written: x.written.Load()}, nil
@@ -90,6 +101,7 @@ func extractOn(ctx context.Context, system disk.System, r io.Reader, dir string,
 type extraction struct {
 	*pipeline
 	cat     *catalog
+	ahead   *readAhead          // nil: nobody reads
 	files   map[string]*outFile // files that have not ended
 	next    int                 // the writer that the next file gets
 	page    int
@@ -184,7 +196,10 @@ func (x *extraction) begin(ch *xbstream.Chunk) error {
 			return err
 		}
 	}
-	x.files[ch.Path] = &outFile{path: ch.Path, writer: x.next, page: x.page, made: ch.Rewrite, trunc: ch.Rewrite}
+	x.files[ch.Path] = &outFile{
+		path: ch.Path, writer: x.next, page: x.page, made: ch.Rewrite, trunc: ch.Rewrite,
+		reader: x.ahead.begin(x.cat.archive, ch.Path),
+	}
 	x.next = (x.next + 1) % len(x.queues)
 	return nil
 }

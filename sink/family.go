@@ -26,9 +26,8 @@ type family interface {
 	// checkApplied looks whether such a directory is as apply leaves it, at an
 	// LSN.
 	checkApplied(lsn innodb.LSN) error
-	// openLog opens the redo log. resident is about how much of it may be in
-	// memory at a time, in bytes.
-	openLog(resident int64) (redoLog, error)
+	// openLog opens the redo log.
+	openLog() (redoLog, error)
 	// goal says where the log must end, once it is open.
 	goal() replay.Goal
 	// fixUp settles what backup tools say of DDL that went on while they copied.

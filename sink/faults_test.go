@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"testing"
 
-	"hb/sink/replay/mariadb"
-	"hb/sink/replay/mysql"
 	"hb/source/innodb/mlog"
 	"hb/source/innodb/redolog"
 	"hb/source/mysqld/mysqldtest"
@@ -168,36 +166,6 @@ func startable(t *testing.T, op disktest.Op, dir string, before, want map[string
 	})
 	if !maps.Equal(got, before) {
 		t.Errorf("after %v failed, a server can start on a directory that is neither as it was nor as it is to be: %v", op, differences(got, before))
-	}
-}
-
-// TestApplyCutLog cuts the redo log off while it is mapped: a read of what is
-// gone is a fault, which would end the process, and must be an error.
-func TestApplyCutLog(t *testing.T) {
-	scanning := disktest.Op{Kind: disktest.OpenWrite, Name: ApplyingName + extTemporary, N: 1}
-	for name, image := range faultImages(t) {
-		log := filepath.Join(image.dir, mysql.LogName)
-		if strings.HasPrefix(name, "MariaDB") {
-			log = filepath.Join(image.dir, mariadb.LogName)
-		}
-		whole, err := os.ReadFile(log)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, cut := disktest.NewFaults(image.dir), false
-		f.Before = func(op disktest.Op) {
-			if op == scanning {
-				cut = os.Truncate(log, 8192) == nil
-			}
-		}
-		_, err = applyOn(t.Context(), f, image.dir, ApplyOptions{Memory: 1, Parallel: 2})
-		if !cut || err == nil || !strings.Contains(err.Error(), "the file was cut") {
-			t.Errorf("%s: cut %v, %v", name, cut, err)
-		}
-		if err := os.WriteFile(log, whole, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		image.mustApply()
 	}
 }
 

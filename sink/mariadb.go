@@ -25,7 +25,11 @@ func (m *mariadbFamily) exact() bool {
 
 func (m *mariadbFamily) goal() replay.Goal {
 	c := m.backup.checkpoints
-	return replay.Goal{Needed: c.ToLSN, Target: c.LastLSN, Exact: m.exact()}
+	g := replay.Goal{Needed: c.ToLSN, Target: c.LastLSN, Exact: m.exact()}
+	if m.log.Header.Format == redolog.MariaDB105 {
+		g.Needed, g.Target = redolog.Canonical105(g.Needed), redolog.Canonical105(g.Target)
+	}
+	return g
 }
 
 func (m *mariadbFamily) fixUp() error { return fixUp(m.root, inDatabases) }
@@ -44,7 +48,7 @@ func (m *mariadbFamily) alreadyApplied() (innodb.LSN, bool, error) {
 	if c.BackupType != metadata.LogApplied {
 		return 0, false, nil
 	}
-	log, err := mariadb.OpenLog(m.root, 0)
+	log, err := mariadb.OpenLog(m.root)
 	if errors.Is(err, redolog.ErrEmptyLog) {
 		return c.LastLSN, true, nil
 	}
@@ -54,8 +58,8 @@ func (m *mariadbFamily) alreadyApplied() (innodb.LSN, bool, error) {
 	if err != nil {
 		return 0, false, m.needLog(mariadb.LogName, err)
 	}
-	lsn, clean := log.Clean()
-	if err := log.Close(); err != nil {
+	lsn, clean, err := log.Clean()
+	if err := errors.Join(err, log.Close()); err != nil {
 		return 0, false, err
 	}
 	if !clean {
@@ -73,8 +77,8 @@ func (m *mariadbFamily) checkApplied(lsn innodb.LSN) error {
 	return m.checkFlushLSN(lsn, redolog.Canonical105(lsn))
 }
 
-func (m *mariadbFamily) openLog(resident int64) (redoLog, error) {
-	log, err := mariadb.OpenLog(m.root, resident)
+func (m *mariadbFamily) openLog() (redoLog, error) {
+	log, err := mariadb.OpenLog(m.root)
 	if errors.Is(err, redolog.ErrEmptyLog) {
 		return nil, &NotBackupError{m.dir, "the redo log is empty, but the backup was not recovered yet: extract it again"}
 	}
@@ -127,7 +131,7 @@ func (m *mariadbFamily) keepsLog() bool { return true }
 // checkHandedOver goes by where recovery begins: a server moves that when it is
 // done, and has another creator in the log.
 func (m *mariadbFamily) checkHandedOver(s state) error {
-	log, err := mariadb.OpenLog(m.root, 0)
+	log, err := mariadb.OpenLog(m.root)
 	if err == nil {
 		same := log.Start() == s.From
 		if err := log.Close(); err != nil || same {

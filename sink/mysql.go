@@ -34,7 +34,7 @@ type mysqlSeries struct {
 	flushFiles int
 	// newLog writes the redo log that the server finds, into a directory; nil:
 	// it finds none.
-	newLog func(m *mysqlFamily, home disk.Dir, end innodb.LSN) error
+	newLog func(m *mysqlFamily, home disk.Dir, s *replay.Scanned) error
 	// tempRsegs: slots 1 to 32 of the rollback segments are those of temporary
 	// tables, which every start makes anew.
 	tempRsegs bool
@@ -81,7 +81,7 @@ func (m *mysqlFamily) rules() *fileRules {
 // XtraBackup 2.4 states how far it has copied blocks.
 func (m *mysqlFamily) goal() replay.Goal {
 	c := m.backup.checkpoints
-	return replay.Goal{Needed: c.ToLSN, Target: c.LastLSN, Exact: m.backup.own}
+	return replay.Goal{Needed: mlog.Canonical(c.ToLSN), Target: mlog.Canonical(c.LastLSN), Exact: m.backup.own}
 }
 
 // alreadyApplied goes by what the tool says that recovered the backup: once a
@@ -108,7 +108,7 @@ func (m *mysqlFamily) checkApplied(lsn innodb.LSN) error {
 	return m.checkFlushLSN(mlog.FlushLSN(lsn), mlog.FlushLSN(mlog.Canonical(lsn)))
 }
 
-func (m *mysqlFamily) openLog(resident int64) (redoLog, error) {
+func (m *mysqlFamily) openLog() (redoLog, error) {
 	for _, name := range []string{mlog.RedoDir, mlog.RingName(0)} {
 		if found, err := exists(m.root, name); err != nil {
 			return nil, fmt.Errorf("looking for a redo log: %w", err)
@@ -116,7 +116,7 @@ func (m *mysqlFamily) openLog(resident int64) (redoLog, error) {
 			return nil, &NotBackupError{m.dir, fmt.Sprintf("%s is there, a server's own redo log: this is no backup, or a server has run on it", name)}
 		}
 	}
-	log, err := mysql.OpenLog(m.root, resident)
+	log, err := mysql.OpenLog(m.root)
 	if err != nil {
 		return nil, m.needLog(mysql.LogName, err)
 	}
@@ -165,14 +165,14 @@ const newRedoDir = "hb-redo"
 
 // recovered makes the new log while the old one is there.
 func (m *mysqlFamily) recovered(s *replay.Scanned) (state, error) {
-	if err := m.makeLog(s.End, m.series().newLog); err != nil {
+	if err := m.makeLog(s, m.series().newLog); err != nil {
 		return state{}, err
 	}
 	return state{Stage: stageFinish, End: s.End, Format: uint32(m.log.Header.Format)}, nil
 }
 
 // makeLog makes a new log in newRedoDir.
-func (m *mysqlFamily) makeLog(end innodb.LSN, by func(m *mysqlFamily, home disk.Dir, end innodb.LSN) error) error {
+func (m *mysqlFamily) makeLog(s *replay.Scanned, by func(m *mysqlFamily, home disk.Dir, s *replay.Scanned) error) error {
 	if err := m.root.RemoveAll(newRedoDir); err != nil {
 		return fmt.Errorf("removing an unfinished redo log: %w", err)
 	}
@@ -184,7 +184,7 @@ func (m *mysqlFamily) makeLog(end innodb.LSN, by func(m *mysqlFamily, home disk.
 	}
 	home, err := m.root.OpenDir(newRedoDir)
 	if err == nil {
-		err = errors.Join(by(m, home, end), home.Close())
+		err = errors.Join(by(m, home, s), home.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("making the new redo log: %w", err)
@@ -193,7 +193,7 @@ func (m *mysqlFamily) makeLog(end innodb.LSN, by func(m *mysqlFamily, home disk.
 }
 
 // synthesize makes a log with nothing but dynamic metadata in it.
-func (m *mysqlFamily) synthesize(home disk.Dir, end innodb.LSN) error {
+func (m *mysqlFamily) synthesize(home disk.Dir, s *replay.Scanned) error {
 	if err := home.Mkdir(mlog.RedoDir, dirMode); err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (m *mysqlFamily) synthesize(home disk.Dir, end innodb.LSN) error {
 	if err != nil {
 		return err
 	}
-	err = mlog.WriteSynthetic(f, mlog.Synthetic{End: end, UUID: m.log.Header.UUID, Meta: m.log.Meta.Sorted()})
+	err = mlog.WriteSynthetic(f, mlog.Synthetic{End: s.End, UUID: m.log.Header.UUID, Meta: s.Meta.Sorted()})
 	if err == nil {
 		err = f.Sync()
 	}
@@ -209,12 +209,12 @@ func (m *mysqlFamily) synthesize(home disk.Dir, end innodb.LSN) error {
 }
 
 // rebuild makes the server's own log of what was captured of it.
-func (m *mysqlFamily) rebuild(home disk.Dir, end innodb.LSN) error {
+func (m *mysqlFamily) rebuild(home disk.Dir, s *replay.Scanned) error {
 	f, err := m.root.Open(mysql.LogName)
 	if err != nil {
 		return err
 	}
-	return errors.Join(mlog.Rebuild(home, f, end), f.Close())
+	return errors.Join(mlog.Rebuild(home, f, s.End), f.Close())
 }
 
 // ownLikeData gives what is in a directory the owner of the data files.
@@ -288,7 +288,7 @@ func (m *mysqlFamily) prepareHandOver(t *tablespaces, s *replay.Scanned) error {
 			return fmt.Errorf("%s is in the redo log alone, from which a server does not make it: apply the backup without --by-server", s.Name())
 		}
 	}
-	return m.makeLog(s.End, (*mysqlFamily).rebuild)
+	return m.makeLog(s, (*mysqlFamily).rebuild)
 }
 
 func (m *mysqlFamily) handOver() error {

@@ -2,6 +2,7 @@ package sink_test
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,11 +64,20 @@ func TestPeerArchive(t *testing.T) {
 		verified("the archive", r, err)
 		r, err = sink.VerifyDir(t.Context(), target, sink.VerifyOptions{Replay: true})
 		verified("the directory", r, err)
+		one := filepath.Join(dir, "one pass")
+		fromFile(t, archive, func(r io.Reader) error {
+			x, got, err := sink.Restore(t.Context(), r, one, sink.ExtractOptions{}, sink.ApplyOptions{Tool: "hb test"})
+			if err == nil && (got.ReadAhead || !x.Foreign) {
+				t.Errorf("in one pass: %+v, %+v", *x, *got)
+			}
+			return err
+		})
 		if _, err := sink.Apply(t.Context(), target, sink.ApplyOptions{Tool: "hb test"}); err != nil {
 			t.Fatal(err)
 		}
 		r, err = sink.VerifyDir(t.Context(), target, sink.VerifyOptions{})
 		verified("what was recovered", r, err)
+		sameTrees(t, "in one pass", one, target)
 		workload.VerifyCopy(t, s, target, true, "hasn't closed the table properly")
 	})
 }

@@ -57,9 +57,14 @@ func archiveOf(t testing.TB, files map[string]string) []byte {
 	return out.Bytes()
 }
 
-// withHeads is a manifest for an archive whose chunks' heads have that sum. One
-// that cannot be read stays as it is.
+// withHeads is a manifest for an archive whose chunks' heads have that sum.
 func withHeads(manifest string, heads uint32) string {
+	return editManifest(manifest, func(m *metadata.Manifest) { m.Heads = metadata.CRC32(heads) })
+}
+
+// editManifest changes a manifest's first line. One that cannot be read stays as
+// it is.
+func editManifest(manifest string, change func(m *metadata.Manifest)) string {
 	var files []metadata.File
 	p := metadata.NewManifestParser(nil, func(f metadata.File) error { files = append(files, f); return nil })
 	_, err := p.Write([]byte(manifest))
@@ -67,7 +72,7 @@ func withHeads(manifest string, heads uint32) string {
 		return manifest
 	}
 	m := *p.Manifest()
-	m.Heads = metadata.CRC32(heads)
+	change(&m)
 	var out bytes.Buffer
 	w, err := metadata.NewManifestWriter(&out, m)
 	if err != nil {

@@ -21,12 +21,6 @@ type file struct {
 	at      int64   // of Read and Write
 }
 
-// Mapper is a Content that can be mapped, as a disk.File can. It is not
-// written to.
-type Mapper interface {
-	Map(size int) ([]byte, error)
-}
-
 func (f *file) Name() string { return f.name }
 
 func (f *file) Stat() (fs.FileInfo, error) { return f.info(f.name), nil }
@@ -52,16 +46,6 @@ func (f *file) Chown(int, int) error { return nil }
 func (f *file) Lock() error { return nil }
 
 func (f *file) StartWriteback(int64, int64) {}
-
-func (f *file) Map(size int) ([]byte, error) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	m, ok := f.content.(Mapper)
-	if !ok || len(f.written) > 0 || f.based < int64(size) {
-		return nil, fail("mmap", f.name, errors.ErrUnsupported)
-	}
-	return m.Map(size)
-}
 
 func (f *file) Read(p []byte) (int, error) {
 	n, err := f.ReadAt(p, f.at)

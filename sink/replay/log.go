@@ -4,22 +4,8 @@ import (
 	"fmt"
 
 	"hb/source/innodb"
-	"hb/stream/progress"
+	"hb/source/innodb/mlog"
 )
-
-// Goal is where a backup's redo log must end.
-type Goal struct {
-	// Target is the LSN that the backup states as its end. It is an error if
-	// the log does not reach it; what is behind it does not count.
-	Target innodb.LSN
-	// Exact says that a mini-transaction ends at Target. Otherwise (tools that
-	// count what they copied in blocks) the last one may be cut off, if it
-	// begins at or behind Needed.
-	Exact  bool
-	Needed innodb.LSN
-	// Read is told how many bytes of the log were read, every ScanStep; or nil.
-	Read *progress.Phase
-}
 
 // Scanned is what reading a redo log told, besides what went into a Plan.
 type Scanned struct {
@@ -27,6 +13,9 @@ type Scanned struct {
 	End  innodb.LSN // of the last mini-transaction that counts
 	MTRs uint64
 	Torn bool // part of a mini-transaction behind End was ignored
+	// Meta is the newest dynamic metadata of each of MySQL's tables: no page holds
+	// it.
+	Meta mlog.MetaSet
 }
 
 // Files is what a redo log says of the files of tablespaces. The zero value is

@@ -101,22 +101,18 @@ func (p *parts) Pop() any {
 // merger yields all entries of a plan in order, without those that a truncation
 // made meaningless.
 type merger struct {
-	voids
+	plan  *Plan
 	parts parts
 	taken bool // the first part's entry was given out
 }
 
 // merge begins to read the plan. Nothing can be added any more.
 func (p *Plan) merge() (*merger, error) {
-	if err := p.settle(); err != nil {
+	if err := p.Settle(); err != nil {
 		return nil, err
 	}
-	p.spare = nil
-	m := &merger{voids: p.voids}
-	var sequences []func() (*entry, []byte, error)
-	if p.now != nil {
-		sequences = append(sequences, p.now.sorted(p.voids).next)
-	}
+	m := &merger{plan: p}
+	sequences := []func() (*entry, []byte, error){p.store.sorted().next}
 	if p.spill != nil {
 		size := min(maxPart, max(minPart, mergeMemory/len(p.spill.parts)))
 		for i, at := range p.spill.parts {
@@ -153,7 +149,7 @@ func (m *merger) next() (*entry, []byte, error) {
 			return nil, nil, nil
 		}
 		m.taken = true
-		if top := m.parts[0]; !m.void(top.entry) {
+		if top := m.parts[0]; !m.plan.trimmed(top.entry) {
 			return top.entry, top.records, nil
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"hb/source/innodb"
@@ -501,9 +502,17 @@ func TestDiscard(t *testing.T) {
 // TestPlanOrder: whatever the limit, entries come out sorted, whole, and
 // without those that a later initialisation or truncation made needless.
 func TestPlanOrder(t *testing.T) {
+	root := disktest.Open(t, t.TempDir())
+	for _, p := range []*Plan{NewPlan(root, 1), NewPlan(root, 1)} {
+		planOrder(t, p)
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func planOrder(t *testing.T, p *Plan) {
 	random := rand.New(rand.NewPCG(3, 3))
-	p := NewPlan(disktest.Open(t, t.TempDir()), 1)
-	defer p.Close()
 	const n = 50 * minEntries
 	last := make(map[innodb.PageID]innodb.LSN) // of the last initialisation
 	for i := range n {
@@ -521,12 +530,12 @@ func TestPlanOrder(t *testing.T) {
 	}
 	trim := Trim{LSN: 1000 + 10*n/2, All: true}
 	p.Trim(4, trim)
+	if err := p.Settle(); err != nil || p.Spilled() == 0 {
+		t.Errorf("%d bytes were put aside, %v", p.Spilled(), err)
+	}
 	m, err := p.merge()
 	if err != nil {
 		t.Fatal(err)
-	}
-	if p.Spilled() == 0 {
-		t.Error("nothing was put aside")
 	}
 	var before entry
 	got := 0
@@ -565,5 +574,41 @@ func TestPlanOrder(t *testing.T) {
 	}
 	if got < wanted || cmp.Compare(got, n) >= 0 {
 		t.Errorf("%d entries came out of %d, at least %d matter", got, n, wanted)
+	}
+}
+
+// TestPlanFails: what cannot be put aside is told, at the latest when all is
+// wanted back.
+func TestPlanFails(t *testing.T) {
+	for _, op := range []disktest.Op{{Kind: disktest.OpenWrite, Name: SpillName, N: 1}, {Kind: disktest.Remove, Name: SpillName, N: 1},
+		{Kind: disktest.Write, Name: SpillName, N: 1}, {Kind: disktest.Write, Name: SpillName, N: 2}} {
+		for _, runs := range []int{minEntries + 1, 2*minEntries + 1, 10 * minEntries} {
+			for _, halved := range []bool{false, true} {
+				dir := t.TempDir()
+				f := disktest.NewFaults(dir)
+				f.Fail(op, syscall.ENOSPC, false)
+				root, err := f.OpenDir(dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := NewPlan(root, 1)
+				if halved {
+					p = NewPlan(root, 1)
+				}
+				for i := 0; i < runs && err == nil; i++ {
+					lsn := innodb.LSN(1000 + 10*i)
+					err = p.Add(&Run{Page: innodb.PageID{No: innodb.PageNo(i)}, LSN: lsn, Records: []byte{1}, Start: lsn, End: lsn + 10})
+				}
+				if err == nil {
+					_, err = p.merge()
+				}
+				if f.Hit() != errors.Is(err, syscall.ENOSPC) {
+					t.Errorf("%v failed (%v), %d runs, halved %v: %v", op, f.Hit(), runs, halved, err)
+				}
+				if err := errors.Join(p.Close(), root.Close()); err != nil {
+					t.Error(err)
+				}
+			}
+		}
 	}
 }

@@ -76,9 +76,6 @@ type File interface {
 	// Lock takes a write lock on the whole file, which belongs to the open
 	// file and ends with it. The error is ErrLocked if anyone else has one.
 	Lock() error
-	// Map maps the first size bytes for reading; unix.Munmap ends that. A read
-	// of what the disk cannot deliver is a fault.
-	Map(size int) ([]byte, error)
 	// StartWriteback lets the disk begin with n bytes at off. It promises
 	// nothing: Sync tells what became of them.
 	StartWriteback(off, n int64)
@@ -185,10 +182,6 @@ func (f file) Lock() error {
 		return ErrLocked
 	}
 	return err
-}
-
-func (f file) Map(size int) ([]byte, error) {
-	return unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
 }
 
 func (f file) StartWriteback(off, n int64) {

@@ -15,29 +15,30 @@ import (
 // LogName is the redo log of a backup.
 const LogName = "xtrabackup_logfile"
 
-// Log is a backup's redo log, mapped into memory. It is the replay.Dialect of
-// MySQL.
+// Log is a backup's redo log. It is the replay.Dialect of MySQL.
 type Log struct {
 	mlog.Linear
-	// Meta is the newest dynamic metadata of each table, after Scan. No page
-	// holds it.
-	Meta mlog.MetaSet
-	file *replay.Mapping
+	in   *replay.Input
+	file io.Closer
 }
 
-// OpenLog maps the redo log of a backup. resident is about how much of it may
-// be in memory at a time, in bytes.
-func OpenLog(root disk.Dir, resident int64) (*Log, error) {
-	file, err := replay.Map(root, LogName, resident)
+// OpenLog opens the redo log of a backup.
+func OpenLog(root disk.Dir) (*Log, error) {
+	file, err := root.Open(LogName)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("opening the redo log: %w", err)
 	}
-	l := &Log{file: file, Meta: make(mlog.MetaSet)}
-	head := make([]byte, min(len(file.Data), mlog.HeaderSize+mlog.BlockSize))
-	err = replay.Guard(func() error {
-		copy(head, file.Data)
-		return nil
-	})
+	l, err := ReadLog(file)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return l, nil
+}
+
+// ReadLog is OpenLog of what file reads, from front to back. Close closes it.
+func ReadLog(file io.ReadCloser) (*Log, error) {
+	l := &Log{in: replay.NewInput(file), file: file}
+	head, err := l.in.Need(mlog.HeaderSize + mlog.BlockSize)
 	if err == nil {
 		l.Linear, err = mlog.ParseLinear(head)
 	}
@@ -45,12 +46,12 @@ func OpenLog(root disk.Dir, resident int64) (*Log, error) {
 		err = l.Header.Flags.Check()
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", LogName, err), file.Close())
+		return nil, fmt.Errorf("%s: %w", LogName, err)
 	}
 	return l, nil
 }
 
-// Close unmaps the log.
+// Close closes the log.
 func (l *Log) Close() error { return l.file.Close() }
 
 // Start returns the LSN at which recovery begins.
@@ -60,76 +61,29 @@ func (l *Log) Start() innodb.LSN { return l.Checkpoint.LSN }
 func (l *Log) NewApplier() replay.Applier { return NewApplier(l.Header.Format) }
 
 // Scan reads the log from its checkpoint to the goal, and puts what it does to
-// pages into plan. Where the goal is not exact, a mini-transaction that goes
-// beyond it is left out.
+// pages into plan. It can be done once.
 func (l *Log) Scan(plan *replay.Plan, goal replay.Goal) (*replay.Scanned, error) {
-	goal.Needed, goal.Target = mlog.Canonical(goal.Needed), mlog.Canonical(goal.Target)
-	s := &scanner{log: l, plan: plan, deleted: make(map[innodb.SpaceID]*replay.FileHistory)}
-	if err := replay.Guard(func() error { return s.scan(goal) }); err != nil {
+	s := &scanner{plan: plan, deleted: make(map[innodb.SpaceID]*replay.FileHistory)}
+	s.result.Meta = make(mlog.MetaSet)
+	c := mlog.NewCutter(l.Header.Format, l.Checkpoint.LSN)
+	c.Settled = true
+	err := l.in.Skip(mlog.HeaderSize)
+	if err == nil {
+		err = replay.Scan[mlog.Stop](&s.result, l.in, c, goal, s.mtr)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", LogName, err)
 	}
-	l.file.Release()
 	return &s.result, nil
 }
 
 type scanner struct {
-	log    *Log
 	plan   *replay.Plan
 	result replay.Scanned
 	// deleted are the tablespaces that the log has deleted and not used since.
 	deleted map[innodb.SpaceID]*replay.FileHistory
 	run     replay.Run
 	from    int // of run in the mini-transaction's records
-}
-
-func (s *scanner) scan(goal replay.Goal) error {
-	l, target := s.log, goal.Target
-	if l.Checkpoint.LSN > target {
-		return fmt.Errorf("it begins at LSN %d, behind its end %d as the backup states it", l.Checkpoint.LSN, target)
-	}
-	c := mlog.NewCutter(l.Header.Format, l.Checkpoint.LSN)
-	c.Settled = true
-	c.Feed(l.file.Data[mlog.HeaderSize:])
-	told := c.Position()
-	for c.End() < target {
-		before := c.End()
-		m, ok := c.Next()
-		if !ok {
-			return s.stopped(c, goal)
-		}
-		if m.End > target {
-			if goal.Exact || before < goal.Needed {
-				return fmt.Errorf("the mini-transaction at LSN %d ends at %d: the end that the backup states, %d, is inside it", m.Start, m.End, target)
-			}
-			s.result.End, s.result.Torn = before, true
-			return nil
-		}
-		if err := s.mtr(&m); err != nil {
-			return fmt.Errorf("LSN %d: %w", m.Start, err)
-		}
-		if m.End-told > replay.ScanStep {
-			l.file.Touch(int64(m.End - told))
-			goal.Read.Add(int64(m.End - told))
-			told = m.End
-		}
-	}
-	s.result.End = c.End()
-	return nil
-}
-
-// stopped decides whether the log may end where it does.
-func (s *scanner) stopped(c *mlog.Cutter, goal replay.Goal) error {
-	stop := c.Stop()
-	s.result.End = c.End()
-	inOrder := stop.Cause == mlog.StopShort || stop.Cause == mlog.StopPartialBlock
-	if inOrder && !goal.Exact && c.Seen() >= goal.Target && c.End() >= goal.Needed {
-		s.result.Torn = true
-		return nil
-	}
-	if inOrder {
-		return fmt.Errorf("%w: it ends at LSN %d, the backup needs it up to %d", io.ErrUnexpectedEOF, c.End(), goal.Target)
-	}
-	return fmt.Errorf("it is damaged, or ends, at LSN %d; the backup needs it up to %d: %w", c.End(), goal.Target, stop)
 }
 
 // kinds are the record types that begin a page anew. 5.6's resets whatever is
@@ -141,8 +95,7 @@ var kinds = map[mlog.Type]replay.Kind{
 
 // mtr adds one mini-transaction to the plan: runs of consecutive records of one
 // page, each of which an initialisation begins too.
-func (s *scanner) mtr(m *mlog.MTR) error {
-	s.result.MTRs++
+func (s *scanner) mtr(m mlog.MTR) error {
 	at := 0
 	for at < len(m.Records) {
 		r, _, err := mlog.ParseRecord(m.Records[at:])
@@ -151,7 +104,7 @@ func (s *scanner) mtr(m *mlog.MTR) error {
 		}
 		kind := kinds[r.Type]
 		if at > s.from && (!r.Type.IsPage() || r.Page != s.run.Page || kind != replay.Change) {
-			if err := s.flush(m, at); err != nil {
+			if err := s.flush(&m, at); err != nil {
 				return err
 			}
 		}
@@ -162,13 +115,13 @@ func (s *scanner) mtr(m *mlog.MTR) error {
 			at += r.Size
 			continue
 		}
-		if err := s.note(m, &r); err != nil {
+		if err := s.note(&m, &r); err != nil {
 			return err
 		}
 		at += r.Size
 		s.from = at
 	}
-	err := s.flush(m, at)
+	err := s.flush(&m, at)
 	s.from = 0
 	return err
 }
@@ -213,7 +166,7 @@ func (s *scanner) note(m *mlog.MTR, r *mlog.Record) error {
 		if err != nil {
 			return err
 		}
-		if s.log.Meta.Add(meta); len(s.log.Meta) > maxMeta {
+		if s.result.Meta.Add(meta); len(s.result.Meta) > maxMeta {
 			return fmt.Errorf("it has metadata of more than %d tables", maxMeta)
 		}
 	}

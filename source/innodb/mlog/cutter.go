@@ -62,6 +62,13 @@ type Stop struct {
 // Fatal reports whether no later reading of the same place can do better.
 func (s Stop) Fatal() bool { return s.Newer || s.Cause >= StopUnsummed }
 
+// Short reports that the blocks fed end before the mini-transaction does.
+func (s Stop) Short() bool { return s.Cause == StopShort }
+
+// InOrder reports whether a log that nothing is wrong with may end so, in the
+// middle of a mini-transaction or not.
+func (s Stop) InOrder() bool { return s.Cause == StopShort || s.Cause == StopPartialBlock }
+
 var stopText = [...]string{
 	StopShort:        "the log ends inside a mini-transaction",
 	StopPartialBlock: "the log ends in a block that is not full",

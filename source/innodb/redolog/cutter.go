@@ -65,6 +65,13 @@ type Stop struct {
 	Block, Want uint32
 }
 
+// Short reports that the bytes fed end before the mini-transaction does.
+func (s Stop) Short() bool { return s.Cause == StopShort }
+
+// InOrder reports whether a log that nothing is wrong with may end so, in the
+// middle of a mini-transaction or not.
+func (s Stop) InOrder() bool { return s.Cause == StopShort || s.Cause == StopPartialBlock }
+
 // Clean reports whether a log that was shut down in order, or copied up to its
 // last whole mini-transaction, could stop so: at the end of the bytes fed or
 // of a block that is not full, with no mini-transaction begun.

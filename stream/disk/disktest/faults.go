@@ -43,7 +43,6 @@ const (
 	Sync      Kind = "sync"
 	Chown     Kind = "chown"
 	Lock      Kind = "lock"
-	Map       Kind = "map"
 	Stat      Kind = "stat"
 	ReadDir   Kind = "list"
 	Readlink  Kind = "read link"
@@ -424,13 +423,6 @@ func (f *file) Lock() error {
 		return err
 	}
 	return f.File.Lock()
-}
-
-func (f *file) Map(size int) ([]byte, error) {
-	if err := f.at(Map); err != nil {
-		return nil, err
-	}
-	return f.File.Map(size)
 }
 
 func (f *file) Close() error {

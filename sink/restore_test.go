@@ -1,0 +1,396 @@
+package sink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"hb/sink/replay"
+	"hb/source/innodb"
+	"hb/source/innodb/mlog"
+	"hb/source/innodb/redolog"
+	"hb/source/mysqld/mysqldtest"
+	"hb/stream/disk/disktest"
+	"hb/xbstream"
+	"hb/xbstream/metadata"
+)
+
+// restore restores the backup's archive elsewhere; checked is called with what
+// came out of Apply, and makes sure that this is the same.
+func (b *fakeBackup) restore(o ApplyOptions) (checked func(r *ApplyResult, err error)) {
+	b.t.Helper()
+	root := disktest.Open(b.t, b.dir)
+	for _, mark := range []string{ApplyingName, MarkerName} {
+		if found, err := exists(root, mark); err != nil || found {
+			return func(*ApplyResult, error) {}
+		}
+	}
+	dir := filepath.Join(b.t.TempDir(), "restored")
+	_, got, failed := Restore(b.t.Context(), bytes.NewReader(b.archive()), dir, ExtractOptions{}, o)
+	return func(r *ApplyResult, err error) {
+		b.t.Helper()
+		if r != nil && r.AlreadyApplied || err != nil && strings.Contains(err.Error(), "in use") {
+			return
+		}
+		b.sameOutcome(dir, got, failed, r, err)
+	}
+}
+
+// sameOutcome compares what Restore did in dir with what Apply did in b.dir.
+func (b *fakeBackup) sameOutcome(dir string, got *ApplyResult, failed error, want *ApplyResult, err error) {
+	b.t.Helper()
+	if here := strings.ReplaceAll(fmt.Sprint(failed), dir, b.dir); here != fmt.Sprint(err) {
+		b.t.Errorf("apply ends with %v, but in one pass: %v", err, here)
+	}
+	if err != nil || failed != nil {
+		return
+	}
+	own, _ := os.Stat(filepath.Join(dir, metadata.ArchiveName))
+	g := *got
+	g.ReadAhead = false
+	if fmt.Sprint(g) != fmt.Sprint(*want) || got.ReadAhead && own == nil {
+		b.t.Errorf("in one pass: %+v, want %+v", *got, *want)
+	}
+	a, w := readTree(b.t, dir), readTree(b.t, b.dir)
+	delete(a, metadata.ManifestName) // says how the archive is cut into chunks
+	delete(w, metadata.ManifestName)
+	if !maps.Equal(a, w) {
+		b.t.Errorf("in one pass there are other bytes: %v", differences(a, w))
+	}
+}
+
+// ownImages are backups of hb's that have all that Apply does in them.
+func ownImages(t *testing.T) map[string]*fakeBackup {
+	images := faultImages(t)
+	for name, b := range images {
+		if strings.HasPrefix(name, "MariaDB") {
+			b.own().seal()
+		}
+	}
+	return images
+}
+
+// interleaved is the backup as an archive in which chunks of all files are
+// mixed, of sizes up to most.
+func (b *fakeBackup) interleaved(seed uint64, most int) []byte {
+	b.t.Helper()
+	files := tree(b.t, b.dir)
+	random := rand.New(rand.NewPCG(seed, 1))
+	var out bytes.Buffer
+	w := xbstream.NewWriter(&out)
+	put := func(f *xbstream.File, data []byte) {
+		_, err := f.Write(data)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	create := func(name string) *xbstream.File {
+		f, err := w.Create(name)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		return f
+	}
+	whole := func(name, content string) {
+		f := create(name)
+		put(f, []byte(content))
+		if err := f.Close(); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	whole(metadata.ArchiveName, files[metadata.ArchiveName])
+	manifest := files[metadata.ManifestName]
+	delete(files, metadata.ArchiveName)
+	delete(files, metadata.ManifestName)
+	open := make(map[string]*xbstream.File)
+	for len(files) > 0 {
+		names := slices.Sorted(maps.Keys(files))
+		name := names[random.IntN(len(names))]
+		if open[name] == nil {
+			open[name] = create(name)
+		}
+		n := min(len(files[name]), 1+random.IntN(most))
+		put(open[name], []byte(files[name][:n]))
+		if files[name] = files[name][n:]; files[name] == "" {
+			if err := open[name].Close(); err != nil {
+				b.t.Fatal(err)
+			}
+			delete(files, name)
+		}
+	}
+	whole(metadata.ManifestName, withHeads(manifest, w.HeadsCRC32()))
+	if err := w.Close(); err != nil {
+		b.t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// trickle brings a few bytes at a time, and waits in between.
+type trickle struct{ r io.Reader }
+
+func (s trickle) Read(p []byte) (int, error) {
+	time.Sleep(20 * time.Microsecond)
+	return s.r.Read(p[:min(len(p), 40000)])
+}
+
+// TestRestore: whatever the archive's order and pace, one pass ends in the same
+// bytes as two, with memory for the whole redo and with hardly any.
+func TestRestore(t *testing.T) {
+	images := ownImages(t)
+	for _, name := range slices.Sorted(maps.Keys(images)) {
+		image := images[name]
+		for seed, o := range []ApplyOptions{{Memory: 1, Parallel: 1, Tool: "hb test"}, {Parallel: 3, Tool: "hb test"}} {
+			archive := image.interleaved(uint64(seed), 5000)
+			two := &fakeBackup{t: t, dir: filepath.Join(t.TempDir(), "two")}
+			if _, err := Extract(t.Context(), bytes.NewReader(archive), two.dir, ExtractOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			want, err := Apply(t.Context(), two.dir, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for pace, r := range map[string]io.Reader{"at once": bytes.NewReader(archive), "slowly": trickle{bytes.NewReader(archive)}} {
+				dir := filepath.Join(t.TempDir(), "one")
+				x, got, err := Restore(t.Context(), r, dir, ExtractOptions{}, o)
+				two.sameOutcome(dir, got, err, want, nil)
+				if err == nil && (!got.ReadAhead || x.Files == 0 || o.Memory == 1 && got.Spilled == 0) {
+					t.Errorf("%s, %s: %+v, %+v", name, pace, *got, *x)
+				}
+			}
+		}
+	}
+}
+
+// TestRestoreCut: an archive that is cut is to Restore what it is to Extract.
+func TestRestoreCut(t *testing.T) {
+	for _, family := range []string{metadata.FlavorMariaDB, metadata.FlavorMySQL} {
+		b := fakeOwn(t, family)
+		b.seal()
+		archive := b.interleaved(7, 20000)
+		base := disktest.Memory(t)
+		for i := range 40 {
+			cut := archive[:len(archive)*i/40]
+			one, two := filepath.Join(base, fmt.Sprint("one", i)), filepath.Join(base, fmt.Sprint("two", i))
+			_, err := Extract(t.Context(), bytes.NewReader(cut), two, ExtractOptions{})
+			x, _, got := Restore(t.Context(), bytes.NewReader(cut), one, ExtractOptions{}, ApplyOptions{})
+			if got == nil || got.Error() != err.Error() || x != nil {
+				t.Errorf("cut at %d: %v, want %v", len(cut), got, err)
+			}
+			if marked, err := IsMarked(one); err != nil || !marked {
+				t.Errorf("cut at %d: marked %v, %v", len(cut), marked, err)
+			}
+			if err := errors.Join(os.RemoveAll(one), os.RemoveAll(two)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestRestoreUnfit: a log that does not end where the backup says is read again,
+// so that Apply's own verdict counts.
+func TestRestoreUnfit(t *testing.T) {
+	for name, tc := range map[string]struct {
+		make func(b *fakeBackup)
+		want string
+	}{
+		"behind the end": {func(b *fakeBackup) {
+			end := b.end
+			b.mtr(write50(7, 5, "does not count"), file(0x90, 7, "./db/t.ibd"))
+			b.finish().checkpoints(metadata.FullBackup, end)
+		}, ""},
+		"inside": {func(b *fakeBackup) { b.checkpoints(metadata.FullBackup, b.end-3) }, "is inside it"},
+		"short":  {func(b *fakeBackup) { b.checkpoints(metadata.FullBackup, b.end+9) }, "the backup needs it up to"},
+		"padded": {func(b *fakeBackup) {
+			b.edit("ib_logfile0", func(c []byte) []byte { return append(c, make([]byte, 70000)...) })
+		}, ""},
+		"no log": {func(b *fakeBackup) { os.Remove(b.dir + "/ib_logfile0") }, "ib_logfile0 is missing"},
+		"empty":  {func(b *fakeBackup) { b.write("ib_logfile0", nil) }, "empty"},
+		"zeros":  {func(b *fakeBackup) { b.write("ib_logfile0", make([]byte, 50000)) }, "all zero"},
+		"a bad record": {func(b *fakeBackup) {
+			b.mtr(rec(0x30, 7))
+			b.finish()
+		}, "LSN"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := fakeOwn(t, metadata.FlavorMariaDB)
+			tc.make(b)
+			_, err := b.apply()
+			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+				t.Errorf("%v; want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// TestRestoreDiscards: what the manifest says of redo that does not count is
+// known only when all of it was read.
+func TestRestoreDiscards(t *testing.T) {
+	b := newFakeBackup(t, redolog.MariaDB108, fullFlags).own()
+	b.mtr(file(0xB0, 7, "./db/t.ibd"), write50(7, 3, "older"))
+	from := b.mtr(write50(7, 4, "older"))
+	end := b.mtr(write50(7, 4, "newer"))
+	b.finish()
+	b.seal()
+	b.edit(metadata.ManifestName, func(text []byte) []byte {
+		return []byte(editManifest(string(text), func(m *metadata.Manifest) { m.ReplayFrom = map[innodb.SpaceID]innodb.LSN{7: from} }))
+	})
+	b.mustApply()
+	b.check("db/t.ibd", 7, 3, 6, 40000, func([]byte) {})
+	b.check("db/t.ibd", 7, 4, 6, end, func(p []byte) { copy(p[200:], "newer") })
+}
+
+// TestRestoreFaults: whatever operation on the files fails, Restore says so. What
+// it leaves is marked and refused, or Apply goes on to the same end.
+func TestRestoreFaults(t *testing.T) {
+	images := ownImages(t)
+	for _, name := range slices.Sorted(maps.Keys(images)) {
+		if strings.HasSuffix(name, "8.0.28") && !mysqldtest.Long() {
+			continue // of many MiB, each time
+		}
+		t.Run(name, func(t *testing.T) { restoreFaults(t, images[name].interleaved(1, 30000)) })
+	}
+}
+
+func restoreFaults(t *testing.T, archive []byte) {
+	o := ApplyOptions{Memory: 1, Parallel: 1, Tool: "hb test"}
+	base := disktest.Memory(t)
+	dir := filepath.Join(base, "target")
+	if _, err := Extract(t.Context(), bytes.NewReader(archive), dir, ExtractOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	extracted := readTree(t, dir)
+	if _, err := Apply(t.Context(), dir, o); err != nil {
+		t.Fatal(err)
+	}
+	want := readTree(t, dir)
+	eachFault(t, base, func(f *disktest.Faults) error {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := restoreOn(t.Context(), f, bytes.NewReader(archive), dir, ExtractOptions{Parallel: 1}, o)
+		return err
+	}, func(op disktest.Op, dead bool, err error) {
+		marked, _ := IsMarked(dir)
+		if _, failed := os.Stat(filepath.Join(dir, metadata.ManifestName)); marked || failed != nil {
+			if _, again := Apply(t.Context(), dir, o); !isA[*NotBackupError](again) || err == nil {
+				t.Errorf("after %v failed (%v) apply does not refuse what is left: %v", op, err, again)
+			}
+			return
+		}
+		startable(t, op, dir, extracted, want)
+		if _, again := Apply(t.Context(), dir, o); again != nil {
+			t.Errorf("after %v failed (%v): %v", op, err, again)
+		} else if got := readTree(t, dir); !maps.Equal(got, want) {
+			t.Errorf("after %v failed and apply went on, there are other bytes: %v", op, differences(got, want))
+		}
+	})
+}
+
+// TestGrowing: a file that is written is read as far as that is, holes too, and
+// nobody waits longer than for what is there or for the end.
+func TestGrowing(t *testing.T) {
+	dir := t.TempDir()
+	content := []byte(strings.Repeat("0123456789", 1000))
+	clear(content[3000:7000])
+	f, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	g := &growing{ctx: ctx, root: disktest.Open(t, dir), name: "log", more: make(chan struct{}, 1)}
+	go func() {
+		for at := 0; at < len(content); at += 500 {
+			if at < 3000 || at >= 7000 {
+				f.WriteAt(content[at:at+500], int64(at))
+				g.reach(int64(at+500), false)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		g.reach(int64(len(content)), true)
+	}()
+	var got []byte
+	for {
+		p := make([]byte, 700)
+		n, err := g.Read(p)
+		got = append(got, p[:n]...)
+		if err == io.EOF {
+			break
+		}
+		if err != nil || n < len(p) && len(got) < len(content) {
+			t.Fatalf("%d bytes at %d: %v", n, len(got), err)
+		}
+	}
+	if !bytes.Equal(got, content) {
+		t.Errorf("%d bytes of checksum %x, want %d", len(got), crc32.ChecksumIEEE(got), len(content))
+	}
+	waiting := &growing{ctx: ctx, root: g.root, name: "log", more: make(chan struct{}, 1)}
+	waiting.reach(100, false)
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if _, err := waiting.Read(make([]byte, 101)); !errors.Is(err, context.Canceled) {
+		t.Errorf("nobody writes: %v", err)
+	}
+	if err := errors.Join(g.Close(), waiting.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReadAheadDisk: the disk's errors are told; those of a log are not, as Apply
+// reads it once more.
+func TestReadAheadDisk(t *testing.T) {
+	b := fakeOwn(t, metadata.FlavorMySQL)
+	log := filepath.Join(b.dir, "xtrabackup_logfile")
+	st, err := os.Stat(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := &metadata.Archive{ServerFlavor: metadata.FlavorMySQL}
+	for name, tc := range map[string]struct {
+		fail disktest.Op
+		size int64
+		used bool
+		err  error
+	}{
+		"whole":     {disktest.Op{}, st.Size(), true, nil},
+		"cut":       {disktest.Op{}, st.Size() - 600, false, nil},
+		"no header": {disktest.Op{}, 100, false, nil},
+		"unread":    {disktest.Op{Kind: disktest.Read, Name: "xtrabackup_logfile", N: 1}, st.Size(), false, syscall.EIO},
+	} {
+		f := disktest.NewFaults(b.dir)
+		f.Fail(tc.fail, syscall.EIO, false)
+		root, err := f.OpenDir(b.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := newReadAhead(t.Context(), root, 1<<20)
+		if g := h.begin(archive, "ib_logfile0"); g != nil {
+			t.Errorf("%s: read another family's log", name)
+		}
+		g := h.begin(archive, "xtrabackup_logfile")
+		g.reach(tc.size, true)
+		plan, scanned, err := h.take(replay.Goal{Exact: true, Target: mlog.Canonical(b.end)})
+		if (plan != nil) != tc.used || (scanned != nil) != tc.used || !errors.Is(err, tc.err) {
+			t.Errorf("%s: %v, %+v, %v", name, plan != nil, scanned, err)
+		}
+		if plan != nil {
+			err = plan.Close()
+		} else {
+			err = nil
+		}
+		if err := errors.Join(err, h.Close(), root.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
