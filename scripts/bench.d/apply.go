@@ -32,7 +32,7 @@ func (o *options) redone(ctx context.Context, s *mysqldtest.Server, archive, tem
 	_, err := inTurn(
 		func() (usage, error) { return pipeline(ctx, "", intoFile(archive), o.hbBackup(s)) },
 		func() (usage, error) {
-			return pipeline(ctx, archive, discard, []string{o.hb, "extract", "--quiet", "-C", template})
+			return unpack(ctx, archive, []string{o.hb, "extract", "--quiet", "-C", template})
 		})
 	return err
 }
@@ -53,7 +53,7 @@ func (m *mariadb) applies(ctx context.Context) error {
 	}
 	fresh := func(context.Context) error { return emptyDir(work) }
 	from := func(flags ...string) (usage, error) {
-		return pipeline(ctx, archive, discard, append([]string{m.hb, "extract", "--quiet", "-C", work}, flags...))
+		return unpack(ctx, archive, append([]string{m.hb, "extract", "--quiet", "-C", work}, flags...))
 	}
 	return m.hold(ctx,
 		&contest{name: "apply", title: "recover MariaDB", section: moved,

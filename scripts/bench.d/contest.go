@@ -51,7 +51,7 @@ var (
 	wall = figure{"time", median(func(u usage) float64 { return u.Wall.Seconds() }), seconds}
 	cpu  = figure{"CPU", median(func(u usage) float64 { return u.CPU.Seconds() }), seconds}
 	peak = figure{"peak memory", median(func(u usage) float64 { return float64(u.Peak) }), bytesText}
-	size = figure{"bytes out", median(func(u usage) float64 { return float64(u.Bytes) }), bytesText}
+	size = figure{"archive", median(func(u usage) float64 { return float64(u.Bytes) }), bytesText}
 
 	stall = figure{"longest stall", median(func(u usage) float64 { return u.Stall.Seconds() }), milliseconds}
 	rate  = figure{"transactions/s", median(func(u usage) float64 { return u.Rate }), number}

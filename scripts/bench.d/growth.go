@@ -91,7 +91,7 @@ func (b *bench) grow(ctx context.Context, name, how string, steps func(*grower) 
 func (g *grower) walk(ctx context.Context, name, how string, steps []step, launcher []string) error {
 	to := filepath.Join(g.dir, "to")
 	backup := &contest{name: name, title: "back up, " + how, section: growing, warm: true}
-	extract := &contest{name: name, title: "hb backup | hb extract, " + how, section: growing}
+	extract := &contest{name: name, title: "back up into hb extract, " + how, section: growing}
 	for _, s := range steps {
 		say("growing to %s", s.name)
 		err := s.grow(ctx)
@@ -107,6 +107,7 @@ func (g *grower) walk(ctx context.Context, name, how string, steps []step, launc
 		unpack.prepare = func(context.Context) error { return emptyDir(to) }
 		extract.step(s, unpack)
 		for _, c := range []*contest{backup, extract} {
+			say("%s", c.title)
 			if err := g.turns(ctx, c, min(g.runs, growthRuns), c.sides[len(c.sides)-1]); err != nil {
 				return err
 			}

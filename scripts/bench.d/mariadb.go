@@ -32,6 +32,7 @@ func (b *bench) mariadb(ctx context.Context) (err error) {
 		return nil
 	}
 	m := &mariadb{bench: b, dir: filepath.Join(b.dir, "mariadb")}
+	defer removeAll(m.dir)
 	if m.server, err = launch(ctx, mysqldtest.MariaDB1011, m.dir, b.size); err != nil {
 		return err
 	}
@@ -135,23 +136,23 @@ func (m *mariadb) extracts(ctx context.Context) error {
 		return m.server.Tool("mbstream", append(flags, "-x", "-C", to)...).Args
 	}
 	extract := []string{m.hb, "extract", "--quiet", "-C", to}
-	unpack := func(name, in string, programs ...[]string) *side {
+	from := func(name, in string, programs ...[]string) *side {
 		return &side{name: name, prepare: func(context.Context) error { return emptyDir(to) },
-			run: func(ctx context.Context) (usage, error) { return pipeline(ctx, in, discard, programs...) }}
+			run: func(ctx context.Context) (usage, error) { return unpack(ctx, in, programs...) }}
 	}
 	return m.hold(ctx,
 		&contest{name: "extract", title: "unpack", section: moved,
 			bars: []bar{against(1, wall, 0.9), {figure: wall, peer: 2, rule: tell}, within(peak, 256<<20)},
 			sides: []*side{
-				unpack("hb extract (until it is on disk)", plain, extract),
-				unpack("mbstream -x -p 2", plain, mbstream("-p", "2")),
-				onDisk(unpack("mbstream -x -p 2, sync", plain, mbstream("-p", "2")), to),
+				from("hb extract (until it is on disk)", plain, extract),
+				from("mbstream -x -p 2", plain, mbstream("-p", "2")),
+				onDisk(from("mbstream -x -p 2, sync", plain, mbstream("-p", "2")), to),
 			}},
 		&contest{name: "extract-compressed", title: "unpack, compressed", section: moved,
 			bars: []bar{against(1, wall, 0.6), within(peak, 256<<20)},
 			sides: []*side{
-				unpack("hb extract (until it is on disk)", packed, extract),
-				unpack("zstd -d, mbstream -x", packed, []string{"zstd", "-q", "-d", "-c"}, mbstream()),
+				from("hb extract (until it is on disk)", packed, extract),
+				from("zstd -d, mbstream -x", packed, []string{"zstd", "-q", "-d", "-c"}, mbstream()),
 			}})
 }
 

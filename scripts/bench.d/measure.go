@@ -22,7 +22,7 @@ type usage struct {
 	Wall  time.Duration
 	CPU   time.Duration // user and system, of all programs of the side
 	Peak  int64         // resident bytes, of its largest program
-	Bytes int64         // that came out of the last pipe
+	Bytes int64         // of the archive, that came out of the last pipe or was read
 
 	Units   float64       // how much there was to do, where that grows; see [perUnit]
 	Stall   time.Duration // the longest statement of any writer meanwhile
@@ -170,6 +170,19 @@ func slowly(name string, rate stream.Size) taker {
 			}
 		}
 	}
+}
+
+// unpack runs programs that read an archive and write nothing to speak of to
+// standard output.
+func unpack(ctx context.Context, archive string, programs ...[]string) (u usage, err error) {
+	if u, err = pipeline(ctx, archive, discard, programs...); err != nil {
+		return u, err
+	}
+	st, err := os.Stat(archive)
+	if err == nil {
+		u.Bytes = st.Size()
+	}
+	return u, err
 }
 
 // run runs one program that writes nothing to speak of to standard output.

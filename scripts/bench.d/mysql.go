@@ -18,6 +18,7 @@ func (b *bench) mysql(ctx context.Context) (err error) {
 		return nil
 	}
 	dir := filepath.Join(b.dir, "mysql")
+	defer removeAll(dir)
 	s, err := launch(ctx, mysqldtest.MySQL97, dir, b.size)
 	if err != nil {
 		return err

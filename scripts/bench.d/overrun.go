@@ -125,7 +125,7 @@ func (m *mariadb) lap(ctx context.Context, archive string, rate stream.Size, pro
 
 // verified asks hb what an archive is worth.
 func (m *mariadb) verified(ctx context.Context, archive string) (outcome, error) {
-	_, err := pipeline(ctx, archive, discard, []string{m.hb, "verify", "--quiet", "--tmpdir", m.dir})
+	_, err := unpack(ctx, archive, []string{m.hb, "verify", "--quiet", "--tmpdir", m.dir})
 	if _, ended := errors.AsType[*exec.ExitError](err); ended {
 		say("  unsound: %v", err)
 		return unsound, nil

@@ -8,7 +8,7 @@ import (
 
 // The plot's measures, in pixels.
 const (
-	plotLabels = 360 // width of what the bars are about
+	plotLabels = 376 // width of what the bars are about
 	plotBars   = 300 // width of the bars' field
 	plotValues = 190 // width of the figures
 	plotWidth  = plotLabels + plotBars + plotValues
@@ -103,7 +103,7 @@ func (d *drawing) legend() {
 }
 
 func (p *panel) draw(d *drawing, held []*contest) {
-	top := d.y + 46
+	top := d.y + 54
 	rows := drawing{y: top}
 	for _, c := range held {
 		p.contest(&rows, c)
@@ -111,7 +111,7 @@ func (p *panel) draw(d *drawing, held []*contest) {
 	if rows.Len() == 0 {
 		return
 	}
-	d.text(12, d.y+18, `font-size="15" font-weight="bold"`, p.title)
+	d.text(12, d.y+16, `font-size="15" font-weight="bold"`, p.title)
 	p.scale(d, top, rows.y)
 	d.WriteString(rows.String())
 	d.y = rows.y + 24
