@@ -78,7 +78,7 @@ type applier struct {
 	backup   *backupDir
 	family   family
 	verified bool       // the manifest was compared with the files just now
-	ahead    *readAhead // of the redo log; or nil
+	ahead    *readAhead // by Restore, which wrote the files just now; or nil
 	result   ApplyResult
 }
 
@@ -138,10 +138,8 @@ func (a *applier) run(ctx context.Context) (err error) {
 			a.result.AlreadyApplied, a.result.LSN = done, lsn
 			return err
 		}
-		if a.backup.own && !a.verified {
-			if err := checkManifest(ctx, a.root, min(a.Parallel, maxParallel), a.Progress); err != nil {
-				return err
-			}
+		if err := a.compare(ctx); err != nil {
+			return err
 		}
 	}
 	switch {
@@ -156,6 +154,19 @@ func (a *applier) run(ctx context.Context) (err error) {
 	}
 	a.result.LSN = st.End
 	return a.finish(st)
+}
+
+// compare compares the files of a backup of hb's with its manifest. What they
+// hold is not read again where they were written just now.
+func (a *applier) compare(ctx context.Context) (err error) {
+	switch {
+	case !a.backup.own || a.verified:
+	case a.ahead != nil:
+		_, _, err = checkNames(a.root)
+	default:
+		err = checkManifest(ctx, a.root, min(a.Parallel, maxParallel), a.Progress)
+	}
+	return err
 }
 
 // done reports whether nothing has to be done to the directory, and of which LSN

@@ -5,8 +5,9 @@
 // each proven to be what the backup read and each on disk. It follows the
 // archive in one goroutine, which alone reads the stream, checks it and keeps
 // the catalog of its files; several others write. [List] is the same without
-// the writing. [Apply] is the second half. [Verify] and [VerifyDir] tell what an
-// archive or a directory is worth, and change nothing.
+// the writing. [Apply] is the second half, and [Restore] both in one pass.
+// [Verify] and [VerifyDir] tell what an archive or a directory is worth, and
+// change nothing.
 package sink
 
 import (

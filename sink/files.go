@@ -287,17 +287,23 @@ func matchContent(files []*dirFile, listed map[string]metadata.File) error {
 	return nil
 }
 
-// checkManifest proves that a directory still is what was extracted.
-func checkManifest(ctx context.Context, root disk.Dir, parallel int, m *progress.Meter) error {
-	listed, err := manifestOf(root)
-	if err != nil {
-		return err
+// checkNames makes sure that a directory holds what was extracted, by name and
+// size.
+func checkNames(root disk.Dir) (files []*dirFile, listed map[string]metadata.File, err error) {
+	if listed, err = manifestOf(root); err != nil {
+		return nil, nil, err
 	}
 	files, empty, err := listFiles(root)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	if err := matchManifest(root, files, empty, listed); err != nil {
+	return files, listed, matchManifest(root, files, empty, listed)
+}
+
+// checkManifest proves that a directory still is what was extracted.
+func checkManifest(ctx context.Context, root disk.Dir, parallel int, m *progress.Meter) error {
+	files, listed, err := checkNames(root)
+	if err != nil {
 		return err
 	}
 	if err := readFiles(ctx, root, files, parallel, m); err != nil {

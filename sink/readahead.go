@@ -72,10 +72,9 @@ func (h *readAhead) scan(by logReader) (_ *replay.Scanned, err error) {
 	return scanned, errors.Join(err, h.plan.Settle())
 }
 
-// take returns what came of a log that has to end at the goal; nothing, if it is
-// of no use. The disk's errors are none of the log's.
+// take returns, when the reading has ended, what came of a log that has to end at
+// the goal; nothing, if it is of no use. The disk's errors are none of the log's.
 func (h *readAhead) take(goal replay.Goal) (*replay.Plan, *replay.Scanned, error) {
-	h.reading.Wait()
 	switch {
 	case h.ctx.Err() != nil:
 		return nil, nil, context.Cause(h.ctx)

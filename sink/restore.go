@@ -8,8 +8,8 @@ import (
 	"hb/stream/disk"
 )
 
-// Restore is Extract and then Apply, in one pass: what Extract has verified is
-// not compared with the manifest again, and the redo log of an archive of hb's is
+// Restore is Extract and then Apply, in one pass: what Extract has verified and
+// written is not read again to compare it with the manifest, and the redo log of an archive of hb's is
 // read while it arrives. The directory takes the same steps: killed before the
 // archive's end it has the file MarkerName in it, and afterwards Apply goes on.
 //
@@ -30,7 +30,8 @@ func restoreOn(ctx context.Context, system disk.System, r io.Reader, dir string,
 	if extracted, err = t.extract(ctx, r, x, ahead); err != nil {
 		return nil, nil, err
 	}
-	a := &applier{ApplyOptions: o, dir: dir, root: t.root, verified: true, ahead: ahead}
+	ahead.reading.Wait()
+	a := &applier{ApplyOptions: o, dir: dir, root: t.root, ahead: ahead}
 	if err := a.run(ctx); err != nil {
 		return extracted, nil, err
 	}

@@ -380,6 +380,7 @@ func TestReadAheadDisk(t *testing.T) {
 		}
 		g := h.begin(archive, "xtrabackup_logfile")
 		g.reach(tc.size, true)
+		h.reading.Wait()
 		plan, scanned, err := h.take(replay.Goal{Exact: true, Target: mlog.Canonical(b.end)})
 		if (plan != nil) != tc.used || (scanned != nil) != tc.used || !errors.Is(err, tc.err) {
 			t.Errorf("%s: %v, %+v, %v", name, plan != nil, scanned, err)
@@ -392,5 +393,24 @@ func TestReadAheadDisk(t *testing.T) {
 		if err := errors.Join(err, h.Close(), root.Close()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestRestoreStray: a file that someone puts into the directory meanwhile is found
+// by its name.
+func TestRestoreStray(t *testing.T) {
+	b := fakeOwn(t, metadata.FlavorMariaDB)
+	b.seal()
+	archive := b.interleaved(3, 20000)
+	dir := filepath.Join(t.TempDir(), "dir")
+	half := len(archive) / 2
+	r := io.MultiReader(bytes.NewReader(archive[:half]), &intruder{bytes.NewReader(archive[half:]), func() {
+		if err := os.WriteFile(filepath.Join(dir, "u.ibd"), b.page(8, 0, 1, 40000), 0o600); err != nil {
+			t.Error(err)
+		}
+	}})
+	_, _, err := Restore(t.Context(), r, dir, ExtractOptions{}, ApplyOptions{})
+	if !isA[*NotBackupError](err) || !strings.Contains(err.Error(), "u.ibd is there") {
+		t.Error(err)
 	}
 }
