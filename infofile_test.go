@@ -3,8 +3,10 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -125,5 +127,30 @@ func TestInfoFileRefused(t *testing.T) {
 	cmd.Stdout = out
 	if r := finish(t, cmd); r.code != 2 || !strings.Contains(r.stderr, "where the archive goes") {
 		t.Errorf("over the archive: exit code %d, %s", r.code, r.stderr)
+	}
+}
+
+// TestSettingsAlone: a backup that nothing on the command line says anything of.
+func TestSettingsAlone(t *testing.T) {
+	s := filled(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{})
+	dir := t.TempDir()
+	info, file := filepath.Join(dir, "info"), filepath.Join(dir, "my.cnf")
+	key := filepath.Join(dir, "key")
+	recipient := regexp.MustCompile("age1[0-9a-z]+").FindString(succeed(t, exec.Command(mysqldtest.Program(t, "age-keygen"), "-o", key)).stderr)
+	if err := os.WriteFile(file, []byte("[hb]\nuser=nobody\nsocket="+s.Socket+"\ninfo-file="+info+"\nencrypt-to="+recipient+"\nidentity="+key+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := hb(t, "backup")
+	set := []string{"HB_DEFAULTS_FILE=" + file, "HB_USER=root", "HB_COMPRESS=1", "HB_QUIET=1"}
+	cmd.Env = append(cmd.Env, set...)
+	r := succeed(t, cmd)
+	i := readInfo(t, info)
+	if r.stderr != "" || i.Status != infofile.Complete || !i.Options.Compressed || !i.Options.Encrypted || i.Bytes != int64(len(r.stdout)) {
+		t.Errorf("%d bytes, %q; %+v", len(r.stdout), r.stderr, i)
+	}
+	cmd = hb(t, "list")
+	cmd.Env, cmd.Stdin = append(cmd.Env, set...), strings.NewReader(r.stdout)
+	if r := succeed(t, cmd); !strings.Contains(r.stdout, "d/t.ibd") || r.stderr != "" {
+		t.Errorf("list says %q, %q", r.stdout, r.stderr)
 	}
 }

@@ -34,6 +34,7 @@ import (
 	"hb/source/innodb/redolog"
 	"hb/source/mysqld"
 	"hb/source/redo"
+	"hb/source/settings"
 	"hb/stream"
 	"hb/stream/progress"
 	"hb/stream/terminal"
@@ -53,7 +54,22 @@ type cli struct {
 	LogFormat string           `help:"How messages look: text, or json, one object in each line." enum:"text,json" default:"text" placeholder:"text|json"`
 	Help      helpFlag         `help:"Show help."`
 	Version   kong.VersionFlag `help:"Show the version of hb."`
+
+	optionFiles `embed:"" group:"Option files"`
 }
+
+// optionFiles say where options are that the command line does not have; package
+// settings reads them.
+type optionFiles struct {
+	DefaultsFile        string `help:"Read only this option file." placeholder:"FILE" type:"path"`
+	DefaultsExtraFile   string `help:"Read this option file after the global ones." placeholder:"FILE" type:"path"`
+	DefaultsGroupSuffix string `help:"Also read option groups with this suffix." placeholder:"SUFFIX"`
+	NoDefaults          bool   `help:"Read no option files."`
+	PrintDefaults       bool   `help:"Show which options are set, and by what, and do nothing."`
+}
+
+// BeforeResolve reads the option files.
+func (c *cli) BeforeResolve(ctx *kong.Context, s *settings.Settings) error { return s.Load(ctx) }
 
 // helpFlag is --help without kong's short form -h, which is the host, as in
 // the servers' own clients.
@@ -71,10 +87,6 @@ func (helpFlag) BeforeReset(ctx *kong.Context) error {
 // connectFlags say how to reach the server. They are those of the servers'
 // clients.
 type connectFlags struct {
-	DefaultsFile        string  `help:"Read only this option file." placeholder:"FILE" type:"path"`
-	DefaultsExtraFile   string  `help:"Read this option file after the global ones." placeholder:"FILE" type:"path"`
-	DefaultsGroupSuffix string  `help:"Also read option groups with this suffix." placeholder:"SUFFIX"`
-	NoDefaults          bool    `help:"Read no option files."`
 	User                string  `short:"u" help:"User to connect as."`
 	Password            *string `help:"Password; better in HB_PASSWORD, a file or an option file. Without a value, or as -p: ask for it." placeholder:"PASSWORD"`
 	AskPassword         bool    `short:"p" help:"Ask for the password on the terminal."`
@@ -100,6 +112,9 @@ type wait time.Duration
 // maxWait bounds what can be waited for: the longest timeout that servers take.
 const maxWait = 365 * 24 * time.Hour
 
+// MarshalText writes it as UnmarshalText reads it.
+func (w wait) MarshalText() ([]byte, error) { return []byte(time.Duration(w).String()), nil }
+
 // UnmarshalText reads the flag's value.
 func (w *wait) UnmarshalText(text []byte) error {
 	d, err := time.ParseDuration(string(text))
@@ -115,8 +130,6 @@ func (w *wait) UnmarshalText(text []byte) error {
 
 func (c *connectFlags) flags() mysqld.Flags {
 	f := mysqld.Flags{
-		DefaultsFile: c.DefaultsFile, DefaultsExtraFile: c.DefaultsExtraFile,
-		DefaultsGroupSuffix: c.DefaultsGroupSuffix, NoDefaults: c.NoDefaults,
 		User: c.User, Host: c.Host, Port: c.Port, Socket: c.Socket, Protocol: c.Protocol,
 		PasswordFile: c.PasswordFile, AskPassword: c.AskPassword,
 		SSLMode: c.SslMode, SSLCA: c.SslCa, SSLCert: c.SslCert, SSLKey: c.SslKey,
@@ -152,6 +165,9 @@ type backupCmd struct {
 
 // queryType is a kind of statements: all, update or select.
 type queryType mysqld.QueryType
+
+// MarshalText writes it as UnmarshalText reads it.
+func (q queryType) MarshalText() ([]byte, error) { return []byte(mysqld.QueryType(q).String()), nil }
 
 // UnmarshalText reads the flag's value.
 func (q *queryType) UnmarshalText(text []byte) error {
@@ -194,12 +210,12 @@ func (f *lockFlags) set(o *source.Options) {
 // for: more do not help a pipe.
 const maxDefaultParallel = 8
 
-func (c *backupCmd) Run(ctx context.Context, t *terminal.Console) error {
+func (c *backupCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Settings) error {
 	info, err := infofile.Create(c.InfoFile, os.Stdout, terminal.MaskedCommand(os.Args), version())
 	if err != nil {
 		return usageError{err.Error()}
 	}
-	if err := c.run(ctx, t, info); err != nil {
+	if err := c.run(ctx, t, s.Env, info); err != nil {
 		why, code := explain(ctx, err)
 		return errors.Join(err, info.Failed(code, why))
 	}
@@ -209,7 +225,7 @@ func (c *backupCmd) Run(ctx context.Context, t *terminal.Console) error {
 	return nil
 }
 
-func (c *backupCmd) run(ctx context.Context, t *terminal.Console, info *infofile.File) error {
+func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env mysqld.Env, info *infofile.File) error {
 	if terminal.IsTerminal(os.Stdout) {
 		return usageError{"standard output is a terminal: send the archive into a file or a pipe, such as hb backup | ssh host \"hb extract -C dir\""}
 	}
@@ -223,14 +239,11 @@ func (c *backupCmd) run(ctx context.Context, t *terminal.Console, info *infofile
 	if err != nil {
 		return err
 	}
-	options, set, err := mysqld.Resolve(c.flags(), environment())
+	options, _, err := mysqld.Resolve(c.flags(), env)
 	if err != nil {
 		return usageError{err.Error()}
 	}
 	warn := func(text string) { t.Warn(text); info.Warn(text) }
-	for _, w := range set.Warnings {
-		warn(w)
-	}
 	srv, err := mysqld.Connect(ctx, options)
 	if err != nil {
 		return err
@@ -687,12 +700,14 @@ func run(args []string, stderr io.Writer) int {
 	signal.Ignore(syscall.SIGPIPE)
 	var c cli
 	exited := -1
+	options := settings.New(environment())
 	parser, err := kong.New(&c, kong.Name("hb"),
 		kong.Description("Hot physical backup of MySQL and MariaDB, as a Unix filter."),
 		kong.NoDefaultHelp(), kong.Vars{"version": "hb " + version()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Exit(func(code int) { exited = code; panic(exitPanic{}) }),
-		kong.Writers(os.Stdout, stderr))
+		kong.Writers(os.Stdout, stderr),
+		kong.Bind(options), kong.Resolvers(options))
 	if err != nil {
 		panic(err) // the grammar itself is wrong
 	}
@@ -712,6 +727,17 @@ func run(args []string, stderr io.Writer) int {
 			t.Fail(terminal.WithoutPasswords(err.Error(), args)+" (hb --help shows how)", exitUsage)
 			return exitUsage
 		}
+		for _, w := range options.Env.Options.Warnings {
+			t.Warn(w)
+		}
+		if c.PrintDefaults {
+			_, connects := parsed.Selected().Target.Interface().(backupCmd)
+			if err := options.Print(os.Stdout, parsed, connects); err != nil {
+				t.Fail(err.Error(), 1)
+				return 1
+			}
+			return 0
+		}
 		return execute(parsed, t)
 	}
 	return status()
@@ -724,7 +750,8 @@ const formatJSON = "json"
 func asksForJSON(args []string) bool {
 	const flag = "--log-format"
 	i := slices.Index(args, flag)
-	return slices.Contains(args, flag+"="+formatJSON) || i >= 0 && i+1 < len(args) && args[i+1] == formatJSON
+	return slices.Contains(args, flag+"="+formatJSON) || i >= 0 && i+1 < len(args) && args[i+1] == formatJSON ||
+		os.Getenv(settings.Variable(flag[2:])) == formatJSON
 }
 
 // exitPanic carries kong's wish to exit through its parser.

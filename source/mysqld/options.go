@@ -98,6 +98,8 @@ type Env struct {
 	// AskPassword prompts on the terminal; nil means that there is none.
 	AskPassword func(prompt string) (Secret, error)
 	UID         int
+	// Options are the options in option files, if these were read already.
+	Options *optfile.Set
 	// System replaces the list of system-wide option files; nil means
 	// optfile.SystemFiles.
 	System []string
@@ -117,6 +119,59 @@ func OSEnv() Env { return Env{Getenv: os.Getenv, UID: os.Getuid()} }
 // an earlier one: the order of the files decides, as in the servers' clients.
 var Groups = []string{"client", "client-server", "client-mariadb", "hb"}
 
+// FileOptions are the options that Resolve looks for in option files. The last of
+// password and password-file counts.
+var FileOptions = slices.Concat([]string{
+	"user", "host", "port", "socket", "protocol", "connect-timeout", "password", "password-file",
+	"ssl", "ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "ssl-verify-server-cert",
+}, notSupportedTLS)
+
+// variables are the environment's variables that Resolve looks at before option
+// files, the first counting.
+var variables = map[string][]string{
+	"host": {"MYSQL_HOST"}, "port": {"MYSQL_TCP_PORT"}, "socket": {"MYSQL_UNIX_PORT"}, "password": {"HB_PASSWORD", "MYSQL_PWD"},
+}
+
+// variable returns the environment's value of an option and the variable's name.
+func (e Env) variable(option string) (value, name string) {
+	for _, name := range variables[option] {
+		if v := e.Getenv(name); v != "" {
+			return v, name
+		}
+	}
+	return "", ""
+}
+
+// An Inherited is an option that Resolve takes from the environment or from option
+// files, if no flag says otherwise.
+type Inherited struct {
+	Name, Value string // Value is empty if Secret
+	Origin      string // a variable's name, or the option's place
+	Secret      bool
+}
+
+// Inherited returns what Resolve takes from environment and option files.
+func (e Env) Inherited() (out []Inherited) {
+	for _, name := range FileOptions {
+		i := Inherited{Name: name, Secret: name == "password"}
+		if i.Value, i.Origin = e.variable(name); i.Origin == "" {
+			o, ok := e.Options.Lookup(name)
+			if !ok {
+				continue
+			}
+			i.Value, i.Origin = o.Value, o.Place()
+			if on, err := o.Bool(); (name == "ssl" || name == "ssl-verify-server-cert") && err == nil {
+				i.Value = map[bool]string{true: "1", false: "0"}[on]
+			}
+		}
+		if i.Secret {
+			i.Value = ""
+		}
+		out = append(out, i)
+	}
+	return out
+}
+
 // Resolve makes Options of flags, environment and option files, in this order
 // of precedence:
 //
@@ -133,12 +188,15 @@ func Resolve(f Flags, env Env) (Options, *optfile.Set, error) {
 	if env.Getenv == nil {
 		env.Getenv = os.Getenv
 	}
-	set, err := optfile.Source{
-		DefaultsFile: f.DefaultsFile, ExtraFile: f.DefaultsExtraFile, NoDefaults: f.NoDefaults,
-		GroupSuffix: f.DefaultsGroupSuffix, Groups: Groups, Getenv: env.Getenv, System: env.System,
-	}.Load()
-	if err != nil {
-		return Options{}, nil, err
+	set := env.Options
+	if set == nil {
+		var err error
+		if set, err = (optfile.Source{
+			DefaultsFile: f.DefaultsFile, ExtraFile: f.DefaultsExtraFile, NoDefaults: f.NoDefaults,
+			GroupSuffix: f.DefaultsGroupSuffix, Groups: Groups, Getenv: env.Getenv, System: env.System,
+		}).Load(); err != nil {
+			return Options{}, nil, err
+		}
 	}
 	r := resolver{f: f, env: env, set: set}
 	o := Options{ConnectTimeout: f.ConnectTimeout, LockWait: f.LockWait}
@@ -156,23 +214,20 @@ type resolver struct {
 	set *optfile.Set
 }
 
-// text returns the first that is set: flag, environment variable (if named),
-// option.
-func (r resolver) text(flag, envName, option string) string {
+// text returns the first that is set: flag, environment variable, option.
+func (r resolver) text(flag, option string) string {
 	if flag != "" {
 		return flag
 	}
-	if envName != "" {
-		if v := r.env.Getenv(envName); v != "" {
-			return v
-		}
+	if v, name := r.env.variable(option); name != "" {
+		return v
 	}
 	o, _ := r.set.Lookup(option)
 	return o.Value
 }
 
 func (r resolver) user(o *Options) error {
-	o.User = r.text(r.f.User, "", "user")
+	o.User = r.text(r.f.User, "user")
 	if o.User == "" && r.env.UID == 0 {
 		o.User = "root"
 	}
@@ -206,13 +261,13 @@ func (r resolver) timeout(o *Options) error {
 }
 
 func (r resolver) address(o *Options) error {
-	o.Host = r.text(r.f.Host, "MYSQL_HOST", "host")
+	o.Host = r.text(r.f.Host, "host")
 	port, err := r.port()
 	if err != nil {
 		return err
 	}
 	o.Port = port
-	protocol := strings.ToLower(r.text(r.f.Protocol, "", "protocol"))
+	protocol := strings.ToLower(r.text(r.f.Protocol, "protocol"))
 	switch {
 	case protocol == "tcp":
 	case protocol == "socket" || protocol == "unix":
@@ -238,7 +293,8 @@ func (r resolver) port() (int, error) {
 		}
 		return r.f.Port, nil
 	}
-	text, where := r.env.Getenv("MYSQL_TCP_PORT"), "the environment's MYSQL_TCP_PORT"
+	text, where := r.env.variable("port")
+	where = "the environment's " + where
 	if text == "" {
 		opt, ok := r.set.Lookup("port")
 		if !ok || opt.Value == "0" {
@@ -255,7 +311,7 @@ func (r resolver) port() (int, error) {
 
 func (r resolver) socket(o *Options) error {
 	o.Network = "unix"
-	o.Socket = r.text(r.f.Socket, "MYSQL_UNIX_PORT", "socket")
+	o.Socket = r.text(r.f.Socket, "socket")
 	if o.Socket != "" {
 		return nil
 	}
@@ -289,17 +345,18 @@ func (r resolver) password(o *Options) (err error) {
 		o.Password, err = r.ask(*o)
 		return err
 	}
-	for _, name := range []string{"HB_PASSWORD", "MYSQL_PWD"} {
-		if v := r.env.Getenv(name); v != "" {
-			o.Password = NewSecret(v)
-			return nil
-		}
-	}
-	opt, ok := r.set.Lookup("password")
-	if !ok || opt.Setting().Off {
+	if v, name := r.env.variable("password"); name != "" {
+		o.Password = NewSecret(v)
 		return nil
 	}
-	if !opt.HasValue {
+	opt, ok := r.set.Lookup("password", "password-file")
+	switch {
+	case !ok || opt.Setting().Off:
+		return nil
+	case opt.Setting().Name == "password-file":
+		o.Password, err = readPasswordFile(opt.Value)
+		return err
+	case !opt.HasValue:
 		o.Password, err = r.ask(*o)
 		return err
 	}

@@ -31,11 +31,11 @@ func (o Option) Setting() Setting {
 	return s
 }
 
-// Lookup returns the last option of that name in the whole set, whatever its
-// group. Name is written with '-'.
-func (s *Set) Lookup(name string) (Option, bool) {
+// Lookup returns the last option of one of the names in the whole set, whatever
+// its group. Names are written with '-'.
+func (s *Set) Lookup(names ...string) (Option, bool) {
 	for _, o := range slices.Backward(s.Options) {
-		if o.Setting().Name == name {
+		if slices.Contains(names, o.Setting().Name) {
 			return o, true
 		}
 	}
@@ -58,11 +58,8 @@ func (s *Set) Bool(name string) (on, set bool, err error) {
 func (o Option) Bool() (bool, error) {
 	v := true
 	if o.HasValue {
-		switch strings.ToLower(o.Value) {
-		case "1", "on", "true":
-		case "0", "off", "false":
-			v = false
-		default:
+		var err error
+		if v, err = ParseBool(o.Value); err != nil {
 			return false, fmt.Errorf("%v is neither on nor off", o)
 		}
 	}
@@ -72,12 +69,23 @@ func (o Option) Bool() (bool, error) {
 	return v, nil
 }
 
-// InGroups returns the options of the named groups (each also with a suffix
-// that the set was loaded with, if given here in full), in the same order.
-func (s *Set) InGroups(groups ...string) *Set {
-	out := &Set{Files: s.Files, Warnings: s.Warnings}
+// ParseBool reads the value of a flag, as the servers' option reader does.
+func ParseBool(text string) (bool, error) {
+	switch strings.ToLower(text) {
+	case "1", "on", "true":
+		return true, nil
+	case "0", "off", "false":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q is neither on nor off", text)
+}
+
+// InGroup returns the options of a group, also with the suffix that the set was
+// loaded with, in the same order.
+func (s *Set) InGroup(group string) *Set {
+	out := &Set{Files: s.Files, Warnings: s.Warnings, suffix: s.suffix}
 	for _, o := range s.Options {
-		if slices.ContainsFunc(groups, func(g string) bool { return strings.EqualFold(g, o.Group) }) {
+		if strings.EqualFold(group, o.Group) || strings.EqualFold(group+s.suffix, o.Group) {
 			out.Options = append(out.Options, o)
 		}
 	}

@@ -73,6 +73,9 @@ func (o Option) String() string {
 	return fmt.Sprintf("option %q in group [%s] at %s:%d", o.Key, o.Group, o.File, o.Line)
 }
 
+// Place says where the option stands.
+func (o Option) Place() string { return fmt.Sprintf("%s:%d [%s]", o.File, o.Line, o.Group) }
+
 // GoString is String, so that no way of printing shows a password.
 func (o Option) GoString() string { return o.String() }
 
@@ -102,6 +105,8 @@ type Set struct {
 	Options  []Option // in reading order: later ones win
 	Files    []string // the files read, in order
 	Warnings []string // what was skipped, and why
+
+	suffix string // of the groups that were read too
 }
 
 // Load reads the files of the source.
@@ -111,6 +116,7 @@ func (s Source) Load() (*Set, error) {
 		return l.set, nil
 	}
 	suffix := s.suffix()
+	l.set.suffix = suffix
 	l.groups = make(map[string]bool)
 	for _, g := range s.Groups {
 		l.groups[strings.ToLower(g)] = true

@@ -125,7 +125,7 @@ func TestLoad(t *testing.T) {
 	if o, ok := set.Lookup("user"); !ok || o.Value != "c" {
 		t.Errorf("user = %v %v, want the last one", o, ok)
 	}
-	if o, ok := set.InGroups("hb").Lookup("user"); ok {
+	if o, ok := set.InGroup("hb").Lookup("user"); ok {
 		t.Errorf("group hb has %v", o)
 	}
 }
@@ -409,4 +409,22 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestQuote: what is quoted is read as it was, with a comment behind it.
+func TestQuote(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	const alphabet = "ab \t\n\r\b\\\"'#;=!\v\f[]ü"
+	letters := []rune(alphabet)
+	for range 5000 {
+		value := make([]rune, rng.IntN(8))
+		for i := range value {
+			value[i] = letters[rng.IntN(len(letters))]
+		}
+		file := write(t, filepath.Join(t.TempDir(), "my.cnf"), "[hb]\nv="+Quote(string(value))+" # comment's \"text\n")
+		set, err := Source{DefaultsFile: file, Groups: []string{"hb"}}.Load()
+		if err != nil || len(set.Options) != 1 || set.Options[0].Value != string(value) {
+			t.Fatalf("%q became %q: %v, %v", value, Quote(string(value)), set, err)
+		}
+	}
 }

@@ -197,3 +197,15 @@ func unescape(v string) string {
 	}
 	return b.String()
 }
+
+// quoted are the bytes that a value cannot have as they are, and escapes of them.
+var quoted = strings.NewReplacer(`\`, `\\`, "\b", `\b`, "\t", `\t`, "\n", `\n`, "\r", `\r`, `"`, `\"`, `'`, `\'`)
+
+// Quote writes a value so that it is read as it is.
+func Quote(value string) string {
+	text := quoted.Replace(value)
+	if text != value || strings.ContainsAny(value, "# ;") || strings.Trim(value, spaces) != value {
+		return `"` + text + `"`
+	}
+	return value
+}
