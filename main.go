@@ -154,6 +154,8 @@ type backupCmd struct {
 	GaleraInfo bool        `help:"Record the Galera position."`
 	InfoFile   string      `help:"Write into this file what becomes of the backup, as JSON: when it begins, and when it is complete or failed." placeholder:"FILE" type:"path"`
 
+	Estimate bool `help:"Estimate the archive's size, and back nothing up. Standard output gets the number for aws s3 cp --expected-size."`
+
 	lockFlags `embed:"" group:"Locks and replication (MySQL)"`
 
 	Compress              bool     `help:"Compress with zstd." group:"Stages"`
@@ -211,6 +213,9 @@ func (f *lockFlags) set(o *source.Options) {
 const maxDefaultParallel = 8
 
 func (c *backupCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Settings) error {
+	if c.Estimate {
+		return c.estimate(ctx, t, s.Env)
+	}
 	info, err := infofile.Create(c.InfoFile, os.Stdout, terminal.MaskedCommand(os.Args), version())
 	if err != nil {
 		return usageError{err.Error()}
@@ -232,16 +237,9 @@ func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env mysqld.Env
 	if terminal.IsClosed(os.Stdout) {
 		return usageError{"standard output is closed, so that the archive would be lost: send it into a file or a pipe"}
 	}
-	if err := checkTmpdir(&c.Tmpdir); err != nil {
-		return err
-	}
-	write, err := c.stages()
+	write, options, err := c.prepare(env)
 	if err != nil {
 		return err
-	}
-	options, _, err := mysqld.Resolve(c.flags(), env)
-	if err != nil {
-		return usageError{err.Error()}
 	}
 	warn := func(text string) { t.Warn(text); info.Warn(text) }
 	srv, err := mysqld.Connect(ctx, options)
@@ -255,6 +253,40 @@ func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env mysqld.Env
 	})
 	err = c.backup(ctx, t, srv, write, o, info)
 	return errors.Join(err, srv.Close())
+}
+
+// prepare reads what the flags say of the archive and of the connection.
+func (c *backupCmd) prepare(env mysqld.Env) (w stream.WriteOptions, o mysqld.Options, err error) {
+	if err := checkTmpdir(&c.Tmpdir); err != nil {
+		return w, o, err
+	}
+	if w, err = c.stages(); err != nil {
+		return w, o, err
+	}
+	if o, _, err = mysqld.Resolve(c.flags(), env); err != nil {
+		return w, o, usageError{err.Error()}
+	}
+	return w, o, nil
+}
+
+// estimate says how large the archive would become. Standard output gets one
+// number, for a shell's $(...).
+func (c *backupCmd) estimate(ctx context.Context, t *terminal.Console, env mysqld.Env) error {
+	write, options, err := c.prepare(env)
+	if err != nil {
+		return err
+	}
+	srv, err := mysqld.Connect(ctx, options)
+	if err != nil {
+		return err
+	}
+	e, err := source.EstimateSize(ctx, srv, c.options(write), write)
+	if err := errors.Join(err, srv.Close()); err != nil {
+		return err
+	}
+	t.Say(e.Describe(), e.Facts()...)
+	_, err = fmt.Println(e.Expected())
+	return err
 }
 
 // checkTmpdir fills in where temporary files go, and makes sure that they can.
@@ -539,7 +571,7 @@ func (c *verifyCmd) Run(ctx context.Context, t *terminal.Console) error {
 	warn(t, result.Warnings)
 	took := took(began)
 	t.Say(result.Describe())
-	t.Say(fmt.Sprintf("verified in %s: %s", took, describeVerified(result)),
+	t.Say(fmt.Sprintf("verified in %s: %s", took, result.Verdict()),
 		slog.Int64("files", result.Files), slog.Int64("bytes", result.Bytes), slog.Int64("pages", result.Pages),
 		slog.Uint64("from_lsn", uint64(result.FromLSN)), slog.Uint64("last_lsn", uint64(result.LSN)), seconds(took))
 	return nil
@@ -584,18 +616,6 @@ func (c *verifyCmd) anywhere(r *stream.Reader) (at io.ReaderAt, closeFile func()
 	return f, f.Close, nil
 }
 
-func describeVerified(r *sink.VerifyResult) string {
-	switch {
-	case r.Applied && r.HandedOver:
-		return fmt.Sprintf("%d pages, none newer than LSN %d, to which a server will recover it", r.Pages, r.LSN)
-	case r.Applied:
-		return fmt.Sprintf("%d pages, none newer than LSN %d; it was recovered: a server can start", r.Pages, r.LSN)
-	case r.Replayed:
-		return fmt.Sprintf("%d pages; hb apply was rehearsed to LSN %d, with %d pages written", r.Pages, r.LSN, r.Recovered)
-	}
-	return fmt.Sprintf("%d pages; %d mini-transactions of redo, unbroken to LSN %d", r.Pages, r.MTRs, r.LSN)
-}
-
 type listCmd struct {
 	readFlags
 }
@@ -606,26 +626,13 @@ func (c *listCmd) Run(ctx context.Context, t *terminal.Console) error {
 		return err
 	}
 	out := bufio.NewWriter(os.Stdout)
-	result, err := sink.List(ctx, r, func(e sink.Entry) error { return printEntry(out, e) })
+	result, err := sink.List(ctx, r, func(e sink.Entry) error { _, err := fmt.Fprintln(out, e); return err })
 	if err := errors.Join(err, out.Flush(), closeAll()); err != nil {
 		return err
 	}
 	warn(t, result.Warnings)
 	t.Say(result.Describe())
 	return nil
-}
-
-// printEntry prints one line of a listing: size, chunks, path.
-func printEntry(w io.Writer, e sink.Entry) (err error) {
-	switch e.Op {
-	case sink.OpRename:
-		_, err = fmt.Fprintf(w, "%12s %6s %s -> %s\n", "renamed", "", e.Path, e.NewPath)
-	case sink.OpRemove:
-		_, err = fmt.Fprintf(w, "%12s %6s %s\n", "removed", "", e.Path)
-	default:
-		_, err = fmt.Fprintf(w, "%12d %6d %s\n", e.Size, e.Chunks, e.Path)
-	}
-	return err
 }
 
 // usageError is a mistake in the command line or in what it names.

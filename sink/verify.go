@@ -66,6 +66,19 @@ type VerifyResult struct {
 	Temporary  int64  // bytes that were put into temporary files
 }
 
+// Verdict says in one line what was found, beside what Describe says.
+func (r *VerifyResult) Verdict() string {
+	switch {
+	case r.Applied && r.HandedOver:
+		return fmt.Sprintf("%d pages, none newer than LSN %d, to which a server will recover it", r.Pages, r.LSN)
+	case r.Applied:
+		return fmt.Sprintf("%d pages, none newer than LSN %d; it was recovered: a server can start", r.Pages, r.LSN)
+	case r.Replayed:
+		return fmt.Sprintf("%d pages; hb apply was rehearsed to LSN %d, with %d pages written", r.Pages, r.LSN, r.Recovered)
+	}
+	return fmt.Sprintf("%d pages; %d mini-transactions of redo, unbroken to LSN %d", r.Pages, r.MTRs, r.LSN)
+}
+
 // Verify reads an archive, already without its stages, to its end, and checks
 // all that can be known of it: what Extract checks, every page of every
 // tablespace, that the redo log runs unbroken from its checkpoint to the end

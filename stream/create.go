@@ -139,3 +139,27 @@ func (w *Writer) Abort(err error) {
 		stage.abort(err)
 	}
 }
+
+// Part returns what the stages leave of what sample writes to them: 1 if there are
+// none, or nothing is written.
+func (o WriteOptions) Part(ctx context.Context, sample func(context.Context, io.Writer) error) (float64, error) {
+	if o.Compress == nil && len(o.Recipients) == 0 {
+		return 1, nil
+	}
+	w, err := Create(ctx, io.Discard, WriteOptions{Compress: o.Compress, Recipients: o.Recipients})
+	if err != nil {
+		return 0, err
+	}
+	var in Meter
+	if err := sample(ctx, in.Writer(w)); err != nil {
+		w.Abort(err)
+		return 0, err
+	}
+	if err := w.Close(); err != nil {
+		return 0, err
+	}
+	if in.Count() == 0 {
+		return 1, nil
+	}
+	return float64(w.Sent()) / float64(in.Count()), nil
+}

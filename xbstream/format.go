@@ -183,3 +183,10 @@ func checkPath(path string) error {
 	}
 	return nil
 }
+
+// Framing returns how many bytes chunk headers take of a file of a size whose
+// content is written in pieces of another.
+func Framing(path string, size, piece int64) int64 {
+	head := int64(headSize + len(path))
+	return (size+piece-1)/piece*(head+payloadSize) + head
+}

@@ -55,11 +55,11 @@ const (
 )
 
 // commandLineOnly are options that option files cannot have.
-var commandLineOnly = []string{defaultsFile, extraFile, groupSuffix, noDefaults, "help", "version", "print-defaults", askOption}
+var commandLineOnly = []string{defaultsFile, extraFile, groupSuffix, noDefaults, "help", "version", "print-defaults", "estimate", askOption}
 
 // neverFromEnvironment are options that are no variable's: they ask for something
 // else to be done, or are secret, which mysqld sees to.
-var neverFromEnvironment = []string{"help", "version", "print-defaults", passwordOption, askOption}
+var neverFromEnvironment = []string{"help", "version", "print-defaults", "estimate", passwordOption, askOption}
 
 // group is the option group of hb.
 const group = "hb"

@@ -1,0 +1,205 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"hb/source/mysqld"
+	"hb/stream"
+	"hb/stream/disk"
+	"hb/xbstream"
+)
+
+// Estimate is what an archive of a server would have, as it looks before a backup:
+// bytes, before its stages.
+type Estimate struct {
+	Tablespaces int64
+	Others      int64 // files of other engines, definitions, and what the format adds
+	Redo        int64 // what there is already
+	// RedoRate is what the redo log grows by in a second now, as the archive will
+	// for as long as the backup lasts.
+	RedoRate int64
+	// Part is what compression and encryption leave of samples of the tablespaces:
+	// 0 to about 1.
+	Part float64
+
+	compressed bool
+	disk       disk.System
+	files      []fileInfo // tablespaces, to take samples of
+}
+
+// rateTime is for how long the redo log is watched.
+const rateTime = 2 * time.Second
+
+// EstimateSize looks what a backup would hold, after all that a backup looks at
+// before it locks or sends anything. It takes rateTime and the reading of samples.
+func EstimateSize(ctx context.Context, srv *mysqld.Server, opt Options, stages stream.WriteOptions) (_ *Estimate, err error) {
+	b, err := newBackup(disk.OS, srv, io.Discard, opt)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = b.close(err) }()
+	if err := b.preflight(ctx); err != nil {
+		return nil, err
+	}
+	e := &Estimate{disk: b.disk, compressed: stages.Compress != nil}
+	if err := e.measureFiles(ctx, b); err != nil {
+		return nil, err
+	}
+	if err := e.measureRedo(ctx, b); err != nil {
+		return nil, err
+	}
+	e.Part, err = stages.Part(ctx, e.sample)
+	return e, err
+}
+
+func (e *Estimate) measureFiles(ctx context.Context, b *backup) error {
+	list, err := b.list(ctx)
+	if err != nil {
+		return err
+	}
+	for _, path := range b.layout.System {
+		info, err := statFile(b.disk, path, path)
+		if err != nil {
+			return err
+		}
+		e.files = append(e.files, info)
+	}
+	e.files = append(e.files, list.tablespaces...)
+	others := list.others
+	if b.srv.Flavor == mysqld.MariaDB {
+		control, logs, err := b.layout.ariaFiles()
+		if err != nil {
+			return err
+		}
+		others = append(append(others, control...), logs...)
+	}
+	for _, f := range e.files {
+		e.Tablespaces += f.size
+		e.Others += framing(f)
+	}
+	for _, f := range others {
+		e.Others += f.size + framing(f)
+	}
+	return nil
+}
+
+// framing is about what chunk headers and the manifest take for a file.
+func framing(f fileInfo) int64 {
+	const manifestLine = 60
+	return xbstream.Framing(f.name, f.size, segmentSize) + int64(len(f.name)) + manifestLine
+}
+
+// measureRedo looks at the redo log from its checkpoint on, and at how it grows.
+func (e *Estimate) measureRedo(ctx context.Context, b *backup) error {
+	checkpoint, err := b.sequence.checkpoint(b.disk, b.layout.RedoDir)
+	if err != nil {
+		return err
+	}
+	first, err := b.srv.CurrentLSN(ctx)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := pause(ctx, rateTime); err != nil {
+		return err
+	}
+	second, err := b.srv.CurrentLSN(ctx)
+	if err != nil {
+		return err
+	}
+	e.Redo = int64(second) - int64(min(checkpoint, second))
+	e.RedoRate = int64(float64(second-first) / time.Since(began).Seconds())
+	return nil
+}
+
+// redoPart is what compression leaves of redo, at least: rows that are alike lie
+// close together in tables, but not in the log.
+const redoPart = 0.3
+
+// Size is the archive's, for a backup that takes no time.
+func (e *Estimate) Size() int64 {
+	return int64(float64(e.Tablespaces+e.Others)*e.Part + float64(e.Redo)*max(e.Part, redoPart))
+}
+
+// What an archive may have more than its estimate, in percent: redo of the time
+// that the backup takes, what is inserted meanwhile, pages unlike the samples.
+const (
+	spare           = 25
+	spareCompressed = 50
+)
+
+func (e *Estimate) spare() int64 {
+	if e.compressed {
+		return spareCompressed
+	}
+	return spare
+}
+
+// Expected is a size that the archive is not expected to reach.
+func (e *Estimate) Expected() int64 { return e.Size() / 100 * (100 + e.spare()) }
+
+// samples is how many pieces of segmentSize are taken.
+const samples = 64
+
+// sample writes pieces of the tablespaces to w, from all over them.
+func (e *Estimate) sample(ctx context.Context, w io.Writer) error {
+	step := max(segmentSize, e.Tablespaces/samples)
+	buf := make([]byte, segmentSize)
+	next := int64(0) // of the next piece, in all tablespaces one behind the other
+	at := int64(0)   // of the file
+	for _, info := range e.files {
+		for ; next < at+info.size; next += step {
+			if err := ctx.Err(); err != nil {
+				return context.Cause(ctx)
+			}
+			n, err := e.piece(info, next-at, buf)
+			if err != nil {
+				return err
+			}
+			if _, err := w.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		at += info.size
+	}
+	return nil
+}
+
+// piece reads a piece of a file; nothing, if the file is gone.
+func (e *Estimate) piece(info fileInfo, off int64, buf []byte) (n int, err error) {
+	f, err := e.disk.Open(info.path)
+	if err != nil {
+		return 0, ignoreGone(err)
+	}
+	n, err = f.ReadAt(buf, off)
+	if err == io.EOF {
+		err = nil
+	}
+	return n, errors.Join(err, f.Close())
+}
+
+// Facts are those of the estimate for programs.
+func (e *Estimate) Facts() []slog.Attr {
+	return []slog.Attr{
+		slog.Int64("bytes", e.Size()), slog.Int64("expected_size", e.Expected()), slog.Int64("tablespaces", e.Tablespaces),
+		slog.Int64("others", e.Others), slog.Int64("redo", e.Redo), slog.Int64("redo_rate", e.RedoRate), slog.Float64("part", e.Part),
+	}
+}
+
+// Describe says in two lines how large the archive will be, and of what, and what
+// that is good for.
+func (e *Estimate) Describe() string {
+	part := ""
+	if e.compressed {
+		part = fmt.Sprintf("; compressed to %.0f%%, as samples of the tablespaces are", e.Part*100)
+	}
+	return fmt.Sprintf("the archive will have about %v: %v of tablespaces, %v of other files, %v of redo log, and %v more for each second that the backup takes%s\n"+
+		"for aws s3 cp, which makes at most 10,000 parts of an archive: --expected-size %d leaves room for %d%% more",
+		stream.Size(e.Size()), stream.Size(e.Tablespaces), stream.Size(e.Others), stream.Size(e.Redo), stream.Size(e.RedoRate), part,
+		e.Expected(), e.spare())
+}
