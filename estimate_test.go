@@ -16,7 +16,7 @@ import (
 func TestEstimate(t *testing.T) {
 	keygen := mysqldtest.Program(t, "age-keygen")
 	recipient := regexp.MustCompile("age1[0-9a-z]+").FindString(succeed(t, exec.Command(keygen)).stdout)
-	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
+	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
 		// Digits compress as much as data do that people have.
 		digits := "CONCAT(" + strings.Repeat("SHA2(RAND(), 256), ", 6) + "'')"
@@ -32,7 +32,7 @@ func TestEstimate(t *testing.T) {
 				t.Fatal("the server does not write its pages")
 			}
 		}
-		for _, args := range [][]string{nil, {"--encrypt-to", recipient}, {"--compress", "--encrypt-to", recipient}} {
+		for _, args := range [][]string{nil, {"--compress", "--encrypt-to", recipient}} {
 			args = append([]string{"backup", "--no-defaults", "-u", "root", "-S", s.Socket, "--log-format=json"}, args...)
 			r := succeed(t, hb(t, append(args, "--estimate")...))
 			expected, err := strconv.ParseFloat(strings.TrimSuffix(r.stdout, "\n"), 64)
