@@ -486,16 +486,17 @@ func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
 
 // extract unpacks the archive, and recovers it if that is wanted.
 func (c *extractCmd) extract(ctx context.Context, r io.Reader, m *progress.Meter) (*sink.ExtractResult, *sink.ApplyResult, error) {
-	o := sink.ExtractOptions{Parallel: c.Parallel, Progress: m}
 	if !c.Apply {
-		result, err := sink.Extract(ctx, r, c.Directory, o)
+		result, err := sink.Extract(ctx, r, c.Directory, sink.ExtractOptions{Parallel: c.Parallel, Progress: m})
 		return result, nil, err
 	}
+	processors := runtime.GOMAXPROCS(0)
+	parallel := cmp.Or(c.Parallel, min(processors, maxDefaultParallel))
+	runtime.GOMAXPROCS(processors + sink.RestoreBusy)
 	memory := cmp.Or(int64(c.Memory), sink.DefaultMemory)
 	debug.SetMemoryLimit(max(readMemory, memory+restoreMemory))
-	return sink.Restore(ctx, r, c.Directory, o, sink.ApplyOptions{
-		Parallel: c.Parallel, Memory: memory, Tool: "hb " + version(), Progress: m,
-	})
+	return sink.Restore(ctx, r, c.Directory, sink.ExtractOptions{Parallel: parallel, Progress: m},
+		sink.ApplyOptions{Parallel: parallel, Memory: memory, Tool: "hb " + version(), Progress: m})
 }
 
 // restoreMemory is what extract --apply needs besides --memory, in bytes.

@@ -301,7 +301,9 @@ func (a *applier) scan(r *redo) (err error) {
 	}
 	if r.scanned == nil {
 		goal.Read = a.Progress.Begin("reading the redo log", int64(goal.Target)-int64(r.Start()))
-		r.scanned, err = r.Scan(r.plan, goal)
+		if r.scanned, err = r.Scan(r.plan, goal); err == nil {
+			err = r.plan.Settle() // what was put aside last may have failed
+		}
 	}
 	return err
 }

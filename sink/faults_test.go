@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"hb/sink/replay"
 	"hb/source/innodb/mlog"
 	"hb/source/innodb/redolog"
 	"hb/source/mysqld/mysqldtest"
@@ -162,7 +163,7 @@ func startable(t *testing.T, op disktest.Op, dir string, before, want map[string
 		return
 	}
 	maps.DeleteFunc(got, func(name, _ string) bool {
-		return strings.HasPrefix(name, ApplyingName) || name == "ibdata1"+extHeld || strings.HasSuffix(name, extTemporary)
+		return strings.HasPrefix(name, ApplyingName) || name == replay.SpillName || name == "ibdata1"+extHeld || strings.HasSuffix(name, extTemporary)
 	})
 	if !maps.Equal(got, before) {
 		t.Errorf("after %v failed, a server can start on a directory that is neither as it was nor as it is to be: %v", op, differences(got, before))

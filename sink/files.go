@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 
+	"hb/sink/replay"
 	"hb/source/innodb"
 	"hb/stream/disk"
 	"hb/stream/progress"
@@ -259,7 +260,7 @@ func matchManifest(root disk.Dir, files []*dirFile, empty []string, listed map[s
 		found[f.path] = true
 		want, ok := listed[f.path]
 		switch {
-		case f.path == metadata.ManifestName || f.path == ApplyingName+extTemporary:
+		case f.path == metadata.ManifestName || f.path == ApplyingName+extTemporary || f.path == replay.SpillName:
 		case !ok:
 			return extra(f.path)
 		case f.size != want.Size:

@@ -8,6 +8,12 @@ import (
 	"hb/stream/disk"
 )
 
+// RestoreBusy is how many goroutines of Restore compute while the archive passes
+// through others, in many short steps. Where processors are few, those would wait
+// for them at every step, as Go lets a goroutine run for many milliseconds; with
+// so many more in GOMAXPROCS it is the kernel that shares them out.
+const RestoreBusy = 2
+
 // Restore is Extract and then Apply, in one pass: what Extract has verified and
 // written is not read again to compare it with the manifest, and the redo log of an archive of hb's is
 // read while it arrives. The directory takes the same steps: killed before the
