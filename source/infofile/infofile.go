@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hb/source/mysqld"
 	"hb/stream/disk"
 	"hb/xbstream/metadata"
@@ -84,13 +86,36 @@ func Create(path string, archive *os.File, command, version string) (*File, erro
 	return createOn(disk.OS, path, command, version)
 }
 
-func createOn(system disk.System, path, command, version string) (*File, error) {
-	// A link stays one, and leads to where the file is.
+// Check reports what would keep Create from writing the file at path.
+func Check(path string) error {
+	if path == "" {
+		return nil
+	}
+	path, err := place(disk.OS, path)
+	if err != nil {
+		return err
+	}
+	if dir := filepath.Dir(path); unix.Access(dir, unix.W_OK|unix.X_OK) != nil {
+		return fmt.Errorf("%s cannot be written: no file can be made in %s", path, dir)
+	}
+	return nil
+}
+
+// place is where the file at path is: a link stays one, and leads there.
+func place(system disk.System, path string) (string, error) {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
 	if st, err := system.Stat(path); err == nil && !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file (%v)", path, st.Mode().Type())
+		return "", fmt.Errorf("%s is no regular file (%v)", path, st.Mode().Type())
+	}
+	return path, nil
+}
+
+func createOn(system disk.System, path, command, version string) (*File, error) {
+	path, err := place(system, path)
+	if err != nil {
+		return nil, err
 	}
 	f := &File{system: system, path: path, info: Info{
 		Version: Version, Status: Running, HBVersion: version, Command: command,

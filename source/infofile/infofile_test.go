@@ -166,3 +166,22 @@ func TestFaults(t *testing.T) {
 		t.Errorf("only %d faults", n)
 	}
 }
+
+// TestCheck: what Create would refuse is told without a file being made.
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "info")
+	for _, p := range []string{"", path} {
+		if err := Check(p); err != nil {
+			t.Errorf("%q: %v", p, err)
+		}
+	}
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Errorf("the file was made: %v", err)
+	}
+	for _, p := range []string{dir, filepath.Join(dir, "nowhere", "info"), os.DevNull} {
+		if err := Check(p); err == nil {
+			t.Errorf("%q passes", p)
+		}
+	}
+}

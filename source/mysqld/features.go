@@ -2,6 +2,7 @@ package mysqld
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -80,7 +81,8 @@ var mysqlSettings = []setting{
 
 // CheckFeatures refuses what hb cannot back up: encryption at rest, engines
 // whose data hb does not copy, and settings without which a copy would not be
-// whole. On MySQL it needs PROCESS. The error is an *UnsupportedFeatureError.
+// whole. On MySQL it needs PROCESS. The error is an *UnsupportedFeatureError for
+// each of them, joined.
 func (s *Server) CheckFeatures(ctx context.Context) error {
 	plugins, err := s.Plugins(ctx)
 	if err != nil {
@@ -89,18 +91,17 @@ func (s *Server) CheckFeatures(ctx context.Context) error {
 	if s.Flavor == MySQL {
 		return s.checkMySQL(ctx, plugins)
 	}
+	var errs []error
 	if s.Vars.Bool("innodb_encrypt_log") {
-		return &UnsupportedFeatureError{"an encrypted redo log", "innodb_encrypt_log=ON"}
+		errs = append(errs, &UnsupportedFeatureError{"an encrypted redo log", "innodb_encrypt_log=ON"})
 	}
 	for _, p := range plugins {
 		if p.Type == "ENCRYPTION" {
-			return &UnsupportedFeatureError{"data encryption at rest", "active plugin " + p.Name}
+			errs = append(errs, &UnsupportedFeatureError{"data encryption at rest", "active plugin " + p.Name})
 		}
-		if err := s.checkEngine(ctx, p); err != nil {
-			return err
-		}
+		errs = append(errs, s.checkEngine(ctx, p))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // checkEngine refuses an engine of uncopied that is in use.
@@ -128,6 +129,7 @@ func (s *Server) checkMySQL(ctx context.Context, plugins []Plugin) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, set := range mysqlSettings {
 		value := s.Vars.String(set.name)
 		for name, v := range status {
@@ -136,20 +138,18 @@ func (s *Server) checkMySQL(ctx context.Context, plugins []Plugin) error {
 			}
 		}
 		if value != "" && set.refused(value) {
-			return &UnsupportedFeatureError{set.feature, set.name + "=" + value}
+			errs = append(errs, &UnsupportedFeatureError{set.feature, set.name + "=" + value})
 		}
 	}
 	for _, p := range plugins {
-		if err := s.checkEngine(ctx, p); err != nil {
-			return err
-		}
+		errs = append(errs, s.checkEngine(ctx, p))
 		name := strings.ToUpper(p.Name)
 		_, known := uncopied[name]
 		if p.Type == "STORAGE ENGINE" && !known && !slices.Contains(copied, name) {
-			return &UnsupportedFeatureError{"the storage engine " + p.Name, "active"}
+			errs = append(errs, &UnsupportedFeatureError{"the storage engine " + p.Name, "active"})
 		}
 	}
-	return s.checkEncrypted(ctx)
+	return errors.Join(append(errs, s.checkEncrypted(ctx))...)
 }
 
 // maxNamed bounds how many tablespaces an error names.

@@ -64,6 +64,11 @@ type MissingPrivilegesError struct {
 }
 
 func (e *MissingPrivilegesError) Error() string {
+	return e.Lacks() + ": run " + strings.Join(e.Grants(), " ")
+}
+
+// Lacks is the error without what mends it.
+func (e *MissingPrivilegesError) Lacks() string {
 	names := make([]string, len(e.Missing))
 	for i, p := range e.Missing {
 		names[i] = string(p)
@@ -72,11 +77,11 @@ func (e *MissingPrivilegesError) Error() string {
 	if len(names) > 1 {
 		noun = "privileges"
 	}
-	return fmt.Sprintf("the user %s lacks the %s %s: run %s", e.User, noun, strings.Join(names, ", "), e.Grant())
+	return fmt.Sprintf("the user %s lacks the %s %s", e.User, noun, strings.Join(names, ", "))
 }
 
-// Grant is the statement, or the statements, that mend it.
-func (e *MissingPrivilegesError) Grant() string {
+// Grants are the statements that mend it, each with its semicolon.
+func (e *MissingPrivilegesError) Grants() []string {
 	user, host, _ := cutLast(e.User, "@")
 	to := " TO " + quoteString(user) + "@" + quoteString(host) + ";"
 	var global, all []string
@@ -90,7 +95,7 @@ func (e *MissingPrivilegesError) Grant() string {
 	if len(global) > 0 {
 		all = slices.Insert(all, 0, "GRANT "+strings.Join(global, ", ")+" ON *.*"+to)
 	}
-	return strings.Join(all, " ")
+	return all
 }
 
 func cutLast(s, sep string) (before, after string, ok bool) {
@@ -183,10 +188,15 @@ const (
 // maySelect tries whether the account may read a table of the server.
 func (s *Server) maySelect(ctx context.Context, table string) (bool, error) {
 	_, err := s.control.rows(ctx, "SELECT * FROM "+table+" LIMIT 0")
-	if my, ok := errors.AsType[*mysql.MySQLError](err); ok && (my.Number == erTableAccess || my.Number == erColumnAccess) {
+	if isTableDenied(err) {
 		return false, nil
 	}
 	return err == nil || IsAccessDenied(err), ignoreAccessDenied(err)
+}
+
+func isTableDenied(err error) bool {
+	my, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && (my.Number == erTableAccess || my.Number == erColumnAccess)
 }
 
 func ignoreAccessDenied(err error) error {
@@ -265,3 +275,6 @@ func IsAccessDenied(err error) bool {
 	my, ok := errors.AsType[*mysql.MySQLError](err)
 	return ok && my.Number == erAccessDenied
 }
+
+// IsDenied is IsAccessDenied, or the refusal of a table for want of a privilege.
+func IsDenied(err error) bool { return IsAccessDenied(err) || isTableDenied(err) }

@@ -139,3 +139,23 @@ func (s *Server) RedoDelay(ctx context.Context) (time.Duration, error) {
 	}
 	return time.Duration(seconds) * time.Second, nil
 }
+
+// The size of the redo log of MySQL 8.0.30 and later: what was asked for, and what
+// it is once a change has been carried out (a status variable).
+const (
+	redoCapacity = "innodb_redo_log_capacity"
+	redoResized  = "Innodb_redo_log_capacity_resized"
+)
+
+// RedoCapacity returns how many bytes the redo log may take, on MySQL 8.0.30 and
+// later, whose files do not say so.
+func (s *Server) RedoCapacity(ctx context.Context) (int64, error) {
+	status, err := s.Status(ctx, redoResized)
+	if err != nil {
+		return 0, err
+	}
+	if n, err := strconv.ParseInt(status[redoResized], 10, 64); err == nil && n > 0 {
+		return n, nil
+	}
+	return s.Vars.Int(redoCapacity)
+}

@@ -69,6 +69,22 @@ func TestDialects(t *testing.T) {
 	}
 }
 
+// TestTestedWith: what is supported and was not tested is known to be so.
+func TestTestedWith(t *testing.T) {
+	for full, want := range map[string]string{
+		"5.6.51": "5.6.24", "5.7.44": "5.7.29", "8.0.29": "", "8.0.30": "9.7.4", "8.4.3": "9.7.4",
+		"10.5.1-MariaDB": "10.5.23", "10.7.8-MariaDB": "10.5.23", "10.8.3-MariaDB": "10.11.18", "11.4.2-MariaDB": "11.8.6 11.8.9",
+	} {
+		f, v, err := ParseVersion(full)
+		if got := strings.Join(TestedWith(f, v), " "); got != want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", full, got, err, want)
+		}
+	}
+	if got := TestedWith(MySQL, Version{Major: 5, Minor: 7, Patch: 29, Comment: "Percona Server (GPL)"}); got != nil {
+		t.Errorf("a fork: %q", got)
+	}
+}
+
 func TestVars(t *testing.T) {
 	v := NewVars(map[string]string{
 		"datadir": "/d/data/", "innodb_data_home_dir": "", "innodb_log_group_home_dir": "./", "innodb_undo_directory": "../undo",
@@ -132,8 +148,8 @@ func TestGlobalGrants(t *testing.T) {
 		}
 	}
 	e := &MissingPrivilegesError{User: "o'x@y@%", Missing: []Privilege{PrivReload, PrivSlaveMonitor}}
-	if want := "GRANT RELOAD, SLAVE MONITOR ON *.* TO 'o''x@y'@'%';"; e.Grant() != want || !strings.Contains(e.Error(), want) {
-		t.Errorf("%s; %v", e.Grant(), e)
+	if want := "GRANT RELOAD, SLAVE MONITOR ON *.* TO 'o''x@y'@'%';"; strings.Join(e.Grants(), " ") != want || !strings.Contains(e.Error(), want) {
+		t.Errorf("%s; %v", strings.Join(e.Grants(), " "), e)
 	}
 }
 

@@ -153,6 +153,32 @@ var mysqlSpans = []struct{ from, before release }{
 	{release{8, 0, 11}, release{9, 8, 0}},
 }
 
+// testedReleases are those that the tests run, each for all releases from one on
+// to before another that share their formats.
+var testedReleases = []struct {
+	flavor       Flavor
+	from, before release
+	tested       []string
+}{
+	{MySQL, release{5, 6, 10}, release{5, 7, 0}, []string{"5.6.24"}},
+	{MySQL, release{5, 7, 9}, release{5, 8, 0}, []string{"5.7.29"}},
+	{MySQL, release{8, 0, 30}, release{9, 8, 0}, []string{"9.7.4"}},
+	{MariaDB, release{10, 5, 0}, release{10, 8, 0}, []string{"10.5.23"}},
+	{MariaDB, release{10, 8, 0}, release{11, 0, 0}, []string{"10.11.18"}},
+	{MariaDB, release{11, 0, 0}, release{12, 0, 0}, []string{"11.8.6", "11.8.9"}},
+}
+
+// TestedWith returns the releases with v's formats that the tests run; none, if
+// what hb knows of them is from the server's source alone, or if v is a fork.
+func TestedWith(f Flavor, v Version) []string {
+	for _, t := range testedReleases {
+		if t.flavor == f && !v.Percona() && !v.before(t.from) && v.before(t.before) {
+			return t.tested
+		}
+	}
+	return nil
+}
+
 // mysqlFacts are what MySQL's releases learned, oldest first. A release knows
 // all that stands up to it.
 var mysqlFacts = []struct {
