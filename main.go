@@ -45,6 +45,7 @@ import (
 // cli is the grammar of the command line.
 type cli struct {
 	Backup  backupCmd  `cmd:"" help:"Back up a running server; the archive goes to standard output."`
+	Check   checkCmd   `cmd:"" help:"Tell what would stop a backup with the same options, and do nothing else."`
 	Extract extractCmd `cmd:"" help:"Unpack an archive from standard input into a directory."`
 	Apply   applyCmd   `cmd:"" help:"Replay the redo log of an extracted backup, so that a server can start on it."`
 	Verify  verifyCmd  `cmd:"" help:"Check a backup, an archive or a directory, without writing anything."`
@@ -143,7 +144,8 @@ func (c *connectFlags) flags() mysqld.Flags {
 	return f
 }
 
-type backupCmd struct {
+// backupFlags say what is backed up, and how.
+type backupFlags struct {
 	connectFlags `embed:"" group:"Connection"`
 
 	Datadir    string      `help:"Where the server's data directory is seen from here (default: where the server says)." placeholder:"DIR" type:"path"`
@@ -211,6 +213,8 @@ func (f *lockFlags) set(o *source.Options) {
 // maxDefaultParallel bounds the readers that are started without being asked
 // for: more do not help a pipe.
 const maxDefaultParallel = 8
+
+type backupCmd struct{ backupFlags }
 
 func (c *backupCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Settings) error {
 	if c.Estimate {
@@ -301,7 +305,7 @@ func checkTmpdir(dir *string) error {
 }
 
 // stages reads what the flags say about compression and encryption.
-func (c *backupCmd) stages() (w stream.WriteOptions, err error) {
+func (c *backupFlags) stages() (w stream.WriteOptions, err error) {
 	if c.Compress || c.CompressLevel != 0 {
 		w.Compress = &stream.Compression{Level: c.CompressLevel}
 	}
@@ -379,7 +383,7 @@ func rate(bytes int64, d time.Duration) stream.Size {
 	return stream.Size(float64(bytes) / max(d, time.Millisecond).Seconds())
 }
 
-func (c *backupCmd) options(write stream.WriteOptions) source.Options {
+func (c *backupFlags) options(write stream.WriteOptions) source.Options {
 	parallel := c.Parallel
 	if parallel <= 0 {
 		parallel = min(runtime.GOMAXPROCS(0), maxDefaultParallel)
@@ -396,6 +400,97 @@ func (c *backupCmd) options(write stream.WriteOptions) source.Options {
 	}
 	return o
 }
+
+type checkCmd struct {
+	backupFlags
+	RateInterval wait `help:"Watch the redo log grow for so long (default 5)." default:"5" placeholder:"SECONDS"`
+}
+
+// Help is what hb check --help says besides.
+func (c *checkCmd) Help() string {
+	return "It takes the options of hb backup and ends with the exit code that hb backup would, as far as that can be known before."
+}
+
+func (c *checkCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Settings) error {
+	v := verdict{report: t.Report(os.Stdout)}
+	if err := c.check(ctx, s.Env, &v); err != nil {
+		return err
+	}
+	return v.outcome()
+}
+
+// check looks at everything that a backup would, in the same order.
+func (c *checkCmd) check(ctx context.Context, env mysqld.Env, v *verdict) (err error) {
+	if err := infofile.Check(c.InfoFile); err != nil {
+		v.fail("options", usageError{err.Error()})
+	}
+	if err := checkTmpdir(&c.Tmpdir); err != nil {
+		v.fail("options", err)
+	}
+	write, err := c.stages()
+	if err != nil {
+		v.fail("options", err)
+	}
+	options, _, err := mysqld.Resolve(c.flags(), env)
+	if err != nil {
+		v.fail("options", usageError{err.Error()})
+		return nil
+	}
+	srv, err := mysqld.Connect(ctx, options)
+	if err != nil {
+		v.fail("connection", err)
+		return nil
+	}
+	defer func() { err = errors.Join(err, srv.Close()) }()
+	v.tell(source.Finding{Check: "connection", Text: fmt.Sprint(options)})
+	return source.Check(ctx, srv, c.options(write), time.Duration(c.RateInterval), v.tell)
+}
+
+// verdict is what becomes of findings.
+type verdict struct {
+	report  *terminal.Report
+	written error            // of the report
+	failed  []source.Finding // with errors
+}
+
+func (v *verdict) fail(check string, err error) {
+	v.tell(source.Finding{Check: check, Text: err.Error(), Err: err})
+}
+
+func (v *verdict) tell(f source.Finding) {
+	level := slog.LevelInfo
+	switch {
+	case f.Err != nil:
+		v.failed = append(v.failed, f)
+		level = slog.LevelError
+		f.Facts = append(f.Facts, slog.Int("exit_code", exitStatus(f.Err)))
+	case f.Warning:
+		level = slog.LevelWarn
+	}
+	v.written = v.report.Add(level, f.Check, f.Text, f.Facts...)
+}
+
+// outcome is nil if a backup would succeed.
+func (v *verdict) outcome() error {
+	if v.written != nil || len(v.failed) == 0 {
+		return v.written
+	}
+	return &wouldFailError{v.failed}
+}
+
+// wouldFailError says that a backup would fail; it is, for the exit code, the
+// error that the backup would meet first.
+type wouldFailError struct{ failed []source.Finding }
+
+func (e *wouldFailError) Error() string {
+	var names []string
+	for _, f := range e.failed {
+		names = append(names, f.Check)
+	}
+	return "a backup would fail now: " + strings.Join(slices.Compact(names), ", ")
+}
+
+func (e *wouldFailError) Unwrap() error { return e.failed[0].Err }
 
 // readFlags say how to get at an archive.
 type readFlags struct {
@@ -739,7 +834,7 @@ func run(args []string, stderr io.Writer) int {
 			t.Warn(w)
 		}
 		if c.PrintDefaults {
-			_, connects := parsed.Selected().Target.Interface().(backupCmd)
+			_, connects := parsed.Selected().Target.Addr().Interface().(interface{ flags() mysqld.Flags })
 			if err := options.Print(os.Stdout, parsed, connects); err != nil {
 				t.Fail(err.Error(), 1)
 				return 1

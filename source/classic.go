@@ -106,7 +106,7 @@ func (b *backup) copyLast(ctx context.Context) error {
 		if err := b.awaitTruncations(ctx); err != nil {
 			return err
 		}
-		checkpoint, err := b.sequence.checkpoint(b.disk, b.layout.RedoDir)
+		checkpoint, err := b.checkpoint()
 		if err != nil {
 			return err
 		}

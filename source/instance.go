@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -79,12 +81,9 @@ func (b *backup) position(ctx context.Context) error {
 
 // plainTables lists the users' tables without transactions.
 func (b *backup) plainTables(ctx context.Context) ([]mysqld.Table, error) {
-	tables, complete, err := b.srv.NonTransactionalTables(ctx)
-	if err != nil || complete && len(tables) == 0 {
+	tables, some, err := b.hasPlainTables(ctx, maps.Keys(b.stage.files))
+	if err != nil || !some {
 		return nil, err
-	}
-	if name := b.userFile(); len(tables) == 0 && name == "" {
-		return nil, nil
 	}
 	// With the privileges that it takes, the list is complete.
 	needs := b.needs()
@@ -92,16 +91,26 @@ func (b *backup) plainTables(ctx context.Context) ([]mysqld.Table, error) {
 	return tables, b.srv.CheckPrivileges(ctx, needs)
 }
 
-// userFile returns a staged file of a user's table of another engine, if there
-// is one.
-func (b *backup) userFile() string {
-	for name := range b.stage.files {
-		db, base, ok := strings.Cut(name, "/")
-		if ok && !slices.Contains([]string{"mysql", "performance_schema", "sys"}, db) && filepath.Ext(base) != ".opt" {
-			return name
+// hasPlainTables reports whether there are users' tables without transactions,
+// and which of them the account may see, by the names of the files that are not
+// InnoDB's: what the account may not see it cannot be told of.
+func (b *backup) hasPlainTables(ctx context.Context, files iter.Seq[string]) ([]mysqld.Table, bool, error) {
+	tables, complete, err := b.srv.NonTransactionalTables(ctx)
+	if err != nil || complete || len(tables) > 0 {
+		return tables, len(tables) > 0, err
+	}
+	for name := range files {
+		if isUserFile(name) {
+			return nil, true, nil
 		}
 	}
-	return ""
+	return nil, false, nil
+}
+
+// isUserFile reports whether a file belongs to a table in a user's database.
+func isUserFile(name string) bool {
+	db, base, ok := strings.Cut(name, "/")
+	return ok && !slices.Contains([]string{"mysql", "performance_schema", "sys"}, db) && filepath.Ext(base) != ".opt"
 }
 
 // restage stages again, under the lock, what changed of other engines' files
@@ -154,16 +163,22 @@ func (b *backup) replicaAt(ctx context.Context, st mysqld.LogStatus) (mysqld.Rep
 }
 
 // checkReplica is replicaAt before anything is locked.
-func (b *backup) checkReplica(ctx context.Context) error {
-	if !b.opt.SlaveInfo || !b.srv.Dialect.LogStatus {
+func (b *backup) checkReplica(ctx context.Context, f *Finding) error {
+	if !b.opt.SlaveInfo {
+		f.Text = "not asked for (--slave-info)"
 		return nil
 	}
-	st, err := b.srv.LogStatus(ctx)
-	if err != nil {
-		return err
+	if b.srv.Dialect.LogStatus {
+		st, err := b.srv.LogStatus(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err = b.replicaAt(ctx, st); err != nil {
+			return err
+		}
 	}
-	_, err = b.replicaAt(ctx, st)
-	return err
+	f.Text = "the position of its source can be recorded"
+	return nil
 }
 
 // openBinlog opens the binary log file that the position is in: once the locks

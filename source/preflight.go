@@ -8,31 +8,80 @@ import (
 
 	"hb/source/innodb"
 	"hb/source/mysqld"
+	"hb/source/redo"
 )
 
+// A check looks at one thing that may stop a backup. What it finds is told by
+// Check alone; its error is what the backup ends with.
+type check struct {
+	name string
+	look func(b *backup, ctx context.Context, f *Finding) error
+}
+
+// preflightChecks are what every backup begins with, in this order: missing
+// privileges, what hb cannot copy, files that are not this server's or cannot be
+// read, a redo log of unknown format.
+var preflightChecks = []check{
+	{"privileges", (*backup).checkPrivileges},
+	{"features", (*backup).checkFeatures},
+	{"replication", (*backup).checkReplica},
+	{"files", (*backup).checkReadable},
+	{"data directory", (*backup).checkDatadir},
+	{"redo log", (*backup).checkRedo},
+}
+
 // preflight finds out, before anything is locked or sent, what would stop the
-// backup: missing privileges, what hb cannot copy, files that are not this
-// server's or cannot be read, a redo log of unknown format.
+// backup.
 func (b *backup) preflight(ctx context.Context) error {
 	b.opt.Progress.Begin("looking at the server", 0)
-	if err := b.srv.CheckPrivileges(ctx, b.needs()); err != nil {
+	for _, c := range preflightChecks {
+		if err := c.look(b, ctx, &Finding{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkPrivileges looks for all that is needed now, so that no privilege is
+// missed at the end of a long copy.
+func (b *backup) checkPrivileges(ctx context.Context, f *Finding) error {
+	needs := b.needs()
+	if b.srv.Dialect.LogStatus {
+		var err error
+		if needs.HoldTables, err = b.mustHoldTables(ctx); err != nil {
+			return err
+		}
+	}
+	if err := b.srv.CheckPrivileges(ctx, needs); err != nil {
 		return err
 	}
+	f.Text = "the account has all that this backup needs"
+	return nil
+}
+
+// mustHoldTables reports whether there are tables without transactions to be
+// locked at the end, on 8.0 and later.
+func (b *backup) mustHoldTables(ctx context.Context) (bool, error) {
+	list, err := b.layout.list()
+	if err != nil {
+		list = &listing{} // checkReadable will say so
+	}
+	_, some, err := b.hasPlainTables(ctx, func(yield func(string) bool) {
+		for _, info := range list.others {
+			if !yield(info.name) {
+				return
+			}
+		}
+	})
+	return some, err
+}
+
+func (b *backup) checkFeatures(ctx context.Context, f *Finding) error {
 	if err := b.srv.CheckFeatures(ctx); err != nil {
 		return err
 	}
-	if err := b.checkReplica(ctx); err != nil {
-		return err
-	}
-	if err := b.checkReadable(ctx); err != nil {
-		return err
-	}
-	_, err := b.srv.CheckDatadir(ctx, mysqld.DatadirFiles{
-		Datadir:    b.layout.Datadir,
-		SystemFile: b.layout.System[0],
-		Checkpoint: func() (innodb.LSN, error) { return b.sequence.checkpoint(b.disk, b.layout.RedoDir) },
-	})
-	return err
+	f.Text = "no encryption, engine or setting that hb does not back up"
+	return nil
 }
 
 // needs says what the backup is going to do, but for its last lock: what that
@@ -56,27 +105,78 @@ func (e *UnreadableError) Error() string {
 
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// checkReadable looks whether this user may read every file of the backup.
-func (b *backup) checkReadable(ctx context.Context) error {
+// checkReadable looks whether this user may read every file of the backup, those
+// first that the server need not be asked for.
+func (b *backup) checkReadable(ctx context.Context, f *Finding) error {
 	for _, dir := range []string{b.layout.Datadir, b.layout.RedoDir, b.layout.UndoDir, b.layout.AriaLogDir} {
 		if err := unix.Access(dir, unix.R_OK|unix.X_OK); err != nil {
 			return &UnreadableError{dir, err}
 		}
 	}
-	list, err := b.list(ctx)
+	list, err := b.layout.list()
 	if err != nil {
 		return err
 	}
-	paths := append([]string{}, b.layout.System...)
-	for _, files := range [][]fileInfo{list.tablespaces, list.others} {
+	local := len(list.tablespaces)
+	if err := readable(append(pathsOf(list.tablespaces, list.others), b.layout.System...)); err != nil {
+		return err
+	}
+	f.Text = "all in the data directory can be read"
+	if b.layout.General {
+		if err := b.addRemote(ctx, list); err != nil {
+			return err
+		}
+	}
+	f.Text = fmt.Sprintf("all can be read: %d tablespaces, %d files of other engines and definitions", len(list.tablespaces)+len(b.layout.System), len(list.others))
+	return readable(pathsOf(list.tablespaces[local:]))
+}
+
+func pathsOf(lists ...[]fileInfo) (paths []string) {
+	for _, files := range lists {
 		for _, info := range files {
 			paths = append(paths, info.path)
 		}
 	}
+	return paths
+}
+
+// readable looks whether this user may read files; those that are gone do not
+// matter.
+func readable(paths []string) error {
 	for _, path := range paths {
 		if err := unix.Access(path, unix.R_OK); err != nil && err != unix.ENOENT {
 			return &UnreadableError{path, err}
 		}
 	}
 	return nil
+}
+
+// checkDatadir makes sure that the files are the server's.
+func (b *backup) checkDatadir(ctx context.Context, f *Finding) error {
+	_, err := b.srv.CheckDatadir(ctx, mysqld.DatadirFiles{
+		Datadir: b.layout.Datadir, SystemFile: b.layout.System[0], Checkpoint: b.checkpoint,
+	})
+	if err == nil {
+		f.Text = fmt.Sprintf("%s is the connected server's", b.layout.Datadir)
+	}
+	return err
+}
+
+// checkRedo makes sure that the redo log is one that hb can follow.
+func (b *backup) checkRedo(_ context.Context, f *Finding) error {
+	state, err := b.lookAtRedo()
+	if err == nil {
+		f.Text = fmt.Sprintf("the format is known: %v", state.Format)
+	}
+	return err
+}
+
+func (b *backup) lookAtRedo() (redo.State, error) {
+	return b.sequence.lookAtRedo(b.disk, b.layout.RedoDir)
+}
+
+// checkpoint reads the newest checkpoint of the redo log.
+func (b *backup) checkpoint() (innodb.LSN, error) {
+	state, err := b.lookAtRedo()
+	return state.Checkpoint, err
 }

@@ -3,7 +3,6 @@ package source
 import (
 	"context"
 
-	"hb/source/innodb"
 	"hb/source/mysqld"
 	"hb/source/redo"
 	"hb/stream/disk"
@@ -18,7 +17,7 @@ type sequence struct {
 	redoName   string // of the redo log in the archive
 	infoFormat string // of the archive, as the info file has it
 	openRedo   func(b *backup) error
-	checkpoint func(system disk.System, dir string) (innodb.LSN, error) // the newest of the redo log in dir
+	lookAtRedo func(system disk.System, dir string) (redo.State, error)
 	steps      []step
 }
 
@@ -55,7 +54,7 @@ func sequenceOf(d *mysqld.Dialect) *sequence {
 //     manifest.
 var mariadbSequence = sequence{
 	flavor: metadata.FlavorMariaDB, redoName: "ib_logfile0", infoFormat: "mbstream",
-	openRedo: (*backup).openMariaDBRedo, checkpoint: redo.NewestCheckpoint,
+	openRedo: (*backup).openMariaDBRedo, lookAtRedo: redo.Look,
 	steps: []step{
 		(*backup).preflight,
 		enter(mysqld.StageStart),
@@ -95,7 +94,7 @@ var mariadbSequence = sequence{
 //  7. What is staged and spooled, metadata and the manifest.
 var instanceSequence = sequence{
 	flavor: metadata.FlavorMySQL, redoName: "xtrabackup_logfile", infoFormat: "xbstream",
-	openRedo: (*backup).openMySQLRedo, checkpoint: redo.NewestMySQLCheckpoint,
+	openRedo: (*backup).openMySQLRedo, lookAtRedo: redo.LookMySQL,
 	steps: []step{
 		(*backup).preflight,
 		(*backup).dumpBufferPool,
@@ -138,7 +137,7 @@ var instanceSequence = sequence{
 //  6. The redo up to that LSN is waited for; then as for the others.
 var classicSequence = sequence{
 	flavor: metadata.FlavorMySQL, redoName: "xtrabackup_logfile", infoFormat: "xbstream",
-	openRedo: (*backup).openMySQLRedo, checkpoint: redo.NewestMySQLCheckpoint,
+	openRedo: (*backup).openMySQLRedo, lookAtRedo: redo.LookMySQL,
 	steps: []step{
 		(*backup).preflight,
 		(*backup).dumpBufferPool,

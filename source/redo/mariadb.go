@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"hb/source/innodb"
 	"hb/source/innodb/redolog"
@@ -270,12 +269,3 @@ func (l *mariadbLog) moved() (bool, error) {
 }
 
 func (l *mariadbLog) close() error { return l.file.Close() }
-
-// NewestCheckpoint reads the newest checkpoint of the log in dir, of MariaDB.
-func NewestCheckpoint(system disk.System, dir string) (innodb.LSN, error) {
-	l, err := openMariaDB(system, filepath.Join(dir, logName))
-	if err != nil {
-		return 0, err
-	}
-	return l.start.LSN, l.close()
-}

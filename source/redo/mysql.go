@@ -131,16 +131,6 @@ func (l *mysqlLog) adapt(full bool) {
 	}
 }
 
-// NewestMySQLCheckpoint reads the newest checkpoint of the log in dir, of
-// MySQL: see OpenMySQL.
-func NewestMySQLCheckpoint(system disk.System, dir string) (innodb.LSN, error) {
-	l, err := openMySQL(system, dir)
-	if err != nil {
-		return 0, err
-	}
-	return l.start.LSN, l.close()
-}
-
 // tellServer tells the server from time to time what was read, until the end.
 // It never keeps back the end of what there is: a server that has no room left
 // waits for the last byte of a file to be read before it writes on.

@@ -1,0 +1,35 @@
+package redo
+
+import (
+	"path/filepath"
+
+	"hb/source/innodb"
+	"hb/stream/disk"
+)
+
+// State is what a look at a server's log tells.
+type State struct {
+	Format     Format
+	Checkpoint innodb.LSN // the newest
+	// Capacity is how many bytes of log there is room for before the server
+	// comes round; 0: the files do not say, which is so of MySQL since 8.0.30.
+	Capacity int64
+}
+
+// Look looks at the log in dir, of MariaDB.
+func Look(system disk.System, dir string) (State, error) {
+	l, err := openMariaDB(system, filepath.Join(dir, logName))
+	if err != nil {
+		return State{}, err
+	}
+	return State{l.format(), l.start.LSN, l.geo.Capacity}, l.close()
+}
+
+// LookMySQL looks at the log in dir, of MySQL: see OpenMySQL.
+func LookMySQL(system disk.System, dir string) (State, error) {
+	l, err := openMySQL(system, dir)
+	if err != nil {
+		return State{}, err
+	}
+	return State{l.format(), l.start.LSN, int64(l.files.Capacity())}, l.close()
+}
