@@ -15,6 +15,7 @@ import (
 
 	"hb/source/aria"
 	"hb/source/mysqld"
+	"hb/source/redo"
 	"hb/stream"
 	"hb/stream/disk"
 )
@@ -152,15 +153,16 @@ func (o *outlook) describeLap(f *Finding, capacity int64, kept bool) {
 	lap := lasts(capacity, o.rate)
 	f.Facts = append(f.Facts, slog.Float64("redo_lap_seconds", lap.Seconds()))
 	f.Text += fmt.Sprintf("at %s/s the server comes round in %s", stream.Size(o.rate), roundly(lap))
-	if lap >= shortLap {
+	f.Text += fmt.Sprintf("; hb reads it whatever the archive takes, at more than %s/s on a busy machine", stream.Size(redo.FollowRate))
+	if lap >= shortLap && o.rate < redo.FollowRate {
 		return
 	}
 	f.Warning = true
-	f.Text += ", and hb must not be further behind: it reads the log at once, whatever the archive takes, "
+	f.Text += ": should it be further behind than the log is long, "
 	if kept {
-		f.Text += "and the server's writers wait for it: "
+		f.Text += "the server's writers wait for it; "
 	} else {
-		f.Text += "but a machine that is too busy to let it would lose the backup: "
+		f.Text += "the backup is lost; "
 	}
 	f.Text += "make the log larger (innodb_log_file_size, or innodb_redo_log_capacity)"
 }

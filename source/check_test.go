@@ -18,18 +18,20 @@ import (
 func TestDescribeLap(t *testing.T) {
 	for _, test := range []struct {
 		rate    float64
+		log     int64 // MiB
 		kept    bool
 		warning bool
 		says    string
 	}{
-		{0, false, false, "check again when the server is as busy"},
-		{1 << 20, false, false, "at 1.00 MiB/s the server comes round in 1m36s"},
-		{10 << 20, false, true, "comes round in 9.6s, and hb must not be further behind"},
-		{10 << 20, true, true, "the server's writers wait"},
-		{1e-9, false, false, "24000h0m0s"},
+		{0, 96, false, false, "check again when the server is as busy"},
+		{1 << 20, 96, false, false, "at 1.00 MiB/s the server comes round in 1m36s"},
+		{10 << 20, 96, false, true, "comes round in 9.6s; hb reads it whatever the archive takes, at more than 38.1 MiB/s on a busy machine: should it be further behind than the log is long, the backup is lost; make"},
+		{10 << 20, 96, true, true, "the server's writers wait"},
+		{1e-9, 96, false, false, "24000h0m0s"},
+		{40 << 20, 64 << 10, false, true, "should it be further behind"},
 	} {
 		var f Finding
-		(&outlook{rate: test.rate}).describeLap(&f, 96<<20, test.kept)
+		(&outlook{rate: test.rate}).describeLap(&f, test.log<<20, test.kept)
 		if f.Warning != test.warning || !strings.Contains(f.Text, test.says) {
 			t.Errorf("%v bytes/s: %v, %q", test.rate, f.Warning, f.Text)
 		}
