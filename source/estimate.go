@@ -96,7 +96,7 @@ func framing(f fileInfo) int64 {
 
 // measureRedo looks at the redo log from its checkpoint on, and at how it grows.
 func (e *Estimate) measureRedo(ctx context.Context, b *backup) error {
-	checkpoint, err := b.sequence.checkpoint(b.disk, b.layout.RedoDir)
+	checkpoint, err := b.checkpoint()
 	if err != nil {
 		return err
 	}

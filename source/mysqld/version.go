@@ -179,6 +179,10 @@ func TestedWith(f Flavor, v Version) []string {
 	return nil
 }
 
+// Supported are these releases, for people.
+var Supported = fmt.Sprintf("MySQL and Percona Server 5.6 (from 5.6.10), 5.7 (from 5.7.9), 8.0 (from 8.0.11) to 9.7, and MariaDB %d.%d to before %d.0",
+	firstMajor, firstMinor, beyondMajor)
+
 // mysqlFacts are what MySQL's releases learned, oldest first. A release knows
 // all that stands up to it.
 var mysqlFacts = []struct {
@@ -215,8 +219,7 @@ func (e *UnsupportedError) Error() string {
 	if e.Flavor == MySQL && e.Version.Comment != "" {
 		name = fmt.Sprintf("%s (%s)", e.Version.Full, e.Version.Comment)
 	}
-	return fmt.Sprintf("this server is %s; hb backs up MySQL and Percona Server 5.6 (from 5.6.10), 5.7 (from 5.7.9), 8.0 (from 8.0.11) to 9.7, and MariaDB %d.%d to before %d.0",
-		name, firstMajor, firstMinor, beyondMajor)
+	return fmt.Sprintf("this server is %s; hb backs up %s", name, Supported)
 }
 
 // DialectOf returns the dialect of a release, or an *UnsupportedError. On MySQL

@@ -30,7 +30,7 @@ import (
 
 // Settings is a kong.Resolver of one command line. Call Load before kong resolves.
 type Settings struct {
-	Env mysqld.Env // Load fills in Options
+	Env mysqld.Env // Load fills in Options, which are none until then
 
 	origins map[string][]string // of the options that were found, by name; one for all values, or one for each
 }
@@ -39,6 +39,9 @@ type Settings struct {
 func New(env mysqld.Env) *Settings {
 	if env.Getenv == nil {
 		env.Getenv = os.Getenv
+	}
+	if env.Options == nil {
+		env.Options = new(optfile.Set)
 	}
 	return &Settings{Env: env, origins: make(map[string][]string)}
 }
