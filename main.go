@@ -38,6 +38,7 @@ import (
 	"hb/stream"
 	"hb/stream/progress"
 	"hb/stream/terminal"
+	"hb/stream/terminal/usage"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
@@ -50,6 +51,7 @@ type cli struct {
 	Apply   applyCmd   `cmd:"" help:"Replay the redo log of an extracted backup, so that a server can start on it."`
 	Verify  verifyCmd  `cmd:"" help:"Check a backup, an archive or a directory, without writing anything."`
 	List    listCmd    `cmd:"" help:"Read an archive from standard input and list what it holds."`
+	usage.Commands
 
 	Quiet     bool             `help:"Say nothing but warnings and errors."`
 	LogFormat string           `help:"How messages look: text, or json, one object in each line." enum:"text,json" default:"text" placeholder:"text|json"`
@@ -69,14 +71,19 @@ type optionFiles struct {
 	PrintDefaults       bool   `help:"Show which options are set, and by what, and do nothing."`
 }
 
-// BeforeResolve reads the option files.
-func (c *cli) BeforeResolve(ctx *kong.Context, s *settings.Settings) error { return s.Load(ctx) }
+// BeforeResolve reads the option files. What tells of hb itself does without.
+func (c *cli) BeforeResolve(ctx *kong.Context, s *settings.Settings) error {
+	if usage.Tells(ctx.Selected()) {
+		return nil
+	}
+	return s.Load(ctx)
+}
 
 // helpFlag is --help without kong's short form -h, which is the host, as in
 // the servers' own clients.
 type helpFlag bool
 
-// BeforeReset prints the help of what was given so far.
+// BeforeReset prints the help of the command, or of hb.
 func (helpFlag) BeforeReset(ctx *kong.Context) error {
 	if err := ctx.PrintUsage(false); err != nil {
 		return err
@@ -96,7 +103,7 @@ type connectFlags struct {
 	Port                int     `short:"P" help:"TCP port."`
 	Socket              string  `short:"S" help:"Unix socket." placeholder:"FILE"`
 	Protocol            string  `help:"tcp or socket." enum:"tcp,socket," default:"" placeholder:"tcp|socket"`
-	SslMode             string  `help:"DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY." placeholder:"MODE"`
+	SslMode             string  `help:"DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY." placeholder:"MODE" complete:"DISABLED,PREFERRED,REQUIRED,VERIFY_CA,VERIFY_IDENTITY"`
 	SslCa               string  `help:"Certificate authorities to trust." placeholder:"FILE" type:"path"`
 	SslCert             string  `help:"Client certificate." placeholder:"FILE" type:"path"`
 	SslKey              string  `help:"Key of the client certificate." placeholder:"FILE" type:"path"`
@@ -162,7 +169,7 @@ type backupFlags struct {
 
 	Compress              bool     `help:"Compress with zstd." group:"Stages"`
 	CompressLevel         int      `help:"zstd level, 1 to 19 (default 3); implies --compress." placeholder:"N" group:"Stages"`
-	EncryptTo             []string `help:"Encrypt to this age recipient: age1…, an SSH public key. May be repeated." placeholder:"RECIPIENT" sep:"none" group:"Stages"`
+	EncryptTo             []string `help:"Encrypt to this age recipient: age1..., or an SSH public key. May be repeated." placeholder:"RECIPIENT" sep:"none" group:"Stages"`
 	EncryptToFile         []string `help:"Encrypt to the recipients in this file. May be repeated." placeholder:"FILE" type:"path" sep:"none" group:"Stages"`
 	EncryptPassphraseFile string   `help:"Encrypt with the passphrase in the first line of this file." placeholder:"FILE" type:"path" group:"Stages"`
 }
@@ -185,9 +192,9 @@ func (q *queryType) UnmarshalText(text []byte) error {
 type lockFlags struct {
 	FtwrlWaitTimeout       wait      `help:"Before FLUSH TABLES WITH READ LOCK, wait so long for statements that would hold it up (default 0: do not wait)." placeholder:"SECONDS"`
 	FtwrlWaitThreshold     wait      `help:"Statements that have run so long are waited for (default 60)." placeholder:"SECONDS"`
-	FtwrlWaitQueryType     queryType `help:"Statements to wait for: all, update or select (default all)." placeholder:"TYPE"`
+	FtwrlWaitQueryType     queryType `help:"Statements to wait for: all, update or select (default all)." placeholder:"TYPE" complete:"all,update,select"`
 	KillLongQueriesTimeout wait      `help:"Kill statements that hold the lock up for longer (default 0: never)." placeholder:"SECONDS"`
-	KillLongQueryType      queryType `help:"Statements to kill: all, update or select (default all)." placeholder:"TYPE"`
+	KillLongQueryType      queryType `help:"Statements to kill: all, update or select (default all)." placeholder:"TYPE" complete:"all,update,select"`
 	LockDdlPerTable        bool      `help:"Lock every table against DDL before copying (5.6 and 5.7; not needed: what DDL changed is copied again)."`
 	SafeSlaveBackup        bool      `help:"Stop the replica's SQL threads while the position is taken, when no temporary table of theirs is open."`
 	SafeSlaveBackupTimeout wait      `help:"Wait so long for those tables (default 300)." placeholder:"SECONDS"`
@@ -404,11 +411,6 @@ func (c *backupFlags) options(write stream.WriteOptions) source.Options {
 type checkCmd struct {
 	backupFlags
 	RateInterval wait `help:"Watch the redo log grow for so long (default 5)." default:"5" placeholder:"SECONDS"`
-}
-
-// Help is what hb check --help says besides.
-func (c *checkCmd) Help() string {
-	return "It takes the options of hb backup and ends with the exit code that hb backup would, as far as that can be known before."
 }
 
 func (c *checkCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Settings) error {
@@ -653,11 +655,6 @@ type verifyCmd struct {
 	Replay   bool        `help:"Rehearse hb apply, and throw the result away. In --tmpdir this takes the size of the pages that the redo changes; with an archive from a pipe, or that is compressed or encrypted, that of all tablespaces."`
 }
 
-// Help is what hb verify --help says besides.
-func (c *verifyCmd) Help() string {
-	return "A directory is verified too, whether hb apply has recovered it or not, and whichever tool made the backup."
-}
-
 func (c *verifyCmd) Run(ctx context.Context, t *terminal.Console) error {
 	began := time.Now()
 	result, err := c.verify(ctx, t)
@@ -736,7 +733,8 @@ type usageError struct{ text string }
 
 func (e usageError) Error() string { return e.text }
 
-// exitCode is one line of the table that README.md documents.
+// exitCode is one exit code of errors. What it means to the user stands in
+// package usage.
 type exitCode struct {
 	code    int
 	matches func(error) bool
@@ -749,7 +747,7 @@ const exitUsage = 2
 // what matches none is 1.
 var exitCodes = []exitCode{
 	{130, is(terminal.ErrInterrupted)},
-	{exitUsage, any1(as[usageError], as[source.InexactSourceError])},
+	{exitUsage, any1(as[usageError], as[*usage.UnknownError], as[source.InexactSourceError])},
 	{3, any1(as[*mysqld.ConnectError], as[*mysqld.MissingPrivilegesError], as[*mysqld.DatadirError], as[*source.UnreadableError])},
 	{4, any1(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*source.EncryptedError],
 		as[*redolog.UnsupportedError], as[*mlog.UnsupportedError], as[*mlog.FlagsError], as[*metadata.VersionError])},
@@ -804,16 +802,7 @@ func run(args []string, stderr io.Writer) int {
 	var c cli
 	exited := -1
 	options := settings.New(environment())
-	parser, err := kong.New(&c, kong.Name("hb"),
-		kong.Description("Hot physical backup of MySQL and MariaDB, as a Unix filter."),
-		kong.NoDefaultHelp(), kong.Vars{"version": "hb " + version()},
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Exit(func(code int) { exited = code; panic(exitPanic{}) }),
-		kong.Writers(os.Stdout, stderr),
-		kong.Bind(options), kong.Resolvers(options))
-	if err != nil {
-		panic(err) // the grammar itself is wrong
-	}
+	parser := grammar(&c, options, stderr, func(code int) { exited = code; panic(exitPanic{}) })
 	t := terminal.New(stderr, terminal.Questions())
 	status := func() (code int) {
 		defer func() {
@@ -827,7 +816,7 @@ func run(args []string, stderr io.Writer) int {
 		parsed, err := parser.Parse(terminal.PasswordFlags(args))
 		t.Set(c.Quiet, c.LogFormat == formatJSON || err != nil && asksForJSON(args))
 		if err != nil {
-			t.Fail(terminal.WithoutPasswords(err.Error(), args)+" (hb --help shows how)", exitUsage)
+			t.Fail(terminal.WithoutPasswords(usage.Mistake(parser.Model, err), args), exitUsage)
 			return exitUsage
 		}
 		for _, w := range options.Env.Options.Warnings {
@@ -844,6 +833,22 @@ func run(args []string, stderr io.Writer) int {
 		return execute(parsed, t)
 	}
 	return status()
+}
+
+// grammar is the parser of the command line.
+func grammar(c *cli, options *settings.Settings, stderr io.Writer, exit func(int)) *kong.Kong {
+	parser, err := kong.New(c, kong.Name("hb"),
+		kong.Description("Hot physical backup of MySQL and MariaDB, as a Unix filter."),
+		kong.NoDefaultHelp(), kong.Vars{"version": "hb " + version()},
+		kong.Help(func(_ kong.HelpOptions, ctx *kong.Context) error {
+			return usage.Print(ctx.Stdout, ctx.Model, cmp.Or(ctx.Selected(), ctx.Model.Node))
+		}),
+		kong.Exit(exit), kong.Writers(os.Stdout, stderr),
+		kong.Bind(options, about()), kong.Resolvers(options))
+	if err != nil {
+		panic(err) // the grammar itself is wrong
+	}
+	return parser
 }
 
 // formatJSON is the value of --log-format for programs.
@@ -898,19 +903,13 @@ func environment() mysqld.Env {
 }
 
 // version is the module's version as the build recorded it.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	v := info.Main.Version
-	if v == "" || v == "(devel)" {
-		v = "devel"
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				v += "-" + s.Value[:min(12, len(s.Value))]
-			}
-		}
-	}
-	return v
+func version() string { return usage.ReadBuild().Version }
+
+// about is what hb version tells.
+func about() usage.About {
+	return usage.About{Build: usage.ReadBuild(), Facts: []usage.Fact{
+		{Name: "servers", Value: mysqld.Supported},
+		{Name: "redo logs", Value: fmt.Sprintf("MySQL up to format %d (%v and later), %v, %v", mlog.LastFormat, mlog.LastFormat, redolog.MariaDB105, redolog.MariaDB108)},
+		{Name: "archives", Value: fmt.Sprintf("xbstream and mbstream, hb-archive.json up to version %d; zstd, age", metadata.ArchiveVersion)},
+	}}
 }

@@ -627,26 +627,3 @@ func TestSlaveInfo(t *testing.T) {
 		}
 	})
 }
-
-// TestExitCodesDocumented: the table in README.md has every exit code there is.
-func TestExitCodesDocumented(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	codes := map[int]bool{0: true, 1: true}
-	for _, e := range exitCodes {
-		codes[e.code] = true
-	}
-	rows := regexp.MustCompile(`(?m)^\| (\d+) \|`).FindAllStringSubmatch(string(readme), -1)
-	for _, row := range rows {
-		n, err := strconv.Atoi(row[1])
-		if err != nil || !codes[n] {
-			t.Errorf("README.md documents exit code %s, which hb has not", row[1])
-		}
-		delete(codes, n)
-	}
-	for n := range codes {
-		t.Errorf("exit code %d is not in README.md", n)
-	}
-}

@@ -1,0 +1,94 @@
+package usage
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/alecthomas/kong"
+)
+
+// Commands are the commands that tell of the program itself. They write to the
+// standard output of the grammar, and need an About bound to it.
+type Commands struct {
+	Help       helpCommand       `cmd:"" help:"Explain a command or a topic."`
+	Completion completionCommand `cmd:"" help:"Write a shell's completion script."`
+	Man        manCommand        `cmd:"" help:"Write a manual page, in roff."`
+	Version    versionCommand    `cmd:"" help:"Tell version and commit, and which servers and formats are supported."`
+}
+
+// Tells reports whether a command is one of those. It needs no settings.
+func Tells(n *kong.Node) bool {
+	if n == nil {
+		return false
+	}
+	_, ok := n.Target.Addr().Interface().(interface{ tells() })
+	return ok
+}
+
+// An UnknownError says that there is no such command or topic.
+type UnknownError struct{ text string }
+
+func (e *UnknownError) Error() string { return e.text }
+
+type helpCommand struct {
+	Topic string `arg:"" optional:"" help:"A command, or a topic (default: a list of both)." complete:"topics"`
+}
+
+func (*helpCommand) tells() {}
+
+// Run prints the help.
+func (c *helpCommand) Run(ctx *kong.Context) error {
+	if c.Topic == "" {
+		return Print(ctx.Stdout, ctx.Model, ctx.Model.Node)
+	}
+	if t, ok := topic(c.Topic); ok {
+		return printTopic(ctx.Stdout, t)
+	}
+	if command, ok := find(ctx.Model, c.Topic); ok {
+		return Print(ctx.Stdout, ctx.Model, command.Node)
+	}
+	names := append(commandNames(ctx.Model), topicNames()...)
+	return &UnknownError{fmt.Sprintf("there is no help on %q%s", c.Topic, didYouMean(nearest(c.Topic, names)))}
+}
+
+type completionCommand struct {
+	Shell string `arg:"" help:"bash, zsh or fish." enum:"bash,zsh,fish"`
+}
+
+func (*completionCommand) tells() {}
+
+// Run prints the script.
+func (c *completionCommand) Run(ctx *kong.Context) error {
+	_, err := io.WriteString(ctx.Stdout, scripts[c.Shell](ctx.Model))
+	return err
+}
+
+type manCommand struct {
+	Command string `arg:"" optional:"" help:"The command that the page is about (default: all of them)." complete:"commands"`
+}
+
+func (*manCommand) tells() {}
+
+// Run prints the page.
+func (c *manCommand) Run(ctx *kong.Context, about About) error {
+	if c.Command == "" {
+		_, err := io.WriteString(ctx.Stdout, manual(ctx.Model, about.Build))
+		return err
+	}
+	command, ok := find(ctx.Model, c.Command)
+	if !ok {
+		return &UnknownError{fmt.Sprintf("there is no command %q%s", c.Command, didYouMean(nearest(c.Command, commandNames(ctx.Model))))}
+	}
+	_, err := io.WriteString(ctx.Stdout, manualOf(ctx.Model, command, about.Build))
+	return err
+}
+
+type versionCommand struct{}
+
+func (*versionCommand) tells() {}
+
+// Run prints it.
+func (*versionCommand) Run(ctx *kong.Context, about About) error {
+	_, err := io.WriteString(ctx.Stdout, about.String())
+	return err
+}

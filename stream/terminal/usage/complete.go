@@ -1,0 +1,106 @@
+package usage
+
+import (
+	"reflect"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// scripts make the completion scripts, by the shell's name.
+var scripts = map[string]func(*kong.Application) string{"bash": bash, "zsh": zsh, "fish": fish}
+
+// A kind is what a value can be completed with.
+type kind int
+
+const (
+	noValue   kind = iota
+	anyValue       // whatever the user knows
+	fileValue      // an existing file, or one to make
+	dirValue       // a directory
+	wordValue      // one of a few words
+)
+
+// A value is what stands behind an option, or an argument.
+type value struct {
+	kind  kind
+	name  string   // what stands for it
+	words []string // of wordValue
+}
+
+// valueOf is what an option or argument takes. Its tag complete says which words:
+// "commands", "topics" (and commands), or the words themselves with commas
+// between. Its type and placeholder tell of files and directories.
+func valueOf(app *kong.Application, v *kong.Value) value {
+	name := strings.ToUpper(v.Name)
+	if v.Flag != nil {
+		name = valueName(v.Flag)
+	}
+	switch tag := v.Tag.Get("complete"); {
+	case tag == "commands":
+		return value{wordValue, name, commandNames(app)}
+	case tag == "topics":
+		return value{wordValue, name, append(commandNames(app), topicNames()...)}
+	case tag != "":
+		return value{wordValue, name, strings.Split(tag, ",")}
+	case v.Enum != "":
+		return value{wordValue, name, enum(v)}
+	// An option whose value may be left out is not followed by one.
+	case v.IsBool(), v.Flag != nil && v.Target.Kind() == reflect.Pointer:
+		return value{}
+	case v.Tag.Type == "path" && (name == "DIR" || name == "DIRECTORY"):
+		return value{dirValue, name, nil}
+	case v.Tag.Type == "path" || name == "FILE":
+		return value{fileValue, name, nil}
+	}
+	return value{anyValue, name, nil}
+}
+
+// enum are the words of an enumeration that are not empty.
+func enum(v *kong.Value) (words []string) {
+	for _, w := range v.EnumSlice() {
+		if w != "" {
+			words = append(words, w)
+		}
+	}
+	return words
+}
+
+// argument is what a command takes beside options: hb's commands take one thing
+// at most.
+func argument(app *kong.Application, n *kong.Node) value {
+	if len(n.Positional) == 0 {
+		return value{}
+	}
+	return valueOf(app, n.Positional[0])
+}
+
+// options are the visible flags of a command or of the application.
+func options(n *kong.Node) (list []*kong.Flag) {
+	for _, f := range n.Flags {
+		if !f.Hidden {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// spellings are the ways to write an option.
+func spellings(f *kong.Flag) []string {
+	list := []string{"--" + f.Name}
+	if f.Short != 0 {
+		list = append(list, "-"+string(f.Short))
+	}
+	return list
+}
+
+// summary is the first sentence of a help text, for a list of completions.
+func summary(help string) string {
+	if at := strings.IndexAny(help, ".;:("); at > 0 {
+		help = help[:at]
+	}
+	return strings.TrimSpace(help)
+}
+
+// quoted is a text in single quotes of a shell like Bourne's.
+func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

@@ -1,0 +1,106 @@
+package usage
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// An Exit is what an exit code means.
+type Exit struct {
+	Code    int
+	Of      string // the commands that it is of, with spaces between; "": all
+	Meaning string
+}
+
+// What the commands that read archives or directories are.
+const (
+	readers  = "extract verify list"
+	checkers = "extract apply verify list"
+	workers  = "backup check extract apply verify list"
+	tellers  = "help completion man version"
+)
+
+// Exits are all exit codes. Which errors have them is package main's to say.
+var Exits = []Exit{
+	{0, "backup", "the archive is complete"},
+	{0, "check", "nothing that can be known before would stop a backup"},
+	{0, "extract", "every byte of the manifest is on disk, and with --apply a server can start"},
+	{0, "verify", "nothing is wrong"},
+	{0, "apply", "a server can start"},
+	{0, "list", "the archive is complete"},
+	{0, tellers, "all was written"},
+	{1, "", "anything else, such as no space left or an I/O error"},
+	{1, "backup", "a damaged page on the server; the archive is complete, but --info-file cannot say so"},
+	{2, "", "the command line, or a file that it names, is wrong"},
+	{2, "backup", "standard output is a terminal, or closed"},
+	{2, readers, "standard input is a terminal"},
+	{3, "backup check", "the server cannot be reached, privileges are missing, the files are not that server's or cannot be read"},
+	{4, workers, "not supported: server version, redo log format, encryption, storage engine; an archive of a later hb"},
+	{5, "backup check", "the backup was lost on its way: connection or lock lost, lock not granted in time, redo log overrun, a replica's temporary tables not closed in time"},
+	{6, checkers, "the archive, or a directory that one was extracted into, is incomplete: cut off, without its manifest, or without something that recovery needs"},
+	{7, checkers, "the archive or the directory is damaged, or is none: a page, the redo log, a file that differs from the manifest"},
+	{8, "extract apply verify", "the directory cannot be used: not empty, no backup, not extracted or recovered to the end, with files that the manifest does not have, or a running server's"},
+	{9, "backup check list " + tellers, "the reader of standard output went away"},
+	{10, readers, "the archive is encrypted, and no given identity or passphrase opens it"},
+	{130, workers, "interrupted by a signal"},
+}
+
+// exitsOf are the exit codes that a command can give, as rows of a list.
+func exitsOf(command string) string {
+	return rowsOf(slices.DeleteFunc(slices.Clone(Exits), func(e Exit) bool {
+		return e.Of != "" && !slices.Contains(strings.Fields(e.Of), command)
+	}), func(e Exit) string { return e.Meaning })
+}
+
+// allExits are all of them, as rows of a list. Where a code does not mean the same
+// of all commands, it says which.
+func allExits() string {
+	return rowsOf(Exits, func(e Exit) string {
+		another := func(o Exit) bool { return o.Code == e.Code && o != e }
+		if e.Of == "" || !slices.ContainsFunc(Exits, another) {
+			return e.Meaning
+		}
+		return strings.ReplaceAll(e.Of, " ", ", ") + ": " + e.Meaning
+	})
+}
+
+// rowsOf are exit codes as rows of a list: one for each code.
+func rowsOf(exits []Exit, text func(Exit) string) string {
+	var b strings.Builder
+	for _, code := range codesOf(exits) {
+		var parts []string
+		for _, e := range exits {
+			if e.Code == code {
+				parts = append(parts, text(e))
+			}
+		}
+		fmt.Fprintf(&b, "%d\t%s\n", code, strings.Join(parts, "; "))
+	}
+	return b.String()
+}
+
+// Codes are all exit codes, in their order.
+func Codes() []int { return codesOf(Exits) }
+
+func codesOf(exits []Exit) (codes []int) {
+	for _, e := range exits {
+		codes = append(codes, e.Code)
+	}
+	return slices.Compact(codes)
+}
+
+// ExitTable is the table of exit codes in Markdown, for README.md.
+func ExitTable() string {
+	var b strings.Builder
+	b.WriteString("| code | meaning |\n|---|---|\n")
+	for row := range strings.Lines(allExits()) {
+		code, meaning, _ := strings.Cut(strings.TrimSuffix(row, "\n"), "\t")
+		fmt.Fprintf(&b, "| %s | %s |\n", code, markdown.ReplaceAllString(meaning, "`$0`"))
+	}
+	return b.String()
+}
+
+// markdown is what Markdown shows as code.
+var markdown = regexp.MustCompile(`--[a-z-]+`)

@@ -1,0 +1,489 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"hb/source/mysqld"
+	"hb/source/mysqld/mysqldtest"
+	"hb/source/settings"
+	"hb/stream/terminal/usage"
+)
+
+// testGrammar is a parser that has no environment and no option files.
+func testGrammar() *kong.Kong {
+	env := mysqld.Env{Getenv: func(string) string { return "" }, System: []string{}}
+	return grammar(new(cli), settings.New(env), io.Discard, func(int) {})
+}
+
+// names are those of all commands.
+func names(app *kong.Application) (list []string) {
+	for _, n := range app.Children {
+		list = append(list, n.Name)
+	}
+	return list
+}
+
+// helpTexts are what hb help says, by what it is asked for.
+func helpTexts(t *testing.T) map[string]string {
+	t.Helper()
+	texts := map[string]string{"": succeed(t, hb(t, "help")).stdout}
+	ask := names(testGrammar().Model)
+	_, list, _ := strings.Cut(texts[""], "Topics of hb help:\n")
+	for line := range strings.Lines(list) {
+		if line == "\n" {
+			break
+		}
+		if word := strings.Fields(line)[0]; strings.HasPrefix(line, "  "+word) {
+			ask = append(ask, word)
+		}
+	}
+	for _, name := range ask {
+		texts[name] = succeed(t, hb(t, "help", name)).stdout
+	}
+	return texts
+}
+
+// TestHelp: every command's help has all its parts and options, and every topic is
+// there; no line is longer than a terminal is wide; all options that are named
+// exist, and all examples can be parsed.
+func TestHelp(t *testing.T) {
+	app := testGrammar().Model
+	texts := helpTexts(t)
+	for _, topic := range []string{"exit-codes", "options", "restore", "stages", "locks", "archive"} {
+		if len(texts[topic]) < 500 {
+			t.Errorf("the topic %s is %q", topic, texts[topic])
+		}
+	}
+	flags := map[string]bool{"--no-lock": true} // which is said not to exist
+	for _, f := range app.Flags {
+		flags["--"+f.Name] = true
+	}
+	for _, n := range app.Children {
+		text := texts[n.Name]
+		if got := succeed(t, hb(t, n.Name, "--help")).stdout; got != text {
+			t.Errorf("hb %s --help says\n%s\nand hb help\n%s", n.Name, got, text)
+		}
+		for _, part := range []string{"Usage: hb " + n.Name + " [OPTION]...", "\nReads: ", "\nWrites: ", "\nExamples:\n  hb ", "\nOptions of all commands:\n", "\nExit codes:\n  0 "} {
+			if !strings.Contains(text, part) {
+				t.Errorf("the help of %s has no %q", n.Name, part)
+			}
+		}
+		for _, f := range n.Flags {
+			flags["--"+f.Name] = true
+			if !regexp.MustCompile(`(?m)^  (   |-.,) --` + f.Name + `(=|  |$)`).MatchString(text) {
+				t.Errorf("the help of %s has no --%s", n.Name, f.Name)
+			}
+		}
+	}
+	examples := 0
+	for name, text := range texts {
+		for line := range strings.Lines(text) {
+			if line = strings.TrimSuffix(line, "\n"); len(line) > 80 || regexp.MustCompile(`[^ -~]`).MatchString(line) {
+				t.Errorf("hb help %s: %q", name, line)
+			}
+		}
+		for _, f := range regexp.MustCompile(`--[a-z][a-z-]*[a-z]`).FindAllString(text, -1) {
+			if !flags[f] {
+				t.Errorf("hb help %s: there is no %s", name, f)
+			}
+		}
+		examples += parseExamples(t, text)
+	}
+	if examples < 35 {
+		t.Errorf("%d examples", examples)
+	}
+	t.Logf("%d texts, %d command lines in examples", len(texts), examples)
+}
+
+// exampleLine is a line of help that is a command line with hb in it, and
+// exampleCommand one command there.
+var (
+	exampleLine    = regexp.MustCompile(`(?m)^(?:  |    )((?:hb|ssh|age) .*)$`)
+	exampleCommand = regexp.MustCompile(`(?:^|[|"] ?)hb ([^|"<>]*)`)
+)
+
+// parseExamples parses the command lines in a text with hb's own grammar.
+func parseExamples(t *testing.T, text string) (n int) {
+	t.Helper()
+	for _, line := range exampleLine.FindAllStringSubmatch(text, -1) {
+		if strings.HasPrefix(line[1], "hb help ") && strings.Contains(line[1], ",") {
+			continue // what else to see
+		}
+		for _, m := range exampleCommand.FindAllStringSubmatch(line[1], -1) {
+			if _, err := testGrammar().Parse(strings.Fields(m[1])); err != nil {
+				t.Errorf("%q: %v", m[0], err)
+			}
+			n++
+		}
+	}
+	return n
+}
+
+// TestExitCodesDocumented: the help has every exit code that there is, of commands
+// that there are, and README.md's table and the manual page's are the same.
+func TestExitCodesDocumented(t *testing.T) {
+	codes := []int{0, 1}
+	for _, e := range exitCodes {
+		codes = append(codes, e.code)
+	}
+	slices.Sort(codes)
+	if got := usage.Codes(); !slices.Equal(got, codes) {
+		t.Errorf("documented are %v, and there are %v", got, codes)
+	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(readme), "\n## Exit codes\n\n"+usage.ExitTable()+"\n") {
+		t.Errorf("README.md does not have this table of exit codes:\n%s", usage.ExitTable())
+	}
+	all := names(testGrammar().Model)
+	man := succeed(t, hb(t, "man")).stdout
+	_, man, _ = strings.Cut(man, ".SH \"EXIT STATUS\"\n")
+	man = strings.ReplaceAll(man, `\-`, "-")
+	for _, e := range usage.Exits {
+		for _, command := range strings.Fields(e.Of) {
+			if !slices.Contains(all, command) {
+				t.Errorf("exit code %d is of %q", e.Code, command)
+			}
+		}
+		text := strings.ReplaceAll(e.Meaning, "'", `\(aq`)
+		if !strings.Contains(strings.ReplaceAll(man, "\n", " "), text) {
+			t.Errorf("the manual page has no %q", text)
+		}
+	}
+}
+
+// TestPeerOptions: each option of another tool that hb knows of is answered with
+// what hb's way is; it is no option of hb, and what is named instead is.
+func TestPeerOptions(t *testing.T) {
+	app := testGrammar().Model
+	own := make(map[string]bool)
+	for _, n := range append([]*kong.Node{app.Node}, app.Children...) {
+		for _, f := range n.Flags {
+			own[f.Name] = true
+		}
+	}
+	for _, p := range usage.Peers {
+		if own[p.Option] {
+			t.Errorf("hb has --%s itself", p.Option)
+		}
+		for _, f := range regexp.MustCompile(`--[a-z-]+`).FindAllString(p.Instead, -1) {
+			if !own[f[2:]] {
+				t.Errorf("instead of --%s there is no %s", p.Option, f)
+			}
+		}
+	}
+	for _, option := range []string{"--backup", "--prepare", "--stream=xbstream", "--target-dir=/x", "--use-memory=1G", "--copy-back", "--apply_log_only", "--incremental-basedir=x"} {
+		name, _, _ := strings.Cut(option, "=")
+		i := slices.IndexFunc(usage.Peers, func(p usage.Peer) bool { return "--"+p.Option == strings.ReplaceAll(name, "_", "-") })
+		if i < 0 {
+			t.Errorf("%s is not known", option)
+			continue
+		}
+		for _, command := range []string{"", "backup", "apply"} {
+			args, more := []string{option}, "hb"
+			if command != "" {
+				args, more = []string{command, option}, "hb "+command
+			}
+			want := "hb: unknown flag " + name + ": " + usage.Peers[i].Instead + " (" + more + " --help shows how)\n"
+			if r := finish(t, hb(t, args...)); r.code != exitUsage || r.stderr != want || r.stdout != "" {
+				t.Errorf("%v: exit code %d, %q, want %q", args, r.code, r.stderr, want)
+			}
+		}
+	}
+}
+
+// TestMistakes: what is said of command lines that are wrong.
+func TestMistakes(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"", "a command is missing: backup, extract, apply, verify, list, help, completion, man, version (hb --help shows how)"},
+		{"bakcup", "unknown command bakcup, did you mean backup? (hb --help shows how)"},
+		{"frobnicate", "unknown command frobnicate (hb --help shows how)"},
+		{"backup --compres", "unknown flag --compres, did you mean --compress? (hb backup --help shows how)"},
+		{"backup --compres=5", "unknown flag --compres, did you mean --compress? (hb backup --help shows how)"},
+		{"backup --compress_level=5", "unknown flag --compress_level, did you mean --compress-level? (hb backup --help shows how)"},
+		{"backup --encrypt-to-fiel x", "unknown flag --encrypt-to-fiel, did you mean --encrypt-to-file? (hb backup --help shows how)"},
+		{"backup --frobnicate", "unknown flag --frobnicate (hb backup --help shows how)"},
+		{"backup --def", "unknown flag --def, did you mean --defaults-file or --defaults-extra-file or --defaults-group-suffix? (hb backup --help shows how)"},
+		{"backup -x", "unknown flag -x (hb backup --help shows how)"},
+		{"extract --compress", "unknown flag --compress of hb extract: it is one of hb backup (hb extract --help shows how)"},
+		{"backup --memory 1G", "unknown flag --memory of hb backup: it is one of hb extract, hb apply, hb verify (hb backup --help shows how)"},
+		{"apply -C dir", "unknown flag -C of hb apply: it is one of hb extract (hb apply --help shows how)"},
+		{"--compress backup", "unknown flag --compress before the command: it belongs behind hb backup (hb --help shows how)"},
+		{"apply", "DIRECTORY is missing (hb apply --help shows how)"},
+		{"list a b", "unexpected argument b (hb list --help shows how)"},
+		{"help restor", `there is no help on "restor", did you mean restore?`},
+		{"man backpu", `there is no command "backpu", did you mean backup?`},
+		{"help frobnicate", `there is no help on "frobnicate"`},
+	} {
+		r := finish(t, hb(t, strings.Fields(test.args)...))
+		if r.code != exitUsage || r.stderr != "hb: "+test.want+"\n" || r.stdout != "" {
+			t.Errorf("hb %s: exit code %d, %q, want %q", test.args, r.code, r.stderr, test.want)
+		}
+	}
+}
+
+// TestTellsWithoutSettings: what tells of hb itself does so though an option file is
+// wrong, and notices a reader that goes away.
+func TestTellsWithoutSettings(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "bad.cnf")
+	if err := os.WriteFile(bad, []byte("[hb]\nnonsense\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"help"}, {"help", "locks"}, {"man"}, {"completion", "zsh"}, {"version"}, {"version", "--print-defaults"}, {"backup", "--help"}} {
+		cmd := hb(t, append(slices.Clone(args), "--defaults-file="+bad)...)
+		if r := finish(t, cmd); r.code != 0 || r.stdout == "" || r.stderr != "" {
+			t.Errorf("%v: exit code %d, %q", args, r.code, r.stderr)
+		}
+	}
+	for _, args := range [][]string{{"help"}, {"man"}, {"completion", "bash"}, {"version"}} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		cmd := hb(t, args...)
+		cmd.Stdout = w
+		if got := finish(t, cmd); got.code != 9 {
+			t.Errorf("%v without a reader: exit code %d, %q", args, got.code, got.stderr)
+		}
+		w.Close()
+	}
+	want := regexp.MustCompile(`^hb \S+\ncommit: .*\nbuilt with: go1\.\S+ for linux/\S+\nservers: MySQL .* MariaDB .*\n` +
+		`redo logs: MySQL up to format 6 .*, MariaDB .*\narchives: xbstream .*zstd, age\n$`)
+	if got := succeed(t, hb(t, "version")).stdout; !want.MatchString(got) {
+		t.Errorf("hb version says %q", got)
+	}
+}
+
+// TestManualPages: man and mandoc have nothing to say against the pages, and what
+// they show has all options and commands.
+func TestManualPages(t *testing.T) {
+	man, mandoc := mysqldtest.Program(t, "man"), mysqldtest.Program(t, "mandoc")
+	mysqldtest.Program(t, "groff")
+	app := testGrammar().Model
+	for _, name := range append([]string{""}, names(app)...) {
+		args := []string{"man"}
+		if name != "" {
+			args = append(args, name)
+		}
+		// A test binary has no commit that could have a date.
+		page := strings.Replace(succeed(t, hb(t, args...)).stdout, `"1" "" `, `"1" "2026-01-02" `, 1)
+		file := filepath.Join(t.TempDir(), "page.1")
+		if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(mandoc, "-T", "lint", "-W", "style", file).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("hb man %s: mandoc: %v\n%s", name, err, out)
+		}
+		cmd := exec.Command(man, "--warnings=w", "-l", file)
+		cmd.Env = append(os.Environ(), "MANWIDTH=80", "LC_ALL=C.UTF-8", "MANPAGER=cat")
+		var out, errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err := cmd.Run(); err != nil || errs.Len() > 0 {
+			t.Errorf("hb man %s: man: %v\n%s", name, err, errs.String())
+		}
+		shownOptions(t, app, name, out.String())
+	}
+}
+
+// shownOptions makes sure that a page, as it is shown, has the options of a
+// command, or of all.
+func shownOptions(t *testing.T, app *kong.Application, name, shown string) {
+	t.Helper()
+	if !regexp.MustCompile(`(?m)^ +hb(-` + name + `)? - \w`).MatchString(shown) {
+		t.Errorf("hb man %s has no name:\n%.500s", name, shown)
+	}
+	n := 0
+	for _, c := range append([]*kong.Node{app.Node}, app.Children...) {
+		if name != "" && c != app.Node && c.Name != name {
+			continue
+		}
+		for _, f := range c.Flags {
+			n++
+			if !regexp.MustCompile(`(?m)^ {7}(-., )?--` + f.Name + `(=\S+)?( |$)`).MatchString(shown) {
+				t.Errorf("hb man %s does not show --%s", name, f.Name)
+			}
+		}
+	}
+	for line := range strings.Lines(shown) {
+		if len(strings.TrimRight(line, "\n")) > 80 {
+			t.Errorf("hb man %s: %q", name, line)
+		}
+	}
+	t.Logf("hb man %s: %d options", name, n)
+}
+
+// A completion is a line and what the word at its end can become.
+type completion struct {
+	line string
+	want []string
+}
+
+// left is what stands at the end of the line when all completions were asked for:
+// what was typed, if there are none.
+func (c completion) left() []string {
+	if len(c.want) == 0 {
+		return []string{c.line[strings.LastIndexByte(c.line, ' ')+1:]}
+	}
+	return c.want
+}
+
+// completions are what all three shells must do.
+var completions = []completion{
+	{"hb ", []string{"apply", "backup", "completion", "extract", "help", "list", "man", "verify", "version"}},
+	{"hb ver", []string{"verify", "version"}},
+	{"hb ba", []string{"backup"}},
+	{"hb --q", []string{"--quiet"}},
+	{"hb --quiet ba", []string{"backup"}},
+	{"hb --log-format json ba", []string{"backup"}},
+	{"hb --log-format ", []string{"json", "text"}},
+	{"hb --log-format=", []string{"json", "text"}},
+	{"hb list --log-format=j", []string{"json"}},
+	{"hb backup --comp", []string{"--compress", "--compress-level"}},
+	{"hb backup --defaults-e", []string{"--defaults-extra-file"}},
+	{"hb extract --comp", nil},
+	{"hb backup --ssl-mode V", []string{"VERIFY_CA", "VERIFY_IDENTITY"}},
+	{"hb backup --protocol t", []string{"tcp"}},
+	{"hb backup --kill-long-query-type ", []string{"all", "select", "update"}},
+	{"hb backup -S a", []string{"archive.hb"}},
+	{"hb backup --tmpdir=d", []string{"dir"}},
+	{"hb extract -C ", []string{"dir"}},
+	{"hb extract -C dir a", []string{"archive.hb"}},
+	{"hb list ", []string{"archive.hb", "dir", "my file"}},
+	{"hb verify --parallel 3 m", []string{"my file"}},
+	{"hb apply ", []string{"dir"}},
+	{"hb help r", []string{"restore"}},
+	{"hb help b", []string{"backup"}},
+	{"hb man li", []string{"list"}},
+	{"hb completion ", []string{"bash", "fish", "zsh"}},
+}
+
+// completionDir has the script of a shell and, in "here", files to complete.
+func completionDir(t *testing.T, shell, script string) (dir, here string) {
+	t.Helper()
+	dir = t.TempDir()
+	here = filepath.Join(dir, "here")
+	if err := os.MkdirAll(filepath.Join(here, "dir"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		filepath.Join(dir, script):        succeed(t, hb(t, "completion", shell)).stdout,
+		filepath.Join(here, "archive.hb"): "",
+		filepath.Join(here, "my file"):    "",
+	} {
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, here
+}
+
+// words are completions without what shells add to them: quotes, the slash of
+// directories, the option before the equals sign, and the sign itself.
+func words(list []string) []string {
+	out := []string{}
+	for _, w := range list {
+		w = strings.TrimRight(strings.ReplaceAll(w, `\ `, " "), "/=")
+		if option, value, ok := strings.Cut(w, "="); ok && strings.HasPrefix(option, "--") {
+			w = value
+		}
+		if w != "" {
+			out = append(out, w)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// TestCompletionFish asks fish itself what a line can become.
+func TestCompletionFish(t *testing.T) {
+	program := mysqldtest.Program(t, "fish")
+	dir, here := completionDir(t, "fish", "hb.fish")
+	for _, c := range completions {
+		cmd := exec.Command(program, "--no-config", "-c", "source $argv[1]; complete -C $argv[2]", filepath.Join(dir, "hb.fish"), c.line)
+		cmd.Dir = here
+		cmd.Env = append(os.Environ(), "HOME="+dir)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		var got []string
+		for line := range strings.Lines(string(out)) {
+			word, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+			got = append(got, word)
+		}
+		if got := words(got); !slices.Equal(got, c.want) {
+			t.Errorf("%q becomes %q, want %q", c.line, got, c.want)
+		}
+	}
+}
+
+// TestCompletionBash types lines into bash, whose C-t then puts all completions
+// there.
+func TestCompletionBash(t *testing.T) {
+	program := mysqldtest.Program(t, "bash")
+	_, here := completionDir(t, "bash", "hb.bash")
+	w := newWindow(t, 250, "cd '"+here+"' && "+program+" --norc --noprofile -i")
+	w.complete(`PS1='> '; source ../hb.bash; bind '"\C-t": insert-completions'; clear`)
+}
+
+// TestCompletionZsh does so with zsh, which finds the script in its fpath.
+func TestCompletionZsh(t *testing.T) {
+	program := mysqldtest.Program(t, "zsh")
+	dir, here := completionDir(t, "zsh", "_hb")
+	w := newWindow(t, 250, "cd '"+here+"' && "+program+" -f -i")
+	w.complete(`PS1='> '; fpath=('` + dir + `' $fpath); autoload -Uz compinit; compinit -u -D; zstyle ':completion:*' insert true; ` +
+		`zle -C all complete-word _generic; bindkey '^T' all; zstyle ':completion:all:*' completer _all_matches _complete; clear`)
+}
+
+// typed types a text.
+func (w *window) typed(text string) {
+	w.t.Helper()
+	w.run("send-keys", "-l", text)
+}
+
+// complete sets a shell up, and types lines and C-t.
+func (w *window) complete(setup string) {
+	w.t.Helper()
+	w.typed(setup)
+	w.run("send-keys", "Enter")
+	w.shows(">")
+	for _, c := range completions {
+		w.typed(c.line)
+		w.shows(regexp.QuoteMeta(strings.TrimRight("> "+c.line, " ")))
+		// The last key is a mark that the one before was seen to.
+		w.run("send-keys", "C-t", "#")
+		// What was typed of the last word stands in each completion again.
+		before := c.line[:strings.LastIndexAny(c.line, " =")+1]
+		var got []string
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			lines := w.lines()
+			if len(lines) != 1 || !strings.HasSuffix(lines[0], "#") {
+				continue
+			}
+			rest := strings.TrimPrefix(strings.TrimSuffix(lines[0], "#"), "> "+before)
+			if got = words(regexp.MustCompile(`(?:\\.|\S)+`).FindAllString(rest, -1)); slices.Equal(got, c.left()) {
+				break
+			}
+		}
+		if !slices.Equal(got, c.left()) {
+			w.t.Errorf("%q becomes %q, want %q", c.line, got, c.left())
+		}
+		w.run("send-keys", "C-u")
+		w.run("send-keys", "C-l")
+		w.shows(">")
+	}
+}
