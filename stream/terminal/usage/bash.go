@@ -103,6 +103,20 @@ __@HB@_argument() {
 	esac
 }
 
+# Names of files (-f default) or directories (-d dirnames): readline's work, which
+# knows about quotes, but for what follows an equals sign inside of a word.
+__@HB@_names() {
+	local name
+	if [[ -z $prefix ]]; then
+		compopt -o "$2"
+		return
+	fi
+	while IFS= read -r name; do
+		printf -v name %q "$name"
+		COMPREPLY+=("$prefix$name")
+	done < <(compgen "$1" -- "$cur")
+}
+
 _@HB@() {
 	local REPLY IFS=$' \t\n' cur=${COMP_WORDS[COMP_CWORD]} command= option= last= prefix= only= taken= i word
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -147,8 +161,8 @@ _@HB@() {
 		REPLY=
 	fi
 	case $REPLY in
-	file) compopt -o default ;;
-	dir) compopt -o dirnames ;;
+	file) __@HB@_names -f default ;;
+	dir) __@HB@_names -d dirnames ;;
 	words\ *) COMPREPLY=($(compgen -P "$prefix" -W "${REPLY#words }" -- "$cur")) ;;
 	esac
 }

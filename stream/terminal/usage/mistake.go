@@ -119,14 +119,26 @@ func didYouMean(names []string) string {
 	return ", did you mean " + strings.Join(names, " or ") + "?"
 }
 
-// maxNearest bounds how many names are asked for.
-const maxNearest = 3
+// maxNearest bounds how many names are asked for, and maxWord how many bytes a word
+// has that may be a name.
+const (
+	maxNearest = 3
+	maxWord    = 64
+)
 
-// nearest are the names that a word was perhaps meant to be: those that differ in
-// the fewest letters, if those are few, and else those that it begins.
+// nearest are the names that a word was perhaps meant to be: the only one that it
+// begins, or else those that differ in the fewest letters, if those are few, or
+// else all that it begins.
 func nearest(word string, names []string) []string {
-	near, least := []string(nil), 1+len(word)/4
+	if word == "" || len(word) > maxWord {
+		return nil
+	}
+	var begun, near []string
+	least := 1 + len(word)/4
 	for _, name := range names {
+		if strings.HasPrefix(name, word) {
+			begun = append(begun, name)
+		}
 		d := distance(word, name)
 		if d < least {
 			near, least = nil, d
@@ -135,12 +147,8 @@ func nearest(word string, names []string) []string {
 			near = append(near, name)
 		}
 	}
-	if len(near) == 0 {
-		for _, name := range names {
-			if strings.HasPrefix(name, word) {
-				near = append(near, name)
-			}
-		}
+	if len(begun) == 1 || len(near) == 0 {
+		near = begun
 	}
 	return near[:min(len(near), maxNearest)]
 }

@@ -18,7 +18,7 @@ hb runs on the server's machine, as root or as the server's user.`,
 		Topics: []string{"options", "locks", "stages", "archive", "exit-codes"},
 	},
 	"check": {
-		Text: `It looks at all that hb backup looks at before its first lock, and at more: how long the redo log lasts at the rate at which it grows now, which tables the last lock is for, whether a spool would fit. All checks are made, whatever one of them says. It takes the options of hb backup, locks nothing, and ends with the exit code that hb backup would, as far as that can be known before.`,
+		Text:   `It looks at all that hb backup looks at before its first lock, and at more: how long the redo log lasts at the rate at which it grows now, which tables the last lock is for, whether a spool would fit. All checks are made, whatever one of them says. It takes the options of hb backup, locks nothing, and ends with the exit code that hb backup would, as far as that can be known before.`,
 		Reads:  "the server's files, and over its socket or port what it says of them; option files; the password from the terminal, where that is asked for.",
 		Writes: "its report to standard output; messages to standard error. To the server nothing.",
 		Examples: []Example{

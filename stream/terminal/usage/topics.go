@@ -74,7 +74,7 @@ A stage that is cut off, or in which one bit is changed, is an error.`},
 	{"locks", "How long who waits while a backup runs", `No lock lasts longer because the archive is slow: what is copied under a lock, and the redo log meanwhile, are spooled to --tmpdir. hb waits for each lock for --lock-wait-timeout at most (exit code 5).
 
 MariaDB:	BACKUP STAGE. DDL goes on while pages are copied, and waits at the end, with writers of MyISAM tables, while what changed last is copied again. Commits wait only while the position is taken, a few milliseconds.
-MySQL 8.0 and later:	LOCK INSTANCE FOR BACKUP: DDL waits for the whole copy. Commits do not wait, but where position and log do not agree by themselves (before 9.7) or there are tables without transactions: then FLUSH TABLES WITH READ LOCK at the end, briefly.
+MySQL 8.0 and later:	LOCK INSTANCE FOR BACKUP: DDL waits for the whole copy. Commits do not wait. FLUSH TABLES ... WITH READ LOCK is taken for tables without transactions alone, where there are any, at the end.
 MySQL 5.6 and 5.7:	DDL goes on while pages are copied. Under FLUSH TABLES WITH READ LOCK at the end all writers wait, while what changed last is copied again.
 Percona Server:	as the MySQL that it is built on, with its own backup locks.
 

@@ -1,0 +1,273 @@
+package usage
+
+import (
+	"bytes"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
+
+// grammar is a small command line. Its command has the name of one of hb's, so that
+// there is a page.
+type grammar struct {
+	List struct {
+		Socket string   `short:"S" help:"Unix socket: where it is." type:"path" placeholder:"FILE" group:"Connection"`
+		Key    *string  `help:"A secret." group:"Connection"`
+		Kind   string   `help:"What [kind] it's of." enum:"a,b," default:""`
+		To     []string `short:"t" help:"Of which there may be several." placeholder:"WHO"`
+		Tmpdir string   `help:"Where." type:"path" placeholder:"DIR"`
+		Mode   string   `help:"How." complete:"FAST,SLOW"`
+		Hidden bool     `hidden:""`
+
+		Archive string `arg:"" optional:"" help:"What to read." type:"path"`
+	} `cmd:"" help:"Read it. And more."`
+	Quiet bool `help:"Say nothing."`
+}
+
+func model(t *testing.T) *kong.Application {
+	t.Helper()
+	parser, err := kong.New(new(grammar), kong.Name("hb"), kong.Description("A program."), kong.NoDefaultHelp())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parser.Model
+}
+
+// TestPrint: all parts of a command's help.
+func TestPrint(t *testing.T) {
+	defer func(p Page) { pages["list"] = p }(pages["list"])
+	pages["list"] = Page{Text: "One.\n\n\tas it is", Reads: "this.", Writes: "that.", Examples: []Example{{"hb list x", "an example"}}, Topics: []string{"locks", "archive"}}
+	app := model(t)
+	var out bytes.Buffer
+	if err := Print(&out, app, app.Children[0]); err != nil {
+		t.Fatal(err)
+	}
+	want := `Usage: hb list [OPTION]... [ARCHIVE]
+
+Read it. And more.
+
+One.
+
+    as it is
+
+Reads:   this.
+Writes:  that.
+
+Examples:
+  hb list x
+      an example
+
+Arguments:
+  ARCHIVE  What to read.
+
+Options:
+      --kind=KIND   What [kind] it's of.
+  -t, --to=WHO      Of which there may be several.
+      --tmpdir=DIR  Where.
+      --mode=MODE   How.
+
+Connection:
+  -S, --socket=FILE  Unix socket: where it is.
+      --key=KEY      A secret.
+
+Options of all commands:
+      --quiet  Say nothing.
+
+Exit codes:
+`
+	got, codes, _ := strings.Cut(out.String(), "Exit codes:\n")
+	if got+"Exit codes:\n" != want {
+		t.Errorf("it prints\n%s\nwant\n%s", got, want)
+	}
+	if !strings.HasPrefix(codes, "  0    the archive is complete\n  1  ") || strings.Contains(codes, "\n  3  ") ||
+		!strings.HasSuffix(codes, "\n\nSee also:\n  hb help locks, hb help archive\n") {
+		t.Errorf("exit codes:\n%s", codes)
+	}
+}
+
+// TestRows: a long term has a line of its own, and long texts are broken at the
+// last column.
+func TestRows(t *testing.T) {
+	p := &printer{}
+	p.rows([][2]string{{"a", "x"}, {"abc", strings.Repeat("1234 ", 20)}, {strings.Repeat("l", 40), "y"}}, 2)
+	p.lines(strings.Repeat("x", 90)+" "+strings.Repeat("y", 79)+" z "+strings.Repeat("v", 78), 0, 0)
+	want := "  a    x\n" +
+		"  abc  " + strings.TrimSpace(strings.Repeat("1234 ", 14)) + "\n" +
+		"       " + strings.TrimSpace(strings.Repeat("1234 ", 6)) + "\n" +
+		"  " + strings.Repeat("l", 40) + "\n       y\n" +
+		strings.Repeat("x", 90) + "\n" + strings.Repeat("y", 79) + "\nz " + strings.Repeat("v", 78) + "\n"
+	if p.String() != want {
+		t.Errorf("it prints\n%s\nwant\n%s", p.String(), want)
+	}
+}
+
+// TestManualSource: what means something to roff is escaped.
+func TestManualSource(t *testing.T) {
+	for _, test := range [][2]string{
+		{`a-b \ "c" 'd' ^ ~ ` + "`", `a\-b \e \(dqc\(dq \(aqd\(aq \(ha \(ti \(ga`},
+		{".TH é", `\&.TH \[u00E9]`},
+		{"'x", `\(aqx`},
+	} {
+		if got := roff(test[0]); got != test[1] {
+			t.Errorf("%q becomes %q, want %q", test[0], got, test[1])
+		}
+	}
+	// A word with a dot may begin any line.
+	for line := range strings.SplitSeq(prose(strings.Repeat("... .TH ", 40)), "\n") {
+		if strings.HasPrefix(line, ".") || len(line) > maxSource {
+			t.Errorf("a line is %q", line)
+		}
+	}
+	app := model(t)
+	c, ok := find(app, "list")
+	if !ok {
+		t.Fatal("no command")
+	}
+	text := manualOf(app, c, Build{Version: "1.2", Time: "2026-11-27T23:00:00-05:00"})
+	for _, want := range []string{
+		".TH \"HB\\-LIST\" \"1\" \"2026-11-28\" \"hb 1.2\" \"User Commands\"\n",
+		".SH \"NAME\"\nhb\\-list \\- read it. And more\n",
+		".SH \"SYNOPSIS\"\n\\fBhb list\\fR [OPTION]... [ARCHIVE]\n",
+		".TP\n\\fB\\-S\\fR, \\fB\\-\\-socket\\fR=\\fIFILE\\fR\nUnix socket: where it is.\n",
+		".TP\n\\fIARCHIVE\\fR\nWhat to read.\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %q in\n%s", want, text)
+		}
+	}
+}
+
+// TestScripts: what the scripts say of each kind of option. (That shells understand
+// them is for the tests of package main.)
+func TestScripts(t *testing.T) {
+	app := model(t)
+	for shell, lines := range map[string][]string{
+		"bash": {
+			"\t'') REPLY='--quiet' ;;\n", "\tlist) REPLY='--socket --key --kind --to --tmpdir --mode --quiet' ;;\n",
+			"\tlist\\ --socket|list\\ -S) REPLY='file' ;;\n", "\tlist\\ --kind) REPLY='words a b' ;;\n", "\tlist\\ --to|list\\ -t) REPLY='any' ;;\n",
+			"\tlist\\ --tmpdir) REPLY='dir' ;;\n", "\tlist\\ --mode) REPLY='words FAST SLOW' ;;\n", "\tlist) REPLY='file' ;;\n", "\t\tREPLY='words list'\n",
+			"\ncomplete -F _hb hb\n",
+		},
+		"zsh": {
+			"#compdef hb\n", "\t\t'list:Read it'\n", "'(--socket -S)--socket=[Unix socket]:FILE:_files'", "'(--socket -S)-S+[Unix socket]:FILE:_files'", "'--key[A secret]'",
+			`'--kind=[What \[kind\] it'\''s of]:KIND:(a b)'`, "'*--to=[Of which there may be several]:WHO: '", "'*-t+[Of which there may be several]:WHO: '",
+			"'--tmpdir=[Where]:DIR:_files -/'", "'--mode=[How]:MODE:(FAST SLOW)'", "'1:ARCHIVE:_files'", "'--quiet[Say nothing]'",
+		},
+		"fish": {
+			"complete -c hb -n '__hb_is \"\"' -a list -d 'Read it'\n", "complete -c hb -l quiet -d 'Say nothing'\n",
+			"complete -c hb -n '__hb_is list' -s S -l socket -d 'Unix socket' -r -F\n", "complete -c hb -n '__hb_is list' -l key -d 'A secret'\n",
+			`complete -c hb -n '__hb_is list' -l kind -d 'What [kind] it\'s of' -r -f -a 'a b'` + "\n",
+			"complete -c hb -n '__hb_is list' -s t -l to -d 'Of which there may be several' -r -f\n",
+			"complete -c hb -n '__hb_is list' -l tmpdir -d 'Where' -r -f -a '(__fish_complete_directories)'\n", "complete -c hb -n '__hb_is list' -F\n",
+		},
+	} {
+		script := scripts[shell](app)
+		for _, line := range lines {
+			if !strings.Contains(script, line) {
+				t.Errorf("%s: there is no %q in\n%s", shell, line, script)
+			}
+		}
+		if strings.Contains(script, "hidden") || strings.Contains(script, "@HB@") || strings.Contains(script, "@OPTIONS@") {
+			t.Errorf("%s: what is hidden is shown, or something was not filled in:\n%s", shell, script)
+		}
+	}
+}
+
+// TestNearest: which names a word is taken for.
+func TestNearest(t *testing.T) {
+	names := []string{"backup", "apply", "extract", "list", "compress", "compress-level", "compress-chunk", "compress-more"}
+	for _, test := range []struct {
+		word string
+		want []string
+	}{
+		{"backup", []string{"backup"}},
+		{"bakcup", []string{"backup"}},
+		{"aply", []string{"apply"}},
+		{"lst", []string{"list"}},
+		{"ls", nil},
+		{"ext", []string{"extract"}},
+		{"compres", []string{"compress"}},
+		{"compress-", []string{"compress"}},
+		{"compress-l", []string{"compress-level"}},
+		{"comp", []string{"compress", "compress-level", "compress-chunk"}},
+		{"", nil},
+		{"frobnicate", nil},
+		{strings.Repeat("compress", 9), nil},
+	} {
+		if got := nearest(test.word, names); !slices.Equal(got, test.want) {
+			t.Errorf("%q is near to %q, want %q", test.word, got, test.want)
+		}
+	}
+	for _, test := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"abc", "acb", 1}, {"abc", "abd", 1}, {"abc", "bc", 1}, {"kitten", "sitting", 3}} {
+		if got := distance(test.a, test.b); got != test.want {
+			t.Errorf("from %q to %q: %d, want %d", test.a, test.b, got, test.want)
+		}
+	}
+}
+
+// TestTables: what is looked up by name has it once, and stands in its order.
+func TestTables(t *testing.T) {
+	if !slices.IsSortedFunc(Peers, func(a, b Peer) int { return strings.Compare(a.Option, b.Option) }) {
+		t.Error("options of other tools are not in their order")
+	}
+	for i, p := range Peers {
+		if i > 0 && p.Option == Peers[i-1].Option || p.Instead == "" {
+			t.Errorf("--%s is there twice, or without a word", p.Option)
+		}
+	}
+	if !slices.IsSorted(Codes()) {
+		t.Errorf("exit codes: %v", Codes())
+	}
+	names := topicNames()
+	for _, topic := range topics {
+		if topic.Title == "" || len(blocks(topic.Text)) < 2 || pages[topic.Name].Reads != "" {
+			t.Errorf("the topic %s is empty, or a command", topic.Name)
+		}
+	}
+	for name, page := range pages {
+		for _, topic := range page.Topics {
+			if !slices.Contains(names, topic) {
+				t.Errorf("%s names the topic %s, which there is not", name, topic)
+			}
+		}
+	}
+}
+
+// TestVersion: what is not known is said to be so.
+func TestVersion(t *testing.T) {
+	a := About{Build: Build{Version: "1.2", Commit: "abc", Time: "2026-01-02T03:04:05Z", Go: "go1.26", Platform: "linux/amd64"}, Facts: []Fact{{"servers", "all"}}}
+	const rest = "built with: go1.26 for linux/amd64\nservers: all\n"
+	if got, want := a.String(), "hb 1.2\ncommit: abc of 2026-01-02T03:04:05Z\n"+rest; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	a.Modified = true
+	if got, want := a.String(), "hb 1.2\ncommit: abc of 2026-01-02T03:04:05Z, and changes\n"+rest; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	a.Commit = ""
+	if got, want := a.String(), "hb 1.2\ncommit: not recorded\n"+rest; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// failing is a place that takes nothing.
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// TestPrintFails: that nothing could be written is an error.
+func TestPrintFails(t *testing.T) {
+	app := model(t)
+	if err := Print(failing{}, app, app.Node); err != io.ErrClosedPipe {
+		t.Error(err)
+	}
+	if err := printTopic(failing{}, topics[0]); err != io.ErrClosedPipe {
+		t.Error(err)
+	}
+}
