@@ -31,7 +31,7 @@ A new replica starts from the position in the directory: xtrabackup_binlog_info 
 
 Transactions that were prepared for the binary log are settled by the server at its first start, by the end of the binary log that the archive holds: put it where log_bin says, if that is not the data directory. External XA transactions stay prepared.
 
-hb verify --replay tells beforehand whether all of that would succeed, without writing the directory.`},
+hb verify --replay rehearses the first two steps, without writing the directory.`},
 
 	{"options", "Where options come from", `Every option of every command can be set elsewhere than on the command line. The first of these counts:
 
