@@ -33,7 +33,7 @@ type Page struct {
 // An Example is a command line, for a shell, and what it does.
 type Example struct{ Line, Does string }
 
-// Commands are the commands of the grammar, in its order.
+// commands are those of the grammar, in its order.
 func commands(app *kong.Application) []Command {
 	var list []Command
 	for _, n := range app.Children {
