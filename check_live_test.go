@@ -82,6 +82,9 @@ func TestCheckAgrees(t *testing.T) {
 		t.Helper()
 		b := finish(t, hb(t, append(append([]string{"backup"}, base...), args...)...))
 		c := finish(t, hb(t, append(append([]string{"check", "--rate-interval=10ms"}, base...), args...)...))
+		if code != 0 && b.stdout != "" {
+			t.Errorf("%s: the backup began before it was refused", what)
+		}
 		if b.code != code || c.code != code {
 			t.Errorf("%s: backup ends with %d, check with %d; want %d: %s%s", what, b.code, c.code, code, b.stderr, c.stdout)
 		}
@@ -94,6 +97,12 @@ func TestCheckAgrees(t *testing.T) {
 	agree("no place to spool", 2, []string{"-u", "root", "--tmpdir=/nowhere"}, "FAIL     options: ", "FAIL     space: ", "ok       privileges: ")
 	agree("no recipient", 2, []string{"-u", "root", "--encrypt-to=nobody"}, "FAIL     options: ", "ok       data directory: ")
 	agree("no information", 2, []string{"-u", "root", "--info-file=/nowhere/info"}, "FAIL     options: ", "ok       data directory: ")
+	s.Exec(t, "CREATE USER some@localhost IDENTIFIED BY 'pw'", "GRANT BACKUP_ADMIN, PROCESS, RELOAD ON *.* TO some@localhost",
+		"GRANT SELECT ON performance_schema.log_status TO some@localhost")
+	some := []string{"-u", "some", "--password=pw"}
+	agree("no table without transactions", 0, some, "ok       privileges: ", "there are none")
+	s.Exec(t, "CREATE TABLE d.m (id INT) ENGINE=MyISAM")
+	agree("a table without transactions", 3, some, "GRANT LOCK TABLES, SELECT ON *.* TO 'some'@'localhost';", "d/m (MyISAM")
 	s.Exec(t, "ALTER INSTANCE DISABLE INNODB REDO_LOG")
 	agree("no redo log", 4, []string{"-u", "root"}, "FAIL     features: ", "DISABLE INNODB REDO_LOG", "ok       files: ", "redo rate: ")
 	agree("no privileges and no redo log", 3, []string{"-u", "nobody", "--password=pw"}, "FAIL     privileges: ", "FAIL     features: ", "DISABLE INNODB REDO_LOG")

@@ -2,7 +2,9 @@ package source
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"golang.org/x/sys/unix"
 
@@ -63,8 +65,11 @@ func (b *backup) checkPrivileges(ctx context.Context, f *Finding) error {
 // locked at the end, on 8.0 and later.
 func (b *backup) mustHoldTables(ctx context.Context) (bool, error) {
 	list, err := b.layout.list()
-	if err != nil {
-		list = &listing{} // checkReadable will say so
+	switch {
+	case errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist):
+		list = &listing{} // checkReadable has the words for it
+	case err != nil:
+		return false, err
 	}
 	_, some, err := b.hasPlainTables(ctx, func(yield func(string) bool) {
 		for _, info := range list.others {
