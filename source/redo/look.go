@@ -7,9 +7,9 @@ import (
 	"hb/stream/disk"
 )
 
-// FollowRate is how many bytes a second the follower reads and parses at least:
-// BenchmarkReader's least figure, 41 MB/s with small records of MySQL 5.7, on two
-// busy cores with four times as much to do. (MariaDB's 10.11: 170 MB/s.)
+// FollowRate is how many bytes a second the follower can be relied on to read and
+// parse: BenchmarkReader's least figure, 41 MB/s with small records of MySQL 5.7,
+// on two cores that had four times as much to do. (9.7: 106, MariaDB 10.11: 170 MB/s.)
 const FollowRate = 40_000_000
 
 // State is what a look at a server's log tells.
