@@ -189,7 +189,7 @@ func TestCheckEncrypted(t *testing.T) {
 // TestCheckUnreadable: hb as a user who may not read the server's files.
 func TestCheckUnreadable(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can be somebody else")
+		t.Skip(mysqldtest.SkipMark, "only root can be somebody else")
 	}
 	const somebody = 65534
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{TCP: true})
