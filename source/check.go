@@ -153,7 +153,7 @@ func (o *outlook) describeLap(f *Finding, capacity int64, kept bool) {
 	lap := lasts(capacity, o.rate)
 	f.Facts = append(f.Facts, slog.Float64("redo_lap_seconds", lap.Seconds()))
 	f.Text += fmt.Sprintf("at %s/s the server comes round in %s", stream.Size(o.rate), roundly(lap))
-	f.Text += fmt.Sprintf("; hb reads it whatever the archive takes, at more than %s/s on a busy machine", stream.Size(redo.FollowRate))
+	f.Text += fmt.Sprintf("; hb reads it whatever the archive takes, at %s/s on a busy machine", stream.Size(redo.FollowRate))
 	if lap >= shortLap && o.rate < redo.FollowRate {
 		return
 	}

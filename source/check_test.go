@@ -25,7 +25,7 @@ func TestDescribeLap(t *testing.T) {
 	}{
 		{0, 96, false, false, "check again when the server is as busy"},
 		{1 << 20, 96, false, false, "at 1.00 MiB/s the server comes round in 1m36s"},
-		{10 << 20, 96, false, true, "comes round in 9.6s; hb reads it whatever the archive takes, at more than 38.1 MiB/s on a busy machine: should it be further behind than the log is long, the backup is lost; make"},
+		{10 << 20, 96, false, true, "comes round in 9.6s; hb reads it whatever the archive takes, at 38.1 MiB/s on a busy machine: should it be further behind than the log is long, the backup is lost; make"},
 		{10 << 20, 96, true, true, "the server's writers wait"},
 		{1e-9, 96, false, false, "24000h0m0s"},
 		{40 << 20, 64 << 10, false, true, "should it be further behind"},

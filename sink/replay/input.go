@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"hb/stream/disk"
 )
 
 // Input is a redo log that is read from front to back. It holds what was read
@@ -23,6 +25,20 @@ const (
 	// parsed they are in the processor's cache.
 	inputStep = 512 << 10
 )
+
+// OpenLog opens a redo log for read, which closes it when that is done with, or
+// for OpenLog to close if it fails.
+func OpenLog[L any](root disk.Dir, name string, read func(io.ReadCloser) (*L, error)) (*L, error) {
+	file, err := root.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("opening the redo log: %w", err)
+	}
+	log, err := read(file)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return log, nil
+}
 
 // NewInput returns an Input of what r reads.
 func NewInput(r io.Reader) *Input { return &Input{r: r} }

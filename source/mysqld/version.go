@@ -116,8 +116,7 @@ type Dialect struct {
 	// WaitsForPrepared: log_status answers only when no transaction is
 	// prepared and not yet committed, so that position and LSN agree exactly.
 	// True of 9.7 (9.7.2, sql/log_resource.cc); taken as false of all that is
-	// older. Then a very short FLUSH TABLES WITH READ LOCK around LogStatus
-	// makes them agree.
+	// older. Then the binary log says which of them are committed.
 	WaitsForPrepared bool
 	// TablesLock: Percona Server's LOCK TABLES FOR BACKUP, which blocks DDL
 	// and writes to non-transactional tables (have_backup_locks).

@@ -2,7 +2,6 @@ package mariadb
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 
@@ -34,15 +33,7 @@ func (e *ForeignLogError) Error() string {
 // OpenLog opens the redo log of a backup. A log without any byte is
 // redolog.ErrEmptyLog; one that a server wrote is a *ForeignLogError.
 func OpenLog(root disk.Dir) (*Log, error) {
-	file, err := root.Open(LogName)
-	if err != nil {
-		return nil, fmt.Errorf("opening the redo log: %w", err)
-	}
-	l, err := ReadLog(file)
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return l, nil
+	return replay.OpenLog(root, LogName, ReadLog)
 }
 
 // ReadLog is OpenLog of what file reads, from front to back. Close closes it.

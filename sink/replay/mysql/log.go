@@ -2,7 +2,6 @@ package mysql
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 
@@ -24,15 +23,7 @@ type Log struct {
 
 // OpenLog opens the redo log of a backup.
 func OpenLog(root disk.Dir) (*Log, error) {
-	file, err := root.Open(LogName)
-	if err != nil {
-		return nil, fmt.Errorf("opening the redo log: %w", err)
-	}
-	l, err := ReadLog(file)
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return l, nil
+	return replay.OpenLog(root, LogName, ReadLog)
 }
 
 // ReadLog is OpenLog of what file reads, from front to back. Close closes it.
