@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -423,27 +424,61 @@ func TestSettle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	young := redo.FileState{Name: "db/young.ibd", Created: true}
+	look.lsn = 1000
+	young := redo.FileState{Name: "db/young.ibd", Created: 1000}
 	end, err := settle(look, map[innodb.SpaceID]redo.FileState{
 		5: young, 1: {Name: "db/known.ibd"}, 7: {Name: "db/dropped.ibd", Deleted: true}, 8: {Name: "db/#sql-alter-1.ibd"},
+		6: {Name: "db/FTS_0000000000000010_CONFIG.ibd", Created: 1001}, // and not there: by an ALTER TABLE that cannot commit
 	}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(end.stubs) != 1 || end.stubs[0].space.ID != 5 || len(end.now) != 2 {
+	if len(end.stubs) != 1 || end.stubs[0].space.ID != 5 || len(end.now) != 2 || len(end.unknown) != 0 {
 		t.Errorf("settlement = %+v", end)
 	}
-	if _, err := settle(look, nil, true); err == nil || !strings.Contains(err.Error(), "young.ibd") {
-		t.Errorf("a file of zeros that nobody knows: error = %v", err)
+	young.Created = 1001
+	end, err = settle(look, map[innodb.SpaceID]redo.FileState{5: young}, true)
+	if err != nil || len(end.stubs) != 0 || len(end.now) != 1 || len(end.unknown) != 0 {
+		t.Errorf("a tablespace that is created under the lock: settlement = %+v, error = %v", end, err)
 	}
-	made := redo.FileState{Name: "db/FTS_0000000000000010_CONFIG.ibd", Created: true}
-	end, err = settle(look, map[innodb.SpaceID]redo.FileState{5: young, 6: made}, true)
-	if err != nil || len(end.stubs) != 2 || len(end.now) != 3 {
-		t.Errorf("a tablespace that the redo creates: settlement = %+v, error = %v", end, err)
+	end, err = settle(look, nil, true)
+	if err != nil || len(end.unknown) != 1 || end.unknown[0].name != "db/young.ibd" || len(end.now) != 1 {
+		t.Errorf("a file of zeros that the redo does not know: settlement = %+v, error = %v", end, err)
 	}
 	_, err = settle(look, map[innodb.SpaceID]redo.FileState{5: young, 6: {Name: "db/lost.ibd"}}, true)
 	if err == nil || !strings.Contains(err.Error(), "db/lost.ibd") {
 		t.Errorf("a tablespace that is only in the redo: error = %v", err)
+	}
+}
+
+// TestYoung: a file whose page 0 is empty, and that the redo log does not know,
+// is being created, or damaged.
+func TestYoung(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(d *datadir)
+		bad    bool
+	}{
+		"stays empty": {func(*datadir) {}, true},
+		"is written":  {func(d *datadir) { d.write("db/young.ibd", makeSpace(t, 1, 2)) }, false},
+		"goes":        {func(d *datadir) { d.remove("db/young.ibd") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDatadir(t)
+			d.write("db/young.ibd", make([]byte, 64<<10))
+			v := newInventory(disk.OS, 16<<10)
+			look, err := v.look(t.Context(), d.list().tablespaces)
+			if err != nil || len(look.deferred) != 1 {
+				t.Fatalf("%+v, %v", look, err)
+			}
+			var wg sync.WaitGroup
+			wg.Go(func() { time.Sleep(10 * time.Millisecond); test.change(d) })
+			err = v.young(t.Context(), look.deferred[0])
+			wg.Wait()
+			if (err != nil) != test.bad {
+				t.Errorf("error = %v", err)
+			}
+		})
 	}
 }
 

@@ -1,11 +1,13 @@
 package source_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,6 +52,58 @@ func underLoad(t *testing.T, root *mysqldtest.Root) {
 		restore(t, root, archive, target)
 		workload.VerifyCopy(t, s, target, name == "hb")
 	}
+}
+
+// TestAlterUnderLock: an ALTER TABLE that was under way when DDL was locked out
+// goes on, and makes tables for full-text indexes. Wherever the redo of that ends,
+// the backup can be recovered, and the server starts on it.
+func TestAlterUnderLock(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		const tables = 6
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		s.Exec(t, "CREATE DATABASE d")
+		for i := range tables {
+			s.Exec(t, fmt.Sprintf("CREATE TABLE d.t%d (id INT PRIMARY KEY, b TEXT, c TEXT) ENGINE=InnoDB", i))
+			s.Exec(t, fmt.Sprintf("INSERT INTO d.t%d SELECT seq, CONCAT('word', seq), CONCAT('more', seq) FROM d.seq_1_to_1000", i))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer cancel()
+		for i := range tables {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					for _, change := range []string{"ADD FULLTEXT f (b, c)", "DROP INDEX f"} {
+						if _, err := s.DB().ExecContext(ctx, fmt.Sprintf("ALTER TABLE d.t%d %s", i, change)); err != nil && ctx.Err() == nil {
+							t.Error(err)
+						}
+					}
+				}
+			})
+		}
+		rounds := 3
+		if mysqldtest.Long() {
+			rounds = 30
+		}
+		dir := t.TempDir()
+		for round := range rounds {
+			archive := filepath.Join(dir, fmt.Sprint("archive", round))
+			backup(t, s, archive)
+			for name, restore := range restorers {
+				target := filepath.Join(dir, fmt.Sprint(round, " by ", name))
+				restore(t, root, archive, target)
+				copied := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
+				for i := range tables {
+					if got := copied.Rows(t, fmt.Sprintf("CHECK TABLE d.t%d EXTENDED", i)); len(got) != 1 || got[0][3] != "OK" {
+						t.Errorf("%s: %q", target, got)
+					}
+				}
+				if err := copied.Stop(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
 }
 
 // backup makes an archive of s.

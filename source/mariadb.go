@@ -62,6 +62,10 @@ func (b *backup) stageMariaDB(ctx context.Context) error {
 // final state, while DDL and the writers of those engines wait.
 func (b *backup) underBlockDDL(ctx context.Context) error {
 	b.opt.Progress.Begin("copying changed files", 0)
+	locked, err := b.srv.CurrentLSN(ctx)
+	if err != nil {
+		return err
+	}
 	list, err := b.layout.list()
 	if err != nil {
 		return err
@@ -72,6 +76,7 @@ func (b *backup) underBlockDDL(ctx context.Context) error {
 	if b.last, err = b.inventory.look(ctx, list.tablespaces); err != nil {
 		return err
 	}
+	b.last.lsn = locked
 	b.databases = list.databases
 	b.underStage()
 	if err := b.last.unique(); err != nil {

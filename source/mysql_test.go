@@ -283,7 +283,7 @@ func TestSettleMySQL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	young := map[innodb.SpaceID]redo.FileState{5: {Name: "db/young.ibd", Created: true}}
+	young := map[innodb.SpaceID]redo.FileState{5: {Name: "db/young.ibd", Created: 1}}
 	if _, err := settle(look, young, false); err == nil {
 		t.Error("a file without page 0 was accepted")
 	}

@@ -33,6 +33,7 @@ func newInventory(system disk.System, pageSize int) *inventory {
 type found struct {
 	files    []*tablespaceFile // identified by their first page
 	deferred []fileInfo        // page 0 is not written yet: only the redo log knows them
+	lsn      innodb.LSN        // the server's before the look, where settle wants to know
 }
 
 // look identifies the listed files. What vanishes meanwhile is left out.
@@ -100,10 +101,11 @@ func (e *DuplicateError) Error() string {
 }
 
 // settlement is the state of the tablespaces at the end: what they are called,
-// and which the redo creates from nothing.
+// and which the redo makes from nothing.
 type settlement struct {
-	now   map[spaceFile]string // name of each tablespace that exists
-	stubs []*tablespaceFile    // page 0 not written: their contents are all in the redo
+	now     map[spaceFile]string // name of each tablespace that exists
+	stubs   []*tablespaceFile    // page 0 not written: their contents are all in the redo
+	unknown []fileInfo           // page 0 not written, and the redo does not know them
 }
 
 // settle decides of the tablespaces that were there while DDL was locked out,
@@ -113,6 +115,13 @@ type settlement struct {
 // made: the redo has the whole of a tablespace that it creates, which then need
 // not be there; so it is with MariaDB. MySQL writes page 0 before it logs the
 // creation.
+//
+// An ALTER TABLE that was under way when DDL was locked out goes on, and may
+// create tables for full-text indexes. It cannot commit any more, so that they
+// are left out: whoever recovers the backup makes them as far as the redo does, and
+// the server drops them. A file of zeros in their place would not do: 10.5 writes
+// page 0 to the file, then logs the creation, then page 0 once more, and the backup
+// may end between the two; and its own tools refuse such a file.
 func settle(look found, files map[innodb.SpaceID]redo.FileState, made bool) (settlement, error) {
 	s := settlement{now: make(map[spaceFile]string)}
 	there := make(map[innodb.SpaceID]bool)
@@ -129,37 +138,36 @@ func settle(look found, files map[innodb.SpaceID]redo.FileState, made bool) (set
 	for _, info := range look.deferred {
 		id, ok := byName[info.name]
 		if !ok || !made {
-			return s, fmt.Errorf("%s: page 0 is empty, and the redo log does not speak of this file: "+
-				"it is damaged, or no tablespace; move it away or repair the table", info.path)
+			s.unknown = append(s.unknown, info)
+		} else if files[id].Created <= look.lsn {
+			t := &tablespaceFile{fileInfo: info, space: innodb.File{Space: innodb.Space{ID: id}}}
+			s.now[t.spaceFile()] = t.name
+			s.stubs = append(s.stubs, t)
 		}
-		t := &tablespaceFile{fileInfo: info, space: innodb.File{Space: innodb.Space{ID: id}}}
-		s.now[t.spaceFile()] = t.name
-		s.stubs = append(s.stubs, t)
-		there[id] = true
 	}
 	for id, state := range files {
 		if there[id] || state.Deleted || strings.HasPrefix(path.Base(state.Name), temporaryTable) {
 			continue
 		}
-		if !state.Created || !made {
+		if state.Created == 0 || !made {
 			return s, fmt.Errorf("tablespace %d (%s) is in the redo log, but its file was not found in the data directory", id, state.Name)
 		}
-		// An ALTER TABLE that was under way when DDL was locked out goes on and
-		// may create tables for full-text indexes.
-		t := &tablespaceFile{fileInfo: fileInfo{name: state.Name}, space: innodb.File{Space: innodb.Space{ID: id}}}
-		s.now[t.spaceFile()] = t.name
-		s.stubs = append(s.stubs, t)
 	}
 	return s, nil
 }
 
 // settle sends what the archive still lacks of tablespaces, and records their
 // final names.
-func (b *backup) settle(context.Context) error {
+func (b *backup) settle(ctx context.Context) error {
 	files := b.follower.Files()
 	end, err := settle(b.last, files, !b.layout.General)
 	if err != nil {
 		return err
+	}
+	for _, info := range end.unknown {
+		if err := b.inventory.young(ctx, info); err != nil {
+			return err
+		}
 	}
 	if !b.layout.General { // else the server's own list is compared
 		if err := b.registry.vanished(b.last.files, files); err != nil {
@@ -175,15 +183,33 @@ func (b *backup) settle(context.Context) error {
 	return nil
 }
 
+// young makes sure that a file whose page 0 was empty was just being created, so
+// that it is no part of the backup: page 0 follows at once, or the file goes.
+func (v *inventory) young(ctx context.Context, info fileInfo) error {
+	wait := firstPageRetry
+	for range pageRetries {
+		_, err := v.identify(ctx, info)
+		if !errors.Is(err, innodb.ErrZeroHeader) {
+			return err
+		}
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+		wait *= 2
+	}
+	return fmt.Errorf("%s: page 0 is empty, and the redo log does not speak of this file: "+
+		"it is damaged, or no tablespace; move it away or repair the table", info.path)
+}
+
 // stubPages is how many pages a tablespace that has not been written has on
 // disk (FIL_IBD_FILE_INITIAL_SIZE).
 const stubPages = 4
 
 // sendStub archives a tablespace whose creation is in the copied redo, which
-// makes every page of it: the file need only exist. That holds for one whose
-// page 0 has not reached its file, too: the first checkpoint after its creation
-// would have written it, so that it was created after the checkpoint at which
-// the copy of the redo begins.
+// makes every page of it: the file need only exist. So it is where page 0 has not
+// reached the file: the first checkpoint after its creation would have written
+// it, so that it was created after the checkpoint at which the copy of the redo
+// begins.
 func (b *backup) sendStub(t *tablespaceFile) error {
 	name, isNew := b.registry.add(t, 0)
 	if !isNew {

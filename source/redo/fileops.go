@@ -13,9 +13,9 @@ import (
 
 // FileState is what the log has said of a tablespace since following began.
 type FileState struct {
-	Name    string // the newest name, as in the archive: db/table.ibd
-	Path    string // the same as the server wrote it; with .ibd, which 5.6 leaves out
-	Created bool   // the log has its whole life, from its first page on
+	Name    string     // the newest name, as in the archive: db/table.ibd
+	Path    string     // the same as the server wrote it; with .ibd, which 5.6 leaves out
+	Created innodb.LSN // the end LSN of the record that creates it: the log has its whole life; or 0
 	Deleted bool
 
 	// Changes that leave no redo, of MySQL: the end LSN of the newest record
@@ -71,7 +71,7 @@ func (f *Follower) track(op fileOp) {
 	}
 	switch op.kind {
 	case fileCreated:
-		s.Created, s.Deleted = true, false
+		s.Created, s.Deleted = op.end, false
 	case fileDeleted:
 		s.Deleted = true
 	case indexLoaded:
