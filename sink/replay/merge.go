@@ -1,34 +1,42 @@
 package replay
 
 import (
-	"bufio"
 	"container/heap"
 	"encoding/binary"
 	"fmt"
 	"io"
+
+	"hb/stream/disk"
 )
 
-// spilledEntry is the size of an entry in the temporary file; its records
-// follow.
-const spilledEntry = 32
+// In the temporary file, each sequence consists of pages in order: tablespace,
+// page and the number of bytes of its runs, 4 bytes each, and these, packed, in the
+// log's order.
+const pageHead = 12
 
-func appendEntry(b []byte, e *entry) []byte {
-	le := binary.NativeEndian
-	b = le.AppendUint32(b, e.space)
-	b = le.AppendUint32(b, e.page)
-	b = le.AppendUint64(b, e.lsn)
-	b = le.AppendUint32(b, e.size)
-	b = le.AppendUint32(b, e.start)
-	b = le.AppendUint32(b, e.end)
-	return le.AppendUint32(b, uint32(e.kind))
+func appendPageHead(b []byte, space, page, size uint32) []byte {
+	b = binary.NativeEndian.AppendUint32(b, space)
+	b = binary.NativeEndian.AppendUint32(b, page)
+	return binary.NativeEndian.AppendUint32(b, size)
 }
 
-func readEntry(b []byte) entry {
-	le := binary.NativeEndian
-	return entry{
-		space: le.Uint32(b), page: le.Uint32(b[4:]), lsn: le.Uint64(b[8:]), size: le.Uint32(b[16:]),
-		start: le.Uint32(b[20:]), end: le.Uint32(b[24:]), kind: Kind(le.Uint32(b[28:])),
+// memoryEntries goes through a store, entry by entry.
+type memoryEntries struct {
+	part *memoryPart
+	runs []located // of a page, not taken
+	e    entry
+}
+
+func (m *memoryEntries) next() (*entry, []byte, error) {
+	if len(m.runs) == 0 {
+		if m.e.space, m.e.page, m.runs = m.part.page(); m.runs == nil {
+			return nil, nil, nil
+		}
 	}
+	l := m.runs[0]
+	m.runs = m.runs[1:]
+	records, err := m.e.unpack(m.part.run(l), m.part.store.base)
+	return &m.e, records, err
 }
 
 // mergeMemory bounds the buffers of a merge, whatever the number of sequences:
@@ -41,35 +49,85 @@ const (
 
 // filePart goes through a sequence in the temporary file.
 type filePart struct {
-	r       *bufio.Reader
+	f       disk.File
+	at, end int64  // what was not read
+	base    uint64 // LSN that runs are counted from
+	buf     []byte // read
+	b       []byte // the end of buf, not taken
+	left    int    // of the page's runs, bytes
 	e       entry
-	head    [spilledEntry]byte
-	records []byte // of a run; grows to the longest
 }
 
-func (f *filePart) next() (*entry, []byte, error) {
-	_, err := io.ReadFull(f.r, f.head[:])
-	if err == io.EOF {
-		return nil, nil, nil
-	}
-	if err == nil {
-		f.e = readEntry(f.head[:])
-		if f.e.size > maxRun {
-			return nil, nil, fmt.Errorf("internal error: %d bytes of redo records were put aside for one page", f.e.size)
+func (p *filePart) next() (*entry, []byte, error) {
+	if p.left == 0 {
+		if len(p.b) == 0 && p.at == p.end {
+			return nil, nil, nil
 		}
-		if int(f.e.size) > cap(f.records) {
-			f.records = make([]byte, max(int(f.e.size), 2*cap(f.records)))
+		head, err := p.take(pageHead)
+		if err != nil {
+			return nil, nil, err
 		}
-		f.records = f.records[:f.e.size]
-		_, err = io.ReadFull(f.r, f.records)
+		p.e.space, p.e.page = binary.NativeEndian.Uint32(head), binary.NativeEndian.Uint32(head[4:])
+		p.left = int(binary.NativeEndian.Uint32(head[8:]))
 	}
-	if err == io.EOF {
+	size, err := p.measure()
+	if err != nil {
+		return nil, nil, err
+	}
+	run, err := p.take(size)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.left -= size
+	records, err := p.e.unpack(run, p.base)
+	return &p.e, records, err
+}
+
+// measure returns the size of the run that is next.
+func (p *filePart) measure() (int, error) {
+	if err := p.need(min(p.left, binary.MaxVarintLen32+1)); err != nil {
+		return 0, err
+	}
+	n, w := binary.Uvarint(p.b)
+	if w <= 0 || n == 0 || n > maxRun+maxRunHead || int(n) > p.left-w {
+		return 0, fmt.Errorf("internal error: redo records of tablespace %d, page %d were put aside damaged", p.e.space, p.e.page)
+	}
+	return w + int(n), nil
+}
+
+// take takes n bytes, valid until the next call.
+func (p *filePart) take(n int) ([]byte, error) {
+	if err := p.need(n); err != nil {
+		return nil, err
+	}
+	b := p.b[:n]
+	p.b = p.b[n:]
+	return b, nil
+}
+
+// need reads until there are n bytes to take.
+func (p *filePart) need(n int) error {
+	if len(p.b) >= n {
+		return nil
+	}
+	if n > len(p.buf) {
+		p.b = append(make([]byte, 0, n), p.b...)
+		p.buf = p.b[:n]
+	} else {
+		copy(p.buf, p.b)
+	}
+	have := len(p.b)
+	more := p.buf[have:min(int64(len(p.buf)), int64(have)+p.end-p.at)]
+	p.b = p.buf[:have+len(more)]
+	_, err := p.f.ReadAt(more, p.at)
+	p.at += int64(len(more))
+	if err == nil && len(p.b) < n || err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading redo records that were put aside: %w", err)
+		return fmt.Errorf("reading redo records that were put aside: %w", err)
 	}
-	return &f.e, f.records, nil
+	return nil
 }
 
 // part is a sequence of entries by page on its way through a merge.
@@ -112,15 +170,15 @@ func (p *Plan) merge() (*merger, error) {
 		return nil, err
 	}
 	m := &merger{plan: p}
-	sequences := []func() (*entry, []byte, error){p.store.sorted().next}
+	sequences := []func() (*entry, []byte, error){(&memoryEntries{part: p.store.sorted()}).next}
 	if p.spill != nil {
 		size := min(maxPart, max(minPart, mergeMemory/len(p.spill.parts)))
-		for i, at := range p.spill.parts {
+		for i, x := range p.spill.parts {
 			end := p.spill.size
 			if i+1 < len(p.spill.parts) {
-				end = p.spill.parts[i+1]
+				end = p.spill.parts[i+1].at
 			}
-			f := &filePart{r: bufio.NewReaderSize(io.NewSectionReader(p.spill.f, at, end-at), size)}
+			f := &filePart{f: p.spill.f, at: x.at, end: end, base: x.base, buf: make([]byte, size)}
 			sequences = append(sequences, f.next)
 		}
 	}

@@ -3,6 +3,7 @@ package replay
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 
@@ -20,7 +21,7 @@ type Plan struct {
 	spill  *spillFile // nil until the first time that the store was full
 	trims  map[innodb.SpaceID][]Trim
 	gone   map[innodb.SpaceID]innodb.LSN // by Discard
-	spaces map[innodb.SpaceID]uint64     // runs added
+	spaces map[innodb.SpaceID]uint64     // runs put aside
 	begun  map[innodb.SpaceID]bool       // whose page 0 the log begins
 	runs   uint64
 	size   int64 // of their records, bytes
@@ -59,7 +60,6 @@ func (p *Plan) Add(r *Run) error {
 		}
 	}
 	p.store.add(r)
-	p.spaces[r.Page.Space]++
 	if r.Page.No == 0 && (r.Kind == Init || r.Kind == InitOlder) {
 		p.begun[r.Page.Space] = true
 	}
@@ -109,6 +109,7 @@ func (p *Plan) putAside() (err error) {
 		}
 	}
 	full := p.store
+	full.count(p.spaces)
 	p.store, p.spare = p.spare, full
 	p.writing.Go(func() { p.failed = p.spill.write(full) })
 	return nil
@@ -161,7 +162,11 @@ func (p *Plan) Close() error {
 }
 
 // Spaces returns the tablespaces that runs were added of, with their number.
-func (p *Plan) Spaces() map[innodb.SpaceID]uint64 { return p.spaces }
+func (p *Plan) Spaces() map[innodb.SpaceID]uint64 {
+	all := maps.Clone(p.spaces)
+	p.store.count(all)
+	return all
+}
 
 // Begins reports whether the log begins a tablespace: its page 0.
 func (p *Plan) Begins(id innodb.SpaceID) bool { return p.begun[id] }
@@ -169,13 +174,19 @@ func (p *Plan) Begins(id innodb.SpaceID) bool { return p.begun[id] }
 // SpillName is the temporary file's name for the moment in which it has one.
 const SpillName = "hb-spill"
 
-// spillFile holds sequences of entries with their records, each by page, one
-// behind the other.
+// spillFile holds sequences of runs, each by page, one behind the other.
 type spillFile struct {
 	f     disk.File
 	size  int64
-	parts []int64 // where each sequence begins
+	parts []spilled
 	buf   []byte
+}
+
+// spilled is where a sequence begins in the file, and the LSN that its runs are
+// counted from.
+type spilled struct {
+	at   int64
+	base uint64
 }
 
 func newSpillFile(dir disk.Dir) (*spillFile, error) {
@@ -197,19 +208,23 @@ const spillBuffer = 1 << 20
 // write appends what is in a store, which is empty then.
 func (s *spillFile) write(full *store) error {
 	defer full.clear()
-	s.parts = append(s.parts, s.size)
+	s.parts = append(s.parts, spilled{s.size, full.base})
 	for m := full.sorted(); ; {
-		e, records, err := m.next()
-		if err != nil {
-			return err
-		}
-		if e == nil {
+		space, page, runs := m.page()
+		if runs == nil {
 			return s.flush()
 		}
-		s.buf = append(appendEntry(s.buf, e), records...)
-		if len(s.buf) >= spillBuffer {
-			if err := s.flush(); err != nil {
-				return err
+		size := uint32(0)
+		for _, l := range runs {
+			size += l.size
+		}
+		s.buf = appendPageHead(s.buf, space, page, size)
+		for _, l := range runs {
+			s.buf = append(s.buf, m.run(l)...)
+			if len(s.buf) >= spillBuffer {
+				if err := s.flush(); err != nil {
+					return err
+				}
 			}
 		}
 	}

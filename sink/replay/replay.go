@@ -92,8 +92,7 @@ type entry struct {
 	size        uint32 // of its records
 	start, end  uint32
 	kind        Kind
-	at          uint32 // where its records are in the bytes that it comes with
-	before      uint32 // in a Plan: the page's entry before this one that matters, or none
+	at          uint32 // in a batch: where its records are
 }
 
 // entrySize is that of an entry in memory.

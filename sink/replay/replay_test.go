@@ -153,6 +153,9 @@ func (s *scene) expect(r *Run, body []byte) {
 	space.Stamp(page, innodb.ChecksumFullCRC32)
 }
 
+// minEntries is about how many short runs the smallest store holds.
+const minEntries = minBytes / 8
+
 // recover copies the scene's files to a new directory and recovers them.
 func (s *scene) recover(memory int64, parallel int) (string, Result, error) {
 	dir := s.t.TempDir()
