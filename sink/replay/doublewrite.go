@@ -28,13 +28,16 @@ const DoublewriteName = "hb-doublewrite"
 //	24  8  identity of the recovery: LSN where the log begins
 //	32  8  and where it ends
 //	40     path, page offsets in the file (8 each), pages
+//
+// A page whose offset is skipped stands between others and is not written.
 const (
-	dwMagic      = "hb-dw 1\n"
+	dwMagic      = "hb-dw 2\n"
 	dwHeader     = 40
 	dwMaxPath    = 4 << 10
 	dwMaxPages   = batchPages
-	dwHeaderArea = dwHeader + dwMaxPath + 8*dwMaxPages
-	dwSlotSize   = (dwHeaderArea + batchBytes + 4095) &^ 4095
+	dwHeaderArea = (dwHeader + dwMaxPath + 8*dwMaxPages + 4095) &^ 4095
+	dwSlotSize   = dwHeaderArea + batchBytes
+	skipped      = -1
 )
 
 // Identity tells one recovery from another, so that what a doublewrite file
@@ -55,32 +58,44 @@ func openDoublewrite(root disk.Dir, id Identity) (*doublewrite, error) {
 	return &doublewrite{f: f, id: id}, nil
 }
 
-// slot is one writer's part of the file.
+// slot is one writer's part of the file, and the pages that it writes.
 type slot struct {
-	d   *doublewrite
-	no  int64
-	buf []byte
+	d    *doublewrite
+	no   int64
+	area []byte // room for what comes before the pages, and the pages
 }
 
-func (d *doublewrite) slot(no int) *slot { return &slot{d: d, no: int64(no)} }
+func (d *doublewrite) slot(no int) *slot {
+	return &slot{d: d, no: int64(no), area: make([]byte, dwSlotSize)}
+}
 
-// put stores pages of one file, of size bytes each, with their offsets.
-func (s *slot) put(path string, size int, offsets []int64, pages [][]byte) error {
-	if len(path) > dwMaxPath || len(pages) > dwMaxPages || len(pages)*size > batchBytes {
-		return fmt.Errorf("internal error: doublewrite of %d pages of %d bytes of %s", len(pages), size, path)
+// pages is where the pages go that are to be put into the slot.
+func (s *slot) pages() []byte { return s.area[dwHeaderArea:] }
+
+// put stores those of pages that lie from one on, of size bytes each, one for
+// each offset in the file. What is before them in pages is overwritten.
+func (s *slot) put(path string, size, from int, offsets []int64) error {
+	if len(path) > dwMaxPath || len(offsets) > dwMaxPages || (from+len(offsets))*size > batchBytes {
+		return fmt.Errorf("internal error: doublewrite of %d pages of %d bytes of %s", len(offsets), size, path)
 	}
-	s.buf = appendSlot(s.buf[:0], s.d.id, path, size, offsets, pages)
-	if _, err := s.d.f.WriteAt(s.buf, s.no*dwSlotSize); err != nil {
+	begin := dwHeaderArea + from*size - headSize(path, offsets)
+	b := s.area[begin : dwHeaderArea+(from+len(offsets))*size]
+	appendSlotHead(b[:0], s.d.id, path, size, offsets)
+	seal(b)
+	if _, err := s.d.f.WriteAt(b, s.no*dwSlotSize); err != nil {
 		return fmt.Errorf("writing the doublewrite file: %w", err)
 	}
 	return nil
 }
 
-func appendSlot(b []byte, id Identity, path string, size int, offsets []int64, pages [][]byte) []byte {
+func headSize(path string, offsets []int64) int { return dwHeader + len(path) + 8*len(offsets) }
+
+// appendSlotHead appends all that comes before the pages, without the CRC.
+func appendSlotHead(b []byte, id Identity, path string, size int, offsets []int64) []byte {
 	be := binary.BigEndian
 	b = append(b, dwMagic...)
 	b = be.AppendUint32(b, 0)
-	b = be.AppendUint32(b, uint32(len(pages)))
+	b = be.AppendUint32(b, uint32(len(offsets)))
 	b = be.AppendUint32(b, uint32(size))
 	b = be.AppendUint32(b, uint32(len(path)))
 	b = be.AppendUint64(b, uint64(id.From))
@@ -89,17 +104,21 @@ func appendSlot(b []byte, id Identity, path string, size int, offsets []int64, p
 	for _, off := range offsets {
 		b = be.AppendUint64(b, uint64(off))
 	}
-	for _, page := range pages {
-		b = append(b, page...)
-	}
-	be.PutUint32(b[8:], innodb.CRC32C(b[12:]))
 	return b
 }
+
+// seal sets the CRC of a slot.
+func seal(b []byte) { binary.BigEndian.PutUint32(b[8:], innodb.CRC32C(b[12:])) }
 
 // DoublewriteSlot returns the bytes of one slot of a doublewrite file: pages of
 // one file, of size bytes each, with their offsets in it.
 func DoublewriteSlot(id Identity, path string, size int, offsets []int64, pages [][]byte) []byte {
-	return appendSlot(nil, id, path, size, offsets, pages)
+	b := appendSlotHead(nil, id, path, size, offsets)
+	for _, page := range pages {
+		b = append(b, page...)
+	}
+	seal(b)
+	return b
 }
 
 // RestoreDoublewrite writes the pages that an interrupted recovery of the same
@@ -154,14 +173,20 @@ func restoreSlot(root disk.Dir, id Identity, b []byte) (int, error) {
 	}
 	offsets := b[dwHeader+name:]
 	pages := offsets[count*8:]
+	written := 0
 	for i := range count {
-		if _, err := f.WriteAt(pages[i*size:(i+1)*size], int64(be.Uint64(offsets[i*8:]))); err != nil {
-			return i, errors.Join(fmt.Errorf("completing an interrupted recovery of %s: %w", path, err), f.Close())
+		at := int64(be.Uint64(offsets[i*8:]))
+		if at == skipped {
+			continue
 		}
+		if _, err := f.WriteAt(pages[i*size:(i+1)*size], at); err != nil {
+			return written, errors.Join(fmt.Errorf("completing an interrupted recovery of %s: %w", path, err), f.Close())
+		}
+		written++
 	}
 	// The run that follows may find nothing left to do on these pages.
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return count, fmt.Errorf("completing an interrupted recovery of %s: %w", path, err)
+		return written, fmt.Errorf("completing an interrupted recovery of %s: %w", path, err)
 	}
-	return count, nil
+	return written, nil
 }

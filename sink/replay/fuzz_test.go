@@ -22,6 +22,7 @@ func FuzzDoublewrite(f *testing.F) {
 	f.Add(DoublewriteSlot(id, "../outside", len(page), []int64{0}, [][]byte{page}), true)
 	f.Add(whole[:len(whole)-1], false)
 	f.Add(append(make([]byte, dwSlotSize), whole...), false)
+	f.Add(DoublewriteSlot(id, "db/t.ibd", len(page), []int64{4096, skipped, 0}, [][]byte{page, page, page}), false)
 	f.Fuzz(func(t *testing.T, text []byte, sum bool) {
 		outer := t.TempDir()
 		dir := filepath.Join(outer, "dir")

@@ -50,7 +50,7 @@ const (
 )
 
 // WorkerMemory is about what each worker needs, in bytes.
-const WorkerMemory = 2*batchBytes + 2*(batchEntries*entrySize+batchRecords)
+const WorkerMemory = dwSlotSize + 2*(batchEntries*entrySize+batchRecords)
 
 // group is the part of a batch's entries that is about one page.
 type group struct {
@@ -400,7 +400,7 @@ func (r *recovery) alone(s *openSpace, no innodb.PageNo, begins bool, b *batch, 
 	if err := r.solo.finish(p); err != nil || !p.dirty {
 		return err
 	}
-	return r.solo.write(s, []innodb.PageNo{no}, [][]byte{p.image})
+	return r.solo.write(s, []place{{no, 0}})
 }
 
 // adopt takes a tablespace's geometry from a page 0 that the log made.

@@ -13,22 +13,25 @@ const maxRun = 64 << 20
 
 // worker recovers batches, with buffers and a doublewrite slot of its own.
 type worker struct {
-	r    *recovery
-	slot *slot
-	// buf holds the images of a batch's pages, one behind the other.
-	buf     []byte
+	r       *recovery
+	slot    *slot
+	buf     []byte // the slot's: images of a batch's pages, one behind the other
 	plain   []byte // for decompression
 	applier Applier
 	page    pageState
 
-	// For write, reused.
-	numbers []innodb.PageNo
-	images  [][]byte
-	offsets []int64
+	changed []place // of a batch; reused
+	offsets []int64 // for write; reused
+}
+
+// place is where a page's image is.
+type place struct {
+	no innodb.PageNo
+	at int // in pages, from the beginning of buf
 }
 
 func (r *recovery) newWorker(s *slot) *worker {
-	return &worker{r: r, slot: s, buf: make([]byte, batchBytes), applier: r.Dialect.NewApplier()}
+	return &worker{r: r, slot: s, buf: s.pages(), applier: r.Dialect.NewApplier()}
 }
 
 // pageState is a page on its way through its entries.
@@ -63,7 +66,7 @@ func (p *pageState) errorf(format string, args ...any) error {
 func (w *worker) recover(b *batch) error {
 	s := b.space
 	size := s.Space.Physical
-	w.numbers, w.images = w.numbers[:0], w.images[:0]
+	w.changed = w.changed[:0]
 	for i := range b.groups {
 		// Compacted here too: parts of the plan were sorted by themselves.
 		g := &b.groups[i]
@@ -82,11 +85,10 @@ func (w *worker) recover(b *batch) error {
 			return err
 		}
 		if w.page.dirty {
-			w.numbers = append(w.numbers, g.no)
-			w.images = append(w.images, w.page.image)
+			w.changed = append(w.changed, place{g.no, i})
 		}
 	}
-	return w.write(s, w.numbers, w.images)
+	return w.write(s, w.changed)
 }
 
 // needsRead reports whether a page with those entries must be read: not if the
@@ -276,31 +278,33 @@ func (p *pageState) checkGeometry() error {
 
 // write writes pages of one file, in ascending order: first to the doublewrite
 // file, then into place, adjacent ones at once.
-func (w *worker) write(s *openSpace, numbers []innodb.PageNo, images [][]byte) error {
-	if len(numbers) == 0 {
+func (w *worker) write(s *openSpace, pages []place) error {
+	if len(pages) == 0 {
 		return nil
 	}
 	size := s.Space.Physical
-	file, first := s.locate(numbers[0])
+	file, first := s.locate(pages[0].no)
 	w.offsets = w.offsets[:0]
-	for _, no := range numbers {
-		w.offsets = append(w.offsets, int64(no-first)*int64(size))
+	for _, p := range pages {
+		for len(w.offsets) < p.at-pages[0].at {
+			w.offsets = append(w.offsets, skipped)
+		}
+		w.offsets = append(w.offsets, int64(p.no-first)*int64(size))
 	}
-	if err := w.slot.put(s.Files[file].Path, size, w.offsets, images); err != nil {
+	if err := w.slot.put(s.Files[file].Path, size, pages[0].at, w.offsets); err != nil {
 		return err
 	}
-	for i := 0; i < len(numbers); {
+	for i := 0; i < len(pages); {
+		// Adjacent pages of a batch lie one behind the other in buf.
 		n := 1
-		// Images of adjacent pages of a batch lie one behind the other in buf,
-		// unless one between them was not to be written.
-		for i+n < len(numbers) && numbers[i+n] == numbers[i]+innodb.PageNo(n) {
+		for i+n < len(pages) && pages[i+n] == (place{pages[i].no + innodb.PageNo(n), pages[i].at + n}) {
 			n++
 		}
-		if err := s.writePages(images[i][:n*size], numbers[i]); err != nil {
+		if err := s.writePages(w.buf[pages[i].at*size:][:n*size], pages[i].no); err != nil {
 			return err
 		}
 		i += n
 	}
-	w.r.pages.Add(uint64(len(numbers)))
+	w.r.pages.Add(uint64(len(pages)))
 	return nil
 }
