@@ -40,6 +40,9 @@ func Check(ctx context.Context, srv *mysqld.Server, opt Options, interval time.D
 		return nil
 	}
 	defer func() { err = errors.Join(err, b.close(nil)) }()
+	if text := b.withoutEffect(); text != "" {
+		tell(Finding{Check: "options", Text: text, Warning: true})
+	}
 	o := &outlook{interval: interval}
 	checks := slices.Concat([]check{{"version", (*backup).tellVersion}}, preflightChecks,
 		[]check{{"redo rate", o.redoRate}, {"tables without transactions", (*backup).tellPlainTables}, {"space", o.space}})

@@ -105,6 +105,31 @@ func TestPlainTables(t *testing.T) {
 	}
 }
 
+// TestWithoutEffect: what is asked for in vain is said.
+func TestWithoutEffect(t *testing.T) {
+	all := Options{
+		GaleraInfo: true, LockDDLPerTable: true, SafeSlave: true, DumpBufferPool: true,
+		FTWRL: mysqld.FTWRL{WaitTimeout: 1, KillTimeout: 1},
+	}
+	for _, test := range []struct {
+		srv  *mysqld.Server
+		want string
+	}{
+		{&mysqld.Server{Flavor: mysqld.MariaDB, Dialect: mysqld.Dialect{Stages: true}, Version: mysqld.Version{Full: "10.11.18"}},
+			"without effect on MariaDB 10.11.18: --ftwrl-wait-timeout, --kill-long-queries-timeout, --lock-ddl-per-table, --safe-slave-backup, --dump-innodb-buffer-pool"},
+		{&mysqld.Server{Flavor: mysqld.MySQL, Version: mysqld.Version{Full: "5.7.29"}}, "without effect on MySQL 5.7.29: --galera-info"},
+		{&mysqld.Server{Flavor: mysqld.MySQL, Dialect: mysqld.Dialect{LogStatus: true}, Version: mysqld.Version{Full: "9.7.4"}},
+			"without effect on MySQL 9.7.4: --galera-info, --lock-ddl-per-table"},
+	} {
+		if got := (&backup{srv: test.srv, opt: all}).withoutEffect(); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
+		if got := (&backup{srv: test.srv}).withoutEffect(); got != "" {
+			t.Errorf("no options: %q", got)
+		}
+	}
+}
+
 // TestFind: what the server refuses for want of a privilege is no failure of its
 // own once the privilege is known to be missing.
 func TestFind(t *testing.T) {

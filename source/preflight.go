@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -41,7 +42,32 @@ func (b *backup) preflight(ctx context.Context) error {
 			return err
 		}
 	}
+	if text := b.withoutEffect(); text != "" {
+		b.warn("%s", text)
+	}
 	return nil
+}
+
+// withoutEffect names the options that were given and mean nothing to this server;
+// "" if there are none.
+func (b *backup) withoutEffect() string {
+	var names []string
+	add := func(given bool, name string) {
+		if given {
+			names = append(names, name)
+		}
+	}
+	d := &b.srv.Dialect
+	add(b.opt.GaleraInfo && !d.Stages, "--galera-info")
+	add(b.opt.FTWRL.WaitTimeout > 0 && d.Stages, "--ftwrl-wait-timeout")
+	add(b.opt.FTWRL.KillTimeout > 0 && d.Stages, "--kill-long-queries-timeout")
+	add(b.opt.LockDDLPerTable && (d.Stages || d.LogStatus), "--lock-ddl-per-table")
+	add(b.opt.SafeSlave && d.Stages, "--safe-slave-backup")
+	add(b.opt.DumpBufferPool && d.Stages, "--dump-innodb-buffer-pool")
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("without effect on %v %s: %s", b.srv.Flavor, b.srv.Version.Full, strings.Join(names, ", "))
 }
 
 // checkPrivileges looks for all that is needed now, so that no privilege is
