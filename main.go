@@ -6,6 +6,8 @@
 // prints, and none exits.
 package main
 
+//go:generate go test -count=1 -run ^TestGenerated$ . -update
+
 import (
 	"bufio"
 	"cmp"
@@ -95,21 +97,21 @@ func (helpFlag) BeforeReset(ctx *kong.Context) error {
 // connectFlags say how to reach the server. They are those of the servers'
 // clients.
 type connectFlags struct {
-	User                string  `short:"u" help:"User to connect as."`
+	User                string  `short:"u" help:"User to connect as (default: your own name)."`
 	Password            *string `help:"Password; better in HB_PASSWORD, a file or an option file. Without a value, or as -p: ask for it." placeholder:"PASSWORD"`
 	AskPassword         bool    `short:"p" help:"Ask for the password on the terminal."`
 	PasswordFile        string  `help:"Read the password from the first line of this file." placeholder:"FILE" type:"path"`
-	Host                string  `short:"h" help:"Host to connect to; localhost means the socket. The server's files must be on this machine."`
-	Port                int     `short:"P" help:"TCP port."`
-	Socket              string  `short:"S" help:"Unix socket." placeholder:"FILE"`
-	Protocol            string  `help:"tcp or socket." enum:"tcp,socket," default:"" placeholder:"tcp|socket"`
-	SslMode             string  `help:"DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY." placeholder:"MODE" complete:"DISABLED,PREFERRED,REQUIRED,VERIFY_CA,VERIFY_IDENTITY"`
-	SslCa               string  `help:"Certificate authorities to trust." placeholder:"FILE" type:"path"`
+	Host                string  `short:"h" help:"Host to connect to; localhost means the socket (default: localhost). The server's files must be on this machine."`
+	Port                int     `short:"P" help:"TCP port (default 3306)."`
+	Socket              string  `short:"S" help:"Unix socket (default: where distributions put it)." placeholder:"FILE"`
+	Protocol            string  `help:"tcp or socket (default: what host and port mean)." enum:"tcp,socket," default:"" placeholder:"tcp|socket"`
+	SslMode             string  `help:"DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY (default: PREFERRED by TCP, DISABLED by a socket)." placeholder:"MODE" complete:"DISABLED,PREFERRED,REQUIRED,VERIFY_CA,VERIFY_IDENTITY"`
+	SslCa               string  `help:"Certificate authorities to trust (default: the system's)." placeholder:"FILE" type:"path"`
 	SslCert             string  `help:"Client certificate." placeholder:"FILE" type:"path"`
 	SslKey              string  `help:"Key of the client certificate." placeholder:"FILE" type:"path"`
 	SslVerifyServerCert bool    `help:"Check the server's certificate and name."`
 	SkipSsl             bool    `help:"Do not use TLS."`
-	ConnectTimeout      wait    `help:"How long to wait for the server's answer." placeholder:"SECONDS"`
+	ConnectTimeout      wait    `help:"How long to wait for the server's answer (default 10)." placeholder:"SECONDS"`
 	LockWaitTimeout     wait    `help:"How long to wait for each backup lock (default 60)." placeholder:"SECONDS"`
 }
 
@@ -200,7 +202,7 @@ type lockFlags struct {
 	SafeSlaveBackupTimeout wait      `help:"Wait so long for those tables (default 300)." placeholder:"SECONDS"`
 
 	DumpInnodbBufferPool        bool `help:"Have the server dump which pages its buffer pool holds, and take that along."`
-	DumpInnodbBufferPoolPct     int  `help:"How much of the buffer pool to dump." placeholder:"PERCENT"`
+	DumpInnodbBufferPoolPct     int  `help:"How much of the buffer pool to dump (default: as the server is set)." placeholder:"PERCENT"`
 	DumpInnodbBufferPoolTimeout wait `help:"Wait so long for the dump, once pages are copied (default 10)." placeholder:"SECONDS"`
 }
 
@@ -601,7 +603,7 @@ const restoreMemory = 64 << 20
 
 type applyCmd struct {
 	Directory string      `arg:"" help:"Directory of an extracted backup." type:"path"`
-	Parallel  int         `help:"How many workers (default: processors, at most 8)." placeholder:"N"`
+	Parallel  int         `help:"How many workers, as far as --memory goes (default: processors)." placeholder:"N"`
 	Memory    stream.Size `help:"How much memory records may take (default 256MiB); more are sorted on disk." placeholder:"SIZE"`
 	ByServer  bool        `help:"Do not replay: put the redo log where a server of that series looks for it, so that the server recovers the directory when it starts."`
 }

@@ -132,6 +132,10 @@ var variables = map[string][]string{
 	"host": {"MYSQL_HOST"}, "port": {"MYSQL_TCP_PORT"}, "socket": {"MYSQL_UNIX_PORT"}, "password": {"HB_PASSWORD", "MYSQL_PWD"},
 }
 
+// Variables are the environment's variables that Resolve takes an option from, the
+// first that is not empty counting.
+func Variables(option string) []string { return variables[option] }
+
 // variable returns the environment's value of an option and the variable's name.
 func (e Env) variable(option string) (value, name string) {
 	for _, name := range variables[option] {

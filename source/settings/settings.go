@@ -142,6 +142,19 @@ func check(app *kong.Application, set *optfile.Set) error {
 	return nil
 }
 
+// PlacesOf says where an option can be set but on the command line: variables of the
+// environment, of which the first counts that is not empty, and what it is called in
+// group [hb] of option files. Either may be none.
+func PlacesOf(option string) (variables []string, key string) {
+	if !slices.Contains(neverFromEnvironment, option) {
+		variables = append(variables, Variable(option))
+	}
+	if !slices.Contains(commandLineOnly, option) {
+		key = option
+	}
+	return append(variables, mysqld.Variables(option)...), key
+}
+
 // Variable is the name of an option's environment variable.
 func Variable(option string) string {
 	return "HB_" + strings.ToUpper(strings.ReplaceAll(option, "-", "_"))

@@ -2,7 +2,6 @@ package usage
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -90,17 +89,3 @@ func codesOf(exits []Exit) (codes []int) {
 	}
 	return slices.Compact(codes)
 }
-
-// ExitTable is the table of exit codes in Markdown, for README.md.
-func ExitTable() string {
-	var b strings.Builder
-	b.WriteString("| code | meaning |\n|---|---|\n")
-	for row := range strings.Lines(allExits()) {
-		code, meaning, _ := strings.Cut(strings.TrimSuffix(row, "\n"), "\t")
-		fmt.Fprintf(&b, "| %s | %s |\n", code, markdown.ReplaceAllString(meaning, "`$0`"))
-	}
-	return b.String()
-}
-
-// markdown is what Markdown shows as code.
-var markdown = regexp.MustCompile(`--[a-z-]+`)

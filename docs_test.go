@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+
+	"hb/source/mysqld"
+	"hb/source/settings"
+	"hb/stream/terminal/usage"
+)
+
+// update has TestGenerated write what it finds out of date.
+var update = flag.Bool("update", false, "write the generated pages in docs")
+
+// TestGenerated: the pages in docs that are made from the grammar, and from what
+// package usage says of other tools' options, are up to date.
+func TestGenerated(t *testing.T) {
+	app := testGrammar().Model
+	for file, make := range map[string]func(now []byte) (string, error){
+		"docs/reference.md": func([]byte) (string, error) { return usage.Reference(app, settings.PlacesOf), nil },
+	} {
+		now, err := os.ReadFile(file)
+		if err != nil && !*update {
+			t.Fatal(err)
+		}
+		text, err := make(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Equal(now, []byte(text)) {
+			continue
+		}
+		if !*update {
+			t.Errorf("%s is out of date: run go generate, and look at what changed", file)
+			continue
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: written", file)
+	}
+}
+
+// TestPlaces: each option can be set where the reference says, and nowhere else.
+func TestPlaces(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, c := range testGrammar().Model.Children {
+		for _, f := range append(slices.Clone(c.Flags), testGrammar().Model.Flags...) {
+			if usage.Tells(c) || slices.Contains([]string{"help", "version"}, f.Name) {
+				continue
+			}
+			n++
+			setPlaces(t, c, f, empty)
+		}
+	}
+	if n < 100 {
+		t.Errorf("%d options", n)
+	}
+}
+
+// setPlaces sets an option of a command wherever it can be.
+func setPlaces(t *testing.T, c *kong.Node, f *kong.Flag, empty string) {
+	t.Helper()
+	variables, key := settings.PlacesOf(f.Name)
+	own := settings.Variable(f.Name)
+	value := sample(f, empty)
+	set, err := isSet(t, c, f.Name, map[string]string{own: value}, "")
+	// What mysqld takes of the environment is no flag's.
+	if want := slices.Contains(variables, own) && f.Name != "password"; err != nil || set != want {
+		t.Errorf("hb %s with %s=%s: set %v, want %v, %v", c.Name, own, value, set, want, err)
+	}
+	set, err = isSet(t, c, f.Name, nil, "[hb]\n"+f.Name+"="+value+"\n")
+	switch {
+	case key == "":
+		if err == nil || !strings.Contains(err.Error(), "belongs on the command line") {
+			t.Errorf("hb %s with %s in [hb]: %v", c.Name, f.Name, err)
+		}
+	case err != nil:
+		t.Errorf("hb %s with %s=%s in [hb]: %v", c.Name, key, value, err)
+	case set == slices.Contains(mysqld.FileOptions, strings.TrimPrefix(key, "skip-")):
+		t.Errorf("hb %s with %s=%s in [hb]: set %v", c.Name, key, value, set)
+	}
+}
+
+// sample is a value for an option that is not its default.
+func sample(f *kong.Flag, file string) string {
+	for _, word := range f.EnumSlice() {
+		if f.Enum != "" && word != "" && word != f.Default {
+			return word
+		}
+	}
+	switch {
+	case f.Tag.Type == "path":
+		return file
+	case f.Tag.PlaceHolder == "TYPE":
+		return "update"
+	case f.IsBool():
+		return "1"
+	}
+	return "7"
+}
+
+// isSet reports whether a command's option is another than its default, with this
+// environment and this option file.
+func isSet(t *testing.T, c *kong.Node, name string, environment map[string]string, file string) (bool, error) {
+	parse := func(environment map[string]string, args []string) (any, error) {
+		env := mysqld.Env{Getenv: func(v string) string { return environment[v] }, System: []string{}}
+		ctx, err := grammar(new(cli), settings.New(env), io.Discard, func(int) {}).Parse(args)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range ctx.Flags() {
+			if f.Name == name {
+				return f.Target.Interface(), nil
+			}
+		}
+		return nil, os.ErrNotExist
+	}
+	args := []string{c.Name}
+	if len(c.Positional) > 0 {
+		args = append(args, "x")
+	}
+	without, err := parse(nil, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if file != "" {
+		path := filepath.Join(t.TempDir(), "my.cnf")
+		if err := os.WriteFile(path, []byte(file), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--defaults-file="+path)
+	}
+	with, err := parse(environment, args)
+	return !reflect.DeepEqual(with, without), err
+}
