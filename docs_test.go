@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"io"
 	"os"
@@ -26,7 +27,9 @@ var update = flag.Bool("update", false, "write the generated pages in docs")
 func TestGenerated(t *testing.T) {
 	app := testGrammar().Model
 	for file, make := range map[string]func(now []byte) (string, error){
-		"docs/reference.md": func([]byte) (string, error) { return usage.Reference(app, settings.PlacesOf), nil },
+		"docs/reference.md":           func([]byte) (string, error) { return usage.Reference(app, settings.PlacesOf), nil },
+		"docs/from-xtrabackup.md":     func(now []byte) (string, error) { return withOptions(now, usage.XtraBackup) },
+		"docs/from-mariadb-backup.md": func(now []byte) (string, error) { return withOptions(now, usage.MariaDBBackup) },
 	} {
 		now, err := os.ReadFile(file)
 		if err != nil && !*update {
@@ -48,6 +51,57 @@ func TestGenerated(t *testing.T) {
 		}
 		t.Logf("%s: written", file)
 	}
+}
+
+// withOptions is a page with the tables of a tool's options where they belong.
+func withOptions(page []byte, tool usage.Tool) (string, error) {
+	const begin, end = "<!-- options: made by go generate -->\n", "\n<!-- end of options -->\n"
+	head, rest, found := strings.Cut(string(page), begin)
+	_, tail, ended := strings.Cut("\n"+rest, end)
+	if !found || !ended {
+		return "", errors.New("there is no place for the options")
+	}
+	return head + begin + usage.PeerTables(tool) + end + tail, nil
+}
+
+// TestPages: command lines of hb in README.md and in docs can be parsed.
+func TestPages(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, page := range append(pages, "README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range codeLines(string(text)) {
+			n += parseLine(t, line)
+		}
+	}
+	if n < 60 {
+		t.Errorf("%d commands in %q", n, pages)
+	}
+	t.Logf("%d pages, %d commands", len(pages)+1, n)
+}
+
+// codeLines are the lines of a page that Markdown shows as they are.
+func codeLines(page string) (lines []string) {
+	fenced := false
+	for line := range strings.Lines(page) {
+		line = strings.TrimSuffix(line, "\n")
+		text, indented := strings.CutPrefix(line, "    ")
+		switch {
+		case strings.HasPrefix(line, "```"):
+			fenced = !fenced
+		case fenced:
+			lines = append(lines, line)
+		case indented:
+			lines = append(lines, text)
+		}
+	}
+	return lines
 }
 
 // TestPlaces: each option can be set where the reference says, and nowhere else.

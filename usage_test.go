@@ -110,7 +110,7 @@ func TestHelp(t *testing.T) {
 // exampleCommand one command there.
 var (
 	exampleLine    = regexp.MustCompile(`(?m)^(?:  |    )((?:hb|ssh|age) .*)$`)
-	exampleCommand = regexp.MustCompile(`(?:^|[|"] ?)hb ([^|"<>]*)`)
+	exampleCommand = regexp.MustCompile(`(?:^|[|"(] ?|&& )hb ([^|"<>)&]*)`)
 )
 
 // parseExamples parses the command lines in a text with hb's own grammar.
@@ -120,12 +120,20 @@ func parseExamples(t *testing.T, text string) (n int) {
 		if strings.HasPrefix(line[1], "hb help ") && strings.Contains(line[1], ",") {
 			continue // what else to see
 		}
-		for _, m := range exampleCommand.FindAllStringSubmatch(line[1], -1) {
-			if _, err := testGrammar().Parse(strings.Fields(m[1])); err != nil {
-				t.Errorf("%q: %v", m[0], err)
-			}
-			n++
+		n += parseLine(t, line[1])
+	}
+	return n
+}
+
+// parseLine parses the commands of hb in a line for a shell.
+func parseLine(t *testing.T, line string) (n int) {
+	t.Helper()
+	line, _, _ = strings.Cut(line, " #")
+	for _, m := range exampleCommand.FindAllStringSubmatch(line, -1) {
+		if _, err := testGrammar().Parse(strings.Fields(m[1])); err != nil {
+			t.Errorf("%q: %v", m[0], err)
 		}
+		n++
 	}
 	return n
 }
@@ -159,7 +167,8 @@ func TestExitCodesDocumented(t *testing.T) {
 }
 
 // TestPeerOptions: each option of another tool that hb knows of is answered with
-// what hb's way is; it is no option of hb, and what is named instead is.
+// what hb's way is. Where that has an option of the same name, hb has it; what hb
+// has is said to be so of one tool at least; what is named instead is there.
 func TestPeerOptions(t *testing.T) {
 	app := testGrammar().Model
 	own := make(map[string]bool)
@@ -168,19 +177,28 @@ func TestPeerOptions(t *testing.T) {
 			own[f.Name] = true
 		}
 	}
-	for _, p := range usage.Peers {
-		if own[p.Option] {
-			t.Errorf("hb has --%s itself", p.Option)
+	named := make(map[string]bool) // that hb is said to have, or not to
+	for _, p := range allPeers() {
+		for _, name := range p.Names() {
+			named[name] = named[name] || p.Answer == usage.Yes
+			if p.Answer == usage.Yes && !own[name] {
+				t.Errorf("hb has no --%s", name)
+			}
 		}
-		for _, f := range regexp.MustCompile(`--[a-z-]+`).FindAllString(p.Instead, -1) {
+		for _, f := range regexp.MustCompile(`--[a-z-]*[a-z]`).FindAllString(p.Text+p.More, -1) {
 			if !own[f[2:]] {
-				t.Errorf("instead of --%s there is no %s", p.Option, f)
+				t.Errorf("of %s: there is no %s", p.Options, f)
 			}
 		}
 	}
-	for _, option := range []string{"--backup", "--prepare", "--stream=xbstream", "--target-dir=/x", "--use-memory=1G", "--copy-back", "--apply_log_only", "--incremental-basedir=x"} {
+	for name, yes := range named {
+		if own[name] && !yes {
+			t.Errorf("hb has --%s", name)
+		}
+	}
+	for _, option := range []string{"--backup", "--prepare", "--stream=xbstream", "--target-dir=/x", "--use-memory=1G", "--copy-back", "--apply_log_only", "--incremental-basedir=x", "--innodb_page_size=4k"} {
 		name, _, _ := strings.Cut(option, "=")
-		i := slices.IndexFunc(usage.Peers, func(p usage.Peer) bool { return "--"+p.Option == strings.ReplaceAll(name, "_", "-") })
+		i := slices.IndexFunc(allPeers(), func(p usage.Peer) bool { return p.Covers(strings.ReplaceAll(name[2:], "_", "-")) })
 		if i < 0 {
 			t.Errorf("%s is not known", option)
 			continue
@@ -190,9 +208,56 @@ func TestPeerOptions(t *testing.T) {
 			if command != "" {
 				args, more = []string{command, option}, "hb "+command
 			}
-			want := "hb: unknown flag " + name + ": " + usage.Peers[i].Instead + " (" + more + " --help shows how)\n"
+			want := "hb: unknown flag " + name + ": " + strings.ReplaceAll(allPeers()[i].Text, "`", "") + " (" + more + " --help shows how)\n"
 			if r := finish(t, hb(t, args...)); r.code != exitUsage || r.stderr != want || r.stdout != "" {
 				t.Errorf("%v: exit code %d, %q, want %q", args, r.code, r.stderr, want)
+			}
+		}
+	}
+}
+
+// allPeers are the options of other tools.
+func allPeers() (list []usage.Peer) {
+	for _, g := range usage.Peers {
+		list = append(list, g.Peers...)
+	}
+	return list
+}
+
+// printed finds the options that mariadb-backup --help prints, first with what they
+// are for and then with their values.
+var printed = regexp.MustCompile(`(?m)^(?:  )?(?:-[A-Za-z?], )?--([a-z][a-z0-9-]*)|^([a-z][a-z0-9-]+)  +\S`)
+
+// TestPeerOptionsOfMariaDB: the table has every option that the real
+// mariadb-backup prints, those too that it shares with the server, and no option
+// of mariadb-backup that none of its releases knows.
+func TestPeerOptionsOfMariaDB(t *testing.T) {
+	known := make(map[string]bool)
+	for _, server := range mysqldtest.MariaDB {
+		root := mysqldtest.Need(t, server)
+		out, err := root.Tool("mariadb-backup", "--no-defaults", "--help").CombinedOutput()
+		if err != nil {
+			t.Fatalf("mariadb-backup --help: %v\n%s", err, out)
+		}
+		_, list, _ := strings.Cut(string(out), "may be given as the first argument:\n")
+		n := 0
+		for _, m := range printed.FindAllStringSubmatch(list, -1) {
+			name := m[1] + m[2]
+			if known[name] {
+				continue
+			}
+			known[name] = true
+			n++
+			if !slices.ContainsFunc(allPeers(), func(p usage.Peer) bool { return p.Of&usage.MariaDBBackup != 0 && p.Covers(name) }) {
+				t.Errorf("%s: mariadb-backup has --%s, and no line of the table is for it", server, name)
+			}
+		}
+		t.Logf("%s %s: %d options that were not met yet", server, root.Version, n)
+	}
+	for _, p := range allPeers() {
+		for _, name := range p.Names() {
+			if p.Of&usage.MariaDBBackup != 0 && !strings.HasSuffix(name, "*") && !known[name] && name != "innobackupex" { // which is not printed
+				t.Errorf("no mariadb-backup has --%s", name)
 			}
 		}
 	}

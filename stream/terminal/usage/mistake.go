@@ -64,8 +64,8 @@ func unknownFlag(app *kong.Application, selected *kong.Node, flag string) string
 	if text := others(app, selected, "--"+name); text != "" {
 		return text
 	}
-	if p, ok := peer(name); ok {
-		return ": " + p.Instead
+	if p, ok := peer(name); ok && p.Text != "" {
+		return ": " + p.Hint()
 	}
 	near := nearest(name, names)
 	for i := range near {

@@ -42,7 +42,7 @@ With --apply a server can start on the directory at the end. Where that is kille
 		Topics: []string{"restore", "stages", "options", "exit-codes"},
 	},
 	"apply": {
-		Text:   `Before anything else all files are compared with the manifest. Killed at any point and run again, hb apply ends in the same bytes; a server that is started on the directory between refuses it. Directories that mariadb-backup or XtraBackup made are taken too.`,
+		Text:   `Before anything else all files are compared with the manifest. Killed at any point and run again, hb apply ends in the same bytes; a server that is started on the directory between refuses it. Directories of full backups that mariadb-backup made are taken too, and those in XtraBackup's form.`,
 		Reads:  "the directory.",
 		Writes: "the directory; messages to standard error. To standard output nothing.",
 		Examples: []Example{

@@ -1,86 +1,264 @@
 package usage
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
-// A Peer is an option of XtraBackup or mariadb-backup that hb does not have, and
-// what hb's way is.
-type Peer struct{ Option, Instead string }
+// A Tool is one that users of hb come from, or several.
+type Tool int
 
-// Peers are those options that users of these tools type by habit. Options that
-// hb has too are not among them.
-var Peers = []Peer{
-	{"apply-log", "hb apply DIR prepares a backup"},
-	{"apply-log-only", "hb apply DIR prepares a backup; there are no incremental backups that could follow"},
-	{"backup", "it is a command: hb backup > FILE"},
-	{"backup-lock-timeout", "it is --lock-wait-timeout"},
-	{"backup-locks", "hb takes the locks that the server has; see hb help locks"},
-	{"binlog-info", "the binary log's position is always recorded"},
-	{"check-privileges", "hb backup always checks the privileges, before it locks or writes anything"},
-	{"check-tables", "hb verify checks a backup, and hb verify --replay rehearses its recovery"},
-	{"close-files", "the limit of open files is that of the process: ulimit -n"},
-	{"compress-chunk-size", "hb compresses the archive as a whole; see hb help stages"},
-	{"compress-threads", "hb compresses with all processors: --compress"},
-	{"compress-zstd-level", "it is --compress-level"},
-	{"copy-back", "extract to where the server's data directory shall be: hb extract --apply -C DIR"},
-	{"databases", "hb backs up the whole server"},
-	{"databases-exclude", "hb backs up the whole server"},
-	{"databases-file", "hb backs up the whole server"},
-	{"decompress", "hb extract undoes compression by itself"},
-	{"decrypt", "hb extract -i KEYFILE opens age's encryption; see hb help stages"},
-	{"defaults-group", "hb reads the groups [client] and [hb]; --defaults-group-suffix names more; see hb help options"},
-	{"encrypt", "it is --encrypt-to RECIPIENT, --encrypt-to-file or --encrypt-passphrase-file; see hb help stages"},
-	{"encrypt-key", "it is --encrypt-to RECIPIENT to encrypt, and --identity FILE to decrypt; see hb help stages"},
-	{"encrypt-key-file", "it is --encrypt-to-file FILE to encrypt, and --identity FILE to decrypt; see hb help stages"},
-	{"encrypt-threads", "age has one thread"},
-	{"export", "start a server on the restored directory, and use FLUSH TABLES ... FOR EXPORT there"},
-	{"extra-lsndir", "--info-file FILE keeps what became of the backup, with its LSNs"},
-	{"fifo-streams", "hb backup writes one stream to standard output; --parallel N is how many readers there are"},
-	{"force-non-empty-directories", "hb extract takes an empty directory alone"},
-	{"history", "--info-file FILE keeps what became of the backup; hb writes nothing to the server"},
-	{"incremental", "there are no incremental backups"},
-	{"incremental-basedir", "there are no incremental backups"},
-	{"incremental-dir", "there are no incremental backups"},
-	{"incremental-force-scan", "there are no incremental backups"},
-	{"incremental-history-name", "there are no incremental backups"},
-	{"incremental-history-uuid", "there are no incremental backups"},
-	{"incremental-lsn", "there are no incremental backups"},
-	{"innodb-log-group-home-dir", "hb asks the server where its files are"},
-	{"keyring-file-data", "servers with encryption at rest are not supported"},
-	{"lock-ddl", "hb takes the locks that the server has; see hb help locks"},
-	{"lock-ddl-timeout", "it is --lock-wait-timeout"},
-	{"log-copy-interval", "hb chooses it"},
-	{"login-path", "hb reads option files, and passwords from --password-file; see hb help options"},
-	{"move-back", "extract to where the server's data directory shall be: hb extract --apply -C DIR"},
-	{"no-backup-locks", "hb takes the locks that the server has; see hb help locks"},
-	{"no-lock", "a backup that may be inconsistent is not offered; see hb help locks"},
-	{"no-server-version-check", "hb refuses servers whose formats it does not know; hb version lists them"},
-	{"no-version-check", "hb asks nobody for versions"},
-	{"open-files-limit", "the limit is that of the process: ulimit -n"},
-	{"page-tracking", "there are no incremental backups"},
-	{"prepare", "it is a command: hb apply DIR"},
-	{"print-param", "the archive's backup-my.cnf has these settings"},
-	{"read-buffer-size", "hb chooses it"},
-	{"remove-original", "hb extract undoes compression and encryption by itself, and leaves the archive as it is"},
-	{"rollback-prepared-trx", "external XA transactions stay prepared, and the server can roll them back"},
-	{"rollback-xa", "external XA transactions stay prepared, and the server can roll them back"},
-	{"rsync", "send the archive through a pipe: hb backup | ssh HOST \"hb extract -C DIR\""},
-	{"ssl", "it is --ssl-mode REQUIRED"},
-	{"stream", "hb backup always streams to standard output: hb backup > FILE"},
-	{"tables", "hb backs up the whole server"},
-	{"tables-compatibility-check", "hb backup always checks the engines, before it locks or writes anything"},
-	{"tables-exclude", "hb backs up the whole server"},
-	{"tables-file", "hb backs up the whole server"},
-	{"target-dir", "hb backup writes to standard output: hb backup | hb extract -C DIR; and a directory to prepare is an argument: hb apply DIR"},
-	{"to-archived-lsn", "hb applies the whole redo log of a backup"},
-	{"use-free-memory-pct", "it is --memory SIZE"},
-	{"use-memory", "it is --memory SIZE"},
+// The tools.
+const (
+	XtraBackup Tool = 1 << iota
+	MariaDBBackup
+	both = XtraBackup | MariaDBBackup
+)
+
+// An Answer says in a word what hb has of another tool's option.
+type Answer string
+
+// The answers.
+const (
+	Yes       Answer = "yes"        // an option of the same name
+	Otherwise Answer = "otherwise"  // another way
+	Needless  Answer = "not needed" // without an option
+	No        Answer = "no"
+)
+
+// A Peer is an option of another tool, or several that one answer is for.
+type Peer struct {
+	Options string // names without dashes, with spaces between; one may end in '*'
+	Of      Tool
+	Answer  Answer
+	Text    string // hb's way, or why there is none; code between backticks. "": all is said
+	More    string // sentences that are not for a hint
 }
 
-// peer returns what stands in Peers of an option, without dashes.
-func peer(option string) (Peer, bool) {
-	i := slices.IndexFunc(Peers, func(p Peer) bool { return p.Option == option })
-	if i < 0 {
-		return Peer{}, false
+// Names are the names of the options.
+func (p Peer) Names() []string { return strings.Fields(p.Options) }
+
+// Covers reports whether an option, without dashes, is one of those.
+func (p Peer) Covers(option string) bool {
+	return slices.ContainsFunc(p.Names(), func(name string) bool {
+		prefix, all := strings.CutSuffix(name, "*")
+		return name == option || all && strings.HasPrefix(option, prefix)
+	})
+}
+
+// Hint is what the text says on a terminal.
+func (p Peer) Hint() string { return strings.ReplaceAll(p.Text, "`", "") }
+
+// sentences are all that is said, for a page.
+func (p Peer) sentences() string {
+	text := p.Text
+	if text == "" {
+		return p.More
 	}
-	return Peers[i], true
+	if first, rest, _ := strings.Cut(text, " "); !strings.HasPrefix(first, "hb") { // which is a name
+		text = strings.ToUpper(first[:1]) + first[1:] + " " + rest
+	}
+	return strings.TrimSpace(text + ". " + p.More)
+}
+
+// A PeerGroup is options that belong together.
+type PeerGroup struct {
+	Title string
+	Peers []Peer
+}
+
+// Peers are the options of XtraBackup and of mariadb-backup. Of two lines that an
+// option is in, the first counts.
+var Peers = []PeerGroup{
+	{"What is to be done", []Peer{
+		{"backup", both, Otherwise, "it is a command: `hb backup > FILE`", ""},
+		{"prepare", both, Otherwise, "it is a command: `hb apply DIR`", "`hb extract --apply` extracts and prepares in one pass."},
+		{"apply-log", both, Otherwise, "`hb apply DIR` prepares a backup", ""},
+		{"apply-log-only apply-redo-only", XtraBackup, Needless, "`hb apply DIR` prepares a backup; there are no incremental backups that could follow", "It rolls nothing back: the server does that when it starts."},
+		{"copy-back move-back", both, Needless, "extract to where the server's data directory shall be: `hb extract --apply -C DIR`", ""},
+		{"force-non-empty-directories", both, No, "`hb extract` takes an empty directory alone", ""},
+		{"decompress", both, Needless, "`hb extract` undoes compression by itself", "Files that the other tool compressed one by one it leaves as they are."},
+		{"decrypt", XtraBackup, Otherwise, "`hb extract -i KEYFILE` opens age's encryption; see hb help stages", ""},
+		{"remove-original", both, Needless, "`hb extract` undoes compression and encryption by itself, and leaves the archive as it is", ""},
+		{"export", both, No, "start a server on the restored directory, and use FLUSH TABLES ... FOR EXPORT there", ""},
+		{"print-param", both, Otherwise, "the archive's `backup-my.cnf` has these settings", ""},
+		{"print-defaults", both, Yes, "", "It prints a group `[hb]`, and behind each setting where it is from."},
+		{"check-tables", XtraBackup, Otherwise, "`hb verify` checks a backup, and `hb verify --replay` rehearses its recovery", "What is checked is each page, not the order of an index: that is for CHECK TABLE on a restored server."},
+		{"verify sha256", XtraBackup, Otherwise, "every archive says the size and the CRC-32 of each file: `hb verify` checks them", "(Announced for a later release of XtraBackup.)"},
+		{"cloud-storage download delete", XtraBackup, Otherwise, "use the store's own client: `hb backup | aws s3 cp - s3://BUCKET/NAME`", "(Announced for a later release of XtraBackup.)"},
+		{"stats", XtraBackup, No, "hb does not look into indexes", "(2.4 alone.)"},
+		{"compact rebuild-indexes rebuild-threads", XtraBackup, No, "all pages are backed up, those of indexes too", "(2.4 alone.)"},
+		{"innobackupex", both, No, "hb has one way of being called", ""},
+		{"version help", both, Yes, "", ""},
+		{"verbose", MariaDBBackup, Needless, "messages say all that there is to say; `--quiet` leaves out what is no warning", ""},
+	}},
+	{"Where it goes, and how fast", []Peer{
+		{"target-dir", both, Otherwise, "`hb backup` writes to standard output: `hb backup | hb extract -C DIR`; and a directory to prepare is an argument: `hb apply DIR`", ""},
+		{"stream", both, Needless, "`hb backup` always streams to standard output: `hb backup > FILE`", "The format is xbstream's."},
+		{"fifo-streams fifo-dir fifo-timeout", XtraBackup, No, "`hb backup` writes one stream to standard output; `--parallel N` is how many readers there are", ""},
+		{"parallel", both, Yes, "", "The default is one for each processor (backup: at most 8), not 1. A large file has several readers. `hb extract`, `hb apply` and `hb verify` have the option too."},
+		{"throttle", XtraBackup, Yes, "it counts bytes a second: `--throttle 50MiB`", "XtraBackup counts chunks of 10 MiB: its `--throttle=5` is hb's `--throttle=50MiB`. hb's `--throttle=5` is 5 bytes a second."},
+		{"throttle", MariaDBBackup, Yes, "it counts bytes a second: `--throttle 50MiB`", "mariadb-backup counts pairs of a read and a write. hb's `--throttle=5` is 5 bytes a second."},
+		{"read-buffer-size", XtraBackup, Needless, "hb chooses it", ""},
+		{"tmpdir", both, Yes, "", "One directory. What the archive does not take at once waits there."},
+		{"extra-lsndir", both, Otherwise, "`--info-file FILE` keeps what became of the backup, with its LSNs", ""},
+		{"rsync", both, Otherwise, "send the archive through a pipe: `hb backup | ssh HOST \"hb extract -C DIR\"`", ""},
+		{"datadir", both, Yes, "", "hb asks the server where it is; the option says where that is seen from here. `-h` is the host."},
+		{"open-files-limit", both, Needless, "the limit is that of the process: `ulimit -n`", ""},
+		{"close-files", both, Needless, "the limit of open files is that of the process: `ulimit -n`", ""},
+		{"log-copy-interval", both, Needless, "hb chooses it", ""},
+	}},
+	{"Compression and encryption of the backup", []Peer{
+		{"compress", both, Yes, "", "zstd, of the archive as a whole, not file by file. The option has no value."},
+		{"compress-zstd-level", XtraBackup, Otherwise, "it is `--compress-level`", "The default is 3, not 1."},
+		{"compress-threads", both, Needless, "hb compresses with all processors: `--compress`", ""},
+		{"compress-chunk-size", both, Needless, "hb compresses the archive as a whole; see hb help stages", ""},
+		{"encrypt", XtraBackup, Otherwise, "it is `--encrypt-to RECIPIENT`, `--encrypt-to-file` or `--encrypt-passphrase-file`; see hb help stages", "The format is age's."},
+		{"encrypt-key", XtraBackup, Otherwise, "it is `--encrypt-to RECIPIENT` to encrypt, and `--identity FILE` to decrypt; see hb help stages", "A machine that makes backups need not be able to read them."},
+		{"encrypt-key-file", XtraBackup, Otherwise, "it is `--encrypt-to-file FILE` to encrypt, and `--identity FILE` to decrypt; see hb help stages", ""},
+		{"encrypt-threads", XtraBackup, Needless, "age has one thread", ""},
+		{"encrypt-chunk-size", XtraBackup, Needless, "the chunks of age's format have one size", ""},
+	}},
+	{"A part of the server", []Peer{
+		{"tables tables-exclude tables-file databases databases-exclude databases-file", both, No, "hb backs up the whole server", ""},
+	}},
+	{"Incremental backups", []Peer{
+		{"incremental page-tracking page-tracking-merge-gap", XtraBackup, No, "there are no incremental backups", ""},
+		{"incremental-basedir incremental-lsn incremental-dir incremental-force-scan incremental-history-name incremental-history-uuid", both, No, "there are no incremental backups", "An incremental backup that the other tool made is refused by `hb apply`."},
+		{"to-archived-lsn innodb-log-arch-dir", XtraBackup, No, "hb applies the whole redo log of a backup", "(2.4 alone.)"},
+	}},
+	{"Locks, and a replica", []Peer{
+		{"lock-ddl", XtraBackup, Needless, "hb takes the locks that the server has; see hb help locks", ""},
+		{"lock-ddl-timeout backup-lock-timeout", XtraBackup, Otherwise, "it is `--lock-wait-timeout`", "The default is 60 seconds."},
+		{"backup-lock-retry-count", XtraBackup, Needless, "hb asks for a lock once, and waits for `--lock-wait-timeout`", ""},
+		{"startup-wait-timeout ftwrl-wait-timeout", MariaDBBackup, Otherwise, "it is `--lock-wait-timeout`", "The default is 60 seconds. hb's `--ftwrl-wait-timeout` is for MySQL."},
+		{"ftwrl-wait-threshold ftwrl-wait-query-type kill-long-queries-timeout kill-long-query-type", MariaDBBackup, Needless, "hb takes no FLUSH TABLES WITH READ LOCK on MariaDB", "hb's options of these names are for MySQL."},
+		{"ftwrl-wait-timeout ftwrl-wait-threshold ftwrl-wait-query-type kill-long-queries-timeout", XtraBackup, Yes, "", ""},
+		{"kill-long-query-type", XtraBackup, Yes, "", "The default is all, not select."},
+		{"lock-ddl-per-table", XtraBackup, Yes, "", "For MySQL 5.6 and 5.7, where it is not needed: what DDL changed is copied again."},
+		{"lock-ddl-per-table", MariaDBBackup, Needless, "what DDL changed is copied again", "hb's option of this name is for MySQL 5.6 and 5.7."},
+		{"no-lock", both, No, "a backup that may be inconsistent is not offered; see hb help locks", ""},
+		{"no-backup-locks", both, No, "hb takes the locks that the server has; see hb help locks", ""},
+		{"backup-locks", XtraBackup, Needless, "hb takes the locks that the server has; see hb help locks", ""},
+		{"safe-slave-backup safe-slave-backup-timeout", XtraBackup, Yes, "", "The SQL threads rest while pages are copied on MySQL 8.0 and later, and while the last lock is held on 5.6 and 5.7."},
+		{"safe-slave-backup safe-slave-backup-timeout", MariaDBBackup, No, "hb stops no replication on MariaDB", "hb's option of this name is for MySQL; on MariaDB hb warns that it has no effect."},
+		{"slave-info", both, Yes, "", "The file has the name and form that this server's own tool gives it."},
+		{"galera-info", MariaDBBackup, Yes, "", ""},
+		{"galera-info", XtraBackup, No, "hb records Galera's position on MariaDB alone", ""},
+	}},
+	{"Redo log", []Peer{
+		{"redo-log-arch-dir", XtraBackup, Needless, "hb reads the server's redo log without ever waiting for the archive", ""},
+		{"register-redo-log-consumer", XtraBackup, Needless, "hb registers where the server can do that (8.0.30 and later)", ""},
+		{"innodb-log-checkpoint-now", MariaDBBackup, No, "hb begins at the newest checkpoint that there is", "The server makes one with SET GLOBAL innodb_log_checkpoint_now=1."},
+	}},
+	{"What is recorded and checked", []Peer{
+		{"binlog-info", both, Needless, "the binary log's position is always recorded", ""},
+		{"history", both, Otherwise, "`--info-file FILE` keeps what became of the backup; hb writes nothing to the server", ""},
+		{"dump-innodb-buffer-pool dump-innodb-buffer-pool-timeout dump-innodb-buffer-pool-pct", XtraBackup, Yes, "", ""},
+		{"no-version-check", both, Needless, "hb asks nobody for versions", ""},
+		{"no-server-version-check", XtraBackup, No, "hb refuses servers whose formats it does not know; `hb version` lists those that it knows", ""},
+		{"tables-compatibility-check", XtraBackup, Needless, "`hb backup` always checks the engines, before it locks or writes anything", ""},
+		{"check-privileges", both, Needless, "`hb backup` always checks the privileges, before it locks or writes anything", "`hb check` prints the GRANT statements."},
+		{"strict", XtraBackup, Needless, "an option that hb does not know is a mistake", ""},
+		{"log-innodb-page-corruption", MariaDBBackup, No, "a damaged page ends the backup, and is named", ""},
+		{"extended-validation", MariaDBBackup, Needless, "every page is checked when it is copied", ""},
+	}},
+	{"Preparing", []Peer{
+		{"use-memory", both, Otherwise, "it is `--memory SIZE`", "The default is 256 MiB. What does not fit is sorted on disk: each page is read and written once at most."},
+		{"estimate-memory", XtraBackup, Needless, "no page is read twice, whatever `--memory` is", ""},
+		{"use-free-memory-pct", XtraBackup, Otherwise, "it is `--memory SIZE`", ""},
+		{"rollback-prepared-trx", XtraBackup, No, "external XA transactions stay prepared, and the server can roll them back", ""},
+		{"page-lsn-map use-page-lsn-map", XtraBackup, Needless, "what a page has already is passed over by the LSN on the page", "(Announced for a later release of XtraBackup.)"},
+		{"innodb-force-recovery", both, No, "`hb apply` refuses what is damaged", ""},
+		{"innodb-*", both, Needless, "hb asks the server, and a backup has what its recovery needs in `backup-my.cnf`", ""},
+		{"aria-log-dir-path log-bin", MariaDBBackup, Needless, "hb asks the server where its files are", ""},
+		{"mysqld-args", MariaDBBackup, No, "hb takes no options of the server", ""},
+		{"plugin-dir", MariaDBBackup, Needless, "hb loads no plugins of the server", ""},
+	}},
+	{"Encryption at rest", []Peer{
+		{"keyring-file-data xtrabackup-plugin-dir plugin-load component-keyring-config component-keyring-file-config transition-key generate-transition-key generate-new-master-key reencrypt-for-server-id", XtraBackup, No, "servers with encryption at rest are not supported", "hb refuses them before it locks anything."},
+		{"encrypted-backup", MariaDBBackup, No, "servers with encryption at rest are not supported", "hb refuses them before it locks anything."},
+	}},
+	{"Connection and option files", []Peer{
+		{"user password host port socket", both, Yes, "", "`-h` is the host. `-p` without a password behind it asks for one."},
+		{"protocol", MariaDBBackup, Yes, "", "tcp or socket."},
+		{"login-path", both, No, "hb reads option files, and passwords from `--password-file`; see hb help options", ""},
+		{"defaults-file defaults-extra-file defaults-group-suffix no-defaults", both, Yes, "", "The groups that are read are `[client]`, `[client-server]`, `[client-mariadb]` and `[hb]`."},
+		{"defaults-group", both, No, "hb reads the groups `[client]` and `[hb]`; `--defaults-group-suffix` names more; see hb help options", ""},
+		{"ssl", both, Otherwise, "it is `--ssl-mode REQUIRED`", ""},
+		{"ssl-mode", XtraBackup, Yes, "", ""},
+		{"ssl-ca ssl-cert ssl-key", both, Yes, "", ""},
+		{"ssl-verify-server-cert", MariaDBBackup, Yes, "", "Off by default; that of mariadb-backup 11.8 is on."},
+		{"ssl-capath ssl-crl ssl-crlpath", both, No, "`--ssl-ca FILE` names one file with the certificates to trust", ""},
+		{"ssl-fp ssl-fplist", MariaDBBackup, No, "`--ssl-ca FILE` names one file with the certificates to trust", ""},
+		{"ssl-cipher tls-*", both, Needless, "hb takes TLS 1.2 or later, with the ciphers that Go chooses", ""},
+		{"ssl-*", XtraBackup, No, "hb has `--ssl-mode`, `--ssl-ca`, `--ssl-cert` and `--ssl-key`", ""},
+		{"get-server-public-key server-public-key-path", XtraBackup, Needless, "hb asks the server for its key where it needs it", "That is without TLS and by TCP; the key is taken as it comes."},
+		{"secure-auth", MariaDBBackup, Needless, "hb does not have the old protocol", ""},
+	}},
+	{"Other engines, and the rest", []Peer{
+		{"rocksdb-datadir rocksdb-wal-dir rocksdb-checkpoint-max-age rocksdb-checkpoint-max-count", XtraBackup, No, "servers with MyRocks tables are not supported", ""},
+		{"rocksdb-datadir rocksdb-backup", MariaDBBackup, No, "servers with MyRocks tables are not supported", ""},
+		{"core-file", both, No, "it is for that tool's developers", ""},
+		{"debug-sync debug-sleep-before-unlock", XtraBackup, No, "it is for that tool's developers", ""},
+		{"log innodb", both, Needless, "it does nothing there", ""},
+		{"server-id", XtraBackup, Needless, "it does nothing there", ""},
+	}},
+}
+
+// Programs are what stands beside those tools, by how it is called.
+var Programs = []Peer{
+	{"`xbstream -x`, with `-C DIR`", XtraBackup, Otherwise, "`hb extract -C DIR`", "The format is one. hb tells an archive that is not complete from one that is."},
+	{"`mbstream -x`, with `-C DIR`", MariaDBBackup, Otherwise, "`hb extract -C DIR`", "Either program reads the other's archives. hb tells an archive that is not complete from one that is."},
+	{"`xbstream -c`", XtraBackup, No, "hb makes no archives of files", ""},
+	{"`mbstream -c`", MariaDBBackup, No, "hb makes no archives of files", ""},
+	{"`xbstream -v`", XtraBackup, Otherwise, "`hb list` lists an archive", ""},
+	{"`mbstream -v`", MariaDBBackup, Otherwise, "`hb list` lists an archive", ""},
+	{"`xbstream --parallel`", XtraBackup, Otherwise, "`hb extract --parallel N`", ""},
+	{"`mbstream -p`, `--parallel`", MariaDBBackup, Otherwise, "`hb extract --parallel N`", ""},
+	{"`xbstream -P`", XtraBackup, No, "an archive with a name that is absolute, or leads out of the directory, is refused", ""},
+	{"`xbstream --decompress`, --decompress-threads, --decrypt, --encrypt-key, --encrypt-key-file, --encrypt-threads", XtraBackup, No, "files that are compressed or encrypted one by one are extracted as they are", "hb says so. Unpack them with that tool, then `hb apply`."},
+	{"`xbstream --fifo-streams`, --fifo-dir, --fifo-timeout", XtraBackup, No, "hb reads one stream", ""},
+	{"`xbcrypt`, with `-d`, `-a`, `-k`, `-f`, `-s`, `-i`, `-o`, `-v`, --encrypt-threads, --read-buffer-size", XtraBackup, No, "hb's encryption is age's, and `age` opens it", "An archive that went through `xbcrypt` as a whole is refused; hb names the program that opens it."},
+	{"`xbcloud put`", XtraBackup, Otherwise, "`hb backup | aws s3 cp - s3://BUCKET/NAME`, or any client that reads a pipe", ""},
+	{"`xbcloud get`", XtraBackup, Otherwise, "`aws s3 cp s3://BUCKET/NAME - | hb extract -C DIR`", ""},
+	{"`xbcloud delete`", XtraBackup, Otherwise, "`aws s3 rm s3://BUCKET/NAME`", "A backup is one object, so that a store's own rules can remove it when it is old."},
+	{"`xbcloud --storage`, credentials, --s3-storage-class, --s3-bucket-lookup, --parallel, --md5, --max-retries, --max-backoff, --curl-retriable-errors, --http-retriable-errors, --timeout, --insecure, --cacert, --header, `--fifo-*`", XtraBackup, Needless, "they are the client's", ""},
+}
+
+// peer returns what Peers has of an option, without dashes.
+func peer(option string) (Peer, bool) {
+	for _, g := range Peers {
+		if i := slices.IndexFunc(g.Peers, func(p Peer) bool { return p.Covers(option) }); i >= 0 {
+			return g.Peers[i], true
+		}
+	}
+	return Peer{}, false
+}
+
+// PeerTables are Peers and Programs, as far as they are of a tool, in Markdown.
+func PeerTables(tool Tool) string {
+	s := new(sheet)
+	for _, g := range Peers {
+		s.peers(g.Title, "option", tool, g.Peers, func(p Peer) string {
+			return "`--" + strings.Join(p.Names(), "`, `--") + "`"
+		})
+	}
+	s.peers("Other programs", "program", tool, Programs, func(p Peer) string { return prosaic(p.Options) })
+	return s.String()
+}
+
+// peers is the table of those that are a tool's, under a title.
+func (s *sheet) peers(title, what string, tool Tool, list []Peer, name func(Peer) string) {
+	var rows [][]string
+	for _, p := range list {
+		if p.Of&tool == 0 {
+			continue
+		}
+		rows = append(rows, []string{name(p), string(p.Answer), prosaic(p.sentences())})
+	}
+	if len(rows) > 0 {
+		s.head(3, title)
+		s.table([]string{what, "in hb", "how, or why not"}, rows)
+	}
 }

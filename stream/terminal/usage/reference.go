@@ -61,7 +61,7 @@ type sheet struct {
 func (s *sheet) command(app *kong.Application, c Command) {
 	name := app.Name + " " + c.Name
 	s.head(2, name)
-	s.paragraph("    " + synopsis(app, c.Node))
+	s.paragraph(code(synopsis(app, c.Node)))
 	s.paragraph(prosaic(c.Help))
 	s.text(c.Text)
 	s.paragraph("**Reads** " + prosaic(c.Reads))
@@ -228,7 +228,7 @@ func link(heading string) string {
 // what leads to a topic.
 var (
 	meaningful = regexp.MustCompile(`[*<\\]|\b_|_\b`)
-	codeLike   = regexp.MustCompile(`(?:\bhb [a-z]+ )?--[a-z][a-z-]*[a-z]`)
+	codeLike   = regexp.MustCompile(`(?:\bhb [a-z]+ )?--[a-z][a-z0-9-]*[a-z0-9]`)
 	topicLike  = regexp.MustCompile(`hb help (` + strings.Join(topicNames(), "|") + `)\b`)
 )
 

@@ -94,7 +94,7 @@ An archive without its manifest is incomplete: an archive proves that it is comp
 	hb verify backup.hb
 	xbstream -x -C dir < backup.hb
 
-A directory that XtraBackup or mariadb-backup made can be given to hb apply and hb verify, and theirs can prepare what hb extracted.`},
+A directory that mariadb-backup made can be given to hb apply and hb verify, and mariadb-backup can prepare what hb extracted. Of MySQL it is the form that XtraBackup's directories have; hb was tested with directories of that form, but not with XtraBackup itself.`},
 
 	{exitTopic, "What exit codes mean", allExits() + `
 A signal that interrupts hb ends the command with 130, when all locks are released. Each command's own help has those that it can give.`},

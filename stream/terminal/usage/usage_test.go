@@ -88,6 +88,45 @@ Exit codes:
 	}
 }
 
+// TestReference: what Markdown makes of texts and tables, and of defaults.
+func TestReference(t *testing.T) {
+	defer func(p Page) { pages["list"] = p }(pages["list"])
+	pages["list"] = Page{Text: "With --to, see hb help locks: 2 * _x_ < a_b.\n\nfirst:\tone\nsecond:\ttwo", Reads: "this.", Writes: "that.", Examples: []Example{{"hb list | x", "an example"}}}
+	app := model(t)
+	for _, f := range app.Children[0].Flags {
+		if f.Name == "to" {
+			f.Help = "Of which there may be several (default none: 0); more are wrong."
+		}
+	}
+	text := Reference(app, func(option string) ([]string, string) {
+		if option == "key" {
+			return nil, ""
+		}
+		return []string{"HB_" + strings.ToUpper(option), "OTHER"}, option
+	})
+	for _, want := range []string{
+		"| [hb list](#hb-list) | Read it. And more. |\n",
+		"\n## hb list\n\n`hb list [OPTION]... [ARCHIVE]`\n",
+		"\nWith `--to`, see [`hb help locks`](reference.md#hb-help-locks): 2 \\* \\_x\\_ \\< a_b.\n\n- **first:** one\n- **second:** two\n",
+		"\n```sh\nhb list | x  # an example\n```\n",
+		"\n### hb list: Options\n\n| option | what it says | default | environment | `[hb]` |\n|---|---|---|---|---|\n",
+		"| `--kind=KIND` | What [kind] it's of. |  | `HB_KIND`, `OTHER` | `kind` |\n",
+		"| `-t, --to=WHO` | Of which there may be several; more are wrong. | none: 0 | `HB_TO`, `OTHER` | `to` |\n",
+		"\n### hb list: Connection\n",
+		"| `--key=KEY` | A secret. |  |  |  |\n",
+		"\n## Options of all commands\n",
+		"\n1. the command line\n2. the environment",
+		"| 130 | interrupted by a signal |\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %q in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "hidden") {
+		t.Errorf("what is hidden is shown:\n%s", text)
+	}
+}
+
 // TestRows: a long term has a line of its own, and long texts are broken at the
 // last column.
 func TestRows(t *testing.T) {
@@ -211,16 +250,37 @@ func TestNearest(t *testing.T) {
 	}
 }
 
-// TestTables: what is looked up by name has it once, and stands in its order.
-func TestTables(t *testing.T) {
-	if !slices.IsSortedFunc(Peers, func(a, b Peer) int { return strings.Compare(a.Option, b.Option) }) {
-		t.Error("options of other tools are not in their order")
-	}
-	for i, p := range Peers {
-		if i > 0 && p.Option == Peers[i-1].Option || p.Instead == "" {
-			t.Errorf("--%s is there twice, or without a word", p.Option)
+// TestPeers: each option of another tool is there once, and what is not in hb has a
+// word on it.
+func TestPeers(t *testing.T) {
+	for _, tool := range []Tool{XtraBackup, MariaDBBackup} {
+		seen := make(map[string]bool)
+		for _, g := range Peers {
+			for _, p := range g.Peers {
+				if p.Text == "" && p.Answer != Yes || strings.HasSuffix(p.Text, ".") || p.More != "" && !strings.HasSuffix(strings.TrimSuffix(p.More, ")"), ".") {
+					t.Errorf("%s: %s, %q, %q", p.Options, p.Answer, p.Text, p.More)
+				}
+				for _, name := range p.Names() {
+					if p.Of&tool != 0 && seen[name] {
+						t.Errorf("--%s is there twice", name)
+					}
+					seen[name] = seen[name] || p.Of&tool != 0
+				}
+			}
 		}
 	}
+	for option, want := range map[string]string{"innodb-page-size": "hb asks the server, ", "innodb-log-arch-dir": "hb applies the whole ", "prepare": "it is a command: hb apply DIR"} {
+		if p, ok := peer(option); !ok || !strings.HasPrefix(p.Hint(), want) {
+			t.Errorf("--%s: %q", option, p.Hint())
+		}
+	}
+	if p, ok := peer("innod"); ok {
+		t.Errorf("there is %+v", p)
+	}
+}
+
+// TestTables: what is looked up by name stands in its order.
+func TestTables(t *testing.T) {
 	if !slices.IsSorted(Codes()) {
 		t.Errorf("exit codes: %v", Codes())
 	}
