@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -64,26 +65,87 @@ func withOptions(page []byte, tool usage.Tool) (string, error) {
 	return head + begin + usage.PeerTables(tool) + end + tail, nil
 }
 
+// readPages reads README.md and what is in docs, by name.
+func readPages(t *testing.T) map[string]string {
+	t.Helper()
+	pages := make(map[string]string)
+	for _, pattern := range []string{"README.md", "docs/*.md", "docs/*/*.md"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil || len(names) == 0 {
+			t.Fatalf("no %s: %v", pattern, err)
+		}
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages[name] = string(text)
+		}
+	}
+	return pages
+}
+
 // TestPages: command lines of hb in README.md and in docs can be parsed.
 func TestPages(t *testing.T) {
-	pages, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	n := 0
-	for _, page := range append(pages, "README.md") {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
+	for name, text := range readPages(t) {
+		if strings.Count(name, "/") > 1 {
+			continue // recipes are run
 		}
-		for _, line := range codeLines(string(text)) {
+		for _, line := range codeLines(text) {
 			n += parseLine(t, line)
 		}
 	}
 	if n < 60 {
-		t.Errorf("%d commands in %q", n, pages)
+		t.Errorf("%d commands", n)
 	}
-	t.Logf("%d pages, %d commands", len(pages)+1, n)
+	t.Logf("%d commands", n)
+}
+
+// What leads somewhere in a page, and what can be led to.
+var (
+	pageLink = regexp.MustCompile(`\]\(([^)\s#]*)(?:#([^)\s]*))?\)`)
+	pageHead = regexp.MustCompile(`(?m)^#+ (.*)$`)
+)
+
+// TestLinks: what pages refer to is there, headings too, and docs/README.md has all
+// pages of docs.
+func TestLinks(t *testing.T) {
+	pages := readPages(t)
+	n := 0
+	for name, text := range pages {
+		for _, m := range pageLink.FindAllStringSubmatch(text, -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			n++
+			target := name
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(name), m[1])
+			}
+			if _, err := os.Stat(target); err != nil && target != "docs/install.md" {
+				t.Errorf("%s: %v", name, err)
+			}
+			if m[2] != "" && !slices.Contains(anchors(pages[target]), m[2]) {
+				t.Errorf("%s: %s has no heading %q", name, target, m[2])
+			}
+		}
+		if dir, base := filepath.Split(name); dir == "docs/" && base != "README.md" && !strings.Contains(pages["docs/README.md"], "]("+base+")") {
+			t.Errorf("docs/README.md does not have %s", base)
+		}
+	}
+	if n < 60 {
+		t.Errorf("%d links", n)
+	}
+}
+
+// anchors are what links to a page's headings end in.
+func anchors(page string) (list []string) {
+	for _, m := range pageHead.FindAllStringSubmatch(page, -1) {
+		text := strings.ReplaceAll(strings.ToLower(m[1]), " ", "-")
+		list = append(list, regexp.MustCompile(`[^a-z0-9_-]`).ReplaceAllString(text, ""))
+	}
+	return list
 }
 
 // codeLines are the lines of a page that Markdown shows as they are.
