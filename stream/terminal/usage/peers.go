@@ -97,7 +97,7 @@ var Peers = []PeerGroup{
 		{"stream", both, Needless, "`hb backup` always streams to standard output: `hb backup > FILE`", "The format is xbstream's."},
 		{"fifo-streams fifo-dir fifo-timeout", XtraBackup, No, "`hb backup` writes one stream to standard output; `--parallel N` is how many readers there are", ""},
 		{"parallel", both, Yes, "", "The default is one for each processor (backup: at most 8), not 1. A large file has several readers. `hb extract`, `hb apply` and `hb verify` have the option too."},
-		{"throttle", XtraBackup, Yes, "it counts bytes a second: `--throttle 50MiB`", "XtraBackup counts chunks of 10 MiB: its `--throttle=5` is hb's `--throttle=50MiB`. hb's `--throttle=5` is 5 bytes a second."},
+		{"throttle", XtraBackup, Yes, "it counts bytes a second: `--throttle 50MiB`", "XtraBackup counts chunks of 10 MB: for its `--throttle=5` take `--throttle=50MB`. hb's `--throttle=5` is 5 bytes a second."},
 		{"throttle", MariaDBBackup, Yes, "it counts bytes a second: `--throttle 50MiB`", "mariadb-backup counts pairs of a read and a write. hb's `--throttle=5` is 5 bytes a second."},
 		{"read-buffer-size", XtraBackup, Needless, "hb chooses it", ""},
 		{"tmpdir", both, Yes, "", "One directory. What the archive does not take at once waits there."},
