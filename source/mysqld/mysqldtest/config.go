@@ -13,6 +13,10 @@ type Options struct {
 	// there. Empty means a new temporary directory.
 	Dir string
 
+	// Datadir is where Start and Launch make the data directory: an absolute path,
+	// not there yet or empty. Empty means in Dir.
+	Datadir string
+
 	// PageSize is innodb_page_size in bytes; 0 leaves the server's default.
 	PageSize int
 
@@ -51,12 +55,15 @@ func (o *Options) initLines() []string {
 // baseLines returns what a server of this root needs to start from its own
 // directory tree on datadir, and nothing from this machine's configuration.
 func (r *Root) baseLines(datadir, errorLog, tmp string) []string {
+	return append(r.Lines(), "datadir="+datadir, "log-error="+errorLog, "tmpdir="+tmp)
+}
+
+// Lines returns the lines for [mysqld] without which no server of this root
+// starts, whatever its data directory is.
+func (r *Root) Lines() []string {
 	lines := []string{
 		"user=root",
 		"basedir=" + r.basedir(),
-		"datadir=" + datadir,
-		"log-error=" + errorLog,
-		"tmpdir=" + tmp,
 		"lc-messages-dir=" + r.share,
 		"character-sets-dir=" + filepath.Join(r.share, "charsets"),
 		"plugin-dir=" + r.plugins,

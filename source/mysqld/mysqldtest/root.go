@@ -104,7 +104,7 @@ func Need(t testing.TB, name string) *Root {
 	t.Helper()
 	r, err := Installed(name)
 	if err != nil {
-		missing(t, err)
+		Missing(t, err)
 	}
 	return r
 }
@@ -115,7 +115,7 @@ func Program(t testing.TB, name string) string {
 	t.Helper()
 	p, err := exec.LookPath(name)
 	if err != nil {
-		missing(t, fmt.Errorf("program %s is not installed: %w", name, err))
+		Missing(t, fmt.Errorf("program %s is not installed: %w", name, err))
 	}
 	return p
 }
@@ -126,7 +126,7 @@ func Tmpfs(t testing.TB, size int64) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		missing(t, fmt.Errorf("cannot mount a small file system: %w", err))
+		Missing(t, fmt.Errorf("cannot mount a small file system: %w", err))
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, 0); err != nil {
@@ -144,7 +144,9 @@ func ResizeTmpfs(t testing.TB, dir string, size int64) {
 	}
 }
 
-func missing(t testing.TB, err error) {
+// Missing ends a test that cannot run on this machine, and says why: as skipped,
+// or as failed if the environment has HB_TEST_SERVERS=require.
+func Missing(t testing.TB, err error) {
 	t.Helper()
 	if os.Getenv("HB_TEST_SERVERS") == "require" {
 		t.Fatalf("%v (HB_TEST_SERVERS=require)", err)

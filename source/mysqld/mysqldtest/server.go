@@ -104,7 +104,7 @@ func complaints(log string) string {
 // Launch is [Start] without a test. The caller ends the server with
 // [Server.Stop] or [Server.Kill]; ctx bounds only the start.
 func Launch(ctx context.Context, root *Root, o Options) (*Server, error) {
-	s, err := newServer(root, "", &o)
+	s, err := newServer(root, o.Datadir, &o)
 	if err != nil {
 		return nil, err
 	}

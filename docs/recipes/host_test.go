@@ -1,0 +1,453 @@
+package recipes
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"hb/source/mysqld/mysqldtest"
+)
+
+// hb is the hb program.
+var hb string
+
+func buildHB(dir string) (string, error) {
+	name := filepath.Join(dir, "hb")
+	cmd := exec.Command("go", "build", "-o", name, "hb")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build hb: %w\n%s", err, out)
+	}
+	return name, nil
+}
+
+// host stands for a machine: this one, with directories of its own in the place
+// of those in ownDirs, root's home, and an account mysql. What runs on it runs in
+// a mount namespace; the files are below root. /tmp is everyone's.
+type host struct {
+	t    *testing.T
+	name string
+	root string
+	at   *mysqldtest.Root
+
+	mu     sync.Mutex
+	server *mysqldtest.Server // nil if none runs
+	opts   mysqldtest.Options
+}
+
+// ownDirs are the directories that each host has for itself. All are empty at
+// first, but for /etc, which is a copy, and /usr/local/bin, which has hb and the
+// programs of the server.
+var ownDirs = []string{"/etc", "/home", "/mnt", "/run", "/srv", "/usr/local/bin", "/var/backups", "/var/lib", "/var/log"}
+
+// newHost makes a machine with the programs of a server, which does not run yet.
+func newHost(t *testing.T, name string, at *mysqldtest.Root) *host {
+	t.Helper()
+	probe := exec.Command("true")
+	probe.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if err := probe.Run(); err != nil {
+		mysqldtest.Missing(t, fmt.Errorf("cannot have a mount namespace: %w", err))
+	}
+	h := &host{t: t, name: name, root: t.TempDir(), at: at}
+	for _, d := range append(ownDirs, "/home/root", "/tmp", "/var/lib/mysql", "/run/mysqld", "/run/sshd") {
+		if err := os.MkdirAll(h.path(d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.copyEtc()
+	if err := os.Symlink(hb, h.path("/usr/local/bin/hb")); err != nil {
+		t.Fatal(err)
+	}
+	for name, tool := range map[string]string{
+		"mariadb": "mysql", "mysql": "mysql", "mariadbd": "mysqld", "mysqld": "mysqld",
+		"mariadb-binlog": "mariadb-binlog", "mysqlbinlog": "mysqlbinlog",
+		"mbstream": "mbstream", "mariadb-backup": "mariadb-backup",
+	} {
+		if at.HasTool(tool) {
+			h.write("/usr/local/bin/"+name, "#!/bin/sh\nexec "+filepath.Join(at.Dir, "run", tool)+" \"$@\"\n")
+		}
+	}
+	h.configure(mysqldtest.Options{})
+	h.serveSystemctl()
+	t.Cleanup(func() {
+		if err := h.kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// copyEtc gives the host /etc, with no server's option files but its own.
+func (h *host) copyEtc() {
+	h.t.Helper()
+	if out, err := exec.Command("cp", "-a", "/etc/.", h.path("/etc")).CombinedOutput(); err != nil {
+		h.t.Fatalf("copy /etc: %v\n%s", err, out)
+	}
+	for _, f := range []string{"/etc/mysql", "/etc/my.cnf"} {
+		if err := os.RemoveAll(h.path(f)); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	h.write("/etc/mysql/my.cnf", "[mysqld]\n"+strings.Join(h.at.Lines(), "\n")+"\n!includedir /etc/mysql/conf.d\n")
+	if err := os.MkdirAll(h.path("/etc/mysql/conf.d"), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	for file, line := range map[string]string{"/etc/passwd": "mysql:x:27333:27333::/nonexistent:/bin/false\n", "/etc/group": "mysql:x:27333:\n"} {
+		var out strings.Builder
+		for _, l := range strings.SplitAfter(h.read(file), "\n") {
+			if f := strings.Split(l, ":"); f[0] == "root" && len(f) > 6 {
+				f[5] = h.path("/home/root")
+				l = strings.Join(f, ":")
+			}
+			if !strings.HasPrefix(l, "mysql:") {
+				out.WriteString(l)
+			}
+		}
+		h.write(file, out.String()+line)
+	}
+}
+
+// path is where a file of the host is seen from outside.
+func (h *host) path(name string) string { return filepath.Join(h.root, name) }
+
+// write writes a file of the host, a program if it is in a directory of those.
+func (h *host) write(name, text string) {
+	h.t.Helper()
+	mode := os.FileMode(0o644)
+	if strings.Contains(name, "/bin/") {
+		mode = 0o755
+	}
+	err := os.MkdirAll(filepath.Dir(h.path(name)), 0o755)
+	if err = errors.Join(err, os.WriteFile(h.path(name), []byte(text), mode)); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// read reads a file of the host.
+func (h *host) read(name string) string {
+	h.t.Helper()
+	b, err := os.ReadFile(h.path(name))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return string(b)
+}
+
+// configure says with which options the host's server starts from now on. It
+// also reads /etc/mysql/conf.d.
+func (h *host) configure(o mysqldtest.Options) {
+	o.Dir, o.Datadir = h.path("/run/mysqld"), h.path("/var/lib/mysql")
+	o.Config = append(o.Config, "!includedir "+h.path("/etc/mysql/conf.d"))
+	h.opts = o
+}
+
+// serve starts a new server on /var/lib/mysql. systemctl start mariadb does so
+// from then on, with the same options. All clients find it: ~/.my.cnf says where
+// it is.
+func (h *host) serve(o mysqldtest.Options) *mysqldtest.Server {
+	h.t.Helper()
+	h.configure(o)
+	s, err := mysqldtest.Launch(h.t.Context(), h.at, h.opts)
+	if err == nil {
+		err = h.started(s)
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return s
+}
+
+// resume starts the server on what is in /var/lib/mysql.
+func (h *host) resume() *mysqldtest.Server {
+	h.t.Helper()
+	if err := h.control("start"); err != nil {
+		h.t.Fatal(err)
+	}
+	return h.db()
+}
+
+// db is the host's server, which must run.
+func (h *host) db() *mysqldtest.Server {
+	h.t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.server == nil {
+		h.t.Fatalf("no server runs on %s", h.name)
+	}
+	return h.server
+}
+
+// started notes a server, and tells clients of it.
+func (h *host) started(s *mysqldtest.Server) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.server = s
+	return os.WriteFile(h.path("/home/root/.my.cnf"), []byte("[client]\nuser=root\nsocket="+s.Socket+"\n"), 0o600)
+}
+
+// stop stops the server cleanly. It does nothing if none runs.
+func (h *host) stop() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.server == nil {
+		return nil
+	}
+	err := h.server.Stop()
+	h.server = nil
+	return err
+}
+
+// kill kills the server. It does nothing if none runs.
+func (h *host) kill() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.server == nil {
+		return nil
+	}
+	err := h.server.Kill()
+	h.server = nil
+	return err
+}
+
+// asSystemctl makes the test binary be systemctl; it is where the test listens.
+const asSystemctl = "HB_RECIPE_SYSTEMCTL"
+
+// serveSystemctl gives the host a systemctl that starts and stops its server.
+func (h *host) serveSystemctl() {
+	exe, err := os.Executable()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("/tmp", "hb") // a socket's path is short
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return // closed
+			}
+			h.answer(c)
+		}
+	})
+	h.t.Cleanup(func() {
+		l.Close()
+		served.Wait()
+		os.RemoveAll(dir)
+	})
+	h.write("/usr/local/bin/systemctl", "#!/bin/sh\n"+asSystemctl+"="+socket+" exec "+exe+" \"$@\"\n")
+}
+
+// answer does what a systemctl asks for.
+func (h *host) answer(c net.Conn) {
+	defer c.Close()
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err == nil {
+		err = h.systemctl(strings.Fields(line))
+	}
+	if err != nil {
+		fmt.Fprint(c, err)
+	}
+}
+
+// systemctl does what systemctl does with these arguments. Of the server's unit
+// it knows the usual names; of other units what needs no running systemd.
+func (h *host) systemctl(args []string) error {
+	if len(args) == 2 {
+		switch strings.TrimSuffix(args[1], ".service") {
+		case "mariadb", "mysql", "mysqld":
+			return h.control(args[0])
+		}
+	}
+	return fmt.Errorf("systemctl %s: the test cannot do that", strings.Join(args, " "))
+}
+
+// control starts or stops the server.
+func (h *host) control(what string) error {
+	switch what {
+	case "stop":
+		return h.stop()
+	case "restart":
+		if err := h.stop(); err != nil {
+			return err
+		}
+	case "start":
+	default:
+		return fmt.Errorf("systemctl %s: the test cannot do that", what)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	s, err := mysqldtest.LaunchOn(ctx, h.at, h.path("/var/lib/mysql"), h.opts)
+	if err != nil {
+		return err
+	}
+	return h.started(s)
+}
+
+// askSystemctl is systemctl's end.
+func askSystemctl(socket string, args []string) int {
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Fprintln(c, strings.Join(args, " "))
+	if said, err := io.ReadAll(c); len(said) > 0 || err != nil {
+		fmt.Fprintln(os.Stderr, string(said), err)
+		return 1
+	}
+	return 0
+}
+
+// patience is how long a block may take.
+const patience = 3 * time.Minute
+
+// shell is a terminal on a host: bash, in which directory and variables stay from
+// block to block. A command that fails ends it, and the next block has a new one.
+type shell struct {
+	host *host
+	cmd  *exec.Cmd
+	out  *os.File // what the blocks print
+	say  *os.File // names of files with blocks go here
+	done *os.File // a line comes from here after each block
+	seen int      // how much of out was returned
+}
+
+// driver is what the shell does: make the machine, then one block after the other.
+const driver = `set -euo pipefail
+root=$1
+shift
+for dir; do mount --bind "$root$dir" "$dir"; done
+set --
+cd
+while read -r block <&3; do
+	. "$block" 3<&- 4>&- </dev/null
+	echo >&4
+done
+`
+
+// shell opens a terminal.
+func (h *host) shell() *shell {
+	s := &shell{host: h}
+	h.t.Cleanup(s.end)
+	return s
+}
+
+// open starts the shell's process.
+func (s *shell) open() error {
+	h := s.host
+	in, say, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	done, out, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	defer out.Close()
+	if s.out, err = os.CreateTemp(h.path("/tmp"), "out"); err != nil {
+		return err
+	}
+	s.cmd = exec.Command("bash", append([]string{"-c", driver, "bash", h.root}, ownDirs...)...)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	s.cmd.Env = []string{"HOME=" + h.path("/home/root"), "TMPDIR=" + h.path("/tmp"), "USER=root", "LANG=C.UTF-8",
+		"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	s.cmd.Stdout, s.cmd.Stderr, s.cmd.ExtraFiles = s.out, s.out, []*os.File{in, out}
+	s.say, s.done = say, done
+	return s.cmd.Start()
+}
+
+// try runs commands, and returns their exit code and what they printed.
+func (s *shell) try(text string) (code int, printed string) {
+	if s.cmd == nil {
+		if err := s.open(); err != nil {
+			return -1, err.Error()
+		}
+	}
+	if err := s.hand(text); err != nil {
+		return -1, err.Error()
+	}
+	s.done.SetReadDeadline(time.Now().Add(patience))
+	_, err := s.done.Read(make([]byte, 1))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return -1, err.Error() + "\n" + s.printed() // it hangs; the cleanup ends it
+	}
+	printed = s.printed()
+	if err != nil {
+		cmd := s.cmd
+		s.end()
+		code = cmd.ProcessState.ExitCode()
+	}
+	return code, printed
+}
+
+// must is try for commands of the test's own that must not fail.
+func (s *shell) must(text string) (printed string) {
+	s.host.t.Helper()
+	code, printed := s.try(text)
+	if code != 0 {
+		s.host.t.Fatalf("on %s this ends with exit code %d:\n%s\n%s", s.host.name, code, text, printed)
+	}
+	return printed
+}
+
+// hand gives commands to the shell's process.
+func (s *shell) hand(text string) error {
+	f, err := os.CreateTemp(s.host.path("/tmp"), "block")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(s.say, f.Name())
+	return err
+}
+
+// printed returns what was printed since it was called last.
+func (s *shell) printed() string {
+	b, err := os.ReadFile(s.out.Name())
+	if err != nil {
+		return err.Error()
+	}
+	from := s.seen
+	s.seen = len(b)
+	return string(b[from:])
+}
+
+// end ends the shell and all that it left running. It does nothing to one that
+// has ended.
+func (s *shell) end() {
+	if s.cmd == nil {
+		return
+	}
+	s.say.Close()
+	if _, err := s.done.Read(make([]byte, 1)); err != nil && !errors.Is(err, io.EOF) {
+		syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // it hangs
+	}
+	s.cmd.Wait() // its outcome is in ProcessState
+	syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	s.done.Close()
+	s.out.Close()
+	s.cmd, s.seen = nil, 0
+}
