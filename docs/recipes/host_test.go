@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -220,6 +221,34 @@ func (h *host) kill() error {
 	return err
 }
 
+// killed kills the one process on the host whose command line begins so; a zero
+// byte separates arguments.
+func (h *host) killed(command string) error {
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return err
+	}
+	var found []int
+	for _, name := range lines {
+		line, err := os.ReadFile(name)
+		mounts, err2 := os.ReadFile(filepath.Join(filepath.Dir(name), "mountinfo"))
+		if err != nil || err2 != nil { // it has ended
+			continue
+		}
+		if strings.HasPrefix(string(line), command) && strings.Contains(string(mounts), h.root) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			if err != nil {
+				return err
+			}
+			found = append(found, pid)
+		}
+	}
+	if len(found) != 1 {
+		return fmt.Errorf("on %s these processes are %q: %v, want one", h.name, command, found)
+	}
+	return syscall.Kill(found[0], syscall.SIGKILL)
+}
+
 // asSystemctl makes the test binary be systemctl; it is where the test listens.
 const asSystemctl = "HB_RECIPE_SYSTEMCTL"
 
@@ -408,6 +437,32 @@ func (s *shell) must(text string) (printed string) {
 		s.host.t.Fatalf("on %s this ends with exit code %d:\n%s\n%s", s.host.name, code, text, printed)
 	}
 	return printed
+}
+
+// start is try beside what the test does next. The function that it returns waits
+// for the end; it must be called.
+func (s *shell) start(text string) (wait func() (code int, printed string)) {
+	type outcome struct {
+		code    int
+		printed string
+	}
+	ended := make(chan outcome, 1)
+	go func() {
+		code, printed := s.try(text)
+		ended <- outcome{code, printed}
+	}()
+	return func() (int, string) {
+		o := <-ended
+		return o.code, o.printed
+	}
+}
+
+// fails is try for commands that must end with an exit code, and say something.
+func (s *shell) fails(code int, says, text string) {
+	s.host.t.Helper()
+	if got, printed := s.try(text); got != code || !strings.Contains(printed, says) {
+		s.host.t.Errorf("on %s this ends with exit code %d, want %d and %q:\n%s\n%s", s.host.name, got, code, says, text, printed)
+	}
 }
 
 // hand gives commands to the shell's process.
