@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -50,7 +51,7 @@ type host struct {
 // ownDirs are the directories that each host has for itself. All are empty at
 // first, but for /etc, which is a copy, and /usr/local/bin, which has hb and the
 // programs of the server.
-var ownDirs = []string{"/etc", "/home", "/mnt", "/run", "/srv", "/usr/local/bin", "/var/backups", "/var/lib", "/var/log"}
+var ownDirs = []string{"/etc", "/home", "/mnt", "/run", "/srv", "/usr/local/bin", "/var/backups", "/var/lib", "/var/log", "/var/spool"}
 
 // newHost makes a machine with the programs of a server, which does not run yet.
 func newHost(t *testing.T, name string, at *mysqldtest.Root) *host {
@@ -61,7 +62,7 @@ func newHost(t *testing.T, name string, at *mysqldtest.Root) *host {
 		mysqldtest.Missing(t, fmt.Errorf("cannot have a mount namespace: %w", err))
 	}
 	h := &host{t: t, name: name, root: t.TempDir(), at: at}
-	for _, d := range append(ownDirs, "/home/root", "/tmp", "/var/lib/mysql", "/run/mysqld", "/run/sshd") {
+	for _, d := range append(ownDirs, "/home/root", "/tmp", "/var/lib/mysql", "/run/mysqld", "/run/sshd", "/var/spool/cron/crontabs") {
 		if err := os.MkdirAll(h.path(d), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -100,6 +101,7 @@ func (h *host) copyEtc() {
 			h.t.Fatal(err)
 		}
 	}
+	h.write("/home/root/.my.cnf", "[client]\nuser=root\n")
 	h.write("/etc/mysql/my.cnf", "[mysqld]\n"+strings.Join(h.at.Lines(), "\n")+"\n!includedir /etc/mysql/conf.d\n")
 	if err := os.MkdirAll(h.path("/etc/mysql/conf.d"), 0o755); err != nil {
 		h.t.Fatal(err)
@@ -154,8 +156,7 @@ func (h *host) configure(o mysqldtest.Options) {
 }
 
 // serve starts a new server on /var/lib/mysql. systemctl start mariadb does so
-// from then on, with the same options. All clients find it: ~/.my.cnf says where
-// it is.
+// from then on, with the same options. All clients find it by themselves.
 func (h *host) serve(o mysqldtest.Options) *mysqldtest.Server {
 	h.t.Helper()
 	h.configure(o)
@@ -189,12 +190,16 @@ func (h *host) db() *mysqldtest.Server {
 	return h.server
 }
 
-// started notes a server, and tells clients of it.
+// started notes a server, and puts its socket where clients look for it.
 func (h *host) started(s *mysqldtest.Server) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.server = s
-	return os.WriteFile(h.path("/home/root/.my.cnf"), []byte("[client]\nuser=root\nsocket="+s.Socket+"\n"), 0o600)
+	const socket = "/run/mysqld/mysqld.sock"
+	if err := os.Remove(h.path(socket)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(s.Socket, h.path(socket))
 }
 
 // stop stops the server cleanly. It does nothing if none runs.
@@ -297,16 +302,46 @@ func (h *host) answer(c net.Conn) {
 	}
 }
 
-// systemctl does what systemctl does with these arguments. Of the server's unit
-// it knows the usual names; of other units what needs no running systemd.
+// systemctl does what systemctl does with these arguments, as far as tests need it.
 func (h *host) systemctl(args []string) error {
-	if len(args) == 2 {
-		switch strings.TrimSuffix(args[1], ".service") {
-		case "mariadb", "mysql", "mysqld":
-			return h.control(args[0])
+	unit := args[len(args)-1]
+	name, _, _ := strings.Cut(unit, ".")
+	switch what := strings.Join(args[:len(args)-1], " "); {
+	case unit == "daemon-reload":
+		return nil
+	case name == "mariadb" || name == "mysql" || name == "mysqld":
+		return h.control(what)
+	case what == "enable --now" || what == "enable":
+		// The real one, which needs no running systemd for that.
+		out, err := exec.Command("/usr/bin/systemctl", "--root="+h.root, "enable", unit).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("systemctl enable %s: %w\n%s", unit, err, out)
 		}
+		return nil
+	case what == "start":
+		return h.startUnit(name + ".service")
 	}
 	return fmt.Errorf("systemctl %s: the test cannot do that", strings.Join(args, " "))
+}
+
+// startUnit runs what the unit of a service that runs once has as ExecStart, with
+// as little in the environment as systemd gives it.
+func (h *host) startUnit(unit string) error {
+	text, err := os.ReadFile(h.path("/etc/systemd/system/" + unit))
+	if err != nil {
+		return err
+	}
+	_, command, ok := strings.Cut(string(text), "\nExecStart=")
+	if !ok || !strings.Contains(string(text), "\nType=oneshot\n") {
+		return fmt.Errorf("%s: the test cannot start this:\n%s", unit, text)
+	}
+	command, _, _ = strings.Cut(command, "\n")
+	sh := h.shell()
+	defer sh.end()
+	if code, printed := sh.try("env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin " + command); code != 0 {
+		return fmt.Errorf("job for %s failed because the control process exited with error code %d\n%s", unit, code, printed)
+	}
+	return nil
 }
 
 // control starts or stops the server.
