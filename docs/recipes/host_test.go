@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,13 +38,14 @@ func buildHB(dir string) (string, error) {
 }
 
 // host stands for a machine: this one, with directories of its own in the place
-// of those in ownDirs, root's home, and an account mysql. What runs on it runs in
-// a mount namespace; the files are below root. /tmp is everyone's.
+// of those in ownDirs, root's home, an account mysql, and an address. What runs on
+// it runs in a mount namespace; the files are below root. /tmp is everyone's.
 type host struct {
-	t    *testing.T
-	name string
-	root string
-	at   *mysqldtest.Root
+	t       *testing.T
+	name    string
+	root    string
+	address string
+	at      *mysqldtest.Root
 
 	mu     sync.Mutex
 	server *mysqldtest.Server // nil if none runs
@@ -53,6 +57,9 @@ type host struct {
 // programs of the server.
 var ownDirs = []string{"/etc", "/home", "/mnt", "/run", "/srv", "/usr/local/bin", "/var/backups", "/var/lib", "/var/log", "/var/spool"}
 
+// serverPort is the port of every host's server.
+const serverPort = 3306
+
 // newHost makes a machine with the programs of a server, which does not run yet.
 func newHost(t *testing.T, name string, at *mysqldtest.Root) *host {
 	t.Helper()
@@ -61,7 +68,7 @@ func newHost(t *testing.T, name string, at *mysqldtest.Root) *host {
 	if err := probe.Run(); err != nil {
 		mysqldtest.Missing(t, fmt.Errorf("cannot have a mount namespace: %w", err))
 	}
-	h := &host{t: t, name: name, root: t.TempDir(), at: at}
+	h := &host{t: t, name: name, root: t.TempDir(), address: newAddress(t), at: at}
 	for _, d := range append(ownDirs, "/home/root", "/tmp", "/var/lib/mysql", "/run/mysqld", "/run/sshd", "/var/spool/cron/crontabs") {
 		if err := os.MkdirAll(h.path(d), 0o755); err != nil {
 			t.Fatal(err)
@@ -88,6 +95,41 @@ func newHost(t *testing.T, name string, at *mysqldtest.Root) *host {
 		}
 	})
 	return h
+}
+
+// newAddress returns one of the addresses that this machine has for itself, at
+// which nobody listens on the server's port.
+func newAddress(t *testing.T) string {
+	t.Helper()
+	for {
+		n := rand.Uint32()
+		address := netip.AddrFrom4([4]byte{127, byte(n >> 16), byte(n >> 8), byte(n)}).String()
+		l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(serverPort)))
+		if err == nil {
+			l.Close()
+			return address
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// finds lets the host find others by their names.
+func (h *host) finds(others ...*host) {
+	h.t.Helper()
+	hosts := h.read("/etc/hosts")
+	for _, o := range others {
+		hosts += o.address + " " + o.name + "\n"
+	}
+	h.write("/etc/hosts", hosts)
+}
+
+// within makes a command one that runs on the host.
+func (h *host) within(cmd *exec.Cmd) *exec.Cmd {
+	in := exec.Command("bash", slices.Concat([]string{"-c", enter + "exec \"$@\"", "bash", h.root}, ownDirs, []string{"--"}, cmd.Args)...)
+	in.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	return in
 }
 
 // copyEtc gives the host /etc, with no server's option files but its own.
@@ -151,6 +193,7 @@ func (h *host) read(name string) string {
 // also reads /etc/mysql/conf.d.
 func (h *host) configure(o mysqldtest.Options) {
 	o.Dir, o.Datadir = h.path("/run/mysqld"), h.path("/var/lib/mysql")
+	o.Address, o.Port, o.Within = h.address, serverPort, h.within
 	o.Config = append(o.Config, "!includedir "+h.path("/etc/mysql/conf.d"))
 	h.opts = o
 }
@@ -395,13 +438,19 @@ type shell struct {
 	seen int      // how much of out was returned
 }
 
-// driver is what the shell does: make the machine, then one block after the other.
-const driver = `set -euo pipefail
+// enter makes the machine, in a mount namespace.
+const enter = `set -euo pipefail
 root=$1
 shift
-for dir; do mount --bind "$root$dir" "$dir"; done
-set --
-cd
+while [ "$1" != -- ]; do
+	mount --bind "$root$1" "$1"
+	shift
+done
+shift
+`
+
+// driver is what the shell does: make the machine, then one block after the other.
+const driver = enter + `cd
 while read -r block <&3; do
 	. "$block" 3<&- 4>&- </dev/null
 	echo >&4
@@ -431,7 +480,7 @@ func (s *shell) open() error {
 	if s.out, err = os.CreateTemp(h.path("/tmp"), "out"); err != nil {
 		return err
 	}
-	s.cmd = exec.Command("bash", append([]string{"-c", driver, "bash", h.root}, ownDirs...)...)
+	s.cmd = exec.Command("bash", slices.Concat([]string{"-c", driver, "bash", h.root}, ownDirs, []string{"--"})...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	s.cmd.Env = []string{"HOME=" + h.path("/home/root"), "TMPDIR=" + h.path("/tmp"), "USER=root", "LANG=C.UTF-8",
 		"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
