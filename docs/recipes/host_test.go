@@ -269,6 +269,15 @@ func (h *host) kill() error {
 	return err
 }
 
+// awaitFiles waits until files arrive in a directory.
+func (h *host) awaitFiles(dir string) {
+	h.t.Helper()
+	await(h.t, "files in "+dir, func() bool {
+		files, err := os.ReadDir(h.path(dir))
+		return err == nil && len(files) > 2
+	})
+}
+
 // killed kills the one process on the host whose command line begins so; a zero
 // byte separates arguments.
 func (h *host) killed(command string) error {

@@ -29,7 +29,7 @@ func testObjectStore(t *testing.T, r *recipe, root *mysqldtest.Root) {
 	r.run(sh, "Restore")
 	restored(t, db, "/srv/restored", want)
 
-	testServerDies(t, db, sh)
+	testServerDies(t, db, sh, s)
 	testUploadDies(t, db, sh, s)
 	testCutObjects(t, sh, archive)
 	testParts(t, sh, s)
@@ -84,15 +84,11 @@ func upload(sh *shell) (wait func() (int, string)) {
 
 // testServerDies: aws makes an object of what it got, which has no .json and is
 // refused, and only pipefail tells.
-func testServerDies(t *testing.T, db *host, sh *shell) {
+func testServerDies(t *testing.T, db *host, sh *shell, s *store) {
 	t.Helper()
-	before := objects(sh)
-	server := db.db()
+	before, parts := objects(sh), s.parts(t)
 	wait := upload(sh)
-	await(t, "the backup", func() bool {
-		return strings.Contains(db.read("/var/lib/hb-upload.json"), string(infofile.Running)) &&
-			server.Value(t, "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'root' AND id <> CONNECTION_ID()") != "0"
-	})
+	await(t, "the first part", func() bool { return s.parts(t) > parts })
 	if err := db.kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -92,11 +92,11 @@ func answers(t *testing.T, port int) {
 	})
 }
 
-// await waits for something to come true, for a minute.
+// await waits for something to come true.
 func await(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for began := time.Now(); !is(); time.Sleep(10 * time.Millisecond) {
-		if time.Since(began) > time.Minute {
+		if time.Since(began) > patience {
 			t.Fatalf("waited in vain for %s", what)
 		}
 	}

@@ -2,7 +2,6 @@ package recipes
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -51,10 +50,7 @@ func testSSHFails(t *testing.T, db, spare *host, sh *shell) {
 		wait := sh.start(fmt.Sprintf(`HB_THROTTLE=2MiB hb backup | ssh spare "hb extract -C %s" || { echo "codes ${PIPESTATUS[*]}"; exit %[2]d; }`,
 			test.dir, test.pipeline))
 		if test.happens != nil {
-			await(t, "files to arrive", func() bool {
-				files, _ := filepath.Glob(spare.path(test.dir + "/*"))
-				return len(files) > 2
-			})
+			spare.awaitFiles(test.dir)
 			if err := test.happens(); err != nil {
 				t.Fatal(err)
 			}
