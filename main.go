@@ -276,10 +276,18 @@ func (c *backupCmd) prepare(env mysqld.Env) (w stream.WriteOptions, o mysqld.Opt
 	if w, err = c.stages(); err != nil {
 		return w, o, err
 	}
-	if o, _, err = mysqld.Resolve(c.flags(), env); err != nil {
-		return w, o, usageError{err.Error()}
+	o, err = c.resolve(env)
+	return w, o, err
+}
+
+// resolve says how to connect. Where nothing says where the server is, and it is
+// not where servers are, it does not run: that is no mistake.
+func (c *connectFlags) resolve(env mysqld.Env) (mysqld.Options, error) {
+	o, _, err := mysqld.Resolve(c.flags(), env)
+	if err != nil && !as[*mysqld.NoSocketError](err) {
+		err = usageError{err.Error()}
 	}
-	return w, o, nil
+	return o, err
 }
 
 // estimate says how large the archive would become. Standard output gets one
@@ -435,9 +443,13 @@ func (c *checkCmd) check(ctx context.Context, env mysqld.Env, v *verdict) (err e
 	if err != nil {
 		v.fail("options", err)
 	}
-	options, _, err := mysqld.Resolve(c.flags(), env)
+	options, err := c.resolve(env)
+	if as[*mysqld.NoSocketError](err) {
+		v.fail("connection", err)
+		return nil
+	}
 	if err != nil {
-		v.fail("options", usageError{err.Error()})
+		v.fail("options", err)
 		return nil
 	}
 	srv, err := mysqld.Connect(ctx, options)
@@ -750,7 +762,7 @@ const exitUsage = 2
 var exitCodes = []exitCode{
 	{130, is(terminal.ErrInterrupted)},
 	{exitUsage, any1(as[usageError], as[*usage.UnknownError], as[source.InexactSourceError])},
-	{3, any1(as[*mysqld.ConnectError], as[*mysqld.MissingPrivilegesError], as[*mysqld.DatadirError], as[*source.UnreadableError])},
+	{3, any1(as[*mysqld.ConnectError], as[*mysqld.NoSocketError], as[*mysqld.MissingPrivilegesError], as[*mysqld.DatadirError], as[*source.UnreadableError])},
 	{4, any1(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*source.EncryptedError],
 		as[*redolog.UnsupportedError], as[*mlog.UnsupportedError], as[*mlog.FlagsError], as[*metadata.VersionError])},
 	{5, any1(as[*redo.OverrunError], is(mysqld.ErrLockLost), is(mysqld.ErrConnectionLost), as[*mysqld.LockTimeoutError],

@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"crypto/rand"
 	"testing"
 
 	"hb/source/mysqld/mysqldtest"
@@ -16,9 +17,22 @@ func fill(t *testing.T, s *mysqldtest.Server) {
 		"CREATE TABLE shop.old_orders (id INT PRIMARY KEY, note LONGTEXT) ENGINE=MyISAM",
 		"INSERT INTO shop.orders (note) VALUES (REPEAT('order ', 200))")
 	for range 12 {
-		s.Exec(t, "INSERT INTO shop.orders (note) SELECT CONCAT(REPEAT(MD5(id), 20)) FROM shop.orders")
+		s.Exec(t, "INSERT INTO shop.orders (note) SELECT REPEAT(SHA2(id, 256), 10) FROM shop.orders")
 	}
 	s.Exec(t, "INSERT INTO shop.old_orders SELECT id, note FROM shop.orders WHERE id < 100")
+}
+
+// fillRandom adds 24 MiB that cannot be compressed.
+func fillRandom(t *testing.T, s *mysqldtest.Server) {
+	t.Helper()
+	s.Exec(t, "CREATE TABLE shop.photos (id INT AUTO_INCREMENT PRIMARY KEY, photo LONGBLOB) ENGINE=InnoDB")
+	photo := make([]byte, 1<<20)
+	for range 24 {
+		rand.Read(photo)
+		if _, err := s.DB().ExecContext(t.Context(), "INSERT INTO shop.photos (photo) VALUES (?)", photo); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // checksums returns the checksums of all tables of a server.
@@ -45,5 +59,16 @@ func hasTables(t *testing.T, s *mysqldtest.Server, want map[string]string) {
 	t.Helper()
 	for _, d := range workload.Differences(want, checksums(t, s)) {
 		t.Errorf("%s: %s", s.Root.Name, d)
+	}
+}
+
+// restored starts a server on a directory of a host that was restored, and
+// compares its tables with what checksums returned before.
+func restored(t *testing.T, h *host, dir string, want map[string]string) {
+	t.Helper()
+	s := mysqldtest.StartOn(t, h.at, h.path(dir), mysqldtest.Options{})
+	hasTables(t, s, want)
+	if err := s.Stop(); err != nil {
+		t.Error(err)
 	}
 }

@@ -6,10 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,13 +38,14 @@ func buildHB(dir string) (string, error) {
 }
 
 // host stands for a machine: this one, with directories of its own in the place
-// of those in ownDirs, root's home, and an account mysql. What runs on it runs in
-// a mount namespace; the files are below root. /tmp is everyone's.
+// of those in ownDirs, root's home, an account mysql, and an address. What runs on
+// it runs in a mount namespace; the files are below root. /tmp is everyone's.
 type host struct {
-	t    *testing.T
-	name string
-	root string
-	at   *mysqldtest.Root
+	t       *testing.T
+	name    string
+	root    string
+	address string
+	at      *mysqldtest.Root
 
 	mu     sync.Mutex
 	server *mysqldtest.Server // nil if none runs
@@ -49,7 +55,10 @@ type host struct {
 // ownDirs are the directories that each host has for itself. All are empty at
 // first, but for /etc, which is a copy, and /usr/local/bin, which has hb and the
 // programs of the server.
-var ownDirs = []string{"/etc", "/home", "/mnt", "/run", "/srv", "/usr/local/bin", "/var/backups", "/var/lib", "/var/log"}
+var ownDirs = []string{"/etc", "/mnt", "/run", "/srv", "/usr/local/bin", "/var/backups", "/var/lib", "/var/log", "/var/spool"}
+
+// serverPort is the port of every host's server.
+const serverPort = 3306
 
 // newHost makes a machine with the programs of a server, which does not run yet.
 func newHost(t *testing.T, name string, at *mysqldtest.Root) *host {
@@ -59,8 +68,8 @@ func newHost(t *testing.T, name string, at *mysqldtest.Root) *host {
 	if err := probe.Run(); err != nil {
 		mysqldtest.Missing(t, fmt.Errorf("cannot have a mount namespace: %w", err))
 	}
-	h := &host{t: t, name: name, root: t.TempDir(), at: at}
-	for _, d := range append(ownDirs, "/home/root", "/tmp", "/var/lib/mysql", "/run/mysqld", "/run/sshd") {
+	h := &host{t: t, name: name, root: t.TempDir(), address: newAddress(t), at: at}
+	for _, d := range append(ownDirs, "/home/root", "/tmp", "/var/lib/mysql", "/run/mysqld", "/run/sshd", "/var/spool/cron/crontabs") {
 		if err := os.MkdirAll(h.path(d), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -88,6 +97,41 @@ func newHost(t *testing.T, name string, at *mysqldtest.Root) *host {
 	return h
 }
 
+// newAddress returns one of the addresses that this machine has for itself, at
+// which nobody listens on the server's port.
+func newAddress(t *testing.T) string {
+	t.Helper()
+	for {
+		n := rand.Uint32()
+		address := netip.AddrFrom4([4]byte{127, byte(n >> 16), byte(n >> 8), byte(n)}).String()
+		l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(serverPort)))
+		if err == nil {
+			l.Close()
+			return address
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// finds lets the host find others by their names.
+func (h *host) finds(others ...*host) {
+	h.t.Helper()
+	hosts := h.read("/etc/hosts")
+	for _, o := range others {
+		hosts += o.address + " " + o.name + "\n"
+	}
+	h.write("/etc/hosts", hosts)
+}
+
+// within makes a command one that runs on the host.
+func (h *host) within(cmd *exec.Cmd) *exec.Cmd {
+	in := exec.Command("bash", slices.Concat([]string{"-c", enter + "exec \"$@\"", "bash", h.root}, ownDirs, []string{"--"}, cmd.Args)...)
+	in.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	return in
+}
+
 // copyEtc gives the host /etc, with no server's option files but its own.
 func (h *host) copyEtc() {
 	h.t.Helper()
@@ -99,6 +143,7 @@ func (h *host) copyEtc() {
 			h.t.Fatal(err)
 		}
 	}
+	h.write("/home/root/.my.cnf", "[client]\nuser=root\n")
 	h.write("/etc/mysql/my.cnf", "[mysqld]\n"+strings.Join(h.at.Lines(), "\n")+"\n!includedir /etc/mysql/conf.d\n")
 	if err := os.MkdirAll(h.path("/etc/mysql/conf.d"), 0o755); err != nil {
 		h.t.Fatal(err)
@@ -148,13 +193,13 @@ func (h *host) read(name string) string {
 // also reads /etc/mysql/conf.d.
 func (h *host) configure(o mysqldtest.Options) {
 	o.Dir, o.Datadir = h.path("/run/mysqld"), h.path("/var/lib/mysql")
+	o.Address, o.Port, o.Within = h.address, serverPort, h.within
 	o.Config = append(o.Config, "!includedir "+h.path("/etc/mysql/conf.d"))
 	h.opts = o
 }
 
 // serve starts a new server on /var/lib/mysql. systemctl start mariadb does so
-// from then on, with the same options. All clients find it: ~/.my.cnf says where
-// it is.
+// from then on, with the same options. All clients find it by themselves.
 func (h *host) serve(o mysqldtest.Options) *mysqldtest.Server {
 	h.t.Helper()
 	h.configure(o)
@@ -188,12 +233,16 @@ func (h *host) db() *mysqldtest.Server {
 	return h.server
 }
 
-// started notes a server, and tells clients of it.
+// started notes a server, and puts its socket where clients look for it.
 func (h *host) started(s *mysqldtest.Server) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.server = s
-	return os.WriteFile(h.path("/home/root/.my.cnf"), []byte("[client]\nuser=root\nsocket="+s.Socket+"\n"), 0o600)
+	const socket = "/run/mysqld/mysqld.sock"
+	if err := os.Remove(h.path(socket)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(s.Socket, h.path(socket))
 }
 
 // stop stops the server cleanly. It does nothing if none runs.
@@ -218,6 +267,43 @@ func (h *host) kill() error {
 	err := h.server.Kill()
 	h.server = nil
 	return err
+}
+
+// awaitFiles waits until files arrive in a directory.
+func (h *host) awaitFiles(dir string) {
+	h.t.Helper()
+	await(h.t, "files in "+dir, func() bool {
+		files, err := os.ReadDir(h.path(dir))
+		return err == nil && len(files) > 2
+	})
+}
+
+// killed kills the one process on the host whose command line begins so; a zero
+// byte separates arguments.
+func (h *host) killed(command string) error {
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return err
+	}
+	var found []int
+	for _, name := range lines {
+		line, err := os.ReadFile(name)
+		mounts, err2 := os.ReadFile(filepath.Join(filepath.Dir(name), "mountinfo"))
+		if err != nil || err2 != nil { // it has ended
+			continue
+		}
+		if strings.HasPrefix(string(line), command) && strings.Contains(string(mounts), h.root) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			if err != nil {
+				return err
+			}
+			found = append(found, pid)
+		}
+	}
+	if len(found) != 1 {
+		return fmt.Errorf("on %s these processes are %q: %v, want one", h.name, command, found)
+	}
+	return syscall.Kill(found[0], syscall.SIGKILL)
 }
 
 // asSystemctl makes the test binary be systemctl; it is where the test listens.
@@ -268,16 +354,46 @@ func (h *host) answer(c net.Conn) {
 	}
 }
 
-// systemctl does what systemctl does with these arguments. Of the server's unit
-// it knows the usual names; of other units what needs no running systemd.
+// systemctl does what systemctl does with these arguments, as far as tests need it.
 func (h *host) systemctl(args []string) error {
-	if len(args) == 2 {
-		switch strings.TrimSuffix(args[1], ".service") {
-		case "mariadb", "mysql", "mysqld":
-			return h.control(args[0])
+	unit := args[len(args)-1]
+	name, _, _ := strings.Cut(unit, ".")
+	switch what := strings.Join(args[:len(args)-1], " "); {
+	case unit == "daemon-reload":
+		return nil
+	case name == "mariadb" || name == "mysql" || name == "mysqld":
+		return h.control(what)
+	case what == "enable --now" || what == "enable":
+		// The real one, which needs no running systemd for that.
+		out, err := exec.Command("/usr/bin/systemctl", "--root="+h.root, "enable", unit).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("systemctl enable %s: %w\n%s", unit, err, out)
 		}
+		return nil
+	case what == "start":
+		return h.startUnit(name + ".service")
 	}
 	return fmt.Errorf("systemctl %s: the test cannot do that", strings.Join(args, " "))
+}
+
+// startUnit runs what the unit of a service that runs once has as ExecStart, with
+// as little in the environment as systemd gives it.
+func (h *host) startUnit(unit string) error {
+	text, err := os.ReadFile(h.path("/etc/systemd/system/" + unit))
+	if err != nil {
+		return err
+	}
+	_, command, ok := strings.Cut(string(text), "\nExecStart=")
+	if !ok || !strings.Contains(string(text), "\nType=oneshot\n") {
+		return fmt.Errorf("%s: the test cannot start this:\n%s", unit, text)
+	}
+	command, _, _ = strings.Cut(command, "\n")
+	sh := h.shell()
+	defer sh.end()
+	if code, printed := sh.try("env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin " + command); code != 0 {
+		return fmt.Errorf("job for %s failed because the control process exited with error code %d\n%s", unit, code, printed)
+	}
+	return nil
 }
 
 // control starts or stops the server.
@@ -331,13 +447,19 @@ type shell struct {
 	seen int      // how much of out was returned
 }
 
-// driver is what the shell does: make the machine, then one block after the other.
-const driver = `set -euo pipefail
+// enter makes the machine, in a mount namespace.
+const enter = `set -euo pipefail
 root=$1
 shift
-for dir; do mount --bind "$root$dir" "$dir"; done
-set --
-cd
+while [ "$1" != -- ]; do
+	mount --bind "$root$1" "$1"
+	shift
+done
+shift
+`
+
+// driver is what the shell does: make the machine, then one block after the other.
+const driver = enter + `cd
 while read -r block <&3; do
 	. "$block" 3<&- 4>&- </dev/null
 	echo >&4
@@ -367,7 +489,7 @@ func (s *shell) open() error {
 	if s.out, err = os.CreateTemp(h.path("/tmp"), "out"); err != nil {
 		return err
 	}
-	s.cmd = exec.Command("bash", append([]string{"-c", driver, "bash", h.root}, ownDirs...)...)
+	s.cmd = exec.Command("bash", slices.Concat([]string{"-c", driver, "bash", h.root}, ownDirs, []string{"--"})...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	s.cmd.Env = []string{"HOME=" + h.path("/home/root"), "TMPDIR=" + h.path("/tmp"), "USER=root", "LANG=C.UTF-8",
 		"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -408,6 +530,32 @@ func (s *shell) must(text string) (printed string) {
 		s.host.t.Fatalf("on %s this ends with exit code %d:\n%s\n%s", s.host.name, code, text, printed)
 	}
 	return printed
+}
+
+// start is try beside what the test does next. The function that it returns waits
+// for the end; it must be called.
+func (s *shell) start(text string) (wait func() (code int, printed string)) {
+	type outcome struct {
+		code    int
+		printed string
+	}
+	ended := make(chan outcome, 1)
+	go func() {
+		code, printed := s.try(text)
+		ended <- outcome{code, printed}
+	}()
+	return func() (int, string) {
+		o := <-ended
+		return o.code, o.printed
+	}
+}
+
+// fails is try for commands that must end with an exit code, and say something.
+func (s *shell) fails(code int, says, text string) {
+	s.host.t.Helper()
+	if got, printed := s.try(text); got != code || !strings.Contains(printed, says) {
+		s.host.t.Errorf("on %s this ends with exit code %d, want %d and %q:\n%s\n%s", s.host.name, got, code, says, text, printed)
+	}
 }
 
 // hand gives commands to the shell's process.

@@ -205,38 +205,49 @@ func (b block) script() string {
 	return ""
 }
 
-// run does all that stands under a heading, in a shell. A command that fails
-// ends the test.
-func (r *recipe) run(s *shell, section string) {
+// run does all that stands under a heading, in a shell, and returns what that
+// printed. A command that fails ends the test.
+func (r *recipe) run(s *shell, section string) (printed string) {
 	r.t.Helper()
-	r.start(s, section)()
+	return r.start(s, section)()
 }
 
 // start does what stands under a heading, beside what the test does next. The
 // function that it returns waits for the end; it must be called.
-func (r *recipe) start(s *shell, section string) (wait func()) {
+func (r *recipe) start(s *shell, section string) (wait func() (printed string)) {
 	r.t.Helper()
-	ended := make(chan error, 1)
+	type outcome struct {
+		printed string
+		err     error
+	}
+	ended := make(chan outcome, 1)
 	blocks := r.take(section)
-	go func() { ended <- r.do(s, blocks) }()
-	return func() {
+	go func() {
+		printed, err := r.do(s, blocks)
+		ended <- outcome{printed, err}
+	}()
+	return func() string {
 		r.t.Helper()
-		if err := <-ended; err != nil {
-			r.t.Fatal(err)
+		o := <-ended
+		if o.err != nil {
+			r.t.Fatal(o.err)
 		}
+		return o.printed
 	}
 }
 
-func (r *recipe) do(s *shell, blocks []block) error {
+func (r *recipe) do(s *shell, blocks []block) (printed string, err error) {
 	for _, b := range blocks {
 		if b.script() == "" {
 			continue
 		}
-		if code, out := s.try(b.script()); code != 0 {
-			return fmt.Errorf("%s:%d: on %s this ends with exit code %d:\n%s\n%s", r.page, b.line, s.host.name, code, b.text, out)
+		code, out := s.try(b.script())
+		if code != 0 {
+			return "", fmt.Errorf("%s:%d: on %s this ends with exit code %d:\n%s\n%s", r.page, b.line, s.host.name, code, b.text, out)
 		}
+		printed += out
 	}
-	return nil
+	return printed, nil
 }
 
 // runAll does all that is left of the page, in one shell.

@@ -2,9 +2,7 @@ package recipes
 
 import (
 	"fmt"
-	"net"
 	"os/exec"
-	"time"
 
 	"hb/source/mysqld/mysqldtest"
 )
@@ -17,33 +15,20 @@ func (h *host) sshd(client *host) {
 	t.Helper()
 	mysqldtest.Program(t, "/usr/sbin/sshd")
 	mysqldtest.Program(t, "ssh")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
+	port := freePort(t)
 	for file, to := range map[string]*host{"/etc/ssh/hb_host_key": h, "/home/root/id": client} {
 		if out, err := exec.Command(mysqldtest.Program(t, "ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", to.path(file)).CombinedOutput(); err != nil {
 			t.Fatalf("ssh-keygen: %v\n%s", err, out)
 		}
 	}
-	h.write("/home/root/authorized_keys", client.read("/home/root/id.pub"))
-	h.write("/etc/ssh/sshd_config", fmt.Sprintf("ListenAddress 127.0.0.1:%d\nHostKey /etc/ssh/hb_host_key\nAuthorizedKeysFile %s\n"+
-		"PermitRootLogin prohibit-password\nStrictModes no\nUsePAM no\nPidFile none\n", port, h.path("/home/root/authorized_keys")))
+	h.write("/home/root/.ssh/authorized_keys", client.read("/home/root/id.pub"))
+	h.write("/etc/ssh/sshd_config", fmt.Sprintf("ListenAddress 127.0.0.1:%d\nHostKey /etc/ssh/hb_host_key\n"+
+		"PermitRootLogin prohibit-password\nStrictModes no\nUsePAM no\nPidFile none\n", port))
 	client.write("/etc/ssh/ssh_known_hosts", fmt.Sprintf("[127.0.0.1]:%d %s", port, h.read("/etc/ssh/hb_host_key.pub")))
 	client.write("/etc/ssh/ssh_config", fmt.Sprintf("Host %s\nHostName 127.0.0.1\nPort %d\nIdentityFile %s\nBatchMode yes\nStrictHostKeyChecking yes\n",
 		h.name, port, client.path("/home/root/id")))
 	sh := h.shell()
-	sh.must("/usr/sbin/sshd -D -E /var/log/sshd.log &")
-	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			c.Close()
-			return
-		}
-		if time.Since(began) > patience {
-			t.Fatalf("sshd does not answer: %v\n%s", err, h.read("/var/log/sshd.log"))
-		}
-	}
+	// A test binary that is killed takes the shell along, and that sshd.
+	sh.must("setpriv --pdeathsig KILL /usr/sbin/sshd -D -E /var/log/sshd.log &")
+	answers(t, port)
 }

@@ -313,6 +313,14 @@ func (r resolver) port() (int, error) {
 	return n, nil
 }
 
+// NoSocketError says that no server's socket is where they usually are. The server
+// may not run.
+type NoSocketError struct{ Looked []string }
+
+func (e *NoSocketError) Error() string {
+	return fmt.Sprintf("no server socket found at %s: is the server running? Name its socket with --socket, or a host with --host", strings.Join(e.Looked, ", "))
+}
+
 func (r resolver) socket(o *Options) error {
 	o.Network = "unix"
 	o.Socket = r.text(r.f.Socket, "socket")
@@ -328,7 +336,7 @@ func (r resolver) socket(o *Options) error {
 		return err == nil && st.Mode().Type() == fs.ModeSocket
 	})
 	if i < 0 {
-		return fmt.Errorf("no server socket found at %s: is the server running? Name its socket with --socket, or a host with --host", strings.Join(list, ", "))
+		return &NoSocketError{list}
 	}
 	o.Socket = list[i]
 	return nil

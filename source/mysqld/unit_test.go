@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -264,6 +265,10 @@ func TestDefaultSocket(t *testing.T) {
 	o, _, err := Resolve(Flags{NoDefaults: true}, Env{Getenv: func(string) string { return "" }, Sockets: []string{dir + "/none", plain, dir + "/s"}})
 	if err != nil || o.Socket != dir+"/s" || o.User != "root" {
 		t.Errorf("%v, %v", o, err)
+	}
+	_, _, err = Resolve(Flags{NoDefaults: true}, Env{Getenv: func(string) string { return "" }, Sockets: []string{plain}})
+	if e, ok := errors.AsType[*NoSocketError](err); !ok || !slices.Equal(e.Looked, []string{plain}) {
+		t.Errorf("without a socket: %v", err)
 	}
 }
 

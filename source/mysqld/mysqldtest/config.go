@@ -3,6 +3,7 @@ package mysqldtest
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -30,12 +31,20 @@ type Options struct {
 	Config []string
 
 	// Binlog makes the server write a binary log ("binlog", row format, GTIDs
-	// where the flavour must be told) and listen on 127.0.0.1, so that a replica
-	// can attach to it.
+	// where the flavour must be told) and listen on TCP, so that a replica can
+	// attach to it.
 	Binlog bool
 
 	// TCP makes the server listen on a free port of 127.0.0.1.
 	TCP bool
+
+	// Address and Port say where else it listens, if it does.
+	Address string
+	Port    int
+
+	// Within makes of the command that starts the server the one that is run, such
+	// as one in a namespace. It must become the server, not its parent.
+	Within func(*exec.Cmd) *exec.Cmd
 
 	// ServerID is server_id; 0 means 1.
 	ServerID int
@@ -100,7 +109,7 @@ func (r *Root) runLines(s *Server, o *Options) []string {
 		"relay-log=relay",
 	}
 	if o.tcp() {
-		lines = append(lines, "bind-address=127.0.0.1", fmt.Sprintf("port=%d", s.Port))
+		lines = append(lines, "bind-address="+s.Address, fmt.Sprintf("port=%d", s.Port))
 	} else {
 		lines = append(lines, "port=0", "skip-networking")
 	}

@@ -106,7 +106,7 @@ func (s *Server) ReplicateFrom(ctx context.Context, source *Server, at Position)
 	}
 	w := s.Root.sourceWords()
 	opts := []string{
-		w.prefix + "_HOST='127.0.0.1'", fmt.Sprintf("%s_PORT=%d", w.prefix, source.Port),
+		w.prefix + "_HOST='" + source.Address + "'", fmt.Sprintf("%s_PORT=%d", w.prefix, source.Port),
 		w.prefix + "_USER='" + replUser + "'", w.prefix + "_PASSWORD='" + replPassword + "'",
 		w.prefix + "_CONNECT_RETRY=1",
 	}

@@ -1,6 +1,7 @@
 package mysqldtest
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -37,7 +38,8 @@ type Server struct {
 	Dir          string // the server's files, other than Datadir if that was given
 	Datadir      string
 	Socket       string
-	Port         int // 0 without TCP
+	Address      string // where it listens, if it does
+	Port         int    // 0 without TCP
 	DefaultsFile string
 	Init         []string // lines without which no server starts on Datadir, as in [Options]
 
@@ -131,7 +133,7 @@ func LaunchOn(ctx context.Context, root *Root, datadir string, o Options) (*Serv
 // newServer lays out the server's directory. An empty datadir means a directory
 // in it.
 func newServer(root *Root, datadir string, o *Options) (*Server, error) {
-	s := &Server{Root: root, Datadir: datadir, Init: o.initLines()}
+	s := &Server{Root: root, Datadir: datadir, Init: o.initLines(), Address: cmp.Or(o.Address, "127.0.0.1")}
 	var err error
 	if o.Dir == "" {
 		s.Dir, err = os.MkdirTemp("", "hb-server-")
@@ -180,7 +182,7 @@ func (s *Server) launch(ctx context.Context, o *Options) (*Server, error) {
 	var err error
 	for range portTries {
 		if o.tcp() {
-			if s.Port, err = freePort(); err != nil {
+			if s.Port, err = o.freePort(); err != nil {
 				break
 			}
 		}
@@ -198,7 +200,11 @@ func (s *Server) launch(ctx context.Context, o *Options) (*Server, error) {
 	return nil, errors.Join(err, s.Kill())
 }
 
-func freePort() (int, error) {
+// freePort is the port that is asked for, or any that nobody uses.
+func (o *Options) freePort() (int, error) {
+	if o.Port != 0 {
+		return o.Port, nil
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
@@ -211,8 +217,14 @@ func (s *Server) start(ctx context.Context, o *Options) error {
 		return err
 	}
 	s.cmd = s.Root.Tool("mysqld", "--defaults-file="+s.DefaultsFile)
+	if o.Within != nil {
+		s.cmd = o.Within(s.cmd)
+	}
+	if s.cmd.SysProcAttr == nil {
+		s.cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
 	// A test binary that is killed must not leave servers behind.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	s.cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	if err := s.cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", s.Root.Name, err)
 	}
