@@ -255,8 +255,10 @@ type blockReader struct {
 
 func newBlockReader(in io.Reader) (*blockReader, error) {
 	workers := min(runtime.GOMAXPROCS(0), maxBlockReaders)
+	// A frame's own checksum is for other tools: the CRC in front of it covers
+	// all of it, and each chunk of the archive has another.
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(workers), zstd.WithDecoderMaxMemory(maxBlock),
-		zstd.WithDecodeAllCapLimit(true))
+		zstd.WithDecodeAllCapLimit(true), zstd.IgnoreChecksum(true))
 	if err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)
 	}

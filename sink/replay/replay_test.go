@@ -546,6 +546,9 @@ func planOrder(t *testing.T, p *Plan) {
 			r.Kind = Init
 			last[r.Page] = r.LSN
 		}
+		if i%5000 == 4999 { // longer than a block, or than all that fits in memory
+			r.Records = append(r.Records, make([]byte, i%3*maxBlock)...)
+		}
 		if err := p.Add(&r); err != nil {
 			t.Fatal(err)
 		}
@@ -569,7 +572,12 @@ func planOrder(t *testing.T, p *Plan) {
 		if e == nil {
 			break
 		}
-		if want := fmt.Sprint((e.lsn - 1000) / 10); string(records) != want {
+		i := int(e.lsn-1000) / 10
+		want := fmt.Appendf(nil, "%d", i)
+		if i%5000 == 4999 {
+			want = append(want, make([]byte, i%3*maxBlock)...)
+		}
+		if !bytes.Equal(records, want) {
 			t.Fatalf("records %q at %d, want %q", records, e.lsn, want)
 		}
 		if got > 0 && order(&before, e) >= 0 {
