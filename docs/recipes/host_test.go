@@ -55,7 +55,7 @@ type host struct {
 // ownDirs are the directories that each host has for itself. All are empty at
 // first, but for /etc, which is a copy, and /usr/local/bin, which has hb and the
 // programs of the server.
-var ownDirs = []string{"/etc", "/home", "/mnt", "/run", "/srv", "/usr/local/bin", "/var/backups", "/var/lib", "/var/log", "/var/spool"}
+var ownDirs = []string{"/etc", "/mnt", "/run", "/srv", "/usr/local/bin", "/var/backups", "/var/lib", "/var/log", "/var/spool"}
 
 // serverPort is the port of every host's server.
 const serverPort = 3306

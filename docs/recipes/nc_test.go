@@ -59,7 +59,7 @@ func testNCFails(t *testing.T, db, spare *host) {
 		awaitListener(t, spare)
 		sending := db.shell()
 		if test.happens != nil {
-			sending.must("export HB_THROTTLE=4MiB")
+			sending.must("export HB_THROTTLE=16MiB")
 		}
 		sent := sending.start(fmt.Sprintf("hb backup --compress --encrypt-to-file recipients.txt | nc -N spare %d || { echo codes ${PIPESTATUS[*]}; exit 1; }; echo codes 0 0", ncPort))
 		if test.happens != nil {

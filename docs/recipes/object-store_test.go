@@ -37,7 +37,7 @@ func testObjectStore(t *testing.T, r *recipe, root *mysqldtest.Root) {
 	if left := r.run(sh, "Uploads that were interrupted"); strings.Count(left, "\tdb/20") != 1 {
 		t.Errorf("parts that are left: %q", left)
 	}
-	r.run(sh, "Upload with rclone")
+	r.runAll(sh)
 	restored(t, db, "/srv/restored-2", want)
 }
 

@@ -28,6 +28,7 @@ func (h *host) sshd(client *host) {
 	client.write("/etc/ssh/ssh_config", fmt.Sprintf("Host %s\nHostName 127.0.0.1\nPort %d\nIdentityFile %s\nBatchMode yes\nStrictHostKeyChecking yes\n",
 		h.name, port, client.path("/home/root/id")))
 	sh := h.shell()
-	sh.must("/usr/sbin/sshd -D -E /var/log/sshd.log &")
+	// A test binary that is killed takes the shell along, and that sshd.
+	sh.must("setpriv --pdeathsig KILL /usr/sbin/sshd -D -E /var/log/sshd.log &")
 	answers(t, port)
 }
