@@ -84,7 +84,7 @@ func newHost(t *testing.T, name string, at *mysqldtest.Root) *host {
 		"mbstream": "mbstream", "mariadb-backup": "mariadb-backup",
 	} {
 		if at.HasTool(tool) {
-			h.write("/usr/local/bin/"+name, "#!/bin/sh\nexec "+filepath.Join(at.Dir, "run", tool)+" \"$@\"\n")
+			h.program(name, at, tool)
 		}
 	}
 	h.configure(mysqldtest.Options{})
@@ -95,6 +95,12 @@ func newHost(t *testing.T, name string, at *mysqldtest.Root) *host {
 		}
 	})
 	return h
+}
+
+// program gives the host one of a server's programs.
+func (h *host) program(name string, from *mysqldtest.Root, tool string) {
+	h.t.Helper()
+	h.write("/usr/local/bin/"+name, "#!/bin/sh\nexec "+filepath.Join(from.Dir, "run", tool)+" \"$@\"\n")
 }
 
 // newAddress returns one of the addresses that this machine has for itself, at
@@ -439,12 +445,13 @@ const patience = 3 * time.Minute
 // shell is a terminal on a host: bash, in which directory and variables stay from
 // block to block. A command that fails ends it, and the next block has a new one.
 type shell struct {
-	host *host
-	cmd  *exec.Cmd
-	out  *os.File // what the blocks print
-	say  *os.File // names of files with blocks go here
-	done *os.File // a line comes from here after each block
-	seen int      // how much of out was returned
+	host    *host
+	network bool // has a network of its own
+	cmd     *exec.Cmd
+	out     *os.File // what the blocks print
+	say     *os.File // names of files with blocks go here
+	done    *os.File // a line comes from here after each block
+	seen    int      // how much of out was returned
 }
 
 // enter makes the machine, in a mount namespace.
@@ -491,6 +498,9 @@ func (s *shell) open() error {
 	}
 	s.cmd = exec.Command("bash", slices.Concat([]string{"-c", driver, "bash", h.root}, ownDirs, []string{"--"})...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if s.network {
+		s.cmd.SysProcAttr.Unshareflags |= syscall.CLONE_NEWNET
+	}
 	s.cmd.Env = []string{"HOME=" + h.path("/home/root"), "TMPDIR=" + h.path("/tmp"), "USER=root", "LANG=C.UTF-8",
 		"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	s.cmd.Stdout, s.cmd.Stderr, s.cmd.ExtraFiles = s.out, s.out, []*os.File{in, out}

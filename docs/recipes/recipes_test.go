@@ -70,6 +70,7 @@ func TestRecipes(t *testing.T) {
 			t.Errorf("%s is tested, and not there", page)
 		}
 	}
+	t.Cleanup(func() { checkLeft(t) })
 	list, err := os.ReadFile(index)
 	if err != nil {
 		t.Fatal(err)
@@ -91,6 +92,7 @@ func TestRecipes(t *testing.T) {
 				tests[page].run(t, r, mysqldtest.Need(t, server))
 				if !t.Failed() {
 					r.complete()
+					noteRun(r)
 				}
 			})
 		}
@@ -102,7 +104,8 @@ type recipe struct {
 	t      *testing.T
 	page   string
 	blocks []block
-	done   int // blocks that were used
+	done   int      // blocks that were used
+	left   []string // sections that another run does
 }
 
 // block is a fenced block.
