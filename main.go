@@ -27,7 +27,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"golang.org/x/sys/unix"
 
 	"hb/sink"
 	"hb/source"
@@ -38,6 +37,7 @@ import (
 	"hb/source/redo"
 	"hb/source/settings"
 	"hb/stream"
+	"hb/stream/disk"
 	"hb/stream/progress"
 	"hb/stream/terminal"
 	"hb/stream/terminal/usage"
@@ -226,6 +226,9 @@ const maxDefaultParallel = 8
 type backupCmd struct{ backupFlags }
 
 func (c *backupCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Settings) error {
+	if err := source.CheckSystem(runtime.GOOS); err != nil {
+		return err
+	}
 	if c.Estimate {
 		return c.estimate(ctx, t, s.Env)
 	}
@@ -315,7 +318,7 @@ func checkTmpdir(dir *string) error {
 	if *dir == "" {
 		*dir = os.TempDir()
 	}
-	if err := unix.Access(*dir, unix.W_OK|unix.X_OK); err != nil {
+	if err := disk.Access(*dir, disk.Writable|disk.Searchable); err != nil {
 		return usageError{fmt.Sprintf("nothing can be spooled to %s: %v; give another place with --tmpdir", *dir, err)}
 	}
 	return nil
@@ -424,6 +427,9 @@ type checkCmd struct {
 }
 
 func (c *checkCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Settings) error {
+	if err := source.CheckSystem(runtime.GOOS); err != nil {
+		return err
+	}
 	v := verdict{report: t.Report(os.Stdout)}
 	if err := c.check(ctx, s.Env, &v); err != nil {
 		return err
@@ -764,6 +770,7 @@ var exitCodes = []exitCode{
 	{exitUsage, any1(as[usageError], as[*usage.UnknownError], as[source.InexactSourceError])},
 	{3, any1(as[*mysqld.ConnectError], as[*mysqld.NoSocketError], as[*mysqld.MissingPrivilegesError], as[*mysqld.DatadirError], as[*source.UnreadableError])},
 	{4, any1(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*source.EncryptedError],
+		as[*source.SystemError], as[*disk.NameError],
 		as[*redolog.UnsupportedError], as[*mlog.UnsupportedError], as[*mlog.FlagsError], as[*metadata.VersionError])},
 	{5, any1(as[*redo.OverrunError], is(mysqld.ErrLockLost), is(mysqld.ErrConnectionLost), as[*mysqld.LockTimeoutError],
 		as[*mysqld.OpenTempTablesError], as[*source.LockBrokenError])},
@@ -899,7 +906,7 @@ func explain(ctx context.Context, err error) (text string, code int) {
 		err = cause
 	}
 	text = strings.ReplaceAll(err.Error(), "\n", "; ") // of errors that came together
-	if errors.Is(err, syscall.ENOSPC) {
+	if disk.IsFull(err) {
 		text += "; make room and start again"
 	}
 	return text, exitStatus(err)

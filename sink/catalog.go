@@ -132,15 +132,15 @@ func (c *catalog) checkOrder(ch *xbstream.Chunk) error {
 // what stands there says how far hb is, and apply believes it.
 func isMark(path string) bool {
 	top, _, _ := strings.Cut(path, "/")
-	switch top {
-	case MarkerName, ApplyingName, HandedOverName, replay.DoublewriteName, replay.SpillName, newRedoDir:
-		return true
-	}
-	return strings.HasSuffix(top, extHeld)
+	return isOneOf(top, MarkerName, ApplyingName, HandedOverName, replay.DoublewriteName, replay.SpillName, newRedoDir) ||
+		len(top) >= len(extHeld) && isOneOf(top[len(top)-len(extHeld):], extHeld)
 }
 
-func isOwnName(path string) bool {
-	return path == metadata.ArchiveName || path == metadata.ManifestName
+func isOwnName(path string) bool { return isOneOf(path, metadata.ArchiveName, metadata.ManifestName) }
+
+// isOneOf compares names as file systems do that do not tell a from A.
+func isOneOf(name string, names ...string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
 }
 
 // data accounts for a chunk that brings bytes, or moves to where they belong.

@@ -361,6 +361,8 @@ func TestExtractHostile(t *testing.T) {
 		"file as directory":      {cat(rawFile("a", "x"), rawFile("a/b", "x")), "a"},
 		"directory as file":      {cat(rawFile("a/b", "x"), rawFile("a", "x")), "file exists"},
 		"the mark itself":        {rawFile(MarkerName, "x"), "mark"},
+		"a mark in capitals":     {rawFile("ibdata1.HB-Held", "x"), "mark"},
+		"a manifest in capitals": {rawFile("HB-MANIFEST.JSON", "x"), "must not come here"},
 		"the mark by rename":     {cat(rawFile("a", "x"), rawRename("a", MarkerName)), "mark"},
 		"a header by rename":     {cat(rawFile("a", "x"), rawRename("a", metadata.ArchiveName)), "must not come here"},
 		"a manifest by rename":   {cat(rawFile("a", "x"), rawRename("a", metadata.ManifestName)), "must not come here"},

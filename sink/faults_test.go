@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -121,6 +122,18 @@ func TestApplyFaults(t *testing.T) {
 	}
 }
 
+// TestDirectoryPlace is TestApplyFaults of one backup where a directory keeps the
+// place of the system tablespace, as on Windows.
+func TestDirectoryPlace(t *testing.T) {
+	defer func(before placeholder) { systemPlace = before }(systemPlace)
+	systemPlace = placeOn("windows")
+	if systemPlace != (directoryPlace{}) {
+		t.Fatalf("it is %T", systemPlace)
+	}
+	images := faultImages(t)
+	applyFaults(t, images[fmt.Sprint("MariaDB ", redolog.MariaDB108)].dir, ApplyOptions{Memory: 1, Parallel: 1, Tool: "hb test"})
+}
+
 func applyFaults(t *testing.T, image string, o ApplyOptions) {
 	before := readTree(t, image)
 	dir := filepath.Join(disktest.Memory(t), "dir")
@@ -152,10 +165,7 @@ func applyFaults(t *testing.T, image string, o ApplyOptions) {
 // as it is to be.
 func startable(t *testing.T, op disktest.Op, dir string, before, want map[string]string) {
 	t.Helper()
-	if target, err := os.Readlink(filepath.Join(dir, "ibdata1")); err == nil && target == heldLink("ibdata1") {
-		if _, err := os.Stat(filepath.Join(dir, "ibdata1")); !errors.Is(err, syscall.ELOOP) {
-			t.Errorf("after %v failed: %v", op, err)
-		}
+	if held(t, dir) {
 		return
 	}
 	got := readTree(t, dir)
@@ -168,6 +178,23 @@ func startable(t *testing.T, op disktest.Op, dir string, before, want map[string
 	if !maps.Equal(got, before) {
 		t.Errorf("after %v failed, a server can start on a directory that is neither as it was nor as it is to be: %v", op, differences(got, before))
 	}
+}
+
+// held reports whether no server can start on a directory because the system
+// tablespace's place is kept.
+func held(t *testing.T, dir string) bool {
+	t.Helper()
+	st, err := os.Stat(filepath.Join(dir, "ibdata1"))
+	if systemPlace == (linkPlace{}) {
+		return errors.Is(err, syscall.ELOOP)
+	}
+	between := errors.Is(err, fs.ErrNotExist)
+	if between {
+		if _, err := os.Stat(filepath.Join(dir, "ibdata1"+extHeld)); err != nil {
+			t.Error(err)
+		}
+	}
+	return between || err == nil && st.IsDir()
 }
 
 // differences names the files that differ.

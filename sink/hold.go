@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 
 	"hb/stream/disk"
 )
@@ -33,16 +34,55 @@ import (
 // is made before and removed before it, so that a directory that is held and
 // has no state file is finished, and that nothing is done again to a directory
 // on which a server may have run already.
+//
+// On Windows, where not every user may make links, an empty directory stands in
+// the file's place: see directoryPlace.
 const (
 	extHeld  = ".hb-held"
 	heldText = "hb-apply-has-not-finished,run-it-again"
 )
 
-// heldLink is the symlink's target.
-func heldLink(name string) string { return name + "/" + heldText }
+// A placeholder is what stands in the place of a file that has its other name.
+type placeholder interface {
+	// aside gives the file its other name.
+	aside(root disk.Dir, name, held string) error
+	// put puts the placeholder in its place, and stands tells whether it is there.
+	put(root disk.Dir, name string) error
+	stands(root disk.Dir, name string) (bool, error)
+	// back puts the file back.
+	back(root disk.Dir, name, held string) error
+}
 
-// isHeldLink reports whether a file is that symlink.
-func isHeldLink(root disk.Dir, name string) (bool, error) {
+// systemPlace is that of this operating system.
+var systemPlace = placeOn(runtime.GOOS)
+
+func placeOn(system string) placeholder {
+	if system == "windows" {
+		return directoryPlace{}
+	}
+	return linkPlace{}
+}
+
+// linkPlace is the symlink. Until that is there, and afterwards, the file has its
+// own name.
+type linkPlace struct{}
+
+func (linkPlace) target(name string) string { return name + "/" + heldText }
+
+func (linkPlace) aside(root disk.Dir, name, held string) error { return root.Link(name, held) }
+
+func (p linkPlace) put(root disk.Dir, name string) error {
+	temporary := name + extTemporary
+	if err := root.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := root.Symlink(p.target(name), temporary); err != nil {
+		return err
+	}
+	return root.Rename(temporary, name)
+}
+
+func (p linkPlace) stands(root disk.Dir, name string) (bool, error) {
 	st, err := root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && st.Mode().Type() != fs.ModeSymlink {
 		return false, nil
@@ -51,7 +91,46 @@ func isHeldLink(root disk.Dir, name string) (bool, error) {
 		return false, err
 	}
 	target, err := root.Readlink(name)
-	return target == heldLink(name), err
+	return target == p.target(name), err
+}
+
+func (linkPlace) back(root disk.Dir, name, held string) error {
+	if err := root.Rename(held, name); err != nil {
+		return err
+	}
+	// A rename does nothing where both are the same file: hold was interrupted.
+	return removeIfThere(root, held)
+}
+
+// directoryPlace is an empty directory. The servers named above end at it too, on
+// Linux: "is not a regular file". For the moment between its two steps there is
+// neither file nor directory; the one that is held is as it was then, or done.
+type directoryPlace struct{}
+
+func (directoryPlace) aside(root disk.Dir, name, held string) error { return root.Rename(name, held) }
+
+func (directoryPlace) put(root disk.Dir, name string) error { return root.Mkdir(name, dirMode) }
+
+func (directoryPlace) stands(root disk.Dir, name string) (bool, error) {
+	st, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && st.IsDir(), err
+}
+
+func (directoryPlace) back(root disk.Dir, name, held string) error {
+	if err := removeIfThere(root, name); err != nil {
+		return err
+	}
+	return root.Rename(held, name)
+}
+
+func removeIfThere(root disk.Dir, name string) error {
+	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // findHeld looks whether the system tablespace is held, or was being so, and
@@ -73,12 +152,12 @@ func (b *backupDir) findHeld(root disk.Dir) error {
 
 // checkHeld makes sure that nobody has made the file anew whose place is kept.
 func (b *backupDir) checkHeld(root disk.Dir) error {
-	if ours, err := isHeldLink(root, b.system); ours || err != nil {
+	if ours, err := systemPlace.stands(root, b.system); ours || err != nil {
 		return err
 	}
 	st, err := root.Lstat(b.system)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // someone removed the link
+		return nil // someone removed it
 	}
 	if err != nil {
 		return err
@@ -100,22 +179,15 @@ func (b *backupDir) hold(root disk.Dir) error {
 		if err := syncIn(root, "."); err != nil { // the state file is first
 			return err
 		}
-		if err := root.Link(b.system, b.system+extHeld); err != nil {
+		if err := systemPlace.aside(root, b.system, b.system+extHeld); err != nil {
 			return fail(err)
 		}
 		b.systemFiles[0] = b.system + extHeld
 	}
-	if there, err := isHeldLink(root, b.system); there || err != nil {
+	if there, err := systemPlace.stands(root, b.system); there || err != nil {
 		return err
 	}
-	temporary := b.system + extTemporary
-	if err := root.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fail(err)
-	}
-	if err := root.Symlink(heldLink(b.system), temporary); err != nil {
-		return fail(err)
-	}
-	if err := root.Rename(temporary, b.system); err != nil {
+	if err := systemPlace.put(root, b.system); err != nil {
 		return fail(err)
 	}
 	return syncIn(root, ".")
@@ -123,13 +195,8 @@ func (b *backupDir) hold(root disk.Dir) error {
 
 // release gives the directory to servers.
 func (b *backupDir) release(root disk.Dir) error {
-	fail := func(err error) error { return fmt.Errorf("giving %s its name back: %w", b.system, err) }
-	if err := root.Rename(b.systemFiles[0], b.system); err != nil {
-		return fail(err)
-	}
-	// A rename does nothing where both are the same file: hold was interrupted.
-	if err := root.Remove(b.systemFiles[0]); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fail(err)
+	if err := systemPlace.back(root, b.system, b.systemFiles[0]); err != nil {
+		return fmt.Errorf("giving %s its name back: %w", b.system, err)
 	}
 	b.systemFiles[0] = b.system
 	return syncIn(root, ".")

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"hb/stream/disk"
 )
 
@@ -132,7 +130,7 @@ func (t *target) create(name string) (disk.File, error) {
 	if err := t.makeDirs(path.Dir(name)); err != nil {
 		return nil, err
 	}
-	f, err := t.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, fileMode)
+	f, err := t.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY|noFollow, fileMode)
 	if err != nil {
 		return nil, t.error("creating", name, err)
 	}
@@ -141,7 +139,7 @@ func (t *target) create(name string) (disk.File, error) {
 
 // reopen opens a file that create made; trunc empties it.
 func (t *target) reopen(name string, trunc bool) (disk.File, error) {
-	flags := os.O_WRONLY | unix.O_NOFOLLOW
+	flags := os.O_WRONLY | noFollow
 	if trunc {
 		flags |= os.O_TRUNC
 	}

@@ -23,6 +23,22 @@ import (
 	"hb/xbstream/metadata"
 )
 
+// SystemError says that hb does not back up on an operating system.
+type SystemError struct{ System string }
+
+func (e *SystemError) Error() string {
+	return fmt.Sprintf("hb backs up servers on Linux alone, and this is %s: here it is for archives and directories (extract, apply, verify, list)", e.System)
+}
+
+// CheckSystem reports why hb cannot back up on an operating system, which has the
+// name that Go has for it.
+func CheckSystem(system string) error {
+	if system != "linux" {
+		return &SystemError{system}
+	}
+	return nil
+}
+
 // Options say how to make a backup.
 type Options struct {
 	Parallel    int    // readers, 1 to 64

@@ -9,9 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"hb/source/aria"
 	"hb/source/mysqld"
@@ -313,24 +312,20 @@ func (e *SpaceError) Error() string {
 		stream.Size(e.Needed), e.Dir, stream.Size(e.Free))
 }
 
-func (e *SpaceError) Unwrap() error { return unix.ENOSPC }
-
-// ramfs is that file system's number.
-const ramfs = 0x858458f6
+func (e *SpaceError) Unwrap() error { return syscall.ENOSPC }
 
 // space looks for room for what a backup spools: the files of other engines,
 // for certain, and redo that the archive has not taken yet.
 func (o *outlook) space(b *backup, ctx context.Context, f *Finding) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(b.opt.Tmpdir, &st); err != nil {
+	free, inMemory, err := freeSpace(b.opt.Tmpdir)
+	if err != nil {
 		return fmt.Errorf("looking at %s: %w", b.opt.Tmpdir, err)
 	}
 	staged, err := b.toStage()
 	if err != nil {
 		return err
 	}
-	inMemory := uint32(st.Type) == unix.TMPFS_MAGIC || uint32(st.Type) == ramfs
-	return o.describeSpace(f, b.opt.Tmpdir, int64(st.Bavail)*int64(st.Frsize), max(0, staged-stageMemory), inMemory)
+	return o.describeSpace(f, b.opt.Tmpdir, free, max(0, staged-stageMemory), inMemory)
 }
 
 // toStage is how many bytes of other files will be staged.

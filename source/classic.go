@@ -2,14 +2,11 @@ package source
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"hb/source/innodb"
 	"hb/source/mysqld"
@@ -154,10 +151,9 @@ func (b *backup) replayUndoFrom(checkpoint innodb.LSN) {
 // ib_ID_TABLE_trunc.log, in the directory of the redo log, and removes it when
 // the tablespace is whole again. (storage/innobase/row/row0trunc.cc)
 type truncations struct {
-	disk disk.System
-	dir  string
-	fd   int // of inotify
-	buf  []byte
+	disk  disk.System
+	dir   string
+	names *nameWatch
 }
 
 // truncName is the name of such a file; the first number is the tablespace's id.
@@ -182,62 +178,28 @@ func (b *backup) watchTruncation(context.Context) (err error) {
 }
 
 func watchTruncations(system disk.System, dir string) (*truncations, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	names, err := watchNames(dir)
 	if err != nil {
 		return nil, fmt.Errorf("watching %s for truncations: %w", dir, err)
 	}
-	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_CREATE|unix.IN_DELETE|unix.IN_MOVED_TO|unix.IN_MOVED_FROM|unix.IN_ONLYDIR); err != nil {
-		return nil, errors.Join(fmt.Errorf("watching %s for truncations: %w", dir, err), unix.Close(fd))
-	}
-	return &truncations{disk: system, dir: dir, fd: fd, buf: make([]byte, 64<<10)}, nil
+	return &truncations{disk: system, dir: dir, names: names}, nil
 }
 
-func (w *truncations) close() error {
-	if w.fd < 0 {
-		return nil
-	}
-	fd := w.fd
-	w.fd = -1
-	return unix.Close(fd)
-}
+func (w *truncations) close() error { return w.names.close() }
 
 // seen returns the tablespaces whose truncation began or ended since the last
 // call.
 func (w *truncations) seen() (map[innodb.SpaceID]bool, error) {
 	ids := make(map[innodb.SpaceID]bool)
-	for {
-		n, err := unix.Read(w.fd, w.buf)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.EAGAIN):
-			return ids, nil
-		case err != nil:
+	for name, err := range w.names.changed() {
+		if err != nil {
 			return nil, fmt.Errorf("watching %s for truncations: %w", w.dir, err)
 		}
-		if err := w.parse(w.buf[:n], ids); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// parse reads events: each a header, and a name filled up with zeros.
-func (w *truncations) parse(b []byte, ids map[innodb.SpaceID]bool) error {
-	for len(b) >= unix.SizeofInotifyEvent {
-		mask := binary.NativeEndian.Uint32(b[4:])
-		end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(b[12:]))
-		if end > len(b) {
-			break
-		}
-		if mask&(unix.IN_Q_OVERFLOW|unix.IN_IGNORED|unix.IN_UNMOUNT) != 0 {
-			return fmt.Errorf("%s cannot be watched for truncations any more (event %#x): back up again", w.dir, mask)
-		}
-		if id, ok := truncSpace(unix.ByteSliceToString(b[unix.SizeofInotifyEvent:end])); ok {
+		if id, ok := truncSpace(name); ok {
 			ids[id] = true
 		}
-		b = b[end:]
 	}
-	return nil
+	return ids, nil
 }
 
 // running reports whether a truncation is under way.

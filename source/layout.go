@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"hb/source/mysqld"
 	"hb/stream/disk"
 )
@@ -253,35 +251,28 @@ func (out *listing) add(list *[]fileInfo, path, name string) error {
 
 // statFile describes the file at path, following symbolic links.
 func statFile(system disk.System, path, name string) (fileInfo, error) {
-	st, err := system.Statx(path)
+	facts, err := system.Statx(path)
 	if err != nil {
 		return fileInfo{}, err
 	}
-	return newFileInfo(path, name, &st), nil
+	return newFileInfo(path, name, facts), nil
 }
 
 // statOpen describes the open file f, which was found at path.
 func statOpen(f disk.File, path, name string) (fileInfo, error) {
-	st, err := f.Statx()
+	facts, err := f.Statx()
 	if err != nil {
 		return fileInfo{}, err
 	}
-	return newFileInfo(path, name, &st), nil
+	return newFileInfo(path, name, facts), nil
 }
 
-func newFileInfo(path, name string, st *unix.Statx_t) fileInfo {
-	info := fileInfo{
-		path: path, name: name, size: int64(st.Size),
-		modified: nanoseconds(st.Mtime), changed: nanoseconds(st.Ctime),
-		fileID: fileID{dev: uint64(st.Dev_major)<<32 | uint64(st.Dev_minor), ino: st.Ino},
+func newFileInfo(path, name string, f disk.Facts) fileInfo {
+	return fileInfo{
+		path: path, name: name, size: f.Size, modified: f.Modified, changed: f.Changed,
+		fileID: fileID{dev: f.Dev, ino: f.Ino, born: f.Born},
 	}
-	if st.Mask&unix.STATX_BTIME != 0 {
-		info.born = nanoseconds(st.Btime)
-	}
-	return info
 }
-
-func nanoseconds(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
 
 // ignoreGone passes every error but that a file is not there any more, which
 // DDL explains and the final settling notices.

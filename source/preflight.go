@@ -7,11 +7,10 @@ import (
 	"io/fs"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"hb/source/innodb"
 	"hb/source/mysqld"
 	"hb/source/redo"
+	"hb/stream/disk"
 )
 
 // A check looks at one thing that may stop a backup. What it finds is told by
@@ -140,7 +139,7 @@ func (e *UnreadableError) Unwrap() error { return e.Err }
 // first that the server need not be asked for.
 func (b *backup) checkReadable(ctx context.Context, f *Finding) error {
 	for _, dir := range []string{b.layout.Datadir, b.layout.RedoDir, b.layout.UndoDir, b.layout.AriaLogDir} {
-		if err := unix.Access(dir, unix.R_OK|unix.X_OK); err != nil {
+		if err := disk.Access(dir, disk.Readable|disk.Searchable); err != nil {
 			return &UnreadableError{dir, err}
 		}
 	}
@@ -175,7 +174,7 @@ func pathsOf(lists ...[]fileInfo) (paths []string) {
 // matter.
 func readable(paths []string) error {
 	for _, path := range paths {
-		if err := unix.Access(path, unix.R_OK); err != nil && err != unix.ENOENT {
+		if err := disk.Access(path, disk.Readable); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return &UnreadableError{path, err}
 		}
 	}

@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"hb/stream/disk"
 )
 
@@ -26,8 +24,8 @@ func (f *file) Name() string { return f.name }
 func (f *file) Stat() (fs.FileInfo, error) { return f.info(f.name), nil }
 
 // Statx fails: nobody made the file.
-func (f *file) Statx() (unix.Statx_t, error) {
-	return unix.Statx_t{}, fail("statx", f.name, errors.ErrUnsupported)
+func (f *file) Statx() (disk.Facts, error) {
+	return disk.Facts{}, fail("statx", f.name, errors.ErrUnsupported)
 }
 
 func (f *file) Close() error {

@@ -15,8 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"hb/source/mysqld"
 	"hb/stream/disk"
 	"hb/xbstream/metadata"
@@ -95,7 +93,7 @@ func Check(path string) error {
 	if err != nil {
 		return err
 	}
-	if dir := filepath.Dir(path); unix.Access(dir, unix.W_OK|unix.X_OK) != nil {
+	if dir := filepath.Dir(path); disk.Access(dir, disk.Writable|disk.Searchable) != nil {
 		return fmt.Errorf("%s cannot be written: no file can be made in %s", path, dir)
 	}
 	return nil

@@ -15,10 +15,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
-	"golang.org/x/sys/unix"
 )
 
 // A Server is a connection to one server. It holds a control connection for
@@ -264,7 +264,7 @@ func (s *Server) connectError(err error) error {
 		e.Hint = "the server has no connection left; try later or raise max_connections"
 	case errors.Is(err, mysql.ErrUnknownPlugin):
 		e.Hint = "the user's authentication plugin is not one hb knows; use a user of mysql_native_password, caching_sha2_password, sha256_password, ed25519 or unix_socket"
-	case errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED):
+	case errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
 		e.Hint = "is the server running, and is this its address? See --socket, --host and --port"
 	}
 	return e
@@ -433,20 +433,9 @@ func (p *peer) learn(c net.Conn) {
 	if !ok {
 		return
 	}
-	raw, err := uc.SyscallConn()
-	if err != nil {
-		return
-	}
-	pid := 0
-	// A kernel that does not say leaves the peer unknown.
-	_ = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.pid = pid
+	p.pid = peerProcess(uc)
 }
 
 func (p *peer) process() int {

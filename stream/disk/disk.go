@@ -12,8 +12,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // System reaches files by their paths.
@@ -23,9 +21,9 @@ type System interface {
 	OpenDir(path string) (Dir, error)
 	ReadDir(path string) ([]fs.DirEntry, error)
 	Stat(path string) (fs.FileInfo, error)
-	// Statx is Stat with all that the system knows, such as when the file was
-	// made.
-	Statx(path string) (unix.Statx_t, error)
+	// Statx is Stat with all that Linux knows, such as when the file was made. It
+	// fails on other systems.
+	Statx(path string) (Facts, error)
 	// Temp makes a temporary file in a directory: without a name where the file
 	// system can, else its name is removed at once.
 	Temp(dir string) (File, error)
@@ -69,22 +67,31 @@ type File interface {
 	ReadAtOnce(p []byte, off int64) (int, error)
 	Name() string
 	Stat() (fs.FileInfo, error)
-	Statx() (unix.Statx_t, error)
+	Statx() (Facts, error)
 	Truncate(size int64) error
 	Sync() error
 	Chown(uid, gid int) error
 	// Lock takes a write lock on the whole file, which belongs to the open
-	// file and ends with it. The error is ErrLocked if anyone else has one.
+	// file and ends with it. The error is ErrLocked if anyone else has one. On
+	// Linux servers take the same, elsewhere hb alone is known to.
 	Lock() error
 	// StartWriteback lets the disk begin with n bytes at off. It promises
 	// nothing: Sync tells what became of them.
 	StartWriteback(off, n int64)
 }
 
+// Facts are what Statx tells of a file. Times are nanoseconds since 1970.
+type Facts struct {
+	Dev, Ino          uint64 // together they are one file's
+	Size              int64  // in bytes
+	Modified, Changed int64
+	Born              int64 // 0: the file system does not say
+}
+
 // ErrLocked says that a file is locked by another process.
 var ErrLocked = errors.New("it is in use by another process")
 
-// SyncDir makes the names in a directory durable.
+// SyncDir makes the names in a directory durable, where that can be asked for.
 func SyncDir(d Dir, name string) error { return sync(d.Open(name)) }
 
 // SyncPath is SyncDir of a directory by its path.
@@ -94,7 +101,7 @@ func sync(f File, err error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return errors.Join(syncNames(f), f.Close())
 }
 
 // OS is the operating system.
@@ -111,26 +118,16 @@ func (system) OpenDir(path string) (Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dir{root}, nil
+	return newDir(root), nil
 }
 
 func (system) ReadDir(path string) ([]fs.DirEntry, error) { return os.ReadDir(path) }
 
 func (system) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
 
-func (system) Statx(path string) (unix.Statx_t, error) { return statx(unix.AT_FDCWD, path, path, 0) }
-
-func statx(fd int, relative, path string, flags int) (st unix.Statx_t, err error) {
-	if err = unix.Statx(fd, relative, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
-		err = &fs.PathError{Op: "stat", Path: path, Err: err}
-	}
-	return st, err
-}
-
 func (system) Temp(dir string) (File, error) {
-	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err == nil {
-		return file{os.NewFile(uintptr(fd), dir)}, nil
+	if f, err := unnamed(dir); err == nil {
+		return file{f}, nil
 	}
 	f, err := os.CreateTemp(dir, "hb-spool-*")
 	if err != nil {
@@ -156,7 +153,7 @@ func (d dir) OpenDir(name string) (Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dir{root}, nil
+	return newDir(root), nil
 }
 
 func (d dir) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(d.FS(), name) }
@@ -169,21 +166,4 @@ func opened(f *os.File, err error) (File, error) {
 		return nil, err
 	}
 	return file{f}, nil
-}
-
-func (f file) Statx() (unix.Statx_t, error) {
-	return statx(int(f.Fd()), "", f.Name(), unix.AT_EMPTY_PATH)
-}
-
-func (f file) Lock() error {
-	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock)
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		return ErrLocked
-	}
-	return err
-}
-
-func (f file) StartWriteback(off, n int64) {
-	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE) // advice
 }

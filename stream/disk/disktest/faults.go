@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"hb/stream/disk"
 )
 
@@ -157,9 +155,9 @@ func (f *Faults) Stat(name string) (fs.FileInfo, error) {
 }
 
 // Statx implements disk.System.
-func (f *Faults) Statx(name string) (unix.Statx_t, error) {
+func (f *Faults) Statx(name string) (disk.Facts, error) {
 	if err := f.at(Stat, name); err != nil {
-		return unix.Statx_t{}, err
+		return disk.Facts{}, err
 	}
 	return disk.OS.Statx(name)
 }
@@ -404,9 +402,9 @@ func (f *file) Stat() (fs.FileInfo, error) {
 	return f.File.Stat()
 }
 
-func (f *file) Statx() (unix.Statx_t, error) {
+func (f *file) Statx() (disk.Facts, error) {
 	if err := f.at(Stat); err != nil {
-		return unix.Statx_t{}, err
+		return disk.Facts{}, err
 	}
 	return f.File.Statx()
 }

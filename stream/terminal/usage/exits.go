@@ -36,7 +36,7 @@ var Exits = []Exit{
 	{2, "backup", "standard output is a terminal, or closed"},
 	{2, readers, "standard input is a terminal"},
 	{3, "backup check", "the server cannot be reached, privileges are missing, the files are not that server's or cannot be read"},
-	{4, workers, "not supported: server version, redo log format, encryption, storage engine; an archive of a later hb"},
+	{4, workers, "not supported: server version, redo log format, encryption, storage engine; an archive of a later hb; a backup elsewhere than on Linux; a file name that Windows cannot have"},
 	{5, "backup check", "the backup was lost on its way: connection or lock lost, lock not granted in time, redo log overrun, a replica's temporary tables not closed in time"},
 	{6, checkers, "the archive, or a directory that one was extracted into, is incomplete: cut off, without its manifest, or without something that recovery needs"},
 	{7, checkers, "the archive or the directory is damaged, or is none: a page, the redo log, a file that differs from the manifest"},

@@ -1,3 +1,5 @@
+//go:build unix
+
 package sink
 
 import (
@@ -7,6 +9,9 @@ import (
 
 	"hb/stream/disk"
 )
+
+// noFollow keeps an open from following a link.
+const noFollow = syscall.O_NOFOLLOW
 
 // sameOwner gives f the owner of another file, where it is not that already.
 func sameOwner(f disk.File, like fs.FileInfo) error {

@@ -1,0 +1,54 @@
+package disk
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+func (system) Statx(path string) (Facts, error) { return statx(unix.AT_FDCWD, path, path, 0) }
+
+func (f file) Statx() (Facts, error) {
+	return statx(int(f.Fd()), "", f.Name(), unix.AT_EMPTY_PATH)
+}
+
+func statx(fd int, relative, path string, flags int) (Facts, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, relative, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
+		return Facts{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	facts := Facts{
+		Dev: uint64(st.Dev_major)<<32 | uint64(st.Dev_minor), Ino: st.Ino, Size: int64(st.Size),
+		Modified: nanoseconds(st.Mtime), Changed: nanoseconds(st.Ctime),
+	}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		facts.Born = nanoseconds(st.Btime)
+	}
+	return facts, nil
+}
+
+func nanoseconds(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
+
+// unnamed makes a file without a name, where the file system can.
+func unnamed(dir string) (*os.File, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), dir), nil
+}
+
+func (f file) Lock() error {
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return ErrLocked
+	}
+	return err
+}
+
+func (f file) StartWriteback(off, n int64) {
+	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE) // advice
+}

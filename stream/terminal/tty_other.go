@@ -1,0 +1,11 @@
+//go:build !linux
+
+package terminal
+
+import "os"
+
+// IsClosed reports whether f cannot be used.
+func IsClosed(f *os.File) bool {
+	_, err := f.Stat()
+	return err != nil
+}
