@@ -58,13 +58,14 @@ func (h *host) containers() *shell {
 	t := h.t
 	t.Helper()
 	h.write("/usr/local/bin/docker", "#!/bin/sh\nexec "+mysqldtest.Program(t, "podman")+" \"$@\"\n")
-	// crun wants other control groups than some machines have, and the default
-	// limits are more than root may have there.
+	// crun wants other control groups than some machines have, the default limits
+	// are more than root may have there, and locks are the whole machine's.
 	mysqldtest.Program(t, "runc")
 	h.write("/etc/containers/containers.conf", `[engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "none"
+lock_type = "file"
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 `)
