@@ -17,9 +17,17 @@ type Build struct {
 	Platform string
 }
 
+// What scripts/package has the linker set, where a build records none of it: in
+// source archives, and in linked working trees.
+var release, commit, committed, modified string
+
 // ReadBuild reads it.
 func ReadBuild() Build {
 	b := Build{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if release != "" {
+		b.Version, b.Commit, b.Time, b.Modified = release, commit, committed, modified != ""
+		return b
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
