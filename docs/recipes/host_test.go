@@ -291,6 +291,9 @@ func (h *host) killed(command string) error {
 	if err != nil {
 		return err
 	}
+	// What is mounted is told by its path in its own file system, which may be
+	// mounted elsewhere than on /.
+	own := filepath.Join(filepath.Base(filepath.Dir(h.root)), filepath.Base(h.root)) + "/"
 	var found []int
 	for _, name := range lines {
 		line, err := os.ReadFile(name)
@@ -298,7 +301,7 @@ func (h *host) killed(command string) error {
 		if err != nil || err2 != nil { // it has ended
 			continue
 		}
-		if strings.HasPrefix(string(line), command) && strings.Contains(string(mounts), h.root) {
+		if strings.HasPrefix(string(line), command) && strings.Contains(string(mounts), own) {
 			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
 			if err != nil {
 				return err
