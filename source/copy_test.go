@@ -441,6 +441,9 @@ func TestSettle(t *testing.T) {
 	if err != nil || len(end.stubs) != 0 || len(end.now) != 1 || len(end.unknown) != 0 {
 		t.Errorf("a tablespace that is created under the lock: settlement = %+v, error = %v", end, err)
 	}
+	if _, err := settle(look, map[innodb.SpaceID]redo.FileState{5: {Name: "db/young.ibd"}}, true); err == nil || !strings.Contains(err.Error(), "page 0 is empty") {
+		t.Errorf("a file of zeros that the redo log names and does not create: error = %v", err)
+	}
 	end, err = settle(look, nil, true)
 	if err != nil || len(end.unknown) != 1 || end.unknown[0].name != "db/young.ibd" || len(end.now) != 1 {
 		t.Errorf("a file of zeros that the redo does not know: settlement = %+v, error = %v", end, err)

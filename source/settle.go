@@ -137,9 +137,12 @@ func settle(look found, files map[innodb.SpaceID]redo.FileState, made bool) (set
 	}
 	for _, info := range look.deferred {
 		id, ok := byName[info.name]
-		if !ok || !made {
+		switch {
+		case !made || ok && files[id].Created == 0:
+			return s, emptyPage0(info)
+		case !ok:
 			s.unknown = append(s.unknown, info)
-		} else if files[id].Created <= look.lsn {
+		case files[id].Created <= look.lsn:
 			t := &tablespaceFile{fileInfo: info, space: innodb.File{Space: innodb.Space{ID: id}}}
 			s.now[t.spaceFile()] = t.name
 			s.stubs = append(s.stubs, t)
@@ -197,7 +200,11 @@ func (v *inventory) young(ctx context.Context, info fileInfo) error {
 		}
 		wait *= 2
 	}
-	return fmt.Errorf("%s: page 0 is empty, and the redo log does not speak of this file: "+
+	return emptyPage0(info)
+}
+
+func emptyPage0(info fileInfo) error {
+	return fmt.Errorf("%s: page 0 is empty, and the redo log does not create this file: "+
 		"it is damaged, or no tablespace; move it away or repair the table", info.path)
 }
 

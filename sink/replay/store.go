@@ -157,7 +157,9 @@ func (s *store) block(g *pageGroup, n int) {
 
 // clear forgets all runs.
 func (s *store) clear() {
-	s.blocks, s.groups, s.runs = s.blocks[:0], s.groups[:0], 0
+	if s.blocks, s.groups, s.runs = s.blocks[:0], s.groups[:0], 0; cap(s.blocks) > s.limits.bytes {
+		s.blocks = nil // what a long run took is given back
+	}
 	clear(s.slots)
 }
 
