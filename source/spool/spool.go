@@ -36,9 +36,38 @@ type Spool struct {
 	limit int64 // bytes kept in memory
 
 	mu   sync.RWMutex
-	head []byte    // the first bytes, at most limit
+	head memory    // the first bytes, at most limit
 	file disk.File // everything after head; nil until it is needed
 	size int64
+}
+
+// memory holds bytes in blocks, so that what is there is not copied as more comes.
+type memory struct {
+	blocks [][]byte // of blockSize bytes each; those behind size are free
+	size   int64
+}
+
+const blockSize = 128 << 10
+
+// append stores p behind what is there.
+func (m *memory) append(p []byte) {
+	for len(p) > 0 {
+		if m.size == int64(len(m.blocks))*blockSize {
+			m.blocks = append(m.blocks, make([]byte, blockSize))
+		}
+		n := copy(m.blocks[m.size/blockSize][m.size%blockSize:], p)
+		m.size, p = m.size+int64(n), p[n:]
+	}
+}
+
+// copyTo fills p with what is there from an offset on, and returns how much it is.
+func (m *memory) copyTo(p []byte, off int64) (n int) {
+	for n < len(p) && off < m.size {
+		part := m.blocks[off/blockSize][off%blockSize:]
+		got := copy(p[n:], part[:min(int64(len(part)), m.size-off)])
+		n, off = n+got, off+int64(got)
+	}
+	return n
 }
 
 // New returns an empty spool that keeps up to limit bytes in memory and the
@@ -54,7 +83,7 @@ func (s *Spool) Append(p []byte) (Extent, error) {
 	defer s.mu.Unlock()
 	e := Extent{off: s.size, n: int64(len(p))}
 	if s.file == nil && s.size+e.n <= s.limit {
-		s.head = append(s.head, p...)
+		s.head.append(p)
 		s.size += e.n
 		return e, nil
 	}
@@ -63,7 +92,7 @@ func (s *Spool) Append(p []byte) (Extent, error) {
 			return Extent{}, err
 		}
 	}
-	if _, err := s.file.WriteAt(p, e.off-int64(len(s.head))); err != nil {
+	if _, err := s.file.WriteAt(p, e.off-s.head.size); err != nil {
 		return Extent{}, fmt.Errorf("spooling to %s: %w (give another place with --tmpdir)", s.dir, err)
 	}
 	s.size += e.n
@@ -86,15 +115,13 @@ func (s *Spool) ReadAt(e Extent, p []byte, off int64) (int, error) {
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	at, n := e.off+off, 0
-	if at < int64(len(s.head)) {
-		n = copy(p, s.head[at:])
-	}
+	at := e.off + off
+	n := s.head.copyTo(p, at)
 	if n < len(p) {
 		if s.file == nil {
 			return n, errors.New("spool: internal error: extent beyond the end")
 		}
-		m, err := s.file.ReadAt(p[n:], at+int64(n)-int64(len(s.head)))
+		m, err := s.file.ReadAt(p[n:], at+int64(n)-s.head.size)
 		if n += m; n < len(p) {
 			return n, fmt.Errorf("reading back the spool in %s: %w", s.dir, err)
 		}
@@ -114,7 +141,7 @@ func (s *Spool) Size() int64 {
 func (s *Spool) Reset() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.head, s.size = s.head[:0], 0
+	s.head.size, s.size = 0, 0
 	return s.closeFile()
 }
 
@@ -122,7 +149,7 @@ func (s *Spool) Reset() error {
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.head, s.size = nil, 0
+	s.head, s.size = memory{}, 0
 	return s.closeFile()
 }
 

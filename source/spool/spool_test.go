@@ -11,19 +11,23 @@ import (
 	"hb/stream/disk"
 )
 
-// TestSpool appends pieces of all sizes across the border between memory and
-// file, and reads them back whole and in parts.
+// TestSpool appends pieces of all sizes across the borders between blocks of
+// memory, and between memory and file, and reads them back whole and in parts.
 func TestSpool(t *testing.T) {
-	for _, limit := range []int64{0, 1, 1000, 1 << 20} {
+	for _, limit := range []int64{0, 1, 1000, 1 << 20, 20*blockSize + 7} {
 		dir := t.TempDir()
 		s := New(disk.OS, dir, limit)
 		rng := rand.New(rand.NewPCG(1, uint64(limit)))
+		longest := 100
+		if limit > 1<<20 {
+			longest = blockSize * 3 / 2
+		}
 		for round := range 2 {
 			var want [][]byte
 			var extents []Extent
 			var total int64
 			for range 200 {
-				p := make([]byte, rng.IntN(100))
+				p := make([]byte, rng.IntN(longest))
 				for i := range p {
 					p[i] = byte(rng.Uint32())
 				}
