@@ -78,7 +78,8 @@ type applier struct {
 	backup   *backupDir
 	family   family
 	verified bool       // the manifest was compared with the files just now
-	ahead    *readAhead // by Restore, which wrote the files just now; or nil
+	fresh    bool       // the files were written just now, by Restore
+	ahead    *readAhead // reads the redo log meanwhile; or nil
 	result   ApplyResult
 }
 
@@ -105,7 +106,8 @@ func applyOn(ctx context.Context, system disk.System, dir string, o ApplyOptions
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	a := &applier{ApplyOptions: o, dir: dir, root: root}
+	a := &applier{ApplyOptions: o, dir: dir, root: root, ahead: newReadAhead(ctx, root, o.planMemory())}
+	defer func() { err = errors.Join(err, a.ahead.Close()) }()
 	if err := a.run(ctx); err != nil {
 		return nil, err
 	}
@@ -156,17 +158,23 @@ func (a *applier) run(ctx context.Context) (err error) {
 	return a.finish(st)
 }
 
-// compare compares the files of a backup of hb's with its manifest. What they
-// hold is not read again where they were written just now.
-func (a *applier) compare(ctx context.Context) (err error) {
-	switch {
-	case !a.backup.own || a.verified:
-	case a.ahead != nil:
-		_, _, err = checkNames(a.root)
-	default:
-		err = checkManifest(ctx, a.root, min(a.Parallel, maxParallel), a.Progress)
+// compare compares the files of a backup of hb's with its manifest, and has the
+// redo log read meanwhile, which takes one processor. What the files hold is not
+// read again where they were written just now.
+func (a *applier) compare(ctx context.Context) error {
+	if !a.backup.own || a.verified {
+		return nil
 	}
-	return err
+	files, listed, err := checkNames(a.root)
+	if err != nil || a.fresh {
+		return err
+	}
+	// Not before the names: it makes a file, for a moment.
+	a.ahead.whole(a.backup.archive, listed)
+	if err := readFiles(ctx, a.root, files, min(a.Parallel, maxParallel), a.Progress); err != nil {
+		return err
+	}
+	return matchContent(files, listed)
 }
 
 // done reports whether nothing has to be done to the directory, and of which LSN
@@ -288,12 +296,13 @@ func (a *applier) look(ctx context.Context, r *redo) (*tablespaces, error) {
 func (a *applier) scan(r *redo) (err error) {
 	goal := a.family.goal()
 	if a.ahead != nil {
+		a.Progress.Begin("reading the redo log", 0)
 		plan, scanned, err := a.ahead.take(goal)
 		if err != nil {
 			return err
 		}
 		if plan != nil {
-			r.plan, r.scanned, a.result.ReadAhead = plan, scanned, true
+			r.plan, r.scanned, a.result.ReadAhead = plan, scanned, a.fresh
 		}
 	}
 	for id, lsn := range a.backup.replayFrom() {

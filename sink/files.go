@@ -300,15 +300,3 @@ func checkNames(root disk.Dir) (files []*dirFile, listed map[string]metadata.Fil
 	}
 	return files, listed, matchManifest(root, files, empty, listed)
 }
-
-// checkManifest proves that a directory still is what was extracted.
-func checkManifest(ctx context.Context, root disk.Dir, parallel int, m *progress.Meter) error {
-	files, listed, err := checkNames(root)
-	if err != nil {
-		return err
-	}
-	if err := readFiles(ctx, root, files, parallel, m); err != nil {
-		return err
-	}
-	return matchContent(files, listed)
-}

@@ -15,11 +15,12 @@ import (
 	"hb/xbstream/metadata"
 )
 
-// readAhead reads the redo log of an archive of hb's into a plan while the
-// archive is extracted: from the log's file, as far as that is written, so that
-// neither waits for the other's memory. What came of it counts only if the log
-// ends exactly where the backup says, which is known at the archive's end. If
-// not, and for other tools' archives, there is the file to read as Apply does.
+// readAhead reads the redo log of a backup of hb's into a plan while the archive
+// is extracted, or the directory is compared with its manifest: from the log's
+// file, as far as that is written, so that neither waits for the other's memory. What came
+// of it counts only if the log ends exactly where the backup says, which is known
+// at the archive's end. If not, and for other tools' backups, the file is read
+// anew.
 type readAhead struct {
 	root   disk.Dir
 	memory int64 // of the plan, in bytes
@@ -62,6 +63,19 @@ func (h *readAhead) begin(archive *metadata.Archive, name string) *growing {
 	return h.log
 }
 
+// whole is begin for an archive that was extracted before, with the files that its
+// manifest lists.
+func (h *readAhead) whole(archive *metadata.Archive, listed map[string]metadata.File) {
+	name := logReaders[archive.ServerFlavor].name
+	f, ok := listed[name]
+	if !ok {
+		return
+	}
+	if log := h.begin(archive, name); log != nil {
+		log.reach(f.Size, true)
+	}
+}
+
 func (h *readAhead) scan(by logReader) (_ *replay.Scanned, err error) {
 	defer func() { err = errors.Join(err, h.log.Close()) }()
 	log, err := by.read(h.log)
@@ -72,9 +86,11 @@ func (h *readAhead) scan(by logReader) (_ *replay.Scanned, err error) {
 	return scanned, errors.Join(err, h.plan.Settle())
 }
 
-// take returns, when the reading has ended, what came of a log that has to end at
-// the goal; nothing, if it is of no use. The disk's errors are none of the log's.
+// take waits until the reading has ended, and returns what came of a log that has
+// to end at the goal; nothing, if it is of no use. The disk's errors are none of
+// the log's.
 func (h *readAhead) take(goal replay.Goal) (*replay.Plan, *replay.Scanned, error) {
+	h.reading.Wait()
 	switch {
 	case h.ctx.Err() != nil:
 		return nil, nil, context.Cause(h.ctx)

@@ -37,7 +37,7 @@ func restoreOn(ctx context.Context, system disk.System, r io.Reader, dir string,
 		return nil, nil, err
 	}
 	ahead.reading.Wait()
-	a := &applier{ApplyOptions: o, dir: dir, root: t.root, ahead: ahead}
+	a := &applier{ApplyOptions: o, dir: dir, root: t.root, fresh: true, ahead: ahead}
 	if err := a.run(ctx); err != nil {
 		return extracted, nil, err
 	}
