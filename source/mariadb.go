@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"hb/source/mysqld"
 	"hb/source/redo"
@@ -56,6 +57,83 @@ func (b *backup) stageMariaDB(ctx context.Context) error {
 		return err
 	}
 	return b.stageAhead(ctx, control, list.others, logs)
+}
+
+// A tablespace whose file is not there, although the server lists it, may be one
+// that is being renamed or dropped: so often it is looked at again, after pauses
+// of which each is twice the one before.
+const (
+	listRetries    = 5
+	firstListRetry = 4 * time.Millisecond
+)
+
+// proveListed makes sure that no file of a tablespace was removed behind the
+// server's back, which holds it open and believes that it has it, before it was
+// copied. (What vanishes later settle notices.) DDL goes on meanwhile: what it
+// makes has a file, and is copied later.
+func (b *backup) proveListed(ctx context.Context) error {
+	missing, err := b.missingSpaces(ctx)
+	switch {
+	case mysqld.NoSuchList(err):
+		b.warn("the server does not list its tablespaces (innodb_sys_tablespaces=OFF): that a file was removed behind its back would not be noticed")
+		return nil
+	case err != nil || len(missing) == 0:
+		return err
+	case b.srv.Dialect.ListsOpen:
+		return newMissingSpaces(missing)
+	}
+	for _, s := range missing {
+		b.warn("tablespace %d, %s, has no file, and is not in the backup: it was discarded (ALTER TABLE … DISCARD TABLESPACE), or somebody removed its file", s.ID, s.Name)
+	}
+	return nil
+}
+
+// missingSpaces returns the tablespaces that the server lists, that are not in the
+// archive, and that have no file either.
+func (b *backup) missingSpaces(ctx context.Context) (missing []mysqld.Tablespace, err error) {
+	wait := firstListRetry
+	for try := 0; ; try++ {
+		spaces, err := b.srv.Tablespaces(ctx)
+		if err != nil {
+			return nil, err
+		}
+		before := missing
+		if missing, err = b.withoutFile(spaces); err != nil {
+			return nil, err
+		}
+		if try > 0 {
+			missing = slices.DeleteFunc(missing, func(s mysqld.Tablespace) bool {
+				return !slices.ContainsFunc(before, func(t mysqld.Tablespace) bool { return t.ID == s.ID })
+			})
+		}
+		if len(missing) == 0 || try == listRetries {
+			return missing, nil
+		}
+		if err := pause(ctx, wait); err != nil {
+			return nil, err
+		}
+		wait *= 2
+	}
+}
+
+// withoutFile returns those of the server's tablespaces of which the archive has no
+// copy, and the disk no file.
+func (b *backup) withoutFile(spaces []mysqld.Tablespace) (out []mysqld.Tablespace, err error) {
+	have := b.registry.ids()
+	for _, s := range spaces {
+		if have[s.ID] || s.Kind == mysqld.SpaceTemporary || isTemporary(s) {
+			continue
+		}
+		_, err := b.disk.Stat(b.layout.seen(s.Path))
+		switch {
+		case err == nil:
+		case ignoreGone(err) != nil:
+			return nil, err
+		default:
+			out = append(out, s)
+		}
+	}
+	return out, nil
 }
 
 // underBlockDDL brings tablespaces and the files of other engines to their

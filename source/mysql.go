@@ -150,6 +150,11 @@ func (l *Layout) archiveName(s mysqld.Tablespace) string {
 // MissingSpacesError says that tablespaces that the server knows were not found.
 type MissingSpacesError struct{ Spaces []mysqld.Tablespace }
 
+func newMissingSpaces(spaces []mysqld.Tablespace) *MissingSpacesError {
+	slices.SortFunc(spaces, func(a, b mysqld.Tablespace) int { return cmp.Compare(a.ID, b.ID) })
+	return &MissingSpacesError{spaces}
+}
+
 func (e *MissingSpacesError) Error() string {
 	const most = 5
 	var names []string
@@ -190,8 +195,7 @@ func (b *backup) proveComplete(ctx context.Context) error {
 		}
 	}
 	if len(missing) > 0 {
-		slices.SortFunc(missing, func(a, b mysqld.Tablespace) int { return cmp.Compare(a.ID, b.ID) })
-		return &MissingSpacesError{missing}
+		return newMissingSpaces(missing)
 	}
 	return nil
 }

@@ -43,6 +43,7 @@ func sequenceOf(d *mysqld.Dialect) *sequence {
 //     pages that are copied or in the redo that is followed.
 //  3. All tablespaces are copied, the files of other engines go to the stage,
 //     and then, while DDL goes on, tablespaces that appeared meanwhile are copied.
+//     All that the server knows must be in the archive, or have a file.
 //  4. BACKUP STAGE BLOCK_DDL: what appeared at last is copied, files of other
 //     engines that changed are staged again. Transactions go on.
 //  5. BACKUP STAGE BLOCK_COMMIT: binary log position, LSN, the tail of the Aria
@@ -62,6 +63,7 @@ var mariadbSequence = sequence{
 		(*backup).copyTablespaces,
 		(*backup).stageMariaDB,
 		(*backup).copyRounds,
+		(*backup).proveListed,
 		(*backup).flushLogs,
 		enter(mysqld.StageBlockDDL),
 		(*backup).underBlockDDL,

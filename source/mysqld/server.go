@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -355,11 +356,24 @@ const maxRows = 1_000_000
 
 // rows returns all rows of an answer, each as a map by column name. NULL is "".
 func (c *session) rows(ctx context.Context, statement string) (out []map[string]string, err error) {
+	err = c.each(ctx, statement, func(row map[string]string) error {
+		if len(out) >= maxRows {
+			return queryError(statement, fmt.Errorf("more than %d rows", maxRows))
+		}
+		out = append(out, maps.Clone(row))
+		return nil
+	})
+	return out, err
+}
+
+// each calls f for each row of an answer, as it comes, with the same map each
+// time. NULL is "".
+func (c *session) each(ctx context.Context, statement string, f func(row map[string]string) error) (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	rows, err := c.conn.QueryContext(ctx, statement)
 	if err != nil {
-		return nil, queryError(statement, err)
+		return queryError(statement, err)
 	}
 	defer func() {
 		if cerr := rows.Close(); cerr != nil && err == nil {
@@ -368,30 +382,29 @@ func (c *session) rows(ctx context.Context, statement string) (out []map[string]
 	}()
 	cols, err := rows.Columns()
 	if err != nil {
-		return nil, queryError(statement, err)
+		return queryError(statement, err)
 	}
 	cells := make([]sql.NullString, len(cols))
 	dest := make([]any, len(cols))
 	for i := range cells {
 		dest[i] = &cells[i]
 	}
+	row := make(map[string]string, len(cols))
 	for rows.Next() {
-		if len(out) >= maxRows {
-			return nil, queryError(statement, fmt.Errorf("more than %d rows", maxRows))
-		}
 		if err := rows.Scan(dest...); err != nil {
-			return nil, queryError(statement, err)
+			return queryError(statement, err)
 		}
-		r := make(map[string]string, len(cols))
 		for i, name := range cols {
-			r[name] = cells[i].String
+			row[name] = cells[i].String
 		}
-		out = append(out, r)
+		if err := f(row); err != nil {
+			return err
+		}
 	}
 	if err := rows.Err(); err != nil {
-		return nil, queryError(statement, err)
+		return queryError(statement, err)
 	}
-	return out, nil
+	return nil
 }
 
 // row returns the first row; none is an error.

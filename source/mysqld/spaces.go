@@ -2,9 +2,12 @@ package mysqld
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
+
+	"github.com/go-sql-driver/mysql"
 
 	"hb/source/innodb"
 )
@@ -31,29 +34,33 @@ type Tablespace struct {
 	Flags uint32
 	// Encrypted: its pages are, or are being, encrypted.
 	Encrypted bool
-	// Discarded: ALTER TABLE … DISCARD TABLESPACE took its file away. 5.6 does
-	// not say so; there, and if somebody deleted it, the file is missing.
+	// Discarded: ALTER TABLE … DISCARD TABLESPACE took its file away. MySQL 5.6
+	// and MariaDB do not say so; there, and if somebody deleted it, the file is
+	// missing.
 	Discarded bool
 }
 
 // flagEncrypted is FSP_FLAGS' bit of an encrypted tablespace (5.7.11 and later).
 const flagEncrypted = 1 << 13
 
-// The lists of tablespaces. Before 8.0 the dictionary's own tables have those of
-// tables, and on 5.7 INFORMATION_SCHEMA.FILES has the open ones with undo and
-// temporary tablespaces; from 8.0 on FILES has them all, but not the id of what
-// is discarded, which the brief list has.
+// The lists of tablespaces. Before MySQL 8.0 and MariaDB 10.6 the dictionary's own
+// tables have those of tables. On MySQL 5.7 INFORMATION_SCHEMA.FILES has the open
+// ones with undo and temporary tablespaces; from 8.0 on FILES has them all, but not
+// the id of what is discarded, which the brief list has.
 const (
-	spacesOf56 = "SELECT s.SPACE, s.NAME, s.FLAG, d.PATH, 'TABLESPACE' AS TYPE, '' AS ENCRYPTION FROM information_schema.INNODB_SYS_TABLESPACES s JOIN information_schema.INNODB_SYS_DATAFILES d ON d.SPACE = s.SPACE"
-	filesOf57  = "SELECT FILE_ID AS SPACE, TABLESPACE_NAME AS NAME, 0 AS FLAG, FILE_NAME AS PATH, FILE_TYPE AS TYPE, '' AS ENCRYPTION FROM information_schema.FILES WHERE ENGINE = 'InnoDB'"
-	spacesOf80 = "SELECT COALESCE(f.FILE_ID, b.SPACE) AS SPACE, f.TABLESPACE_NAME AS NAME, COALESCE(t.FLAG, 0) AS FLAG, f.FILE_NAME AS PATH, f.FILE_TYPE AS TYPE, t.ENCRYPTION FROM information_schema.FILES f LEFT JOIN information_schema.INNODB_TABLESPACES t ON t.SPACE = f.FILE_ID LEFT JOIN information_schema.INNODB_TABLESPACES_BRIEF b ON f.FILE_ID IS NULL AND b.NAME = f.TABLESPACE_NAME WHERE f.ENGINE = 'InnoDB'"
+	spacesOf105 = "SELECT s.SPACE, s.NAME, 0 AS FLAG, d.PATH, " + mariadbType + ", '' AS ENCRYPTION FROM information_schema.INNODB_SYS_TABLESPACES s JOIN information_schema.INNODB_SYS_DATAFILES d ON d.SPACE = s.SPACE"
+	spacesOf106 = "SELECT s.SPACE, s.NAME, 0 AS FLAG, s.FILENAME AS PATH, " + mariadbType + ", '' AS ENCRYPTION FROM information_schema.INNODB_SYS_TABLESPACES s"
+	mariadbType = "CASE WHEN s.NAME = 'innodb_temporary' THEN 'TEMPORARY' WHEN s.NAME LIKE 'innodb\\_undo%' THEN 'UNDO LOG' ELSE 'TABLESPACE' END AS TYPE"
+	spacesOf56  = "SELECT s.SPACE, s.NAME, s.FLAG, d.PATH, 'TABLESPACE' AS TYPE, '' AS ENCRYPTION FROM information_schema.INNODB_SYS_TABLESPACES s JOIN information_schema.INNODB_SYS_DATAFILES d ON d.SPACE = s.SPACE"
+	filesOf57   = "SELECT FILE_ID AS SPACE, TABLESPACE_NAME AS NAME, 0 AS FLAG, FILE_NAME AS PATH, FILE_TYPE AS TYPE, '' AS ENCRYPTION FROM information_schema.FILES WHERE ENGINE = 'InnoDB'"
+	spacesOf80  = "SELECT COALESCE(f.FILE_ID, b.SPACE) AS SPACE, f.TABLESPACE_NAME AS NAME, COALESCE(t.FLAG, 0) AS FLAG, f.FILE_NAME AS PATH, f.FILE_TYPE AS TYPE, t.ENCRYPTION FROM information_schema.FILES f LEFT JOIN information_schema.INNODB_TABLESPACES t ON t.SPACE = f.FILE_ID LEFT JOIN information_schema.INNODB_TABLESPACES_BRIEF b ON f.FILE_ID IS NULL AND b.NAME = f.TABLESPACE_NAME WHERE f.ENGINE = 'InnoDB'"
 )
 
-// Tablespaces lists the tablespaces that the server knows (MySQL), in no order:
-// those of tables and partitions, general ones, the system tablespace once, and
-// undo and temporary tablespaces. (Of 5.6 the last two are missing: undo
-// tablespaces are the files undo001 … of Vars.UndoDir.) Under LOCK INSTANCE FOR
-// BACKUP, or under FLUSH TABLES WITH READ LOCK before 8.0, the list does not
+// Tablespaces lists the tablespaces that the server knows, in no order: those of
+// tables and partitions, general ones, the system tablespace once, and undo and
+// temporary tablespaces. (Of MySQL 5.6 and MariaDB 10.5 the last two are missing:
+// undo tablespaces are the files undo001 … of Vars.UndoDir.) Under LOCK INSTANCE
+// FOR BACKUP, or under FLUSH TABLES WITH READ LOCK before 8.0, the list does not
 // change. It needs PROCESS.
 func (s *Server) Tablespaces(ctx context.Context) ([]Tablespace, error) {
 	system, err := s.Vars.SystemFiles()
@@ -61,7 +68,12 @@ func (s *Server) Tablespaces(ctx context.Context) ([]Tablespace, error) {
 		return nil, err
 	}
 	out := []Tablespace{{Name: "innodb_system", Path: system[0], Kind: SpaceSystem}}
-	if s.Dialect.files {
+	switch {
+	case s.Dialect.ListsOpen:
+		return s.listSpaces(ctx, spacesOf106, out)
+	case s.Dialect.Stages:
+		return s.listSpaces(ctx, spacesOf105, out)
+	case s.Dialect.files:
 		return s.listSpaces(ctx, spacesOf80, out)
 	}
 	if out, err = s.listSpaces(ctx, spacesOf56, out); err != nil || s.Version.before(release{5, 7, 0}) {
@@ -92,20 +104,17 @@ func merge57(out, files []Tablespace) []Tablespace {
 
 // listSpaces adds the rows of a list to out, without the system tablespace.
 func (s *Server) listSpaces(ctx context.Context, query string, out []Tablespace) ([]Tablespace, error) {
-	rows, err := s.control.rows(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range rows {
-		t, err := s.Vars.tablespace(r)
+	err := s.control.each(ctx, query, func(row map[string]string) error {
+		t, err := s.Vars.tablespace(row)
 		if err != nil {
-			return nil, fmt.Errorf("the server's list of tablespaces: %w", err)
+			return fmt.Errorf("the server's list of tablespaces: %w", err)
 		}
 		if t.ID != 0 {
 			out = append(out, t)
 		}
-	}
-	return out, nil
+		return nil
+	})
+	return out, err
 }
 
 func (v Vars) tablespace(row map[string]string) (Tablespace, error) {
@@ -151,6 +160,16 @@ func (v Vars) spacePath(t Tablespace) string {
 		return filepath.Join(v.Datadir(), path)
 	}
 }
+
+// NoSuchList reports whether an error of Tablespaces says that the server has no
+// such list: MariaDB can be started without (innodb_sys_tablespaces=OFF).
+func NoSuchList(err error) bool {
+	my, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && my.Number == erUnknownTable
+}
+
+// erUnknownTable is the error for a table of INFORMATION_SCHEMA that is not there.
+const erUnknownTable = 1109
 
 // A Table is a table by its names as SQL has them.
 type Table struct{ Schema, Name, Engine string }

@@ -97,7 +97,7 @@ type Dialect struct {
 	Files metadata.Names
 
 	// Stages: the server has BACKUP STAGE. True of MariaDB, as are all facts
-	// up to GaleraDomain.
+	// up to ListsOpen.
 	Stages bool
 	// RecoverBinlogInfo: the checkpoints file has a recover_binlog_info line.
 	RecoverBinlogInfo bool
@@ -108,6 +108,11 @@ type Dialect struct {
 	// GaleraDomain: the Galera file has the domain id after the position, and
 	// there is a second copy of it (metadata.DonorGaleraInfoName).
 	GaleraDomain bool
+	// ListsOpen: INNODB_SYS_TABLESPACES has what InnoDB has open, so that what is
+	// discarded or found to be missing is not in it. Before, it is a table of the
+	// dictionary (MariaDB's manual names 10.6.0 as the change; run on 10.5, 10.11
+	// and 11.8).
+	ListsOpen bool
 
 	// LogStatus: the server has LOCK INSTANCE FOR BACKUP and
 	// performance_schema.log_status. Without it the position is taken under
@@ -265,6 +270,7 @@ func mariadbDialect(v Version) Dialect {
 	if v.AtLeast(10, 6) {
 		d.RecoverBinlogInfo = true
 		d.GaleraDomain = true
+		d.ListsOpen = true
 	}
 	if v.AtLeast(11, 1) {
 		d.Files = metadata.MariaDBNames

@@ -1,0 +1,67 @@
+package source
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"hb/source/mysqld"
+	"hb/source/mysqld/mysqldtest"
+)
+
+// TestProveListed: what the server lists and has no file for good reasons fails no
+// backup; a file that was removed behind its back does, where the server's list
+// tells the two apart, and is warned of where not.
+func TestProveListed(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		elsewhere := t.TempDir()
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.discarded (id INT PRIMARY KEY) ENGINE=InnoDB", "ALTER TABLE d.discarded DISCARD TABLESPACE",
+			"CREATE TABLE d.gone (id INT PRIMARY KEY) ENGINE=InnoDB", "CREATE TABLE d.far (id INT PRIMARY KEY) ENGINE=InnoDB DATA DIRECTORY='"+elsewhere+"'",
+			"CREATE TABLE d.`of näme` (id INT PRIMARY KEY, v TEXT, FULLTEXT (v)) ENGINE=InnoDB",
+			"CREATE TABLE d.parts (id INT PRIMARY KEY) ENGINE=InnoDB PARTITION BY HASH (id) PARTITIONS 2")
+		if err := s.Stop(); err != nil { // so that their creation is not in the redo log
+			t.Fatal(err)
+		}
+		s = mysqldtest.StartOn(t, root, s.Datadir, mysqldtest.Options{})
+		s.Exec(t, "SELECT * FROM d.gone")
+		backup := func() (string, error) {
+			srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var warnings []string
+			_, err = Run(t.Context(), srv, io.Discard, Options{Parallel: 1, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test",
+				Warn: func(text string) { warnings = append(warnings, text) }})
+			if cerr := srv.Close(); cerr != nil {
+				t.Fatal(cerr)
+			}
+			return strings.Join(warnings, "\n"), err
+		}
+		listsOpen := root.AtLeast(10, 6)
+		if warned, err := backup(); err != nil || strings.Contains(warned, "d/discarded, has no file") == listsOpen || strings.Contains(warned, "d/far") || strings.Contains(warned, "d/gone") {
+			t.Errorf("nothing removed: %v; %q", err, warned)
+		}
+		if err := os.Remove(filepath.Join(s.Datadir, "d", "gone.ibd")); err != nil {
+			t.Fatal(err)
+		}
+		warned, err := backup()
+		missing, ok := errors.AsType[*MissingSpacesError](err)
+		switch {
+		case listsOpen && (!ok || len(missing.Spaces) != 1 || missing.Spaces[0].Name != "d/gone"):
+			t.Errorf("removed: %v; %q", err, warned)
+		case !listsOpen && (err != nil || !strings.Contains(warned, "d/gone, has no file")):
+			t.Errorf("removed: %v; %q", err, warned)
+		}
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		s = mysqldtest.StartOn(t, root, s.Datadir, mysqldtest.Options{Config: []string{"innodb-sys-tablespaces=OFF"}})
+		if warned, err := backup(); err != nil || !strings.Contains(warned, "does not list its tablespaces") {
+			t.Errorf("without the list: %v; %q", err, warned)
+		}
+	})
+}
