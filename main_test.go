@@ -331,12 +331,12 @@ func TestRefusedBackups(t *testing.T) {
 	s := filled(t, root, mysqldtest.Options{Binlog: true})
 	other := mysqldtest.Start(t, root, mysqldtest.Options{})
 	s.Exec(t, "CREATE USER nobody@localhost IDENTIFIED BY 'pw'", "CREATE USER reload@localhost IDENTIFIED BY 'pw'",
-		"GRANT RELOAD ON *.* TO reload@localhost", "CREATE USER some@localhost IDENTIFIED BY 'pw'",
-		"GRANT RELOAD, BINLOG MONITOR ON *.* TO some@localhost")
+		"GRANT RELOAD, PROCESS ON *.* TO reload@localhost", "CREATE USER some@localhost IDENTIFIED BY 'pw'",
+		"GRANT RELOAD, PROCESS, BINLOG MONITOR ON *.* TO some@localhost")
 	base := []string{"backup", "--no-defaults", "-S", s.Socket}
 	for _, test := range []badInput{
 		{"wrong password", []string{"-u", "nobody", "--password=wrong"}, 3, "Access denied"},
-		{"no privilege", []string{"-u", "nobody", "--password=pw"}, 3, "GRANT RELOAD, BINLOG MONITOR ON *.* TO 'nobody'@'localhost';"},
+		{"no privilege", []string{"-u", "nobody", "--password=pw"}, 3, "GRANT RELOAD, PROCESS, BINLOG MONITOR ON *.* TO 'nobody'@'localhost';"},
 		{"one privilege lacks", []string{"-u", "reload", "--password=pw"}, 3, "GRANT BINLOG MONITOR ON"},
 		{"privilege of an option lacks", []string{"-u", "some", "--password=pw", "--slave-info"}, 3, "SLAVE MONITOR"},
 		{"another server's files", []string{"-u", "root", "--datadir=" + other.Datadir}, 3, "not the data of the connected server"},

@@ -22,8 +22,7 @@ const (
 	PrivBinlogMonitor Privilege = "BINLOG MONITOR"
 	// PrivSlaveMonitor: SHOW ALL SLAVES STATUS.
 	PrivSlaveMonitor Privilege = "SLAVE MONITOR"
-	// PrivProcess: SHOW ENGINE INNODB STATUS, INFORMATION_SCHEMA.INNODB_SYS_*;
-	// hb uses neither.
+	// PrivProcess: INFORMATION_SCHEMA.INNODB_SYS_*, the list of tablespaces.
 	PrivProcess Privilege = "PROCESS"
 
 	// MySQL's, seen on 5.6.24, 5.7.29 and 9.7.4.
@@ -142,6 +141,7 @@ func (d Dialect) wanted(needs Needs, binlog bool) []Privilege {
 		}
 	}
 	if d.Stages {
+		add(true, PrivProcess)
 		add(binlog, PrivBinlogMonitor)
 		add(needs.SlaveInfo, PrivSlaveMonitor)
 		return want

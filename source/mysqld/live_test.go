@@ -149,18 +149,20 @@ func TestUnixSocketUser(t *testing.T) {
 // the check agrees with what the server really refuses.
 func TestPrivileges(t *testing.T) {
 	each(t, func(t *testing.T, s *mysqldtest.Server) {
-		super := "RELOAD, SUPER"
+		super := "RELOAD, PROCESS, SUPER"
 		superMissing := ""
 		if s.Root.AtLeast(11, 0) {
 			superMissing = "BINLOG MONITOR, SLAVE MONITOR"
 		}
 		for _, test := range []struct{ grant, missing string }{
-			{"USAGE", "RELOAD, BINLOG MONITOR, SLAVE MONITOR"},
-			{"RELOAD", "BINLOG MONITOR, SLAVE MONITOR"},
-			{"RELOAD, BINLOG MONITOR", "SLAVE MONITOR"},
-			{"RELOAD, REPLICATION CLIENT", "SLAVE MONITOR"},
-			{"RELOAD, SLAVE MONITOR", "BINLOG MONITOR"},
-			{"RELOAD, BINLOG MONITOR, SLAVE MONITOR", ""},
+			{"USAGE", "RELOAD, PROCESS, BINLOG MONITOR, SLAVE MONITOR"},
+			{"RELOAD", "PROCESS, BINLOG MONITOR, SLAVE MONITOR"},
+			{"RELOAD, PROCESS", "BINLOG MONITOR, SLAVE MONITOR"},
+			{"RELOAD, PROCESS, BINLOG MONITOR", "SLAVE MONITOR"},
+			{"RELOAD, PROCESS, REPLICATION CLIENT", "SLAVE MONITOR"},
+			{"RELOAD, PROCESS, SLAVE MONITOR", "BINLOG MONITOR"},
+			{"RELOAD, BINLOG MONITOR, SLAVE MONITOR", "PROCESS"},
+			{"RELOAD, PROCESS, BINLOG MONITOR, SLAVE MONITOR", ""},
 			{"ALL", ""},
 			{super, superMissing},
 		} {
@@ -170,15 +172,15 @@ func TestPrivileges(t *testing.T) {
 		// A privilege on one database is none; a default role counts, and a
 		// role that is not set does not.
 		s.Exec(t, "CREATE OR REPLACE USER g@localhost IDENTIFIED BY 'x'", "GRANT ALL ON mysql.* TO g@localhost")
-		checkPrivileges(t, s, "one database", "RELOAD, BINLOG MONITOR, SLAVE MONITOR")
-		s.Exec(t, "CREATE ROLE backup", "GRANT RELOAD, BINLOG MONITOR ON *.* TO backup", "GRANT backup TO g@localhost")
-		checkPrivileges(t, s, "role not set", "RELOAD, BINLOG MONITOR, SLAVE MONITOR")
+		checkPrivileges(t, s, "one database", "RELOAD, PROCESS, BINLOG MONITOR, SLAVE MONITOR")
+		s.Exec(t, "CREATE ROLE backup", "GRANT RELOAD, PROCESS, BINLOG MONITOR ON *.* TO backup", "GRANT backup TO g@localhost")
+		checkPrivileges(t, s, "role not set", "RELOAD, PROCESS, BINLOG MONITOR, SLAVE MONITOR")
 		s.Exec(t, "SET DEFAULT ROLE backup FOR g@localhost")
 		checkPrivileges(t, s, "role", "SLAVE MONITOR")
 		s.Exec(t, "CREATE ROLE inner_role", "GRANT SLAVE MONITOR ON *.* TO inner_role", "GRANT inner_role TO backup")
 		checkPrivileges(t, s, "role of a role", "")
 		if s.Root.AtLeast(10, 11) {
-			s.Exec(t, "CREATE OR REPLACE USER g@localhost IDENTIFIED BY 'x'", "GRANT RELOAD, BINLOG MONITOR ON *.* TO PUBLIC")
+			s.Exec(t, "CREATE OR REPLACE USER g@localhost IDENTIFIED BY 'x'", "GRANT RELOAD, PROCESS, BINLOG MONITOR ON *.* TO PUBLIC")
 			checkPrivileges(t, s, "public", "SLAVE MONITOR")
 		}
 	})
@@ -201,6 +203,7 @@ func checkPrivileges(t *testing.T, s *mysqldtest.Server, grant, missing string) 
 		t.Errorf("%s: missing %q, want %q", grant, got, missing)
 	}
 	for p, run := range map[string]func() error{
+		"PROCESS":        func() error { _, err := srv.Tablespaces(ctx); return err },
 		"RELOAD":         func() error { return srv.FlushEngineLogs(ctx) },
 		"BINLOG MONITOR": func() error { _, err := srv.BinlogPosition(ctx); return err },
 		"SLAVE MONITOR":  func() error { _, err := srv.ReplicaState(ctx); return err },
