@@ -37,6 +37,7 @@ type grower struct {
 	dir     string
 	options mysqldtest.Options
 	server  *mysqldtest.Server
+	large   bool // there is no room for what several runs unpack
 }
 
 // step makes as much to do as units says.
@@ -90,6 +91,9 @@ func (b *bench) grow(ctx context.Context, name, how string, steps func(*grower) 
 // walk takes the steps. There are two contests, of hb with itself.
 func (g *grower) walk(ctx context.Context, name, how string, steps []step, launcher []string) error {
 	to := filepath.Join(g.dir, "to")
+	if err := emptyDir(to); err != nil {
+		return err
+	}
 	backup := &contest{name: name, title: "back up, " + how, section: growing, warm: true}
 	extract := &contest{name: name, title: "back up into hb extract, " + how, section: growing}
 	for _, s := range steps {
@@ -103,19 +107,37 @@ func (g *grower) walk(ctx context.Context, name, how string, steps []step, launc
 		}
 		from := slices.Concat(launcher, g.hbBackup(g.server))
 		backup.step(s, into(s.name, from))
-		unpack := into(s.name, from, slices.Concat(launcher, []string{g.hb, "extract", "--quiet", "-C", to}))
-		unpack.prepare = func(context.Context) error { return emptyDir(to) }
-		extract.step(s, unpack)
+		extract.step(s, g.unpacking(s.name, to, from, launcher))
 		for _, c := range []*contest{backup, extract} {
 			say("%s", c.title)
 			if err := g.turns(ctx, c, min(g.runs, growthRuns), c.sides[len(c.sides)-1]); err != nil {
 				return err
 			}
 		}
-		removeAll(to)
 	}
 	g.held = append(g.held, backup, extract)
 	return nil
+}
+
+// unpacking is a side that unpacks a backup into a new directory in to. What others
+// left there is removed before only where there is little room for more: ext4 does not
+// take inodes that were deleted in the last half minute, and where those are many
+// thousand it searches for others much longer than hb takes for all the rest
+// (recently_deleted in fs/ext4/ialloc.c; no restore begins so).
+func (g *grower) unpacking(name, to string, from, launcher []string) *side {
+	runs := 0
+	return &side{name: name,
+		prepare: func(context.Context) error {
+			if g.large {
+				return emptyDir(to)
+			}
+			return syncDir(to)
+		},
+		run: func(ctx context.Context) (usage, error) {
+			runs++
+			dir := filepath.Join(to, fmt.Sprintf("%s %d", name, runs))
+			return pipeline(ctx, "", discard, from, slices.Concat(launcher, []string{g.hb, "extract", "--quiet", "-C", dir}))
+		}}
 }
 
 // step adds a side that does what a step left to do.
@@ -137,6 +159,7 @@ func (c *contest) step(to step, s *side) {
 // data grows what the tables hold: half of the size at first, and then twice as
 // much each time.
 func (g *grower) data() (steps []step) {
+	g.large = true
 	have := int64(0)
 	for n := g.size / 2; n <= 4*g.size; n *= 2 {
 		number, more := len(steps), n-have
