@@ -136,6 +136,7 @@ func TestFidelity(t *testing.T) {
 // TestMariaDBByServer lets servers recover backups by themselves, hb's and
 // mariadb-backup's.
 func TestMariaDBByServer(t *testing.T) {
+	mysqldtest.Heavy(t)
 	for i, server := range mysqldtest.MariaDB {
 		c := fidelityCase{server: server, pageSize: 16384, checksum: "full_crc32", undo: true, own: i != 1}
 		t.Run(server, func(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 // (see workload.TestPeerBackup); TestFidelity has it, where both tools recover
 // what there is.
 func TestPeerArchive(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
 		load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{DDLRate: -1})

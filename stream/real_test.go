@@ -36,6 +36,7 @@ func tryPipe(in []byte, name string, args ...string) ([]byte, error) {
 }
 
 func TestRealZstdReadsOurs(t *testing.T) {
+	mysqldtest.Heavy(t)
 	zstd := mysqldtest.Program(t, "zstd")
 	for _, size := range []int{0, 10, 100 << 10, maxBlock + 1<<20} {
 		data := archive(size)

@@ -17,6 +17,8 @@ import (
 
 	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
+
+	"hb/source/mysqld/mysqldtest"
 )
 
 // pages makes n bytes that compress about as data pages do: rows of words and
@@ -248,6 +250,7 @@ func TestDamage(t *testing.T) {
 // TestBlockDamage changes every bit of an archive of one block: none is without
 // effect, neither around the compressed content nor in it.
 func TestBlockDamage(t *testing.T) {
+	mysqldtest.Heavy(t)
 	out := stages(t, WriteOptions{Compress: &Compression{Level: 1, Threads: 2}}, archive(2000))
 	for bit := range 8 * len(out) {
 		bad := bytes.Clone(out)
