@@ -171,7 +171,7 @@ func (a *applier) compare(ctx context.Context) error {
 	}
 	// Not before the names: it makes a file, for a moment.
 	a.ahead.whole(a.backup.archive, listed)
-	if err := readFiles(ctx, a.root, files, min(a.Parallel, maxParallel), a.Progress); err != nil {
+	if err := readFiles(ctx, a.root, files, a.workers(readSegment), a.Progress); err != nil {
 		return err
 	}
 	return matchContent(files, listed)
@@ -210,7 +210,8 @@ type redo struct {
 }
 
 // Shares of the memory limit, in eighths: what the plan holds and what workers
-// have. Merging what the plan put aside comes out of what is left.
+// have, those that compare files first, then those that recover pages. Merging what
+// the plan put aside comes out of what is left.
 const (
 	planShare   = 5
 	workerShare = 2
@@ -218,6 +219,11 @@ const (
 
 // planMemory is how much of memory the plan holds, in bytes.
 func (o *ApplyOptions) planMemory() int64 { return o.Memory / 8 * planShare }
+
+// workers is how many workers there are that take so many bytes each.
+func (o *ApplyOptions) workers(each int64) int {
+	return min(o.Parallel, max(1, int(o.Memory/8*workerShare/each)))
+}
 
 func (a *applier) openRedo() (*redo, error) {
 	log, err := a.family.openLog()
@@ -334,7 +340,7 @@ func (a *applier) recoverPages(ctx context.Context, r *redo, id replay.Identity,
 	done, err := replay.Recover(ctx, r.plan, replay.Options{
 		Root: a.root, Dialect: r, Identity: id, PageSize: a.backup.pageSize, End: r.scanned.End,
 		Checksum:   a.backup.checksum,
-		Parallel:   min(a.Parallel, max(1, int(a.Memory/8*workerShare/replay.WorkerMemory))),
+		Parallel:   a.workers(replay.WorkerMemory),
 		Tablespace: spaces.byID,
 		Progress:   a.Progress.Begin("recovering pages", r.plan.Size()),
 	})

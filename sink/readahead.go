@@ -17,10 +17,10 @@ import (
 
 // readAhead reads the redo log of a backup of hb's into a plan while the archive
 // is extracted, or the directory is compared with its manifest: from the log's
-// file, as far as that is written, so that neither waits for the other's memory. What came
-// of it counts only if the log ends exactly where the backup says, which is known
-// at the archive's end. If not, and for other tools' backups, the file is read
-// anew.
+// file, as far as that is written, so that neither waits for the other's memory.
+// What came of it counts only if the log ends exactly where the backup says, which
+// is known at the archive's end. If not, and for other tools' backups, the file is
+// read anew.
 type readAhead struct {
 	root   disk.Dir
 	memory int64 // of the plan, in bytes
