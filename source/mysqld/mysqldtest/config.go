@@ -112,9 +112,6 @@ func (r *Root) runLines(s *Server, o *Options) []string {
 		lines = append(lines, "bind-address="+s.Address, fmt.Sprintf("port=%d", s.Port))
 	} else {
 		lines = append(lines, "port=0", "skip-networking")
-		if r.MariaDB() && r.AtLeast(11, 4) { // it would make itself a certificate, which takes half a second
-			lines = append(lines, "skip-ssl")
-		}
 	}
 	if o.Binlog {
 		lines = append(lines, "log-bin=binlog", "binlog-format=ROW", "log-slave-updates=ON")
