@@ -302,7 +302,9 @@ func (a *applier) look(ctx context.Context, r *redo) (*tablespaces, error) {
 func (a *applier) scan(r *redo) (err error) {
 	goal := a.family.goal()
 	if a.ahead != nil {
-		a.Progress.Begin("reading the redo log", 0)
+		if a.ahead.log != nil {
+			a.Progress.Enter(a.ahead.log.phase)
+		}
 		plan, scanned, err := a.ahead.take(goal)
 		if err != nil {
 			return err
@@ -315,7 +317,7 @@ func (a *applier) scan(r *redo) (err error) {
 		r.plan.Discard(id, lsn)
 	}
 	if r.scanned == nil {
-		goal.Read = a.Progress.Begin("reading the redo log", int64(goal.Target)-int64(r.Start()))
+		goal.Read = a.Progress.Begin(readingLog, int64(goal.Target)-int64(r.Start()))
 		if r.scanned, err = r.Scan(r.plan, goal); err == nil {
 			err = r.plan.Settle() // what was put aside last may have failed
 		}

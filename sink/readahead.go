@@ -12,6 +12,7 @@ import (
 	"hb/sink/replay/mariadb"
 	"hb/sink/replay/mysql"
 	"hb/stream/disk"
+	"hb/stream/progress"
 	"hb/xbstream/metadata"
 )
 
@@ -57,7 +58,7 @@ func (h *readAhead) begin(archive *metadata.Archive, name string) *growing {
 	if h == nil || archive == nil || h.log != nil || logReaders[archive.ServerFlavor].name != name {
 		return nil
 	}
-	h.log = &growing{ctx: h.ctx, root: h.root, name: name, more: make(chan struct{}, 1)}
+	h.log = &growing{ctx: h.ctx, root: h.root, name: name, more: make(chan struct{}, 1), phase: progress.NewPhase(readingLog, 0)}
 	h.plan = replay.NewPlan(h.root, h.memory)
 	h.reading.Go(func() { h.scanned, h.err = h.scan(logReaders[archive.ServerFlavor]) })
 	return h.log
@@ -120,6 +121,9 @@ func (h *readAhead) drop() error {
 	return plan.Close()
 }
 
+// readingLog is the phase in which a redo log is read.
+const readingLog = "reading the redo log"
+
 // growing is a file that one goroutine writes from front to back and another one
 // reads.
 type growing struct {
@@ -127,6 +131,8 @@ type growing struct {
 	root disk.Dir
 	name string
 	more chan struct{} // holds a token if the following may have changed
+
+	phase *progress.Phase // counts what was read; nil: nobody looks
 
 	mu    sync.Mutex
 	size  int64 // how far it is written
@@ -141,6 +147,9 @@ func (g *growing) reach(size int64, ended bool) {
 	g.mu.Lock()
 	g.size, g.ended = size, ended
 	g.mu.Unlock()
+	if ended {
+		g.phase.Expect(size)
+	}
 	select {
 	case g.more <- struct{}{}:
 	default:
@@ -161,6 +170,7 @@ func (g *growing) Read(p []byte) (int, error) {
 	}
 	m, err := g.f.ReadAt(p[:n], g.at)
 	g.at += int64(m)
+	g.phase.Add(int64(m))
 	return m, err
 }
 
