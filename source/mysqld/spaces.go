@@ -48,10 +48,11 @@ const flagEncrypted = 1 << 13
 // ones with undo and temporary tablespaces; from 8.0 on FILES has them all, but not
 // the id of what is discarded, which the brief list has.
 const (
-	spacesOf105 = "SELECT s.SPACE, s.NAME, 0 AS FLAG, d.PATH, " + mariadbType + ", '' AS ENCRYPTION FROM information_schema.INNODB_SYS_TABLESPACES s JOIN information_schema.INNODB_SYS_DATAFILES d ON d.SPACE = s.SPACE"
+	spacesOf105 = "SELECT s.SPACE, s.NAME, 0 AS FLAG, d.PATH, " + mariadbType + ", '' AS ENCRYPTION" + dictionary
 	spacesOf106 = "SELECT s.SPACE, s.NAME, 0 AS FLAG, s.FILENAME AS PATH, " + mariadbType + ", '' AS ENCRYPTION FROM information_schema.INNODB_SYS_TABLESPACES s"
 	mariadbType = "CASE WHEN s.NAME = 'innodb_temporary' THEN 'TEMPORARY' WHEN s.NAME LIKE 'innodb\\_undo%' THEN 'UNDO LOG' ELSE 'TABLESPACE' END AS TYPE"
-	spacesOf56  = "SELECT s.SPACE, s.NAME, s.FLAG, d.PATH, 'TABLESPACE' AS TYPE, '' AS ENCRYPTION FROM information_schema.INNODB_SYS_TABLESPACES s JOIN information_schema.INNODB_SYS_DATAFILES d ON d.SPACE = s.SPACE"
+	spacesOf56  = "SELECT s.SPACE, s.NAME, s.FLAG, d.PATH, 'TABLESPACE' AS TYPE, '' AS ENCRYPTION" + dictionary
+	dictionary  = " FROM information_schema.INNODB_SYS_TABLESPACES s JOIN information_schema.INNODB_SYS_DATAFILES d ON d.SPACE = s.SPACE"
 	filesOf57   = "SELECT FILE_ID AS SPACE, TABLESPACE_NAME AS NAME, 0 AS FLAG, FILE_NAME AS PATH, FILE_TYPE AS TYPE, '' AS ENCRYPTION FROM information_schema.FILES WHERE ENGINE = 'InnoDB'"
 	spacesOf80  = "SELECT COALESCE(f.FILE_ID, b.SPACE) AS SPACE, f.TABLESPACE_NAME AS NAME, COALESCE(t.FLAG, 0) AS FLAG, f.FILE_NAME AS PATH, f.FILE_TYPE AS TYPE, t.ENCRYPTION FROM information_schema.FILES f LEFT JOIN information_schema.INNODB_TABLESPACES t ON t.SPACE = f.FILE_ID LEFT JOIN information_schema.INNODB_TABLESPACES_BRIEF b ON f.FILE_ID IS NULL AND b.NAME = f.TABLESPACE_NAME WHERE f.ENGINE = 'InnoDB'"
 )
