@@ -7,234 +7,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"filippo.io/age"
 
-	"hb/sink"
-	"hb/source/innodb"
-	"hb/source/innodb/redolog"
+	"hb/scripts/test.d/hbtest"
+	"hb/sink/apply"
+	"hb/sink/backupdir"
+	"hb/sink/catalog"
+	"hb/sink/extract"
+	"hb/sink/verify"
 	"hb/source/mysqld/mysqldtest"
 	"hb/stream"
 	"hb/xbstream"
-	"hb/xbstream/metadata"
+	"hb/xbstream/xbtest"
 )
 
 // damageSeed is where all random damage comes from; a failing test names it.
 const damageSeed = 20261124
-
-// archiver makes an archive of hb's, with hb's own writer.
-type archiver struct {
-	out  bytes.Buffer
-	w    *xbstream.Writer
-	m    metadata.Manifest
-	sums []metadata.File
-	err  error // the first
-}
-
-const (
-	sampleStart = innodb.LSN(50000)
-	samplePage  = 4 << 10
-	sampleFlags = 1<<4 | 3 // full_crc32, pages of 4 KiB
-)
-
-// newArchiver begins the archive of a MariaDB 10.11 with redo from from to last.
-func newArchiver(from, last innodb.LSN) *archiver {
-	a := &archiver{}
-	a.w = xbstream.NewWriter(&a.out)
-	now := time.Unix(1_800_000_000, 0).UTC()
-	a.m = metadata.Manifest{FromLSN: from, CheckpointLSN: from, LastLSN: last, Start: now, End: now.Add(time.Minute),
-		Binlog: &metadata.BinlogPos{File: "binlog.000003", Pos: 1234, GTID: "0-1-77"}}
-	head, err := (&metadata.Archive{
-		Version: metadata.ArchiveVersion, HBVersion: "test", ServerFlavor: metadata.FlavorMariaDB,
-		ServerVersion: "10.11.18-MariaDB", PageSize: samplePage, StartLSN: from, RedoFormat: redolog.MariaDB108.String(), Created: now,
-	}).Marshal()
-	a.note(err)
-	a.put(metadata.ArchiveName, head)
-	return a
-}
-
-func (a *archiver) note(err error) {
-	if a.err == nil {
-		a.err = err
-	}
-}
-
-func (a *archiver) create(name string) *xbstream.File {
-	f, err := a.w.Create(name)
-	a.note(err)
-	return f
-}
-
-func (a *archiver) write(f *xbstream.File, content []byte) {
-	if f != nil {
-		_, err := f.Write(content)
-		a.note(err)
-	}
-}
-
-func (a *archiver) end(f *xbstream.File) {
-	if f == nil {
-		return
-	}
-	a.note(f.Close())
-	a.sums = append(a.sums, metadata.File{Path: f.Path(), Size: f.Sum().Size, CRC32: f.Sum().CRC32})
-	a.m.Files++
-	a.m.Bytes += f.Sum().Size
-}
-
-func (a *archiver) put(name string, content []byte) {
-	f := a.create(name)
-	a.write(f, content)
-	a.end(f)
-}
-
-// finish writes the manifest and returns the archive.
-func (a *archiver) finish() ([]byte, error) {
-	a.m.Heads = metadata.CRC32(a.w.HeadsCRC32())
-	out := a.create(metadata.ManifestName)
-	if a.err != nil {
-		return nil, a.err
-	}
-	w, err := metadata.NewManifestWriter(out, a.m)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range a.sums {
-		a.note(w.Add(f))
-	}
-	a.note(w.Close())
-	a.note(out.Close())
-	a.note(a.w.Close())
-	return a.out.Bytes(), a.err
-}
-
-// samplePages makes a tablespace whose pages hold about what rows do.
-func samplePages(t testing.TB, id innodb.SpaceID, pages int) []byte {
-	t.Helper()
-	space, err := innodb.ParseFlags(sampleFlags)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rng := rand.New(rand.NewPCG(damageSeed, uint64(id)))
-	var file []byte
-	for no := range pages {
-		page := make([]byte, samplePage)
-		binary.BigEndian.PutUint32(page[innodb.OffsetPageNo:], uint32(no))
-		binary.BigEndian.PutUint32(page[innodb.OffsetSpace:], uint32(id))
-		if no == 0 {
-			binary.BigEndian.PutUint32(page[innodb.OffsetFSPSpace:], uint32(id))
-			binary.BigEndian.PutUint32(page[innodb.OffsetFSPSize:], uint32(pages))
-			binary.BigEndian.PutUint32(page[innodb.OffsetFSPFlags:], sampleFlags)
-		} else if no != 2 { // one page is empty
-			for at := 120; at < samplePage*3/4; at += 24 {
-				copy(page[at:], fmt.Sprintf("row %06d", at*no))
-				binary.BigEndian.PutUint64(page[at+10:], rng.Uint64())
-			}
-		}
-		space.SetLSN(page, sampleStart-1000)
-		space.Stamp(page, innodb.ChecksumFullCRC32)
-		file = append(file, page...)
-	}
-	return file
-}
-
-// sampleRedo is redo of some mini-transactions, each of which writes to a page
-// of table 7, and the LSN that it reaches.
-func sampleRedo() (log []byte, last innodb.LSN) {
-	log = redolog.BackupHead(redolog.MariaDB108, redolog.Checkpoint{LSN: sampleStart, End: sampleStart, Number: 4}, "test")
-	last = sampleStart
-	mtr := func(body ...byte) {
-		log = append(log, body...)
-		log = binary.BigEndian.AppendUint32(append(log, 1), innodb.CRC32C(body))
-		last += innodb.LSN(len(body) + 5)
-	}
-	const name = "./db/t.ibd"
-	mtr(append([]byte{0xB0 | byte(2+len(name)), 7, 0}, name...)...) // FILE_MODIFY
-	for i := range 300 {
-		text := fmt.Sprintf("change%04d", i)
-		mtr(append([]byte{0x30 | byte(4+len(text)), 7, byte(3 + i%4), 0x80, 200 - 0x80}, text...)...) // WRITE
-	}
-	return log, last
-}
-
-// sampleFiles are the files of a small backup that hb apply takes, in an order
-// in which they could come.
-func sampleFiles(t testing.TB) (names []string, contents map[string][]byte, last innodb.LSN) {
-	t.Helper()
-	redo, last := sampleRedo()
-	checkpoints, err := (&metadata.Checkpoints{BackupType: metadata.FullBackup, ToLSN: sampleStart, LastLSN: last}).Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var cnf metadata.MyCnf
-	cnf.Set("innodb_data_file_path", "ibdata1:64K:autoextend")
-	cnf.Set("innodb_page_size", "4096")
-	cnfText, err := cnf.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	contents = map[string][]byte{
-		"ib_logfile0":            redo,
-		"ibdata1":                samplePages(t, 0, 16),
-		"db/t.ibd":               samplePages(t, 7, 40),
-		"db/u.ibd":               samplePages(t, 8, 25),
-		"db/t.frm":               []byte(strings.Repeat("a definition; ", 40)),
-		"db/m.MYD":               []byte(strings.Repeat("row of MyISAM\x00", 200)),
-		"db/empty.MYD":           nil,
-		"db2/db.opt":             []byte("default-character-set=utf8mb4\n"),
-		"backup-my.cnf":          cnfText,
-		"xtrabackup_binlog_info": []byte("binlog.000003\t1234\t0-1-77\n"),
-		"xtrabackup_checkpoints": checkpoints,
-	}
-	names = []string{"ib_logfile0", "db/t.ibd", "ibdata1", "db/u.ibd", "db/t.frm", "db/m.MYD", "db/empty.MYD", "db2/db.opt"}
-	return names, contents, last
-}
-
-// sampleArchive makes the archive: pages, redo and other files in turn, then
-// what describes them.
-func sampleArchive(t testing.TB) []byte {
-	t.Helper()
-	names, contents, last := sampleFiles(t)
-	a := newArchiver(sampleStart, last)
-	rest := maps.Clone(contents)
-	open := make(map[string]*xbstream.File)
-	for len(open) < len(names) || slices.ContainsFunc(names, func(n string) bool { return len(rest[n]) > 0 }) {
-		for _, name := range names {
-			data := rest[name]
-			if open[name] == nil {
-				open[name] = a.create(name)
-			} else if len(data) == 0 {
-				continue
-			}
-			n := min(len(data), 2*samplePage)
-			a.write(open[name], data[:n])
-			if rest[name] = data[n:]; n == len(data) {
-				a.end(open[name])
-			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(contents)) {
-		if open[name] == nil {
-			a.put(name, contents[name])
-		}
-	}
-	archive, err := a.finish()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return archive
-}
 
 // form is an archive in one of the forms in which it travels.
 type form struct {
@@ -247,7 +44,10 @@ type form struct {
 // forms are the archive in all four forms.
 func forms(t testing.TB) []*form {
 	t.Helper()
-	plain := sampleArchive(t)
+	plain, err := xbtest.Sample()
+	if err != nil {
+		t.Fatal(err)
+	}
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
@@ -257,7 +57,7 @@ func forms(t testing.TB) []*form {
 	all := []*form{{name: "plain"}, {name: "zstd"}, {name: "age"}, {name: "zstd and age"}}
 	for i, write := range []stream.WriteOptions{{}, {Compress: zst}, {Recipients: to}, {Compress: zst, Recipients: to}} {
 		var out bytes.Buffer
-		w, err := stream.Create(t.Context(), &out, write)
+		w, err := stream.Create(&out, write)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -323,7 +123,7 @@ func ageParts(file []byte) []int {
 func split(units []int) []int {
 	var at []int
 	for i := range len(units) - 1 {
-		for p := units[i]; p < units[i+1]; p += samplePage {
+		for p := units[i]; p < units[i+1]; p += xbtest.SamplePage {
 			at = append(at, p)
 		}
 	}
@@ -345,15 +145,15 @@ func noArgs(string) []string { return nil }
 // readers are all that must never take a damaged archive for a good one.
 var readers = []reader{
 	{"list", func(ctx context.Context, in io.Reader, _ string) error {
-		_, err := sink.List(ctx, in, func(sink.Entry) error { return nil })
+		_, err := catalog.List(ctx, in, func(catalog.Entry) error { return nil })
 		return err
 	}, noArgs},
 	{"extract", func(ctx context.Context, in io.Reader, dir string) error {
-		_, err := sink.Extract(ctx, in, dir, sink.ExtractOptions{Parallel: 2})
+		_, err := extract.Run(ctx, in, dir, extract.Options{Parallel: 2})
 		return err
 	}, func(dir string) []string { return []string{"-C", dir} }},
 	{"verify", func(ctx context.Context, in io.Reader, _ string) error {
-		_, err := sink.Verify(ctx, in, sink.VerifyOptions{Parallel: 2})
+		_, err := verify.Archive(ctx, in, verify.Options{Parallel: 2})
 		return err
 	}, noArgs},
 }
@@ -390,7 +190,7 @@ func (f *form) tryAll(t *testing.T, trials []trial) {
 	for _, r := range readers {
 		result.codes[r.name] = make(map[int]int)
 	}
-	scratch := memoryDir(t)
+	scratch := hbtest.MemoryDir(t)
 	var next atomic.Int64
 	var workers sync.WaitGroup
 	for w := range runtime.GOMAXPROCS(0) {
@@ -432,49 +232,22 @@ func (f *form) try(t *testing.T, result *tally, tr *trial, r reader, archive []b
 
 // refusedByApply: a directory that an extract left behind is no backup.
 func refusedByApply(t *testing.T, dir string) {
-	marked, err := sink.IsMarked(dir)
+	marked, err := backupdir.IsMarked(dir)
 	if err != nil || !marked {
 		t.Errorf("%s is left without its mark: %v", dir, err)
 	}
-	if _, err := sink.Apply(context.Background(), dir, sink.ApplyOptions{}); exitStatus(err) != 8 {
+	if _, err := apply.Run(context.Background(), dir, apply.Options{}); exitStatus(err) != 8 {
 		t.Errorf("apply of what was left: exit code %d, %v", exitStatus(err), err)
 	}
-}
-
-// memoryDir is a directory in memory, where syncing costs nothing, if there is
-// one.
-func memoryDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "hb-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
-// readTree reads the files of a directory.
-func readTree(t testing.TB, dir string) map[string]string {
-	files := make(map[string]string)
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		name, _ := filepath.Rel(dir, path)
-		files[name] = string(data)
-		return err
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	return files
 }
 
 // TestUndamaged: the archive that the tests below damage is a good one, in all
 // its forms, and apply makes of it what the redo says.
 func TestUndamaged(t *testing.T) {
-	_, contents, last := sampleFiles(t)
+	_, contents, last, err := xbtest.SampleFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, f := range forms(t) {
 		dir := filepath.Join(t.TempDir(), "backup")
 		for _, r := range readers {
@@ -482,13 +255,13 @@ func TestUndamaged(t *testing.T) {
 				t.Fatalf("%s: %s ends with exit code %d: %v", f.name, r.name, code, err)
 			}
 		}
-		got := readTree(t, dir)
+		got := hbtest.ReadTree(t, dir)
 		for name, want := range contents {
 			if got[name] != string(want) {
 				t.Errorf("%s: %s differs", f.name, name)
 			}
 		}
-		result, err := sink.Apply(t.Context(), dir, sink.ApplyOptions{Tool: "test"})
+		result, err := apply.Run(t.Context(), dir, apply.Options{Tool: "test"})
 		if err != nil || result.LSN != last || result.Pages == 0 {
 			t.Errorf("%s: apply: %+v, %v; want LSN %d", f.name, result, err, last)
 		}
@@ -635,17 +408,17 @@ func TestDamageOutside(t *testing.T) {
 				}
 				want, _ := f.outcome(t.Context(), r, archive, filepath.Join(dir, f.name, what, "inside"+r.name))
 				args := append([]string{r.name, "-i", key}, r.args(target)...)
-				if got := finish(t, hb(t, append(args, file)...)); got.code != want || want == 0 {
-					t.Errorf("%s, %s: %s of the file ends with exit code %d, want %d: %s", f.name, what, r.name, got.code, want, got.stderr)
+				if got := hbtest.Finish(t, hb(t, append(args, file)...)); got.Code != want || want == 0 {
+					t.Errorf("%s, %s: %s of the file ends with exit code %d, want %d: %s", f.name, what, r.name, got.Code, want, got.Stderr)
 				}
 				cmd := hb(t, append([]string{r.name, "-i", key}, r.args(target+"2")...)...)
 				cmd.Stdin = bytes.NewReader(archive)
-				if got := finish(t, cmd); got.code != want {
-					t.Errorf("%s, %s: %s of a pipe ends with exit code %d, want %d: %s", f.name, what, r.name, got.code, want, got.stderr)
+				if got := hbtest.Finish(t, cmd); got.Code != want {
+					t.Errorf("%s, %s: %s of a pipe ends with exit code %d, want %d: %s", f.name, what, r.name, got.Code, want, got.Stderr)
 				}
 			}
-			if got := finish(t, hb(t, "apply", filepath.Join(dir, f.name, what, "extract"))); got.code != 8 {
-				t.Errorf("%s, %s: apply of what was extracted ends with exit code %d: %s", f.name, what, got.code, got.stderr)
+			if got := hbtest.Finish(t, hb(t, "apply", filepath.Join(dir, f.name, what, "extract"))); got.Code != 8 {
+				t.Errorf("%s, %s: apply of what was extracted ends with exit code %d: %s", f.name, what, got.Code, got.Stderr)
 			}
 		}
 	}

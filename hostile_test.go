@@ -18,10 +18,12 @@ import (
 	"testing"
 	"time"
 
-	"hb/sink"
+	"hb/scripts/test.d/hbtest"
+	"hb/sink/backupdir"
 	"hb/source/mysqld/mysqldtest"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
+	"hb/xbstream/xbtest"
 )
 
 // maxHostile is what no archive may make hb use of memory.
@@ -64,7 +66,7 @@ func program(t *testing.T) string {
 
 // measured runs exe with in on its standard input, and returns how it ended and
 // how large it became, in bytes.
-func measured(t *testing.T, exe string, in func(io.Writer) error, args ...string) (result, int64) {
+func measured(t *testing.T, exe string, in func(io.Writer) error, args ...string) (hbtest.Result, int64) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -99,7 +101,7 @@ func measured(t *testing.T, exe string, in func(io.Writer) error, args ...string
 	if err != nil {
 		t.Fatal(err)
 	}
-	return result{code: cmd.ProcessState.ExitCode(), stderr: errs.String()}, size
+	return hbtest.Result{Code: cmd.ProcessState.ExitCode(), Stderr: errs.String()}, size
 }
 
 // chunk makes a chunk byte by byte, as no writer would.
@@ -177,8 +179,8 @@ type hostile struct {
 
 // ownHead is the beginning of an archive of hb's.
 func ownHead() []byte {
-	a := newArchiver(1000, 2000)
-	return bytes.Clone(a.out.Bytes())
+	a := xbtest.NewArchiver(1000, 2000)
+	return bytes.Clone(a.Out.Bytes())
 }
 
 // ownManifest ends an archive of hb's with a manifest of that text.
@@ -218,13 +220,13 @@ func hostiles() []hostile {
 		add(fmt.Sprintf("name %q", name), 7, "unsafe name", bytesOf(1, whole(name, "x")))
 		add(fmt.Sprintf("renamed to %q", name), 7, "unsafe name", bytesOf(1, whole("a", "x"), chunk('R', 0, "a", uint32(len(name)), []byte(name))))
 	}
-	for _, name := range []string{sink.MarkerName, sink.ApplyingName, sink.HandedOverName, "hb-doublewrite", "hb-spill", "hb-redo/ib_logfile0", "ibdata1.hb-held", "./" + sink.ApplyingName} {
+	for _, name := range []string{backupdir.MarkerName, backupdir.ApplyingName, backupdir.HandedOverName, "hb-doublewrite", "hb-spill", "hb-redo/ib_logfile0", "ibdata1.hb-held", "./" + backupdir.ApplyingName} {
 		add("name "+name, 7, "mark of hb's own", bytesOf(1, whole(name, "x")))
 		add("renamed to "+name, 7, "mark of hb's own", bytesOf(1, whole("a", "x"), chunk('R', 0, "a", uint32(len(name)), []byte(name))))
 		add("in hb's own archive "+name, 7, "mark of hb's own", bytesOf(1, ownHead(), whole(name, "x")))
 	}
 	for _, name := range []string{metadata.ArchiveName, metadata.ManifestName} {
-		add("late "+name, 7, "must not come here", bytesOf(1, whole("a", "x"), whole(name, "x")))
+		add("late "+name, 7, "unexpected here", bytesOf(1, whole("a", "x"), whole(name, "x")))
 	}
 
 	// Files that contradict themselves.
@@ -381,9 +383,9 @@ func (h *hostile) try(t *testing.T, exe string) (largest int64) {
 		began := time.Now()
 		got, size := measured(t, exe, h.write, slices.Concat([]string{r.name}, h.args, r.args(target))...)
 		took := time.Since(began)
-		t.Logf("%s: exit code %d, %d MiB, %v: %.200s", r.name, got.code, size>>20, took, got.stderr)
-		if got.code != h.code || !strings.Contains(got.stderr, h.says) {
-			t.Errorf("%s: exit code %d, want %d and %q: %.500s", r.name, got.code, h.code, h.says, got.stderr)
+		t.Logf("%s: exit code %d, %d MiB, %v: %.200s", r.name, got.Code, size>>20, took, got.Stderr)
+		if got.Code != h.code || !strings.Contains(got.Stderr, h.says) {
+			t.Errorf("%s: exit code %d, want %d and %q: %.500s", r.name, got.Code, h.code, h.says, got.Stderr)
 		}
 		if size >= maxHostile {
 			t.Errorf("%s: %d MiB of memory", r.name, size>>20)
@@ -409,7 +411,7 @@ func tinyFiles(t *testing.T, exe string) (largest int64) {
 			count /= 10
 		}
 		write := numbered(count, func(i int) []byte { return whole(fmt.Sprintf("db%03d/table%06d.MYD", i/1000, i), "x") })
-		base := memoryDir(t)
+		base := hbtest.MemoryDir(t)
 		target := filepath.Join(base, "target")
 		began := time.Now()
 		got, size := measured(t, exe, write, append([]string{r.name}, r.args(target)...)...)
@@ -418,8 +420,8 @@ func tinyFiles(t *testing.T, exe string) (largest int64) {
 		if r.name == "verify" { // files alone are no backup
 			want = 7
 		}
-		if got.code != want || size >= maxHostile {
-			t.Errorf("%s: exit code %d, %d MiB of memory: %.500s", r.name, got.code, size>>20, got.stderr)
+		if got.Code != want || size >= maxHostile {
+			t.Errorf("%s: exit code %d, %d MiB of memory: %.500s", r.name, got.Code, size>>20, got.Stderr)
 		}
 		largest = max(largest, size)
 	}

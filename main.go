@@ -21,7 +21,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -29,48 +28,48 @@ import (
 	"github.com/alecthomas/kong"
 
 	"hb/sink"
+	"hb/sink/apply"
+	"hb/sink/backupdir"
+	"hb/sink/catalog"
+	"hb/sink/extract"
+	"hb/sink/verify"
 	"hb/source"
+	"hb/source/binlog"
+	"hb/source/datadir"
 	"hb/source/infofile"
-	"hb/source/innodb/mlog"
-	"hb/source/innodb/redolog"
 	"hb/source/mysqld"
+	"hb/source/pages"
 	"hb/source/redo"
 	"hb/source/settings"
+	"hb/source/stage"
 	"hb/stream"
 	"hb/stream/disk"
 	"hb/stream/progress"
 	"hb/stream/terminal"
 	"hb/stream/terminal/usage"
 	"hb/xbstream"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mariadbredo"
+	"hb/xbstream/innodb/mysqlredo"
 	"hb/xbstream/metadata"
 )
 
 // cli is the grammar of the command line.
 type cli struct {
 	Backup  backupCmd  `cmd:"" help:"Back up a running server; the archive goes to standard output."`
-	Check   checkCmd   `cmd:"" help:"Tell what would stop a backup with the same options, and do nothing else."`
-	Extract extractCmd `cmd:"" help:"Unpack an archive from standard input into a directory."`
+	Check   checkCmd   `cmd:"" help:"Check whether a backup with these options would succeed, without taking one."`
+	Extract extractCmd `cmd:"" help:"Extract an archive into a directory."`
 	Apply   applyCmd   `cmd:"" help:"Replay the redo log of an extracted backup, so that a server can start on it."`
 	Verify  verifyCmd  `cmd:"" help:"Check a backup, an archive or a directory, without writing anything."`
-	List    listCmd    `cmd:"" help:"Read an archive from standard input and list what it holds."`
+	List    listCmd    `cmd:"" help:"List the files of an archive."`
 	usage.Commands
 
-	Quiet     bool             `help:"Say nothing but warnings and errors."`
-	LogFormat string           `help:"How messages look: text, or json, one object in each line." enum:"text,json" default:"text" placeholder:"text|json"`
-	Help      helpFlag         `help:"Show help."`
+	Quiet     bool             `help:"Print only warnings and errors."`
+	LogFormat string           `help:"Format of messages: text, or json with one object per line." enum:"text,json" default:"text" placeholder:"text|json"`
+	Help      usage.HelpFlag   `help:"Show help."`
 	Version   kong.VersionFlag `help:"Show the version of hb."`
 
-	optionFiles `embed:"" group:"Option files"`
-}
-
-// optionFiles say where options are that the command line does not have; package
-// settings reads them.
-type optionFiles struct {
-	DefaultsFile        string `help:"Read only this option file." placeholder:"FILE" type:"path"`
-	DefaultsExtraFile   string `help:"Read this option file after the global ones." placeholder:"FILE" type:"path"`
-	DefaultsGroupSuffix string `help:"Also read option groups with this suffix." placeholder:"SUFFIX"`
-	NoDefaults          bool   `help:"Read no option files."`
-	PrintDefaults       bool   `help:"Show which options are set, and by what, and do nothing."`
+	settings.Files `embed:"" group:"Option files"`
 }
 
 // BeforeResolve reads the option files. What tells of hb itself does without.
@@ -81,142 +80,13 @@ func (c *cli) BeforeResolve(ctx *kong.Context, s *settings.Settings) error {
 	return s.Load(ctx)
 }
 
-// helpFlag is --help without kong's short form -h, which is the host, as in
-// the servers' own clients.
-type helpFlag bool
-
-// BeforeReset prints the help of the command, or of hb.
-func (helpFlag) BeforeReset(ctx *kong.Context) error {
-	if err := ctx.PrintUsage(false); err != nil {
-		return err
-	}
-	ctx.Exit(0)
-	return nil
-}
-
-// connectFlags say how to reach the server. They are those of the servers'
-// clients.
-type connectFlags struct {
-	User                string  `short:"u" help:"User to connect as (default: your own name)."`
-	Password            *string `help:"Password; better in HB_PASSWORD, a file or an option file. Without a value, or as -p: ask for it." placeholder:"PASSWORD"`
-	AskPassword         bool    `short:"p" help:"Ask for the password on the terminal."`
-	PasswordFile        string  `help:"Read the password from the first line of this file." placeholder:"FILE" type:"path"`
-	Host                string  `short:"h" help:"Host to connect to; localhost means the socket (default: localhost). The server's files must be on this machine."`
-	Port                int     `short:"P" help:"TCP port (default 3306)."`
-	Socket              string  `short:"S" help:"Unix socket (default: where distributions put it)." placeholder:"FILE"`
-	Protocol            string  `help:"tcp or socket (default: what host and port mean)." enum:"tcp,socket," default:"" placeholder:"tcp|socket"`
-	SslMode             string  `help:"DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY (default: PREFERRED by TCP, DISABLED by a socket)." placeholder:"MODE" complete:"DISABLED,PREFERRED,REQUIRED,VERIFY_CA,VERIFY_IDENTITY"`
-	SslCa               string  `help:"Certificate authorities to trust (default: the system's)." placeholder:"FILE" type:"path"`
-	SslCert             string  `help:"Client certificate." placeholder:"FILE" type:"path"`
-	SslKey              string  `help:"Key of the client certificate." placeholder:"FILE" type:"path"`
-	SslVerifyServerCert bool    `help:"Check the server's certificate and name."`
-	SkipSsl             bool    `help:"Do not use TLS."`
-	ConnectTimeout      wait    `help:"How long to wait for the server's answer (default 10)." placeholder:"SECONDS"`
-	LockWaitTimeout     wait    `help:"How long to wait for each backup lock (default 60)." placeholder:"SECONDS"`
-}
-
-// wait is a time to wait: a number of seconds, as the peers' options have it,
-// or a Go duration, such as 2m30s.
-type wait time.Duration
-
-// maxWait bounds what can be waited for: the longest timeout that servers take.
-const maxWait = 365 * 24 * time.Hour
-
-// MarshalText writes it as UnmarshalText reads it.
-func (w wait) MarshalText() ([]byte, error) { return []byte(time.Duration(w).String()), nil }
-
-// UnmarshalText reads the flag's value.
-func (w *wait) UnmarshalText(text []byte) error {
-	d, err := time.ParseDuration(string(text))
-	if seconds, e := strconv.ParseUint(string(text), 10, 32); e == nil {
-		d, err = time.Duration(seconds)*time.Second, nil
-	}
-	if err != nil || d < 0 || d > maxWait {
-		return fmt.Errorf("%q is no time to wait: give seconds, or a duration such as 2m30s", text)
-	}
-	*w = wait(d)
-	return nil
-}
-
-func (c *connectFlags) flags() mysqld.Flags {
-	f := mysqld.Flags{
-		User: c.User, Host: c.Host, Port: c.Port, Socket: c.Socket, Protocol: c.Protocol,
-		PasswordFile: c.PasswordFile, AskPassword: c.AskPassword,
-		SSLMode: c.SslMode, SSLCA: c.SslCa, SSLCert: c.SslCert, SSLKey: c.SslKey,
-		SSLVerifyServerCert: c.SslVerifyServerCert, SkipSSL: c.SkipSsl,
-		ConnectTimeout: time.Duration(c.ConnectTimeout), LockWait: time.Duration(c.LockWaitTimeout),
-	}
-	if c.Password != nil {
-		secret := mysqld.NewSecret(*c.Password)
-		f.Password = &secret
-	}
-	return f
-}
-
 // backupFlags say what is backed up, and how.
 type backupFlags struct {
-	connectFlags `embed:"" group:"Connection"`
-
-	Datadir    string      `help:"Where the server's data directory is seen from here (default: where the server says)." placeholder:"DIR" type:"path"`
-	Parallel   int         `help:"How many readers (default: processors, at most 8)." placeholder:"N"`
-	Throttle   stream.Size `help:"Read at most so many bytes a second of tablespaces." placeholder:"SIZE"`
-	Tmpdir     string      `help:"Where redo is spooled that the archive does not take at once (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
-	SlaveInfo  bool        `help:"Record the position of the server's own replication."`
-	GaleraInfo bool        `help:"Record the Galera position."`
-	InfoFile   string      `help:"Write into this file what becomes of the backup, as JSON: when it begins, and when it is complete or failed." placeholder:"FILE" type:"path"`
-
-	Estimate bool `help:"Estimate the archive's size, and back nothing up. Standard output gets the number for aws s3 cp --expected-size."`
-
-	lockFlags `embed:"" group:"Locks and replication (MySQL)"`
-
-	Compress              bool     `help:"Compress with zstd." group:"Stages"`
-	CompressLevel         int      `help:"zstd level, 1 to 19 (default 3); implies --compress." placeholder:"N" group:"Stages"`
-	EncryptTo             []string `help:"Encrypt to this age recipient: age1..., or an SSH public key. May be repeated." placeholder:"RECIPIENT" sep:"none" group:"Stages"`
-	EncryptToFile         []string `help:"Encrypt to the recipients in this file. May be repeated." placeholder:"FILE" type:"path" sep:"none" group:"Stages"`
-	EncryptPassphraseFile string   `help:"Encrypt with the passphrase in the first line of this file." placeholder:"FILE" type:"path" group:"Stages"`
-}
-
-// queryType is a kind of statements: all, update or select.
-type queryType mysqld.QueryType
-
-// MarshalText writes it as UnmarshalText reads it.
-func (q queryType) MarshalText() ([]byte, error) { return []byte(mysqld.QueryType(q).String()), nil }
-
-// UnmarshalText reads the flag's value.
-func (q *queryType) UnmarshalText(text []byte) error {
-	t, err := mysqld.ParseQueryType(string(text))
-	*q = queryType(t)
-	return err
-}
-
-// lockFlags say how MySQL and Percona Server are locked, and what is asked of
-// them beside the copy. They are XtraBackup's.
-type lockFlags struct {
-	FtwrlWaitTimeout       wait      `help:"Before FLUSH TABLES WITH READ LOCK, wait so long for statements that would hold it up (default 0: do not wait)." placeholder:"SECONDS"`
-	FtwrlWaitThreshold     wait      `help:"Statements that have run so long are waited for (default 60)." placeholder:"SECONDS"`
-	FtwrlWaitQueryType     queryType `help:"Statements to wait for: all, update or select (default all)." placeholder:"TYPE" complete:"all,update,select"`
-	KillLongQueriesTimeout wait      `help:"Kill statements that hold the lock up for longer (default 0: never)." placeholder:"SECONDS"`
-	KillLongQueryType      queryType `help:"Statements to kill: all, update or select (default all)." placeholder:"TYPE" complete:"all,update,select"`
-	LockDdlPerTable        bool      `help:"Lock every table against DDL before copying (5.6 and 5.7; not needed: what DDL changed is copied again)."`
-	SafeSlaveBackup        bool      `help:"Stop the replica's SQL threads while the position is taken, when no temporary table of theirs is open."`
-	SafeSlaveBackupTimeout wait      `help:"Wait so long for those tables (default 300)." placeholder:"SECONDS"`
-
-	DumpInnodbBufferPool        bool `help:"Have the server dump which pages its buffer pool holds, and take that along."`
-	DumpInnodbBufferPoolPct     int  `help:"How much of the buffer pool to dump (default: as the server is set)." placeholder:"PERCENT"`
-	DumpInnodbBufferPoolTimeout wait `help:"Wait so long for the dump, once pages are copied (default 10)." placeholder:"SECONDS"`
-}
-
-// set adds what the flags say to the options of a backup.
-func (f *lockFlags) set(o *source.Options) {
-	o.FTWRL = mysqld.FTWRL{
-		WaitTimeout: time.Duration(f.FtwrlWaitTimeout), WaitThreshold: time.Duration(f.FtwrlWaitThreshold),
-		WaitQueryType: mysqld.QueryType(f.FtwrlWaitQueryType),
-		KillTimeout:   time.Duration(f.KillLongQueriesTimeout), KillQueryType: mysqld.QueryType(f.KillLongQueryType),
-	}
-	o.LockDDLPerTable = f.LockDdlPerTable
-	o.SafeSlave, o.SafeSlaveTimeout = f.SafeSlaveBackup, time.Duration(f.SafeSlaveBackupTimeout)
-	o.DumpBufferPool, o.DumpBufferPoolPct = f.DumpInnodbBufferPool, f.DumpInnodbBufferPoolPct
-	o.DumpBufferPoolTimeout = time.Duration(f.DumpInnodbBufferPoolTimeout)
+	Connection mysqld.Flags `embed:"" group:"Connection"`
+	source.Options
+	InfoFile string            `help:"Keep the status of the backup in this file, as JSON: running, complete or failed." placeholder:"FILE" type:"path"`
+	Estimate bool              `help:"Estimate the size of the archive without taking a backup. Prints a number for aws s3 cp --expected-size."`
+	Stages   stream.WriteFlags `embed:"" group:"Stages"`
 }
 
 // maxDefaultParallel bounds the readers that are started without being asked
@@ -258,12 +128,12 @@ func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env mysqld.Env
 		return err
 	}
 	warn := func(text string) { t.Warn(text); info.Warn(text) }
-	srv, err := mysqld.Connect(ctx, options)
+	srv, err := connect(ctx, warn, options)
 	if err != nil {
 		return err
 	}
 	o := c.options(write)
-	o.Progress, o.Warn = new(progress.Meter), warn
+	o.Progress, o.Warn = new(progress.Tracker), warn
 	info.Note(func(i *infofile.Info) {
 		i.Server, i.Options = srv.Flavor.String()+" "+srv.Version.Full, metadata.ArchiveFlags{Compressed: o.Compressed, Encrypted: o.Encrypted}
 	})
@@ -272,11 +142,11 @@ func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env mysqld.Env
 }
 
 // prepare reads what the flags say of the archive and of the connection.
-func (c *backupCmd) prepare(env mysqld.Env) (w stream.WriteOptions, o mysqld.Options, err error) {
+func (c *backupFlags) prepare(env mysqld.Env) (w stream.WriteOptions, o mysqld.Options, err error) {
 	if err := checkTmpdir(&c.Tmpdir); err != nil {
 		return w, o, err
 	}
-	if w, err = c.stages(); err != nil {
+	if w, err = c.Stages.Options(); err != nil {
 		return w, o, err
 	}
 	o, err = c.resolve(env)
@@ -285,13 +155,16 @@ func (c *backupCmd) prepare(env mysqld.Env) (w stream.WriteOptions, o mysqld.Opt
 
 // resolve says how to connect. Where nothing says where the server is, and it is
 // not where servers are, it does not run: that is no mistake.
-func (c *connectFlags) resolve(env mysqld.Env) (mysqld.Options, error) {
-	o, _, err := mysqld.Resolve(c.flags(), env)
+func (c *backupFlags) resolve(env mysqld.Env) (mysqld.Options, error) {
+	o, _, err := mysqld.Resolve(c.Connection, env)
 	if err != nil && !as[*mysqld.NoSocketError](err) {
 		err = usageError{err.Error()}
 	}
 	return o, err
 }
+
+// connects marks the commands that connect to a server.
+func (*backupFlags) connects() {}
 
 // estimate says how large the archive would become. Standard output gets one
 // number, for a shell's $(...).
@@ -300,7 +173,7 @@ func (c *backupCmd) estimate(ctx context.Context, t *terminal.Console, env mysql
 	if err != nil {
 		return err
 	}
-	srv, err := mysqld.Connect(ctx, options)
+	srv, err := connect(ctx, t.Warn, options)
 	if err != nil {
 		return err
 	}
@@ -324,49 +197,13 @@ func checkTmpdir(dir *string) error {
 	return nil
 }
 
-// stages reads what the flags say about compression and encryption.
-func (c *backupFlags) stages() (w stream.WriteOptions, err error) {
-	if c.Compress || c.CompressLevel != 0 {
-		w.Compress = &stream.Compression{Level: c.CompressLevel}
-	}
-	for _, s := range c.EncryptTo {
-		r, err := stream.ParseRecipient(s)
-		if err != nil {
-			return w, usageError{err.Error()}
-		}
-		w.Recipients = append(w.Recipients, r)
-	}
-	for _, name := range c.EncryptToFile {
-		r, err := stream.ParseRecipientsFile(name)
-		if err != nil {
-			return w, usageError{err.Error()}
-		}
-		w.Recipients = append(w.Recipients, r...)
-	}
-	if c.EncryptPassphraseFile != "" {
-		phrase, err := terminal.FirstLine(c.EncryptPassphraseFile)
-		if err != nil {
-			return w, usageError{err.Error()}
-		}
-		r, err := stream.PassphraseRecipient(phrase)
-		if err != nil {
-			return w, usageError{err.Error()}
-		}
-		w.Recipients = append(w.Recipients, r)
-	}
-	if err := w.Validate(); err != nil {
-		return w, usageError{err.Error()}
-	}
-	return w, nil
-}
-
 func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld.Server, write stream.WriteOptions, o source.Options, info *infofile.File) error {
 	began := time.Now()
-	out, err := stream.NewSink(os.Stdout)
+	out, err := stream.NewStdout(os.Stdout)
 	if err != nil {
 		return err
 	}
-	w, err := stream.Create(ctx, out, write)
+	w, err := stream.Create(out, write)
 	if err != nil {
 		return err
 	}
@@ -387,7 +224,7 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld
 	}
 	info.Note(func(i *infofile.Info) { i.ArchiveBytes, i.Manifest = result.Bytes, &result.Manifest })
 	took := took(began)
-	t.Say(fmt.Sprintf("backup complete: %s in %s, %s/s\n%s", stream.Size(w.Sent()), took, rate(w.Sent(), took), result.Describe()),
+	t.Say(fmt.Sprintf("backup complete: %s in %s, %s/s\n%s", stream.Size(w.Sent()), took, stream.Rate(w.Sent(), took), result.Describe()),
 		append(result.Facts(), slog.Int64("bytes", w.Sent()), seconds(took))...)
 	return nil
 }
@@ -398,43 +235,65 @@ func took(began time.Time) time.Duration { return time.Since(began).Round(time.M
 // seconds is a time for programs.
 func seconds(d time.Duration) slog.Attr { return slog.Float64("seconds", d.Seconds()) }
 
-// rate is bytes a second.
-func rate(bytes int64, d time.Duration) stream.Size {
-	return stream.Size(float64(bytes) / max(d, time.Millisecond).Seconds())
-}
-
+// options completes those of the command line.
 func (c *backupFlags) options(write stream.WriteOptions) source.Options {
-	parallel := c.Parallel
-	if parallel <= 0 {
-		parallel = min(runtime.GOMAXPROCS(0), maxDefaultParallel)
+	o := c.Options
+	if o.Parallel <= 0 {
+		o.Parallel = min(runtime.GOMAXPROCS(0), maxDefaultParallel)
 	}
-	o := source.Options{
-		Parallel: parallel, Tmpdir: c.Tmpdir, Datadir: c.Datadir,
-		SlaveInfo: c.SlaveInfo, GaleraInfo: c.GaleraInfo,
-		Tool: "hb", ToolVersion: version(), Command: terminal.MaskedCommand(os.Args),
-		Compressed: write.Compress != nil, Encrypted: len(write.Recipients) > 0,
-	}
-	c.lockFlags.set(&o)
-	if c.Throttle > 0 {
-		o.Pace = stream.NewPacer(c.Throttle).Wait
-	}
+	o.Tool, o.ToolVersion, o.Command = "hb", version(), terminal.MaskedCommand(os.Args)
+	o.Compressed, o.Encrypted = write.Compress != nil, len(write.Recipients) > 0
 	return o
 }
 
 type checkCmd struct {
 	backupFlags
-	RateInterval wait `help:"Watch the redo log grow for so long (default 5)." default:"5" placeholder:"SECONDS"`
+	RateInterval time.Duration `help:"How long to measure the redo write rate (default 5)." default:"5" placeholder:"SECONDS"`
+	Grants       bool          `help:"Print only the GRANT statements that the account still needs, for the server's client to run."`
 }
 
 func (c *checkCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Settings) error {
 	if err := source.CheckSystem(runtime.GOOS); err != nil {
 		return err
 	}
+	if c.Grants {
+		return c.printGrants(ctx, t, s.Env)
+	}
 	v := verdict{report: t.Report(os.Stdout)}
-	if err := c.check(ctx, s.Env, &v); err != nil {
+	if err := errors.Join(c.check(ctx, s.Env, &v), v.written); err != nil {
 		return err
 	}
-	return v.outcome()
+	return v.WouldFail()
+}
+
+// printGrants prints statements and nothing else: they are meant to be run.
+func (c *checkCmd) printGrants(ctx context.Context, t *terminal.Console, env mysqld.Env) error {
+	options, err := c.resolve(env)
+	if err != nil {
+		return err
+	}
+	srv, err := connect(ctx, t.Warn, options)
+	if err != nil {
+		return err
+	}
+	grants, err := source.MissingGrants(ctx, srv, c.options(stream.WriteOptions{}))
+	if err := errors.Join(err, srv.Close()); err != nil {
+		return err
+	}
+	for _, statement := range grants {
+		if _, err := fmt.Println(statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connect connects, and warns of what the connection does not prove.
+func connect(ctx context.Context, warn func(text string), o mysqld.Options) (*mysqld.Server, error) {
+	if text := o.Unverified(); text != "" {
+		warn(text)
+	}
+	return mysqld.Connect(ctx, o)
 }
 
 // check looks at everything that a backup would, in the same order.
@@ -445,7 +304,7 @@ func (c *checkCmd) check(ctx context.Context, env mysqld.Env, v *verdict) (err e
 	if err := checkTmpdir(&c.Tmpdir); err != nil {
 		v.fail("options", err)
 	}
-	write, err := c.stages()
+	write, err := c.Stages.Options()
 	if err != nil {
 		v.fail("options", err)
 	}
@@ -464,15 +323,20 @@ func (c *checkCmd) check(ctx context.Context, env mysqld.Env, v *verdict) (err e
 		return nil
 	}
 	defer func() { err = errors.Join(err, srv.Close()) }()
-	v.tell(source.Finding{Check: "connection", Text: fmt.Sprint(options)})
-	return source.Check(ctx, srv, c.options(write), time.Duration(c.RateInterval), v.tell)
+	connection := source.Finding{Check: "connection", Text: fmt.Sprint(options)}
+	if text := options.Unverified(); text != "" {
+		connection.Text += ": " + text
+		connection.Warning = true
+	}
+	v.tell(connection)
+	return source.Check(ctx, srv, c.options(write), c.RateInterval, v.tell)
 }
 
-// verdict is what becomes of findings.
+// verdict reports findings, and remembers those with errors.
 type verdict struct {
+	source.Failures
 	report  *terminal.Report
-	written error            // of the report
-	failed  []source.Finding // with errors
+	written error // of the report
 }
 
 func (v *verdict) fail(check string, err error) {
@@ -483,7 +347,7 @@ func (v *verdict) tell(f source.Finding) {
 	level := slog.LevelInfo
 	switch {
 	case f.Err != nil:
-		v.failed = append(v.failed, f)
+		v.Add(f)
 		level = slog.LevelError
 		f.Facts = append(f.Facts, slog.Int("exit_code", exitStatus(f.Err)))
 	case f.Warning:
@@ -492,82 +356,28 @@ func (v *verdict) tell(f source.Finding) {
 	v.written = v.report.Add(level, f.Check, f.Text, f.Facts...)
 }
 
-// outcome is nil if a backup would succeed.
-func (v *verdict) outcome() error {
-	if v.written != nil || len(v.failed) == 0 {
-		return v.written
-	}
-	return &wouldFailError{v.failed}
-}
-
-// wouldFailError says that a backup would fail; it is, for the exit code, the
-// error that the backup would meet first.
-type wouldFailError struct{ failed []source.Finding }
-
-func (e *wouldFailError) Error() string {
-	var names []string
-	for _, f := range e.failed {
-		names = append(names, f.Check)
-	}
-	return "a backup would fail now: " + strings.Join(slices.Compact(names), ", ")
-}
-
-func (e *wouldFailError) Unwrap() error { return e.failed[0].Err }
-
-// readFlags say how to get at an archive.
-type readFlags struct {
-	Identity       []string `short:"i" help:"Decrypt with the age identity or SSH key in this file. May be repeated." placeholder:"FILE" type:"path" sep:"none"`
-	PassphraseFile string   `help:"Decrypt with the passphrase in the first line of this file (default: ask)." placeholder:"FILE" type:"path"`
-	Archive        string   `arg:"" optional:"" help:"Archive to read (default: standard input)." type:"path"`
-}
-
 // readMemory is from how much memory on, in bytes, garbage is collected more
 // often while an archive is read. What is in use does not reach it, but for
 // archives of some million files.
 const readMemory = 160 << 20
 
-// open opens the archive and takes its stages off. What is read of it counts as
-// done in the phase.
-func (c *readFlags) open(phase *progress.Phase) (r *stream.Reader, closeAll func() error, err error) {
-	in := os.Stdin
-	if c.Archive != "" && c.Archive != "-" {
-		if in, err = os.Open(c.Archive); err != nil {
-			return nil, nil, err
-		}
-	} else if terminal.IsTerminal(os.Stdin) {
-		return nil, nil, usageError{"standard input is a terminal: give the archive through a pipe or name a file"}
-	}
-	opts := stream.Options{Passphrase: c.passphrase}
-	for _, name := range c.Identity {
-		ids, err := stream.ParseIdentitiesFile(name, terminal.AskSecret)
-		if err != nil {
-			return nil, nil, errors.Join(usageError{err.Error()}, in.Close())
-		}
-		opts.Identities = append(opts.Identities, ids...)
-	}
-	if st, err := in.Stat(); err == nil && st.Mode().IsRegular() {
-		phase.Expect(st.Size())
+// open opens the archive.
+func open(f *stream.ReadFlags, phase *progress.Phase) (*stream.Input, error) {
+	if f.Stdin() && terminal.IsTerminal(os.Stdin) {
+		return nil, usageError{"standard input is a terminal: give the archive through a pipe or name a file"}
 	}
 	debug.SetMemoryLimit(readMemory)
-	if r, err = stream.Open(phase.Reader(in), opts); err != nil {
-		return nil, nil, errors.Join(err, in.Close())
-	}
-	return r, func() error { return errors.Join(r.Close(), in.Close()) }, nil
-}
-
-func (c *readFlags) passphrase(prompt string) (string, error) {
-	if c.PassphraseFile != "" {
-		return terminal.FirstLine(c.PassphraseFile)
-	}
-	return terminal.AskSecret(prompt)
+	return f.Open(phase, terminal.AskSecret)
 }
 
 type extractCmd struct {
-	readFlags
-	Directory string      `short:"C" help:"Directory to unpack into: empty, or not there yet." default:"." placeholder:"DIR" type:"path"`
-	Parallel  int         `help:"How many writers, and workers of --apply (default: processors, at most 8)." placeholder:"N"`
-	Apply     bool        `help:"Replay the redo log as well, as hb apply does, in the same pass."`
-	Memory    stream.Size `help:"How much memory records may take with --apply (default 256MiB); more are sorted on disk." placeholder:"SIZE"`
+	stream.ReadFlags
+	Directory string      `short:"C" help:"Directory to extract into: empty, or not existing." default:"." placeholder:"DIR" type:"path"`
+	Parallel  int         `help:"Number of writers, and of workers of --apply (default: processors, at most 8)." placeholder:"N"`
+	Apply     bool        `help:"Also replay the redo log, as hb apply does, in the same pass."`
+	Memory    stream.Size `help:"Memory for redo records with --apply (default 256MiB); more records are sorted on disk." placeholder:"SIZE"`
+	LogBin    string      `help:"With --apply: log_bin of the server that will start on the directory; see hb apply." placeholder:"PATH"`
+	InPlace   bool        `help:"With --apply: restore over the original server, which must be stopped. Rename its old tablespaces outside the data directory to FILE.hb-aside."`
 }
 
 func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
@@ -575,89 +385,75 @@ func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
 	if c.Memory != 0 && !c.Apply {
 		return usageError{"--memory is for --apply"}
 	}
-	phase, meter := progress.NewPhase("extracting", 0), new(progress.Meter)
-	r, closeAll, err := c.open(phase)
+	if c.LogBin != "" && !c.Apply {
+		return usageError{"--log-bin is for --apply"}
+	}
+	if c.InPlace && !c.Apply {
+		return usageError{"--in-place is for --apply: without it, give it to hb apply"}
+	}
+	phase, meter := progress.NewPhase("extracting", 0), new(progress.Tracker)
+	r, err := open(&c.ReadFlags, phase)
 	if err != nil {
 		return err
 	}
 	meter.Enter(phase)
-	var extracted *sink.ExtractResult
-	var applied *sink.ApplyResult
+	var extracted *extract.Result
+	var applied *apply.Result
 	t.During(meter, func() { extracted, applied, err = c.extract(ctx, r, meter) })
-	err = errors.Join(err, closeAll())
+	err = errors.Join(err, r.Close())
 	if extracted == nil || err != nil && !c.Apply {
 		return err
 	}
 	warn(t, extracted.Warnings)
 	took := took(began)
-	text := fmt.Sprintf("extracted %d files, %s", extracted.Files, stream.Size(extracted.Bytes))
-	if applied == nil {
-		text += fmt.Sprintf(", in %s, %s/s; next: hb apply %s", took, rate(extracted.Bytes, took), c.Directory)
-	}
-	t.Say(text, slog.Int64("files", extracted.Files), slog.Int64("bytes", extracted.Bytes), seconds(took))
+	t.Say(extracted.Describe(c.Directory, took, applied != nil), append(extracted.Facts(), seconds(took))...)
 	if applied != nil {
-		sayApplied(t, applied, c.Directory, false, took)
+		sayApplied(t, applied, c.Directory, took)
 	}
 	return err
 }
 
 // extract unpacks the archive, and recovers it if that is wanted.
-func (c *extractCmd) extract(ctx context.Context, r io.Reader, m *progress.Meter) (*sink.ExtractResult, *sink.ApplyResult, error) {
+func (c *extractCmd) extract(ctx context.Context, r io.Reader, m *progress.Tracker) (*extract.Result, *apply.Result, error) {
 	if !c.Apply {
-		result, err := sink.Extract(ctx, r, c.Directory, sink.ExtractOptions{Parallel: c.Parallel, Progress: m})
+		result, err := extract.Run(ctx, r, c.Directory, extract.Options{Parallel: c.Parallel, Progress: m})
 		return result, nil, err
 	}
 	processors := runtime.GOMAXPROCS(0)
 	parallel := cmp.Or(c.Parallel, min(processors, maxDefaultParallel))
 	runtime.GOMAXPROCS(processors + sink.RestoreBusy)
-	memory := cmp.Or(int64(c.Memory), sink.DefaultMemory)
+	memory := cmp.Or(int64(c.Memory), apply.DefaultMemory)
 	debug.SetMemoryLimit(max(readMemory, memory+restoreMemory))
-	return sink.Restore(ctx, r, c.Directory, sink.ExtractOptions{Parallel: parallel, Progress: m},
-		sink.ApplyOptions{Parallel: parallel, Memory: memory, Tool: "hb " + version(), Progress: m})
+	return sink.Restore(ctx, r, c.Directory, extract.Options{Parallel: parallel, Progress: m},
+		apply.Options{Parallel: parallel, Memory: memory, LogBin: c.LogBin, InPlace: c.InPlace, Tool: "hb " + version(), Progress: m})
 }
 
 // restoreMemory is what extract --apply needs besides --memory, in bytes.
 const restoreMemory = 64 << 20
 
 type applyCmd struct {
-	Directory string      `arg:"" help:"Directory of an extracted backup." type:"path"`
-	Parallel  int         `help:"How many workers, as far as --memory goes (default: processors)." placeholder:"N"`
-	Memory    stream.Size `help:"How much memory records may take (default 256MiB); more are sorted on disk." placeholder:"SIZE"`
-	ByServer  bool        `help:"Do not replay: put the redo log where a server of that series looks for it, so that the server recovers the directory when it starts."`
+	Directory string `arg:"" help:"Directory of an extracted backup." type:"path"`
+	apply.Options
 }
 
 func (c *applyCmd) Run(ctx context.Context, t *terminal.Console) error {
 	began := time.Now()
-	meter := new(progress.Meter)
-	var result *sink.ApplyResult
+	o := c.Options
+	o.Tool, o.Progress = "hb "+version(), new(progress.Tracker)
+	var result *apply.Result
 	var err error
-	t.During(meter, func() {
-		result, err = sink.Apply(ctx, c.Directory, sink.ApplyOptions{
-			Parallel: c.Parallel, Memory: int64(c.Memory), ByServer: c.ByServer, Tool: "hb " + version(), Progress: meter,
-		})
-	})
+	t.During(o.Progress, func() { result, err = apply.Run(ctx, c.Directory, o) })
 	if err != nil {
 		return err
 	}
-	sayApplied(t, result, c.Directory, c.ByServer, took(began))
+	sayApplied(t, result, c.Directory, took(began))
 	return nil
 }
 
 // sayApplied says what became of a directory.
-func sayApplied(t *terminal.Console, r *sink.ApplyResult, dir string, byServer bool, took time.Duration) {
+func sayApplied(t *terminal.Console, r *apply.Result, dir string, took time.Duration) {
 	warn(t, r.Warnings)
-	facts := []slog.Attr{slog.Bool("already_applied", r.AlreadyApplied), slog.Uint64("from_lsn", uint64(r.FromLSN)),
-		slog.Uint64("last_lsn", uint64(r.LSN)), slog.Uint64("pages", r.Pages), seconds(took)}
-	switch {
-	case r.AlreadyApplied:
-		t.Say(fmt.Sprintf("%s was applied before: nothing to do", dir), facts...)
-	case byServer:
-		t.Say(fmt.Sprintf("the redo log, LSN %d to %d, is where the server looks for it: %s recovers when a server starts on it",
-			r.FromLSN, r.LSN, dir), facts...)
-	default:
-		t.Say(fmt.Sprintf("applied redo from LSN %d to %d, %d pages written, in %s; a server can start on %s",
-			r.FromLSN, r.LSN, r.Pages, took, dir), facts...)
-	}
+	t.Say(r.Describe(dir, took), append(r.Facts(), seconds(took))...)
 }
 
 // warn tells what the user should know although the result is good.
@@ -668,11 +464,8 @@ func warn(t *terminal.Console, messages []string) {
 }
 
 type verifyCmd struct {
-	readFlags
-	Parallel int         `help:"How many workers (default: processors, at most 8)." placeholder:"N"`
-	Memory   stream.Size `help:"How much memory redo records may take (default 256MiB); more are sorted on disk." placeholder:"SIZE"`
-	Tmpdir   string      `help:"Where temporary files go: the redo log of an archive, and what --replay writes (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
-	Replay   bool        `help:"Rehearse hb apply, and throw the result away. In --tmpdir this takes the size of the pages that the redo changes; with an archive from a pipe, or that is compressed or encrypted, that of all tablespaces."`
+	stream.ReadFlags
+	verify.Options
 }
 
 func (c *verifyCmd) Run(ctx context.Context, t *terminal.Console) error {
@@ -684,63 +477,45 @@ func (c *verifyCmd) Run(ctx context.Context, t *terminal.Console) error {
 	warn(t, result.Warnings)
 	took := took(began)
 	t.Say(result.Describe())
-	t.Say(fmt.Sprintf("verified in %s: %s", took, result.Verdict()),
-		slog.Int64("files", result.Files), slog.Int64("bytes", result.Bytes), slog.Int64("pages", result.Pages),
-		slog.Uint64("from_lsn", uint64(result.FromLSN)), slog.Uint64("last_lsn", uint64(result.LSN)), seconds(took))
+	t.Say(fmt.Sprintf("verified in %s: %s", took, result.Verdict()), append(result.Facts(), seconds(took))...)
 	return nil
 }
 
-func (c *verifyCmd) verify(ctx context.Context, t *terminal.Console) (result *sink.VerifyResult, err error) {
+func (c *verifyCmd) verify(ctx context.Context, t *terminal.Console) (result *verify.Result, err error) {
 	if err := checkTmpdir(&c.Tmpdir); err != nil {
 		return nil, err
 	}
-	o := sink.VerifyOptions{Parallel: c.Parallel, Memory: int64(c.Memory), Tmpdir: c.Tmpdir, Replay: c.Replay, Progress: new(progress.Meter)}
+	o := c.Options
+	o.Progress = new(progress.Tracker)
 	if st, err := os.Stat(c.Archive); err == nil && st.IsDir() {
-		t.During(o.Progress, func() { result, err = sink.VerifyDir(ctx, c.Archive, o) })
+		t.During(o.Progress, func() { result, err = verify.Directory(ctx, c.Archive, o) })
 		return result, err
 	}
 	phase := progress.NewPhase("verifying", 0)
-	r, closeAll, err := c.open(phase)
+	r, err := open(&c.ReadFlags, phase)
 	if err != nil {
 		return nil, err
 	}
-	anywhere, closeFile, err := c.anywhere(r)
-	if err != nil {
-		return nil, errors.Join(err, closeAll())
+	if o.Replay {
+		o.At = r.Anywhere()
 	}
-	o.At = anywhere
 	o.Progress.Enter(phase)
-	t.During(o.Progress, func() { result, err = sink.Verify(ctx, r, o) })
-	return result, errors.Join(err, closeFile(), closeAll())
-}
-
-// anywhere opens the archive for reading anywhere in it, if a rehearsal can: nil
-// if it is no file, or has stages.
-func (c *verifyCmd) anywhere(r *stream.Reader) (at io.ReaderAt, closeFile func() error, err error) {
-	none := func() error { return nil }
-	st, err := os.Stat(c.Archive)
-	if !c.Replay || len(r.Stages) > 0 || err != nil || !st.Mode().IsRegular() {
-		return nil, none, nil
-	}
-	f, err := os.Open(c.Archive)
-	if err != nil {
-		return nil, none, err
-	}
-	return f, f.Close, nil
+	t.During(o.Progress, func() { result, err = verify.Archive(ctx, r, o) })
+	return result, errors.Join(err, r.Close())
 }
 
 type listCmd struct {
-	readFlags
+	stream.ReadFlags
 }
 
 func (c *listCmd) Run(ctx context.Context, t *terminal.Console) error {
-	r, closeAll, err := c.open(nil)
+	r, err := open(&c.ReadFlags, nil)
 	if err != nil {
 		return err
 	}
 	out := bufio.NewWriter(os.Stdout)
-	result, err := sink.List(ctx, r, func(e sink.Entry) error { _, err := fmt.Fprintln(out, e); return err })
-	if err := errors.Join(err, out.Flush(), closeAll()); err != nil {
+	result, err := catalog.List(ctx, r, func(e catalog.Entry) error { _, err := fmt.Fprintln(out, e); return err })
+	if err := errors.Join(err, out.Flush(), r.Close()); err != nil {
 		return err
 	}
 	warn(t, result.Warnings)
@@ -756,8 +531,8 @@ func (e usageError) Error() string { return e.text }
 // exitCode is one exit code of errors. What it means to the user stands in
 // package usage.
 type exitCode struct {
-	code    int
-	matches func(error) bool
+	code int
+	of   []func(error) bool // any of these
 }
 
 // exitUsage is the exit code of such a mistake.
@@ -766,19 +541,19 @@ const exitUsage = 2
 // exitCodes maps errors to exit codes; the first line that matches counts, and
 // what matches none is 1.
 var exitCodes = []exitCode{
-	{130, is(terminal.ErrInterrupted)},
-	{exitUsage, any1(as[usageError], as[*usage.UnknownError], as[source.InexactSourceError])},
-	{3, any1(as[*mysqld.ConnectError], as[*mysqld.NoSocketError], as[*mysqld.MissingPrivilegesError], as[*mysqld.DatadirError], as[*source.UnreadableError])},
-	{4, any1(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*source.EncryptedError],
+	{130, of(is(terminal.ErrInterrupted))},
+	{exitUsage, of(as[usageError], as[*stream.FlagError], as[*usage.UnknownError], as[source.InexactSourceError], as[*apply.BinlogPlaceError])},
+	{3, of(as[*mysqld.ConnectError], as[*mysqld.NoSocketError], as[*mysqld.MissingPrivilegesError], as[*mysqld.DatadirError], as[*source.UnreadableError])},
+	{4, of(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*mysqld.PacketError], as[*pages.EncryptedError], as[*stage.BusyLogError], as[*datadir.NameError], as[*datadir.LinkError], as[*pages.DuplicateError], is(binlog.ErrEncrypted),
 		as[*source.SystemError], as[*disk.NameError],
-		as[*redolog.UnsupportedError], as[*mlog.UnsupportedError], as[*mlog.FlagsError], as[*metadata.VersionError])},
-	{5, any1(as[*redo.OverrunError], is(mysqld.ErrLockLost), is(mysqld.ErrConnectionLost), as[*mysqld.LockTimeoutError],
-		as[*mysqld.OpenTempTablesError], as[*source.LockBrokenError])},
-	{9, stream.IsBrokenPipe},
-	{6, any1(as[*sink.IncompleteError], as[*sink.MissingError], is(io.ErrUnexpectedEOF))},
-	{7, any1(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError], as[*sink.DamageError])},
-	{8, any1(as[*sink.TargetError], as[*sink.NotBackupError])},
-	{10, any1(as[*stream.EncryptedError])},
+		as[*innodb.UnsupportedError], as[*mariadbredo.UnsupportedError], as[*mysqlredo.UnsupportedError], as[*mysqlredo.FlagsError], as[*metadata.VersionError])},
+	{5, of(as[*redo.OverrunError], is(mysqld.ErrLockLost), is(mysqld.ErrConnectionLost), as[*mysqld.LockTimeoutError],
+		as[*mysqld.OpenTempTablesError], as[*source.LockBrokenError], as[*source.BinlogError], as[*source.UnloggedError])},
+	{9, of(stream.IsBrokenPipe)},
+	{6, of(as[*catalog.IncompleteError], as[*backupdir.MissingError], is(io.ErrUnexpectedEOF))},
+	{7, of(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError], as[*backupdir.DamageError])},
+	{8, of(as[*backupdir.TargetError], as[*backupdir.NotBackupError])},
+	{10, of(as[*stream.EncryptedError])},
 }
 
 func is(target error) func(error) bool {
@@ -790,16 +565,7 @@ func as[T error](err error) bool {
 	return ok
 }
 
-func any1(matchers ...func(error) bool) func(error) bool {
-	return func(err error) bool {
-		for _, m := range matchers {
-			if m(err) {
-				return true
-			}
-		}
-		return false
-	}
-}
+func of(errors ...func(error) bool) []func(error) bool { return errors }
 
 // exitStatus chooses the exit code of an error.
 func exitStatus(err error) int {
@@ -807,7 +573,7 @@ func exitStatus(err error) int {
 		return 0
 	}
 	for _, e := range exitCodes {
-		if e.matches(err) {
+		if slices.ContainsFunc(e.of, func(matches func(error) bool) bool { return matches(err) }) {
 			return e.code
 		}
 	}
@@ -844,7 +610,7 @@ func run(args []string, stderr io.Writer) int {
 			t.Warn(w)
 		}
 		if c.PrintDefaults {
-			_, connects := parsed.Selected().Target.Addr().Interface().(interface{ flags() mysqld.Flags })
+			_, connects := parsed.Selected().Target.Addr().Interface().(interface{ connects() })
 			if err := options.Print(os.Stdout, parsed, connects); err != nil {
 				t.Fail(err.Error(), 1)
 				return 1
@@ -858,14 +624,14 @@ func run(args []string, stderr io.Writer) int {
 
 // grammar is the parser of the command line.
 func grammar(c *cli, options *settings.Settings, stderr io.Writer, exit func(int)) *kong.Kong {
-	parser, err := kong.New(c, kong.Name("hb"),
+	parser, err := kong.New(c, append(settings.Types(), kong.Name("hb"),
 		kong.Description("Hot physical backup of MySQL and MariaDB, as a Unix filter."),
 		kong.NoDefaultHelp(), kong.Vars{"version": "hb " + version()},
 		kong.Help(func(_ kong.HelpOptions, ctx *kong.Context) error {
 			return usage.Print(ctx.Stdout, ctx.Model, cmp.Or(ctx.Selected(), ctx.Model.Node))
 		}),
 		kong.Exit(exit), kong.Writers(os.Stdout, stderr),
-		kong.Bind(options, about()), kong.Resolvers(options))
+		kong.Bind(options, about()), kong.Resolvers(options))...)
 	if err != nil {
 		panic(err) // the grammar itself is wrong
 	}
@@ -930,7 +696,7 @@ func version() string { return usage.ReadBuild().Version }
 func about() usage.About {
 	return usage.About{Build: usage.ReadBuild(), Facts: []usage.Fact{
 		{Name: "servers", Value: mysqld.Supported},
-		{Name: "redo logs", Value: fmt.Sprintf("MySQL up to format %d (%v and later), %v, %v", mlog.LastFormat, mlog.LastFormat, redolog.MariaDB105, redolog.MariaDB108)},
+		{Name: "redo logs", Value: fmt.Sprintf("MySQL up to format %d (%v and later), %v, %v", mysqlredo.LastFormat, mysqlredo.LastFormat, mariadbredo.Format105, mariadbredo.Format108)},
 		{Name: "archives", Value: fmt.Sprintf("xbstream and mbstream, hb-archive.json up to version %d; zstd, age", metadata.ArchiveVersion)},
 	}}
 }

@@ -6,7 +6,9 @@ import (
 	"testing"
 
 	"hb/source"
+	"hb/source/pages"
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
 )
 
 // TestSystems: hb says what it cannot do on a system that is not Linux, with an
@@ -17,11 +19,33 @@ func TestSystems(t *testing.T) {
 	}
 	for _, system := range []string{"darwin", "windows"} {
 		err := source.CheckSystem(system)
-		if code := exitStatus(err); code != 4 || !strings.Contains(err.Error(), "on Linux alone, and this is "+system) {
+		if code := exitStatus(err); code != 4 || !strings.Contains(err.Error(), "only on Linux; on "+system) {
 			t.Errorf("exit code %d: %v", code, err)
 		}
 	}
 	if code := exitStatus(fmt.Errorf("creating it: %w", &disk.NameError{Name: "a:b", Reason: "it has a colon"})); code != 4 {
 		t.Errorf("exit code %d of a name that cannot be", code)
+	}
+	if code := exitStatus(fmt.Errorf("db/t.ibd: %w", &innodb.UnsupportedError{What: "it is encrypted"})); code != 4 {
+		t.Errorf("exit code %d of what hb cannot do", code)
+	}
+	if code := exitStatus(fmt.Errorf("db/t.ibd: %w", &innodb.InternalError{What: "no"})); code != 1 {
+		t.Errorf("exit code %d of an internal error", code)
+	}
+}
+
+// TestDuplicateExit: a stray copy of a tablespace is refused like other files that a
+// backup cannot hold.
+func TestDuplicateExit(t *testing.T) {
+	if code := exitStatus(fmt.Errorf("listing files: %w", &pages.DuplicateError{})); code != 4 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestUnloggedExit: DDL in the way of a backup has the exit code of a backup that
+// may be tried again.
+func TestUnloggedExit(t *testing.T) {
+	if code := exitStatus(fmt.Errorf("copying: %w", &source.UnloggedError{Name: "ibdata1"})); code != 5 {
+		t.Errorf("exit code %d", code)
 	}
 }

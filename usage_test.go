@@ -10,10 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/alecthomas/kong"
 
+	"hb/scripts/test.d/hbtest"
 	"hb/source/mysqld"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/settings"
@@ -37,7 +37,7 @@ func names(app *kong.Application) (list []string) {
 // helpTexts are what hb help says, by what it is asked for.
 func helpTexts(t *testing.T) map[string]string {
 	t.Helper()
-	texts := map[string]string{"": succeed(t, hb(t, "help")).stdout}
+	texts := map[string]string{"": hbtest.Succeed(t, hb(t, "help")).Stdout}
 	ask := names(testGrammar().Model)
 	_, list, _ := strings.Cut(texts[""], "Topics of hb help:\n")
 	for line := range strings.Lines(list) {
@@ -49,7 +49,7 @@ func helpTexts(t *testing.T) map[string]string {
 		}
 	}
 	for _, name := range ask {
-		texts[name] = succeed(t, hb(t, "help", name)).stdout
+		texts[name] = hbtest.Succeed(t, hb(t, "help", name)).Stdout
 	}
 	return texts
 }
@@ -71,7 +71,7 @@ func TestHelp(t *testing.T) {
 	}
 	for _, n := range app.Children {
 		text := texts[n.Name]
-		if got := succeed(t, hb(t, n.Name, "--help")).stdout; got != text {
+		if got := hbtest.Succeed(t, hb(t, n.Name, "--help")).Stdout; got != text {
 			t.Errorf("hb %s --help says\n%s\nand hb help\n%s", n.Name, got, text)
 		}
 		for _, part := range []string{"Usage: hb " + n.Name + " [OPTION]...", "\nReads: ", "\nWrites: ", "\nExamples:\n  hb ", "\nOptions of all commands:\n", "\nExit codes:\n  0 "} {
@@ -150,7 +150,7 @@ func TestExitCodesDocumented(t *testing.T) {
 		t.Errorf("documented are %v, and there are %v", got, codes)
 	}
 	all := names(testGrammar().Model)
-	man := succeed(t, hb(t, "man")).stdout
+	man := hbtest.Succeed(t, hb(t, "man")).Stdout
 	_, man, _ = strings.Cut(man, ".SH \"EXIT STATUS\"\n")
 	man = strings.ReplaceAll(man, `\-`, "-")
 	for _, e := range usage.Exits {
@@ -209,8 +209,8 @@ func TestPeerOptions(t *testing.T) {
 				args, more = []string{command, option}, "hb "+command
 			}
 			want := "hb: unknown flag " + name + ": " + strings.ReplaceAll(allPeers()[i].Text, "`", "") + " (" + more + " --help shows how)\n"
-			if r := finish(t, hb(t, args...)); r.code != exitUsage || r.stderr != want || r.stdout != "" {
-				t.Errorf("%v: exit code %d, %q, want %q", args, r.code, r.stderr, want)
+			if r := hbtest.Finish(t, hb(t, args...)); r.Code != exitUsage || r.Stderr != want || r.Stdout != "" {
+				t.Errorf("%v: exit code %d, %q, want %q", args, r.Code, r.Stderr, want)
 			}
 		}
 	}
@@ -286,9 +286,9 @@ func TestMistakes(t *testing.T) {
 		{"man backpu", `there is no command "backpu", did you mean backup?`},
 		{"help frobnicate", `there is no help on "frobnicate"`},
 	} {
-		r := finish(t, hb(t, strings.Fields(test.args)...))
-		if r.code != exitUsage || r.stderr != "hb: "+test.want+"\n" || r.stdout != "" {
-			t.Errorf("hb %s: exit code %d, %q, want %q", test.args, r.code, r.stderr, test.want)
+		r := hbtest.Finish(t, hb(t, strings.Fields(test.args)...))
+		if r.Code != exitUsage || r.Stderr != "hb: "+test.want+"\n" || r.Stdout != "" {
+			t.Errorf("hb %s: exit code %d, %q, want %q", test.args, r.Code, r.Stderr, test.want)
 		}
 	}
 }
@@ -302,8 +302,8 @@ func TestTellsWithoutSettings(t *testing.T) {
 	}
 	for _, args := range [][]string{{"help"}, {"help", "locks"}, {"man"}, {"completion", "zsh"}, {"version"}, {"version", "--print-defaults"}, {"backup", "--help"}} {
 		cmd := hb(t, append(slices.Clone(args), "--defaults-file="+bad)...)
-		if r := finish(t, cmd); r.code != 0 || r.stdout == "" || r.stderr != "" {
-			t.Errorf("%v: exit code %d, %q", args, r.code, r.stderr)
+		if r := hbtest.Finish(t, cmd); r.Code != 0 || r.Stdout == "" || r.Stderr != "" {
+			t.Errorf("%v: exit code %d, %q", args, r.Code, r.Stderr)
 		}
 	}
 	for _, args := range [][]string{{"help"}, {"man"}, {"completion", "bash"}, {"version"}} {
@@ -314,14 +314,14 @@ func TestTellsWithoutSettings(t *testing.T) {
 		r.Close()
 		cmd := hb(t, args...)
 		cmd.Stdout = w
-		if got := finish(t, cmd); got.code != 9 {
-			t.Errorf("%v without a reader: exit code %d, %q", args, got.code, got.stderr)
+		if got := hbtest.Finish(t, cmd); got.Code != 9 {
+			t.Errorf("%v without a reader: exit code %d, %q", args, got.Code, got.Stderr)
 		}
 		w.Close()
 	}
 	want := regexp.MustCompile(`^hb \S+\ncommit: .*\nbuilt with: go1\.\S+ for linux/\S+\nservers: MySQL .* MariaDB .*\n` +
 		`redo logs: MySQL up to format 6 .*, MariaDB .*\narchives: xbstream .*zstd, age\n$`)
-	if got := succeed(t, hb(t, "version")).stdout; !want.MatchString(got) {
+	if got := hbtest.Succeed(t, hb(t, "version")).Stdout; !want.MatchString(got) {
 		t.Errorf("hb version says %q", got)
 	}
 }
@@ -338,7 +338,7 @@ func TestManualPages(t *testing.T) {
 			args = append(args, name)
 		}
 		// A test binary has no commit that could have a date.
-		page := strings.Replace(succeed(t, hb(t, args...)).stdout, `"1" "" `, `"1" "2026-01-02" `, 1)
+		page := strings.Replace(hbtest.Succeed(t, hb(t, args...)).Stdout, `"1" "" `, `"1" "2026-01-02" `, 1)
 		file := filepath.Join(t.TempDir(), "page.1")
 		if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
 			t.Fatal(err)
@@ -382,183 +382,4 @@ func shownOptions(t *testing.T, app *kong.Application, name, shown string) {
 		}
 	}
 	t.Logf("hb man %s: %d options", name, n)
-}
-
-// A completion is a line and what the word at its end can become.
-type completion struct {
-	line string
-	want []string
-}
-
-// left is what stands at the end of the line when all completions were asked for:
-// what was typed, if there are none.
-func (c completion) left() []string {
-	if len(c.want) == 0 {
-		return []string{c.line[strings.LastIndexByte(c.line, ' ')+1:]}
-	}
-	return c.want
-}
-
-// completions are what all three shells must do.
-var completions = []completion{
-	{"hb ", []string{"apply", "backup", "check", "completion", "extract", "help", "list", "man", "verify", "version"}},
-	{"hb ver", []string{"verify", "version"}},
-	{"hb ba", []string{"backup"}},
-	{"hb --q", []string{"--quiet"}},
-	{"hb --quiet ba", []string{"backup"}},
-	{"hb --log-format json ba", []string{"backup"}},
-	{"hb --log-format ", []string{"json", "text"}},
-	{"hb --log-format=", []string{"json", "text"}},
-	{"hb list --log-format=j", []string{"json"}},
-	{"hb backup --comp", []string{"--compress", "--compress-level"}},
-	{"hb backup --defaults-e", []string{"--defaults-extra-file"}},
-	{"hb extract --comp", nil},
-	{"hb backup --ssl-mode V", []string{"VERIFY_CA", "VERIFY_IDENTITY"}},
-	{"hb backup --protocol t", []string{"tcp"}},
-	{"hb backup --kill-long-query-type ", []string{"all", "select", "update"}},
-	{"hb backup -S a", []string{"archive.hb"}},
-	{"hb backup --tmpdir=d", []string{"dir"}},
-	{"hb extract -C ", []string{"dir"}},
-	{"hb extract -C dir a", []string{"archive.hb"}},
-	{"hb list ", []string{"archive.hb", "dir", "my file"}},
-	{"hb verify --parallel 3 m", []string{"my file"}},
-	{"hb apply ", []string{"dir"}},
-	{"hb help r", []string{"restore"}},
-	{"hb help b", []string{"backup"}},
-	{"hb man li", []string{"list"}},
-	{"hb completion ", []string{"bash", "fish", "zsh"}},
-}
-
-// completionDir has the script of a shell and, in "here", files to complete.
-func completionDir(t *testing.T, shell, script string) (dir, here string) {
-	t.Helper()
-	dir = t.TempDir()
-	here = filepath.Join(dir, "here")
-	if err := os.MkdirAll(filepath.Join(here, "dir"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for name, content := range map[string]string{
-		filepath.Join(dir, script):        succeed(t, hb(t, "completion", shell)).stdout,
-		filepath.Join(here, "archive.hb"): "",
-		filepath.Join(here, "my file"):    "",
-	} {
-		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir, here
-}
-
-// words are completions without what shells add to them: quotes, the slash of
-// directories, the option before the equals sign, and the sign itself.
-func words(list []string) []string {
-	out := []string{}
-	for _, w := range list {
-		w = strings.TrimRight(strings.ReplaceAll(w, `\ `, " "), "/=")
-		if option, value, ok := strings.Cut(w, "="); ok && strings.HasPrefix(option, "--") {
-			w = value
-		}
-		if w != "" {
-			out = append(out, w)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// TestCompletionFish asks fish itself what a line can become.
-func TestCompletionFish(t *testing.T) {
-	program := mysqldtest.Program(t, "fish")
-	dir, here := completionDir(t, "fish", "hb.fish")
-	for _, c := range completions {
-		cmd := exec.Command(program, "--no-config", "-c", "source $argv[1]; complete -C $argv[2]", filepath.Join(dir, "hb.fish"), c.line)
-		cmd.Dir = here
-		cmd.Env = append(os.Environ(), "HOME="+dir)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		var got []string
-		for line := range strings.Lines(string(out)) {
-			word, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
-			got = append(got, word)
-		}
-		if got := words(got); !slices.Equal(got, c.want) {
-			t.Errorf("%q becomes %q, want %q", c.line, got, c.want)
-		}
-	}
-}
-
-// TestCompletionBash types lines into bash, whose C-t then puts all completions
-// there.
-func TestCompletionBash(t *testing.T) {
-	program := mysqldtest.Program(t, "bash")
-	_, here := completionDir(t, "bash", "hb.bash")
-	w := newWindow(t, 250, "cd '"+here+"' && "+program+" --norc --noprofile -i")
-	const setup = `PS1='> '; source ../hb.bash; bind '"\C-t": insert-completions'; clear`
-	w.complete(setup, completions)
-	// For some users the equals sign does not part words.
-	w.complete("COMP_WORDBREAKS=${COMP_WORDBREAKS//=}; clear", []completion{
-		{"hb --log-format=", []string{"json", "text"}},
-		{"hb list --log-format=j", []string{"json"}},
-		{"hb backup --tmpdir=d", []string{"dir"}},
-		{"hb backup --socket=m", []string{"my file"}},
-		{"hb --log-format=json ba", []string{"backup"}},
-		{"hb backup --tmpdir=dir --comp", []string{"--compress", "--compress-level"}},
-	})
-}
-
-// TestCompletionZsh does so with zsh, which finds the script in its fpath.
-func TestCompletionZsh(t *testing.T) {
-	program := mysqldtest.Program(t, "zsh")
-	dir, here := completionDir(t, "zsh", "_hb")
-	w := newWindow(t, 250, "cd '"+here+"' && "+program+" -f -i")
-	w.complete(`PS1='> '; fpath=('`+dir+`' $fpath); autoload -Uz compinit; compinit -u -D; zstyle ':completion:*' insert true; `+
-		`zle -C all complete-word _generic; bindkey '^T' all; zstyle ':completion:all:*' completer _all_matches _complete; clear`, completions)
-}
-
-// typed types a text.
-func (w *window) typed(text string) {
-	w.t.Helper()
-	w.run("send-keys", "-l", "--", text)
-}
-
-// complete sets a shell up, and types one line with the key that all users know,
-// and then lines and C-t.
-func (w *window) complete(setup string, list []completion) {
-	w.t.Helper()
-	w.typed(setup)
-	w.run("send-keys", "Enter")
-	w.shows(">")
-	w.typed("hb ba")
-	w.run("send-keys", "Tab")
-	w.typed("--compress-")
-	w.run("send-keys", "Tab", "3")
-	w.shows("> hb backup --compress-level[ =]3")
-	w.run("send-keys", "C-u", "C-l")
-	w.shows(">")
-	for _, c := range list {
-		w.typed(c.line)
-		w.shows(regexp.QuoteMeta(strings.TrimRight("> "+c.line, " ")))
-		// The last key is a mark that the one before was seen to.
-		w.run("send-keys", "C-t", "#")
-		// What was typed of the last word stands in each completion again.
-		before := c.line[:strings.LastIndexAny(c.line, " =")+1]
-		var got []string
-		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-			lines := w.lines()
-			if len(lines) != 1 || !strings.HasSuffix(lines[0], "#") {
-				continue
-			}
-			rest := strings.TrimPrefix(strings.TrimSuffix(lines[0], "#"), "> "+before)
-			if got = words(regexp.MustCompile(`(?:\\.|\S)+`).FindAllString(rest, -1)); slices.Equal(got, c.left()) {
-				break
-			}
-		}
-		if !slices.Equal(got, c.left()) {
-			w.t.Errorf("%q becomes %q, want %q", c.line, got, c.left())
-		}
-		w.run("send-keys", "C-u", "C-l")
-		w.shows(">")
-	}
 }

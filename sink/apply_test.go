@@ -2,6 +2,7 @@ package sink
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,11 +18,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hb/sink/apply"
+	"hb/sink/backupdir"
 	"hb/sink/replay"
 	"hb/sink/replay/mariadb"
-	"hb/source/innodb"
-	"hb/source/innodb/redolog"
 	"hb/stream/disk/disktest"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mariadbredo"
+	"hb/xbstream/innodb/redolog"
 	"hb/xbstream/metadata"
 )
 
@@ -31,11 +35,15 @@ import (
 type fakeBackup struct {
 	t       *testing.T
 	dir     string
-	format  redolog.Format
+	format  mariadbredo.Format
 	flags   uint32
 	payload []byte // of the log
 	end     innodb.LSN
-	sick    bool // verifying refuses it, although it can be recovered
+	sum     innodb.Checksum // of its pages, but for full_crc32; 0: ChecksumCRC32
+	sick    bool            // verifying refuses it, although it can be recovered
+	// what the manifest says of the binary log
+	binlog     *metadata.BinlogPos
+	binlogHome *metadata.BinlogHome
 }
 
 const (
@@ -43,9 +51,13 @@ const (
 	fakeStart = innodb.LSN(50000)
 	fullFlags = 1<<4 | 5 // full_crc32, 16 KiB
 	oldFlags  = 1 | 1<<5 // crc32, DYNAMIC
+	// Where the transaction system's page has the rollback segments, and how many
+	// (trx0sys.h, TRX_SYS_RSEGS and TRX_SYS_N_RSEGS).
+	fakeRollbackArray = 38 + 18
+	fakeRollbackSlots = 128
 )
 
-func newFakeBackup(t *testing.T, format redolog.Format, flags uint32) *fakeBackup {
+func newFakeBackup(t *testing.T, format mariadbredo.Format, flags uint32) *fakeBackup {
 	b := &fakeBackup{t: t, dir: t.TempDir(), format: format, flags: flags, end: fakeStart}
 	b.table("ibdata1", 0, 6, 40000)
 	b.table("db/t.ibd", 7, 6, 40000)
@@ -66,6 +78,12 @@ func (b *fakeBackup) page(id innodb.SpaceID, no innodb.PageNo, size int, lsn inn
 			page[i] = byte(i * int(no))
 		}
 	}
+	if id == 0 && no == innodb.TrxSysPage {
+		binary.BigEndian.PutUint16(page[24:], uint16(innodb.TypeTrxSys))
+		for i := fakeRollbackArray; i < fakeRollbackArray+8*fakeRollbackSlots; i++ {
+			page[i] = 0xFF
+		}
+	}
 	b.stamp(page, lsn)
 	return page
 }
@@ -76,7 +94,7 @@ func (b *fakeBackup) stamp(page []byte, lsn innodb.LSN) {
 		b.t.Fatal(err)
 	}
 	space.SetLSN(page, lsn)
-	space.Stamp(page, innodb.ChecksumCRC32)
+	space.Stamp(page, cmp.Or(b.sum, innodb.ChecksumCRC32))
 }
 
 func (b *fakeBackup) table(name string, id innodb.SpaceID, pages int, lsn innodb.LSN) {
@@ -110,9 +128,9 @@ func (b *fakeBackup) read(name string) []byte {
 // mtr appends a mini-transaction to the log and returns its end.
 func (b *fakeBackup) mtr(records ...[]byte) innodb.LSN {
 	all := bytes.Join(records, nil)
-	if b.format == redolog.MariaDB105 {
+	if b.format == mariadbredo.Format105 {
 		b.payload = append(append(b.payload, all...), 0)
-		b.end = redolog.Geometry{Format: b.format}.Advance(fakeStart, len(b.payload))
+		b.end = mariadbredo.Geometry{Format: b.format}.Advance(fakeStart, len(b.payload))
 		return b.end
 	}
 	b.payload = append(append(b.payload, all...), 1)
@@ -139,9 +157,9 @@ func file(first, space byte, name string) []byte {
 
 // log writes the log file and the metadata.
 func (b *fakeBackup) finish() *fakeBackup {
-	c := redolog.Checkpoint{LSN: fakeStart, End: fakeStart, Number: 4}
-	log := redolog.BackupHead(b.format, c, "10.x")
-	if b.format == redolog.MariaDB105 {
+	c := mariadbredo.Checkpoint{LSN: fakeStart, End: fakeStart, Number: 4}
+	log := mariadbredo.BackupHead(b.format, c, "10.x")
+	if b.format == mariadbredo.Format105 {
 		log = append(log, fakeBlocks(fakeStart, b.payload)...)
 	} else {
 		log = append(log, b.payload...)
@@ -181,12 +199,12 @@ func fakeBlocks(start innodb.LSN, payload []byte) []byte {
 	}
 }
 
-func (b *fakeBackup) apply() (*ApplyResult, error) {
+func (b *fakeBackup) apply() (*apply.Result, error) {
 	b.t.Helper()
 	b.seal()
-	o := ApplyOptions{Memory: 8 << 20, Parallel: 2, Tool: "hb test"}
+	o := apply.Options{Memory: 8 << 20, Parallel: 2, Tool: "hb test"}
 	rehearsed, restored := b.rehearse(), b.restore(o)
-	r, err := Apply(b.t.Context(), b.dir, o)
+	r, err := apply.Run(b.t.Context(), b.dir, o)
 	rehearsed(r, err)
 	restored(r, err)
 	return r, err
@@ -196,10 +214,10 @@ func (b *fakeBackup) apply() (*ApplyResult, error) {
 func (b *fakeBackup) seal() {
 	b.t.Helper()
 	root := disktest.Open(b.t, b.dir)
-	if own, err := exists(root, metadata.ArchiveName); err != nil || !own {
+	if own, err := backupdir.Exists(root, metadata.ArchiveName); err != nil || !own {
 		return
 	}
-	if sealed, err := exists(root, metadata.ManifestName); err != nil || sealed {
+	if sealed, err := backupdir.Exists(root, metadata.ManifestName); err != nil || sealed {
 		return
 	}
 	c, _, err := metadata.ReadCheckpoints(root.FS())
@@ -212,7 +230,7 @@ func (b *fakeBackup) seal() {
 // sealTo makes a manifest that states an end.
 func (b *fakeBackup) sealTo(last innodb.LSN) {
 	b.t.Helper()
-	m := metadata.Manifest{FromLSN: fakeStart, CheckpointLSN: fakeStart, LastLSN: last, Start: time.Unix(1e9, 0), End: time.Unix(1e9, 0)}
+	m := metadata.Manifest{FromLSN: fakeStart, CheckpointLSN: fakeStart, LastLSN: last, Start: time.Unix(1e9, 0), End: time.Unix(1e9, 0), Binlog: b.binlog, BinlogHome: b.binlogHome}
 	var text bytes.Buffer
 	files := tree(b.t, b.dir)
 	for _, content := range files {
@@ -232,7 +250,7 @@ func (b *fakeBackup) sealTo(last innodb.LSN) {
 	b.write(metadata.ManifestName, text.Bytes())
 }
 
-func (b *fakeBackup) mustApply() *ApplyResult {
+func (b *fakeBackup) mustApply() *apply.Result {
 	b.t.Helper()
 	r, err := b.apply()
 	if err != nil {
@@ -255,9 +273,9 @@ func (b *fakeBackup) check(name string, id innodb.SpaceID, no innodb.PageNo, pag
 }
 
 var fakeForms = []struct {
-	format redolog.Format
+	format mariadbredo.Format
 	flags  uint32
-}{{redolog.MariaDB105, fullFlags}, {redolog.MariaDB105, oldFlags}, {redolog.MariaDB108, fullFlags}, {redolog.MariaDB108, oldFlags}}
+}{{mariadbredo.Format105, fullFlags}, {mariadbredo.Format105, oldFlags}, {mariadbredo.Format108, fullFlags}, {mariadbredo.Format108, oldFlags}}
 
 func TestApply(t *testing.T) {
 	for _, form := range fakeForms {
@@ -270,7 +288,7 @@ func TestApply(t *testing.T) {
 			b.mtr(write50(7, 5, "freed"))
 			b.mtr(rec(0x00, 7, 5))
 			for range 200 { // over several blocks
-				b.mtr(write50(0, 5, "again"))
+				b.mtr(write50(0, 2, "again"))
 			}
 			b.finish()
 			before := b.read("db/t.ibd")
@@ -281,7 +299,7 @@ func TestApply(t *testing.T) {
 			}
 			b.check("db/t.ibd", 7, 3, 6, second, func(p []byte) { copy(p[200:], "2ndst") })
 			b.check("ibdata1", 0, 4, 6, second, func(p []byte) { copy(p[200:], "system") })
-			b.check("ibdata1", 0, 5, 6, b.end, func(p []byte) { copy(p[200:], "again") })
+			b.check("ibdata1", 0, 2, 6, b.end, func(p []byte) { copy(p[200:], "again") })
 			b.check("db/t.ibd", 7, 4, 6, third, func(p []byte) {
 				clear(p)
 				p[7] = 4
@@ -308,12 +326,12 @@ func (b *fakeBackup) checkFinal() {
 	page0 := b.read("ibdata1")[:fakePage]
 	flush := innodb.LSN(binary.BigEndian.Uint64(page0[innodb.OffsetFlushLSN:]))
 	switch b.format {
-	case redolog.MariaDB105:
+	case mariadbredo.Format105:
 		if len(log) != 0 || flush != b.end {
 			b.t.Errorf("log of %d bytes, flush LSN %d, want %d", len(log), flush, b.end)
 		}
 	default:
-		if !bytes.Equal(log, redolog.CleanLog(b.format, b.end, "hb test")) || flush != 0 {
+		if !bytes.Equal(log, mariadbredo.CleanLog(b.format, b.end, "hb test")) || flush != 0 {
 			b.t.Errorf("log of %d bytes, flush LSN %d", len(log), flush)
 		}
 	}
@@ -332,7 +350,7 @@ func (b *fakeBackup) checkFinal() {
 		b.t.Fatal(err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "hb-") || strings.HasSuffix(e.Name(), ".hb-tmp") {
+		if strings.HasPrefix(e.Name(), "hb-") && e.Name() != backupdir.AppliedName || strings.HasSuffix(e.Name(), ".hb-tmp") {
 			b.t.Errorf("%s was left behind", e.Name())
 		}
 	}
@@ -340,7 +358,7 @@ func (b *fakeBackup) checkFinal() {
 
 // TestApplyNewerPages: what a page has already is not applied to it.
 func TestApplyNewerPages(t *testing.T) {
-	b := newFakeBackup(t, redolog.MariaDB108, fullFlags)
+	b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
 	first := b.mtr(write50(7, 3, "one"))
 	end := b.mtr(write50(7, 3, "XY"))
 	b.finish()
@@ -362,7 +380,7 @@ func TestApplyCreates(t *testing.T) {
 			rec(0xB0, 54-50, 0, 0, 0, fullFlags),
 		}, nil)
 	}
-	b := newFakeBackup(t, redolog.MariaDB108, fullFlags)
+	b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
 	b.write("db/zero.ibd", make([]byte, 4*fakePage))
 	b.mtr(file(0x80, 8, "./db/new.ibd"))
 	b.mtr(page0(8, 5), rec(0x10, 8, 3), write50(8, 3, "hello"))
@@ -397,7 +415,7 @@ func TestApplyCreates(t *testing.T) {
 
 // TestApplySizes: pages behind the end of the file, and FSP_SIZE beyond all.
 func TestApplySizes(t *testing.T) {
-	b := newFakeBackup(t, redolog.MariaDB108, fullFlags)
+	b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
 	b.mtr(rec(0x30, 7, 0, 46, 0, 0, 0, 12))
 	b.mtr(rec(0x10, 7, 8), write50(7, 8, "eight"))
 	b.finish()
@@ -409,7 +427,7 @@ func TestApplySizes(t *testing.T) {
 }
 
 func TestApplySystemFiles(t *testing.T) {
-	b := newFakeBackup(t, redolog.MariaDB105, oldFlags)
+	b := newFakeBackup(t, mariadbredo.Format105, oldFlags)
 	b.sick = true // no first file is so short that page 5 is in the second
 	system := b.read("ibdata1")
 	b.write("ibdata1", system[:2*fakePage])
@@ -430,10 +448,10 @@ func TestApplySystemFiles(t *testing.T) {
 }
 
 func TestApplyTrim(t *testing.T) {
-	b := newFakeBackup(t, redolog.MariaDB108, fullFlags)
+	b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
 	b.table("undo001", 3, 8, 40000)
 	b.mtr(write50(3, 5, "lost"), write50(3, 2, "lost"), write50(3, 7, "lost"))
-	b.mtr(rec(0x20, 3, 4, redolog.TrimPages))
+	b.mtr(rec(0x20, 3, 4, mariadbredo.TrimPages))
 	end := b.mtr(rec(0x10, 3, 2), write50(3, 2, "kept"), rec(0x30, 3, 0, 46, 0, 0, 0, 5))
 	b.finish()
 	b.mustApply()
@@ -452,7 +470,7 @@ func TestApplyRefuses(t *testing.T) {
 		want string
 		is   error
 	}{
-		{"incomplete extraction", func(b *fakeBackup) { b.write(MarkerName, nil) }, "extract it again", nil},
+		{"incomplete extraction", func(b *fakeBackup) { b.write(backupdir.MarkerName, nil) }, "extract again", nil},
 		{"no backup", func(b *fakeBackup) { os.Remove(b.dir + "/xtrabackup_checkpoints") }, "no extracted backup", nil},
 		{"incremental", func(b *fakeBackup) { b.checkpoints(metadata.Incremental, b.end) }, "incremental", nil},
 		{"unknown type", func(b *fakeBackup) { b.checkpoints("half", b.end) }, "half", nil},
@@ -467,7 +485,7 @@ func TestApplyRefuses(t *testing.T) {
 		{"damaged log", func(b *fakeBackup) { b.damage("ib_logfile0", 12288+10) }, "damaged", nil},
 		{"a server's log", func(b *fakeBackup) {
 			log := b.read("ib_logfile0")
-			copy(log, redolog.Header{Format: b.format, FirstLSN: fakeStart, Creator: "MariaDB 10.11"}.Marshal())
+			copy(log, mariadbredo.Header{Format: b.format, FirstLSN: fakeStart, Creator: "MariaDB 10.11"}.Marshal())
 			b.write("ib_logfile0", log)
 		}, "server's own", nil},
 		{"damaged page", func(b *fakeBackup) { b.damage("db/t.ibd", 3*fakePage+5000) }, "db/t.ibd: page 3", nil},
@@ -485,7 +503,7 @@ func TestApplyRefuses(t *testing.T) {
 		{"already applied, log not", func(b *fakeBackup) { b.checkpoints(metadata.LogApplied, b.end) }, "restore it again", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b := newFakeBackup(t, redolog.MariaDB108, fullFlags)
+			b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
 			b.mtr(file(0xB0, 7, "./db/t.ibd"), write50(7, 3, "text"))
 			b.mtr(write50(7, 4, "text"))
 			b.finish()
@@ -509,13 +527,13 @@ func (b *fakeBackup) damage(name string, at int) {
 
 // TestApplyEncryptedLog needs no key to say what is wrong.
 func TestApplyEncryptedLog(t *testing.T) {
-	b := newFakeBackup(t, redolog.MariaDB108, fullFlags).finish()
+	b := newFakeBackup(t, mariadbredo.Format108, fullFlags).finish()
 	log := b.read("ib_logfile0")
 	binary.BigEndian.PutUint32(log, 0xF09F979D)
 	binary.BigEndian.PutUint32(log[508:], innodb.CRC32C(log[:508]))
 	b.write("ib_logfile0", log)
 	_, err := b.apply()
-	u, ok := errors.AsType[*redolog.UnsupportedError](err)
+	u, ok := errors.AsType[*mariadbredo.UnsupportedError](err)
 	if !ok || !u.Encrypted {
 		t.Errorf("error %v", err)
 	}
@@ -523,7 +541,7 @@ func TestApplyEncryptedLog(t *testing.T) {
 
 // TestApplyInitHealsPage: a page that the log begins anew may be bad.
 func TestApplyInitHealsPage(t *testing.T) {
-	b := newFakeBackup(t, redolog.MariaDB108, oldFlags)
+	b := newFakeBackup(t, mariadbredo.Format108, oldFlags)
 	b.mtr(write50(7, 3, "text"))
 	b.mtr(rec(0x10, 7, 3), write50(7, 3, "anew"))
 	b.finish()
@@ -533,7 +551,7 @@ func TestApplyInitHealsPage(t *testing.T) {
 }
 
 func TestApplyPartial(t *testing.T) {
-	b := newFakeBackup(t, redolog.MariaDB108, fullFlags)
+	b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
 	b.mtr(file(0xB0, 7, "./db/t.ibd"), write50(7, 3, "text"), write50(9, 3, "other"))
 	b.finish()
 	os.Remove(b.dir + "/db/t.ibd")
@@ -544,9 +562,34 @@ func TestApplyPartial(t *testing.T) {
 	}
 }
 
+// TestApplyPartialDatabase: a database that a partial backup leaves out stays
+// out, whatever the log creates, changes and renames in it.
+func TestApplyPartialDatabase(t *testing.T) {
+	page0 := func(space byte) []byte {
+		return bytes.Join([][]byte{
+			rec(0x10, space, 0),
+			rec(0xB0, 38-24, 0, 0, 0, space), rec(0xB0, 46-42, 0, 0, 0, 4), rec(0xB0, 54-50, 0, 0, 0, fullFlags),
+		}, nil)
+	}
+	b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
+	b.mtr(file(0xB0, 7, "./db/t.ibd"), write50(7, 3, "text"))
+	b.mtr(file(0xB0, 8, "./out/old.ibd"), write50(8, 3, "other"))
+	b.mtr(file(0x80, 9, "./out/new.ibd"))
+	b.mtr(page0(9), rec(0x10, 9, 3), write50(9, 3, "hello"))
+	b.finish()
+	b.write("xtrabackup_info", []byte("partial = Y\n"))
+	r := b.mustApply()
+	if said := strings.Join(r.Warnings, " "); len(r.Warnings) != 2 || !strings.Contains(said, "out/old.ibd") || !strings.Contains(said, "out/new.ibd") {
+		t.Errorf("warnings %q", r.Warnings)
+	}
+	if _, err := os.Stat(filepath.Join(b.dir, "out")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the database is there: %v", err)
+	}
+}
+
 // TestApplyTornEnd: the tool of 10.5 may stop inside a mini-transaction.
 func TestApplyTornEnd(t *testing.T) {
-	b := newFakeBackup(t, redolog.MariaDB105, fullFlags)
+	b := newFakeBackup(t, mariadbredo.Format105, fullFlags)
 	for range 101 {
 		b.mtr(write50(7, 3, "text"))
 	}
@@ -567,6 +610,9 @@ func TestApplyTornEnd(t *testing.T) {
 	}
 
 	// hb knows exactly where its log ends.
+	if err := os.Remove(filepath.Join(b.dir, backupdir.AppliedName)); err != nil {
+		t.Fatal(err)
+	}
 	b.checkpoints(metadata.FullBackup, fakeStart&^511+innodb.LSN(blocks)*512)
 	b.write("ib_logfile0", log[:2048+blocks*512])
 	b.write(metadata.ArchiveName, []byte(`{"hb_archive":1,"hb_version":"1","server_flavor":"mariadb","server_version":"10.5.23-MariaDB","page_size":16384,"start_lsn":50000,"redo_format":"PHYS","created":"2026-11-20T10:00:00Z","options":{}}`))
@@ -576,7 +622,7 @@ func TestApplyTornEnd(t *testing.T) {
 }
 
 func TestApplyRenames(t *testing.T) {
-	b := newFakeBackup(t, redolog.MariaDB108, fullFlags)
+	b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
 	b.mtr(file(0xA0, 7, "./db/t.ibd\x00./db2/u.ibd"))
 	end := b.mtr(write50(7, 3, "text"))
 	b.finish()
@@ -589,7 +635,7 @@ func TestApplyRenames(t *testing.T) {
 }
 
 func TestApplyLocks(t *testing.T) {
-	b := newFakeBackup(t, redolog.MariaDB108, fullFlags).finish()
+	b := newFakeBackup(t, mariadbredo.Format108, fullFlags).finish()
 	f, err := os.OpenFile(b.dir+"/ibdata1", os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -607,6 +653,7 @@ func TestApplyLocks(t *testing.T) {
 // TestFixUp interrupts after every single step, runs it again, and expects the
 // same result: chains, a swap, a longer cycle, dropped and new tables.
 func TestFixUp(t *testing.T) {
+	long := strings.Repeat("@4e2d", 50)
 	before := map[string]string{
 		"db/a.ibd": "A", "db/a.ren": "db/b", "db/b.ibd": "B", "db/b.ren": "db/a", // a swap
 		"db/c.ibd": "C", "db/c.ren": "db2/d\n", "db/d.ibd": "D", "db/d.ren": "./db/e.ibd", // across databases, a chain
@@ -614,11 +661,14 @@ func TestFixUp(t *testing.T) {
 		"db/x.ibd": "X", "db/x.ren": "db/y", "db/y.ibd": "Y", "db/y.ren": "db/z", "db/z.ibd": "Z", "db/z.ren": "db/x", // a cycle
 		"db/n.new": "N", "db/o.ibd": "old", "db/o.new": "O", "db/gone.del": "",
 		"db/r.ren": "db/n", "db/a.frm": "frm", "ibdata1": "I",
+		"db/" + long + "1.ibd": "L1", "db/" + long + "1.ren": "db/" + long + "2", // names as long as file systems take
+		"db/" + long + "2.ibd": "L2", "db/" + long + "2.ren": "db/" + long + "1",
 	}
 	want := map[string]string{
 		"db/a.ibd": "B", "db/b.ibd": "A", "db2/d.ibd": "C", "db/e.ibd": "D", "db/f.ibd": "E",
 		"db/x.ibd": "Z", "db/y.ibd": "X", "db/z.ibd": "Y", "db/n.ibd": "N", "db/o.ibd": "O",
 		"db/a.frm": "frm", "ibdata1": "I",
+		"db/" + long + "1.ibd": "L2", "db/" + long + "2.ibd": "L1",
 	}
 	killed := errors.New("killed")
 	for at := 1; ; at++ {
@@ -636,13 +686,12 @@ func TestFixUp(t *testing.T) {
 		var err error
 		// Killed at step "at", and every few steps again.
 		for left := at; ; left = at%3 + 2 {
-			x := &fixer{root: root, scope: inDatabases, did: func() error {
+			if err = apply.FixUp(root, func() error {
 				if left--; left == 0 {
 					return killed
 				}
 				return nil
-			}}
-			if err = x.run(); !errors.Is(err, killed) {
+			}); !errors.Is(err, killed) {
 				break
 			}
 		}
@@ -653,7 +702,7 @@ func TestFixUp(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Fatalf("killed at step %d:\n%v\nwant\n%v", at, got, want)
 		}
-		if at > 60 {
+		if at > 70 {
 			return
 		}
 	}
@@ -695,7 +744,7 @@ func TestFixUpRefuses(t *testing.T) {
 		for name, content := range tree {
 			b.write(name, []byte(content))
 		}
-		err := fixUp(disktest.Open(t, b.dir), inDatabases)
+		err := apply.FixUp(disktest.Open(t, b.dir), nil)
 		if name == "dropped new file" {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -721,7 +770,7 @@ func TestFixUpRefuses(t *testing.T) {
 // doublewrite file; another backup's doublewrite file is of no use.
 func TestTornPage(t *testing.T) {
 	make := func() *fakeBackup {
-		b := newFakeBackup(t, redolog.MariaDB108, fullFlags)
+		b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
 		b.mtr(write50(7, 3, "text"))
 		return b.finish()
 	}
@@ -731,16 +780,16 @@ func TestTornPage(t *testing.T) {
 	b := make()
 	good := done.read("db/t.ibd")[3*fakePage : 4*fakePage]
 	for _, tc := range []struct {
-		last innodb.LSN
-		ok   bool
-	}{{b.end, true}, {b.end + 1, false}} {
+		of replay.Identity
+		ok bool
+	}{{replay.Identity{From: fakeStart, To: b.end}, true}, {replay.Identity{From: fakeStart, To: b.end + 1}, false}, {replay.Identity{From: fakeStart + 1, To: b.end}, false}} {
 		b := make()
 		table := b.read("db/t.ibd")
 		copy(table[3*fakePage:], good[:4096]) // the first sector got there
 		b.write("db/t.ibd", table)
-		b.write(ApplyingName, []byte(`{"stage":"replay"}`))
-		b.write(replay.DoublewriteName, replay.DoublewriteSlot(replay.Identity{From: fakeStart, To: tc.last},
-			"db/t.ibd", fakePage, []int64{3 * fakePage}, [][]byte{good}))
+		b.write(backupdir.ApplyingName, []byte(`{"stage":"replay"}`))
+		b.write(replay.DoublewriteName, replay.DoublewriteSlot(tc.of,
+			7, fakePage, []innodb.PageNo{3}, [][]byte{good}))
 		r, err := b.apply()
 		if tc.ok {
 			if err != nil || !r.Resumed {

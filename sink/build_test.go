@@ -179,3 +179,9 @@ func tree(t testing.TB, dir string) map[string]string {
 	}
 	return files
 }
+
+// hasType reports whether err is, or wraps, an error of type T.
+func hasType[T error](err error) bool {
+	_, ok := errors.AsType[T](err)
+	return ok
+}

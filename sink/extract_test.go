@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,16 +18,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hb/sink/backupdir"
+	"hb/sink/catalog"
+	"hb/sink/extract"
 	"hb/source/mysqld/mysqldtest"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
 
-func extract(t testing.TB, in io.Reader, opts ExtractOptions) (string, *ExtractResult, error) {
+func extractFrom(t testing.TB, in io.Reader, opts extract.Options) (string, *extract.Result, error) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "target")
-	result, err := Extract(t.Context(), in, dir, opts)
-	marked, markErr := IsMarked(dir)
+	result, err := extract.Run(t.Context(), in, dir, opts)
+	marked, markErr := backupdir.IsMarked(dir)
 	if markErr != nil {
 		t.Fatal(markErr)
 	}
@@ -108,7 +110,7 @@ func TestExtract(t *testing.T) {
 	for _, chunk := range []int{1000, 16 << 10, 100_000, 1 << 20, 10 << 20} {
 		for _, parallel := range []int{1, 3, 100} {
 			in := ownArchive(t, contents, chunk)
-			dir, result, err := extract(t, bytes.NewReader(in), ExtractOptions{Parallel: parallel})
+			dir, result, err := extractFrom(t, bytes.NewReader(in), extract.Options{Parallel: parallel})
 			if err != nil {
 				t.Fatalf("chunks of %d, %d writers: %v", chunk, parallel, err)
 			}
@@ -129,7 +131,7 @@ func TestExtract(t *testing.T) {
 func TestExtractSlowReader(t *testing.T) {
 	contents := map[string][]byte{"a": page(1000, 1), "d/b": page(70_000, 3)}
 	in := ownArchive(t, contents, 5000)
-	dir, _, err := extract(t, iotest.OneByteReader(bytes.NewReader(in)), ExtractOptions{})
+	dir, _, err := extractFrom(t, iotest.OneByteReader(bytes.NewReader(in)), extract.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +148,7 @@ func TestExtractModesAndHoles(t *testing.T) {
 }
 
 func extractModesAndHoles(t *testing.T, zeros []byte, umask os.FileMode) {
-	dir, _, err := extract(t, bytes.NewReader(ownArchive(t, map[string][]byte{"db/t.ibd": zeros}, 1<<20)), ExtractOptions{})
+	dir, _, err := extractFrom(t, bytes.NewReader(ownArchive(t, map[string][]byte{"db/t.ibd": zeros}, 1<<20)), extract.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,14 +182,14 @@ func TestExtractTruncation(t *testing.T) {
 	}
 	header := bytes.Index(in[1:], []byte("XBSTCK01")) // the end of its first chunk
 	for _, n := range append(at, len(in)-1) {
-		_, _, err := extract(t, bytes.NewReader(in[:n]), ExtractOptions{})
+		_, _, err := extractFrom(t, bytes.NewReader(in[:n]), extract.Options{})
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("cut at %d of %d: %v", n, len(in), err)
 		}
-		if _, ok := errors.AsType[*IncompleteError](err); n > header && !ok {
+		if _, ok := errors.AsType[*catalog.IncompleteError](err); n > header && !ok {
 			t.Errorf("cut at %d of %d: no IncompleteError: %v", n, len(in), err)
 		}
-		if _, err := List(t.Context(), bytes.NewReader(in[:n]), func(Entry) error { return nil }); !errors.Is(err, io.ErrUnexpectedEOF) {
+		if _, err := catalog.List(t.Context(), bytes.NewReader(in[:n]), func(catalog.Entry) error { return nil }); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("List, cut at %d of %d: %v", n, len(in), err)
 		}
 	}
@@ -196,8 +198,8 @@ func TestExtractTruncation(t *testing.T) {
 func TestExtractNoManifest(t *testing.T) {
 	b := newArchive(t)
 	b.file("a", []byte("data"))
-	_, _, err := extract(t, bytes.NewReader(b.close()), ExtractOptions{})
-	incomplete, ok := errors.AsType[*IncompleteError](err)
+	_, _, err := extractFrom(t, bytes.NewReader(b.close()), extract.Options{})
+	incomplete, ok := errors.AsType[*catalog.IncompleteError](err)
 	if !ok || incomplete.Files != 2 {
 		t.Errorf("%v", err)
 	}
@@ -269,11 +271,11 @@ func TestExtractManifest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := tt.build(newArchive(t))
-			_, _, err := extract(t, bytes.NewReader(in), ExtractOptions{})
+			_, _, err := extractFrom(t, bytes.NewReader(in), extract.Options{})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
-			_, listErr := List(t.Context(), bytes.NewReader(in), func(Entry) error { return nil })
+			_, listErr := catalog.List(t.Context(), bytes.NewReader(in), func(catalog.Entry) error { return nil })
 			if listErr == nil || listErr.Error() != err.Error() {
 				t.Errorf("List says %v, Extract %v", listErr, err)
 			}
@@ -316,7 +318,7 @@ func TestExtractForeign(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, parallel := range []int{1, 4} {
-				dir, result, err := extract(t, bytes.NewReader(tt.in), ExtractOptions{Parallel: parallel})
+				dir, result, err := extractFrom(t, bytes.NewReader(tt.in), extract.Options{Parallel: parallel})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -339,7 +341,7 @@ func TestExtractForeign(t *testing.T) {
 }
 
 func TestExtractWarnsOfPackedFiles(t *testing.T) {
-	_, result, err := extract(t, bytes.NewReader(cat(rawFile("a.ibd.zst", "x"), rawFile("b.ibd.qp", "x"), rawFile("c", "x"))), ExtractOptions{})
+	_, result, err := extractFrom(t, bytes.NewReader(cat(rawFile("a.ibd.zst", "x"), rawFile("b.ibd.qp", "x"), rawFile("c", "x"))), extract.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,21 +361,21 @@ func TestExtractHostile(t *testing.T) {
 		"same path twice":        {cat(rawFile("a", "x"), rawFile("a", "y")), "twice"},
 		"gap":                    {cat(rawP(0, "a", 0, "x"), rawP(0, "a", 2, "x"), rawE("a")), "payload offset"},
 		"file as directory":      {cat(rawFile("a", "x"), rawFile("a/b", "x")), "a"},
-		"directory as file":      {cat(rawFile("a/b", "x"), rawFile("a", "x")), "file exists"},
-		"the mark itself":        {rawFile(MarkerName, "x"), "mark"},
+		"directory as file":      {cat(rawFile("a/b", "x"), rawFile("a", "x")), "other files' directory"},
+		"the mark itself":        {rawFile(backupdir.MarkerName, "x"), "mark"},
 		"a mark in capitals":     {rawFile("ibdata1.HB-Held", "x"), "mark"},
-		"a manifest in capitals": {rawFile("HB-MANIFEST.JSON", "x"), "must not come here"},
-		"the mark by rename":     {cat(rawFile("a", "x"), rawRename("a", MarkerName)), "mark"},
-		"a header by rename":     {cat(rawFile("a", "x"), rawRename("a", metadata.ArchiveName)), "must not come here"},
-		"a manifest by rename":   {cat(rawFile("a", "x"), rawRename("a", metadata.ManifestName)), "must not come here"},
-		"name too long for disk": {rawFile(strings.Repeat("x", 300), "x"), "name too long"},
+		"a manifest in capitals": {rawFile("HB-MANIFEST.JSON", "x"), "unexpected here"},
+		"the mark by rename":     {cat(rawFile("a", "x"), rawRename("a", backupdir.MarkerName)), "mark"},
+		"a header by rename":     {cat(rawFile("a", "x"), rawRename("a", metadata.ArchiveName)), "unexpected here"},
+		"a manifest by rename":   {cat(rawFile("a", "x"), rawRename("a", metadata.ManifestName)), "unexpected here"},
+		"name too long for disk": {rawFile(strings.Repeat("x", 300), "x"), "file systems take 255"},
 		"never ended":            {rawP(0, "a", 0, "x"), "before the end of"},
 		"empty":                  {nil, "empty"},
 		"garbage":                {[]byte("hello, world"), "no chunk begins here"},
 		"garbage after":          {cat(rawFile("a", "x"), []byte("hello, world")), "no chunk begins here"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir, _, err := extract(t, bytes.NewReader(tt.in), ExtractOptions{})
+			dir, _, err := extractFrom(t, bytes.NewReader(tt.in), extract.Options{})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
@@ -420,14 +422,14 @@ func TestExtractSymlinks(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			_, err := Extract(t.Context(), in, dir, ExtractOptions{})
+			_, err := extract.Run(t.Context(), in, dir, extract.Options{})
 			if err == nil || !strings.Contains(err.Error(), "file exists") {
 				t.Errorf("error %v", err)
 			}
 			if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
 				t.Errorf("outside: %v, %v", left, err)
 			}
-			if marked, err := IsMarked(dir); !marked || err != nil {
+			if marked, err := backupdir.IsMarked(dir); !marked || err != nil {
 				t.Errorf("marked: %v, %v", marked, err)
 			}
 		})
@@ -470,12 +472,12 @@ func TestExtractRacingLinks(t *testing.T) {
 				}
 			}
 		})
-		_, err := Extract(t.Context(), bytes.NewReader(in), dir, ExtractOptions{})
+		_, err := extract.Run(t.Context(), bytes.NewReader(in), dir, extract.Options{})
 		close(stop)
 		racing.Wait()
 		if err == nil {
 			t.Logf("round %d: the extraction came through", round)
-		} else if marked, markErr := IsMarked(dir); !marked || markErr != nil {
+		} else if marked, markErr := backupdir.IsMarked(dir); !marked || markErr != nil {
 			t.Errorf("round %d: marked %v, %v after %v", round, marked, markErr, err)
 		}
 	}
@@ -510,10 +512,10 @@ func TestExtractTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, dir := range map[string]string{"empty": mkdir("empty"), "new": filepath.Join(base, "new"), "new with slash": filepath.Join(base, "new2") + "/", "file system": lost} {
-		if _, err := Extract(t.Context(), bytes.NewReader(in), dir, ExtractOptions{}); err != nil {
+		if _, err := extract.Run(t.Context(), bytes.NewReader(in), dir, extract.Options{}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if marked, err := IsMarked(dir); marked || err != nil {
+		if marked, err := backupdir.IsMarked(dir); marked || err != nil {
 			t.Errorf("%s: marked %v, %v", name, marked, err)
 		}
 	}
@@ -521,7 +523,7 @@ func TestExtractTarget(t *testing.T) {
 	for name, tt := range map[string]struct{ dir, want string }{
 		"not empty":    {mkdir("full", "precious"), `"precious"`},
 		"used before":  {filepath.Join(base, "new"), "not empty"},
-		"failed":       {mkdir("failed", MarkerName, "a"), "did not finish"},
+		"failed":       {mkdir("failed", backupdir.MarkerName, "a"), "did not finish"},
 		"a file":       {file, "not a directory"},
 		"no parent":    {filepath.Join(base, "no", "such"), "no such file"},
 		"below a file": {filepath.Join(file, "x"), "not a directory"},
@@ -530,8 +532,8 @@ func TestExtractTarget(t *testing.T) {
 		if info, err := os.Stat(tt.dir); err == nil && info.IsDir() {
 			before = tree(t, tt.dir)
 		}
-		_, err := Extract(t.Context(), bytes.NewReader(in), tt.dir, ExtractOptions{})
-		if _, ok := errors.AsType[*TargetError](err); !ok || !strings.Contains(err.Error(), tt.want) {
+		_, err := extract.Run(t.Context(), bytes.NewReader(in), tt.dir, extract.Options{})
+		if _, ok := errors.AsType[*backupdir.TargetError](err); !ok || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v, want one with %q", name, err, tt.want)
 		}
 		if info, err := os.Stat(tt.dir); err == nil && info.IsDir() && !maps.Equal(tree(t, tt.dir), before) {
@@ -544,11 +546,11 @@ func TestExtractTarget(t *testing.T) {
 func TestExtractDiskFull(t *testing.T) {
 	dir := mysqldtest.Tmpfs(t, 2<<20)
 	contents := map[string][]byte{"a": page(1<<20, 2), "b": page(3<<20, 4), "c": page(3<<20, 6)}
-	_, err := Extract(t.Context(), bytes.NewReader(ownArchive(t, contents, 100_000)), dir, ExtractOptions{})
+	_, err := extract.Run(t.Context(), bytes.NewReader(ownArchive(t, contents, 100_000)), dir, extract.Options{})
 	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("error %v", err)
 	}
-	if marked, err := IsMarked(dir); !marked || err != nil {
+	if marked, err := backupdir.IsMarked(dir); !marked || err != nil {
 		t.Errorf("marked: %v, %v", marked, err)
 	}
 }
@@ -560,7 +562,7 @@ func TestExtractReadOnly(t *testing.T) {
 		t.Skipf("%s needs to mount a file system: %v", mysqldtest.SkipMark, err)
 	}
 	defer unix.Unmount(dir, 0)
-	_, err := Extract(t.Context(), bytes.NewReader(rawFile("a", "x")), dir, ExtractOptions{})
+	_, err := extract.Run(t.Context(), bytes.NewReader(rawFile("a", "x")), dir, extract.Options{})
 	if !errors.Is(err, unix.EROFS) {
 		t.Errorf("error %v", err)
 	}
@@ -584,7 +586,7 @@ func TestExtractDescriptors(t *testing.T) {
 		contents[fmt.Sprintf("db%d/open%d.ibd", i%7, i)] = page(2500, byte(i))
 	}
 	b := ownArchive(t, contents, 1000)
-	dir, _, err := extract(t, bytes.NewReader(b), ExtractOptions{Parallel: 5})
+	dir, _, err := extractFrom(t, bytes.NewReader(b), extract.Options{Parallel: 5})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -600,13 +602,13 @@ func TestExtractCancel(t *testing.T) {
 	b.end(f)
 	in := &intruder{Reader: iotest.HalfReader(bytes.NewReader(b.finish())), do: func() { cancel(errStop) }}
 	dir := filepath.Join(t.TempDir(), "target")
-	if _, err := Extract(ctx, in, dir, ExtractOptions{}); !errors.Is(err, errStop) {
+	if _, err := extract.Run(ctx, in, dir, extract.Options{}); !errors.Is(err, errStop) {
 		t.Errorf("error %v", err)
 	}
-	if marked, err := IsMarked(dir); !marked || err != nil {
+	if marked, err := backupdir.IsMarked(dir); !marked || err != nil {
 		t.Errorf("marked: %v, %v", marked, err)
 	}
-	if _, err := List(ctx, bytes.NewReader(b.out.Bytes()), func(Entry) error { return nil }); !errors.Is(err, errStop) {
+	if _, err := catalog.List(ctx, bytes.NewReader(b.out.Bytes()), func(catalog.Entry) error { return nil }); !errors.Is(err, errStop) {
 		t.Errorf("List: error %v", err)
 	}
 }
@@ -616,7 +618,7 @@ func TestExtractReadError(t *testing.T) {
 	in := ownArchive(t, testContents(), 50_000)
 	for _, n := range []int{0, 10, 1000, len(in) / 2, len(in) - 1, len(in)} {
 		r := io.MultiReader(bytes.NewReader(in[:n]), iotest.ErrReader(errNet))
-		if _, _, err := extract(t, r, ExtractOptions{}); !errors.Is(err, errNet) {
+		if _, _, err := extractFrom(t, r, extract.Options{}); !errors.Is(err, errNet) {
 			t.Errorf("after %d bytes: %v", n, err)
 		}
 	}
@@ -627,7 +629,7 @@ func TestList(t *testing.T) {
 	in := ownArchive(t, contents, 100_000)
 	sizes := make(map[string]int64)
 	var first, last string
-	summary, err := List(t.Context(), bytes.NewReader(in), func(e Entry) error {
+	summary, err := catalog.List(t.Context(), bytes.NewReader(in), func(e catalog.Entry) error {
 		if first == "" {
 			first = e.Path
 		}
@@ -658,15 +660,39 @@ func TestList(t *testing.T) {
 		}
 	}
 	errStop := errors.New("enough")
-	if _, err := List(t.Context(), bytes.NewReader(in), func(Entry) error { return errStop }); !errors.Is(err, errStop) {
+	if _, err := catalog.List(t.Context(), bytes.NewReader(in), func(catalog.Entry) error { return errStop }); !errors.Is(err, errStop) {
 		t.Errorf("error of the callback came back as %v", err)
+	}
+}
+
+// TestListUnpackable: an archive whose files could not be unpacked is not read as if
+// they could.
+func TestListUnpackable(t *testing.T) {
+	for name, files := range map[string][]string{
+		"a file, then its directory": {"info", "info/db.opt"},
+		"a directory, then its file": {"a/b/c", "a/b"},
+		"a long name":                {"db/" + strings.Repeat("x", 256)},
+		"a long directory":           {strings.Repeat("x", 256) + "/t"},
+	} {
+		b := newArchive(t)
+		for _, file := range files {
+			b.file(file, []byte("content"))
+		}
+		b.manifest(b.files)
+		if err := b.w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := catalog.List(t.Context(), &b.out, func(catalog.Entry) error { return nil })
+		if _, ok := errors.AsType[*xbstream.CorruptError](err); !ok {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
 func TestListForeign(t *testing.T) {
 	in := cat(rawFile("a", "A"), rawFile("b", "BB"), rawRename("a", "c"), rawRemove("b"))
 	var got []string
-	summary, err := List(t.Context(), bytes.NewReader(in), func(e Entry) error {
+	summary, err := catalog.List(t.Context(), bytes.NewReader(in), func(e catalog.Entry) error {
 		got = append(got, fmt.Sprint(e.Op, e.Path, e.NewPath, e.Size))
 		return nil
 	})
@@ -683,104 +709,15 @@ func TestListForeign(t *testing.T) {
 	}
 }
 
-func TestDataRuns(t *testing.T) {
-	const block = holeBlock
-	rng := rand.New(rand.NewPCG(3, 4))
-	for range 300 {
-		pageSize := block << rng.IntN(5)
-		data := make([]byte, rng.IntN(40)*block+rng.IntN(3)*777)
-		for i := 0; i < len(data); i += block {
-			if rng.IntN(2) == 0 {
-				data[min(i+rng.IntN(block), len(data)-1)] = 1
-			}
-		}
-		at := int64(rng.IntN(20) * block)
-		if rng.IntN(4) == 0 {
-			at += int64(rng.IntN(block))
-		}
-		covered := make([]bool, len(data))
-		end := -1
-		for r := range dataRuns(at, data, pageSize) {
-			if r.from <= end || r.to <= r.from {
-				t.Fatalf("runs out of order: %+v after %d", r, end)
-			}
-			end = r.to
-			for i := r.from; i < r.to; i++ {
-				covered[i] = true
-			}
-		}
-		// The rule, written down another way: a byte lies in a hole if all
-		// from its block's start to its page's end is in the chunk and zero.
-		nonzero := make([]int, len(data)+1) // how many there are from i on
-		for i := len(data) - 1; i >= 0; i-- {
-			nonzero[i] = nonzero[i+1] + int(data[i])
-		}
-		for i, c := range covered {
-			pos := at + int64(i)
-			blockStart := i - int(pos%block)
-			pageEnd := i + pageSize - int(pos%int64(pageSize))
-			hole := blockStart >= 0 && pageEnd <= len(data) && nonzero[blockStart] == nonzero[pageEnd]
-			if hole == c {
-				t.Fatalf("byte %d of %d, file offset %d, pages of %d: covered %v, hole %v", i, len(data), pos, pageSize, c, hole)
-			}
-		}
-	}
-}
-
-func TestBuffers(t *testing.T) {
-	ctx, cancel := context.WithCancelCause(t.Context())
-	b := newBuffers(ctx)
-	var lent [][]byte
-	total := 0
-	take := func(n int) {
-		t.Helper()
-		buf, err := b.get(n)
-		if err != nil || len(buf) != n {
-			t.Fatalf("get(%d) = %d bytes, %v", n, len(buf), err)
-		}
-		lent = append(lent, buf)
-		if total += cap(buf); total > maxBuffers {
-			t.Fatalf("%d bytes are lent", total)
-		}
-	}
-	for _, n := range []int{1, smallBuffer, smallBuffer + 1, 10 << 20, 10 << 20, 10 << 20, 10<<20 + 1, 30 << 20} {
-		take(n)
-	}
-	// The next has to wait until enough came back.
-	got := make(chan []byte)
-	go func() {
-		buf, _ := b.get(xbstream.MaxPayload)
-		got <- buf
-	}()
-	for _, buf := range lent {
-		select {
-		case <-got:
-			t.Fatal("more was lent than the bound")
-		case <-time.After(2 * time.Millisecond):
-		}
-		b.put(buf)
-	}
-	buf := <-got
-	if len(buf) != xbstream.MaxPayload {
-		t.Fatalf("got %d bytes", len(buf))
-	}
-	errStop := errors.New("stop")
-	time.AfterFunc(5*time.Millisecond, func() { cancel(errStop) })
-	if _, err := b.get(30 << 20); !errors.Is(err, errStop) {
-		t.Errorf("get beyond the bound = %v", err)
-	}
-	b.put(nil)
-}
-
-// FuzzExtract gives anything to List and Extract: they must agree, and leave a
+// FuzzExtract gives anything to List and extract: they must agree, and leave a
 // mark wherever they fail.
 func FuzzExtract(f *testing.F) {
 	f.Add(ownArchive(f, map[string][]byte{"a": []byte("x"), "d/b": nil}, 10))
 	f.Add(cat(rawFile("a", "A"), rawRename("a", "b"), rawRemove("b"), rawSeek("c", 3), rawP(0, "c", 3, "x"), rawE("c")))
 	f.Add(cat(rawSparse("a", 0, []xbstream.Extent{{Skip: 1, Len: 2}}, "xx"), rawE("a")))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		_, listErr := List(t.Context(), bytes.NewReader(in), func(Entry) error { return nil })
-		_, result, err := extract(t, bytes.NewReader(in), ExtractOptions{Parallel: 2})
+		_, listErr := catalog.List(t.Context(), bytes.NewReader(in), func(catalog.Entry) error { return nil })
+		_, result, err := extractFrom(t, bytes.NewReader(in), extract.Options{Parallel: 2})
 		if err == nil && listErr != nil {
 			t.Fatalf("List: %v, Extract: %+v", listErr, result)
 		}

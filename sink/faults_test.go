@@ -2,8 +2,10 @@ package sink
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -13,11 +15,15 @@ import (
 	"syscall"
 	"testing"
 
+	"hb/sink/apply"
+	"hb/sink/backupdir"
+	"hb/sink/extract"
 	"hb/sink/replay"
-	"hb/source/innodb/mlog"
-	"hb/source/innodb/redolog"
 	"hb/source/mysqld/mysqldtest"
+	"hb/stream/disk"
 	"hb/stream/disk/disktest"
+	"hb/xbstream/innodb/mariadbredo"
+	"hb/xbstream/innodb/mysqlredo"
 )
 
 // ignored are the operations whose failing may go unnoticed, and why. There must
@@ -26,42 +32,73 @@ var ignored = map[disktest.Kind]string{
 	disktest.CloseRead: "what was read was read: closing writes nothing",
 }
 
+// applyOn is apply on other files than the operating system's.
+func applyOn(ctx context.Context, system disk.System, dir string, o apply.Options) (*apply.Result, error) {
+	o.System = system
+	return apply.Run(ctx, dir, o)
+}
+
+// extractOn is extract likewise.
+func extractOn(ctx context.Context, system disk.System, r io.Reader, dir string, o extract.Options) (*extract.Result, error) {
+	o.System = system
+	return extract.Run(ctx, r, dir, o)
+}
+
+// restoreOn is Restore likewise.
+func restoreOn(ctx context.Context, system disk.System, r io.Reader, dir string, x extract.Options, o apply.Options) (*extract.Result, *apply.Result, error) {
+	x.System, o.System = system, system
+	return Restore(ctx, r, dir, x, o)
+}
+
 // eachFault calls run once to see which operations it has, and then once for
-// each of them, in which this one fails: alone, or with all that follow. In the
-// short form it takes a few of them.
-func eachFault(t *testing.T, base string, run func(f *disktest.Faults) error, after func(op disktest.Op, dead bool, err error)) {
+// each of them that pick picks, in which this one fails: alone, or with all that
+// follow.
+func eachFault(t *testing.T, base string, pick picker, run func(f *disktest.Faults) error, after func(op disktest.Op, dead bool, err error)) {
 	t.Helper()
 	f := disktest.NewFaults(base)
 	if err := run(f); err != nil {
 		t.Fatalf("without any fault: %v", err)
 	}
 	all := slices.Clone(f.Ops())
-	stride := 1
-	if !mysqldtest.Long() {
-		stride = max(1, len(all)/10)
-	}
+	picked := pick(all)
 	n := 0
-	for i := 0; i < len(all); i += stride {
+	for _, op := range picked {
 		for _, dead := range []bool{false, true} {
 			f := disktest.NewFaults(base)
-			f.Fail(all[i], syscall.EIO, dead)
+			f.Fail(op, syscall.EIO, dead)
 			err := run(f)
 			n++
 			switch {
 			case !f.Hit():
-				t.Errorf("%v did not happen again", all[i])
-			case err == nil && (ignored[all[i].Kind] == "" || dead):
-				t.Errorf("%v failed, and nothing was said (later ones too: %v)", all[i], dead)
+				t.Errorf("%v did not happen again", op)
+			case err == nil && (ignored[op.Kind] == "" || dead):
+				t.Errorf("%v failed, and nothing was said (later ones too: %v)", op, dead)
 			case err != nil && !errors.Is(err, syscall.EIO):
-				t.Errorf("%v failed, and what was said is: %v", all[i], err)
+				t.Errorf("%v failed, and what was said is: %v", op, err)
 			}
-			after(all[i], dead, err)
+			after(op, dead, err)
 			if t.Failed() {
 				return
 			}
 		}
 	}
 	t.Logf("%d faults, of %d operations", n, len(all))
+}
+
+// A picker picks the operations that are to fail.
+type picker func(all []disktest.Op) []disktest.Op
+
+// someOps picks all operations, in the short form ten or so.
+func someOps(all []disktest.Op) []disktest.Op {
+	stride := 1
+	if !mysqldtest.Long() {
+		stride = max(1, len(all)/10)
+	}
+	var some []disktest.Op
+	for i := 0; i < len(all); i += stride {
+		some = append(some, all[i])
+	}
+	return some
 }
 
 // fixUps are files that an archive of hb's tells of DDL by.
@@ -75,10 +112,10 @@ func fixUps(b *fakeBackup) {
 	b.table("db/n.new", 14, 3, 40000)
 }
 
-// faultImages are backups that have all that Apply does in them.
+// faultImages are backups that have all that apply does in them.
 func faultImages(t *testing.T) map[string]*fakeBackup {
 	images := make(map[string]*fakeBackup)
-	for _, format := range []redolog.Format{redolog.MariaDB105, redolog.MariaDB108} {
+	for _, format := range []mariadbredo.Format{mariadbredo.Format105, mariadbredo.Format108} {
 		b := newFakeBackup(t, format, fullFlags)
 		fixUps(b)
 		b.mtr(file(0xB0, 7, "./db/t.ibd"), write50(7, 3, "first"), write50(0, 4, "system"))
@@ -89,7 +126,7 @@ func faultImages(t *testing.T) map[string]*fakeBackup {
 		}
 		images[fmt.Sprint("MariaDB ", format)] = b.finish()
 	}
-	for _, format := range []mlog.Format{mlog.Format56, mlog.Format57, mlog.Format8028, mlog.Format8030} {
+	for _, format := range []mysqlredo.Format{mysqlredo.Format56, mysqlredo.Format57, mysqlredo.Format8020, mysqlredo.Format8030} {
 		b := newFakeMySQL(t, format)
 		fixUps(b.fakeBackup)
 		b.write("db/t.isl", []byte("/elsewhere/db/t.ibd"))
@@ -103,20 +140,20 @@ func faultImages(t *testing.T) map[string]*fakeBackup {
 	return images
 }
 
-// TestApplyFaults: whatever operation on the files fails, Apply says so. Then a
+// TestApplyFaults: whatever operation on the files fails, apply says so. Then a
 // server cannot start on what is half done, and a second run comes to the same
 // end as one that nothing disturbed.
 func TestApplyFaults(t *testing.T) {
 	images := faultImages(t)
 	for _, name := range slices.Sorted(maps.Keys(images)) {
 		for _, byServer := range []bool{false, true} {
-			rebuilds := byServer || strings.HasSuffix(name, "8.0.28")
+			rebuilds := byServer || strings.HasSuffix(name, "8.0.20")
 			if strings.HasPrefix(name, "MySQL") && rebuilds && !mysqldtest.Long() {
 				continue // of many MiB, each time
 			}
 			t.Run(fmt.Sprintf("%s/by server %v", name, byServer), func(t *testing.T) {
-				o := ApplyOptions{Memory: 1, Parallel: 1, Tool: "hb test", ByServer: byServer}
-				applyFaults(t, images[name].dir, o)
+				o := apply.Options{Memory: 1, Parallel: 1, Tool: "hb test", ByServer: byServer}
+				applyFaults(t, trial{image: images[name].dir, o: o}, someOps)
 			})
 		}
 	}
@@ -125,55 +162,105 @@ func TestApplyFaults(t *testing.T) {
 // TestDirectoryPlace is TestApplyFaults of one backup where a directory keeps the
 // place of the system tablespace, as on Windows.
 func TestDirectoryPlace(t *testing.T) {
-	defer func(before placeholder) { systemPlace = before }(systemPlace)
-	systemPlace = placeOn("windows")
-	if systemPlace != (directoryPlace{}) {
-		t.Fatalf("it is %T", systemPlace)
-	}
+	defer backupdir.HoldAs("windows")()
 	images := faultImages(t)
-	applyFaults(t, images[fmt.Sprint("MariaDB ", redolog.MariaDB108)].dir, ApplyOptions{Memory: 1, Parallel: 1, Tool: "hb test"})
+	o := apply.Options{Memory: 1, Parallel: 1, Tool: "hb test"}
+	applyFaults(t, trial{image: images[fmt.Sprint("MariaDB ", mariadbredo.Format108)].dir, o: o}, someOps)
 }
 
-func applyFaults(t *testing.T, image string, o ApplyOptions) {
-	before := readTree(t, image)
-	dir := filepath.Join(disktest.Memory(t), "dir")
-	fresh := func() {
-		if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(image))); err != nil {
+// trial is what apply is tried on while operations fail.
+type trial struct {
+	image string // what there is at the beginning
+	sub   string // the backup's place in it; "": it is all of it
+	o     apply.Options
+}
+
+// backup is where the backup is in a copy of the image.
+func (c *trial) backup(dir string) string { return filepath.Join(dir, c.sub) }
+
+// tree is what a copy of the image has, by paths relative to the backup.
+func (c *trial) tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := make(map[string]string)
+	for name, content := range readTree(t, dir) {
+		rel, err := filepath.Rel(c.sub, name)
+		if err != nil {
 			t.Fatal(err)
 		}
+		files[rel] = content
 	}
-	fresh()
-	if _, err := Apply(t.Context(), dir, o); err != nil {
+	return files
+}
+
+// applied returns what the image has before and after apply, which works on dir.
+func (c *trial) applied(t *testing.T, dir string) (before, want map[string]string) {
+	t.Helper()
+	before = c.tree(t, c.image)
+	if err := os.CopyFS(dir, os.DirFS(c.image)); err != nil {
 		t.Fatal(err)
 	}
-	want := readTree(t, dir)
-	eachFault(t, dir, func(f *disktest.Faults) error {
-		fresh()
-		_, err := applyOn(t.Context(), f, dir, o)
+	if _, err := apply.Run(t.Context(), c.backup(dir), c.o); err != nil {
+		t.Fatal(err)
+	}
+	return before, c.tree(t, dir)
+}
+
+func applyFaults(t *testing.T, c trial, pick picker) {
+	dir := filepath.Join(disktest.Memory(t), "dir")
+	before, want := c.applied(t, dir)
+	eachFault(t, dir, pick, func(f *disktest.Faults) error {
+		if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(c.image))); err != nil {
+			t.Fatal(err)
+		}
+		_, err := applyOn(t.Context(), f, c.backup(dir), c.o)
 		return err
 	}, func(op disktest.Op, dead bool, err error) {
-		startable(t, op, dir, before, want)
-		if _, err := Apply(t.Context(), dir, o); err != nil {
+		startable(t, op, c.backup(dir), c.tree(t, dir), before, want)
+		if _, err := apply.Run(t.Context(), c.backup(dir), c.o); err != nil {
 			t.Errorf("after %v failed (%v): %v", op, err, err)
-		} else if got := readTree(t, dir); !maps.Equal(got, want) {
+		} else if got := c.tree(t, dir); !maps.Equal(got, want) {
 			t.Errorf("after %v failed and all was done again, there are other bytes: %v", op, differences(got, want))
 		}
 	})
 }
 
-// startable checks that a directory on which a server can start is as it was, or
-// as it is to be.
-func startable(t *testing.T, op disktest.Op, dir string, before, want map[string]string) {
+// TestApplyLeftSpill: a temporary file that an interrupted run left is not read.
+// The run that follows removes it while it compares files with the manifest.
+func TestApplyLeftSpill(t *testing.T) {
+	for name, image := range faultImages(t) {
+		if !strings.HasPrefix(name, "MySQL") { // of hb's own, with a manifest
+			continue
+		}
+		image.write(replay.SpillName, []byte("left"))
+		f := disktest.NewFaults(image.dir)
+		f.Before = func(op disktest.Op) {
+			if op.Kind == disktest.OpenRead && op.Name == replay.SpillName {
+				t.Errorf("%s: %v", name, op)
+			}
+		}
+		if _, err := applyOn(t.Context(), f, image.dir, apply.Options{Memory: 1, Tool: "hb test"}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		return
+	}
+}
+
+// startable checks that a directory on which a server can start, and what it has
+// elsewhere, are as they were, or as they are to be. It changes got.
+func startable(t *testing.T, op any, dir string, got, before, want map[string]string) {
 	t.Helper()
 	if held(t, dir) {
 		return
 	}
-	got := readTree(t, dir)
+	if _, there := got["ibdata1"]; !there && got["ibdata1"+backupdir.ExtHeld] != "" {
+		got["ibdata1"] = got["ibdata1"+backupdir.ExtHeld] // between two steps of directoryPlace
+		delete(got, "ibdata1"+backupdir.ExtHeld)
+	}
 	if maps.Equal(got, want) {
 		return
 	}
 	maps.DeleteFunc(got, func(name, _ string) bool {
-		return strings.HasPrefix(name, ApplyingName) || name == replay.SpillName || name == "ibdata1"+extHeld || strings.HasSuffix(name, extTemporary)
+		return strings.HasPrefix(name, backupdir.ApplyingName) || name == replay.SpillName || name == "ibdata1"+backupdir.ExtHeld || strings.HasSuffix(name, backupdir.ExtTemporary)
 	})
 	if !maps.Equal(got, before) {
 		t.Errorf("after %v failed, a server can start on a directory that is neither as it was nor as it is to be: %v", op, differences(got, before))
@@ -185,16 +272,12 @@ func startable(t *testing.T, op disktest.Op, dir string, before, want map[string
 func held(t *testing.T, dir string) bool {
 	t.Helper()
 	st, err := os.Stat(filepath.Join(dir, "ibdata1"))
-	if systemPlace == (linkPlace{}) {
-		return errors.Is(err, syscall.ELOOP)
-	}
-	between := errors.Is(err, fs.ErrNotExist)
-	if between {
-		if _, err := os.Stat(filepath.Join(dir, "ibdata1"+extHeld)); err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(dir, "ibdata1"+backupdir.ExtHeld)); err != nil {
 			t.Error(err)
 		}
 	}
-	return between || err == nil && st.IsDir()
+	return errors.Is(err, syscall.ELOOP) || err == nil && st.IsDir()
 }
 
 // differences names the files that differ.
@@ -213,8 +296,8 @@ func differences(a, b map[string]string) (names []string) {
 	return names
 }
 
-// TestExtractFaults: whatever operation on the files fails, Extract says so, and
-// what it leaves is no backup to Apply.
+// TestExtractFaults: whatever operation on the files fails, extract says so, and
+// what it leaves is no backup to apply.
 func TestExtractFaults(t *testing.T) {
 	contents := testContents()
 	for i := range 6 { // more than a writer keeps open
@@ -230,11 +313,11 @@ func TestExtractFaults(t *testing.T) {
 			base := disktest.Memory(t)
 			dir := filepath.Join(base, "target")
 			var whole map[string]string
-			eachFault(t, base, func(f *disktest.Faults) error {
+			eachFault(t, base, someOps, func(f *disktest.Faults) error {
 				if err := os.RemoveAll(dir); err != nil {
 					t.Fatal(err)
 				}
-				_, err := extractOn(t.Context(), f, bytes.NewReader(archives[name]), dir, ExtractOptions{Parallel: 1})
+				_, err := extractOn(t.Context(), f, bytes.NewReader(archives[name]), dir, extract.Options{Parallel: 1})
 				if whole == nil {
 					whole = readTree(t, dir)
 				}
@@ -250,7 +333,7 @@ func TestExtractFaults(t *testing.T) {
 // gone, and this was the last thing to be done, all is there.
 func unusable(t *testing.T, dir string, op disktest.Op, dead bool, failure error, whole map[string]string) {
 	t.Helper()
-	marked, err := IsMarked(dir)
+	marked, err := backupdir.IsMarked(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,8 +348,8 @@ func unusable(t *testing.T, dir string, op disktest.Op, dead bool, failure error
 	if _, err := os.Stat(dir); err == nil && (dead || op.Kind == disktest.CloseDir) && maps.Equal(readTree(t, dir), whole) {
 		return
 	}
-	_, err = Apply(t.Context(), dir, ApplyOptions{})
-	if _, ok := errors.AsType[*NotBackupError](err); !ok {
+	_, err = apply.Run(t.Context(), dir, apply.Options{})
+	if _, ok := errors.AsType[*backupdir.NotBackupError](err); !ok {
 		t.Errorf("%v failed, and apply does not refuse what is left: %v", op, err)
 	}
 }

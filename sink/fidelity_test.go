@@ -19,7 +19,10 @@ import (
 	"testing"
 	"time"
 
-	"hb/sink"
+	"hb/sink/apply"
+	"hb/sink/backupdir"
+	"hb/sink/extract"
+	"hb/sink/verify"
 	"hb/source"
 	"hb/source/mysqld"
 	"hb/source/mysqld/mysqldtest"
@@ -32,8 +35,8 @@ import (
 // TestMain lets the test binary be the process that is killed while it applies.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("HB_TEST_APPLY"); dir != "" {
-		o := sink.ApplyOptions{Memory: 4 << 20, ByServer: os.Getenv("HB_TEST_BY_SERVER") != ""}
-		if _, err := sink.Apply(context.Background(), dir, o); err != nil {
+		o := apply.Options{Memory: 4 << 20, ByServer: os.Getenv("HB_TEST_BY_SERVER") != ""}
+		if _, err := apply.Run(context.Background(), dir, o); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -78,8 +81,8 @@ func fidelityCases() []fidelityCase {
 }
 
 // TestFidelity takes backups of servers under load with hb or mariadb-backup,
-// recovers each by Apply and by mariadb-backup --prepare, and compares every
-// page of every tablespace. Then a server starts on Apply's result. The same
+// recovers each by apply and by mariadb-backup --prepare, and compares every
+// page of every tablespace. Then a server starts on apply's result. The same
 // backup is recovered in other ways too: with hardly any memory, by one worker,
 // and by a process that is killed again and again.
 func TestFidelity(t *testing.T) {
@@ -107,14 +110,14 @@ func TestFidelity(t *testing.T) {
 				t.Fatalf("mariadb-backup --prepare: %v\n%s", err, tail(out))
 			}
 			ours := copyTree(t, backup, filepath.Join(base, "ours"))
-			r := apply(t, ours, sink.ApplyOptions{})
+			r := mustApply(t, ours, apply.Options{})
 			t.Logf("LSN %d to %d, %d mini-transactions, %d runs, %d pages written", r.FromLSN, r.LSN, r.MTRs, r.Runs, r.Pages)
 			compareTablespaces(t, backup, ours, peer, c.pageSize)
 			compareFinal(t, ours, peer)
 			otherWays(t, base, backup, ours)
 			refusedHalfDone(t, root, base, backup, options(c))
 
-			again := apply(t, ours, sink.ApplyOptions{})
+			again := mustApply(t, ours, apply.Options{})
 			if !again.AlreadyApplied || again.LSN == 0 {
 				t.Errorf("applying a second time: %+v", again)
 			}
@@ -147,14 +150,14 @@ func TestMariaDBByServer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := apply(t, backup, sink.ApplyOptions{ByServer: true})
+			r := mustApply(t, backup, apply.Options{ByServer: true})
 			if after, err := os.ReadFile(filepath.Join(backup, "ib_logfile0")); err != nil || !bytes.Equal(after, log) || r.LSN <= r.FromLSN {
 				t.Errorf("the log was changed: %v, %+v", err, r)
 			}
-			if r := apply(t, backup, sink.ApplyOptions{ByServer: true}); !r.AlreadyApplied {
+			if r := mustApply(t, backup, apply.Options{ByServer: true}); !r.AlreadyApplied {
 				t.Errorf("made ready once more: %+v", r)
 			}
-			if r, err := sink.VerifyDir(t.Context(), backup, sink.VerifyOptions{}); err != nil || !r.HandedOver {
+			if r, err := verify.Directory(t.Context(), backup, verify.Options{}); err != nil || !r.HandedOver {
 				t.Errorf("verified: %+v, %v", r, err)
 			}
 			s := mysqldtest.StartOn(t, root, backup, options(c))
@@ -164,7 +167,7 @@ func TestMariaDBByServer(t *testing.T) {
 			if err := s.Stop(); err != nil {
 				t.Error(err)
 			}
-			if _, err := sink.Apply(t.Context(), backup, sink.ApplyOptions{ByServer: true}); err == nil || !strings.Contains(err.Error(), "has run on it since") {
+			if _, err := apply.Run(t.Context(), backup, apply.Options{ByServer: true}); err == nil || !strings.Contains(err.Error(), "has run on it since") {
 				t.Errorf("applied where a server has run: %v", err)
 			}
 		})
@@ -222,8 +225,7 @@ func takeBackup(t *testing.T, root *mysqldtest.Root, c fidelityCase, target stri
 		t.Fatal(err)
 	}
 	// A checkpoint, so that the log begins with pages that are on disk.
-	s.Exec(t, "SET GLOBAL innodb_max_dirty_pages_pct=0")
-	time.Sleep(2 * time.Second)
+	s.WriteOut(t)
 	s.Exec(t, "SET GLOBAL innodb_max_dirty_pages_pct=50")
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -268,7 +270,7 @@ func ownBackup(t *testing.T, s *mysqldtest.Server, target string) error {
 		})
 		done <- errors.Join(err, w.Close(), srv.Close())
 	}()
-	_, err = sink.Extract(t.Context(), r, target, sink.ExtractOptions{})
+	_, err = extract.Run(t.Context(), r, target, extract.Options{})
 	return errors.Join(err, r.Close(), <-done)
 }
 
@@ -320,9 +322,9 @@ func churn(ctx context.Context, s *mysqldtest.Server) error {
 
 func tail(b []byte) []byte { return b[max(0, len(b)-2000):] }
 
-func apply(t *testing.T, dir string, o sink.ApplyOptions) *sink.ApplyResult {
+func mustApply(t *testing.T, dir string, o apply.Options) *apply.Result {
 	t.Helper()
-	r, err := sink.Apply(t.Context(), dir, o)
+	r, err := apply.Run(t.Context(), dir, o)
 	if err != nil {
 		t.Fatalf("apply: %v", err)
 	}
@@ -503,7 +505,9 @@ func compareFinal(t *testing.T, ours, peers string) {
 			t.Errorf("%s:\n%s\nwant:\n%s", name, a, b)
 		}
 	}
-	for name := range files(t, ours, func(name string) bool { return strings.HasPrefix(filepath.Base(name), "hb-") }) {
+	for name := range files(t, ours, func(name string) bool {
+		return strings.HasPrefix(filepath.Base(name), "hb-") && name != backupdir.AppliedName
+	}) {
 		if name != metadata.ArchiveName && name != metadata.ManifestName {
 			t.Errorf("%s was left behind", name)
 		}
@@ -513,14 +517,14 @@ func compareFinal(t *testing.T, ours, peers string) {
 // otherWays recovers the backup in other ways and expects the same bytes.
 func otherWays(t *testing.T, base, backup, want string) {
 	dir := copyTree(t, backup, filepath.Join(base, "small"))
-	r := apply(t, dir, sink.ApplyOptions{Memory: 1, Parallel: 1})
+	r := mustApply(t, dir, apply.Options{Memory: 1, Parallel: 1})
 	if r.Spilled == 0 {
 		t.Error("with hardly any memory nothing was put aside")
 	}
 	sameTrees(t, "with little memory", dir, want)
 
 	dir = copyTree(t, backup, filepath.Join(base, "many"))
-	apply(t, dir, sink.ApplyOptions{Parallel: 16})
+	mustApply(t, dir, apply.Options{Parallel: 16})
 	sameTrees(t, "with many workers", dir, want)
 
 	dir = copyTree(t, backup, filepath.Join(base, "killed"))

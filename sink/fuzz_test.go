@@ -7,10 +7,12 @@ import (
 	"slices"
 	"testing"
 
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
-	"hb/source/innodb/redolog"
+	"hb/sink/apply"
+	"hb/sink/backupdir"
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mariadbredo"
+	"hb/xbstream/innodb/mysqlredo"
 	"hb/xbstream/metadata"
 )
 
@@ -34,7 +36,7 @@ func FuzzBackupDir(f *testing.F) {
 		}
 		for name, text := range map[string]string{
 			"xtrabackup_checkpoints": checkpoints, metadata.MyCnfName: cnf, metadata.ArchiveName: header,
-			metadata.ManifestName: manifest, ApplyingName: state, "db/t.ren": renamed, "db/t.ibd": "", "ibdata1": "",
+			metadata.ManifestName: manifest, backupdir.ApplyingName: state, "db/t.ren": renamed, "db/t.ibd": "", "ibdata1": "",
 		} {
 			if text == "" && name != "db/t.ibd" && name != "ibdata1" {
 				continue
@@ -49,10 +51,10 @@ func FuzzBackupDir(f *testing.F) {
 		}
 		defer root.Close()
 		for _, flavor := range []string{metadata.FlavorMariaDB, metadata.FlavorMySQL} {
-			_, _ = readState(root, ApplyingName, flavor)
+			_, _ = backupdir.ReadState(root, backupdir.ApplyingName, flavor)
 		}
-		_, _ = readBackupDir(root)
-		if result, err := Apply(t.Context(), dir, ApplyOptions{Memory: 8 << 20, Parallel: 1}); err == nil && !result.AlreadyApplied {
+		_, _ = backupdir.Read(root)
+		if result, err := apply.Run(t.Context(), dir, apply.Options{Memory: 8 << 20, Parallel: 1}); err == nil && !result.AlreadyApplied {
 			t.Fatalf("a backup without pages was applied: %+v", result)
 		}
 		if left, err := os.ReadDir(filepath.Dir(dir)); err != nil || len(left) != 1 {
@@ -70,7 +72,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(false, uint8(1), uint32(2*fakePage+38), []byte{0, 1, 2, 3}, true, write50(7, 2, "text"))
 	f.Add(false, uint8(1), uint32(38), []byte{0xFF}, true, rec(0x00, 7, 3))
 	f.Add(true, uint8(1), uint32(3*fakePage+5000), []byte("changed"), true, put(7, 3, "text"))
-	f.Add(true, uint8(3), uint32(54), []byte{0x21}, false, makePage0(mlog.InitFilePage2, 9, 5, oldFlags))
+	f.Add(true, uint8(3), uint32(54), []byte{0x21}, false, makePage0(mysqlredo.InitFilePage2, 9, 5, oldFlags))
 	f.Add(false, uint8(5), uint32(13000), []byte{0x80}, false, file(0xB0, 9, "./db/new.ibd"))
 	f.Fuzz(func(t *testing.T, mysql bool, which uint8, at uint32, patch []byte, stamp bool, redo []byte) {
 		b := fuzzedBackup(t, mysql, redo)
@@ -82,13 +84,13 @@ func FuzzVerify(f *testing.F) {
 			}
 			from := int(at) % len(c)
 			n := copy(c[from:], patch)
-			if page := from / fakePage * fakePage; stamp && tablespaceName.MatchString(name) && from+n <= page+fakePage && page+fakePage <= len(c) {
+			if page := from / fakePage * fakePage; stamp && backupdir.TablespaceName.MatchString(name) && from+n <= page+fakePage && page+fakePage <= len(c) {
 				b.stamp(c[page:page+fakePage], innodb.HeaderLSN(c[page:]))
 			}
 			return c
 		})
 		found := b.verifyAll(true)
-		_, err := Apply(t.Context(), b.dir, ApplyOptions{Memory: 8 << 20, Parallel: 1, Tool: "hb test"})
+		_, err := apply.Run(t.Context(), b.dir, apply.Options{Memory: 8 << 20, Parallel: 1, Tool: "hb test"})
 		for way, rehearsed := range found {
 			if rehearsed == nil && err != nil {
 				t.Errorf("recovery ends with %v, but its rehearsal with %s found nothing", err, way)
@@ -104,14 +106,14 @@ func FuzzVerify(f *testing.F) {
 // mini-transaction of those bytes, if any.
 func fuzzedBackup(t *testing.T, mysql bool, redo []byte) *fakeBackup {
 	if mysql {
-		m := newFakeMySQL(t, mlog.Format57).own()
+		m := newFakeMySQL(t, mysqlredo.Format57).own()
 		m.mtr(put(7, 3, "first"), put(0, 4, "system"))
 		if len(redo) > 0 {
 			m.mtr(redo)
 		}
 		return m.finish().fakeBackup
 	}
-	b := newFakeBackup(t, redolog.MariaDB108, fullFlags).own()
+	b := newFakeBackup(t, mariadbredo.Format108, fullFlags).own()
 	b.mtr(file(0xB0, 7, "./db/t.ibd"), write50(7, 3, "first"), write50(0, 4, "system"))
 	if len(redo) > 0 {
 		b.mtr(redo)

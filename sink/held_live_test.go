@@ -1,6 +1,8 @@
 package sink_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,19 +16,20 @@ import (
 	"testing"
 	"time"
 
-	"hb/sink"
+	"hb/sink/apply"
+	"hb/sink/backupdir"
 	"hb/source/mysqld/mysqldtest"
 )
 
-// refusedHalfDone kills Apply in the middle, for itself and for the server, and
+// refusedHalfDone kills apply in the middle, for itself and for the server, and
 // starts a server on what it left, which must end. Applied again, the directory
 // has the bytes of one that nothing disturbed.
 func refusedHalfDone(t *testing.T, root *mysqldtest.Root, base, backup string, o mysqldtest.Options) {
 	t.Helper()
 	for _, byServer := range []bool{false, true} {
-		how := sink.ApplyOptions{Memory: 4 << 20, ByServer: byServer}
+		how := apply.Options{Memory: 4 << 20, ByServer: byServer}
 		dir, want := filepath.Join(base, "half"), copyTree(t, backup, filepath.Join(base, "undisturbed"))
-		if _, err := sink.Apply(t.Context(), want, how); err != nil {
+		if _, err := apply.Run(t.Context(), want, how); err != nil {
 			if byServer {
 				continue // there is a table that a server would not make
 			}
@@ -50,7 +53,7 @@ func refusedHalfDone(t *testing.T, root *mysqldtest.Root, base, backup string, o
 		}
 		slices.Sort(left)
 		t.Logf("by the server: %v; killed after %v; the server has left %q", byServer, wait, left)
-		if _, err := sink.Apply(t.Context(), dir, how); err != nil {
+		if _, err := apply.Run(t.Context(), dir, how); err != nil {
 			t.Fatalf("after a server was started on the half-applied directory: %v", err)
 		}
 		for _, name := range left {
@@ -64,8 +67,44 @@ func refusedHalfDone(t *testing.T, root *mysqldtest.Root, base, backup string, o
 				t.Fatal(err)
 			}
 		}
+		// The list that apply leaves has what the server added or changed.
+		for _, d := range []string{dir, want} {
+			dropServersOwn(t, filepath.Join(d, backupdir.AppliedName))
+		}
 		sameTrees(t, fmt.Sprintf("after a server was refused (by the server: %v)", byServer), dir, want)
 		os.RemoveAll(want)
+	}
+}
+
+// dropServersOwn takes the lines about servers' own files, and the last line, which
+// counts and sums them, out of the list of files that apply leaves.
+func dropServersOwn(t *testing.T, list string) {
+	t.Helper()
+	text, err := os.ReadFile(list)
+	if errors.Is(err, fs.ErrNotExist) {
+		return // recovered by the server
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept []byte
+	for line := range bytes.Lines(text) {
+		var l struct {
+			Path string `json:"path"`
+			End  *int   `json:"hb_applied_end"`
+		}
+		if err := json.Unmarshal(line, &l); err != nil {
+			t.Fatalf("%s: %q: %v", list, line, err)
+		}
+		if l.End == nil && !serversOwn.MatchString(l.Path) {
+			kept = append(kept, line...)
+		}
+	}
+	if len(kept) == 0 {
+		t.Fatalf("%s is empty", list)
+	}
+	if err := os.WriteFile(list, kept, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -73,7 +112,7 @@ func refusedHalfDone(t *testing.T, root *mysqldtest.Root, base, backup string, o
 // recovers its Aria tables first, as it does at every start after a restore.
 var serversOwn = regexp.MustCompile(`^(aria_log.*|.*\.MA[ID]|auto\.cnf|.*\.pem|.*\.pid)$`)
 
-// killedHalfDone kills Apply at a random moment at which the directory is half
+// killedHalfDone kills apply at a random moment at which the directory is half
 // done, and returns after what time.
 func killedHalfDone(t *testing.T, backup, dir string, byServer bool) time.Duration {
 	t.Helper()
@@ -106,7 +145,7 @@ func killedHalfDone(t *testing.T, backup, dir string, byServer bool) time.Durati
 		if st.Mode().Type() == fs.ModeSymlink {
 			return wait
 		}
-		if _, err := os.Lstat(filepath.Join(dir, sink.ApplyingName)); errors.Is(err, fs.ErrNotExist) && timer != nil {
+		if _, err := os.Lstat(filepath.Join(dir, backupdir.ApplyingName)); errors.Is(err, fs.ErrNotExist) && timer != nil {
 			os.RemoveAll(dir) // not begun, or done
 		}
 		longest += longest / 10

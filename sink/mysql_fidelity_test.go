@@ -20,12 +20,12 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"hb/sink"
+	"hb/sink/apply"
 	"hb/sink/replay/mysql"
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/census"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
 )
 
 // mysqlCase is one kind of crash image.
@@ -59,10 +59,10 @@ func mysqlCases() []mysqlCase {
 }
 
 // TestMySQLFidelity makes crash images of servers whose pages are far behind
-// their redo, recovers each with Apply and with the server, and compares every
+// their redo, recovers each with apply and with the server, and compares every
 // page. What the server changes after its recovery it logs, and so a simple
 // replay of that too is compared with all of the server's pages, those later
-// changes included. Then a server starts on Apply's result, and the same backup
+// changes included. Then a server starts on apply's result, and the same backup
 // is applied in other ways.
 func TestMySQLFidelity(t *testing.T) {
 	mysqldtest.Heavy(t)
@@ -82,7 +82,7 @@ func TestMySQLFidelity(t *testing.T) {
 	}
 }
 
-// mysqlFidelity compares what Apply and a server make of a data directory.
+// mysqlFidelity compares what apply and a server make of a data directory.
 func mysqlFidelity(t *testing.T, root *mysqldtest.Root, base, data string, o census.CrashOptions) {
 	log, err := census.ReadLog(data, nil)
 	if err != nil {
@@ -93,18 +93,18 @@ func mysqlFidelity(t *testing.T, root *mysqldtest.Root, base, data string, o cen
 	theirs := recoveredByServer(t, root, copyTree(t, data, filepath.Join(base, "server")), data, log, o, minPages)
 	checkCensus(t, root, log.Header.Format, theirs.replay, !o.Ages)
 	byServer := copyTree(t, backup, filepath.Join(base, "by-server"))
-	apply(t, byServer, sink.ApplyOptions{ByServer: true})
+	mustApply(t, byServer, apply.Options{ByServer: true})
 	upToEnd := replayMySQL(t, data, log, log.End)
 	compareByServer(t, root, byServer, upToEnd, log.End, o)
 
 	ours := copyTree(t, backup, filepath.Join(base, "ours"))
-	r := apply(t, ours, sink.ApplyOptions{})
+	r := mustApply(t, ours, apply.Options{})
 	t.Logf("LSN %d to %d, %d mini-transactions, %d runs, %d pages written", r.FromLSN, r.LSN, r.MTRs, r.Runs, r.Pages)
 	compareApplied(t, upToEnd, readFiles(t, ours), theirs.files, log.End)
 
 	mysqlOtherWays(t, base, backup, ours)
 	refusedHalfDone(t, root, base, backup, o.Server(root, t.TempDir()))
-	again := apply(t, ours, sink.ApplyOptions{})
+	again := mustApply(t, ours, apply.Options{})
 	if !again.AlreadyApplied || again.LSN == 0 {
 		t.Errorf("applying a second time: %+v", again)
 	}
@@ -228,8 +228,8 @@ func compareMySQL(t *testing.T, what string, c *census.Comparison, least int) {
 	}
 }
 
-// compareApplied compares Apply's pages with those of the simple replay up to
-// the same LSN, which are equal but for what Apply does to the system
+// compareApplied compares apply's pages with those of the simple replay up to
+// the same LSN, which are equal but for what apply does to the system
 // tablespace to make a server start.
 func compareApplied(t *testing.T, want *census.Replay, got, theirs *census.Files, end innodb.LSN) {
 	t.Helper()
@@ -249,11 +249,11 @@ func compareApplied(t *testing.T, want *census.Replay, got, theirs *census.Files
 
 // checkCensus logs how often each type of record was applied. If the log has all
 // of the census, it demands that each type is in it that the series can make.
-func checkCensus(t *testing.T, root *mysqldtest.Root, f mlog.Format, r *census.Replay, all bool) {
+func checkCensus(t *testing.T, root *mysqldtest.Root, f mysqlredo.Format, r *census.Replay, all bool) {
 	t.Helper()
 	var b strings.Builder
 	for i, n := range r.Census {
-		typ := mlog.Type(i)
+		typ := mysqlredo.Type(i)
 		if n > 0 || r.Skipped[i] > 0 {
 			fmt.Fprintf(&b, "| %d | %v | %d | %d |\n", i, typ, n, r.Skipped[i])
 		}
@@ -264,7 +264,7 @@ func checkCensus(t *testing.T, root *mysqldtest.Root, f mlog.Format, r *census.R
 	t.Logf("records applied, and those that pages had already, on %s:\n%s", root.Name, b.String())
 }
 
-// compareServers starts one server on Apply's result and one on the crash image
+// compareServers starts one server on apply's result and one on the crash image
 // itself, and compares what they hold.
 func compareServers(t *testing.T, root *mysqldtest.Root, ours, data string, o census.CrashOptions) {
 	var sums [2]map[string]string
@@ -291,7 +291,7 @@ func compareServers(t *testing.T, root *mysqldtest.Root, ours, data string, o ce
 // mysqlOtherWays applies the backup in other ways and expects the same bytes.
 func mysqlOtherWays(t *testing.T, base, backup, want string) {
 	dir := copyTree(t, backup, filepath.Join(base, "small"))
-	r := apply(t, dir, sink.ApplyOptions{Memory: 1, Parallel: 1})
+	r := mustApply(t, dir, apply.Options{Memory: 1, Parallel: 1})
 	if r.Spilled == 0 {
 		t.Error("with hardly any memory nothing was put aside")
 	}
@@ -302,7 +302,7 @@ func mysqlOtherWays(t *testing.T, base, backup, want string) {
 	}
 	for _, parallel := range workers {
 		dir = copyTree(t, backup, filepath.Join(base, "ways"))
-		apply(t, dir, sink.ApplyOptions{Memory: 64 << 20, Parallel: parallel})
+		mustApply(t, dir, apply.Options{Memory: 64 << 20, Parallel: parallel})
 		sameTrees(t, fmt.Sprintf("with 64 MiB and %d workers", parallel), dir, want)
 	}
 	dir = copyTree(t, backup, filepath.Join(base, "killed"))
@@ -365,10 +365,10 @@ func TestMySQLImages(t *testing.T) {
 			unpackImage(t, archive, dir)
 			expected := readExpected(t, dir)
 			again := copyTree(t, dir, dir+"-again")
-			r := apply(t, dir, sink.ApplyOptions{})
+			r := mustApply(t, dir, apply.Options{})
 			compareExpected(t, readFiles(t, dir), expected)
 			t.Logf("%d mini-transactions, %d pages written, %d compared", r.MTRs, r.Pages, len(expected))
-			apply(t, again, sink.ApplyOptions{Memory: 1, Parallel: 1})
+			mustApply(t, again, apply.Options{Memory: 1, Parallel: 1})
 			sameTrees(t, "with hardly any memory", again, dir)
 		})
 	}
@@ -393,7 +393,7 @@ func compareExpected(t *testing.T, got *census.Files, expected map[innodb.PageID
 	}
 }
 
-// pageHash is the hash of a page without what Apply writes there to make a
+// pageHash is the hash of a page without what apply writes there to make a
 // server start.
 func pageHash(id innodb.PageID, page []byte) string {
 	if id == (innodb.PageID{}) && len(page) > innodb.OffsetSpace {

@@ -2,13 +2,14 @@ package sink_test
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"hb/sink"
+	"hb/sink/apply"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/census"
 	"hb/source/mysqld/mysqldtest/workload"
@@ -89,8 +90,7 @@ func leaveOpen(t *testing.T, s *mysqldtest.Server) {
 			}
 		}
 	}
-	s.Exec(t, "CREATE TABLE left_open.last (id INT) ENGINE=InnoDB") // flushes the log
-	time.Sleep(1500 * time.Millisecond)
+	s.Exec(t, "CREATE TABLE left_open.last (id INT) ENGINE=InnoDB", "FLUSH ENGINE LOGS")
 }
 
 // content is what a server has.
@@ -116,12 +116,9 @@ func look(t *testing.T, root *mysqldtest.Root, dir string) content {
 		}
 	}
 	// What was not committed is rolled back in the background.
-	for range 100 {
-		if s.Value(t, "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'ROLLING BACK'") == "0" {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+	mysqldtest.Await(t, "what was not committed is rolled back", func() bool {
+		return s.Value(t, "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'ROLLING BACK'") == "0"
+	})
 	var c content
 	c.prepared = fmt.Sprint(s.Rows(t, "XA RECOVER"))
 	if strings.Contains(c.prepared, "x1") {
@@ -164,8 +161,8 @@ func (c content) compare(t *testing.T, what string, want content) {
 	}
 }
 
-// TestMySQLApply recovers a backup by Apply, and has the server recover it from
-// the log that Apply puts into place for it, and from its own: all come to the
+// TestMySQLApply recovers a backup by apply, and has the server recover it from
+// the log that apply puts into place for it, and from its own: all come to the
 // same.
 func TestMySQLApply(t *testing.T) {
 	mysqldtest.Heavy(t)
@@ -175,14 +172,14 @@ func TestMySQLApply(t *testing.T) {
 		backup := backupOf(t, data, filepath.Join(base, "backup"))
 
 		ours := copyTree(t, backup, filepath.Join(base, "ours"))
-		r := apply(t, ours, sink.ApplyOptions{})
+		r := mustApply(t, ours, apply.Options{})
 		t.Logf("LSN %d to %d, %d mini-transactions, %d runs, %d pages written", r.FromLSN, r.LSN, r.MTRs, r.Runs, r.Pages)
 		otherWays(t, base, backup, ours)
-		if again := apply(t, ours, sink.ApplyOptions{}); !again.AlreadyApplied || again.LSN == 0 {
+		if again := mustApply(t, ours, apply.Options{}); !again.AlreadyApplied || again.LSN == 0 {
 			t.Errorf("applying a second time: %+v", again)
 		}
 		byServer := copyTree(t, backup, filepath.Join(base, "server"))
-		if s := apply(t, byServer, sink.ApplyOptions{ByServer: true}); s.LSN != r.LSN {
+		if s := mustApply(t, byServer, apply.Options{ByServer: true}); s.LSN != r.LSN {
 			t.Errorf("by the server: up to LSN %d, want %d", s.LSN, r.LSN)
 		}
 
@@ -198,7 +195,7 @@ func TestMySQLApply(t *testing.T) {
 
 // TestMySQLPrepared kills servers while many sessions commit: what was prepared
 // then and is in the binary log is committed if the binary log is there, by a
-// server that finds Apply's result as by the one that recovers itself.
+// server that finds apply's result as by the one that recovers itself.
 func TestMySQLPrepared(t *testing.T) {
 	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
@@ -220,8 +217,8 @@ func TestMySQLPrepared(t *testing.T) {
 				}
 			}
 			byServer := copyTree(t, ours, filepath.Join(base, "server"))
-			apply(t, ours, sink.ApplyOptions{})
-			apply(t, byServer, sink.ApplyOptions{ByServer: true})
+			mustApply(t, ours, apply.Options{})
+			mustApply(t, byServer, apply.Options{ByServer: true})
 			var want string
 			o := mysqldtest.Options{Binlog: true}
 			if root.AtLeast(8, 0) {
@@ -275,4 +272,49 @@ func killedCommitting(t *testing.T, root *mysqldtest.Root) string {
 	}
 	wg.Wait()
 	return s.Datadir
+}
+
+// TestByServerGrown hands a table over that grew after its file was copied: the
+// server finds the file shorter than the redo log has it.
+func TestByServerGrown(t *testing.T) {
+	servers := []string{mysqldtest.MySQL57} // 9.7 takes the new length from the log
+	if mysqldtest.Long() {
+		servers = mysqldtest.MySQL
+	}
+	mysqldtest.Each(t, servers, func(t *testing.T, root *mysqldtest.Root) {
+		o := lazy(root)
+		o.Dir = t.TempDir()
+		s := mysqldtest.Start(t, root, o)
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(2000)) ENGINE=InnoDB", "INSERT INTO d.t (v) VALUES (REPEAT('a', 2000))")
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(s.Datadir, "d", "t.ibd")
+		before, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s = mysqldtest.StartOn(t, root, s.Datadir, o)
+		for range 11 {
+			s.Exec(t, "INSERT INTO d.t (v) SELECT REPEAT('b', 2000) FROM d.t")
+		}
+		if err := s.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if after, err := os.Stat(file); err != nil || after.Size() <= before.Size() {
+			t.Fatalf("the table has not grown from %d bytes: %v", before.Size(), err)
+		}
+		backup := backupOf(t, s.Datadir, filepath.Join(t.TempDir(), "backup"))
+		if err := os.Truncate(filepath.Join(backup, "d", "t.ibd"), before.Size()); err != nil {
+			t.Fatal(err)
+		}
+		mustApply(t, backup, apply.Options{ByServer: true})
+		r := mysqldtest.StartOn(t, root, backup, mysqldtest.Options{Config: o.Config})
+		if n := r.Value(t, "SELECT COUNT(*) FROM d.t WHERE LENGTH(v) = 2000"); n != "2048" {
+			t.Errorf("%s rows, want 2048", n)
+		}
+		if got := r.Rows(t, "CHECK TABLE d.t EXTENDED"); got[len(got)-1][3] != "OK" {
+			t.Error(got)
+		}
+	})
 }

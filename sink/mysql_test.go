@@ -13,11 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"hb/sink/apply"
+	"hb/sink/backupdir"
 	"hb/sink/replay"
 	"hb/sink/replay/mysql"
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
 	"hb/stream/disk/disktest"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/redolog"
 	"hb/xbstream/metadata"
 )
 
@@ -26,7 +29,7 @@ import (
 // with pages of 16 KiB and a log that begins at fakeStart.
 type fakeMySQL struct {
 	*fakeBackup
-	format mlog.Format
+	format mysqlredo.Format
 	rsegs  map[int]uint32 // rollback segments' tablespaces
 	starts []innodb.LSN   // of the mini-transactions
 }
@@ -37,10 +40,10 @@ const (
 	fakeFirst = fakeArea + 128
 )
 
-func newFakeMySQL(t *testing.T, format mlog.Format) *fakeMySQL {
+func newFakeMySQL(t *testing.T, format mysqlredo.Format) *fakeMySQL {
 	b := &fakeMySQL{fakeBackup: &fakeBackup{t: t, dir: t.TempDir(), flags: oldFlags, end: fakeStart}, format: format, rsegs: map[int]uint32{0: 0}}
 	b.table("db/t.ibd", 7, 6, 40000)
-	if format >= mlog.Format801 {
+	if format >= mysqlredo.Format801 {
 		b.table("mysql.ibd", 0xFFFFFFFE, 4, 40000)
 		b.table("undo_001", 0xFFFFFFEF, 4, 40000)
 		b.table("undo_002", 0xFFFFFFEE-127, 4, 40000) // truncated once
@@ -50,8 +53,8 @@ func newFakeMySQL(t *testing.T, format mlog.Format) *fakeMySQL {
 
 // records
 
-func my(t mlog.Type, space, page uint32, body ...byte) []byte {
-	return append(mlog.AppendC32(mlog.AppendC32([]byte{byte(t)}, space), page), body...)
+func my(t mysqlredo.Type, space, page uint32, body ...byte) []byte {
+	return append(mysqlredo.AppendC32(mysqlredo.AppendC32([]byte{byte(t)}, space), page), body...)
 }
 
 // put writes text at byte 200 of a page.
@@ -60,12 +63,17 @@ func put(space, page uint32, text string) []byte { return putAt(space, page, 200
 func putAt(space, page uint32, at int, b []byte) []byte {
 	body := binary.BigEndian.AppendUint16(nil, uint16(at))
 	body = binary.BigEndian.AppendUint16(body, uint16(len(b)))
-	return my(mlog.WriteString, space, page, append(body, b...)...)
+	return my(mysqlredo.WriteString, space, page, append(body, b...)...)
 }
 
-func named(t mlog.Type, space uint32, names ...string) []byte {
+// writeAt writes a number at a byte of a page.
+func writeAt(t mysqlredo.Type, space, page uint32, at uint16, value uint32) []byte {
+	return my(t, space, page, mysqlredo.AppendC32(binary.BigEndian.AppendUint16(nil, at), value)...)
+}
+
+func named(t mysqlredo.Type, space uint32, names ...string) []byte {
 	var body []byte
-	if t == mlog.FileCreate2 {
+	if t == mysqlredo.FileCreate2 {
 		body = []byte{0, 0, 0, 0}
 	}
 	for _, name := range names {
@@ -76,7 +84,7 @@ func named(t mlog.Type, space uint32, names ...string) []byte {
 }
 
 // makePage0 begins page 0 of a tablespace.
-func makePage0(init mlog.Type, space, pages, flags uint32) []byte {
+func makePage0(init mysqlredo.Type, space, pages, flags uint32) []byte {
 	be := binary.BigEndian
 	return bytes.Join([][]byte{
 		my(init, space, 0),
@@ -87,31 +95,31 @@ func makePage0(init mlog.Type, space, pages, flags uint32) []byte {
 }
 
 func counter(table, version byte, value byte) []byte {
-	return []byte{byte(mlog.DynamicMeta), table, version, 2, value}
+	return []byte{byte(mysqlredo.DynamicMeta), table, version, 2, value}
 }
 
 // mtr appends a mini-transaction and returns its end.
 func (b *fakeMySQL) mtr(records ...[]byte) innodb.LSN {
 	b.starts = append(b.starts, b.end)
-	b.payload = append(append(b.payload, bytes.Join(records, nil)...), byte(mlog.MultiRecEnd))
-	b.end = mlog.Advance(mlog.Canonical(fakeStart), len(b.payload))
+	b.payload = append(append(b.payload, bytes.Join(records, nil)...), byte(mysqlredo.MultiRecEnd))
+	b.end = redolog.Advance(redolog.Canonical(fakeStart), len(b.payload))
 	return b.end
 }
 
 func (b *fakeMySQL) blocks() []byte {
-	out := fakeBlocks(mlog.Canonical(fakeStart), b.payload)
+	out := fakeBlocks(redolog.Canonical(fakeStart), b.payload)
 	for _, start := range b.starts {
-		block := out[mlog.BlockOf(start)-mlog.BlockOf(fakeStart):]
+		block := out[redolog.BlockOf(start)-redolog.BlockOf(fakeStart):]
 		if binary.BigEndian.Uint16(block[6:]) == 0 {
-			binary.BigEndian.PutUint16(block[6:], uint16(start-mlog.BlockOf(start)))
+			binary.BigEndian.PutUint16(block[6:], uint16(start-redolog.BlockOf(start)))
 		}
 	}
 	for block := out; len(block) > 0; block = block[512:] {
-		if b.format == mlog.Format8030 {
+		if b.format == mysqlredo.Format8030 {
 			binary.BigEndian.PutUint32(block[8:], 1)
 		}
 		sum := innodb.CRC32C(block[:508])
-		if b.format == mlog.Format56 {
+		if b.format == mysqlredo.Format56 {
 			sum = additive(block[:508])
 		}
 		binary.BigEndian.PutUint32(block[508:], sum)
@@ -138,12 +146,10 @@ func (b *fakeMySQL) finish() *fakeMySQL {
 	}
 	trx := system[5*fakePage : 6*fakePage]
 	binary.BigEndian.PutUint16(trx[24:], uint16(innodb.TypeTrxSys))
-	for slot := range rollbackSlots {
-		id, ok := b.rsegs[slot]
-		if !ok {
-			id = noSpace
+	for slot := range fakeRollbackSlots {
+		if id, ok := b.rsegs[slot]; ok {
+			binary.BigEndian.PutUint64(trx[fakeRollbackArray+8*slot:], uint64(id)<<32|6)
 		}
-		binary.BigEndian.PutUint32(trx[rollbackArray+8*slot:], id)
 	}
 	for i, v := range []uint32{536853855, fakeArea, fakeArea + 64} {
 		binary.BigEndian.PutUint32(trx[fakePage-200+10+4*i:], v)
@@ -151,8 +157,8 @@ func (b *fakeMySQL) finish() *fakeMySQL {
 	b.stamp(trx, 40000)
 	b.write("ibdata1", system[:fakeFirst*fakePage])
 	b.write("ibdata2", system[fakeFirst*fakePage:])
-	h := mlog.Header{Format: b.format, UUID: 77, StartLSN: 8192}
-	head := mlog.BackupHead(h, mlog.Checkpoint{LSN: mlog.Canonical(fakeStart)}, time.Unix(0, 0))
+	h := mysqlredo.Header{Format: b.format, UUID: 77, StartLSN: 8192}
+	head := mysqlredo.BackupHead(h, mysqlredo.Checkpoint{LSN: redolog.Canonical(fakeStart)}, time.Unix(0, 0))
 	b.write(mysql.LogName, append(head, b.blocks()...))
 	b.write("backup-my.cnf", []byte("[mysqld]\ninnodb_data_file_path=ibdata1:1M;ibdata2:1M:autoextend\ninnodb_page_size=16384\n"))
 	b.checkpoints(metadata.FullBackup, b.end)
@@ -171,7 +177,7 @@ func (b *fakeMySQL) own() *fakeMySQL {
 	return b
 }
 
-var fakeFormats = []mlog.Format{mlog.Format56, mlog.Format57, mlog.Format803, mlog.Format8028, mlog.Format8030}
+var fakeFormats = []mysqlredo.Format{mysqlredo.Format56, mysqlredo.Format57, mysqlredo.Format803, mysqlredo.Format8020, mysqlredo.Format8030}
 
 func TestApplyMySQL(t *testing.T) {
 	for _, format := range fakeFormats {
@@ -180,7 +186,7 @@ func TestApplyMySQL(t *testing.T) {
 			b.mtr(put(7, 3, "first"))
 			second := b.mtr(put(7, 3, "2nd"), put(0, 4, "system"), put(7, 3, "3rd"))
 			b.mtr(put(7, 4, "gone"))
-			begun := b.mtr(my(mlog.InitFilePage2, 7, 4), put(7, 4, "anew"))
+			begun := b.mtr(my(mysqlredo.InitFilePage2, 7, 4), put(7, 4, "anew"))
 			for range 200 { // over several blocks
 				b.mtr(put(0, fakeFirst+1, "again"))
 			}
@@ -214,16 +220,16 @@ func (b *fakeMySQL) checkFinal(end innodb.LSN) {
 	flush := func(name string) innodb.LSN {
 		return innodb.LSN(binary.BigEndian.Uint64([]byte(files[name][26:34])))
 	}
-	want := [2]innodb.LSN{mlog.FlushLSN(end), mlog.FlushLSN(end)}
+	want := [2]innodb.LSN{mysqlredo.FlushLSN(end), mysqlredo.FlushLSN(end)}
 	switch {
-	case b.format == mlog.Format56:
-	case b.format == mlog.Format57, b.format == mlog.Format8030:
+	case b.format == mysqlredo.Format56:
+	case b.format == mysqlredo.Format57, b.format == mysqlredo.Format8030:
 		want[1] = 0
 	default:
 		want = [2]innodb.LSN{}
 	}
 	second := flush("ibdata2")
-	if b.format != mlog.Format56 && second == innodb.LSN(binary.BigEndian.Uint64(b.page(0, fakeFirst, 0, 0)[26:])) {
+	if b.format != mysqlredo.Format56 && second == innodb.LSN(binary.BigEndian.Uint64(b.page(0, fakeFirst, 0, 0)[26:])) {
 		second = 0 // as it was
 	}
 	if got := [2]innodb.LSN{flush("ibdata1"), second}; got != want {
@@ -232,13 +238,13 @@ func (b *fakeMySQL) checkFinal(end innodb.LSN) {
 	var redo []string
 	for name := range files {
 		switch {
-		case strings.HasPrefix(name, "hb-") && !isOwnName(name), strings.HasSuffix(name, ".hb-tmp"), name == mysql.LogName:
+		case strings.HasPrefix(name, "hb-") && name != metadata.ArchiveName && name != metadata.ManifestName && name != backupdir.AppliedName, strings.HasSuffix(name, ".hb-tmp"), name == mysql.LogName:
 			b.t.Errorf("%s was left behind", name)
-		case strings.HasPrefix(name, "ib_logfile"), strings.HasPrefix(name, mlog.RedoDir):
+		case strings.HasPrefix(name, "ib_logfile"), strings.HasPrefix(name, mysqlredo.RedoDir):
 			redo = append(redo, name)
 		}
 	}
-	if n := map[mlog.Format]int{mlog.Format56: 0, mlog.Format57: 0, mlog.Format8030: 1}; len(redo) != n[b.format] && (b.format.Ring() && len(redo) != 2) {
+	if n := map[mysqlredo.Format]int{mysqlredo.Format56: 0, mysqlredo.Format57: 0, mysqlredo.Format8030: 1}; len(redo) != n[b.format] && (b.format.Ring() && len(redo) != 2) {
 		b.t.Errorf("redo log files %q", redo)
 	}
 	if !innodb.AllZero([]byte(files["ibdata1"][fakeArea*fakePage : fakeFirst*fakePage])) {
@@ -275,16 +281,16 @@ func (b *fakeMySQL) verify(name string, content []byte) {
 // TestApplyMySQLMeta: the AUTO_INCREMENT counters of 8.0 and later live on in
 // the new redo log, the newest of each table.
 func TestApplyMySQLMeta(t *testing.T) {
-	for _, format := range []mlog.Format{mlog.Format803, mlog.Format8030} {
+	for _, format := range []mysqlredo.Format{mysqlredo.Format803, mysqlredo.Format8030} {
 		b := newFakeMySQL(t, format)
 		b.mtr(counter(17, 1, 5), put(7, 3, "text"))
 		b.mtr(counter(18, 1, 6))
 		b.mtr(counter(17, 3, 9))
 		b.mtr(counter(17, 2, 8))
 		b.finish().mustApply()
-		name := mlog.RedoDir + "/" + mlog.RedoName(0)
+		name := mysqlredo.RedoDir + "/" + mysqlredo.RedoName(0)
 		if format.Ring() {
-			name = mlog.RingName(0)
+			name = mysqlredo.RingName(0)
 		}
 		got := b.metaIn(name)
 		if fmt.Sprint(got) != "[[17 9] [18 6]]" {
@@ -297,7 +303,7 @@ func TestApplyMySQLMeta(t *testing.T) {
 func (b *fakeMySQL) metaIn(name string) [][2]int {
 	b.t.Helper()
 	log := b.read(name)
-	h, err := mlog.ParseHeader(log)
+	h, err := mysqlredo.ParseHeader(log)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -305,14 +311,14 @@ func (b *fakeMySQL) metaIn(name string) [][2]int {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	c := mlog.NewCutter(b.format, ckpt.LSN)
-	c.Feed(log[mlog.HeaderSize:])
-	set := make(mlog.MetaSet)
+	c := mysqlredo.NewCutter(b.format, ckpt.LSN)
+	c.Feed(log[mysqlredo.HeaderSize:])
+	set := make(mysqlredo.MetaSet)
 	for m, ok := c.Next(); ok; m, ok = c.Next() {
-		if r, _, err := mlog.ParseRecord(m.Records); err != nil {
+		if r, _, err := mysqlredo.ParseRecord(m.Records); err != nil {
 			b.t.Fatal(err)
-		} else if r.Type == mlog.DynamicMeta {
-			meta, err := mlog.ParseMeta(r.Body)
+		} else if r.Type == mysqlredo.DynamicMeta {
+			meta, err := mysqlredo.ParseMeta(r.Body)
 			if err != nil {
 				b.t.Fatal(err)
 			}
@@ -329,8 +335,8 @@ func (b *fakeMySQL) metaIn(name string) [][2]int {
 // TestApplyMySQLNewer: a page that is newer than its initialisation in the log
 // stays, but for 5.6's initialisation, which counts whatever is on disk.
 func TestApplyMySQLNewer(t *testing.T) {
-	for _, init := range []mlog.Type{mlog.InitFilePage, mlog.InitFilePage2} {
-		b := newFakeMySQL(t, mlog.Format57)
+	for _, init := range []mysqlredo.Type{mysqlredo.InitFilePage, mysqlredo.InitFilePage2} {
+		b := newFakeMySQL(t, mysqlredo.Format57)
 		b.mtr(my(init, 7, 3), put(7, 3, "log"))
 		middle := b.mtr(put(7, 4, "other"))
 		end := b.mtr(put(7, 3, "end"))
@@ -340,7 +346,7 @@ func TestApplyMySQLNewer(t *testing.T) {
 		b.write("db/t.ibd", table)
 		b.mustApply()
 		b.check("db/t.ibd", 7, 3, 6, end, func(p []byte) {
-			if init == mlog.InitFilePage {
+			if init == mysqlredo.InitFilePage {
 				clear(p)
 				p[7], p[37] = 3, 7
 			}
@@ -351,19 +357,19 @@ func TestApplyMySQLNewer(t *testing.T) {
 
 // TestApplyMySQLFiles: what the log says of files, by series.
 func TestApplyMySQLFiles(t *testing.T) {
-	for _, format := range []mlog.Format{mlog.Format56, mlog.Format57, mlog.Format8030} {
+	for _, format := range []mysqlredo.Format{mysqlredo.Format56, mysqlredo.Format57, mysqlredo.Format8030} {
 		t.Run(format.String(), func(t *testing.T) {
 			b := newFakeMySQL(t, format)
 			b.table("db/a.ibd", 20, 5, 40000)
 			b.table("db/b.ibd", 21, 5, 40000)
 			b.table("db/dropped.ibd", 22, 5, 40000)
 			b.table("general.ibd", 23, 5, 40000)
-			create, rename, suffix := mlog.FileCreate2, mlog.FileRename2, ".ibd"
-			if format == mlog.Format56 {
-				rename, suffix = mlog.FileRename, ""
+			create, rename, suffix := mysqlredo.FileCreate2, mysqlredo.FileRename2, ".ibd"
+			if format == mysqlredo.Format56 {
+				rename, suffix = mysqlredo.FileRename, ""
 			}
 			name := func(s string) string {
-				if format == mlog.Format56 {
+				if format == mysqlredo.Format56 {
 					return "db/" + s
 				}
 				return "./db/" + s + suffix
@@ -372,14 +378,14 @@ func TestApplyMySQLFiles(t *testing.T) {
 			b.mtr(named(rename, 21, name("b"), name("a")))
 			b.mtr(named(rename, 20, name("x"), name("b")))
 			b.mtr(put(20, 3, "twenty"), put(21, 3, "twenty-one"), put(22, 3, "dropped"), put(23, 3, "general"), put(24, 3, "unknown"))
-			b.mtr(named(mlog.FileDelete, 22, "./db/dropped.ibd"), named(mlog.FileDelete, 24, "./db/unknown.ibd"))
-			b.mtr(named(create, 25, name("made")), makePage0(mlog.InitFilePage2, 25, 5, oldFlags))
-			end := b.mtr(my(mlog.InitFilePage2, 25, 3), put(25, 3, "made"))
+			b.mtr(named(mysqlredo.FileDelete, 22, "./db/dropped.ibd"), named(mysqlredo.FileDelete, 24, "./db/unknown.ibd"))
+			b.mtr(named(create, 25, name("made")), makePage0(mysqlredo.InitFilePage2, 25, 5, oldFlags))
+			end := b.mtr(my(mysqlredo.InitFilePage2, 25, 3), put(25, 3, "made"))
 			b.finish().mustApply()
 
 			a, bb := "db/a.ibd", "db/b.ibd"
 			_, err := os.Lstat(filepath.Join(b.dir, "db/dropped.ibd"))
-			if format == mlog.Format8030 { // the data dictionary's business
+			if format == mysqlredo.Format8030 { // the data dictionary's business
 				a, bb = bb, a
 				if err != nil {
 					t.Errorf("a dropped table was removed: %v", err)
@@ -404,11 +410,11 @@ func TestApplyMySQLFiles(t *testing.T) {
 // TestApplyMySQLReuse: a tablespace that came back under an id that the log
 // deletes, and one that 5.7 truncated in place.
 func TestApplyMySQLReuse(t *testing.T) {
-	b := newFakeMySQL(t, mlog.Format57)
+	b := newFakeMySQL(t, mysqlredo.Format57)
 	b.mtr(put(7, 3, "old"), put(8, 3, "old"), put(7, 4, "old"))
-	b.mtr(named(mlog.FileDelete, 7, "./db/t.ibd"))
+	b.mtr(named(mysqlredo.FileDelete, 7, "./db/t.ibd"))
 	truncated := b.mtr(put(8, 4, "old"))
-	end := b.mtr(my(mlog.Truncate, 8, 0, binary.BigEndian.AppendUint64(nil, uint64(truncated))...), put(8, 5, "new"))
+	end := b.mtr(my(mysqlredo.Truncate, 8, 0, binary.BigEndian.AppendUint64(nil, uint64(truncated))...), put(8, 5, "new"))
 	b.finish()
 	b.table("db/t.ibd", 7, 6, truncated) // imported after it was discarded
 	b.table("db/cut.ibd", 8, 6, 40000)
@@ -424,8 +430,8 @@ func TestApplyMySQLReuse(t *testing.T) {
 	}
 	b.check("db/cut.ibd", 8, 5, 6, end, func(p []byte) { copy(p[200:], "new") })
 
-	b = newFakeMySQL(t, mlog.Format57)
-	b.mtr(named(mlog.FileDelete, 7, "./db/t.ibd"))
+	b = newFakeMySQL(t, mysqlredo.Format57)
+	b.mtr(named(mysqlredo.FileDelete, 7, "./db/t.ibd"))
 	end = b.mtr(put(7, 3, "new"))
 	b.finish().mustApply()
 	b.check("db/t.ibd", 7, 3, 6, end, func(p []byte) { copy(p[200:], "new") })
@@ -434,7 +440,7 @@ func TestApplyMySQLReuse(t *testing.T) {
 // TestApplyMySQLExtents: beyond the first extent a file has whole ones only, or a
 // server would take it for shorter than page 0 says.
 func TestApplyMySQLExtents(t *testing.T) {
-	for _, format := range []mlog.Format{mlog.Format56, mlog.Format8030} {
+	for _, format := range []mysqlredo.Format{mysqlredo.Format56, mysqlredo.Format8030} {
 		for size, want := range map[uint32]int{63: 63, 65: 128, 128: 128} {
 			b := newFakeMySQL(t, format)
 			b.mtr(putAt(7, 0, 46, binary.BigEndian.AppendUint32(nil, size)))
@@ -451,40 +457,57 @@ func TestApplyMySQLExtents(t *testing.T) {
 func TestApplyMySQLRefuses(t *testing.T) {
 	body := binary.BigEndian.AppendUint64(nil, 5)
 	for name, tc := range map[string]struct {
-		format mlog.Format
+		format mysqlredo.Format
 		make   func(b *fakeMySQL)
 		want   string
 	}{
-		"missing table": {mlog.Format8030, func(b *fakeMySQL) {
-			b.mtr(named(mlog.FileRename, 9, "./db/u.ibd", "./db/w.ibd"), put(9, 3, "x"))
+		"missing table": {mysqlredo.Format8030, func(b *fakeMySQL) {
+			b.mtr(named(mysqlredo.FileRename, 9, "./db/u.ibd", "./db/w.ibd"), put(9, 3, "x"))
 			b.finish()
 		}, "db/w.ibd (tablespace 9) is missing"},
-		"missing, no name": {mlog.Format56, func(b *fakeMySQL) { b.mtr(put(9, 3, "x")); b.finish() }, "tablespace 9"},
-		"created without redo": {mlog.Format57, func(b *fakeMySQL) {
-			b.mtr(named(mlog.FileCreate2, 9, "./db/u.ibd"), makePage0(mlog.InitFilePage2, 9, 5, oldFlags))
-			b.mtr(my(mlog.IndexLoad, 9, 0, body...))
+		"missing, no name": {mysqlredo.Format56, func(b *fakeMySQL) { b.mtr(put(9, 3, "x")); b.finish() }, "tablespace 9"},
+		"created without redo": {mysqlredo.Format57, func(b *fakeMySQL) {
+			b.mtr(named(mysqlredo.FileCreate2, 9, "./db/u.ibd"), makePage0(mysqlredo.InitFilePage2, 9, 5, oldFlags))
+			b.mtr(my(mysqlredo.IndexLoad, 9, 0, body...))
 			b.finish()
 		}, "not all of its pages"},
-		"same id twice":              {mlog.Format8030, func(b *fakeMySQL) { b.finish().table("general.ibd", 7, 5, 40000) }, "tablespace 7"},
-		"undo of a rollback segment": {mlog.Format56, func(b *fakeMySQL) { b.rsegs[3] = 2; b.finish() }, "undo tablespace 2"},
-		"undo of 5.7": {mlog.Format57, func(b *fakeMySQL) {
+		// LOCK=SHARED: no MLOG_INDEX_LOAD, but a page that is given and not initialised.
+		"created, index built without redo": {mysqlredo.Format57, func(b *fakeMySQL) {
+			b.mtr(named(mysqlredo.FileCreate2, 9, "./db/u.ibd"), makePage0(mysqlredo.InitFilePage2, 9, 5, oldFlags))
+			b.mtr(writeAt(mysqlredo.Write1, 9, 0, 150+24+1, 0xFB), writeAt(mysqlredo.Write4, 9, 2, 50+64, 5))
+			b.finish()
+		}, "not all of its pages"},
+		"same id twice":              {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish().table("general.ibd", 7, 5, 40000) }, "tablespace 7"},
+		"undo of a rollback segment": {mysqlredo.Format56, func(b *fakeMySQL) { b.rsegs[3] = 2; b.finish() }, "undo tablespace 2"},
+		"undo of 5.7": {mysqlredo.Format57, func(b *fakeMySQL) {
 			b.rsegs[3], b.rsegs[33] = 2, 4 // the former is of temporary tables
 			b.finish()
 		}, "undo tablespace 4"},
-		"undo of 8.0":     {mlog.Format8030, func(b *fakeMySQL) { b.finish(); os.Remove(b.dir + "/undo_002") }, "undo_002"},
-		"data dictionary": {mlog.Format8030, func(b *fakeMySQL) { b.finish(); os.Remove(b.dir + "/mysql.ibd") }, "mysql.ibd"},
-		"undo that the metadata name": {mlog.Format8030, func(b *fakeMySQL) {
+		"undo of 8.0":    {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish(); os.Remove(b.dir + "/undo_002") }, "undo_002"},
+		"undo of 8.0.11": {mysqlredo.Format803, func(b *fakeMySQL) { b.finish(); os.Remove(b.dir + "/undo_002") }, "undo_002"},
+		"no undo": {mysqlredo.Format803, func(b *fakeMySQL) {
+			b.finish()
+			os.Remove(b.dir + "/undo_001")
+			os.Remove(b.dir + "/undo_002")
+		}, "undo_001"},
+		"undo that the manifest lists": {mysqlredo.Format8030, func(b *fakeMySQL) {
+			b.own().finish().seal()
+			list := func(m *metadata.Manifest) { m.UndoSpaces = []innodb.SpaceID{0xFFFFFFED, 0xFFFFFFEF} }
+			b.write(metadata.ManifestName, []byte(editManifest(string(b.read(metadata.ManifestName)), list)))
+		}, "undo tablespace 4294967277, which is in the manifest, is missing"},
+		"data dictionary": {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish(); os.Remove(b.dir + "/mysql.ibd") }, "mysql.ibd"},
+		"undo that the metadata name": {mysqlredo.Format8030, func(b *fakeMySQL) {
 			b.finish().write(metadata.ExternalName, []byte(`{"version":2,"external_tablespaces":[{"file_name":"/x/more.ibu","tablespace_name":"undo_x","tablespace_type":"UNDO_LOG"}]}`))
 		}, "undo_x"},
-		"too few undo": {mlog.Format803, func(b *fakeMySQL) {
+		"too few undo": {mysqlredo.Format803, func(b *fakeMySQL) {
 			b.finish()
 			b.write("backup-my.cnf", append(b.read("backup-my.cnf"), "innodb_undo_tablespaces=3\n"...))
 		}, "one of 3 undo"},
-		"log cut": {mlog.Format8030, func(b *fakeMySQL) {
+		"log cut": {mysqlredo.Format8030, func(b *fakeMySQL) {
 			b.mtr(put(7, 3, "x"))
 			b.finish().checkpoints(metadata.FullBackup, b.end+600)
 		}, "ends at LSN"},
-		"log damaged": {mlog.Format8030, func(b *fakeMySQL) {
+		"log damaged": {mysqlredo.Format8030, func(b *fakeMySQL) {
 			for range 60 {
 				b.mtr(put(7, 3, "a text"))
 			}
@@ -493,47 +516,51 @@ func TestApplyMySQLRefuses(t *testing.T) {
 			log[2048+600] ^= 1
 			b.write(mysql.LogName, log)
 		}, "checksum"},
-		"end within": {mlog.Format8030, func(b *fakeMySQL) {
+		"end within": {mysqlredo.Format8030, func(b *fakeMySQL) {
 			b.mtr(put(7, 3, "x"))
 			b.own().finish().checkpoints(metadata.FullBackup, b.end-2)
 		}, "is inside it"},
-		"record does not fit": {mlog.Format8030, func(b *fakeMySQL) {
+		"record does not fit": {mysqlredo.Format8030, func(b *fakeMySQL) {
 			b.mtr(putAt(7, 3, 16380, []byte("beyond the end")))
 			b.finish()
 		}, "db/t.ibd, page 3: the redo record at LSN 500"},
-		"unknown record": {mlog.Format8030, func(b *fakeMySQL) { b.mtr([]byte{12, 7, 3}); b.finish() }, "LSN 500"},
-		"damaged page": {mlog.Format8030, func(b *fakeMySQL) {
+		"unknown record": {mysqlredo.Format8030, func(b *fakeMySQL) { b.mtr([]byte{12, 7, 3}); b.finish() }, "LSN 500"},
+		"damaged page": {mysqlredo.Format8030, func(b *fakeMySQL) {
 			b.mtr(put(7, 3, "x"))
 			b.finish().damage("db/t.ibd", 3)
 		}, "page 3: wrong checksum"},
-		"damaged page of a bulk load": {mlog.Format57, func(b *fakeMySQL) {
-			b.mtr(my(mlog.InitFilePage2, 7, 3))
-			b.mtr(my(mlog.IndexLoad, 7, 0, body...))
+		"damaged page of a bulk load": {mysqlredo.Format57, func(b *fakeMySQL) {
+			b.mtr(my(mysqlredo.InitFilePage2, 7, 3))
+			b.mtr(my(mysqlredo.IndexLoad, 7, 0, body...))
 			b.finish().damage("db/t.ibd", 3)
 		}, "page 3: wrong checksum"},
-		"newer page": {mlog.Format8030, func(b *fakeMySQL) {
+		"damaged page that the log begins": {mysqlredo.Format57, func(b *fakeMySQL) {
+			b.mtr(my(mysqlredo.InitFilePage2, 7, 3))
+			b.finish().damage("db/t.ibd", 3)
+		}, "page 3: wrong checksum"},
+		"newer page": {mysqlredo.Format8030, func(b *fakeMySQL) {
 			b.mtr(put(7, 3, "x"))
 			b.finish().table("db/t.ibd", 7, 6, b.end+100)
 		}, "newer than the redo log"},
-		"encrypted": {mlog.Format8030, func(b *fakeMySQL) {
+		"encrypted": {mysqlredo.Format8030, func(b *fakeMySQL) {
 			b.mtr(put(7, 3, "x"))
 			b.flags |= 1 << 13
 			b.table("db/t.ibd", 7, 6, 40000)
 			b.flags &^= 1 << 13
 			b.finish()
 		}, "db/t.ibd is encrypted"},
-		"server's own": {mlog.Format8030, func(b *fakeMySQL) { b.finish().write(mlog.RedoDir+"/#ib_redo4", []byte("x")) }, "a server's own redo log"},
-		"no log":       {mlog.Format8030, func(b *fakeMySQL) { b.own().finish(); os.Remove(b.dir + "/" + mysql.LogName) }, "is missing"},
-		"logging off": {mlog.Format8030, func(b *fakeMySQL) {
+		"server's own": {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish().write(mysqlredo.RedoDir+"/#ib_redo4", []byte("x")) }, "a server's own redo log"},
+		"no log":       {mysqlredo.Format8030, func(b *fakeMySQL) { b.own().finish(); os.Remove(b.dir + "/" + mysql.LogName) }, "is missing"},
+		"logging off": {mysqlredo.Format8030, func(b *fakeMySQL) {
 			b.finish()
 			log := b.read(mysql.LogName)
 			log[51] |= 1
 			binary.BigEndian.PutUint32(log[508:], innodb.CRC32C(log[:508]))
 			b.write(mysql.LogName, log)
 		}, "logging is disabled"},
-		"MariaDB's log": {mlog.Format8030, func(b *fakeMySQL) { b.finish().write(mysql.LogName, append([]byte("Phys"), make([]byte, 4096)...)) }, "of MariaDB"},
-		"compressed":    {mlog.Format8030, func(b *fakeMySQL) { b.finish().write("db/u.ibd.zst", []byte("x")) }, "compressed, encrypted"},
-		"corrupt":       {mlog.Format8030, func(b *fakeMySQL) { b.finish().write("db/u.ibd.crpt", []byte("x")) }, "prepare the backup with XtraBackup"},
+		"MariaDB's log": {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish().write(mysql.LogName, append([]byte("Phys"), make([]byte, 4096)...)) }, "of MariaDB"},
+		"compressed":    {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish().write("db/u.ibd.zst", []byte("x")) }, "compressed, encrypted"},
+		"corrupt":       {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish().write("db/u.ibd.crpt", []byte("x")) }, "prepare the backup with XtraBackup"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newFakeMySQL(t, tc.format)
@@ -559,7 +586,7 @@ func (b *fakeMySQL) damage(name string, no int) {
 // the last mini-transaction may be cut off.
 func TestApplyMySQLEnd(t *testing.T) {
 	for _, own := range []bool{true, false} {
-		b := newFakeMySQL(t, mlog.Format8030)
+		b := newFakeMySQL(t, mysqlredo.Format8030)
 		middle := b.mtr(put(7, 3, "counts"))
 		b.mtr(put(7, 3, "does not"))
 		if b.finish(); own {
@@ -577,7 +604,7 @@ func TestApplyMySQLEnd(t *testing.T) {
 		b.check("db/t.ibd", 7, 3, 6, middle, func(p []byte) { copy(p[200:], "counts") })
 		b.checkFinal(middle)
 	}
-	b := newFakeMySQL(t, mlog.Format8030)
+	b := newFakeMySQL(t, mysqlredo.Format8030)
 	b.finish().write(mysql.LogName, b.read(mysql.LogName)[:2048])
 	if _, err := b.apply(); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a log without blocks: %v", err)
@@ -589,7 +616,7 @@ func TestApplyMySQLResumes(t *testing.T) {
 	for _, format := range fakeFormats {
 		whole := newFakeMySQL(t, format)
 		whole.mtr(put(7, 3, "text"), counter(17, 1, 5))
-		if format < mlog.Format801 {
+		if format < mysqlredo.Format801 {
 			whole.payload, whole.starts, whole.end = nil, nil, fakeStart
 			whole.mtr(put(7, 3, "text"))
 		}
@@ -599,16 +626,19 @@ func TestApplyMySQLResumes(t *testing.T) {
 		want := readTree(t, whole.dir)
 		finishing := fmt.Sprintf(`{"stage":"finish","end":%d,"format":%d}`, whole.end, format)
 		for name, change := range map[string]func(b *fakeMySQL){
-			"begun":         func(b *fakeMySQL) { b.write(ApplyingName, []byte(`{"stage":"replay"}`)) },
-			"log half made": func(b *fakeMySQL) { b.write(ApplyingName, []byte(`{"stage":"replay"}`)); b.write("hb-redo/x", nil) },
+			"begun": func(b *fakeMySQL) { b.write(backupdir.ApplyingName, []byte(`{"stage":"replay"}`)) },
+			"log half made": func(b *fakeMySQL) {
+				b.write(backupdir.ApplyingName, []byte(`{"stage":"replay"}`))
+				b.write("hb-redo/x", nil)
+			},
 			"done but for the mark": func(b *fakeMySQL) {
 				b.restore(want)
 				os.Remove(b.dir + "/" + mysql.LogName)
-				b.write(ApplyingName, []byte(finishing))
+				b.write(backupdir.ApplyingName, []byte(finishing))
 			},
 			"log not taken away": func(b *fakeMySQL) {
 				b.restore(want)
-				b.write(ApplyingName, []byte(finishing))
+				b.write(backupdir.ApplyingName, []byte(finishing))
 				b.write("hb-doublewrite", []byte("x"))
 			},
 		} {
@@ -641,18 +671,18 @@ func TestApplyMySQLByServer(t *testing.T) {
 		b.finish().checkpoints(metadata.FullBackup, end)
 		before := readTree(t, b.dir)
 		b.write("db/t.isl", []byte("/elsewhere/db/t.ibd"))
-		o := ApplyOptions{ByServer: true}
+		o := apply.Options{ByServer: true}
 		for _, stage := range []string{"", `{"stage":"server"}`} {
 			if stage != "" {
 				b = newFakeMySQL(t, format)
 				b.restore(before)
-				b.write(ApplyingName, []byte(stage))
+				b.write(backupdir.ApplyingName, []byte(stage))
 				b.write("hb-redo/ib_logfile0", []byte("half"))
 				if _, err := b.apply(); err == nil {
 					t.Error("replayed what was being made ready for the server")
 				}
 			}
-			r, err := Apply(t.Context(), b.dir, o)
+			r, err := apply.Run(t.Context(), b.dir, o)
 			if err != nil || r.LSN != end || r.AlreadyApplied {
 				t.Fatalf("%v: %+v, %v", format, r, err)
 			}
@@ -663,19 +693,19 @@ func TestApplyMySQLByServer(t *testing.T) {
 				}
 				delete(after, name)
 			}
-			if after[HandedOverName] == "" {
-				t.Errorf("%v: there is no %s", format, HandedOverName)
+			if after[backupdir.HandedOverName] == "" {
+				t.Errorf("%v: there is no %s", format, backupdir.HandedOverName)
 			}
-			delete(after, HandedOverName)
+			delete(after, backupdir.HandedOverName)
 			var log []byte
 			for name, content := range after {
 				if strings.HasSuffix(name, "0") {
 					log = []byte(content)
-				} else if name != mlog.RingName(1) {
+				} else if name != mysqlredo.RingName(1) {
 					t.Errorf("%v: there is %s", format, name)
 				}
 			}
-			h, err := mlog.ParseHeader(log)
+			h, err := mysqlredo.ParseHeader(log)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -683,8 +713,8 @@ func TestApplyMySQLByServer(t *testing.T) {
 			if err != nil || ckpt.LSN != fakeStart {
 				t.Fatal(ckpt, err)
 			}
-			c := mlog.NewCutter(format, ckpt.LSN)
-			c.Feed(log[mlog.HeaderSize:])
+			c := mysqlredo.NewCutter(format, ckpt.LSN)
+			c.Feed(log[mysqlredo.HeaderSize:])
 			for _, ok := c.Next(); ok; _, ok = c.Next() {
 			}
 			if c.End() != end {
@@ -695,15 +725,15 @@ func TestApplyMySQLByServer(t *testing.T) {
 			}
 		}
 	}
-	b := newFakeMySQL(t, mlog.Format8030)
-	b.mtr(named(mlog.FileCreate2, 25, "./db/made.ibd"), makePage0(mlog.InitFilePage2, 25, 5, oldFlags))
+	b := newFakeMySQL(t, mysqlredo.Format8030)
+	b.mtr(named(mysqlredo.FileCreate2, 25, "./db/made.ibd"), makePage0(mysqlredo.InitFilePage2, 25, 5, oldFlags))
 	b.finish()
-	if _, err := Apply(t.Context(), b.dir, ApplyOptions{ByServer: true}); err == nil || !strings.Contains(err.Error(), "db/made.ibd") {
+	if _, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true}); err == nil || !strings.Contains(err.Error(), "db/made.ibd") {
 		t.Errorf("a table that a server would not make: %v", err)
 	}
-	b = newFakeMySQL(t, mlog.Format8030)
-	b.finish().write(ApplyingName, []byte(`{"stage":"replay"}`))
-	if _, err := Apply(t.Context(), b.dir, ApplyOptions{ByServer: true}); err == nil {
+	b = newFakeMySQL(t, mysqlredo.Format8030)
+	b.finish().write(backupdir.ApplyingName, []byte(`{"stage":"replay"}`))
+	if _, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true}); err == nil {
 		t.Error("made ready for the server what was half replayed")
 	}
 }
@@ -738,16 +768,12 @@ func TestFixUpMySQL(t *testing.T) {
 		root := disktest.Open(t, b.dir)
 		var err error
 		for left := at; ; left = at%3 + 2 {
-			x := &idFixer{root: root, did: func() error {
+			if err = apply.FixUpIDs(root, noSystem, func() error {
 				if left--; left == 0 {
 					return killed
 				}
 				return nil
-			}}
-			if err = x.list((&backupDir{}).isSystem); err == nil {
-				err = x.run()
-			}
-			if !errors.Is(err, killed) {
+			}); !errors.Is(err, killed) {
 				break
 			}
 		}
@@ -767,6 +793,9 @@ func TestFixUpMySQL(t *testing.T) {
 	}
 }
 
+// noSystem says that no file is the system tablespace's.
+func noSystem(string) bool { return false }
+
 func TestFixUpMySQLRefuses(t *testing.T) {
 	for name, tree := range map[string]map[string]string{
 		"target exists":   {"db/1.ren": "db/b.ibd"},
@@ -781,12 +810,7 @@ func TestFixUpMySQLRefuses(t *testing.T) {
 		for file, content := range tree {
 			b.write(file, []byte(content))
 		}
-		x := &idFixer{root: disktest.Open(t, b.dir)}
-		err := x.list((&backupDir{}).isSystem)
-		if err == nil {
-			err = x.run()
-		}
-		if err == nil {
+		if err := apply.FixUpIDs(disktest.Open(t, b.dir), noSystem, nil); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
@@ -796,7 +820,7 @@ func TestFixUpMySQLRefuses(t *testing.T) {
 // the doublewrite file.
 func TestApplyMySQLTorn(t *testing.T) {
 	make := func() *fakeMySQL {
-		b := newFakeMySQL(t, mlog.Format8030)
+		b := newFakeMySQL(t, mysqlredo.Format8030)
 		b.mtr(put(7, 3, "text"))
 		return b.finish()
 	}
@@ -807,9 +831,9 @@ func TestApplyMySQLTorn(t *testing.T) {
 	table := b.read("db/t.ibd")
 	copy(table[3*fakePage:], good[:4096]) // the first sector got there
 	b.write("db/t.ibd", table)
-	b.write(ApplyingName, []byte(`{"stage":"replay"}`))
+	b.write(backupdir.ApplyingName, []byte(`{"stage":"replay"}`))
 	b.write(replay.DoublewriteName, replay.DoublewriteSlot(replay.Identity{From: fakeStart, To: b.end},
-		"db/t.ibd", fakePage, []int64{3 * fakePage}, [][]byte{good}))
+		7, fakePage, []innodb.PageNo{3}, [][]byte{good}))
 	if r := b.mustApply(); !r.Resumed || !bytes.Equal(b.read("db/t.ibd"), done.read("db/t.ibd")) {
 		t.Errorf("%+v", *r)
 	}

@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"hb/sink"
+	"hb/sink/apply"
+	"hb/sink/extract"
+	"hb/sink/verify"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -21,16 +24,16 @@ func TestRestoreLive(t *testing.T) {
 	}
 	mysqldtest.Each(t, servers, func(t *testing.T, root *mysqldtest.Root) {
 		archive := loadedArchive(t, root)
-		for name, o := range map[string]sink.ApplyOptions{"with hardly any memory": {Memory: 1, Tool: "hb"}, "at leisure": {Tool: "hb"}} {
+		for name, o := range map[string]apply.Options{"with hardly any memory": {Memory: 1, Tool: "hb"}, "at leisure": {Tool: "hb"}} {
 			two := filepath.Join(t.TempDir(), "two")
 			fromFile(t, archive, func(r io.Reader) error {
-				_, err := sink.Extract(t.Context(), r, two, sink.ExtractOptions{})
+				_, err := extract.Run(t.Context(), r, two, extract.Options{})
 				return err
 			})
-			want := apply(t, two, o)
+			want := mustApply(t, two, o)
 			one := filepath.Join(t.TempDir(), "one")
 			fromFile(t, archive, func(r io.Reader) error {
-				x, got, err := sink.Restore(t.Context(), r, one, sink.ExtractOptions{}, o)
+				x, got, err := sink.Restore(t.Context(), r, one, extract.Options{}, o)
 				if err == nil && (!got.ReadAhead || got.LSN != want.LSN || got.Runs != want.Runs || got.Pages != want.Pages ||
 					(got.Spilled > 0) != (o.Memory > 0) || x.Foreign || len(x.Warnings)+len(got.Warnings) > 0) {
 					t.Errorf("%s: %+v, %+v; want %+v", name, *x, *got, *want)
@@ -38,7 +41,7 @@ func TestRestoreLive(t *testing.T) {
 				return err
 			})
 			t.Logf("%s: LSN %d to %d, %d runs, %d pages", name, want.FromLSN, want.LSN, want.Runs, want.Pages)
-			if _, err := sink.VerifyDir(t.Context(), one, sink.VerifyOptions{}); err != nil {
+			if _, err := verify.Directory(t.Context(), one, verify.Options{}); err != nil {
 				t.Error(err)
 			}
 			sameTrees(t, name, one, two)

@@ -11,12 +11,15 @@ import (
 	"strings"
 	"testing"
 
+	"hb/sink/apply"
+	"hb/sink/backupdir"
 	"hb/sink/replay/mariadb"
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
-	"hb/source/innodb/redolog"
+	"hb/sink/verify"
 	"hb/stream/disk/disktest"
 	"hb/xbstream"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mariadbredo"
+	"hb/xbstream/innodb/mysqlredo"
 	"hb/xbstream/metadata"
 )
 
@@ -92,24 +95,24 @@ func (b *fakeBackup) verifyAll(replay bool) map[string]error {
 	b.t.Helper()
 	b.seal()
 	archive := b.archive()
-	o := VerifyOptions{Replay: replay, Memory: 8 << 20, Parallel: 2, Tmpdir: b.t.TempDir()}
+	o := verify.Options{Replay: replay, Memory: 8 << 20, Parallel: 2, Tmpdir: b.t.TempDir()}
 	found := make(map[string]error)
-	_, found["pipe"] = Verify(b.t.Context(), struct{ io.Reader }{bytes.NewReader(archive)}, o)
-	_, found["directory"] = VerifyDir(b.t.Context(), b.dir, o)
+	_, found["pipe"] = verify.Archive(b.t.Context(), struct{ io.Reader }{bytes.NewReader(archive)}, o)
+	_, found["directory"] = verify.Directory(b.t.Context(), b.dir, o)
 	o.At = bytes.NewReader(archive)
-	_, found["file"] = Verify(b.t.Context(), bytes.NewReader(archive), o)
+	_, found["file"] = verify.Archive(b.t.Context(), bytes.NewReader(archive), o)
 	return found
 }
 
 // rehearse verifies a backup that was not begun to be recovered; checked is
 // called with what came out of the recovery itself: a rehearsal must tell the
 // same.
-func (b *fakeBackup) rehearse() (checked func(r *ApplyResult, err error)) {
+func (b *fakeBackup) rehearse() (checked func(r *apply.Result, err error)) {
 	b.t.Helper()
 	root := disktest.Open(b.t, b.dir)
-	for _, mark := range []string{ApplyingName, MarkerName} {
-		if found, err := exists(root, mark); err != nil || found {
-			return func(*ApplyResult, error) {}
+	for _, mark := range []string{backupdir.ApplyingName, backupdir.MarkerName} {
+		if found, err := backupdir.Exists(root, mark); err != nil || found {
+			return func(*apply.Result, error) {}
 		}
 	}
 	before := tree(b.t, b.dir)
@@ -117,7 +120,7 @@ func (b *fakeBackup) rehearse() (checked func(r *ApplyResult, err error)) {
 	if !maps.Equal(before, tree(b.t, b.dir)) {
 		b.t.Error("verifying changed the directory")
 	}
-	return func(r *ApplyResult, err error) {
+	return func(r *apply.Result, err error) {
 		b.t.Helper()
 		if r != nil && r.AlreadyApplied || err != nil && strings.Contains(err.Error(), "in use") {
 			delete(found, "pipe")
@@ -153,7 +156,7 @@ func (b *fakeBackup) edit(name string, f func(content []byte) []byte) { b.write(
 // tablespace, of MySQL 5.7 with a second system file and a general tablespace.
 func fakeOwn(t *testing.T, family string) *fakeBackup {
 	if family == metadata.FlavorMariaDB {
-		b := newFakeBackup(t, redolog.MariaDB108, fullFlags).own()
+		b := newFakeBackup(t, mariadbredo.Format108, fullFlags).own()
 		b.table("undo001", 1, 6, 40000)
 		b.write("db/t.frm", []byte("a definition"))
 		b.mtr(file(0xB0, 7, "./db/t.ibd"), write50(7, 3, "first"))
@@ -162,7 +165,7 @@ func fakeOwn(t *testing.T, family string) *fakeBackup {
 		}
 		return b.finish()
 	}
-	m := newFakeMySQL(t, mlog.Format57).own()
+	m := newFakeMySQL(t, mysqlredo.Format57).own()
 	m.table("general.ibd", 9, 6, 40000)
 	m.write("db/t.frm", []byte("a definition"))
 	m.mtr(put(7, 3, "first"))
@@ -219,11 +222,11 @@ func TestVerifyDamage(t *testing.T) {
 		"page 5":             {"", func(b *fakeBackup) { b.edit("ibdata1", flipAt(5*fakePage+5000)) }, "ibdata1: page 5: wrong checksum"},
 		"system page 0":      {"", func(b *fakeBackup) { b.edit("ibdata1", flipAt(9000)) }, "ibdata1: page 0: wrong checksum"},
 		"system swapped":     {"", func(b *fakeBackup) { b.edit("ibdata1", swapPages(3, 4)) }, "ibdata1: page 3: says it is page 4"},
-		"redo":               {maria, func(b *fakeBackup) { b.edit("ib_logfile0", flipAt(12288+400)) }, "ib_logfile0: it is damaged, or ends, at LSN"},
+		"redo":               {maria, func(b *fakeBackup) { b.edit("ib_logfile0", flipAt(12288+400)) }, "ib_logfile0: the log is damaged or truncated at LSN"},
 		"redo cut":           {maria, func(b *fakeBackup) { b.edit("ib_logfile0", func(c []byte) []byte { return c[:len(c)-500] }) }, "the backup needs it up to"},
 		"undo":               {maria, func(b *fakeBackup) { b.edit("undo001", flipAt(3*fakePage+5000)) }, "undo001: page 3: wrong checksum"},
 		"encrypted":          {my, func(b *fakeBackup) { b.flags |= 1 << 13; b.table("db/u.ibd", 8, 6, 40000) }, "db/u.ibd: it is encrypted"},
-		"MySQL's redo":       {my, func(b *fakeBackup) { b.edit("xtrabackup_logfile", flipAt(2048+3*512+100)) }, "xtrabackup_logfile: it is damaged, or ends, at LSN"},
+		"MySQL's redo":       {my, func(b *fakeBackup) { b.edit("xtrabackup_logfile", flipAt(2048+3*512+100)) }, "xtrabackup_logfile: the log is damaged or truncated at LSN"},
 		"MySQL's redo cut":   {my, func(b *fakeBackup) { b.edit("xtrabackup_logfile", func(c []byte) []byte { return c[:len(c)-512] }) }, "the backup needs it up to"},
 		"general tablespace": {my, func(b *fakeBackup) { b.edit("general.ibd", flipAt(3*fakePage+5000)) }, "general.ibd: page 3: wrong checksum"},
 		"doublewrite area":   {my, func(b *fakeBackup) { b.edit("ibdata1", flipAt((fakeArea+3)*fakePage+5000)) }, ""},
@@ -246,7 +249,7 @@ func TestVerifyDamage(t *testing.T) {
 					if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 						t.Errorf("%s: %v; want %q", way, err, tc.want)
 					}
-					if err != nil && !isA[*DamageError](err) && !isA[*MissingError](err) {
+					if err != nil && !hasType[*backupdir.DamageError](err) && !hasType[*backupdir.MissingError](err) {
 						t.Errorf("%s: an error of type %T", way, err)
 					}
 				}
@@ -258,7 +261,7 @@ func TestVerifyDamage(t *testing.T) {
 // TestVerifyReplay: what only a rehearsal can tell, and that it tells it in the
 // words of the recovery.
 func TestVerifyReplay(t *testing.T) {
-	m := newFakeMySQL(t, mlog.Format57).own()
+	m := newFakeMySQL(t, mysqlredo.Format57).own()
 	m.mtr(putAt(7, 3, 16380, []byte("beyond the end")))
 	m.finish()
 	for way, err := range m.verifyAll(false) {
@@ -278,7 +281,7 @@ func TestVerifyWrongLog(t *testing.T) {
 	b := fakeOwn(t, metadata.FlavorMariaDB)
 	b.sealTo(b.end + 100)
 	for way, err := range b.verifyAll(false) {
-		if !isA[*DamageError](err) || !strings.Contains(err.Error(), "the manifest says") {
+		if !hasType[*backupdir.DamageError](err) || !strings.Contains(err.Error(), "the manifest says") {
 			t.Errorf("%s: %v", way, err)
 		}
 	}
@@ -294,38 +297,38 @@ func TestManifestAgain(t *testing.T) {
 	}{
 		"nothing":      {func(b *fakeBackup) {}, "", nil},
 		"lost+found":   {func(b *fakeBackup) { b.write("lost+found/x", []byte("x")) }, "", nil},
-		"extra file":   {func(b *fakeBackup) { b.write("db/u.frm", []byte("x")) }, "db/u.frm is there, but not in hb-manifest.json", isA[*NotBackupError]},
-		"extra at top": {func(b *fakeBackup) { b.write("nohup.out", nil) }, "nohup.out is there", isA[*NotBackupError]},
+		"extra file":   {func(b *fakeBackup) { b.write("db/u.frm", []byte("x")) }, "db/u.frm is there, but not in hb-manifest.json", hasType[*backupdir.NotBackupError]},
+		"extra at top": {func(b *fakeBackup) { b.write("nohup.out", nil) }, "nohup.out is there", hasType[*backupdir.NotBackupError]},
 		"extra directory": {func(b *fakeBackup) {
 			if err := os.Mkdir(b.dir+"/db2", 0o755); err != nil {
 				b.t.Fatal(err)
 			}
-		}, "db2 is there", isA[*NotBackupError]},
+		}, "db2 is there", hasType[*backupdir.NotBackupError]},
 		"link": {func(b *fakeBackup) {
 			if err := os.Symlink("t.frm", b.dir+"/db/u.frm"); err != nil {
 				b.t.Fatal(err)
 			}
-		}, "db/u.frm is no regular file", isA[*NotBackupError]},
-		"missing file":     {func(b *fakeBackup) { os.Remove(b.dir + "/db/t.frm") }, "db/t.frm is missing", isA[*MissingError]},
-		"missing manifest": {func(b *fakeBackup) { os.Remove(b.dir + "/" + metadata.ManifestName) }, "hb-manifest.json is missing", isA[*MissingError]},
-		"missing header":   {func(b *fakeBackup) { os.Remove(b.dir + "/" + metadata.ArchiveName) }, "hb-archive.json is missing", isA[*MissingError]},
+		}, "db/u.frm is not a regular file", hasType[*backupdir.NotBackupError]},
+		"missing file":     {func(b *fakeBackup) { os.Remove(b.dir + "/db/t.frm") }, "db/t.frm is missing", hasType[*backupdir.MissingError]},
+		"missing manifest": {func(b *fakeBackup) { os.Remove(b.dir + "/" + metadata.ManifestName) }, "hb-manifest.json is missing", hasType[*backupdir.MissingError]},
+		"missing header":   {func(b *fakeBackup) { os.Remove(b.dir + "/" + metadata.ArchiveName) }, "hb-archive.json is missing", hasType[*backupdir.MissingError]},
 		"cut manifest": {func(b *fakeBackup) {
 			b.edit(metadata.ManifestName, func(c []byte) []byte { return c[:len(c)-10] })
-		}, "it is cut", isA[*DamageError]},
-		"longer file":  {func(b *fakeBackup) { b.write("db/t.frm", []byte("a definition!")) }, "db/t.frm: it has 13 bytes, 12 by the manifest", isA[*DamageError]},
-		"changed file": {func(b *fakeBackup) { b.write("db/t.frm", []byte("a Definition")) }, "db/t.frm: its checksum is", isA[*DamageError]},
+		}, "it is cut", hasType[*backupdir.DamageError]},
+		"longer file":  {func(b *fakeBackup) { b.write("db/t.frm", []byte("a definition!")) }, "db/t.frm: it has 13 bytes, 12 by the manifest", hasType[*backupdir.DamageError]},
+		"changed file": {func(b *fakeBackup) { b.write("db/t.frm", []byte("a Definition")) }, "db/t.frm: its checksum is", hasType[*backupdir.DamageError]},
 		"changed page": {func(b *fakeBackup) {
 			b.edit("db/t.ibd", func(c []byte) []byte { return append(c[:5*fakePage], b.page(7, 5, 6, 39000)...) })
-		}, "db/t.ibd: its checksum is", isA[*DamageError]},
-		"changed redo": {func(b *fakeBackup) { b.edit("ib_logfile0", flipAt(5000)) }, "ib_logfile0: its checksum is", isA[*DamageError]},
+		}, "db/t.ibd: its checksum is", hasType[*backupdir.DamageError]},
+		"changed redo": {func(b *fakeBackup) { b.edit("ib_logfile0", flipAt(5000)) }, "ib_logfile0: its checksum is", hasType[*backupdir.DamageError]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := fakeOwn(t, metadata.FlavorMariaDB)
 			b.seal()
 			tc.make(b)
 			before := tree(t, b.dir)
-			_, verified := VerifyDir(t.Context(), b.dir, VerifyOptions{})
-			_, applied := Apply(t.Context(), b.dir, ApplyOptions{})
+			_, verified := verify.Directory(t.Context(), b.dir, verify.Options{})
+			_, applied := apply.Run(t.Context(), b.dir, apply.Options{})
 			for what, err := range map[string]error{"verify": verified, "apply": applied} {
 				if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want) || !tc.as(err)) {
 					t.Errorf("%s: %v; want %q", what, err, tc.want)
@@ -347,8 +350,8 @@ func TestVerifyRecovered(t *testing.T) {
 		b.seal()
 		archive := b.archive()
 		for _, replay := range []bool{false, true} {
-			_, err := Verify(t.Context(), bytes.NewReader(archive), VerifyOptions{Replay: replay})
-			if !isA[*DamageError](err) {
+			_, err := verify.Archive(t.Context(), bytes.NewReader(archive), verify.Options{Replay: replay})
+			if !hasType[*backupdir.DamageError](err) {
 				t.Errorf("%s, rehearsed %v: %v", kind, replay, err)
 			}
 		}
@@ -391,10 +394,10 @@ func TestVerifyHoles(t *testing.T) {
 		extents = append(extents, xbstream.Extent{Skip: uint32(len(table) - at)})
 		archive := cat(rawSparse("db/t.ibd", 0, extents, data), rawE("db/t.ibd"), archiveOf(t, files))
 		for _, replay := range []bool{false, true} {
-			r, err := Verify(t.Context(), bytes.NewReader(archive), VerifyOptions{Replay: replay, Memory: 8 << 20})
+			r, err := verify.Archive(t.Context(), bytes.NewReader(archive), verify.Options{Replay: replay, Memory: 8 << 20})
 			switch {
-			case replay && tc.want == "" && err != nil: // page 3 is empty, and the redo log changes it
-				if !strings.Contains(err.Error(), "page 3") {
+			case replay && tc.want == "": // page 3 is empty, and the redo log changes it
+				if err == nil || !strings.Contains(err.Error(), "db/t.ibd, page 3: after recovery it says it is page 0 of tablespace 0") {
 					t.Errorf("%s, rehearsed: %v", name, err)
 				}
 			case (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want):
@@ -417,19 +420,19 @@ func TestVerifyFixedUp(t *testing.T) {
 		b.write(fmt.Sprintf("db/r%d.ren", i), fmt.Appendf(nil, "db/new%d", i))
 	}
 	b.mustApply()
-	if r, err := VerifyDir(t.Context(), b.dir, VerifyOptions{}); err != nil || !r.Applied {
+	if r, err := verify.Directory(t.Context(), b.dir, verify.Options{}); err != nil || !r.Applied {
 		t.Errorf("%+v, %v", r, err)
 	}
 	for _, name := range []string{"general.ibd", "db/t.frm"} {
 		content := b.read(name)
 		os.Remove(b.dir + "/" + name)
-		if _, err := VerifyDir(t.Context(), b.dir, VerifyOptions{}); !isA[*MissingError](err) || !strings.Contains(err.Error(), name) {
+		if _, err := verify.Directory(t.Context(), b.dir, verify.Options{}); !hasType[*backupdir.MissingError](err) || !strings.Contains(err.Error(), name) {
 			t.Errorf("without %s: %v", name, err)
 		}
 		b.write(name, content)
 	}
 	b.edit("db/t.ibd", flipAt(2*fakePage+5000))
-	if _, err := VerifyDir(t.Context(), b.dir, VerifyOptions{}); !isA[*DamageError](err) || !strings.Contains(err.Error(), "db/t.ibd: page 2") {
+	if _, err := verify.Directory(t.Context(), b.dir, verify.Options{}); !hasType[*backupdir.DamageError](err) || !strings.Contains(err.Error(), "db/t.ibd: page 2") {
 		t.Errorf("damaged: %v", err)
 	}
 }
@@ -447,7 +450,7 @@ func TestByServerAgain(t *testing.T) {
 			b.write("db/w.del", nil)
 		}
 		b.seal()
-		if r, err := Apply(t.Context(), b.dir, ApplyOptions{ByServer: true}); err != nil || r.AlreadyApplied || r.LSN != b.end {
+		if r, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true}); err != nil || r.AlreadyApplied || r.LSN != b.end {
 			t.Fatalf("%s: %+v, %v", family, r, err)
 		}
 		return b
@@ -456,13 +459,13 @@ func TestByServerAgain(t *testing.T) {
 		b := make(family)
 		before := tree(t, b.dir)
 		for _, byServer := range []bool{true, false} {
-			r, err := Apply(t.Context(), b.dir, ApplyOptions{ByServer: byServer})
+			r, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: byServer})
 			if err != nil || !r.AlreadyApplied || r.LSN != b.end {
 				t.Errorf("%s, again, by the server %v: %+v, %v", family, byServer, r, err)
 			}
 		}
 		for _, replay := range []bool{true, false} {
-			r, err := VerifyDir(t.Context(), b.dir, VerifyOptions{Replay: replay})
+			r, err := verify.Directory(t.Context(), b.dir, verify.Options{Replay: replay})
 			if err != nil || !r.HandedOver || r.LSN != b.end || r.Applied == (family == metadata.FlavorMariaDB) {
 				t.Errorf("%s, rehearsed %v: %+v, %v", family, replay, r, err)
 			}
@@ -471,7 +474,7 @@ func TestByServerAgain(t *testing.T) {
 			t.Errorf("%s: the directory was changed", family)
 		}
 		b.edit("db/t.ibd", flipAt(2*fakePage+5000))
-		if _, err := VerifyDir(t.Context(), b.dir, VerifyOptions{}); !isA[*DamageError](err) {
+		if _, err := verify.Directory(t.Context(), b.dir, verify.Options{}); !hasType[*backupdir.DamageError](err) {
 			t.Errorf("%s, a damaged page: %v", family, err)
 		}
 	}
@@ -479,17 +482,17 @@ func TestByServerAgain(t *testing.T) {
 		change          func([]byte) []byte
 		applied, verify func(error) bool
 	}{
-		"damaged log": {flipAt(12288 + 400), func(err error) bool { return err == nil }, isA[*DamageError]},
+		"damaged log": {flipAt(12288 + 400), func(err error) bool { return err == nil }, hasType[*backupdir.DamageError]},
 		"a server's log": {func(log []byte) []byte {
-			copy(log, redolog.Header{Format: redolog.MariaDB108, FirstLSN: fakeStart, Creator: "MariaDB 10.11"}.Marshal())
+			copy(log, mariadbredo.Header{Format: mariadbredo.Format108, FirstLSN: fakeStart, Creator: "MariaDB 10.11"}.Marshal())
 			return log
-		}, isA[*NotBackupError], isA[*NotBackupError]},
-		"recovered log": {func([]byte) []byte { return redolog.CleanLog(redolog.MariaDB108, 1<<20, "hb test") }, isA[*NotBackupError], isA[*NotBackupError]},
+		}, hasType[*backupdir.NotBackupError], hasType[*backupdir.NotBackupError]},
+		"recovered log": {func([]byte) []byte { return mariadbredo.CleanLog(mariadbredo.Format108, 1<<20, "hb test") }, hasType[*backupdir.NotBackupError], hasType[*backupdir.NotBackupError]},
 	} {
 		b := make(metadata.FlavorMariaDB)
 		b.edit(mariadb.LogName, tc.change)
-		_, applied := Apply(t.Context(), b.dir, ApplyOptions{ByServer: true})
-		_, verified := VerifyDir(t.Context(), b.dir, VerifyOptions{})
+		_, applied := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true})
+		_, verified := verify.Directory(t.Context(), b.dir, verify.Options{})
 		if !tc.applied(applied) || !tc.verify(verified) {
 			t.Errorf("%s: apply: %v; verify: %v", name, applied, verified)
 		}

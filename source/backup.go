@@ -10,16 +10,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
-	"hb/source/innodb"
+	"hb/source/datadir"
 	"hb/source/mysqld"
+	"hb/source/pages"
 	"hb/source/redo"
 	"hb/source/spool"
+	"hb/source/stage"
+	"hb/stream"
 	"hb/stream/disk"
-	"hb/stream/progress"
 	"hb/xbstream"
+	"hb/xbstream/innodb"
 	"hb/xbstream/metadata"
 )
 
@@ -27,7 +29,7 @@ import (
 type SystemError struct{ System string }
 
 func (e *SystemError) Error() string {
-	return fmt.Sprintf("hb backs up servers on Linux alone, and this is %s: here it is for archives and directories (extract, apply, verify, list)", e.System)
+	return fmt.Sprintf("hb can back up servers only on Linux; on %s use it to extract, apply, verify and list backups", e.System)
 }
 
 // CheckSystem reports why hb cannot back up on an operating system, which has the
@@ -39,109 +41,33 @@ func CheckSystem(system string) error {
 	return nil
 }
 
-// Options say how to make a backup.
-type Options struct {
-	Parallel    int    // readers, 1 to 64
-	Tmpdir      string // where redo and staged files are spooled that memory does not hold
-	Datadir     string // where the server's data directory is seen from here; empty: where it says
-	SlaveInfo   bool   // record the position of the server's own replication
-	GaleraInfo  bool   // record the Galera position (MariaDB)
-	Tool        string // name of the program, for metadata
-	ToolVersion string
-	Compressed  bool // what the stages behind out do, for metadata
-	Encrypted   bool
-	Command     string // the command line without secrets, for metadata
-
-	// Progress is told how far the backup is; nil: nobody looks.
-	Progress *progress.Meter
-	// Warn is told what the user should know although the backup is good, when it
-	// is noticed; it must not wait. The manifest has it too. nil: nobody is.
-	Warn func(text string)
-
-	// MySQL and Percona Server only, from here to Pace.
-
-	// FTWRL says how FLUSH TABLES WITH READ LOCK is taken, where it is
-	// (--ftwrl-wait-timeout, -threshold and -query-type,
-	// --kill-long-queries-timeout, --kill-long-query-type). Its Killed is
-	// told to the backup, which makes a warning of it, and then to the caller.
-	FTWRL mysqld.FTWRL
-	// LockDDLPerTable takes a metadata lock on every InnoDB table before
-	// copying begins, so that DDL on them waits for the end of the backup (5.6
-	// and 5.7; later servers have one lock for that). Without it DDL goes on,
-	// and what it changed is copied again under the final lock.
-	LockDDLPerTable bool
-	// SafeSlave stops the replica's applier threads, waits at most
-	// SafeSlaveTimeout (0: DefaultSafeSlaveTimeout) until no temporary table of
-	// replication is open, and starts them again after the locks. On 5.6 and
-	// 5.7 that is around the final lock; later servers let nobody stop the
-	// threads while the instance is locked, so that they rest while pages are
-	// copied.
-	SafeSlave        bool
-	SafeSlaveTimeout time.Duration
-	// DumpBufferPool has the server write down which pages its buffer pool
-	// holds, DumpBufferPoolPct percent of each instance (0: as it is set), and
-	// waits at most DumpBufferPoolTimeout (0: DefaultDumpTimeout) beyond the
-	// time that copying takes. Without it the file of an earlier dump is taken.
-	DumpBufferPool        bool
-	DumpBufferPoolPct     int
-	DumpBufferPoolTimeout time.Duration
-
-	// Pace is asked before so many bytes of a tablespace are read, and may
-	// wait; nil: full speed. Redo is never slowed down.
-	Pace func(ctx context.Context, bytes int) error
-}
-
-// Result is what a finished backup has to tell.
-type Result struct {
-	Manifest metadata.Manifest
-	Locks    []mysqld.LockTime // in the order in which they were asked for
-	Bytes    int64             // of the archive, before compression
-}
-
-// The waits that XtraBackup has by default.
-const (
-	DefaultSafeSlaveTimeout = 300 * time.Second
-	DefaultDumpTimeout      = 10 * time.Second
-)
-
-// maxParallel bounds the readers, each of which has a buffer of segmentSize.
+// maxParallel bounds the readers, each of which has a buffer of pages.SegmentSize.
 const maxParallel = 64
 
 // stageMemory is how many bytes of staged files are kept in memory.
 const stageMemory = 16 << 20
 
-// backup is one run.
+// backup is one run: what the servers of all families have in common.
 type backup struct {
-	disk     disk.System
-	opt      Options
-	srv      *mysqld.Server
-	sequence *sequence
-	layout   Layout
-	pageSize int
-	started  time.Time
-	fail     context.CancelCauseFunc // ends the context of all steps
+	*subject
+	family  family
+	started time.Time
+	fail    context.CancelCauseFunc // ends the context of all steps
 
-	archive   *archive
-	registry  *registry
-	copier    *copier
-	inventory *inventory
-	follower  *redo.Follower
-	redoFile  *archiveFile
-	stage     *stage
+	archive  *archive
+	registry *pages.Registry
+	copier   *pages.Copier
+	follower *redo.Follower
+	lsns     *mysqld.Observer // that the follower asks; nil: it asks nobody
+	redoFile *archiveFile
+	stage    *stage.Stage
 
-	mariadb mariadbState
-	mysql   mysqlState
-
-	spot      *metadata.BinlogPos // nil: the binary log is off
-	slave     mysqld.ReplicaState
-	end       innodb.LSN           // the LSN that the server reported under the lock
+	at        mysqld.Moment        // what the backup stands for: set by stand only
 	newest    innodb.LSN           // newest checkpoint when following ended
-	last      found                // the tablespaces at the end
-	now       map[spaceFile]string // and their final names
+	last      pages.Found          // the tablespaces at the end
+	now       map[pages.Key]string // and their final names
 	databases []string             // at the end
 	watcher   watcher
-	warnMu    sync.Mutex
-	warnings  []string
 	manifest  metadata.Manifest
 }
 
@@ -180,32 +106,30 @@ func runOn(ctx context.Context, system disk.System, srv *mysqld.Server, out io.W
 }
 
 func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Options) (*backup, error) {
-	layout, err := newLayout(system, srv.Vars, opt.Datadir)
-	if err != nil {
-		return nil, err
-	}
-	pageSize, err := srv.Vars.PageSize()
+	s, err := newSubject(system, srv, opt)
 	if err != nil {
 		return nil, err
 	}
 	b := &backup{
-		disk: system, pageSize: pageSize,
-		opt: opt, srv: srv, layout: layout, started: time.Now(), sequence: sequenceOf(&srv.Dialect),
-		archive:   &archive{w: xbstream.NewWriter(out)},
-		registry:  newRegistry(),
-		inventory: newInventory(system, pageSize),
-		stage:     newStage(system, spool.New(system, opt.Tmpdir, stageMemory)),
+		subject: s, started: time.Now(),
+		archive:  &archive{w: xbstream.NewWriter(out)},
+		registry: pages.NewRegistry(),
+		stage:    stage.New(system, spool.New(system, opt.Tmpdir, stageMemory)),
 	}
-	b.layout.General = srv.Flavor == mysqld.MySQL
-	b.stage.mapped = srv.Vars.Bool("myisam_use_mmap")
-	b.copier = &copier{disk: system, create: b.archive.output, registry: b.registry, pageSize: pageSize, parallel: min(max(1, opt.Parallel), maxParallel), wait: opt.Pace}
+	b.family = b.sequence.begin(b)
+	b.stage.Mapped = srv.Vars.Bool("myisam_use_mmap")
+	pace := opt.Pace
+	if pace == nil && opt.Throttle > 0 {
+		pace = stream.NewPacer(opt.Throttle).Wait
+	}
+	b.copier = &pages.Copier{Disk: system, Create: b.archive.output, Registry: b.registry, PageSize: b.pageSize, Parallel: min(max(1, opt.Parallel), maxParallel), Wait: pace}
 	return b, nil
 }
 
 // run takes the steps.
 func (b *backup) run(ctx context.Context) error {
-	for _, step := range b.sequence.steps {
-		if err := step(b, ctx); err != nil {
+	for _, step := range b.family.steps() {
+		if err := step(ctx); err != nil {
 			return err
 		}
 	}
@@ -218,35 +142,32 @@ func (b *backup) close(err error) error {
 	if err != nil {
 		b.archive.w.Abort(err)
 	}
-	others := errors.Join(b.mariadb.close(), b.mysql.close())
+	others := b.family.release()
 	b.watcher.wait()
 	if b.follower != nil {
 		others = errors.Join(others, b.follower.Close())
 	}
-	others = errors.Join(others, b.stage.spool.Close())
+	if b.lsns != nil { // which the follower asked
+		others = errors.Join(others, b.lsns.Close())
+	}
+	others = errors.Join(others, b.stage.Close())
 	if err != nil {
 		return err
 	}
 	return others
 }
 
-// warn notes what the user should know although the backup is good.
-func (b *backup) warn(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	if b.opt.Warn != nil {
-		b.opt.Warn(text)
-	}
-	b.warnMu.Lock()
-	defer b.warnMu.Unlock()
-	b.warnings = append(b.warnings, text)
-}
+// preflight finds out, before anything is locked or sent, what would stop the
+// backup.
+func (b *backup) preflight(ctx context.Context) error { return (&checker{b.subject}).preflight(ctx) }
 
 // followRedo begins the archive and the copy of the redo log in it.
 func (b *backup) followRedo(ctx context.Context) error {
-	if err := b.sequence.openRedo(b); err != nil {
+	if err := b.family.openRedo(ctx); err != nil {
 		return err
 	}
-	b.copier.since = b.follower.End
+	b.copier.Since = b.follower.End
+	b.copier.Begun = func(id innodb.SpaceID) innodb.LSN { return b.follower.File(id).Begun }
 	if err := b.sendArchiveHeader(); err != nil {
 		return err
 	}
@@ -254,6 +175,7 @@ func (b *backup) followRedo(ctx context.Context) error {
 	if b.redoFile, err = b.archive.create(b.sequence.redoName); err != nil {
 		return err
 	}
+	b.redoFile.Hurry() // else redo would wait for as many chunks of pages as there are workers
 	b.follower.Start(ctx, b.redoFile, b.opt.Tool, b.fail)
 	b.watcher.start(ctx, b)
 	return nil
@@ -265,34 +187,26 @@ func (b *backup) copyTablespaces(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	system, err := b.systemFiles(ctx)
+	system, err := b.inventory.System(ctx, b.layout.System)
 	if err != nil {
 		return err
 	}
-	largestFirst(list.tablespaces)
-	return b.copyFiles(ctx, "copying tablespaces", append(system, unopened(list.tablespaces)...))
+	b.warnOutside(list.Tablespaces)
+	datadir.LargestFirst(list.Tablespaces)
+	return b.copyFiles(ctx, "copying tablespaces", append(system, pages.Unopened(list.Tablespaces)...))
 }
 
 // copyFiles copies tablespaces, in a phase of that name.
-func (b *backup) copyFiles(ctx context.Context, phase string, files []*tablespaceFile) error {
+func (b *backup) copyFiles(ctx context.Context, phase string, files []*pages.File) error {
 	if len(files) == 0 {
 		return nil
 	}
 	var total int64
 	for _, t := range files {
-		total += t.size
+		total += t.Size
 	}
-	b.copier.phase = b.opt.Progress.Begin(phase, total)
-	return b.copier.copyFiles(ctx, files)
-}
-
-// list looks at the databases, and asks the server where it knows more.
-func (b *backup) list(ctx context.Context) (*listing, error) {
-	list, err := b.layout.list()
-	if err != nil || !b.layout.General {
-		return list, err
-	}
-	return list, b.addRemote(ctx, list)
+	b.copier.Phase = b.opt.Progress.Begin(phase, total)
+	return b.copier.CopyFiles(ctx, files)
 }
 
 // copyRounds bounds how often the databases are listed again for tablespaces
@@ -319,20 +233,23 @@ func (b *backup) copyNew(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	look, err := b.inventory.look(ctx, list.tablespaces)
+	look, err := b.inventory.Look(ctx, list.Tablespaces)
 	if err != nil {
 		return 0, err
 	}
 	return b.copyMissing(ctx, look)
 }
 
-func (b *backup) copyMissing(ctx context.Context, look found) (int, error) {
-	if err := b.voidUnlogged(); err != nil {
+// voidChanged is that of families whose redo tells of all changes.
+func (b *backup) voidChanged(context.Context) error { return nil }
+
+func (b *backup) copyMissing(ctx context.Context, look pages.Found) (int, error) {
+	if err := b.family.voidChanged(ctx); err != nil {
 		return 0, err
 	}
-	var missing []*tablespaceFile
-	for _, t := range look.files {
-		if !b.registry.has(t.spaceFile()) {
+	var missing []*pages.File
+	for _, t := range look.Files {
+		if !b.registry.Has(t.Key()) {
 			missing = append(missing, t)
 		}
 	}
@@ -350,20 +267,23 @@ func (b *backup) flushLogs(ctx context.Context) error {
 // finishRedo waits for the redo up to the LSN that the server reported.
 func (b *backup) finishRedo(ctx context.Context) error {
 	b.opt.Progress.Begin("waiting for the redo log", 0)
-	return b.follower.Finish(ctx, b.end)
+	if err := b.follower.Finish(ctx, b.at.LSN); err != nil {
+		return err
+	}
+	return b.proveWritten()
 }
 
 // sendRest sends what was held in hand under the lock, and ends the archive.
 func (b *backup) sendRest(ctx context.Context) error {
-	b.stage.phase = b.opt.Progress.Begin("sending other files", b.stage.size())
-	if err := b.stage.send(ctx, b.archive); err != nil {
+	b.stage.Phase = b.opt.Progress.Begin("sending other files", b.stage.Size())
+	if err := b.stage.Send(ctx, b.archive.output); err != nil {
 		return err
 	}
 	newest, err := b.follower.Newest()
 	if err != nil {
 		return err
 	}
-	b.newest = min(newest.LSN, b.end)
+	b.newest = min(newest.LSN, b.at.LSN)
 	if _, err := b.follower.Drain(ctx, b.opt.Progress.Begin("sending the redo log", b.follower.Pending())); err != nil {
 		return err
 	}
@@ -375,4 +295,92 @@ func (b *backup) sendRest(ctx context.Context) error {
 		return err
 	}
 	return b.archive.w.Close()
+}
+
+// settle sends what the archive still lacks of tablespaces, and records their
+// final names.
+func (b *backup) settle(ctx context.Context) error {
+	files := b.follower.Files()
+	end, err := pages.Settle(b.last, files, b.family.rules())
+	if err != nil {
+		return err
+	}
+	for _, info := range end.Unknown {
+		if err := b.inventory.Young(ctx, info); err != nil {
+			return err
+		}
+	}
+	for _, info := range end.Empty {
+		if err := b.checkEmpty(ctx, info); err != nil {
+			return err
+		}
+	}
+	if b.srv.Flavor == mysqld.MariaDB { // else the server's own list is compared
+		if err := b.registry.Vanished(b.last.Files, files); err != nil {
+			return err
+		}
+	}
+	for _, t := range end.Stubs {
+		if err := b.sendStub(t); err != nil {
+			return err
+		}
+	}
+	b.now = end.Now
+	return nil
+}
+
+// stubPages is how many pages a tablespace that has not been written has on
+// disk (FIL_IBD_FILE_INITIAL_SIZE).
+const stubPages = 4
+
+// sendStub archives a tablespace whose creation is in the copied redo, which
+// makes every page of it: the file need only exist. So it is where page 0 has not
+// reached the file: the first checkpoint after its creation would have written
+// it, so that it was created after the checkpoint at which the copy of the redo
+// begins.
+func (b *backup) sendStub(t *pages.File) error {
+	name, isNew := b.registry.Add(t, 0)
+	if !isNew {
+		return nil
+	}
+	return b.archive.put(name, make([]byte, stubPages*b.pageSize))
+}
+
+// knowRedo waits until the redo of all DDL is in hand, which says what was
+// changed without redo.
+func (b *backup) knowRedo(ctx context.Context) error {
+	lsn, err := b.srv.CurrentLSN(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.srv.FlushEngineLogs(ctx); err != nil {
+		return err
+	}
+	return b.follower.Reach(ctx, lsn)
+}
+
+// flushLogTable has the server close a table of the database mysql.
+func (b *backup) flushLogTable(ctx context.Context, table string) error {
+	return b.srv.FlushTable(ctx, mysqld.Table{Schema: "mysql", Name: table})
+}
+
+// underStage has tablespaces copied into the stage from now on, at full speed:
+// the archive may be slow to take them, and somebody waits.
+func (b *backup) underStage() { b.copier.Create, b.copier.Wait = b.stage.Output, nil }
+
+// stageAhead stages lists of files, in a phase of their own.
+func (b *backup) stageAhead(ctx context.Context, lists ...[]datadir.File) error {
+	var total int64
+	for _, files := range lists {
+		for _, info := range files {
+			total += info.Size
+		}
+	}
+	b.stage.Phase = b.opt.Progress.Begin("copying other files", total)
+	for _, files := range lists {
+		if err := b.stage.CopyAhead(ctx, files); err != nil {
+			return err
+		}
+	}
+	return nil
 }

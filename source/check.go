@@ -4,17 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	"hb/source/aria"
+	"hb/source/datadir"
 	"hb/source/mysqld"
 	"hb/source/redo"
+	"hb/source/spool"
 	"hb/stream"
 	"hb/stream/disk"
 )
@@ -28,26 +27,54 @@ type Finding struct {
 	Facts   []slog.Attr // for programs
 }
 
+// Failures are the findings with errors.
+type Failures struct{ found []Finding }
+
+// Add adds a finding with an error.
+func (f *Failures) Add(with Finding) { f.found = append(f.found, with) }
+
+// WouldFail returns a *WouldFailError, or nil if there are no failures.
+func (f *Failures) WouldFail() error {
+	if len(f.found) == 0 {
+		return nil
+	}
+	return &WouldFailError{f.found}
+}
+
+// WouldFailError says that a backup would fail; it wraps the error that the backup
+// would meet first.
+type WouldFailError struct{ failed []Finding }
+
+func (e *WouldFailError) Error() string {
+	var names []string
+	for _, f := range e.failed {
+		names = append(names, f.Check)
+	}
+	return "a backup would fail now: " + strings.Join(slices.Compact(names), ", ")
+}
+
+func (e *WouldFailError) Unwrap() error { return e.failed[0].Err }
+
 // Check finds out what would stop a backup of srv, and what may become a problem,
 // and tells all of it: the preflight of the backup first, in its order, and then
 // how much there will be to do. It takes no lock and writes nothing. The rate at
 // which redo is written is measured over interval. The error is that of ctx.
-func Check(ctx context.Context, srv *mysqld.Server, opt Options, interval time.Duration, tell func(Finding)) (err error) {
-	b, err := newBackup(disk.OS, srv, io.Discard, opt)
+func Check(ctx context.Context, srv *mysqld.Server, opt Options, interval time.Duration, tell func(Finding)) error {
+	s, err := newSubject(disk.OS, srv, opt)
 	if err != nil {
 		tell(Finding{Check: "files", Text: err.Error(), Err: err})
 		return nil
 	}
-	defer func() { err = errors.Join(err, b.close(nil)) }()
-	if text := b.withoutEffect(); text != "" {
+	by := &checker{s}
+	if text := by.withoutEffect(); text != "" {
 		tell(Finding{Check: "options", Text: text, Warning: true})
 	}
 	o := &outlook{interval: interval}
-	checks := slices.Concat([]check{{"version", (*backup).tellVersion}}, preflightChecks,
-		[]check{{"redo rate", o.redoRate}, {"tables without transactions", (*backup).tellPlainTables}, {"space", o.space}})
+	checks := slices.Concat([]check{{"version", (*checker).tellVersion}}, preflightChecks,
+		[]check{{"page checksums", (*checker).tellChecksums}, {"redo rate", o.redoRate}, {"files elsewhere", (*checker).tellOutside}, {"tables without transactions", (*checker).tellPlainTables}, {"space", o.space}})
 	blind := false // privileges are missing, so that the server refuses answers
 	for _, c := range checks {
-		f := c.find(ctx, b, blind)
+		f := c.find(ctx, by, blind)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -58,10 +85,24 @@ func Check(ctx context.Context, srv *mysqld.Server, opt Options, interval time.D
 	return nil
 }
 
+// MissingGrants returns the statements that give the account what a backup of srv
+// needs and it lacks.
+func MissingGrants(ctx context.Context, srv *mysqld.Server, opt Options) ([]string, error) {
+	s, err := newSubject(disk.OS, srv, opt)
+	if err != nil {
+		return nil, err
+	}
+	err = (&checker{s}).checkPrivileges(ctx, &Finding{})
+	if missing, lacks := errors.AsType[*mysqld.MissingPrivilegesError](err); lacks {
+		return missing.Grants(), nil
+	}
+	return nil, err
+}
+
 // find looks, and puts an error into words.
-func (c check) find(ctx context.Context, b *backup, blind bool) Finding {
+func (c check) find(ctx context.Context, by *checker, blind bool) Finding {
 	f := Finding{Check: c.name}
-	err := c.look(b, ctx, &f)
+	err := c.run(ctx, by, &f)
 	missing, lacks := errors.AsType[*mysqld.MissingPrivilegesError](err)
 	_, unsupported := errors.AsType[*mysqld.UnsupportedFeatureError](err)
 	switch {
@@ -70,7 +111,7 @@ func (c check) find(ctx context.Context, b *backup, blind bool) Finding {
 		if f.Text != "" {
 			f.Text += "; the rest is "
 		}
-		f.Text += "not known yet: the server does not say without the privileges above"
+		f.Text += "not checked: this needs the privileges listed above"
 		f.Warning = true
 	case lacks:
 		f.Text, f.Err = missing.Lacks()+": run\n"+strings.Join(missing.Grants(), "\n"), err
@@ -83,8 +124,8 @@ func (c check) find(ctx context.Context, b *backup, blind bool) Finding {
 
 // tellVersion says how well the server's release is known. One that is not
 // supported is refused when hb connects.
-func (b *backup) tellVersion(_ context.Context, f *Finding) error {
-	srv := b.srv
+func (c *checker) tellVersion(_ context.Context, f *Finding) error {
+	srv := c.srv
 	f.Text = fmt.Sprintf("%v %s is supported", srv.Flavor, srv.Version.Full)
 	if tested := mysqld.TestedWith(srv.Flavor, srv.Version); len(tested) > 0 {
 		f.Text += "; hb was tested with " + strings.Join(tested, ", ")
@@ -93,6 +134,19 @@ func (b *backup) tellVersion(_ context.Context, f *Finding) error {
 		f.Warning = true
 	}
 	f.Facts = append(f.Facts, slog.String("server", srv.Flavor.String()+" "+srv.Version.Full))
+	return nil
+}
+
+// tellChecksums says whether the server gives pages checksums.
+func (c *checker) tellChecksums(_ context.Context, f *Finding) error {
+	algorithm := c.srv.Vars.String("innodb_checksum_algorithm")
+	f.Text = "pages are written with checksums (" + algorithm + ")"
+	if strings.TrimPrefix(algorithm, "strict_") == "none" {
+		f.Warning = true
+		f.Text = "the server writes pages without checksums (innodb_checksum_algorithm=" + algorithm + "): damage in them cannot be noticed, " +
+			"nor, with ROW_FORMAT=COMPRESSED, for certain that a page was torn while it was read; " +
+			"set innodb_checksum_algorithm to crc32: pages get checksums as they are written"
+	}
 	return nil
 }
 
@@ -115,32 +169,32 @@ const (
 
 // redoRate measures how fast the server writes redo, and says when it will
 // overwrite what hb has not read.
-func (o *outlook) redoRate(b *backup, ctx context.Context, f *Finding) error {
-	state, err := b.lookAtRedo()
+func (o *outlook) redoRate(c *checker, ctx context.Context, f *Finding) error {
+	state, err := c.lookAtRedo()
 	if err != nil {
 		return err
 	}
 	capacity := state.Capacity
 	if capacity == 0 {
-		if capacity, err = b.srv.RedoCapacity(ctx); err != nil {
+		if capacity, err = c.srv.RedoCapacity(ctx); err != nil {
 			return err
 		}
 	}
-	first, err := b.srv.CurrentLSN(ctx)
+	first, err := c.srv.CurrentLSN(ctx)
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	if err := pause(ctx, o.interval); err != nil {
+	if err := datadir.Pause(ctx, o.interval); err != nil {
 		return err
 	}
-	last, err := b.srv.CurrentLSN(ctx)
+	last, err := c.srv.CurrentLSN(ctx)
 	if err != nil {
 		return err
 	}
 	o.rate = float64(last-first) / time.Since(began).Seconds()
 	f.Facts = append(f.Facts, slog.Int64("redo_capacity", capacity), slog.Float64("redo_rate", o.rate))
-	o.describeLap(f, capacity, b.srv.Dialect.RedoConsumer)
+	o.describeLap(f, capacity, c.srv.Series.RedoConsumer)
 	return nil
 }
 
@@ -149,22 +203,22 @@ func (o *outlook) redoRate(b *backup, ctx context.Context, f *Finding) error {
 func (o *outlook) describeLap(f *Finding, capacity int64, kept bool) {
 	f.Text = fmt.Sprintf("the log holds %s; ", stream.Size(capacity))
 	if o.rate == 0 {
-		f.Text += "nothing was written just now: check again when the server is as busy as during the backup"
+		f.Text += "no redo was written during the measurement: check again under the load that you expect during a backup"
 		return
 	}
 	lap := lasts(capacity, o.rate)
 	f.Facts = append(f.Facts, slog.Float64("redo_lap_seconds", lap.Seconds()))
-	f.Text += fmt.Sprintf("at %s/s the server comes round in %s", stream.Size(o.rate), roundly(lap))
-	f.Text += fmt.Sprintf("; hb reads it whatever the archive takes, at %s/s on a busy machine", stream.Size(redo.FollowRate))
+	f.Text += fmt.Sprintf("at %s/s it wraps in %s", stream.Size(o.rate), roundly(lap))
+	f.Text += fmt.Sprintf("; hb reads %s/s even on a busy machine", stream.Size(redo.FollowRate))
 	if lap >= shortLap && o.rate < redo.FollowRate {
 		return
 	}
 	f.Warning = true
-	f.Text += ": should it be further behind than the log is long, "
+	f.Text += ": if hb falls behind by more than the size of the log, "
 	if kept {
 		f.Text += "the server's writers wait for it; "
 	} else {
-		f.Text += "the backup is lost; "
+		f.Text += "the backup fails; "
 	}
 	f.Text += "make the log larger (innodb_log_file_size, or innodb_redo_log_capacity)"
 }
@@ -183,89 +237,23 @@ func roundly(d time.Duration) time.Duration {
 	return d.Round(time.Second)
 }
 
-// plainTable is a table without transactions, partitions and all.
-type plainTable struct {
-	name, engine string
-	bytes        int64
-}
-
-// plainEngines are the engines of such tables, by the suffixes of their files.
-var plainEngines = map[string]string{
-	".MYD": "MyISAM", ".MYI": "MyISAM", ".MAD": "Aria", ".MAI": "Aria",
-	".CSV": "CSV", ".CSM": "CSV", ".ARZ": "ARCHIVE", ".ARM": "ARCHIVE", ".MRG": "MERGE",
-}
-
-// plainTables finds the users' tables without transactions by their files, the
-// largest first. Aria's crash-safe tables are not among them: they are written
-// while they are copied.
-func plainTables(system disk.System, files []fileInfo) ([]plainTable, error) {
-	tables, safe := make(map[string]*plainTable), make(map[string]bool)
-	for _, info := range files {
-		suffix := filepath.Ext(info.name)
-		engine := plainEngines[suffix]
-		if engine == "" || !isUserFile(info.name) {
-			continue
-		}
-		name, _, _ := strings.Cut(strings.TrimSuffix(info.name, suffix), "#P#")
-		if tables[name] == nil {
-			tables[name] = &plainTable{name: name, engine: engine}
-		}
-		tables[name].bytes += info.size
-		if suffix == ".MAI" {
-			crashSafe, err := isCrashSafe(system, info.path)
-			if err != nil {
-				return nil, err
-			}
-			safe[name] = crashSafe
-		}
-	}
-	var out []plainTable
-	for name, t := range tables {
-		if !safe[name] {
-			out = append(out, *t)
-		}
-	}
-	slices.SortFunc(out, func(a, b plainTable) int {
-		if a.bytes != b.bytes {
-			return int(min(max(b.bytes-a.bytes, -1), 1))
-		}
-		return strings.Compare(a.name, b.name)
-	})
-	return out, nil
-}
-
-// isCrashSafe reports whether an Aria table is, by its index file. One that is
-// gone, or being made, is.
-func isCrashSafe(system disk.System, path string) (safe bool, err error) {
-	f, err := system.Open(path)
-	if err != nil {
-		return true, ignoreGone(err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	t, err := aria.ReadTable(f)
-	if err != nil && !systemFailed(err) {
-		return true, nil
-	}
-	return err == nil && t.CrashSafe, err
-}
-
 // tellPlainTables says what is to be copied again, where it changes, while its
 // writers wait.
-func (b *backup) tellPlainTables(_ context.Context, f *Finding) error {
-	list, err := b.layout.list()
+func (c *checker) tellPlainTables(_ context.Context, f *Finding) error {
+	list, err := c.layout.List()
 	if err != nil {
 		return err
 	}
-	tables, err := plainTables(b.disk, list.others)
+	tables, err := datadir.PlainTables(c.disk, list.Others)
 	if err != nil {
 		return err
 	}
-	describePlain(f, tables, b.finalLock())
+	describePlain(f, tables, c.finalLock())
 	return nil
 }
 
 // describePlain says which tables need a lock.
-func describePlain(f *Finding, tables []plainTable, lock string) {
+func describePlain(f *Finding, tables []datadir.PlainTable, lock string) {
 	const most = 5
 	if len(tables) == 0 {
 		f.Text = "there are none"
@@ -274,8 +262,8 @@ func describePlain(f *Finding, tables []plainTable, lock string) {
 	var bytes int64
 	var largest []string
 	for i, t := range tables {
-		if bytes += t.bytes; i < most {
-			largest = append(largest, fmt.Sprintf("%s (%s, %s)", t.name, t.engine, stream.Size(t.bytes)))
+		if bytes += t.Bytes; i < most {
+			largest = append(largest, fmt.Sprintf("%s (%s, %s)", t.Name, t.Engine, stream.Size(t.Bytes)))
 		}
 	}
 	f.Facts = append(f.Facts, slog.Int("tables", len(tables)), slog.Int64("bytes", bytes))
@@ -289,8 +277,8 @@ func describePlain(f *Finding, tables []plainTable, lock string) {
 
 // finalLock is the lock under which tables without transactions are copied for
 // the last time.
-func (b *backup) finalLock() string {
-	switch d := &b.srv.Dialect; {
+func (c *checker) finalLock() string {
+	switch d := &c.srv.Series; {
 	case d.Stages:
 		return "BACKUP STAGE BLOCK_DDL"
 	case d.LogStatus:
@@ -316,34 +304,34 @@ func (e *SpaceError) Unwrap() error { return syscall.ENOSPC }
 
 // space looks for room for what a backup spools: the files of other engines,
 // for certain, and redo that the archive has not taken yet.
-func (o *outlook) space(b *backup, ctx context.Context, f *Finding) error {
-	free, inMemory, err := freeSpace(b.opt.Tmpdir)
+func (o *outlook) space(c *checker, ctx context.Context, f *Finding) error {
+	free, inMemory, err := spool.FreeSpace(c.opt.Tmpdir)
 	if err != nil {
-		return fmt.Errorf("looking at %s: %w", b.opt.Tmpdir, err)
+		return fmt.Errorf("looking at %s: %w", c.opt.Tmpdir, err)
 	}
-	staged, err := b.toStage()
+	staged, err := c.toStage()
 	if err != nil {
 		return err
 	}
-	return o.describeSpace(f, b.opt.Tmpdir, free, max(0, staged-stageMemory), inMemory)
+	return o.describeSpace(f, c.opt.Tmpdir, free, max(0, staged-stageMemory), inMemory)
 }
 
 // toStage is how many bytes of other files will be staged.
-func (b *backup) toStage() (n int64, err error) {
-	list, err := b.layout.list()
+func (c *checker) toStage() (n int64, err error) {
+	list, err := c.layout.List()
 	if err != nil {
 		return 0, err
 	}
-	files := list.others
-	if b.srv.Dialect.Stages {
-		_, logs, err := b.layout.ariaFiles()
+	files := list.Others
+	if c.srv.Series.Stages {
+		_, logs, err := c.layout.AriaFiles()
 		if err != nil {
 			return 0, err
 		}
 		files = append(files, logs...)
 	}
 	for _, info := range files {
-		n += info.size
+		n += info.Size
 	}
 	return n, nil
 }
@@ -367,6 +355,20 @@ func (o *outlook) describeSpace(f *Finding, dir string, free, staged int64, inMe
 	if inMemory {
 		f.Warning = true
 		f.Text += "; it is in memory (tmpfs), so that what is spooled takes memory from the server: give a place on disk with --tmpdir"
+	}
+	return nil
+}
+
+// tellOutside is warnOutside for Check.
+func (c *checker) tellOutside(ctx context.Context, f *Finding) error {
+	list, err := c.list(ctx)
+	if err != nil {
+		return err
+	}
+	f.Text = "all files are in the data directory"
+	if text := c.outsideText(list.Tablespaces); text != "" {
+		f.Text, f.Warning = text, true
+		f.Facts = append(f.Facts, slog.Bool("outside", true))
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"golang.org/x/sys/unix"
 
+	"hb/source/datadir"
 	"hb/source/mysqld"
 	"hb/stream/disk"
 )
@@ -23,12 +24,12 @@ func TestDescribeLap(t *testing.T) {
 		warning bool
 		says    string
 	}{
-		{0, 96, false, false, "check again when the server is as busy"},
-		{1 << 20, 96, false, false, "at 1.00 MiB/s the server comes round in 1m36s"},
-		{10 << 20, 96, false, true, "comes round in 9.6s; hb reads it whatever the archive takes, at 38.1 MiB/s on a busy machine: should it be further behind than the log is long, the backup is lost; make"},
+		{0, 96, false, false, "no redo was written during the measurement"},
+		{1 << 20, 96, false, false, "at 1.00 MiB/s it wraps in 1m36s"},
+		{10 << 20, 96, false, true, "wraps in 9.6s; hb reads 38.1 MiB/s even on a busy machine: if hb falls behind by more than the size of the log, the backup fails; make"},
 		{10 << 20, 96, true, true, "the server's writers wait"},
 		{1e-9, 96, false, false, "24000h0m0s"},
-		{40 << 20, 64 << 10, false, true, "should it be further behind"},
+		{40 << 20, 64 << 10, false, true, "if hb falls behind"},
 	} {
 		var f Finding
 		(&outlook{rate: test.rate}).describeLap(&f, test.log<<20, test.kept)
@@ -65,9 +66,9 @@ func TestDescribeSpace(t *testing.T) {
 
 func TestPlainTables(t *testing.T) {
 	dir := t.TempDir()
-	var files []fileInfo
+	var files []datadir.File
 	add := func(name string, size int64) {
-		files = append(files, fileInfo{path: filepath.Join(dir, filepath.Base(name)), name: name, size: size})
+		files = append(files, datadir.File{Path: filepath.Join(dir, filepath.Base(name)), Name: name, Size: size})
 	}
 	add("d/m.MYD", 100)
 	add("d/m.MYI", 20)
@@ -85,7 +86,7 @@ func TestPlainTables(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "short.MAI"), []byte("short"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tables, err := plainTables(disk.OS, files)
+	tables, err := datadir.PlainTables(disk.OS, files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func TestPlainTables(t *testing.T) {
 	if !strings.HasPrefix(f.Text, want) || f.Warning {
 		t.Errorf("%q, want %q", f.Text, want)
 	}
-	describePlain(&f, []plainTable{{"d/large", "MyISAM", 2 << 30}}, "a lock")
+	describePlain(&f, []datadir.PlainTable{{Name: "d/large", Engine: "MyISAM", Bytes: 2 << 30}}, "a lock")
 	if !f.Warning || !strings.Contains(f.Text, "may wait long") {
 		t.Errorf("a large one: %q", f.Text)
 	}
@@ -108,23 +109,24 @@ func TestPlainTables(t *testing.T) {
 // TestWithoutEffect: what is asked for in vain is said.
 func TestWithoutEffect(t *testing.T) {
 	all := Options{
-		GaleraInfo: true, LockDDLPerTable: true, SafeSlave: true, DumpBufferPool: true,
-		FTWRL: mysqld.FTWRL{WaitTimeout: 1, KillTimeout: 1},
+		GaleraInfo: true,
+		MySQLOptions: MySQLOptions{LockDDLPerTable: true, SafeSlave: true, DumpBufferPool: true,
+			FTWRL: mysqld.FTWRL{WaitTimeout: 1, KillTimeout: 1}},
 	}
 	for _, test := range []struct {
 		srv  *mysqld.Server
 		want string
 	}{
-		{&mysqld.Server{Flavor: mysqld.MariaDB, Dialect: mysqld.Dialect{Stages: true}, Version: mysqld.Version{Full: "10.11.18"}},
+		{&mysqld.Server{Flavor: mysqld.MariaDB, Series: mysqld.Series{Stages: true}, Version: mysqld.Version{Full: "10.11.18"}},
 			"without effect on MariaDB 10.11.18: --ftwrl-wait-timeout, --kill-long-queries-timeout, --lock-ddl-per-table, --safe-slave-backup, --dump-innodb-buffer-pool"},
 		{&mysqld.Server{Flavor: mysqld.MySQL, Version: mysqld.Version{Full: "5.7.29"}}, "without effect on MySQL 5.7.29: --galera-info"},
-		{&mysqld.Server{Flavor: mysqld.MySQL, Dialect: mysqld.Dialect{LogStatus: true}, Version: mysqld.Version{Full: "9.7.4"}},
+		{&mysqld.Server{Flavor: mysqld.MySQL, Series: mysqld.Series{LogStatus: true}, Version: mysqld.Version{Full: "9.7.4"}},
 			"without effect on MySQL 9.7.4: --galera-info, --lock-ddl-per-table"},
 	} {
-		if got := (&backup{srv: test.srv, opt: all}).withoutEffect(); got != test.want {
+		if got := (&checker{&subject{srv: test.srv, opt: all}}).withoutEffect(); got != test.want {
 			t.Errorf("%q, want %q", got, test.want)
 		}
-		if got := (&backup{srv: test.srv}).withoutEffect(); got != "" {
+		if got := (&checker{&subject{srv: test.srv}}).withoutEffect(); got != "" {
 			t.Errorf("no options: %q", got)
 		}
 	}
@@ -145,13 +147,13 @@ func TestFind(t *testing.T) {
 	}{
 		{nil, true, false, false, ""},
 		{denied, false, false, true, "SHOW ENGINE"},
-		{denied, true, true, false, "not known yet"},
-		{table, true, true, false, "not known yet"},
+		{denied, true, true, false, "not checked: "},
+		{table, true, true, false, "not checked: "},
 		{errors.Join(feature, denied), true, false, true, "an encrypted redo log"},
 		{unix.EIO, true, false, true, "input/output error"},
 		{missing, false, false, true, "run\nGRANT RELOAD ON *.* TO 'u'@'h';\nGRANT SELECT ON performance_schema.log_status TO 'u'@'h';"},
 	} {
-		c := check{"it", func(*backup, context.Context, *Finding) error { return test.err }}
+		c := check{"it", func(*checker, context.Context, *Finding) error { return test.err }}
 		f := c.find(t.Context(), nil, test.blind)
 		if f.Warning != test.warning || (f.Err != nil) != test.fail || !strings.Contains(f.Text, test.says) || f.Check != "it" {
 			t.Errorf("%v: %+v", test.err, f)

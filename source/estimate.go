@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"time"
 
+	"hb/source/datadir"
 	"hb/source/mysqld"
+	"hb/source/pages"
 	"hb/stream"
 	"hb/stream/disk"
 	"hb/xbstream"
@@ -29,7 +31,7 @@ type Estimate struct {
 
 	compressed bool
 	disk       disk.System
-	files      []fileInfo // tablespaces, to take samples of
+	files      []datadir.File // tablespaces, to take samples of
 }
 
 // rateTime is for how long the redo log is watched.
@@ -37,78 +39,78 @@ const rateTime = 2 * time.Second
 
 // EstimateSize looks what a backup would hold, after all that a backup looks at
 // before it locks or sends anything. It takes rateTime and the reading of samples.
-func EstimateSize(ctx context.Context, srv *mysqld.Server, opt Options, stages stream.WriteOptions) (_ *Estimate, err error) {
-	b, err := newBackup(disk.OS, srv, io.Discard, opt)
+func EstimateSize(ctx context.Context, srv *mysqld.Server, opt Options, stages stream.WriteOptions) (*Estimate, error) {
+	s, err := newSubject(disk.OS, srv, opt)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = b.close(err) }()
-	if err := b.preflight(ctx); err != nil {
+	if err := (&checker{s}).preflight(ctx); err != nil {
 		return nil, err
 	}
-	e := &Estimate{disk: b.disk, compressed: stages.Compress != nil}
-	if err := e.measureFiles(ctx, b); err != nil {
+	e := &Estimate{disk: s.disk, compressed: stages.Compress != nil}
+	if err := e.measureFiles(ctx, s); err != nil {
 		return nil, err
 	}
-	if err := e.measureRedo(ctx, b); err != nil {
+	if err := e.measureRedo(ctx, s); err != nil {
 		return nil, err
 	}
 	e.Part, err = stages.Part(ctx, e.sample)
 	return e, err
 }
 
-func (e *Estimate) measureFiles(ctx context.Context, b *backup) error {
-	list, err := b.list(ctx)
+func (e *Estimate) measureFiles(ctx context.Context, s *subject) error {
+	list, err := s.list(ctx)
 	if err != nil {
 		return err
 	}
-	for _, path := range b.layout.System {
-		info, err := statFile(b.disk, path, path)
+	for _, path := range s.layout.System {
+		info, err := datadir.Stat(s.disk, path, path)
 		if err != nil {
 			return err
 		}
+		info.Linked = true
 		e.files = append(e.files, info)
 	}
-	e.files = append(e.files, list.tablespaces...)
-	others := list.others
-	if b.srv.Flavor == mysqld.MariaDB {
-		control, logs, err := b.layout.ariaFiles()
+	e.files = append(e.files, list.Tablespaces...)
+	others := list.Others
+	if s.srv.Flavor == mysqld.MariaDB {
+		control, logs, err := s.layout.AriaFiles()
 		if err != nil {
 			return err
 		}
 		others = append(append(others, control...), logs...)
 	}
 	for _, f := range e.files {
-		e.Tablespaces += f.size
+		e.Tablespaces += f.Size
 		e.Others += framing(f)
 	}
 	for _, f := range others {
-		e.Others += f.size + framing(f)
+		e.Others += f.Size + framing(f)
 	}
 	return nil
 }
 
 // framing is about what chunk headers and the manifest take for a file.
-func framing(f fileInfo) int64 {
+func framing(f datadir.File) int64 {
 	const manifestLine = 60
-	return xbstream.Framing(f.name, f.size, segmentSize) + int64(len(f.name)) + manifestLine
+	return xbstream.Framing(f.Name, f.Size, pages.SegmentSize) + int64(len(f.Name)) + manifestLine
 }
 
 // measureRedo looks at the redo log from its checkpoint on, and at how it grows.
-func (e *Estimate) measureRedo(ctx context.Context, b *backup) error {
-	checkpoint, err := b.checkpoint()
+func (e *Estimate) measureRedo(ctx context.Context, s *subject) error {
+	checkpoint, err := s.checkpoint()
 	if err != nil {
 		return err
 	}
-	first, err := b.srv.CurrentLSN(ctx)
+	first, err := s.srv.CurrentLSN(ctx)
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	if err := pause(ctx, rateTime); err != nil {
+	if err := datadir.Pause(ctx, rateTime); err != nil {
 		return err
 	}
-	second, err := b.srv.CurrentLSN(ctx)
+	second, err := s.srv.CurrentLSN(ctx)
 	if err != nil {
 		return err
 	}
@@ -143,17 +145,17 @@ func (e *Estimate) spare() int64 {
 // Expected is a size that the archive is not expected to reach.
 func (e *Estimate) Expected() int64 { return e.Size() / 100 * (100 + e.spare()) }
 
-// samples is how many pieces of segmentSize are taken.
+// samples is how many pieces of pages.SegmentSize are taken.
 const samples = 64
 
 // sample writes pieces of the tablespaces to w, from all over them.
 func (e *Estimate) sample(ctx context.Context, w io.Writer) error {
-	step := max(segmentSize, e.Tablespaces/samples)
-	buf := make([]byte, segmentSize)
+	step := max(pages.SegmentSize, e.Tablespaces/samples)
+	buf := make([]byte, pages.SegmentSize)
 	next := int64(0) // of the next piece, in all tablespaces one behind the other
 	at := int64(0)   // of the file
 	for _, info := range e.files {
-		for ; next < at+info.size; next += step {
+		for ; next < at+info.Size; next += step {
 			if err := ctx.Err(); err != nil {
 				return context.Cause(ctx)
 			}
@@ -165,16 +167,16 @@ func (e *Estimate) sample(ctx context.Context, w io.Writer) error {
 				return err
 			}
 		}
-		at += info.size
+		at += info.Size
 	}
 	return nil
 }
 
 // piece reads a piece of a file; nothing, if the file is gone.
-func (e *Estimate) piece(info fileInfo, off int64, buf []byte) (n int, err error) {
-	f, err := e.disk.Open(info.path)
+func (e *Estimate) piece(info datadir.File, off int64, buf []byte) (n int, err error) {
+	f, err := e.disk.OpenRegular(info.Path, info.Linked)
 	if err != nil {
-		return 0, ignoreGone(err)
+		return 0, datadir.IgnoreGone(err)
 	}
 	n, err = f.ReadAt(buf, off)
 	if err == io.EOF {
@@ -196,7 +198,7 @@ func (e *Estimate) Facts() []slog.Attr {
 func (e *Estimate) Describe() string {
 	part := ""
 	if e.compressed {
-		part = fmt.Sprintf("; compressed to %.0f%%, as samples of the tablespaces are", e.Part*100)
+		part = fmt.Sprintf("; compressed to an estimated %.0f%% (from samples)", e.Part*100)
 	}
 	return fmt.Sprintf("the archive will have about %v: %v of tablespaces, %v of other files, %v of redo log, and %v more for each second that the backup takes%s\n"+
 		"for aws s3 cp, which makes at most 10,000 parts of an archive: --expected-size %d leaves room for %d%% more",

@@ -7,7 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"hb/sink"
+	"hb/sink/apply"
+	"hb/sink/extract"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -37,6 +38,7 @@ func itsTurn(layout int, servers []string, name string) bool {
 // TestLayouts backs up servers of many layouts, whose tables are so young that
 // hardly a page of them is on disk, and restores them.
 func TestLayouts(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		for i, l := range layouts {
 			if !itsTurn(i, mysqldtest.MariaDB, root.Name) {
@@ -143,14 +145,14 @@ func restoreByHB(t *testing.T, _ *mysqldtest.Root, archive, target string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	result, err := sink.Extract(t.Context(), f, target, sink.ExtractOptions{})
+	result, err := extract.Run(t.Context(), f, target, extract.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if result.Manifest == nil || len(result.Warnings) != 0 {
 		t.Errorf("extract: manifest %v, warnings %q", result.Manifest, result.Warnings)
 	}
-	applied, err := sink.Apply(t.Context(), target, sink.ApplyOptions{Tool: "hb test"})
+	applied, err := apply.Run(t.Context(), target, apply.Options{Tool: "hb test"})
 	if err != nil {
 		t.Fatal(err)
 	}

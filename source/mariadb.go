@@ -3,60 +3,110 @@ package source
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"hb/source/datadir"
 	"hb/source/mysqld"
+	"hb/source/pages"
 	"hb/source/redo"
+	"hb/xbstream/innodb"
+	"hb/xbstream/metadata"
 )
 
-// mariadbState is what only a backup of MariaDB has.
-type mariadbState struct {
+// mariadbBackup is a backup of MariaDB.
+type mariadbBackup struct {
+	*backup
 	stages *mysqld.Stages
-	galera *mysqld.GaleraState // nil: not asked for, or no cluster
+
+	// listed are the tablespaces that the server listed last, while DDL went on; nil:
+	// it does not say.
+	listed map[innodb.SpaceID]bool
 }
 
-func (m *mariadbState) close() error {
-	if m.stages == nil {
+// release ends the stages after an error.
+func (b *mariadbBackup) release() error {
+	if b.stages == nil {
 		return nil
 	}
-	return m.stages.Close()
+	return b.stages.Close()
 }
 
-func (b *backup) openMariaDBRedo() (err error) {
-	b.follower, err = redo.Open(b.disk, b.layout.RedoDir, b.opt.Tmpdir, b.srv.LSNs)
+// rules: the redo has the whole of a tablespace that it creates.
+func (b *mariadbBackup) rules() pages.Rules {
+	return pages.Rules{LogsCreation: true, Listed: b.listed}
+}
+
+func (b *mariadbBackup) describe(*metadata.Manifest) {}
+
+func (b *mariadbBackup) openRedo(ctx context.Context) (err error) {
+	b.copier.Again = true // until DDL is locked out
+	b.copier.Truncated = b.undoTrimmed
+	b.beforeList = b.listOpen
+	if b.lsns, err = b.srv.Observe(ctx); err != nil { // it must not wait behind other queries
+		return err
+	}
+	b.follower, err = redo.Open(b.disk, b.layout.RedoDir, b.opt.Tmpdir, b.lsns.LSNs)
 	return err
 }
 
+// undoTrimmed is Copier.Truncated of MariaDB: the server has the truncation of an undo
+// tablespace in its log's file before it cuts the tablespace's (mtr_t::commit_shrink).
+func (b *mariadbBackup) undoTrimmed(ctx context.Context, id innodb.SpaceID, page0 innodb.LSN) (bool, error) {
+	if b.follower.File(id).Begun > page0 {
+		return true, nil
+	}
+	err := b.knowRedo(ctx)
+	return b.follower.File(id).Begun > page0, err
+}
+
 // enter makes the step of entering a backup stage.
-func enter(stage mysqld.Stage) step {
-	return func(b *backup, ctx context.Context) error {
+func (b *mariadbBackup) enter(stage mysqld.Stage) step {
+	return func(ctx context.Context) error {
 		b.opt.Progress.Begin("waiting for BACKUP STAGE "+stage.String(), 0)
-		b.mariadb.stages = b.srv.Stages()
-		if err := b.mariadb.stages.Enter(ctx, stage); err != nil {
+		b.stages = b.srv.Stages()
+		if err := b.stages.Enter(ctx, stage); err != nil {
 			return fmt.Errorf("entering backup stage %v: %w", stage, err)
 		}
 		return nil
 	}
 }
 
-func (b *backup) endStages(ctx context.Context) error { return b.mariadb.stages.End(ctx) }
+func (b *mariadbBackup) endStages(ctx context.Context) error { return b.stages.End(ctx) }
+
+// proveUnencrypted makes sure that the server did not begin to encrypt tablespaces
+// while they were copied, as SET GLOBAL innodb_encrypt_tables has it do.
+func (b *mariadbBackup) proveUnencrypted(ctx context.Context) error {
+	return b.srv.CheckEncryption(ctx)
+}
 
 // stageMariaDB stages the files of other engines, Aria's control file first: it
 // names the point in the Aria log where recovery begins, so that nothing that
 // is copied after it may be older.
-func (b *backup) stageMariaDB(ctx context.Context) error {
-	list, err := b.layout.list()
+func (b *mariadbBackup) stageMariaDB(ctx context.Context) error {
+	list, err := b.layout.List()
 	if err != nil {
 		return err
 	}
-	control, logs, err := b.layout.ariaFiles()
+	control, logs, err := b.layout.AriaFiles()
 	if err != nil {
 		return err
 	}
-	return b.stageAhead(ctx, control, list.others, logs)
+	return b.stageAhead(ctx, control, list.Others, logs)
+}
+
+// listOpen asks which tablespaces the server has open, before files are listed.
+func (b *mariadbBackup) listOpen(ctx context.Context) error {
+	spaces, err := b.srv.Tablespaces(ctx)
+	if mysqld.NoSuchList(err) {
+		return nil // proveListed warns of it
+	}
+	b.copier.Known = make(map[innodb.SpaceID]bool, len(spaces))
+	for _, s := range spaces {
+		b.copier.Known[s.ID] = !s.Discarded
+	}
+	return err
 }
 
 // A tablespace whose file is not there, although the server lists it, may be one
@@ -71,31 +121,39 @@ const (
 // server's back, which holds it open and believes that it has it, before it was
 // copied. (What vanishes later settle notices.) DDL goes on meanwhile: what it
 // makes has a file, and is copied later.
-func (b *backup) proveListed(ctx context.Context) error {
+func (b *mariadbBackup) proveListed(ctx context.Context) error {
 	missing, err := b.missingSpaces(ctx)
 	switch {
 	case mysqld.NoSuchList(err):
-		b.warn("the server does not list its tablespaces (innodb_sys_tablespaces=OFF): that a file was removed behind its back would not be noticed")
+		b.warn("the server does not list its tablespaces (innodb_sys_tablespaces=OFF): hb cannot detect data files that were deleted while the server was running, or tablespaces that were imported while they were copied")
 		return nil
-	case err != nil || len(missing) == 0:
+	case err != nil:
 		return err
-	case b.srv.Dialect.ListsOpen:
-		return newMissingSpaces(missing)
 	}
-	for _, s := range missing {
-		b.warn("tablespace %d, %s, has no file, and is not in the backup: it was discarded (ALTER TABLE … DISCARD TABLESPACE), or somebody removed its file", s.ID, s.Name)
+	missing = slices.DeleteFunc(missing, func(s mysqld.Tablespace) bool {
+		if s.Discarded {
+			b.warn("tablespace %d, %s, has no file: it was discarded (ALTER TABLE … DISCARD TABLESPACE), and will be in a restored server too", s.ID, s.Name)
+		}
+		return s.Discarded
+	})
+	if len(missing) > 0 {
+		return newMissingSpaces(missing)
 	}
 	return nil
 }
 
 // missingSpaces returns the tablespaces that the server lists, that are not in the
 // archive, and that have no file either.
-func (b *backup) missingSpaces(ctx context.Context) (missing []mysqld.Tablespace, err error) {
+func (b *mariadbBackup) missingSpaces(ctx context.Context) (missing []mysqld.Tablespace, err error) {
 	wait := firstListRetry
 	for try := 0; ; try++ {
 		spaces, err := b.srv.Tablespaces(ctx)
 		if err != nil {
 			return nil, err
+		}
+		b.listed = make(map[innodb.SpaceID]bool, len(spaces))
+		for _, s := range spaces {
+			b.listed[s.ID] = !s.Discarded
 		}
 		before := missing
 		if missing, err = b.withoutFile(spaces); err != nil {
@@ -109,7 +167,7 @@ func (b *backup) missingSpaces(ctx context.Context) (missing []mysqld.Tablespace
 		if len(missing) == 0 || try == listRetries {
 			return missing, nil
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := datadir.Pause(ctx, wait); err != nil {
 			return nil, err
 		}
 		wait *= 2
@@ -118,16 +176,16 @@ func (b *backup) missingSpaces(ctx context.Context) (missing []mysqld.Tablespace
 
 // withoutFile returns those of the server's tablespaces of which the archive has no
 // copy, and the disk no file.
-func (b *backup) withoutFile(spaces []mysqld.Tablespace) (out []mysqld.Tablespace, err error) {
-	have := b.registry.ids()
+func (b *mariadbBackup) withoutFile(spaces []mysqld.Tablespace) (out []mysqld.Tablespace, err error) {
+	have := b.registry.IDs()
 	for _, s := range spaces {
-		if have[s.ID] || s.Kind == mysqld.SpaceTemporary || isTemporary(s) {
+		if have[s.ID] || s.Kind == mysqld.SpaceTemporary || datadir.IsTemporary(s) {
 			continue
 		}
-		_, err := b.disk.Stat(b.layout.seen(s.Path))
+		_, err := b.disk.Stat(b.layout.Seen(s.Path))
 		switch {
 		case err == nil:
-		case ignoreGone(err) != nil:
+		case datadir.IgnoreGone(err) != nil:
 			return nil, err
 		default:
 			out = append(out, s)
@@ -138,26 +196,34 @@ func (b *backup) withoutFile(spaces []mysqld.Tablespace) (out []mysqld.Tablespac
 
 // underBlockDDL brings tablespaces and the files of other engines to their
 // final state, while DDL and the writers of those engines wait.
-func (b *backup) underBlockDDL(ctx context.Context) error {
+func (b *mariadbBackup) underBlockDDL(ctx context.Context) error {
 	b.opt.Progress.Begin("copying changed files", 0)
 	locked, err := b.srv.CurrentLSN(ctx)
 	if err != nil {
 		return err
 	}
-	list, err := b.layout.list()
+	list, err := b.layout.List()
 	if err != nil {
 		return err
 	}
-	if err := b.stage.refresh(ctx, list.others, anyFile); err != nil {
+	if err := b.engines.Check(list.Others); err != nil {
 		return err
 	}
-	if b.last, err = b.inventory.look(ctx, list.tablespaces); err != nil {
+	if err := b.stage.Refresh(ctx, list.Others, datadir.IsNoLog); err != nil {
 		return err
 	}
-	b.last.lsn = locked
-	b.databases = list.databases
+	if b.last, err = b.inventory.Look(ctx, list.Tablespaces); err != nil {
+		return err
+	}
+	b.last.LSN = locked
+	b.databases = list.Databases
 	b.underStage()
-	if err := b.last.unique(); err != nil {
+	b.copier.Again, b.copier.Known = false, nil // IMPORT TABLESPACE waits too
+	b.registry.Discard(func(a *pages.Copy) bool {
+		_, ok := a.Table()
+		return ok && a.Unlisted
+	})
+	if err := b.last.Unique(); err != nil {
 		return err
 	}
 	_, err = b.copyMissing(ctx, b.last)
@@ -166,13 +232,9 @@ func (b *backup) underBlockDDL(ctx context.Context) error {
 
 // underBlockCommit takes the position, and all that only this lock holds still.
 // Here every microsecond counts: no commit goes through.
-func (b *backup) underBlockCommit(ctx context.Context) (err error) {
+func (b *mariadbBackup) underBlockCommit(ctx context.Context) error {
 	b.opt.Progress.Begin("taking the position", 0)
-	b.follower.Hold()
-	if err := b.takePosition(ctx); err != nil {
-		return err
-	}
-	if b.end, err = b.srv.CurrentLSN(ctx); err != nil {
+	if err := b.stand(ctx, b.stages); err != nil {
 		return err
 	}
 	if err := b.srv.FlushEngineLogs(ctx); err != nil {
@@ -181,94 +243,38 @@ func (b *backup) underBlockCommit(ctx context.Context) (err error) {
 	return b.stageLast(ctx)
 }
 
-// takePosition records where in the binary logs the backup stands.
-func (b *backup) takePosition(ctx context.Context) error {
-	var err error
-	if b.spot, err = b.srv.BinlogPosition(ctx); err != nil {
-		return err
-	}
-	if b.opt.SlaveInfo {
-		if b.slave, err = b.srv.ReplicaState(ctx); err != nil {
-			return err
-		}
-	}
-	if b.opt.GaleraInfo {
-		galera, on, err := b.srv.GaleraState(ctx)
-		if err != nil {
-			return err
-		}
-		if on {
-			b.mariadb.galera = &galera
-		}
-	}
-	return nil
-}
-
 // stageLast stages what is written until commits are blocked: the log and
 // statistics tables, and at the very end the Aria log, which then holds every
 // change to the crash-safe Aria tables that were staged before.
-func (b *backup) stageLast(ctx context.Context) error {
-	late, err := b.layout.lateFiles()
+func (b *mariadbBackup) stageLast(ctx context.Context) error {
+	late, err := b.layout.LateFiles()
 	if err != nil {
 		return err
 	}
-	if err := b.stage.refresh(ctx, late, isLateFile); err != nil {
+	if err := b.stage.Refresh(ctx, late, func(name string) bool { return datadir.IsLateFile(name) && datadir.IsNoLog(name) }); err != nil {
 		return err
 	}
-	_, logs, err := b.layout.ariaFiles()
+	if err := b.stage.RefreshLogTables(ctx, late, b.flushLogTable); err != nil {
+		return err
+	}
+	_, logs, err := b.layout.AriaFiles()
 	if err != nil {
 		return err
 	}
-	return b.stage.refresh(ctx, logs, ariaLogName.MatchString)
+	return b.stage.Refresh(ctx, logs, datadir.IsAriaLog)
 }
 
-// ariaControl names Aria's control file: which log files there are and where
-// recovery begins.
-const ariaControl = "aria_log_control"
-
-// ariaFiles lists Aria's control file and its logs.
-func (l *Layout) ariaFiles() (control, logs []fileInfo, err error) {
-	entries, err := l.disk.ReadDir(l.AriaLogDir)
-	if err != nil {
-		return nil, nil, fmt.Errorf("listing aria_log_dir_path: %w", err)
+// externalSpaces are those of MariaDB's tables with DATA DIRECTORY.
+func (b *mariadbBackup) externalSpaces() (out []metadata.ExternalSpace) {
+	files := slices.Clone(b.last.Deferred)
+	for _, t := range b.last.Files {
+		files = append(files, t.File)
 	}
-	for _, e := range entries {
-		list := &logs
-		switch {
-		case e.Name() == ariaControl:
-			list = &control
-		case !ariaLogName.MatchString(e.Name()):
-			continue
-		}
-		info, err := statFile(l.disk, filepath.Join(l.AriaLogDir, e.Name()), e.Name())
-		if err != nil {
-			return nil, nil, err
-		}
-		*list = append(*list, info)
-	}
-	return control, logs, nil
-}
-
-// lateTables are the tables of the mysql database that are written until
-// commits are blocked (sql/backup.cc of MariaDB, FLUSH_SYS_TABLES).
-var lateTables = []string{"general_log", "slow_log", "table_stats", "column_stats", "index_stats"}
-
-// isLateFile reports whether a file belongs to one of the late tables.
-func isLateFile(name string) bool {
-	base, ok := strings.CutPrefix(name, "mysql/")
-	table, _, _ := strings.Cut(base, ".")
-	return ok && slices.Contains(lateTables, table) && otherSuffixes[filepath.Ext(base)]
-}
-
-// lateFiles lists the files of the late tables.
-func (l *Layout) lateFiles() ([]fileInfo, error) {
-	out := listing{disk: l.disk}
-	for _, table := range lateTables {
-		for ext := range otherSuffixes {
-			if err := out.addEntry(filepath.Join(l.Datadir, "mysql"), "mysql", table+ext); err != nil {
-				return nil, err
-			}
+	for _, info := range files {
+		if base, ok := strings.CutSuffix(info.Name, ".ibd"); ok && b.layout.IsOutside(info.Path) {
+			out = append(out, metadata.ExternalSpace{File: info.Path, Name: base, Type: metadata.ExternalTable, Outside: true})
 		}
 	}
-	return out.others, nil
+	slices.SortFunc(out, func(a, b metadata.ExternalSpace) int { return strings.Compare(a.File, b.File) })
+	return out
 }

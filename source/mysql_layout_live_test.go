@@ -48,6 +48,7 @@ var mysqlLayouts = []struct {
 // TestMySQLLayouts backs up servers of many layouts, whose tables are so young
 // that hardly a page of them is on disk, and restores them.
 func TestMySQLLayouts(t *testing.T) {
+	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		for i, l := range mysqlLayouts {
 			able := slices.DeleteFunc(slices.Clone(mysqldtest.MySQL), func(name string) bool {
@@ -130,11 +131,11 @@ func TestMySQLLayouts(t *testing.T) {
 // which 5.6 wants: it cannot drop them otherwise.
 func putBack(t *testing.T, target, to string) {
 	t.Helper()
-	spaces, err := metadata.ReadExternal(os.DirFS(target))
+	external, err := metadata.ReadExternal(os.DirFS(target))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range spaces {
+	for _, s := range external.Spaces {
 		path := filepath.Join(to, s.Name+".ibd")
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)

@@ -73,13 +73,53 @@ func TestWaitingDDL(t *testing.T) {
 				done <- err
 			}()
 		}
-		time.Sleep(200 * time.Millisecond)
+		mysqldtest.Await(t, "all DDL waits for the lock", func() bool {
+			return s.Value(t, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'Waiting for backup lock'") == "4"
+		})
 	}})
 	for range cap(done) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	}
+}
+
+// TestWaitingDDLPerTable: with metadata locks on all tables, DDL that waits for them
+// does not keep hb from its final lock, and is in the backup.
+func TestWaitingDDLPerTable(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MySQL[:2], func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		numbers(t, s)
+		changes := []string{"ALTER TABLE d.seq ADD KEY built (s), LOCK=SHARED", "ALTER TABLE d.n ADD b INT, ALGORITHM=COPY"}
+		done := make(chan error, len(changes))
+		waiting := func() bool {
+			return s.Value(t, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'Waiting for table metadata lock'") == "2"
+		}
+		started := false
+		archive := filepath.Join(t.TempDir(), "archive")
+		r := hookedBackup(t, s, archive, hooks{opt: source.Options{MySQLOptions: source.MySQLOptions{LockDDLPerTable: true}}, pace: func(int) {
+			if started {
+				return
+			}
+			started = true
+			for _, q := range changes {
+				go func() { _, err := s.DB().ExecContext(t.Context(), q); done <- err }()
+			}
+			mysqldtest.Await(t, "all DDL waits for the lock", waiting)
+		}})
+		for range changes {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		for _, l := range r.Locks {
+			if l.Wait > 20*time.Second {
+				t.Errorf("%s was waited for for %v", l.Lock, l.Wait)
+			}
+		}
+		compareRestored(t, root, s, archive, filepath.Join(t.TempDir(), "restored"), nil,
+			"SELECT COUNT(*) FROM d.seq FORCE INDEX (built) WHERE s >= 0", "SELECT COUNT(b IS NULL) FROM d.n")
+	})
 }
 
 // TestTemporaryTables56: the redo log of 5.6 has changes to temporary tables,
@@ -119,7 +159,11 @@ func TestTemporaryTables56(t *testing.T) {
 func TestMySQLOptions(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		primary := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
-		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true, ServerID: 2, Config: []string{"skip-slave-start"}})
+		o := mysqldtest.Options{Binlog: true, ServerID: 2, Config: []string{"skip-slave-start"}}
+		if root.Name == mysqldtest.MySQL57 { // the dump is not in the data directory then
+			o.Init = []string{"innodb-data-home-dir=" + t.TempDir()}
+		}
+		s := mysqldtest.Start(t, root, o)
 		at, err := primary.BinlogPosition(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -130,7 +174,8 @@ func TestMySQLOptions(t *testing.T) {
 		mysqldtest.CatchUp(t, s, primary, time.Minute)
 		dir := t.TempDir()
 		r := hookedBackup(t, s, filepath.Join(dir, "archive"), hooks{opt: source.Options{
-			SlaveInfo: true, SafeSlave: true, DumpBufferPool: true, LockDDLPerTable: !root.AtLeast(8, 0),
+			SlaveInfo:    true,
+			MySQLOptions: source.MySQLOptions{SafeSlave: true, DumpBufferPool: true, LockDDLPerTable: !root.AtLeast(8, 0)},
 		}})
 		target := filepath.Join(dir, "restored")
 		restoreByHB(t, root, filepath.Join(dir, "archive"), target)

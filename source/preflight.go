@@ -5,122 +5,220 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
 	"strings"
 
-	"hb/source/innodb"
+	"hb/source/binlog"
+	"hb/source/datadir"
 	"hb/source/mysqld"
-	"hb/source/redo"
+	"hb/source/pages"
+	"hb/source/stage"
 	"hb/stream/disk"
+	"hb/xbstream/metadata"
 )
+
+// checkBinlog makes sure that the binary log is one that hb can read. Servers
+// without log_status (and MariaDB) need no copy of it.
+func (c *checker) checkBinlog(ctx context.Context, f *Finding) error {
+	on, _ := c.srv.Vars.LogBin()
+	switch {
+	case !on:
+		f.Text = "the server writes none"
+		return nil
+	case !c.srv.Series.LogStatus:
+		f.Text = "only its position is recorded"
+		return nil
+	}
+	st, err := c.srv.LogStatus(ctx)
+	if err != nil || st.Binlog == nil || st.Binlog.File == "" {
+		return err
+	}
+	log, err := c.openBinlogFile(st.Binlog.File)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if err := binlog.Look(log); err != nil {
+		return &BinlogError{st.Binlog.File, err}
+	}
+	f.Text = "its end can be copied and read"
+	return nil
+}
+
+// checkReplica finds out whether the position of this replica's sources can be
+// recorded, before anything is locked.
+func (c *checker) checkReplica(ctx context.Context, f *Finding) error {
+	if !c.opt.SlaveInfo {
+		f.Text = "not asked for (--slave-info)"
+		return nil
+	}
+	exact, err := c.srv.ReplicaIsExact(ctx)
+	if err == nil && !exact && !c.opt.SafeSlave {
+		err = InexactSourceError{}
+	}
+	if err != nil {
+		return err
+	}
+	f.Text = "the position of its source can be recorded"
+	return nil
+}
+
+// checkNames makes sure, before anything is copied, that the archive can have all
+// that it will have under its own name.
+func (c *checker) checkNames(list *datadir.Listing) error {
+	names := make(datadir.NameSet)
+	for _, n := range []metadata.Names{metadata.XtraBackupNames, metadata.MariaDBNames} {
+		for _, name := range []string{n.BinlogInfo, n.SlaveInfo, n.GaleraInfo, n.Checkpoints, n.Info} {
+			names[name] = "a file that describes the backup"
+		}
+	}
+	for _, name := range []string{metadata.ArchiveName, metadata.ManifestName, metadata.MyCnfName, metadata.ExternalName, metadata.DonorGaleraInfoName, c.sequence.redoName} {
+		names[name] = "a file of the backup"
+	}
+	for _, p := range c.layout.System {
+		if err := names.Add(filepath.Base(p), p); err != nil {
+			return err
+		}
+	}
+	for _, info := range append(list.Tablespaces, list.Others...) {
+		if err := names.Add(info.Name, info.Path); err != nil {
+			return err
+		}
+	}
+	for _, db := range list.Databases {
+		if err := names.AddDirectory(db); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checker looks at what may stop a backup.
+type checker struct{ *subject }
 
 // A check looks at one thing that may stop a backup. What it finds is told by
 // Check alone; its error is what the backup ends with.
 type check struct {
 	name string
-	look func(b *backup, ctx context.Context, f *Finding) error
+	look func(c *checker, ctx context.Context, f *Finding) error
+}
+
+// run is look; what this user may not open becomes an *UnreadableError.
+func (c *check) run(ctx context.Context, by *checker, f *Finding) error {
+	err := c.look(by, ctx, f)
+	if _, told := errors.AsType[*UnreadableError](err); told || !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		return &UnreadableError{at.Path, at.Err}
+	}
+	return err
 }
 
 // preflightChecks are what every backup begins with, in this order: missing
 // privileges, what hb cannot copy, files that are not this server's or cannot be
-// read, a redo log of unknown format.
+// read, a redo log or a binary log of unknown format.
 var preflightChecks = []check{
-	{"privileges", (*backup).checkPrivileges},
-	{"features", (*backup).checkFeatures},
-	{"replication", (*backup).checkReplica},
-	{"files", (*backup).checkReadable},
-	{"data directory", (*backup).checkDatadir},
-	{"redo log", (*backup).checkRedo},
+	{"privileges", (*checker).checkPrivileges},
+	{"features", (*checker).checkFeatures},
+	{"replication", (*checker).checkReplica},
+	{"files", (*checker).checkReadable},
+	{"data directory", (*checker).checkDatadir},
+	{"tablespaces", (*checker).checkTablespaces},
+	{"redo log", (*checker).checkRedo},
+	{"binary log", (*checker).checkBinlog},
 }
 
 // preflight finds out, before anything is locked or sent, what would stop the
 // backup.
-func (b *backup) preflight(ctx context.Context) error {
-	b.opt.Progress.Begin("looking at the server", 0)
-	for _, c := range preflightChecks {
-		if err := c.look(b, ctx, &Finding{}); err != nil {
+func (c *checker) preflight(ctx context.Context) error {
+	c.opt.Progress.Begin("looking at the server", 0)
+	for _, look := range preflightChecks {
+		if err := look.run(ctx, c, &Finding{}); err != nil {
 			return err
 		}
 	}
-	if text := b.withoutEffect(); text != "" {
-		b.warn("%s", text)
+	if text := c.withoutEffect(); text != "" {
+		c.warn("%s", text)
 	}
 	return nil
 }
 
 // withoutEffect names the options that were given and mean nothing to this server;
 // "" if there are none.
-func (b *backup) withoutEffect() string {
+func (c *checker) withoutEffect() string {
 	var names []string
 	add := func(given bool, name string) {
 		if given {
 			names = append(names, name)
 		}
 	}
-	d := &b.srv.Dialect
-	add(b.opt.GaleraInfo && !d.Stages, "--galera-info")
-	add(b.opt.FTWRL.WaitTimeout > 0 && d.Stages, "--ftwrl-wait-timeout")
-	add(b.opt.FTWRL.KillTimeout > 0 && d.Stages, "--kill-long-queries-timeout")
-	add(b.opt.LockDDLPerTable && (d.Stages || d.LogStatus), "--lock-ddl-per-table")
-	add(b.opt.SafeSlave && d.Stages, "--safe-slave-backup")
-	add(b.opt.DumpBufferPool && d.Stages, "--dump-innodb-buffer-pool")
+	d := &c.srv.Series
+	add(c.opt.GaleraInfo && !d.Stages, "--galera-info")
+	add(c.opt.FTWRL.WaitTimeout > 0 && d.Stages, "--ftwrl-wait-timeout")
+	add(c.opt.FTWRL.KillTimeout > 0 && d.Stages, "--kill-long-queries-timeout")
+	add(c.opt.LockDDLPerTable && (d.Stages || d.LogStatus), "--lock-ddl-per-table")
+	add(c.opt.SafeSlave && d.Stages, "--safe-slave-backup")
+	add(c.opt.DumpBufferPool && d.Stages, "--dump-innodb-buffer-pool")
 	if len(names) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("without effect on %v %s: %s", b.srv.Flavor, b.srv.Version.Full, strings.Join(names, ", "))
+	return fmt.Sprintf("without effect on %v %s: %s", c.srv.Flavor, c.srv.Version.Full, strings.Join(names, ", "))
 }
 
 // checkPrivileges looks for all that is needed now, so that no privilege is
 // missed at the end of a long copy.
-func (b *backup) checkPrivileges(ctx context.Context, f *Finding) error {
-	needs := b.needs()
-	if b.srv.Dialect.LogStatus {
+func (c *checker) checkPrivileges(ctx context.Context, f *Finding) error {
+	needs := c.needs()
+	if c.srv.Series.LogStatus {
 		var err error
-		if needs.HoldTables, err = b.mustHoldTables(ctx); err != nil {
+		if needs.HoldTables, err = c.mustHoldTables(ctx); err != nil {
 			return err
 		}
 	}
-	if err := b.srv.CheckPrivileges(ctx, needs); err != nil {
+	if err := c.srv.CheckPrivileges(ctx, needs); err != nil {
 		return err
 	}
 	f.Text = "the account has all that this backup needs"
 	return nil
 }
 
-// mustHoldTables reports whether there are tables without transactions to be
-// locked at the end, on 8.0 and later.
-func (b *backup) mustHoldTables(ctx context.Context) (bool, error) {
-	list, err := b.layout.list()
-	switch {
-	case errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist):
-		list = &listing{} // checkReadable has the words for it
-	case err != nil:
-		return false, err
+// checkLogTables refuses log tables that cannot be copied.
+func (c *checker) checkLogTables() error {
+	v := c.srv.Vars
+	if !strings.Contains(strings.ToUpper(v.String("log_output")), "TABLE") {
+		return nil
 	}
-	_, some, err := b.hasPlainTables(ctx, func(yield func(string) bool) {
-		for _, info := range list.others {
-			if !yield(info.name) {
-				return
-			}
-		}
-	})
-	return some, err
+	return stage.CheckLogTables(c.disk, filepath.Join(c.layout.Datadir, "mysql"), v.Bool("general_log"), v.Bool("slow_query_log"))
 }
 
-func (b *backup) checkFeatures(ctx context.Context, f *Finding) error {
-	if err := b.srv.CheckFeatures(ctx); err != nil {
+func (c *checker) checkFeatures(ctx context.Context, f *Finding) error {
+	if err := errors.Join(c.srv.CheckFeatures(ctx), c.checkLogTables(), c.checkEngines()); err != nil {
 		return err
 	}
 	f.Text = "no encryption, engine or setting that hb does not back up"
 	return nil
 }
 
-// needs says what the backup is going to do, but for its last lock: what that
-// takes goes by the series.
-func (b *backup) needs() mysqld.Needs {
-	return mysqld.Needs{
-		SlaveInfo: b.opt.SlaveInfo, KillQueries: b.opt.FTWRL.KillTimeout > 0, SafeSlave: b.opt.SafeSlave,
-		DumpBufferPool: b.opt.DumpBufferPool, LockTableDDL: b.opt.LockDDLPerTable,
+// checkEngines refuses tables of engines that hb does not copy. On MySQL the
+// engines themselves are refused.
+func (c *checker) checkEngines() error {
+	if !c.srv.Series.Stages {
+		return nil
 	}
+	list, err := c.layout.List()
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+		return nil // checkReadable has the words for it
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.engines.Check(list.Others); !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return nil
 }
 
 // UnreadableError says that a file of the server cannot be read.
@@ -137,34 +235,37 @@ func (e *UnreadableError) Unwrap() error { return e.Err }
 
 // checkReadable looks whether this user may read every file of the backup, those
 // first that the server need not be asked for.
-func (b *backup) checkReadable(ctx context.Context, f *Finding) error {
-	for _, dir := range []string{b.layout.Datadir, b.layout.RedoDir, b.layout.UndoDir, b.layout.AriaLogDir} {
+func (c *checker) checkReadable(ctx context.Context, f *Finding) error {
+	for _, dir := range []string{c.layout.Datadir, c.layout.RedoDir, c.layout.UndoDir, c.layout.AriaLogDir} {
 		if err := disk.Access(dir, disk.Readable|disk.Searchable); err != nil {
 			return &UnreadableError{dir, err}
 		}
 	}
-	list, err := b.layout.list()
+	list, err := c.layout.List()
 	if err != nil {
 		return err
 	}
-	local := len(list.tablespaces)
-	if err := readable(append(pathsOf(list.tablespaces, list.others), b.layout.System...)); err != nil {
+	local := len(list.Tablespaces)
+	if err := readable(append(pathsOf(list.Tablespaces, list.Others), c.layout.System...)); err != nil {
 		return err
 	}
 	f.Text = "all in the data directory can be read"
-	if b.layout.General {
-		if err := b.addRemote(ctx, list); err != nil {
+	if c.srv.Flavor == mysqld.MySQL {
+		if err := c.addRemote(ctx, list); err != nil {
 			return err
 		}
 	}
-	f.Text = fmt.Sprintf("all can be read: %d tablespaces, %d files of other engines and definitions", len(list.tablespaces)+len(b.layout.System), len(list.others))
-	return readable(pathsOf(list.tablespaces[local:]))
+	if err := c.checkNames(list); err != nil {
+		return err
+	}
+	f.Text = fmt.Sprintf("all can be read: %d tablespaces, %d files of other engines and definitions", len(list.Tablespaces)+len(c.layout.System), len(list.Others))
+	return readable(pathsOf(list.Tablespaces[local:]))
 }
 
-func pathsOf(lists ...[]fileInfo) (paths []string) {
+func pathsOf(lists ...[]datadir.File) (paths []string) {
 	for _, files := range lists {
 		for _, info := range files {
-			paths = append(paths, info.path)
+			paths = append(paths, info.Path)
 		}
 	}
 	return paths
@@ -182,31 +283,81 @@ func readable(paths []string) error {
 }
 
 // checkDatadir makes sure that the files are the server's.
-func (b *backup) checkDatadir(ctx context.Context, f *Finding) error {
-	_, err := b.srv.CheckDatadir(ctx, mysqld.DatadirFiles{
-		Datadir: b.layout.Datadir, SystemFile: b.layout.System[0], Checkpoint: b.checkpoint,
+func (c *checker) checkDatadir(ctx context.Context, f *Finding) error {
+	_, err := c.srv.CheckDatadir(ctx, mysqld.DatadirFiles{
+		Datadir: c.layout.Datadir, SystemFile: c.layout.System[0], Checkpoint: c.checkpoint,
 	})
 	if err == nil {
-		f.Text = fmt.Sprintf("%s is the connected server's", b.layout.Datadir)
+		f.Text = fmt.Sprintf("%s is the connected server's", c.layout.Datadir)
 	}
 	return err
 }
 
+// checkTablespaces reads page 0 of every tablespace, so that a stray copy, an empty
+// or a damaged file, or an encrypted one is told of before all is copied. What it
+// reads is remembered for the backup.
+func (c *checker) checkTablespaces(ctx context.Context, f *Finding) error {
+	list, err := c.list(ctx)
+	if err != nil {
+		return err
+	}
+	look, err := c.inventory.Look(ctx, list.Tablespaces)
+	if err != nil {
+		return err
+	}
+	for _, t := range look.Files {
+		if err := pages.RefuseEncrypted(t); err != nil {
+			return err
+		}
+	}
+	if err := c.refuseStrays(ctx, &look); err != nil {
+		return err
+	}
+	for _, info := range look.Deferred {
+		if err := c.checkEmpty(ctx, info); err != nil {
+			return err
+		}
+	}
+	f.Text = fmt.Sprintf("%d tablespaces, each with an id of its own", len(look.Files)+1)
+	c.tellPassed(f)
+	return nil
+}
+
+// refuseStrays refuses two files of one id. A file that is there for IMPORT
+// TABLESPACE has the id of another until that is done: the server knows its table.
+func (c *checker) refuseStrays(ctx context.Context, look *pages.Found) error {
+	err := look.Unique()
+	twice, ok := errors.AsType[*pages.DuplicateError](err)
+	if !ok {
+		return err
+	}
+	known, err := c.srv.InnoDBTables(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range look.Files {
+		if t.Space.ID == twice.ID && !known[strings.TrimSuffix(t.Name, ".ibd")] {
+			return twice
+		}
+	}
+	return nil
+}
+
+// tellPassed adds to a finding what is passed over.
+func (c *checker) tellPassed(f *Finding) {
+	c.warnMu.Lock()
+	defer c.warnMu.Unlock()
+	if len(c.passed) > 0 {
+		f.Warning = true
+		f.Text += "; passed over, as no data of a table can be in there: " + strings.Join(slices.Sorted(maps.Keys(c.passed)), ", ")
+	}
+}
+
 // checkRedo makes sure that the redo log is one that hb can follow.
-func (b *backup) checkRedo(_ context.Context, f *Finding) error {
-	state, err := b.lookAtRedo()
+func (c *checker) checkRedo(_ context.Context, f *Finding) error {
+	state, err := c.lookAtRedo()
 	if err == nil {
 		f.Text = fmt.Sprintf("the format is known: %v", state.Format)
 	}
 	return err
-}
-
-func (b *backup) lookAtRedo() (redo.State, error) {
-	return b.sequence.lookAtRedo(b.disk, b.layout.RedoDir)
-}
-
-// checkpoint reads the newest checkpoint of the redo log.
-func (b *backup) checkpoint() (innodb.LSN, error) {
-	state, err := b.lookAtRedo()
-	return state.Checkpoint, err
 }

@@ -4,38 +4,72 @@ import (
 	"context"
 
 	"hb/source/mysqld"
+	"hb/source/pages"
 	"hb/source/redo"
 	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
 
+// A family is how servers of one kind are backed up.
+type family interface {
+	// steps are those of a backup, in their order. A step that fails ends the
+	// backup; locks are released in any case.
+	steps() []step
+	// openRedo opens the redo log, and prepares for what is to be known of the
+	// family's tablespaces.
+	openRedo(ctx context.Context) error
+	// voidChanged makes void the copies of tablespaces that were changed, since they
+	// began, in ways that the redo does not tell of whole: they are made again.
+	voidChanged(ctx context.Context) error
+	// rules are those by which tablespaces are settled.
+	rules() pages.Rules
+	// externalSpaces are those that xtrabackup_tablespaces lists.
+	externalSpaces() []metadata.ExternalSpace
+	// describe adds what only this family has to the manifest.
+	describe(m *metadata.Manifest)
+	// release ends what may still be held after an error.
+	release() error
+}
+
+type step func(ctx context.Context) error
+
 // A sequence is how servers of one kind are backed up: the steps in their
-// order, and what the archive calls things. A step that fails ends the backup;
-// locks are released in any case.
+// order, and what the archive calls things.
 type sequence struct {
 	flavor     string // as hb-archive.json has it
 	redoName   string // of the redo log in the archive
 	infoFormat string // of the archive, as the info file has it
-	openRedo   func(b *backup) error
 	lookAtRedo func(system disk.System, dir string) (redo.State, error)
-	steps      []step
+	begin      func(b *backup) family // which has the steps
 }
 
-type step func(b *backup, ctx context.Context) error
+var (
+	mariadbSequence = sequence{
+		flavor: metadata.FlavorMariaDB, redoName: "ib_logfile0", infoFormat: "mbstream", lookAtRedo: redo.Look,
+		begin: func(b *backup) family { return &mariadbBackup{backup: b} },
+	}
+	mysql8Sequence = sequence{
+		flavor: metadata.FlavorMySQL, redoName: "xtrabackup_logfile", infoFormat: "xbstream", lookAtRedo: redo.LookMySQL,
+		begin: func(b *backup) family { return &mysql8Backup{mysqlBackup: mysqlBackup{backup: b}} },
+	}
+	mysql5Sequence = sequence{
+		flavor: metadata.FlavorMySQL, redoName: "xtrabackup_logfile", infoFormat: "xbstream", lookAtRedo: redo.LookMySQL,
+		begin: func(b *backup) family { return &mysql5Backup{mysqlBackup: mysqlBackup{backup: b}} },
+	}
+)
 
 // sequenceOf chooses by what the server can do.
-func sequenceOf(d *mysqld.Dialect) *sequence {
+func sequenceOf(d *mysqld.Series) *sequence {
 	switch {
 	case d.Stages:
 		return &mariadbSequence
 	case d.LogStatus:
-		return &instanceSequence
+		return &mysql8Sequence
 	}
-	return &classicSequence
+	return &mysql5Sequence
 }
 
-// mariadbSequence is that of MariaDB, 10.5 and later; its steps are in
-// mariadb.go.
+// steps are those of MariaDB, 10.5 and later; they are in mariadb.go.
 //
 //  1. BACKUP STAGE START, which blocks nothing but other backups.
 //  2. The redo follower starts at the newest checkpoint; only then are the
@@ -50,34 +84,32 @@ func sequenceOf(d *mysqld.Dialect) *sequence {
 //     log, log and statistics tables.
 //  6. BACKUP STAGE END. The redo up to that LSN is waited for: a server with
 //     innodb_flush_log_at_trx_commit=0 writes it to the file only once a second,
-//     whatever is flushed. Then tablespaces are settled (settle.go), and what is
+//     whatever is flushed. Then tablespaces are settled (pages.Settle), and what is
 //     staged and spooled goes into the archive, then fix-ups, metadata and the
 //     manifest.
-var mariadbSequence = sequence{
-	flavor: metadata.FlavorMariaDB, redoName: "ib_logfile0", infoFormat: "mbstream",
-	openRedo: (*backup).openMariaDBRedo, lookAtRedo: redo.Look,
-	steps: []step{
-		(*backup).preflight,
-		enter(mysqld.StageStart),
-		(*backup).followRedo,
-		(*backup).copyTablespaces,
-		(*backup).stageMariaDB,
-		(*backup).copyRounds,
-		(*backup).proveListed,
-		(*backup).flushLogs,
-		enter(mysqld.StageBlockDDL),
-		(*backup).underBlockDDL,
-		enter(mysqld.StageBlockCommit),
-		(*backup).underBlockCommit,
-		(*backup).endStages,
-		(*backup).finishRedo,
-		(*backup).settle,
-		(*backup).sendRest,
-	},
+func (b *mariadbBackup) steps() []step {
+	return []step{
+		b.preflight,
+		b.enter(mysqld.StageStart),
+		b.followRedo,
+		b.copyTablespaces,
+		b.stageMariaDB,
+		b.copyRounds,
+		b.proveListed,
+		b.flushLogs,
+		b.enter(mysqld.StageBlockDDL),
+		b.underBlockDDL,
+		b.enter(mysqld.StageBlockCommit),
+		b.underBlockCommit,
+		b.endStages,
+		b.proveUnencrypted,
+		b.finishRedo,
+		b.settle,
+		b.sendRest,
+	}
 }
 
-// instanceSequence is that of MySQL 8.0 and later; its steps are in
-// instance.go.
+// steps are those of MySQL 8.0 and later; they are in mysql8.go and mysql.go.
 //
 //  1. The server is told to keep the redo log files that are not read yet.
 //  2. LOCK INSTANCE FOR BACKUP, which blocks DDL, the creation, truncation and
@@ -90,74 +122,76 @@ var mariadbSequence = sequence{
 //  5. Position and LSN, of one moment, by performance_schema.log_status, which
 //     keeps nobody waiting. Only while there are tables without transactions,
 //     those are locked and flushed, and what changed in them is staged again.
-//     On servers whose log_status does not wait for prepared transactions
-//     (before 9.7) it is the binary log that says which of them are committed.
-//  6. The locks are released, and the redo up to that LSN is waited for.
+//     Where a transaction is prepared at that moment (an XA transaction, on
+//     servers before 9.7 any) it is the binary log that says whether it is
+//     committed.
+//  6. The locks are released. The binary log is copied up to the position, and
+//     its GTIDs are counted. The redo up to that LSN is waited for.
 //  7. What is staged and spooled, metadata and the manifest.
-var instanceSequence = sequence{
-	flavor: metadata.FlavorMySQL, redoName: "xtrabackup_logfile", infoFormat: "xbstream",
-	openRedo: (*backup).openMySQLRedo, lookAtRedo: redo.LookMySQL,
-	steps: []step{
-		(*backup).preflight,
-		(*backup).dumpBufferPool,
-		(*backup).keepRedo,
-		(*backup).pauseReplica, // the lock forbids it
-		(*backup).lockInstance,
-		(*backup).followRedo,
-		(*backup).copyTablespaces,
-		(*backup).stageOthers,
-		(*backup).awaitBufferPool,
-		(*backup).flushLogs,
-		(*backup).proveUnchanged,
-		(*backup).rotateBinlog,
-		(*backup).position,
-		(*backup).unlockInstance,
-		(*backup).resumeReplica,
-		(*backup).flushLogs,
-		(*backup).stageBinlog,
-		(*backup).finishRedo,
-		(*backup).releaseRedo,
-		(*backup).settle,
-		(*backup).sendRest,
-	},
+func (b *mysql8Backup) steps() []step {
+	return []step{
+		b.preflight,
+		b.dumpBufferPool,
+		b.keepRedo,
+		b.pauseReplica, // the lock forbids it
+		b.lockInstance,
+		b.followRedo,
+		b.copyTablespaces,
+		b.stageOthers,
+		b.awaitBufferPool,
+		b.flushLogs,
+		b.proveUnchanged,
+		b.rotateBinlog,
+		b.position,
+		b.unlockInstance,
+		b.resumeReplica,
+		b.flushLogs,
+		b.stageBinlog,
+		b.finishRedo,
+		b.releaseRedo,
+		b.settle,
+		b.sendRest,
+	}
 }
 
-// classicSequence is that of MySQL 5.6 and 5.7, which have no lock against DDL
-// alone; its steps are in classic.go.
+// steps are those of MySQL 5.6 and 5.7, which have no lock against DDL
+// alone; they are in mysql5.go and mysql.go.
 //
 //  1. Where asked, metadata locks on all tables.
-//  2. The redo follower starts at the newest checkpoint. Tablespaces are listed
-//     and copied, files of other engines go to the stage, and then, while DDL
-//     goes on, tablespaces that appeared meanwhile are copied, and those again
-//     that were changed without redo.
+//  2. The redo follower starts at the newest checkpoint, and the server says which
+//     indexes it is building. Tablespaces are listed and copied, files of other
+//     engines go to the stage, and then, while DDL goes on, tablespaces that
+//     appeared meanwhile are copied, and those again that were changed without
+//     redo (mysql5.go).
 //  3. FLUSH TABLES WITH READ LOCK, or the backup locks of Percona Server: no
 //     DDL, no writes to tables without transactions, no commits.
 //  4. Tablespaces are listed for the last time. What appeared or was changed
 //     without redo since is copied, and what changed in the files of other
 //     engines.
-//  5. Binary log position and LSN, and the locks are released.
+//  5. Binary log position and LSN, of one moment: Percona Server's final lock lets
+//     commits go on, so that its lock for the binary log is taken first. The locks
+//     are released.
 //  6. The redo up to that LSN is waited for; then as for the others.
-var classicSequence = sequence{
-	flavor: metadata.FlavorMySQL, redoName: "xtrabackup_logfile", infoFormat: "xbstream",
-	openRedo: (*backup).openMySQLRedo, lookAtRedo: redo.LookMySQL,
-	steps: []step{
-		(*backup).preflight,
-		(*backup).dumpBufferPool,
-		(*backup).watchTruncation,
-		(*backup).lockTableDDL,
-		(*backup).followRedo,
-		(*backup).copyTablespaces,
-		(*backup).stageOthers,
-		(*backup).copyRounds,
-		(*backup).awaitBufferPool,
-		(*backup).flushLogs,
-		(*backup).pauseReplica,
-		(*backup).lockGlobal,
-		(*backup).underGlobalLock,
-		(*backup).unlockGlobal,
-		(*backup).resumeReplica,
-		(*backup).finishRedo,
-		(*backup).settle,
-		(*backup).sendRest,
-	},
+func (b *mysql5Backup) steps() []step {
+	return []step{
+		b.preflight,
+		b.dumpBufferPool,
+		b.watchTruncation,
+		b.lockTableDDL,
+		b.followRedo,
+		b.watchBuilds,
+		b.copyTablespaces,
+		b.stageOthers,
+		b.copyRounds,
+		b.awaitBufferPool,
+		b.flushLogs,
+		b.pauseReplica,
+		b.lockGlobal,
+		b.underGlobalLock,
+		b.unlockGlobal,
+		b.resumeReplica,
+		b.finishRedo,
+		b.settle,
+		b.sendRest,
+	}
 }

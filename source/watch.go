@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"hb/source/innodb"
 	"hb/source/mysqld"
+	"hb/xbstream/innodb"
 )
 
 const (
@@ -77,5 +77,5 @@ func (w *watcher) look(ctx context.Context) {
 	if w.newest > 0 {
 		m.SetLag(int64(w.newest) - int64(w.b.follower.End()))
 	}
-	m.SetSpool(w.b.follower.Spooled() + w.b.stage.spool.Size())
+	m.SetSpool(w.b.follower.Spooled() + w.b.stage.Spooled())
 }

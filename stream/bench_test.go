@@ -14,7 +14,7 @@ func BenchmarkZstd(b *testing.B) {
 		b.Run(fmt.Sprintf("compress/%d", level), func(b *testing.B) {
 			b.SetBytes(int64(len(data)))
 			for b.Loop() {
-				w, err := Create(b.Context(), io.Discard, WriteOptions{Compress: &Compression{Level: level}})
+				w, err := Create(io.Discard, WriteOptions{Compress: &Compression{Level: level}})
 				if err != nil {
 					b.Fatal(err)
 				}

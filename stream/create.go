@@ -14,7 +14,6 @@ import (
 type WriteOptions struct {
 	Compress   *Compression    // nil: none
 	Recipients []age.Recipient // none: not encrypted
-	Rate       Size            // bytes a second at the destination; 0: no limit
 }
 
 // Validate reports what Create would refuse, without writing anything: a level
@@ -43,13 +42,13 @@ type Writer struct {
 }
 
 // Create builds the stages in front of dst. An encrypted archive's header is
-// written at once. Waiting for the rate limit ends with ctx.
-func Create(ctx context.Context, dst io.Writer, opts WriteOptions) (*Writer, error) {
+// written at once.
+func Create(dst io.Writer, opts WriteOptions) (*Writer, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
 	w := &Writer{dst: dst}
-	w.in = NewLimiter(ctx, w.sent.Writer(dst), opts.Rate)
+	w.in = w.sent.Writer(dst)
 	if len(opts.Recipients) > 0 {
 		enc, err := newEncryptor(w.in, opts.Recipients...)
 		if err != nil {
@@ -146,7 +145,7 @@ func (o WriteOptions) Part(ctx context.Context, sample func(context.Context, io.
 	if o.Compress == nil && len(o.Recipients) == 0 {
 		return 1, nil
 	}
-	w, err := Create(ctx, io.Discard, WriteOptions{Compress: o.Compress, Recipients: o.Recipients})
+	w, err := Create(io.Discard, WriteOptions{Compress: o.Compress, Recipients: o.Recipients})
 	if err != nil {
 		return 0, err
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Size is a number of bytes, or a rate in bytes a second, as people write it:
@@ -15,6 +16,11 @@ import (
 // B counts in powers of 1000: KB, MB, GB, TB. Case does not matter, a space
 // before the unit and a B alone neither, and "/s" may follow.
 type Size int64
+
+// Rate is how many bytes that is a second.
+func Rate(bytes int64, d time.Duration) Size {
+	return Size(float64(bytes) / max(d, time.Millisecond).Seconds())
+}
 
 var units = map[string]float64{
 	"": 1, "b": 1,

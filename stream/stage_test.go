@@ -56,7 +56,7 @@ func testIdentity(t testing.TB) *age.X25519Identity {
 func stages(t testing.TB, opts WriteOptions, data []byte) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w, err := Create(t.Context(), &out, opts)
+	w, err := Create(&out, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestLevels(t *testing.T) {
 		}
 	}
 	for _, level := range []int{-1, MaxLevel + 1} {
-		if _, err := Create(t.Context(), io.Discard, WriteOptions{Compress: &Compression{Level: level}}); err == nil {
+		if _, err := Create(io.Discard, WriteOptions{Compress: &Compression{Level: level}}); err == nil {
 			t.Errorf("level %d is accepted", level)
 		}
 	}
@@ -394,7 +394,7 @@ func TestSinkErrors(t *testing.T) {
 		whole := len(stages(t, opts, data))
 		for _, room := range []int{0, 1, 100, 300, 70 << 10, whole / 2, whole - 200, whole - 1} {
 			sink := &limitedSink{n: room, err: errFull}
-			w, err := Create(t.Context(), sink, opts)
+			w, err := Create(sink, opts)
 			if err != nil {
 				if !errors.Is(err, errFull) {
 					t.Errorf("Create: %v", err)
@@ -440,7 +440,7 @@ func TestAbort(t *testing.T) {
 	} {
 		for _, size := range []int{0, 100, 9 << 20} {
 			var out bytes.Buffer
-			w, err := Create(t.Context(), &out, opts)
+			w, err := Create(&out, opts)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -471,7 +471,7 @@ func TestAbort(t *testing.T) {
 func TestCloseTwice(t *testing.T) {
 	id := testIdentity(t)
 	var out bytes.Buffer
-	w, err := Create(t.Context(), &out, WriteOptions{Compress: &Compression{}, Recipients: []age.Recipient{id.Recipient()}})
+	w, err := Create(&out, WriteOptions{Compress: &Compression{}, Recipients: []age.Recipient{id.Recipient()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -520,7 +520,7 @@ func TestMixedRecipients(t *testing.T) {
 		"passphrase and X25519":   {pass, x.Recipient()},
 	} {
 		var out bytes.Buffer
-		if _, err := Create(t.Context(), &out, WriteOptions{Recipients: to}); err == nil {
+		if _, err := Create(&out, WriteOptions{Recipients: to}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 		if out.Len() > 0 {

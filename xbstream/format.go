@@ -190,3 +190,7 @@ func Framing(path string, size, piece int64) int64 {
 	head := int64(headSize + len(path))
 	return (size+piece-1)/piece*(head+payloadSize) + head
 }
+
+// MaxName is how long the name of a file or a directory may be, in bytes, on the
+// file systems that servers run on.
+const MaxName = 255

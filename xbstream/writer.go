@@ -29,6 +29,7 @@ type VecWriter interface {
 // it and nothing more is written, so an archive that failed never ends well.
 type Writer struct {
 	written atomic.Int64
+	turns   turns // whoever has one may hold mu while the sink takes a chunk
 
 	mu    sync.Mutex // guards the sink and the fields below
 	sink  io.Writer
@@ -53,6 +54,7 @@ type File struct {
 	head   []byte // the chunk head, with room for what a payload chunk adds
 	sum    Sum
 	closed bool
+	hurry  bool
 }
 
 // Sum is what is known of a file from its chunks.
@@ -99,6 +101,11 @@ func newHead(path string) []byte {
 	return b[:cap(b)]
 }
 
+// Hurry gives the file every second turn from now on, however many others there
+// are whose chunks wait for the sink: it is for what comes at a pace that is not the
+// archive's.
+func (f *File) Hurry() { f.hurry = true }
+
 // Path returns the file's path in the archive.
 func (f *File) Path() string { return f.path }
 
@@ -134,7 +141,7 @@ func (f *File) writeChunk(p []byte) error {
 	binary.LittleEndian.PutUint64(tail, uint64(len(p)))
 	binary.LittleEndian.PutUint64(tail[8:], uint64(f.sum.Size))
 	binary.LittleEndian.PutUint32(tail[16:], crc)
-	if err := f.w.write(f.head, p); err != nil {
+	if err := f.write(f.head, p); err != nil {
 		return err
 	}
 	f.sum.Add(len(p), crc)
@@ -149,7 +156,7 @@ func (f *File) Close() error {
 	f.closed = true
 	head := f.head[:headSize+len(f.path)]
 	head[9] = byte(End)
-	if err := f.w.write(head, nil); err != nil {
+	if err := f.write(head, nil); err != nil {
 		return err
 	}
 	f.w.mu.Lock()
@@ -227,8 +234,11 @@ func (w *Writer) stickyOr(other error) error {
 	return other
 }
 
-// write hands one chunk to the sink.
-func (w *Writer) write(head, payload []byte) error {
+// write hands one chunk to the sink when it is the file's turn.
+func (f *File) write(head, payload []byte) error {
+	w := f.w
+	w.turns.begin(f.hurry)
+	defer w.turns.end()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {

@@ -29,14 +29,14 @@ func testContainer(t *testing.T, r *recipe, root *mysqldtest.Root) {
 
 	sh.image(name, client)
 	if root.MariaDB() {
-		if got := r.run(sh, "Whose the files must be"); !strings.Contains(got, "uid="+imageUser+"(mysql)") {
+		if got := r.run(sh, "Owner of the files"); !strings.Contains(got, "uid="+imageUser+"(mysql)") {
 			t.Errorf("id mysql prints %q", got)
 		}
-		r.run(sh, "Into a directory of the machine")
+		r.run(sh, "Into a directory of the host")
 		r.leave("Into a volume")
 	} else {
-		r.leave("Whose the files must be")
-		r.leave("Into a directory of the machine")
+		r.leave("Owner of the files")
+		r.leave("Into a directory of the host")
 		r.run(sh, "Into a volume")
 	}
 	if got := sh.must("docker exec db " + look); got != want {

@@ -29,13 +29,13 @@ func testNC(t *testing.T, r *recipe, root *mysqldtest.Root) {
 	want := checksums(t, server)
 	here, there := db.shell(), spare.shell()
 
-	r.run(there, "On the machine that receives: a key")
+	r.run(there, "On the receiving machine: create a key")
 	db.write("/home/root/recipients.txt", spare.read("/home/root/recipients.txt"))
-	received := r.start(there, "On the machine that receives: listen")
+	received := r.start(there, "On the receiving machine: listen")
 	awaitListener(t, spare)
-	r.run(here, "On the server's machine: send")
+	r.run(here, "On the database server: send")
 	received()
-	r.run(there, "On the machine that receives: start")
+	r.run(there, "On the receiving machine: start")
 	hasTables(t, spare.db(), want)
 	testNCFails(t, db, spare)
 }

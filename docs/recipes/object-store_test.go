@@ -34,7 +34,7 @@ func testObjectStore(t *testing.T, r *recipe, root *mysqldtest.Root) {
 	testCutObjects(t, sh, archive)
 	testParts(t, sh, s)
 
-	if left := r.run(sh, "Uploads that were interrupted"); strings.Count(left, "\tdb/20") != 1 {
+	if left := r.run(sh, "Interrupted uploads"); strings.Count(left, "\tdb/20") != 1 {
 		t.Errorf("parts that are left: %q", left)
 	}
 	r.runAll(sh)

@@ -16,8 +16,8 @@ func testRestore(t *testing.T, r *recipe, root *mysqldtest.Root) {
 	sh := db.shell()
 	r.run(sh, "Restore a server")
 	server.Exec(t, "DELETE FROM shop.orders WHERE id % 2 = 0", "DROP TABLE shop.old_orders")
-	r.run(sh, "Unpack it")
-	r.run(sh, "Put it in place")
+	r.run(sh, "Extract")
+	r.run(sh, "Replace the old directory")
 	hasTables(t, db.db(), want)
 	r.runAll(sh)
 }

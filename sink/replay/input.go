@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
 )
 
 // Input is a redo log that is read from front to back. It holds what was read
@@ -19,7 +20,7 @@ type Input struct {
 
 const (
 	// inputSize is more than what must be in one piece: a mini-transaction of the
-	// 10.8+ format (redolog.MaxMTR), or a block.
+	// 10.8+ format (mariadbredo.MaxMTR), or a block.
 	inputSize = 4 << 20
 	// inputStep is how many bytes are read at once at most: while they are
 	// parsed they are in the processor's cache.
@@ -79,7 +80,7 @@ func (in *Input) More() (bool, error) {
 	}
 	in.from, in.to = 0, copy(in.buf, in.Bytes())
 	if in.to == len(in.buf) {
-		return false, errors.New("internal error: nothing of the redo log was taken")
+		return false, &innodb.InternalError{What: "nothing of the redo log was taken"}
 	}
 	for !in.ended {
 		n, err := in.r.Read(in.buf[in.to:min(in.to+inputStep, len(in.buf))])

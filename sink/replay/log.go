@@ -1,10 +1,8 @@
 package replay
 
 import (
-	"fmt"
-
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
 )
 
 // Scanned is what reading a redo log told, besides what went into a Plan.
@@ -15,43 +13,55 @@ type Scanned struct {
 	Torn bool // part of a mini-transaction behind End was ignored
 	// Meta is the newest dynamic metadata of each of MySQL's tables: no page holds
 	// it.
-	Meta mlog.MetaSet
+	Meta mysqlredo.MetaSet
 }
 
 // Files is what a redo log says of the files of tablespaces. The zero value is
-// ready to use.
+// ready to use, and takes any memory.
 type Files struct {
 	// Named maps each tablespace that the log names to what happened to it.
 	Named map[innodb.SpaceID]*FileHistory
+	// Occupy is asked for memory, or given it back: Plan.Occupy.
+	Occupy func(bytes int) error
 }
 
 // FileHistory is what the log says of one tablespace's file.
 type FileHistory struct {
-	First, Name string // its name at first and at last, as the server wrote it; "" if it is never told
-	Created     bool   // in this log
-	Flags       uint32 // that it was created with, where the log says it
+	First, Name string     // its name at first and at last, as the server wrote it; "" if it is never told: see Files.Call
+	DeletedAt   innodb.LSN // end of the last deletion's mini-transaction
+	MinSize     int64      // the file was made at least so long, in bytes
+	Flags       uint32     // that it was created with, where the log says it
+	Created     bool       // in this log
 	Renamed     bool
 	Deleted     bool
-	DeletedAt   innodb.LSN // end of the last deletion's mini-transaction
-	// Unlogged: pages of it were written without redo (MLOG_INDEX_LOAD).
+	// Again: it was deleted and then changed, under the same id, with no record that
+	// creates it (MariaDB): its file was discarded, and another one imported.
+	Again bool
+	// Unlogged: pages of it were written without redo, those of an index that MySQL 5.7
+	// and later build (mysqlredo.Grants).
 	Unlogged bool
-	MinSize  int64 // the file was made at least so long, in bytes
 }
 
-// maxNamed bounds the number of tablespaces that a log can name, and with it
-// the memory that a hostile one can claim.
-const maxNamed = 32 << 20
+// historySize is about what a file takes of memory besides its names, in bytes: a
+// FileHistory, and places in the maps that have it.
+const historySize = 128
 
-// Of returns what is known of a tablespace, to be added to. It fails if the log
-// names more of them than any server has.
+func (f *Files) occupy(n int) error {
+	if f.Occupy == nil || n == 0 {
+		return nil
+	}
+	return f.Occupy(n)
+}
+
+// Of returns what is known of a tablespace, to be added to.
 func (f *Files) Of(id innodb.SpaceID) (*FileHistory, error) {
 	h := f.Named[id]
 	if h == nil {
+		if err := f.occupy(historySize); err != nil {
+			return nil, err
+		}
 		if f.Named == nil {
 			f.Named = make(map[innodb.SpaceID]*FileHistory)
-		}
-		if len(f.Named) >= maxNamed {
-			return nil, fmt.Errorf("the redo log names more than %d files", maxNamed)
 		}
 		h = new(FileHistory)
 		f.Named[id] = h
@@ -59,10 +69,25 @@ func (f *Files) Of(id innodb.SpaceID) (*FileHistory, error) {
 	return h, nil
 }
 
-// Call notes the name of the file.
-func (h *FileHistory) Call(name string) {
-	if h.First == "" {
+// Call notes the name of a file. The same name again takes no memory: a log repeats
+// it after each checkpoint.
+func (f *Files) Call(h *FileHistory, name string) error {
+	switch {
+	case name == h.Name:
+		return nil
+	case h.First == "":
 		h.First = name
+		h.Name = h.First
+		return f.occupy(len(name))
+	}
+	before := len(h.Name)
+	if h.Name == h.First {
+		before = 0
+	}
+	if name == h.First {
+		h.Name = h.First
+		return f.occupy(-before)
 	}
 	h.Name = name
+	return f.occupy(len(name) - before)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
 )
 
 // In the temporary file, each sequence consists of pages in order: tablespace,
@@ -90,7 +91,7 @@ func (p *filePart) measure() (int, error) {
 	}
 	n, w := binary.Uvarint(p.b)
 	if w <= 0 || n == 0 || n > maxRun+maxRunHead || int(n) > p.left-w {
-		return 0, fmt.Errorf("internal error: redo records of tablespace %d, page %d were put aside damaged", p.e.space, p.e.page)
+		return 0, &innodb.InternalError{What: fmt.Sprintf("redo records of tablespace %d, page %d were put aside damaged", p.e.space, p.e.page)}
 	}
 	return w + int(n), nil
 }

@@ -7,8 +7,8 @@ import (
 	"os"
 	"sync"
 
-	"hb/source/innodb"
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
 )
 
 // Plan gathers the runs of a log. The zero value is not usable: see NewPlan.
@@ -22,9 +22,11 @@ type Plan struct {
 	trims  map[innodb.SpaceID][]Trim
 	gone   map[innodb.SpaceID]innodb.LSN // by Discard
 	spaces map[innodb.SpaceID]uint64     // runs put aside
-	begun  map[innodb.SpaceID]bool       // whose page 0 the log begins
+	heads  map[innodb.SpaceID]bool       // whose page 0 the log changes: whether it begins it
 	runs   uint64
 	size   int64 // of their records, bytes
+	memory int64 // what it was given, bytes
+	beside int64 // of it what is occupied by anything but runs: see Occupy
 
 	writing sync.WaitGroup // of the spare store
 	failed  error          // likewise, once it is over
@@ -43,9 +45,9 @@ type Trim struct {
 // Close it.
 func NewPlan(dir disk.Dir, memory int64) *Plan {
 	return &Plan{
-		dir: dir, store: newStore(memory / 2), spare: newStore(memory / 2),
+		dir: dir, memory: memory, store: newStore(memory / 2), spare: newStore(memory / 2),
 		trims: make(map[innodb.SpaceID][]Trim), spaces: make(map[innodb.SpaceID]uint64),
-		gone: make(map[innodb.SpaceID]innodb.LSN), begun: make(map[innodb.SpaceID]bool),
+		gone: make(map[innodb.SpaceID]innodb.LSN), heads: make(map[innodb.SpaceID]bool),
 	}
 }
 
@@ -60,8 +62,14 @@ func (p *Plan) Add(r *Run) error {
 		}
 	}
 	p.store.add(r)
-	if r.Page.No == 0 && (r.Kind == Init || r.Kind == InitOlder) {
-		p.begun[r.Page.Space] = true
+	if r.Page.No == 0 {
+		begins, known := p.heads[r.Page.Space]
+		if !known {
+			if err := p.Occupy(mapEntry); err != nil {
+				return err
+			}
+		}
+		p.heads[r.Page.Space] = begins || r.Kind == Init || r.Kind == InitOlder
 	}
 	p.runs++
 	p.size += int64(len(r.Records))
@@ -69,15 +77,47 @@ func (p *Plan) Add(r *Run) error {
 }
 
 // Trim records a truncation.
-func (p *Plan) Trim(space innodb.SpaceID, t Trim) {
+func (p *Plan) Trim(space innodb.SpaceID, t Trim) error {
 	p.trims[space] = append(p.trims[space], t)
+	return p.Occupy(mapEntry)
 }
 
 // Discard says that what the log does to a tablespace before an LSN does not
 // matter any more: its file was removed, or made anew.
-func (p *Plan) Discard(space innodb.SpaceID, before innodb.LSN) {
-	p.gone[space] = max(p.gone[space], before)
+func (p *Plan) Discard(space innodb.SpaceID, before innodb.LSN) error {
+	lsn, known := p.gone[space]
+	p.gone[space] = max(lsn, before)
+	if known {
+		return nil
+	}
+	return p.Occupy(mapEntry)
 }
+
+const (
+	// besideFree is how much memory there is, in bytes, for what a log tells besides
+	// runs, without any of a plan's.
+	besideFree = 24 << 20
+	// mapEntry is about what a number takes in a map, in bytes.
+	mapEntry = 32
+)
+
+// Occupy says that what the log tells besides runs, such as names of files, takes
+// so many more bytes, or fewer. Past besideFree they are taken from the memory for
+// runs, of which they may have half.
+func (p *Plan) Occupy(bytes int) error {
+	p.beside += int64(bytes)
+	if p.beside <= besideFree {
+		return nil
+	}
+	if p.beside-besideFree > p.memory/2 {
+		return fmt.Errorf("the redo log names so many files and tables that they take more than %d MiB of memory: give more with --memory", (besideFree+p.memory/2)>>20)
+	}
+	p.store.limits = p.limits()
+	return nil
+}
+
+// limits are those of one store.
+func (p *Plan) limits() limits { return divide((p.memory - max(0, p.beside-besideFree)) / 2) }
 
 // Trims returns the truncations of a tablespace, oldest first.
 func (p *Plan) Trims(space innodb.SpaceID) []Trim { return p.trims[space] }
@@ -108,9 +148,13 @@ func (p *Plan) putAside() (err error) {
 			return err
 		}
 	}
-	full := p.store
+	full, known := p.store, len(p.spaces)
 	full.count(p.spaces)
+	if err := p.Occupy((len(p.spaces) - known) * mapEntry); err != nil {
+		return err
+	}
 	p.store, p.spare = p.spare, full
+	p.store.limit(p.limits())
 	p.writing.Go(func() { p.failed = p.spill.write(full) })
 	return nil
 }
@@ -169,7 +213,13 @@ func (p *Plan) Spaces() map[innodb.SpaceID]uint64 {
 }
 
 // Begins reports whether the log begins a tablespace: its page 0.
-func (p *Plan) Begins(id innodb.SpaceID) bool { return p.begun[id] }
+func (p *Plan) Begins(id innodb.SpaceID) bool { return p.heads[id] }
+
+// ChangesHead reports whether the log changes page 0 of a tablespace.
+func (p *Plan) ChangesHead(id innodb.SpaceID) bool {
+	_, changes := p.heads[id]
+	return changes
+}
 
 // SpillName is the temporary file's name for the moment in which it has one.
 const SpillName = "hb-spill"

@@ -7,15 +7,15 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"hb/source/innodb"
 	"hb/stream/disk"
 	"hb/stream/progress"
+	"hb/xbstream/innodb"
 )
 
 // Options are how Recover works.
 type Options struct {
 	Root     disk.Dir // the directory
-	Dialect  Dialect
+	Log      Log
 	Identity Identity
 	// PageSize is innodb_page_size, in bytes.
 	PageSize int
@@ -208,10 +208,13 @@ func (r *recovery) readSpace(t *Tablespace) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.release()) }()
 	s.sum = r.Checksum
-	if !t.Deferred {
-		if err := r.begin(s); err != nil {
-			return err
-		}
+	if t.Deferred {
+		err = s.grow(minPages * int64(r.PageSize))
+	} else {
+		err = r.begin(s)
+	}
+	if err != nil {
+		return err
 	}
 	for r.head != nil && innodb.SpaceID(r.head.space) == t.Space.ID {
 		if err := r.readPage(s); err != nil {
@@ -241,7 +244,7 @@ func (r *recovery) begin(s *openSpace) error {
 }
 
 func encrypted(s *openSpace) error {
-	return fmt.Errorf("%s is encrypted: hb cannot apply the redo log to it without its keys; decrypt the table (MariaDB: ENCRYPTED=NO, MySQL: ENCRYPTION='N') before the backup, or prepare this one with the server's own tool", s.Name())
+	return &innodb.UnsupportedError{What: s.Name() + " is encrypted: hb cannot apply the redo log to it without its keys; decrypt the table (MariaDB: ENCRYPTED=NO, MySQL: ENCRYPTION='N') before the backup, or prepare this one with the server's own tool"}
 }
 
 // readPage takes the runs of one page into the batch, and hands the batch over
@@ -400,7 +403,7 @@ func (r *recovery) alone(s *openSpace, no innodb.PageNo, begins bool, b *batch, 
 	if err := r.solo.finish(p); err != nil || !p.dirty {
 		return err
 	}
-	return r.solo.write(s, []place{{no, 0}})
+	return r.solo.write(s, []place{{no, 0, p.sum}})
 }
 
 // adopt takes a tablespace's geometry from a page 0 that the log made.
@@ -429,6 +432,47 @@ func SetSizes(root disk.Dir, plan *Plan, tablespaces []*Tablespace, extents bool
 		}
 	}
 	return nil
+}
+
+// Lengthen makes each tablespace long enough for all pages that the plan changes,
+// as they were on the server: for one whose recovery does not do so. The plan cannot
+// be used any more afterwards.
+func Lengthen(root disk.Dir, plan *Plan, tablespaces []*Tablespace, extents bool) error {
+	pages, err := plan.reach()
+	if err != nil {
+		return err
+	}
+	for _, t := range tablespaces {
+		if pages[t.Space.ID] == 0 {
+			continue
+		}
+		s, err := openTablespace(root, t)
+		if err == nil {
+			err = errors.Join(s.resize(pages[t.Space.ID], false, extents), s.release())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reach returns how many pages each tablespace has at least, by the pages that
+// are changed.
+func (p *Plan) reach() (map[innodb.SpaceID]uint32, error) {
+	it, err := p.merge()
+	if err != nil {
+		return nil, err
+	}
+	pages := make(map[innodb.SpaceID]uint32)
+	for {
+		e, _, err := it.next()
+		if err != nil || e == nil {
+			return pages, err
+		}
+		id := innodb.SpaceID(e.space)
+		pages[id] = max(pages[id], e.page+1)
+	}
 }
 
 func setSize(root disk.Dir, t *Tablespace, cut, extents bool) (err error) {

@@ -13,7 +13,7 @@
 //	                                              stamp, doublewrite, write
 //
 // A run is applied if its mini-transaction begins at or after the page's LSN.
-// How it is applied is a Dialect's business, the server family's that wrote the
+// How it is applied is a Log's business: that of the server family that wrote the
 // log; reading, verifying, decompressing, LSNs, checksums and sizes are the
 // same for all.
 // Page images are those of the server's own recovery, byte for byte.
@@ -21,14 +21,15 @@
 // A batch of pages is first written to a file of its own, then into place.
 // Whenever the process is killed, what it was writing is found there and
 // written again by RestoreDoublewrite: running the whole again ends in the
-// same bytes. This is no protection against power loss; nothing is promised
-// about a directory before its recovery returned.
+// same bytes. After a crash of the machine that holds too, unless it left a page
+// torn, which is an error then: the doublewrite file is synced only where pages
+// have no checksum to tell.
 package replay
 
 import (
 	"cmp"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // Kind says what a run of records does to all that came before it.
@@ -62,8 +63,8 @@ type Run struct {
 	Kind       Kind
 }
 
-// Dialect is the server family that wrote the log.
-type Dialect interface {
+// Log is a redo log, of the server family that wrote it.
+type Log interface {
 	// NewApplier returns what applies runs; each worker has its own.
 	NewApplier() Applier
 }

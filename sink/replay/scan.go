@@ -5,9 +5,9 @@ import (
 	"io"
 	"math"
 
-	"hb/source/innodb"
-	"hb/source/innodb/redolog"
 	"hb/stream/progress"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/redolog"
 )
 
 // Goal is where a backup's redo log must end. Its LSNs are those of the bytes of
@@ -29,7 +29,7 @@ type Goal struct {
 // goes, and no way to end is an error.
 const Unstated = innodb.LSN(math.MaxUint64)
 
-// Cutter cuts a log into mini-transactions: that of redolog or of mlog.
+// Cutter cuts a log into mini-transactions: of mariadbredo or mysqlredo.
 type Cutter[S Stop] interface {
 	Position() innodb.LSN
 	Feed(raw []byte)
@@ -54,7 +54,7 @@ type Stop interface {
 // end is noted in s.
 func Scan[S Stop](s *Scanned, in *Input, c Cutter[S], goal Goal, mtr func(redolog.MTR) error) error {
 	if c.End() > goal.Target {
-		return fmt.Errorf("it begins at LSN %d, behind its end %d as the backup states it", c.End(), goal.Target)
+		return fmt.Errorf("the log begins at LSN %d, after the end LSN %d recorded in the backup", c.End(), goal.Target)
 	}
 	for {
 		at := c.Position()
@@ -114,5 +114,5 @@ func stopped[S Stop](s *Scanned, c Cutter[S], goal Goal) error {
 	case stop.InOrder():
 		return fmt.Errorf("%w: it ends at LSN %d, the backup needs it up to %d", io.ErrUnexpectedEOF, s.End, goal.Target)
 	}
-	return fmt.Errorf("it is damaged, or ends, at LSN %d; the backup needs it up to %d: %w", s.End, goal.Target, stop)
+	return fmt.Errorf("the log is damaged or truncated at LSN %d; the backup needs it up to LSN %d: %w", s.End, goal.Target, stop)
 }

@@ -6,7 +6,7 @@ import (
 	"math"
 	"slices"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // store is runs of a log in memory, by groups of adjacent pages: those of one
@@ -72,7 +72,15 @@ func newStore(memory int64) *store { return &store{limits: divide(memory)} }
 // full reports whether there is no room for another run of n bytes. There always
 // is for the first.
 func (s *store) full(n int) bool {
-	return s.runs > 0 && (len(s.groups) == s.limits.groups || len(s.blocks)+blockHead+1+maxRunHead+n > s.limits.bytes)
+	return s.runs > 0 && (len(s.groups) >= s.limits.groups || len(s.blocks)+blockHead+1+maxRunHead+n > s.limits.bytes)
+}
+
+// limit changes the limits of an empty store, and gives memory back that is beyond
+// them.
+func (s *store) limit(l limits) {
+	if s.limits = l; cap(s.blocks) > l.bytes {
+		s.blocks = nil
+	}
 }
 
 // add adds a run, for which there is room.

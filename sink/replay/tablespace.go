@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
+	"path"
 	"sync/atomic"
 
-	"hb/source/innodb"
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
 )
 
 // Tablespace is a tablespace of the directory that is recovered.
@@ -22,8 +22,6 @@ type Tablespace struct {
 	// Deferred: page 0 was not written yet when it was copied, or the file does
 	// not exist: page 0 comes from the log, and the file is created if need be.
 	Deferred bool
-	// Unlogged: pages of it were written without redo after the log began them.
-	Unlogged bool
 	// MinSize is how long its last file must be at least, in bytes.
 	MinSize int64
 }
@@ -57,20 +55,24 @@ func openTablespace(root disk.Dir, t *Tablespace) (*openSpace, error) {
 	s := &openSpace{Tablespace: t}
 	s.refs.Store(1)
 	for _, file := range t.Files {
-		flags := os.O_RDWR
-		if t.Deferred {
-			flags |= os.O_CREATE
-		}
-		f, err := root.OpenFile(file.Path, flags, 0o660)
-		if errors.Is(err, fs.ErrNotExist) && t.Deferred {
-			err = fmt.Errorf("%w (its database directory is missing)", err)
-		}
+		f, err := t.open(root, file.Path)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("opening a tablespace: %w", err), s.release())
 		}
 		s.files = append(s.files, f)
 	}
 	return s, nil
+}
+
+// open opens a file, and makes it and its database's directory if the log does.
+func (t *Tablespace) open(root disk.Dir, name string) (disk.File, error) {
+	if !t.Deferred {
+		return root.OpenFile(name, os.O_RDWR, 0)
+	}
+	if err := root.MkdirAll(path.Dir(name), 0o750); err != nil {
+		return nil, err
+	}
+	return root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o660)
 }
 
 func (s *openSpace) hold() *openSpace {
@@ -82,12 +84,20 @@ func (s *openSpace) release() error {
 	if s.refs.Add(-1) > 0 {
 		return nil
 	}
+	err := s.sync()
+	for _, f := range s.files {
+		err = errors.Join(err, f.Close())
+	}
+	return err
+}
+
+// sync puts all that was written on disk.
+func (s *openSpace) sync() error {
 	var errs []error
 	for i, f := range s.files {
 		if err := f.Sync(); err != nil {
 			errs = append(errs, fmt.Errorf("syncing %s: %w", s.Files[i].Path, err))
 		}
-		errs = append(errs, f.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -125,9 +135,55 @@ func (s *openSpace) writePages(buf []byte, no innodb.PageNo) error {
 	return nil
 }
 
+// CheckMade makes sure that recovery made those pages of a tablespace, from one
+// on, that are in use: the copy held none of them. It is to be called before
+// SetSizes.
+func CheckMade(root disk.Dir, t *Tablespace, from innodb.PageNo) (err error) {
+	s, err := openTablespace(root, t)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.release()) }()
+	page := make([]byte, s.Space.Physical)
+	if err := s.readPages(page, 0); err != nil {
+		return err
+	}
+	head, err := innodb.ParseSpace(page)
+	if err != nil {
+		return fmt.Errorf("page 0 of %s: %w", s.Name(), err)
+	}
+	use, err := innodb.NewUsage(&s.Space, s.readPages)
+	for no := from; err == nil && no < innodb.PageNo(head.Size); no++ {
+		var used bool
+		if used, err = use.InUse(no); err != nil || !used {
+			continue
+		}
+		if err = s.readPages(page, no); err == nil && innodb.AllZero(page) {
+			return fmt.Errorf("%s: page %d is in use, and neither in the file nor in the redo log: the file was cut to %d pages", s.Name(), no, from)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("looking for what is missing from %s: %w", s.Name(), err)
+	}
+	return nil
+}
+
 // minPages is the size in pages of innodb_page_size below which no tablespace
 // file is (FIL_IBD_FILE_INITIAL_SIZE).
 const minPages = 4
+
+// grow makes the file of a tablespace that the log begins so long that page 0 is
+// never cut off, wherever its writing is interrupted.
+func (s *openSpace) grow(size int64) error {
+	st, err := s.files[0].Stat()
+	if err == nil && st.Size() < size {
+		err = s.files[0].Truncate(size)
+	}
+	if err != nil {
+		return fmt.Errorf("setting the size of %s to %d bytes: %w", s.Name(), size, err)
+	}
+	return nil
+}
 
 // resize makes the tablespace at least, or with cut exactly, pages long. Only
 // the last file changes.

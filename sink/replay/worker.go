@@ -2,13 +2,15 @@ package replay
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // maxRun is the longest run of records in bytes: that of the longest
-// mini-transaction that any log has (mlog.MaxMTR).
+// mini-transaction that any log has (mysqlredo.MaxMTR).
 const maxRun = 64 << 20
 
 // worker recovers batches, with buffers and a doublewrite slot of its own.
@@ -20,18 +22,26 @@ type worker struct {
 	applier Applier
 	page    pageState
 
-	changed []place // of a batch; reused
-	offsets []int64 // for write; reused
+	changed []place         // of a batch; reused
+	numbers []innodb.PageNo // for write; reused
 }
 
 // place is where a page's image is.
 type place struct {
-	no innodb.PageNo
-	at int // in pages, from the beginning of buf
+	no  innodb.PageNo
+	at  int             // in pages, from the beginning of buf
+	sum innodb.Checksum // that it was stamped with
 }
 
+// follows reports whether the page lies n pages after another, in its file and in buf.
+func (p place) follows(first place, n int) bool {
+	return p.no == first.no+innodb.PageNo(n) && p.at == first.at+n
+}
+
+func (p place) unsummed() bool { return p.sum == innodb.ChecksumNone }
+
 func (r *recovery) newWorker(s *slot) *worker {
-	return &worker{r: r, slot: s, buf: s.pages(), applier: r.Dialect.NewApplier()}
+	return &worker{r: r, slot: s, buf: s.pages(), applier: r.Log.NewApplier()}
 }
 
 // pageState is a page on its way through its entries.
@@ -85,7 +95,7 @@ func (w *worker) recover(b *batch) error {
 			return err
 		}
 		if w.page.dirty {
-			w.changed = append(w.changed, place{g.no, i})
+			w.changed = append(w.changed, place{g.no, i, w.page.sum})
 		}
 	}
 	return w.write(s, w.changed)
@@ -152,12 +162,13 @@ func (p *pageState) anew() {
 	p.begun = false
 }
 
-// yields reports whether the page gives way to an InitOlder: it is not newer,
-// or is none. Of a bad page it cannot be known which, so that one in a
-// tablespace with pages that were never logged remains an error.
+// yields reports whether the page gives way to an InitOlder: it is not newer, or there
+// was none yet. Of a bad page that cannot be known, so that it remains an error: it may
+// have been given to an index later that was built without redo, and no record tells
+// of that for certain.
 func (p *pageState) yields(e *entry) bool {
 	if p.bad != nil {
-		return !p.s.Unlogged
+		return p.no == 0 && p.s.Deferred || innodb.AllZero(p.image)
 	}
 	return e.mtrStart() >= p.base
 }
@@ -185,11 +196,10 @@ func (w *worker) open(p *pageState) error {
 			return err
 		}
 	}
-	space := &p.s.Space
-	if space.FullCRC32 && binary.BigEndian.Uint32(p.image) != 0 {
-		return encrypted(p.s)
-	}
 	sum, err := w.verify(p)
+	if _, ok := errors.AsType[*innodb.UnsupportedError](err); ok {
+		return err
+	}
 	if err != nil {
 		p.bad = err
 		return nil
@@ -210,23 +220,23 @@ func (w *worker) verify(p *pageState) (innodb.Checksum, error) {
 	sum, err := space.Verify(p.image, p.no)
 	switch {
 	case err != nil:
+	case space.FullCRC32 && binary.BigEndian.Uint32(p.image) != 0: // the key's version
+		err = encrypted(p.s)
 	case space.Packed(p.image):
-		err = w.expand(p, func(_ *innodb.Space, plain, page []byte) error { return innodb.Unpack(plain, page) })
-	case isCompressed(space, p.image):
-		if err = w.expand(p, decompress); err == nil && !space.FullCRC32 {
-			sum, err = space.Verify(p.image, p.no)
-		}
+		err = w.expand(p, innodb.Unpack)
+	case space.Compressed(p.image):
+		err = w.expand(p, space.Decompress)
 	}
 	return sum, err
 }
 
 // expand replaces the image by its plain form.
-func (w *worker) expand(p *pageState, by func(s *innodb.Space, plain, page []byte) error) error {
+func (w *worker) expand(p *pageState, by func(plain, page []byte) error) error {
 	if w.plain == nil {
 		w.plain = make([]byte, innodb.MaxPageSize)
 	}
 	plain := w.plain[:len(p.image)]
-	if err := by(&p.s.Space, plain, p.image); err != nil {
+	if err := by(plain, p.image); err != nil {
 		return &innodb.PageError{PageID: p.id(), What: err.Error()}
 	}
 	copy(p.image, plain)
@@ -278,26 +288,36 @@ func (p *pageState) checkGeometry() error {
 
 // write writes pages of one file, in ascending order: first to the doublewrite
 // file, then into place, adjacent ones at once.
+//
+// If the machine crashes, a page may be torn, and what is in the doublewrite file
+// may be lost. The page's checksum shows that. Pages without a checksum would be
+// taken for recovered ones, so that the doublewrite file is on disk before they
+// are written, and they are on disk before its slot is used again.
 func (w *worker) write(s *openSpace, pages []place) error {
 	if len(pages) == 0 {
 		return nil
 	}
 	size := s.Space.Physical
-	file, first := s.locate(pages[0].no)
-	w.offsets = w.offsets[:0]
+	w.numbers = w.numbers[:0]
 	for _, p := range pages {
-		for len(w.offsets) < p.at-pages[0].at {
-			w.offsets = append(w.offsets, skipped)
+		for len(w.numbers) < p.at-pages[0].at {
+			w.numbers = append(w.numbers, skipped)
 		}
-		w.offsets = append(w.offsets, int64(p.no-first)*int64(size))
+		w.numbers = append(w.numbers, p.no)
 	}
-	if err := w.slot.put(s.Files[file].Path, size, pages[0].at, w.offsets); err != nil {
+	if err := w.slot.put(s.Space.ID, size, pages[0].at, w.numbers); err != nil {
 		return err
+	}
+	lasting := slices.ContainsFunc(pages, place.unsummed)
+	if lasting {
+		if err := w.slot.d.sync(); err != nil {
+			return err
+		}
 	}
 	for i := 0; i < len(pages); {
 		// Adjacent pages of a batch lie one behind the other in buf.
 		n := 1
-		for i+n < len(pages) && pages[i+n] == (place{pages[i].no + innodb.PageNo(n), pages[i].at + n}) {
+		for i+n < len(pages) && pages[i+n].follows(pages[i], n) {
 			n++
 		}
 		if err := s.writePages(w.buf[pages[i].at*size:][:n*size], pages[i].no); err != nil {
@@ -306,5 +326,8 @@ func (w *worker) write(s *openSpace, pages []place) error {
 		i += n
 	}
 	w.r.pages.Add(uint64(len(pages)))
+	if lasting {
+		return s.sync()
+	}
 	return nil
 }

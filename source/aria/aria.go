@@ -26,7 +26,7 @@ import (
 	"hash/crc32"
 	"io"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 const (

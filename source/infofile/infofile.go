@@ -105,7 +105,7 @@ func place(system disk.System, path string) (string, error) {
 		path = target
 	}
 	if st, err := system.Stat(path); err == nil && !st.Mode().IsRegular() {
-		return "", fmt.Errorf("%s is no regular file (%v)", path, st.Mode().Type())
+		return "", fmt.Errorf("%s is not a regular file (%v)", path, st.Mode().Type())
 	}
 	return path, nil
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // A RedoConsumer keeps the server from recycling redo log files that hb has not

@@ -11,7 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"hb/source/innodb"
+	"hb/stream/disk"
+	"hb/xbstream/innodb"
 )
 
 // A DatadirProof is why hb is certain that files on disk are the server's.
@@ -188,7 +189,7 @@ func (s *Server) pidFile(files DatadirFiles) int {
 	if path == "" {
 		return 0
 	}
-	f, err := os.Open(files.local(s.Vars, s.Vars.Path("pid_file")))
+	f, err := disk.OS.OpenRegular(files.local(s.Vars, s.Vars.Path("pid_file")), true)
 	if err != nil {
 		return 0
 	}

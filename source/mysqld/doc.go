@@ -14,25 +14,23 @@
 //
 //	stages := srv.Stages()                     // srv.Close releases them on every way out
 //	err = stages.Enter(ctx, StageStart)        // ... StageBlockCommit
-//	pos, err := srv.BinlogPosition(ctx)
-//	lsn, err := srv.CurrentLSN(ctx)            // the LSN first,
+//	m, err := srv.Moment(ctx, stages, wanted)  // position and LSN first,
 //	err = srv.FlushEngineLogs(ctx)             // then the flush that covers it
 //	err = stages.End(ctx)                      // proves that the lock was never lost
 //
 // on MySQL 8.0 and later
 //
-//	c, warning, err := srv.RegisterRedoConsumer(ctx) // Dialect.RedoConsumer
+//	c, warning, err := srv.RegisterRedoConsumer(ctx) // Series.RedoConsumer
 //	l, err := srv.LockInstance(ctx)            // srv.Close releases all locks
 //	list, err := srv.Tablespaces(ctx)          // what must be in the backup
-//	g, err := srv.LockGlobal(ctx, policy)      // only where it is needed
-//	st, err := srv.LogStatus(ctx)              // position, GTID set and LSN of one moment
+//	err = l.HoldTables(ctx, tables, policy)    // only where it is needed
+//	m, err := srv.Moment(ctx, l, wanted)       // by log_status
 //	err = l.Release(ctx)
 //
 // and on MySQL 5.6 and 5.7, where DDL goes on until the global lock,
 //
 //	g, err := srv.LockGlobal(ctx, policy)
-//	pos, err := srv.BinlogPosition(ctx)
-//	lsn, err := srv.CurrentLSN(ctx)
+//	m, err := srv.Moment(ctx, g, wanted)
 //	err = srv.FlushEngineLogs(ctx)
 //	err = g.Release(ctx)
 //

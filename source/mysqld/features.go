@@ -91,17 +91,46 @@ func (s *Server) CheckFeatures(ctx context.Context) error {
 	if s.Flavor == MySQL {
 		return s.checkMySQL(ctx, plugins)
 	}
-	var errs []error
-	if s.Vars.Bool("innodb_encrypt_log") {
-		errs = append(errs, &UnsupportedFeatureError{"an encrypted redo log", "innodb_encrypt_log=ON"})
-	}
+	errs := []error{s.CheckEncryption(ctx)}
 	for _, p := range plugins {
-		if p.Type == "ENCRYPTION" {
-			errs = append(errs, &UnsupportedFeatureError{"data encryption at rest", "active plugin " + p.Name})
-		}
 		errs = append(errs, s.checkEngine(ctx, p))
 	}
 	return errors.Join(errs...)
+}
+
+// mariadbEncryption are the settings with which MariaDB encrypts what hb copies. A
+// key plugin by itself encrypts nothing.
+var mariadbEncryption = []setting{
+	{"innodb_encrypt_log", isOn, "an encrypted redo log"},
+	{"innodb_encrypt_tables", func(v string) bool { return !isOff(v) }, "encrypted tablespaces"}, // ON or FORCE
+	{"aria_encrypt_tables", isOn, "encrypted Aria tables"},
+}
+
+// CheckEncryption refuses a MariaDB that encrypts, or has encrypted, what hb copies:
+// the redo log, tablespaces, Aria tables. (hb does not copy its binary log.) It
+// needs PROCESS. The error is an *UnsupportedFeatureError for each, joined.
+func (s *Server) CheckEncryption(ctx context.Context) error {
+	vars, err := s.readVars(ctx) // innodb_encrypt_tables can be set at any time
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, set := range mariadbEncryption {
+		if value := vars.String(set.name); value != "" && set.refused(value) {
+			errs = append(errs, &UnsupportedFeatureError{set.feature, set.name + "=" + value})
+		}
+	}
+	rows, err := s.control.rows(ctx, "SELECT NAME AS n FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0 OR MIN_KEY_VERSION <> 0")
+	switch {
+	case NoSuchList(err):
+	case err != nil:
+		errs = append(errs, err)
+	}
+	var names []string
+	for _, r := range rows {
+		names = append(names, r["n"])
+	}
+	return errors.Join(append(errs, refuseEncrypted(names))...)
 }
 
 // checkEngine refuses an engine of uncopied that is in use.
@@ -167,6 +196,11 @@ func (s *Server) checkEncrypted(ctx context.Context) error {
 			names = append(names, t.Name)
 		}
 	}
+	return refuseEncrypted(names)
+}
+
+// refuseEncrypted refuses tablespaces that are encrypted, if there are any.
+func refuseEncrypted(names []string) error {
 	if len(names) == 0 {
 		return nil
 	}

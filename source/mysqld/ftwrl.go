@@ -27,13 +27,17 @@ var queryTypes = []string{"all", "update", "select"}
 // String is the type's name.
 func (q QueryType) String() string { return queryTypes[q] }
 
-// ParseQueryType reads "all", "update" or "select", in any case.
-func ParseQueryType(s string) (QueryType, error) {
-	i := slices.Index(queryTypes, strings.ToLower(s))
+// MarshalText returns the type's name.
+func (q QueryType) MarshalText() ([]byte, error) { return []byte(q.String()), nil }
+
+// UnmarshalText reads "all", "update" or "select", in any case.
+func (q *QueryType) UnmarshalText(text []byte) error {
+	i := slices.Index(queryTypes, strings.ToLower(string(text)))
 	if i < 0 {
-		return 0, fmt.Errorf("query type %q is none of %s", s, strings.Join(queryTypes, ", "))
+		return fmt.Errorf("query type %q is not one of %s", text, strings.Join(queryTypes, ", "))
 	}
-	return QueryType(i), nil
+	*q = QueryType(i)
+	return nil
 }
 
 // verbs are the first words of statements by type.
@@ -86,20 +90,20 @@ type FTWRL struct {
 	// WaitTimeout is how long to wait, before the lock is asked for, until no
 	// statement of WaitQueryType has run for WaitThreshold or longer; 0: do
 	// not wait. If they do not end in time, the error is a *LockTimeoutError
-	// and nothing was locked. (--ftwrl-wait-timeout)
-	WaitTimeout   time.Duration
-	WaitThreshold time.Duration // --ftwrl-wait-threshold; whole seconds; 0: DefaultWaitThreshold
-	WaitQueryType QueryType     // --ftwrl-wait-query-type
+	// and nothing was locked.
+	WaitTimeout time.Duration `name:"ftwrl-wait-timeout" help:"How long to wait for long-running statements to finish before FLUSH TABLES WITH READ LOCK (default 0: do not wait)." placeholder:"SECONDS"`
+	// WaitThreshold is in whole seconds; 0: DefaultWaitThreshold.
+	WaitThreshold time.Duration `name:"ftwrl-wait-threshold" help:"Wait for statements that have run for at least this time (default 60)." placeholder:"SECONDS"`
+	WaitQueryType QueryType     `name:"ftwrl-wait-query-type" help:"Statements to wait for: all, update or select (default all)." placeholder:"TYPE" complete:"all,update,select"`
 
 	// KillTimeout is how long statements may block the lock once it was asked
 	// for, until those of KillQueryType are killed (KILL QUERY); 0: never.
-	// (--kill-long-queries-timeout)
-	KillTimeout   time.Duration
-	KillQueryType QueryType // --kill-long-query-type
+	KillTimeout   time.Duration `name:"kill-long-queries-timeout" help:"Kill statements that block the lock for longer than this (default 0: never)." placeholder:"SECONDS"`
+	KillQueryType QueryType     `name:"kill-long-query-type" help:"Statements to kill: all, update or select (default all)." placeholder:"TYPE" complete:"all,update,select"`
 
 	// Killed is told, from another goroutine, of each statement that was
 	// killed; it may be nil.
-	Killed func(Process)
+	Killed func(Process) `kong:"-"`
 }
 
 // DefaultWaitThreshold is XtraBackup's.

@@ -116,8 +116,8 @@ func (s *Server) CheckPrivileges(ctx context.Context, needs Needs) error {
 		return err
 	}
 	on, _ := s.Vars.LogBin()
-	missing := s.Dialect.missing(have, s.Dialect.wanted(needs, on))
-	if s.Dialect.LogStatus {
+	missing := s.Series.missing(have, s.Series.wanted(needs, on))
+	if s.Series.LogStatus {
 		may, err := s.maySelect(ctx, "performance_schema.log_status")
 		if err != nil {
 			return err
@@ -133,7 +133,7 @@ func (s *Server) CheckPrivileges(ctx context.Context, needs Needs) error {
 }
 
 // wanted lists the global privileges for what a backup does.
-func (d Dialect) wanted(needs Needs, binlog bool) []Privilege {
+func (d Series) wanted(needs Needs, binlog bool) []Privilege {
 	want := []Privilege{PrivReload}
 	add := func(when bool, p Privilege) {
 		if when {
@@ -164,7 +164,7 @@ func (d Dialect) wanted(needs Needs, binlog bool) []Privilege {
 
 // missing returns what of want is not among have, knowing which privileges
 // include others.
-func (d Dialect) missing(have map[Privilege]bool, want []Privilege) []Privilege {
+func (d Series) missing(have map[Privilege]bool, want []Privilege) []Privilege {
 	return slices.DeleteFunc(slices.Clone(want), func(p Privilege) bool {
 		if have[p] || have["ALL PRIVILEGES"] {
 			return true
@@ -212,7 +212,7 @@ func ignoreAccessDenied(err error) error {
 // which gives nothing.
 func (s *Server) globalPrivileges(ctx context.Context) (map[Privilege]bool, error) {
 	show := "SHOW GRANTS"
-	if s.Dialect.roles {
+	if s.Series.roles {
 		row, err := s.control.row(ctx, "SELECT CURRENT_ROLE() AS r")
 		if err != nil {
 			return nil, err

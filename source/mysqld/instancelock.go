@@ -3,7 +3,11 @@ package mysqld
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // HoldTables keeps all writers from some tables, and has the server write out
@@ -13,6 +17,10 @@ import (
 // Options.LockWait, and l is held still; after any other one it is not. It needs
 // RELOAD, and SELECT and LOCK TABLES on the tables.
 //
+// Tables that the server cannot open (a damaged one, a MERGE table that lacks one of its tables)
+// are not locked, and are returned, each with the server's reason: nobody can write
+// to them, and LOCK INSTANCE FOR BACKUP keeps them from being repaired.
+//
 // The global lock would not do beside the instance lock: DDL that waits for the
 // latter holds what FLUSH TABLES WITH READ LOCK waits for. On another connection
 // that would last as long as the instance lock; on this one the server would
@@ -20,24 +28,49 @@ import (
 // but those who use them, and for instance locks of other connections: not even
 // for DDL on the same tables. UNLOCK TABLES releases the instance lock
 // too, so that there is no going back. (All seen on 9.7.4.)
-func (l *Lock) HoldTables(ctx context.Context, tables []Table, p FTWRL) (err error) {
+func (l *Lock) HoldTables(ctx context.Context, tables []Table, p FTWRL) (broken []BrokenTable, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err := l.srv.CheckHold(tables); err != nil {
+		return nil, err
+	}
 	watch, err := l.srv.openPatient(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, watch.close()) }()
 	if err := l.srv.awaitLong(ctx, watch, p); err != nil {
-		return err
+		return nil, err
 	}
 	if err := l.holding(ctx); err != nil {
-		return err
+		return nil, err
 	}
+	refused := l.holdTables(ctx, tables, watch, p)
+	if _, ok := errors.AsType[*refusedError](refused); !ok {
+		return nil, refused
+	}
+	whole, broken, err := watch.openable(ctx, tables)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(broken) == 0:
+		return nil, refused
+	case len(whole) == 0:
+		return broken, nil
+	}
+	return broken, l.holdTables(ctx, whole, watch, p)
+}
+
+// holdTables is one try of HoldTables.
+func (l *Lock) holdTables(ctx context.Context, tables []Table, watch *session, p FTWRL) error {
 	t := LockTime{Lock: "FLUSH TABLES … WITH READ LOCK", Blocks: BlocksDDL | BlocksOthers}
 	stop := l.srv.killLong(ctx, watch, p, l.conn.id)
-	err = l.ask(ctx, t, func() error {
-		return l.conn.exec(ctx, "FLUSH NO_WRITE_TO_BINLOG TABLES "+tableList(tables)+" WITH READ LOCK")
+	err := l.ask(ctx, t, func() error {
+		err := l.conn.exec(ctx, holdStatement(tables))
+		if isTableError(err) {
+			return &refusedError{err}
+		}
+		return err
 	})
 	stop()
 	if e, ok := errors.AsType[*LockTimeoutError](err); ok {
@@ -45,8 +78,105 @@ func (l *Lock) HoldTables(ctx context.Context, tables []Table, p FTWRL) (err err
 		e.Holders = blockers(list, e.After)
 		return errors.Join(e, perr)
 	}
-	l.release = "UNLOCK TABLES"
+	if err == nil {
+		l.release = "UNLOCK TABLES"
+	}
 	return err
+}
+
+// holdStatement locks tables, all in one statement: the server has none that adds to
+// what is locked, and on connections of their own each would wait for the instance lock.
+func holdStatement(tables []Table) string {
+	return "FLUSH NO_WRITE_TO_BINLOG TABLES " + tableList(tables) + " WITH READ LOCK"
+}
+
+// CheckHold returns a *PacketError if there are so many tables that the server would
+// not take HoldTables' statement.
+func (s *Server) CheckHold(tables []Table) error {
+	if len(tables) == 0 {
+		return nil
+	}
+	packet, err := s.Vars.Int("max_allowed_packet")
+	if err != nil {
+		return err
+	}
+	buffer, err := s.Vars.Int("net_buffer_length")
+	if err != nil {
+		return err
+	}
+	const head = 64 // more than what the protocol adds
+	e := &PacketError{Tables: len(tables), Need: int64(len(holdStatement(tables)) + head), Limit: max(packet, buffer)}
+	if e.Need <= e.Limit {
+		return nil
+	}
+	return e
+}
+
+// PacketError says that there are more tables to be locked than the server takes in
+// one statement: that may have as many bytes as the larger of max_allowed_packet and
+// net_buffer_length, neither of which a session can set for itself. (Seen on 9.7.4:
+// error 1153, and the connection is closed.)
+type PacketError struct {
+	Tables      int
+	Need, Limit int64 // bytes
+}
+
+func (e *PacketError) Error() string {
+	return fmt.Sprintf("the statement that locks the %d tables without transactions has %d bytes, and the server takes %d: "+
+		"set max_allowed_packet for the time of the backup (SET GLOBAL max_allowed_packet = %d)", e.Tables, e.Need, e.Limit, (e.Need+1023)/1024*1024)
+}
+
+// A BrokenTable is one that the server cannot open.
+type BrokenTable struct {
+	Table
+	Err error
+}
+
+// isTableError reports whether the server refused a statement, and goes on: for
+// the sake of a table, not because a lock was not granted in time.
+func isTableError(err error) bool {
+	my, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && !lost(err) && my.Number != erLockWaitTimeout && my.Number != erDeadlock
+}
+
+// openable tells tables that the server can open from those that it cannot.
+func (c *session) openable(ctx context.Context, tables []Table) (whole []Table, broken []BrokenTable, err error) {
+	for _, t := range tables {
+		_, err := c.rows(ctx, "SELECT 1 FROM "+tableList([]Table{t})+" LIMIT 0")
+		switch {
+		case err == nil:
+			whole = append(whole, t)
+		case isTableError(err):
+			broken = append(broken, BrokenTable{t, err})
+		default:
+			return nil, nil, err
+		}
+	}
+	return whole, broken, nil
+}
+
+// oneBackup is the name of the user lock of a backup that will lock tables.
+const oneBackup = "hb backup"
+
+// alone makes l's connection the only one that backs up by HoldTables, which waits
+// for the instance locks of all others: two backups at a time would wait for each
+// other at their ends, and the server would end one by error 1213. So the second
+// waits here, before it copies anything, as long as for a lock. A user lock (GET_LOCK)
+// needs no privilege, writes nothing, and goes with the connection.
+func (l *Lock) alone(ctx context.Context) error {
+	if err := l.open(ctx); err != nil {
+		return err
+	}
+	began := time.Now()
+	row, err := l.conn.row(ctx, fmt.Sprintf("SELECT GET_LOCK(%s, %d) AS g, IS_USED_LOCK(%[1]s) AS holder", quoteString(oneBackup), l.srv.lockSeconds()))
+	if err != nil {
+		return l.fail(err)
+	}
+	if row["g"] != "1" {
+		reason := fmt.Errorf("connection %s holds it: another hb, which backs this server up, and there are tables without transactions, which only one backup at a time can lock", row["holder"])
+		return errors.Join(&LockTimeoutError{Lock: "GET_LOCK('" + oneBackup + "')", After: time.Since(began), Err: reason}, l.hangUp())
+	}
+	return nil
 }
 
 // tableList names tables as SQL has them.

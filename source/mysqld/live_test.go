@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"hb/source/innodb"
 	"hb/source/mysqld/mysqldtest"
+	"hb/xbstream/innodb"
 	"hb/xbstream/metadata"
 )
 
@@ -76,6 +77,73 @@ func TestConnect(t *testing.T) {
 		}
 		if rows, err := srv.control.rows(t.Context(), "SHOW GLOBAL VARIABLES"); err != nil || len(rows) < 100 {
 			t.Errorf("sql_select_limit cuts answers: %d rows, %v", len(rows), err)
+		}
+	})
+}
+
+// hostileSettings make of every session one in which little works as usual. Each
+// is set where the server knows it.
+var hostileSettings = map[string]string{
+	"sql_mode": "'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT'", "autocommit": "0", "completion_type": "2",
+	"sql_select_limit": "1", "max_join_size": "1", "sql_safe_updates": "1",
+	"tmp_table_size": "1024", "max_heap_table_size": "16384", "tmp_disk_table_size": "1024", "big_tables": "1",
+	"lock_wait_timeout": "1", "wait_timeout": "1", "net_read_timeout": "1", "net_write_timeout": "1",
+	"max_statement_time": "0.001", "max_execution_time": "1", "max_session_mem_used": "8388608",
+	"idle_transaction_timeout": "1", "idle_readonly_transaction_timeout": "1", "idle_write_transaction_timeout": "1",
+	"tx_isolation": "'SERIALIZABLE'", "transaction_isolation": "'SERIALIZABLE'", "tx_read_only": "1", "transaction_read_only": "1",
+}
+
+// TestHostileSettings: no global setting reaches hb's sessions that would cut
+// answers, end statements, or forbid them.
+func TestHostileSettings(t *testing.T) {
+	mysqldtest.Each(t, slices.Concat(mysqldtest.MariaDB, mysqldtest.MySQL), func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.`a\"b` (a INT PRIMARY KEY) ENGINE=InnoDB", "CREATE USER 'plain'@'localhost'", "GRANT PROCESS, RELOAD ON *.* TO 'plain'@'localhost'")
+		admin := dbConn(t, s)
+		var hostile []string
+		for name, value := range hostileSettings {
+			if len(s.Rows(t, "SHOW GLOBAL VARIABLES LIKE '"+name+"'")) > 0 {
+				hostile = append(hostile, "GLOBAL "+name+"="+value)
+			}
+		}
+		if _, err := admin.ExecContext(t.Context(), "SET "+strings.Join(hostile, ", ")); err != nil {
+			t.Fatal(err)
+		}
+		o := socketOptions(s)
+		o.User = "plain" // who may do little more than ask
+		srv := connect(t, o)
+		time.Sleep(1500 * time.Millisecond) // longer than wait_timeout
+		ctx := t.Context()
+		if _, err := srv.Tablespaces(ctx); err != nil {
+			t.Error(err)
+		}
+		if _, err := srv.CurrentLSN(ctx); err != nil {
+			t.Error(err)
+		}
+		session, err := srv.openPatient(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer session.close()
+		rows, err := session.rows(ctx, "SELECT a.COLLATION_NAME AS n FROM information_schema.COLLATIONS a, (SELECT SLEEP(0.1)) b LIMIT 100")
+		if err != nil || len(rows) != 100 {
+			t.Errorf("%d rows, %v", len(rows), err)
+		}
+		row, err := session.row(ctx, "SELECT @@sql_mode AS m, @@autocommit AS a, @@wait_timeout AS w, @@completion_type AS c, @@sql_safe_updates AS s, 'it''s \\\\' AS q")
+		want := map[string]string{"m": "", "a": "1", "w": "31536000", "c": "NO_CHAIN", "s": "0", "q": "it's \\"}
+		if err != nil || fmt.Sprint(row) != fmt.Sprint(want) {
+			t.Errorf("session = %v, %v, want %v", row, err, want)
+		}
+		if root.MariaDB() || root.AtLeast(8, 0) {
+			return
+		}
+		o.User = "root"
+		l, n, err := connect(t, o).LockTableDDL(ctx)
+		if err != nil || n == 0 {
+			t.Fatalf("metadata locks on %d tables: %v", n, err)
+		}
+		if err := l.Release(ctx); err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -220,8 +288,8 @@ func checkPrivileges(t *testing.T, s *mysqldtest.Server, grant, missing string) 
 	if _, err := srv.CurrentLSN(ctx); err != nil {
 		t.Errorf("%s: %v", grant, err)
 	}
-	if err := srv.CheckFeatures(ctx); err != nil {
-		t.Errorf("%s: %v", grant, err)
+	if err := srv.CheckFeatures(ctx); IsAccessDenied(err) != strings.Contains(missing, "PROCESS") || err != nil && !IsAccessDenied(err) {
+		t.Errorf("%s: what needs PROCESS: %v", grant, err)
 	}
 	if err := srv.Close(); err != nil {
 		t.Error(err)
@@ -467,12 +535,17 @@ func TestLSN(t *testing.T) {
 		defer wg.Wait()
 		defer cancel()
 		srv := connect(t, socketOptions(s))
-		first, last := lsnFlushed(t, srv, 50, 0)
+		var last innodb.LSN
+		mysqldtest.Await(t, "the load writes redo meanwhile", func() bool {
+			var first innodb.LSN
+			first, last = lsnFlushed(t, srv, 50, 0)
+			return first != last
+		})
 		s.Exec(t, "SET GLOBAL innodb_flush_log_at_trx_commit=0")
-		_, zero := lsnFlushed(t, srv, 2, time.Second)
-		if last == first || zero == last {
-			t.Errorf("LSN %v, %v, %v did not move: no load", first, last, zero)
-		}
+		mysqldtest.Await(t, "the load still does", func() bool {
+			_, zero := lsnFlushed(t, srv, 2, time.Second)
+			return zero != last
+		})
 	})
 }
 
@@ -522,28 +595,37 @@ func TestCheckFeatures(t *testing.T) {
 		if err := os.WriteFile(keys, []byte("1;770a8a65da156d24ee2a093277530142\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for _, extra := range []string{"", "innodb-encrypt-log=ON"} {
-			s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{
-				"plugin-load-add=file_key_management", "file-key-management-filename=" + keys, extra}})
-			srv := connect(t, socketOptions(s))
+		plugin := []string{"plugin-load-add=file_key_management", "file-key-management-filename=" + keys}
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: plugin})
+		srv := connect(t, socketOptions(s))
+		refused := func(want string) {
+			t.Helper()
 			err := srv.CheckFeatures(t.Context())
-			want := "file_key_management"
-			if extra != "" {
-				want = "innodb_encrypt_log"
+			if fe, ok := errors.AsType[*UnsupportedFeatureError](err); want == "" && err != nil || want != "" && (!ok || !strings.Contains(fe.Detail, want)) {
+				t.Errorf("want %q: %v", want, err)
 			}
-			if fe, ok := errors.AsType[*UnsupportedFeatureError](err); !ok || !strings.Contains(fe.Detail, want) {
-				t.Errorf("%q: %v", extra, err)
-			}
-			plugins, err := srv.Plugins(t.Context())
-			if err != nil || len(plugins) < 20 || len(ProviderPlugins(plugins)) != 0 {
-				t.Errorf("plugins: %v, %v", plugins, err)
-			}
-			if err := srv.Close(); err != nil {
-				t.Error(err)
-			}
-			if err := s.Kill(); err != nil {
-				t.Error(err)
-			}
+		}
+		refused("") // a key plugin encrypts nothing
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.plain (id INT) ENGINE=InnoDB ENCRYPTED=NO")
+		refused("")
+		s.Exec(t, "CREATE TABLE d.secret (id INT) ENGINE=InnoDB ENCRYPTED=YES")
+		refused("d/secret")
+		s.Exec(t, "DROP TABLE d.secret", "SET GLOBAL innodb_encrypt_tables = ON")
+		refused("innodb_encrypt_tables=ON")
+		s.Exec(t, "SET GLOBAL innodb_encrypt_tables = OFF", "SET GLOBAL aria_encrypt_tables = ON")
+		refused("aria_encrypt_tables=ON")
+		plugins, err := srv.Plugins(t.Context())
+		if err != nil || len(plugins) < 20 || len(ProviderPlugins(plugins)) != 0 {
+			t.Errorf("plugins: %v, %v", plugins, err)
+		}
+		if err := errors.Join(srv.Close(), s.Stop()); err != nil {
+			t.Error(err)
+		}
+		s = mysqldtest.StartOn(t, root, s.Datadir, mysqldtest.Options{Config: append(plugin, "innodb-encrypt-log=ON")})
+		srv = connect(t, socketOptions(s))
+		refused("innodb_encrypt_log=ON")
+		if err := srv.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -703,21 +785,21 @@ func TestFilesAsTheirs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, want := string(text), file(srv.Dialect.Files.BinlogInfo); got != want {
+			if got, want := string(text), file(srv.Series.Files.BinlogInfo); got != want {
 				t.Errorf("%s: binlog file %q, theirs %q", what, got, want)
 			}
-			if info := file(srv.Dialect.Files.Info); !strings.Contains(info, "binlog_pos = "+p.InfoText()+"\n") {
+			if info := file(srv.Series.Files.Info); !strings.Contains(info, "binlog_pos = "+p.InfoText()+"\n") {
 				t.Errorf("%s: binlog_pos %q is not in %q", what, p.InfoText(), info)
 			}
 			r, err := srv.ReplicaState(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, want := r.FileText(), file(srv.Dialect.Files.SlaveInfo); got != want {
+			if got, want := r.FileText(), file(srv.Series.Files.SlaveInfo); got != want {
 				t.Errorf("%s: slave file %q, theirs %q", what, got, want)
 			}
-			checkpoints := file(srv.Dialect.Files.Checkpoints)
-			if got := strings.Contains(checkpoints, "recover_binlog_info"); got != srv.Dialect.RecoverBinlogInfo {
+			checkpoints := file(srv.Series.Files.Checkpoints)
+			if got := strings.Contains(checkpoints, "recover_binlog_info"); got != srv.Series.RecoverBinlogInfo {
 				t.Errorf("recover_binlog_info = %v in %q", got, checkpoints)
 			}
 			_ = file(metadata.MyCnfName)
@@ -736,4 +818,61 @@ func TestFilesAsTheirs(t *testing.T) {
 		replica.Exec(t, "CREATE DATABASE own", "CHANGE MASTER 'second' TO MASTER_HOST='127.0.0.1', MASTER_PORT=1, MASTER_LOG_FILE='x.000007', MASTER_LOG_POS=77")
 		check("two sources")
 	})
+}
+
+// TestFormerSource: a server that was a source, and follows another one from
+// gtid_current_pos, has an empty gtid_slave_pos at first. What a copy of it is told
+// has it go on where this one does.
+func TestFormerSource(t *testing.T) {
+	each(t, func(t *testing.T, now *mysqldtest.Server) {
+		ctx := t.Context()
+		former := mysqldtest.Start(t, now.Root, mysqldtest.Options{Binlog: true, ServerID: 2})
+		at, err := former.BinlogPosition(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := []string{"CREATE DATABASE d", "CREATE TABLE d.t (a INT PRIMARY KEY)", "INSERT INTO d.t VALUES (1), (2)"}
+		former.Exec(t, rows...)
+		mysqldtest.Attach(t, now, former, mysqldtest.Position{File: at.File, Pos: at.Pos})
+		mysqldtest.CatchUp(t, now, former, 30*time.Second)
+		now.Exec(t, "STOP SLAVE", "RESET SLAVE ALL")
+		follow := fmt.Sprintf("MASTER_HOST='127.0.0.1', MASTER_PORT=%d, MASTER_USER='hb_repl', MASTER_PASSWORD='hb_repl', ", now.Port)
+		former.Exec(t, "CHANGE MASTER TO "+follow+"MASTER_USE_GTID=current_pos", "START SLAVE")
+		mysqldtest.CatchUp(t, former, now, 30*time.Second)
+		if got := former.Value(t, "SELECT @@global.gtid_slave_pos"); got != "" {
+			t.Fatalf("gtid_slave_pos = %q", got)
+		}
+		r, err := connect(t, socketOptions(former)).ReplicaState(ctx)
+		if err != nil || r.GTIDPos == "" || r.GTIDPos != former.Value(t, "SELECT @@global.gtid_current_pos") {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		copied := mysqldtest.Start(t, now.Root, mysqldtest.Options{Binlog: true, ServerID: 3})
+		copied.Exec(t, rows...)
+		// A replica that begins at the begin makes the table again, without an error
+		// (slave_ddl_exec_mode), and loses what is only here.
+		copied.Exec(t, "INSERT INTO d.t VALUES (99)", "RESET MASTER")
+		for line := range strings.Lines(r.FileText()) {
+			copied.Exec(t, strings.Replace(strings.TrimSuffix(line, ";\n"), "CHANGE MASTER TO ", "CHANGE MASTER TO "+follow, 1))
+		}
+		copied.Exec(t, "START SLAVE")
+		now.Exec(t, "INSERT INTO d.t VALUES (3)")
+		mysqldtest.CatchUp(t, copied, now, 30*time.Second)
+		if got := copied.Value(t, "SELECT GROUP_CONCAT(a ORDER BY a) FROM d.t"); got != "1,2,3,99" {
+			t.Errorf("rows %s", got)
+		}
+	})
+}
+
+// TestNoInnoDB: a server without InnoDB is refused by that reason.
+func TestNoInnoDB(t *testing.T) {
+	for name, off := range map[string][]string{
+		mysqldtest.MariaDB1011: {"skip-innodb", "default-storage-engine=Aria"},
+		mysqldtest.MySQL56:     {"skip-innodb", "default-storage-engine=MyISAM", "default-tmp-storage-engine=MyISAM"},
+	} {
+		s := mysqldtest.Start(t, mysqldtest.Need(t, name), mysqldtest.Options{Config: off})
+		srv, err := Connect(t.Context(), socketOptions(s))
+		if fe, ok := errors.AsType[*UnsupportedFeatureError](err); !ok || fe.Feature != "no InnoDB" {
+			t.Errorf("%s: %v, %v", name, srv, err)
+		}
+	}
 }

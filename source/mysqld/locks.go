@@ -74,8 +74,11 @@ func (e *LockTimeoutError) Error() string {
 
 func (e *LockTimeoutError) Unwrap() error { return e.Err }
 
-// erLockWaitTimeout is the server's error when a lock is not granted in time.
-const erLockWaitTimeout = 1205
+// The server's errors when a lock is not granted in time, or never would be.
+const (
+	erLockWaitTimeout = 1205
+	erDeadlock        = 1213
+)
 
 // A lockConn is a connection of its own that holds locks. A lost connection
 // ends them on the server without a word: only holding can tell. Its methods
@@ -91,6 +94,12 @@ type lockConn struct {
 	times   []LockTime
 	broken  error // why the locks are gone, if they were not released by end
 }
+
+// A refusedError is the server's refusal of a lock for another reason than that it
+// is held, which leaves the locks that were taken before.
+type refusedError struct{ error }
+
+func (e *refusedError) Unwrap() error { return e.error }
 
 // acquire asks for a lock by the statement that it is called by. After a
 // *LockTimeoutError the locks held before are still held; any other error has
@@ -111,9 +120,12 @@ func (l *lockConn) ask(ctx context.Context, t LockTime, take func() error) error
 	err := take()
 	now := time.Now()
 	my, fromServer := errors.AsType[*mysql.MySQLError](err)
+	_, refused := errors.AsType[*refusedError](err)
 	switch {
 	case err == nil:
-	case fromServer && my.Number == erLockWaitTimeout:
+	case refused:
+		return err
+	case fromServer && (my.Number == erLockWaitTimeout || my.Number == erDeadlock):
 		return &LockTimeoutError{Lock: t.Lock, After: now.Sub(t.Began), Err: err}
 	default:
 		return l.fail(err)
@@ -324,25 +336,43 @@ func (s *Server) LockTimes() []LockTime {
 	return out
 }
 
-// LockInstance takes LOCK INSTANCE FOR BACKUP (Dialect.LogStatus), which blocks
+// LockInstance takes LOCK INSTANCE FOR BACKUP (Series.LogStatus), which blocks
 // DDL, the creation and removal of files, truncation of undo tablespaces and
 // the purge of binary logs, and lets all writes go on. Server.Close releases it.
 // It waits for running DDL; the error is a *LockTimeoutError after
-// Options.LockWait.
-func (s *Server) LockInstance(ctx context.Context) (*Lock, error) {
-	return s.lock(ctx, LockTime{Lock: "LOCK INSTANCE FOR BACKUP", Blocks: BlocksDDL}, "UNLOCK INSTANCE")
+// Options.LockWait. tables says that HoldTables will follow: of such backups there
+// is only one at a time.
+func (s *Server) LockInstance(ctx context.Context, tables bool) (*Lock, error) {
+	l := s.newLock("UNLOCK INSTANCE")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if tables {
+		if err := l.alone(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.acquire(ctx, LockTime{Lock: "LOCK INSTANCE FOR BACKUP", Blocks: BlocksDDL}); err != nil {
+		return nil, errors.Join(err, l.hangUp())
+	}
+	return l, nil
 }
 
-// LockTables takes Percona Server's LOCK TABLES FOR BACKUP (Dialect.TablesLock),
+// LockTables takes Percona Server's LOCK TABLES FOR BACKUP (Series.TablesLock),
 // which blocks DDL and writes to non-transactional tables and waits for those
 // that run, but for no SELECT.
 func (s *Server) LockTables(ctx context.Context) (*Lock, error) {
 	return s.lock(ctx, LockTime{Lock: "LOCK TABLES FOR BACKUP", Blocks: BlocksDDL | BlocksOthers}, "UNLOCK TABLES")
 }
 
-// LockBinlog takes Percona Server's LOCK BINLOG FOR BACKUP (Dialect.BinlogLock),
+// LockBinlog takes Percona Server's LOCK BINLOG FOR BACKUP (Series.BinlogLock),
 // which blocks whatever moves the binary log's position or that of the
 // replica's threads.
 func (s *Server) LockBinlog(ctx context.Context) (*Lock, error) {
 	return s.lock(ctx, LockTime{Lock: "LOCK BINLOG FOR BACKUP", Blocks: BlocksCommits}, "UNLOCK BINLOG")
+}
+
+// FlushTable has the server close a table, where nobody uses it: what it holds of
+// it is in its files then, and they say so. It needs RELOAD.
+func (s *Server) FlushTable(ctx context.Context, t Table) error {
+	return s.control.exec(ctx, "FLUSH NO_WRITE_TO_BINLOG TABLES "+tableList([]Table{t}))
 }

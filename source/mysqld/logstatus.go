@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"strings"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 	"hb/xbstream/metadata"
 )
 
@@ -16,8 +16,10 @@ import (
 type LogStatus struct {
 	ServerUUID string
 	// Binlog is nil if the binary log is off and no GTID was ever executed.
-	// Its GTID is gtid_executed.
+	// Its GTID is gtid_executed, which may lack transactions that are before the
+	// position in the binary log.
 	Binlog     *metadata.BinlogPos
+	Purged     string     // gtid_purged: executed, and in no binary log that the server has
 	LSN        innodb.LSN // end of the redo log, that of a mini-transaction
 	Checkpoint innodb.LSN
 	Channels   []LogChannel
@@ -36,10 +38,10 @@ type LogChannel struct {
 
 const logStatus = "SELECT SERVER_UUID, LOCAL, REPLICATION, STORAGE_ENGINES FROM performance_schema.log_status"
 
-// LogStatus asks where the logs stand (Dialect.LogStatus). The LSN may lie beyond
+// LogStatus asks where the logs stand (Series.LogStatus). The LSN may lie beyond
 // what is in the redo log's files: call FlushEngineLogs after.
 //
-// Where it waits for prepared transactions (Dialect.WaitsForPrepared), commits
+// Where it waits for prepared transactions (Series.WaitsForPrepared), commits
 // wait behind it: after Options.LockWait the error is a *LockTimeoutError.
 func (s *Server) LogStatus(ctx context.Context) (st LogStatus, err error) {
 	conn, err := s.openPatient(ctx)
@@ -62,6 +64,10 @@ func (s *Server) LogStatus(ctx context.Context) (st LogStatus, err error) {
 	if st, err = parseLogStatus(row); err != nil {
 		return st, fmt.Errorf("performance_schema.log_status: %w", err)
 	}
+	if row, err = conn.row(ctx, "SELECT @@global.gtid_purged AS p"); err != nil {
+		return st, err
+	}
+	st.Purged = oneLine(row["p"])
 	return st, nil
 }
 

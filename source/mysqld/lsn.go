@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // CurrentLSN returns the end of the redo log as the server sees it now, be it
@@ -83,7 +83,7 @@ func parseLSNs(text map[string]string, names [3]string) (l lsns, err error) {
 	for i, to := range []*innodb.LSN{&l.current, &l.flushed, &l.checkpoint} {
 		value, ok := text[names[i]]
 		if !ok {
-			return l, fmt.Errorf("the server does not say %q: is InnoDB on?", names[i])
+			return l, fmt.Errorf("the server does not report %q: is InnoDB enabled?", names[i])
 		}
 		n, err := parseLSN(names[i], value)
 		if err != nil {

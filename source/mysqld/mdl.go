@@ -22,7 +22,7 @@ var gone = []uint16{1146, 1812, 1814}
 // 5.7) It waits for running DDL; the error is a *LockTimeoutError after
 // Options.LockWait. It needs SELECT on all tables.
 func (s *Server) LockTableDDL(ctx context.Context) (l *Lock, tables int, err error) {
-	list, err := s.tables(ctx, "ENGINE = 'InnoDB'")
+	list, err := s.tables(ctx, "ENGINE = 'InnoDB' AND TABLE_SCHEMA NOT IN ("+systemSchemas+")")
 	if err != nil {
 		return nil, 0, err
 	}
@@ -63,12 +63,53 @@ func (c *session) lockTables(ctx context.Context, list []Table) (n int, err erro
 	return n, nil
 }
 
+// GiveWay watches over the wait for a final lock while l, of LockTableDDL, is held,
+// and releases l as soon as a statement waits for a metadata lock. A statement of
+// DDL that waits for l keeps the final lock waiting (5.6, 5.7: it holds the global
+// lock's counterpart), so that hb would wait for itself. What asks later waits for
+// the final lock. stop ends it, and says whether l is released.
+func (s *Server) GiveWay(ctx context.Context, l *Lock) (stop func() (bool, error), err error) {
+	watch, err := s.openPatient(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var gave bool
+	done := make(chan error, 1)
+	go func() {
+		for {
+			list, err := s.processes(ctx, watch)
+			if err == nil && slices.ContainsFunc(list, func(p Process) bool { return p.State == waitsForTable }) {
+				gave = true
+				done <- l.Release(ctx)
+				return
+			}
+			if err != nil || pause(ctx, pollPause) != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	return func() (bool, error) {
+		cancel()
+		err := <-done
+		if errors.Is(err, context.Canceled) {
+			err = nil
+		}
+		return gave, errors.Join(err, watch.close())
+	}, nil
+}
+
+// waitsForTable is the state of a statement that waits for a metadata lock on a
+// table.
+const waitsForTable = "Waiting for table metadata lock"
+
 // quoteName quotes an identifier.
 func quoteName(s string) string { return "`" + strings.ReplaceAll(s, "`", "``") + "`" }
 
-// tables lists the users' tables that the account may see.
+// tables lists the base tables that the account may see.
 func (s *Server) tables(ctx context.Context, condition string) ([]Table, error) {
-	rows, err := s.control.rows(ctx, "SELECT TABLE_SCHEMA AS s, TABLE_NAME AS n, ENGINE AS e FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA NOT IN ("+systemSchemas+") AND "+condition)
+	rows, err := s.control.rows(ctx, "SELECT TABLE_SCHEMA AS s, TABLE_NAME AS n, ENGINE AS e FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND "+condition)
 	if err != nil {
 		return nil, err
 	}

@@ -15,8 +15,8 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"hb/source/innodb"
 	"hb/source/mysqld/mysqldtest"
+	"hb/xbstream/innodb"
 )
 
 // eachMySQL runs a test on every MySQL server.
@@ -147,11 +147,12 @@ func mysqlOps(root *mysqldtest.Root, s *mysqldtest.Server) map[Privilege][]func(
 	global := func(ctx context.Context, srv *Server) error { return release(srv.LockGlobal(ctx, FTWRL{})) }
 	flush := func(ctx context.Context, srv *Server) error { return srv.FlushEngineLogs(ctx) }
 	spaces := func(ctx context.Context, srv *Server) error { _, err := srv.Tablespaces(ctx); return err }
+	builds := func(ctx context.Context, srv *Server) error { _, err := srv.Builds(ctx); return err }
 	features := func(ctx context.Context, srv *Server) error { return srv.CheckFeatures(ctx) }
 	lsn := func(ctx context.Context, srv *Server) error { _, err := srv.CurrentLSN(ctx); return err }
 	position := func(ctx context.Context, srv *Server) error { _, err := srv.BinlogPosition(ctx); return err }
 	replica := func(ctx context.Context, srv *Server) error { _, err := srv.ReplicaState(ctx); return err }
-	instance := func(ctx context.Context, srv *Server) error { return release(srv.LockInstance(ctx)) }
+	instance := func(ctx context.Context, srv *Server) error { return release(srv.LockInstance(ctx, false)) }
 	logStatus := func(ctx context.Context, srv *Server) error { _, err := srv.LogStatus(ctx); return err }
 	consumer := func(ctx context.Context, srv *Server) error {
 		c, warning, err := srv.RegisterRedoConsumer(ctx)
@@ -201,7 +202,7 @@ func mysqlOps(root *mysqldtest.Root, s *mysqldtest.Server) map[Privilege][]func(
 		super = []func(context.Context, *Server) error{kill, dump}
 	}
 	return ops{
-		PrivReload: {global, flush}, PrivProcess: {spaces, features, lsn}, PrivReplicationClient: {position, replica},
+		PrivReload: {global, flush}, PrivProcess: {spaces, builds, features, lsn}, PrivReplicationClient: {position, replica},
 		privSuper: super, PrivSelect: {ddl},
 	}
 }
@@ -244,9 +245,9 @@ func checkMySQLPrivileges(t *testing.T, s *mysqldtest.Server, ops map[Privilege]
 	want := map[Privilege]bool{missing: true}
 	switch {
 	case missing == "" || missing == PrivLogStatus, // SELECT on *.* is enough
-		missing == PrivReplicationClient && !srv.Dialect.roles: // SUPER includes it
+		missing == PrivReplicationClient && !srv.Series.roles: // SUPER includes it
 		clear(want)
-	case missing == PrivSelect && srv.Dialect.LogStatus:
+	case missing == PrivSelect && srv.Series.LogStatus:
 		want[PrivLogStatus] = true
 	}
 	got := make(map[Privilege]bool)
@@ -376,10 +377,12 @@ func TestMySQLLSN(t *testing.T) {
 	eachMySQL(t, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
 		defer loadRows(t, s)()
 		srv := connect(t, socketOptions(s))
-		first, last := lsnFlushed(t, srv, 50, 0)
-		if first == last {
-			t.Error("no load")
-		}
+		var last innodb.LSN
+		mysqldtest.Await(t, "the load writes redo meanwhile", func() bool {
+			var first innodb.LSN
+			first, last = lsnFlushed(t, srv, 50, 0)
+			return first != last
+		})
 		checkpoint, err := srv.CheckpointLSN(t.Context())
 		if err != nil || checkpoint == 0 || checkpoint > last {
 			t.Errorf("checkpoint = %v, %v", checkpoint, err)
@@ -468,19 +471,21 @@ func TestWaitsForPrepared(t *testing.T) {
 	srv := connect(t, opt)
 	opt.LockWait = time.Minute
 	patient := connect(t, opt)
-	if !srv.Dialect.WaitsForPrepared {
-		t.Fatalf("%+v", srv.Dialect)
+	if !srv.Series.WaitsForPrepared {
+		t.Fatalf("%+v", srv.Series)
 	}
 	before, err := srv.BinlogPosition(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	commit := background(t, s, "INSERT INTO d.t VALUES (1)")
-	for p := before; p.Pos == before.Pos; time.Sleep(10 * time.Millisecond) { // it is in the binary log
-		if p, err = srv.BinlogPosition(t.Context()); err != nil {
+	mysqldtest.Await(t, "it is in the binary log", func() bool {
+		p, err := srv.BinlogPosition(t.Context())
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
+		return p.Pos != before.Pos
+	})
 	if _, err := srv.LogStatus(t.Context()); !isTimeout(err) || !strings.Contains(err.Error(), "semi-synchronous") {
 		t.Errorf("error = %v", err)
 	}
@@ -531,7 +536,7 @@ func TestMySQLNoBinlog(t *testing.T) {
 		if srv.Vars.BinlogIndex() != "" {
 			t.Errorf("index %q", srv.Vars.BinlogIndex())
 		}
-		if !srv.Dialect.LogStatus {
+		if !srv.Series.LogStatus {
 			return
 		}
 		if st, err := srv.LogStatus(t.Context()); err != nil || st.Binlog != nil || st.LSN == 0 {
@@ -589,8 +594,8 @@ func TestMySQLReadOnly(t *testing.T) {
 			t.Error(err)
 		}
 		var locks []*Lock
-		if srv.Dialect.LogStatus {
-			l, err := srv.LockInstance(ctx)
+		if srv.Series.LogStatus {
+			l, err := srv.LockInstance(ctx, false)
 			if err != nil {
 				t.Fatal(err)
 			}

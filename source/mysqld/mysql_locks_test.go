@@ -5,14 +5,16 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"hb/source/innodb"
 	"hb/source/mysqld/mysqldtest"
+	"hb/xbstream/innodb"
 )
 
 // a table for each engine that the locks tell apart
@@ -66,6 +68,16 @@ func until(t *testing.T, s *mysqldtest.Server, text, state string) {
 	t.Fatalf("%s: not in state %s:\n%v", text, state, s.Rows(t, "SHOW FULL PROCESSLIST"))
 }
 
+// untilLong waits until a statement with that text sleeps, and has run for a second
+// by the server's account, which counts whole ones.
+func untilLong(t *testing.T, s *mysqldtest.Server, text string) {
+	t.Helper()
+	until(t, s, text, "User sleep")
+	mysqldtest.Await(t, text+" runs for a second", func() bool {
+		return s.Value(t, "SELECT MAX(TIME) >= 1 FROM information_schema.PROCESSLIST WHERE INFO LIKE ? AND ID <> CONNECTION_ID()", text+"%") == "1"
+	})
+}
+
 // untilNone waits until nobody runs a statement that begins so: the server takes
 // its time to end one that was killed.
 func untilNone(t *testing.T, s *mysqldtest.Server, text string) {
@@ -84,7 +96,7 @@ func TestLockInstance(t *testing.T) {
 	s.Exec(t, lockTables...)
 	ctx := t.Context()
 	srv := connect(t, socketOptions(s))
-	l, err := srv.LockInstance(ctx)
+	l, err := srv.LockInstance(ctx, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,16 +129,16 @@ func TestLockInstance(t *testing.T) {
 	}
 
 	// DDL in progress is waited for, and no longer than allowed.
-	until := background(t, s, "CREATE TABLE d.slow SELECT SLEEP(3) AS a")
-	time.Sleep(500 * time.Millisecond)
-	if _, err := srv.LockInstance(ctx); !isTimeout(err) {
+	slow := background(t, s, "CREATE TABLE d.slow SELECT SLEEP(3) AS a")
+	until(t, s, "CREATE TABLE d.slow", "User sleep")
+	if _, err := srv.LockInstance(ctx, false); !isTimeout(err) {
 		t.Errorf("DDL in the way: %v", err)
 	}
-	if err := until(); err != nil {
+	if err := slow(); err != nil {
 		t.Error(err)
 	}
 	// A closed server releases it.
-	if _, err := srv.LockInstance(ctx); err != nil {
+	if _, err := srv.LockInstance(ctx, false); err != nil {
 		t.Fatal(err)
 	}
 	if err := srv.Close(); err != nil {
@@ -145,7 +157,7 @@ func TestHoldTables(t *testing.T) {
 	s.Exec(t, "CREATE TABLE d.n (a INT) ENGINE=MyISAM")
 	ctx := t.Context()
 	srv := connect(t, socketOptions(s))
-	l, err := srv.LockInstance(ctx)
+	l, err := srv.LockInstance(ctx, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,12 +173,13 @@ func TestHoldTables(t *testing.T) {
 		}
 	}
 	busy := []Table{{Schema: "d", Name: "m"}, {Schema: "d", Name: "n"}}
-	err = l.HoldTables(ctx, busy, FTWRL{})
+	_, err = l.HoldTables(ctx, busy, FTWRL{})
 	if _, e := reader.ExecContext(ctx, "UNLOCK TABLES"); e != nil {
 		t.Fatal(e)
 	}
 	if isTimeout(err) { // a second try, with the instance lock still held
-		err = errors.Join(l.Holding(ctx), l.HoldTables(ctx, busy, FTWRL{}))
+		_, again := l.HoldTables(ctx, busy, FTWRL{})
+		err = errors.Join(l.Holding(ctx), again)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -191,6 +204,110 @@ func TestHoldTables(t *testing.T) {
 	times := srv.LockTimes()
 	if n := len(times); n != 2 || times[1].Blocks&BlocksCommits != 0 || times[1].Held < time.Second {
 		t.Errorf("times %+v", times)
+	}
+}
+
+// TestBrokenTables: tables that the server cannot open do not keep the others from
+// being locked, nor lose the instance lock.
+func TestBrokenTables(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
+	s.Exec(t, lockTables...)
+	s.Exec(t, "CREATE TABLE d.gone (a INT) ENGINE=MyISAM", "CREATE TABLE d.merge (a INT) ENGINE=MERGE UNION=(d.gone)", "DROP TABLE d.gone",
+		"CREATE TABLE d.bad (a INT, KEY (a)) ENGINE=MyISAM", "FLUSH TABLES")
+	if err := os.WriteFile(filepath.Join(s.Datadir, "d/bad.MYI"), make([]byte, 1024), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	srv := connect(t, socketOptions(s))
+	table := func(name string) Table { return Table{Schema: "d", Name: name} }
+	for _, c := range []struct{ tables, broken []Table }{
+		{[]Table{table("merge"), table("m"), table("bad")}, []Table{table("merge"), table("bad")}},
+		{[]Table{table("merge")}, []Table{table("merge")}},
+	} {
+		l, err := srv.LockInstance(ctx, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken, err := l.HoldTables(ctx, c.tables, FTWRL{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []Table
+		for _, b := range broken {
+			got = append(got, b.Table)
+			t.Log(b.Err)
+		}
+		if !slices.Equal(got, c.broken) {
+			t.Errorf("%v are broken, want %v", got, c.broken)
+		}
+		if want := len(c.broken) < len(c.tables); blocks(t, s, "INSERT INTO d.m VALUES (1)") != want {
+			t.Errorf("writes to the whole table are blocked: %v", !want)
+		}
+		repair := dbConn(t, s)
+		if _, err := repair.ExecContext(ctx, "SET SESSION lock_wait_timeout=1"); err != nil {
+			t.Fatal(err)
+		}
+		var name, op, kind, text string
+		if err := repair.QueryRowContext(ctx, "REPAIR TABLE d.bad").Scan(&name, &op, &kind, &text); err == nil && !strings.Contains(text, "Lock wait timeout") {
+			t.Errorf("REPAIR TABLE under the instance lock: %s %s", kind, text)
+		}
+		if err := errors.Join(l.Holding(ctx), l.Release(ctx)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestTwoBackups: of backups that will lock tables, the second waits before it
+// locks or copies anything; others do not wait for each other. Where two hold the
+// instance lock all the same, as with another program, the one that the server
+// chooses is told that a backup is in the way.
+func TestTwoBackups(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
+	s.Exec(t, lockTables...)
+	ctx := t.Context()
+	o := socketOptions(s)
+	o.LockWait = time.Minute
+	patient := connect(t, o)
+	o.LockWait = time.Second
+	srv := connect(t, o)
+	first, err := patient.LockInstance(ctx, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := srv.LockInstance(ctx, true); !isTimeout(err) || !strings.Contains(err.Error(), "another hb") {
+		t.Errorf("a second backup: %v", err)
+	}
+	other, err := patient.LockInstance(ctx, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type end struct {
+		lock *Lock
+		err  error
+	}
+	ends := make(chan end, 2)
+	hold := func(l *Lock) {
+		_, err := l.HoldTables(ctx, []Table{{Schema: "d", Name: "m"}}, FTWRL{})
+		ends <- end{l, err}
+	}
+	go hold(first)
+	until(t, s, "FLUSH NO_WRITE", "Waiting for")
+	go hold(other)
+	// The server ends one by a deadlock, long before a wait is over; when that has
+	// given up, the other one gets its lock.
+	loser := <-ends
+	if !isTimeout(loser.err) || errors.Is(loser.err, ErrLockLost) || !strings.Contains(loser.err.Error(), "1213") {
+		t.Errorf("two that wait for each other: %v", loser.err)
+	}
+	if err := loser.lock.Close(); err != nil {
+		t.Error(err)
+	}
+	winner := <-ends
+	if err := errors.Join(winner.err, winner.lock.Close()); err != nil {
+		t.Errorf("alone: %v", err)
+	}
+	if l, err := srv.LockInstance(ctx, true); err != nil || l.Release(ctx) != nil {
+		t.Errorf("after them: %v", err)
 	}
 }
 
@@ -256,8 +373,7 @@ func TestGlobalLockGivesUp(t *testing.T) {
 		srv := connect(t, opt)
 		for _, blocker := range []string{"SELECT a, SLEEP(5) FROM d.i", "UPDATE d.i SET a = 1 WHERE SLEEP(5)"} {
 			slow := background(t, s, blocker)
-			until(t, s, blocker, "User sleep")
-			time.Sleep(time.Second)
+			untilLong(t, s, blocker)
 			var write func() error
 			var wg sync.WaitGroup
 			wg.Go(func() {
@@ -311,8 +427,7 @@ func TestGlobalLockPolicy(t *testing.T) {
 		srv := connect(t, opt)
 		const query = "/* report */ (SELECT a, SLEEP(5) FROM d.i)"
 		slow := background(t, s, query)
-		until(t, s, query, "User sleep")
-		time.Sleep(1500 * time.Millisecond)
+		untilLong(t, s, query)
 
 		// It is waited for, but not so long; an update is none of these.
 		began := time.Now()
@@ -340,10 +455,9 @@ func TestGlobalLockPolicy(t *testing.T) {
 
 		// Killed: of two long statements only the SELECT.
 		slow = background(t, s, query)
-		until(t, s, query, "User sleep")
 		update := background(t, s, "UPDATE d.j, (SELECT SLEEP(5)) AS x SET d.j.a = 1")
-		until(t, s, "UPDATE", "User sleep")
-		time.Sleep(time.Second)
+		untilLong(t, s, query)
+		untilLong(t, s, "UPDATE")
 		var killed []string
 		l, err = srv.LockGlobal(ctx, FTWRL{KillTimeout: 2 * time.Second, KillQueryType: QuerySelect, Killed: func(p Process) { killed = append(killed, p.Statement) }})
 		if err != nil {

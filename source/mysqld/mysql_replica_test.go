@@ -1,6 +1,7 @@
 package mysqld
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -62,7 +63,7 @@ func TestMySQLReplicaState(t *testing.T) {
 		if len(r.Sources) != 1 || !r.Sources[0].Applying || r.Sources[0].Host != "127.0.0.1" || r.Sources[0].Port != fmt.Sprint(source.Port) || r.GTIDPos != at.GTID {
 			t.Errorf("%+v, want GTIDs %s", r, at.GTID)
 		}
-		if srv.Dialect.LogStatus {
+		if srv.Series.LogStatus {
 			checkChannels(t, srv, r)
 		}
 		if source.Root.AtLeast(5, 7) {
@@ -140,6 +141,14 @@ func runText(t *testing.T, root *mysqldtest.Root, text, gtid string) {
 	}
 }
 
+// replicaStarts is how often a server was told to start replication; "" if it does not
+// say.
+func replicaStarts(ctx context.Context, s *mysqldtest.Server) (n string) {
+	var name string
+	_ = s.DB().QueryRowContext(ctx, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Com_slave_start', 'Com_replica_start')").Scan(&name, &n)
+	return n
+}
+
 // TestPauseReplica stops the applier only where no temporary table is open, and
 // starts it again in every way out.
 func TestPauseReplica(t *testing.T) {
@@ -182,8 +191,11 @@ func TestPauseReplica(t *testing.T) {
 		if !applying() {
 			t.Error("the applier does not run after the failure")
 		}
+		before := replicaStarts(ctx, replica)
 		go func() {
-			time.Sleep(time.Second)
+			for ctx.Err() == nil && replicaStarts(ctx, replica) == before { // until it has tried in vain
+				time.Sleep(10 * time.Millisecond)
+			}
 			// A failure shows as the timeout below.
 			_, _ = c.ExecContext(ctx, "DROP TEMPORARY TABLE d.tmp")
 		}()

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"hb/source/innodb"
 	"hb/source/mysqld/mysqldtest"
+	"hb/xbstream/innodb"
 )
 
 // startSpread starts a server whose InnoDB files lie in several directories.
@@ -165,7 +165,11 @@ func TestNonTransactionalTables(t *testing.T) {
 	eachMySQL(t, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
 		ctx := t.Context()
 		srv := connect(t, socketOptions(s))
-		if list, complete, err := srv.NonTransactionalTables(ctx); len(list) != 0 || !complete || err != nil {
+		// 5.6 and 5.7 have such tables of their own: in mysql.
+		made := func(list []Table) []Table {
+			return slices.DeleteFunc(list, func(table Table) bool { return !s.Root.AtLeast(8, 0) && table.Schema == "mysql" })
+		}
+		if list, complete, err := srv.NonTransactionalTables(ctx); len(made(list)) != 0 || !complete || err != nil {
 			t.Errorf("fresh server: %v, %v, %v", list, complete, err)
 		}
 		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.i (a INT) ENGINE=InnoDB", "CREATE TABLE d.m (a INT) ENGINE=MyISAM",
@@ -173,7 +177,7 @@ func TestNonTransactionalTables(t *testing.T) {
 			"CREATE TABLE d.x (a INT) ENGINE=ARCHIVE", "CREATE TABLE d.g (a INT) ENGINE=MERGE UNION=(d.m)", "CREATE VIEW d.v AS SELECT 1")
 		list, complete, err := srv.NonTransactionalTables(ctx)
 		var names []string
-		for _, table := range list {
+		for _, table := range made(list) {
 			names = append(names, table.String())
 		}
 		slices.Sort(names)

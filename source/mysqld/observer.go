@@ -3,7 +3,7 @@ package mysqld
 import (
 	"context"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // An Observer watches the server on a connection of its own: whatever becomes of
@@ -44,4 +44,10 @@ func (o *Observer) LSN(ctx context.Context) (innodb.LSN, error) {
 	}
 	l, err := o.s.lsns(ctx, o.c)
 	return l.current, err
+}
+
+// LSNs is Server.LSNs on this connection.
+func (o *Observer) LSNs(ctx context.Context) (flushed, current innodb.LSN, err error) {
+	l, err := o.s.lsns(ctx, o.c)
+	return l.flushed, l.current, err
 }

@@ -66,30 +66,27 @@ func (o Options) String() string {
 // Flags are what the command line said about the connection. A zero field was
 // not said.
 type Flags struct {
-	DefaultsFile        string
-	DefaultsExtraFile   string
-	DefaultsGroupSuffix string
-	NoDefaults          bool
+	DefaultsFile        string `kong:"-"`
+	DefaultsExtraFile   string `kong:"-"`
+	DefaultsGroupSuffix string `kong:"-"`
+	NoDefaults          bool   `kong:"-"`
 
-	User     string
-	Host     string
-	Port     int
-	Socket   string
-	Protocol string // "tcp" or "socket"
-
-	Password     *Secret // given outright
-	PasswordFile string  // its first line is the password
-	AskPassword  bool    // prompt for it
-
-	SSLMode             string // as the option ssl-mode
-	SSLCA               string
-	SSLCert             string
-	SSLKey              string
-	SSLVerifyServerCert bool
-	SkipSSL             bool
-
-	ConnectTimeout time.Duration
-	LockWait       time.Duration
+	User                string        `short:"u" help:"User to connect as (default: your own name)."`
+	Password            *Secret       `help:"Password. Prefer HB_PASSWORD, --password-file or an option file. Without a value, like -p: ask for it." placeholder:"PASSWORD"`
+	AskPassword         bool          `short:"p" help:"Ask for the password on the terminal."`
+	PasswordFile        string        `help:"Read the password from the first line of this file." placeholder:"FILE" type:"path"`
+	Host                string        `short:"h" help:"Host to connect to; localhost means the socket (default: localhost). The server's files must be on this machine."`
+	Port                int           `short:"P" help:"TCP port (default 3306)."`
+	Socket              string        `short:"S" help:"Unix socket (default: the distributions' usual paths)." placeholder:"FILE"`
+	Protocol            string        `help:"tcp or socket (default: follows from host and port)." enum:"tcp,socket," default:"" placeholder:"tcp|socket"`
+	SSLMode             string        `name:"ssl-mode" help:"DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY (default: PREFERRED over TCP, which verifies nothing; DISABLED over a socket)." placeholder:"MODE" complete:"DISABLED,PREFERRED,REQUIRED,VERIFY_CA,VERIFY_IDENTITY"`
+	SSLCA               string        `name:"ssl-ca" help:"Certificate authorities to trust (default: the system's)." placeholder:"FILE" type:"path"`
+	SSLCert             string        `name:"ssl-cert" help:"Client certificate." placeholder:"FILE" type:"path"`
+	SSLKey              string        `name:"ssl-key" help:"Key of the client certificate." placeholder:"FILE" type:"path"`
+	SSLVerifyServerCert bool          `name:"ssl-verify-server-cert" help:"Check the server's certificate and name."`
+	SkipSSL             bool          `name:"skip-ssl" help:"Do not use TLS."`
+	ConnectTimeout      time.Duration `help:"How long to wait for the server's answer (default 10)." placeholder:"SECONDS"`
+	LockWait            time.Duration `name:"lock-wait-timeout" help:"How long to wait for each backup lock (default 60)." placeholder:"SECONDS"`
 }
 
 // An Env is the world outside of the flags.
@@ -318,7 +315,7 @@ func (r resolver) port() (int, error) {
 type NoSocketError struct{ Looked []string }
 
 func (e *NoSocketError) Error() string {
-	return fmt.Sprintf("no server socket found at %s: is the server running? Name its socket with --socket, or a host with --host", strings.Join(e.Looked, ", "))
+	return fmt.Sprintf("no server socket at %s: is the server running? Use --socket or --host", strings.Join(e.Looked, ", "))
 }
 
 func (r resolver) socket(o *Options) error {

@@ -35,7 +35,7 @@ func (s *Server) BinlogPosition(ctx context.Context) (*metadata.BinlogPos, error
 		return p, nil
 	}
 	show := "SHOW MASTER STATUS"
-	if s.Dialect.binlog {
+	if s.Series.binlog {
 		show = "SHOW BINARY LOG STATUS"
 	}
 	if row, err = s.control.row(ctx, show); err != nil {
@@ -55,9 +55,9 @@ type GaleraState struct {
 	DomainID string // wsrep_gtid_domain_id
 }
 
-// FileText is the content of the Galera position file of that dialect:
+// FileText is the content of the Galera position file of that series:
 // "UUID:SEQNO", later releases with " DOMAIN" after it.
-func (g GaleraState) FileText(d Dialect) string {
+func (g GaleraState) FileText(d Series) string {
 	if !d.GaleraDomain {
 		return g.UUID + ":" + g.SeqNo + "\n"
 	}

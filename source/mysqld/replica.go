@@ -27,7 +27,7 @@ func (s *Server) words() replicaWords {
 	switch {
 	case s.Flavor == MariaDB:
 		w.status, w.name = "SHOW ALL SLAVES STATUS", "Connection_name"
-	case s.Dialect.replica:
+	case s.Series.replica:
 		w = replicaWords{
 			status: "SHOW REPLICA STATUS", thread: "REPLICA", name: "Channel_Name", host: "Source_Host", port: "Source_Port",
 			file: "Relay_Source_Log_File", pos: "Exec_Source_Log_Pos", applying: "Replica_SQL_Running", openTempTables: w.openTempTables,
@@ -61,12 +61,19 @@ type ReplicaSource struct {
 
 // ReplicaState is the state of all sources of a replica.
 type ReplicaState struct {
-	GTIDPos string // MariaDB: gtid_slave_pos; MySQL: gtid_executed
+	// GTIDPos is gtid_executed of MySQL. Of MariaDB it is gtid_slave_pos or, where
+	// a source is followed from gtid_current_pos, that: it has what this server
+	// wrote itself before it became a replica.
+	GTIDPos string
 	Sources []ReplicaSource
 
 	flavor   Flavor // 0 is MariaDB
-	sources  bool   // Dialect.sources
+	sources  bool   // Series.sources
 	parallel bool   // MySQL: several threads apply
+	// unlogged: MySQL 8.0 and later, and what is applied comes into no binary log.
+	// Then nothing tells which of it is in the data at the moment of a LogStatus:
+	// a session adds its GTID to gtid_executed after the engine's commit.
+	unlogged bool
 }
 
 // groupReplication starts the names of the channels of group replication, which
@@ -78,18 +85,27 @@ const groupReplication = "group_replication_"
 // READ LOCK, LOCK BINLOG FOR BACKUP, or with the applier stopped by PauseReplica;
 // without any of them see At.
 func (s *Server) ReplicaState(ctx context.Context) (ReplicaState, error) {
-	r := ReplicaState{flavor: s.Flavor, sources: s.Dialect.sources}
+	r := ReplicaState{flavor: s.Flavor, sources: s.Series.sources}
 	vars, err := s.readVars(ctx) // which may change while the server runs
 	if err != nil {
 		return r, err
 	}
 	r.parallel = isSet(vars.String("slave_parallel_workers")) || isSet(vars.String("replica_parallel_workers"))
+	on, _ := vars.LogBin()
+	r.unlogged = s.Series.LogStatus && (!on || !vars.Bool("log_slave_updates") && !vars.Bool("log_replica_updates"))
 	w := s.words()
 	rows, err := s.control.rows(ctx, w.status)
 	if err != nil {
 		return r, err
 	}
+	gtid := "gtid_executed"
+	if s.Flavor == MariaDB {
+		gtid = "gtid_slave_pos"
+	}
 	for _, row := range rows {
+		if row["Using_Gtid"] == "Current_Pos" {
+			gtid = "gtid_current_pos"
+		}
 		src := ReplicaSource{
 			Name: row[w.name], Host: row[w.host], Port: row[w.port], File: row[w.file],
 			// MariaDB: "No", "Slave_Pos" or "Current_Pos".
@@ -105,11 +121,7 @@ func (s *Server) ReplicaState(ctx context.Context) (ReplicaState, error) {
 		}
 		r.Sources = append(r.Sources, src)
 	}
-	gtid := "SELECT @@global.gtid_executed AS p"
-	if s.Flavor == MariaDB {
-		gtid = "SELECT @@global.gtid_slave_pos AS p"
-	}
-	row, err := s.control.row(ctx, gtid)
+	row, err := s.control.row(ctx, "SELECT @@global."+gtid+" AS p")
 	r.GTIDPos = oneLine(row["p"])
 	return r, err
 }
@@ -132,7 +144,8 @@ func (r ReplicaState) Inexact() []ReplicaSource {
 // commits: its GTID set, and the coordinates of Percona Server's log_status.
 // exact is false if a running source that is followed by file and position has no
 // coordinates of that moment: then they may lie beyond, and such a copy would
-// miss transactions, or it is Inexact.
+// miss transactions; or it is Inexact; or the GTID set may lack transactions that
+// are in no binary log.
 func (r ReplicaState) At(st LogStatus) (_ ReplicaState, exact bool) {
 	exact = len(r.Inexact()) == 0
 	if st.Binlog != nil {
@@ -144,6 +157,9 @@ func (r ReplicaState) At(st LogStatus) (_ ReplicaState, exact bool) {
 	}
 	sources := make([]ReplicaSource, len(r.Sources))
 	for i, src := range r.Sources {
+		if r.unlogged && src.Applying {
+			exact = false
+		}
 		if c := channels[src.Name]; c.SourceLog != "" {
 			src.File, src.Pos = c.SourceLog, c.SourcePos
 		} else if !src.UsingGTID && src.Applying {
@@ -169,7 +185,9 @@ func (r ReplicaState) FileText() string {
 		if src.Name != "" {
 			name = quoteString(src.Name) + " "
 		}
-		if !src.UsingGTID {
+		// Without any GTID the source would send all that it ever wrote: where
+		// something of it was applied, the coordinates say up to where.
+		if !src.UsingGTID || r.GTIDPos == "" && src.File != "" {
 			fmt.Fprintf(&b, "CHANGE MASTER %sTO MASTER_LOG_FILE=%s, MASTER_LOG_POS=%d;\n", name, quoteString(src.File), src.Pos)
 			continue
 		}

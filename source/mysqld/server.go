@@ -28,7 +28,7 @@ import (
 type Server struct {
 	Flavor  Flavor
 	Version Version
-	Dialect Dialect
+	Series  Series
 	Vars    Vars
 
 	opt     Options
@@ -87,10 +87,10 @@ func Connect(ctx context.Context, opt Options) (_ *Server, err error) {
 	if s.control, err = s.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.identify(ctx); err != nil {
+	if err := s.control.patient(ctx, nil); err != nil {
 		return nil, err
 	}
-	if err := s.control.patient(ctx, s.Vars); err != nil {
+	if err := s.identify(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -139,13 +139,16 @@ func (s *Server) identify(ctx context.Context) error {
 		return err
 	}
 	s.Version.Comment = row["c"]
-	if s.Dialect, err = DialectOf(s.Flavor, s.Version); err != nil {
+	if s.Series, err = SeriesOf(s.Flavor, s.Version); err != nil {
 		return err
 	}
 	if s.Vars, err = s.readVars(ctx); err != nil {
 		return err
 	}
-	s.Dialect.learn(s.Vars)
+	s.Series.learn(s.Vars)
+	if !s.Vars.Has("innodb_page_size") {
+		return &UnsupportedFeatureError{"no InnoDB", "it was started without, as with --skip-innodb, or InnoDB did not start"}
+	}
 	return nil
 }
 
@@ -158,7 +161,7 @@ func (s *Server) readVars(ctx context.Context) (Vars, error) {
 	for _, r := range rows {
 		m[strings.ToLower(r["Variable_name"])] = r["Value"]
 	}
-	return Vars{m: m, dots: s.Flavor == MySQL && s.Dialect.files}, nil
+	return Vars{m: m, dots: s.Flavor == MySQL && s.Series.files}, nil
 }
 
 // Refresh reads the server's variables anew: some, such as the size of the redo
@@ -211,6 +214,9 @@ func (s *Server) lockWait() time.Duration {
 	return s.opt.LockWait
 }
 
+// lockSeconds is lockWait as the server takes it.
+func (s *Server) lockSeconds() int64 { return int64((s.lockWait() + time.Second - 1) / time.Second) }
+
 // open opens a connection of its own.
 func (s *Server) open(ctx context.Context) (*session, error) {
 	// The driver bounds the dialling, but not the handshake.
@@ -225,7 +231,7 @@ func (s *Server) open(ctx context.Context) (*session, error) {
 		return nil, s.connectError(err)
 	}
 	c := &session{conn: conn}
-	if err := c.neutral(ctx, s.lockWait()); err != nil {
+	if err := c.neutral(ctx, s.lockSeconds()); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	row, err := c.row(ctx, "SELECT CONNECTION_ID() AS id")
@@ -242,7 +248,7 @@ func (s *Server) openPatient(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.patient(ctx, s.Vars); err != nil {
+	if err := c.patient(ctx, s.Vars.Has); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	return c, nil
@@ -282,22 +288,60 @@ type session struct {
 // lock connection must not be hung up.
 const sessionWait = 31536000
 
-// neutral makes the session's answers independent of how server and user are
-// set up. Every server since MySQL 5.5 knows these variables. A global
-// sql_select_limit would cut even the answer of SHOW VARIABLES.
-func (c *session) neutral(ctx context.Context, lockWait time.Duration) error {
-	seconds := int64((lockWait + time.Second - 1) / time.Second)
-	return c.exec(ctx, fmt.Sprintf("SET SESSION sql_mode='', autocommit=1, sql_select_limit=18446744073709551615, wait_timeout=%d, lock_wait_timeout=%d", sessionWait, seconds))
+// neutralSettings are what a session of hb must not take over from the server's
+// global settings, nor from init_connect: what changes or cuts answers, what ends
+// statements or sessions, what makes a transaction of a statement or forbids one.
+// Every server since MySQL 5.6 knows them.
+var neutralSettings = []string{
+	"sql_mode=''", "autocommit=1", "completion_type=0",
+	"sql_select_limit=18446744073709551615", "sql_big_selects=1", "sql_safe_updates=0", // sql_big_selects puts max_join_size out of force
+	"tmp_table_size=16777216", "max_heap_table_size=16777216", "big_tables=0",
+	"net_read_timeout=600", "net_write_timeout=600",
 }
 
-// patient turns off what may end a session or delay its answers, where the
-// server has it.
-func (c *session) patient(ctx context.Context, vars Vars) error {
-	for _, name := range []string{"max_statement_time", "max_execution_time", "wsrep_sync_wait", "idle_transaction_timeout"} {
-		if !vars.Has(name) {
+// laterSettings are those that only some servers know.
+var laterSettings = []struct{ name, value string }{
+	{"max_statement_time", "0"}, // MariaDB, Percona Server 5.6
+	{"max_execution_time", "0"}, // MySQL 5.7 and later
+	{"wsrep_sync_wait", "0"},
+	{"idle_transaction_timeout", "0"},
+	{"idle_readonly_transaction_timeout", "0"},
+	{"idle_write_transaction_timeout", "0"},
+	{"tmp_disk_table_size", "18446744073709551615"},
+	{"max_session_mem_used", "9223372036854775807"},
+}
+
+// neutral makes the session's answers independent of how server and user are
+// set up.
+func (c *session) neutral(ctx context.Context, lockSeconds int64) error {
+	list := append(slices.Clone(neutralSettings), fmt.Sprintf("wait_timeout=%d", sessionWait), fmt.Sprintf("lock_wait_timeout=%d", lockSeconds))
+	if err := c.exec(ctx, "SET SESSION "+strings.Join(list, ", SESSION ")); err != nil {
+		return err
+	}
+	for _, what := range []string{"READ WRITE", "ISOLATION LEVEL REPEATABLE READ"} {
+		if err := c.exec(ctx, "SET SESSION TRANSACTION "+what); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// erUnknownVariable is the server's error about a variable that it does not have.
+const erUnknownVariable = 1193
+
+// patient turns off what may end a session, or its statements, where the server has
+// it. known says which variables it has; without it each is tried: the first
+// connection may be allowed less time than it takes to list them.
+func (c *session) patient(ctx context.Context, known func(name string) bool) error {
+	for _, set := range laterSettings {
+		if known != nil && !known(set.name) {
 			continue
 		}
-		if err := c.exec(ctx, "SET SESSION "+name+"=0"); err != nil {
+		err := c.exec(ctx, "SET SESSION "+set.name+"="+set.value)
+		if my, ok := errors.AsType[*mysql.MySQLError](err); ok && my.Number == erUnknownVariable {
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -310,7 +354,16 @@ type QueryError struct {
 	Err       error
 }
 
-func (e *QueryError) Error() string { return fmt.Sprintf("server: %s: %v", e.Statement, e.Err) }
+// maxQuoted is how much of a statement is quoted, in bytes: some list all tables.
+const maxQuoted = 300
+
+func (e *QueryError) Error() string {
+	statement := e.Statement
+	if len(statement) > maxQuoted {
+		statement = strings.ToValidUTF8(statement[:maxQuoted], "") + " …"
+	}
+	return fmt.Sprintf("server: %s: %v", statement, e.Err)
+}
 func (e *QueryError) Unwrap() error { return e.Err }
 
 // ErrConnectionLost is in the chain of every error that means that the

@@ -9,7 +9,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // A SpaceKind says what a tablespace is for.
@@ -34,9 +34,9 @@ type Tablespace struct {
 	Flags uint32
 	// Encrypted: its pages are, or are being, encrypted.
 	Encrypted bool
-	// Discarded: ALTER TABLE … DISCARD TABLESPACE took its file away. MySQL 5.6
-	// and MariaDB do not say so; there, and if somebody deleted it, the file is
-	// missing.
+	// Discarded: ALTER TABLE … DISCARD TABLESPACE took its file away, and no IMPORT
+	// TABLESPACE has ended since. MySQL 5.6 does not say so: there, and if somebody
+	// deleted it, the file is missing. MariaDB 10.6 and later do not list it.
 	Discarded bool
 }
 
@@ -53,8 +53,12 @@ const (
 	mariadbType = "CASE WHEN s.NAME = 'innodb_temporary' THEN 'TEMPORARY' WHEN s.NAME LIKE 'innodb\\_undo%' THEN 'UNDO LOG' ELSE 'TABLESPACE' END AS TYPE"
 	spacesOf56  = "SELECT s.SPACE, s.NAME, s.FLAG, d.PATH, 'TABLESPACE' AS TYPE, '' AS ENCRYPTION" + dictionary
 	dictionary  = " FROM information_schema.INNODB_SYS_TABLESPACES s JOIN information_schema.INNODB_SYS_DATAFILES d ON d.SPACE = s.SPACE"
-	filesOf57   = "SELECT FILE_ID AS SPACE, TABLESPACE_NAME AS NAME, 0 AS FLAG, FILE_NAME AS PATH, FILE_TYPE AS TYPE, '' AS ENCRYPTION FROM information_schema.FILES WHERE ENGINE = 'InnoDB'"
-	spacesOf80  = "SELECT COALESCE(f.FILE_ID, b.SPACE) AS SPACE, f.TABLESPACE_NAME AS NAME, COALESCE(t.FLAG, 0) AS FLAG, f.FILE_NAME AS PATH, f.FILE_TYPE AS TYPE, t.ENCRYPTION FROM information_schema.FILES f LEFT JOIN information_schema.INNODB_TABLESPACES t ON t.SPACE = f.FILE_ID LEFT JOIN information_schema.INNODB_TABLESPACES_BRIEF b ON f.FILE_ID IS NULL AND b.NAME = f.TABLESPACE_NAME WHERE f.ENGINE = 'InnoDB'"
+	// discarded105: DISCARD TABLESPACE takes the roots of a table's indexes away, and
+	// IMPORT TABLESPACE gives them back when all is on disk (row0import.cc,
+	// row_import_update_index_root). All indexes first: few of them are joined.
+	discarded105 = "SELECT t.SPACE FROM information_schema.INNODB_SYS_INDEXES i STRAIGHT_JOIN information_schema.INNODB_SYS_TABLES t ON t.TABLE_ID = i.TABLE_ID WHERE i.PAGE_NO IS NULL"
+	filesOf57    = "SELECT FILE_ID AS SPACE, TABLESPACE_NAME AS NAME, 0 AS FLAG, FILE_NAME AS PATH, FILE_TYPE AS TYPE, '' AS ENCRYPTION FROM information_schema.FILES WHERE ENGINE = 'InnoDB'"
+	spacesOf80   = "SELECT COALESCE(f.FILE_ID, b.SPACE) AS SPACE, f.TABLESPACE_NAME AS NAME, COALESCE(t.FLAG, 0) AS FLAG, f.FILE_NAME AS PATH, f.FILE_TYPE AS TYPE, t.ENCRYPTION FROM information_schema.FILES f LEFT JOIN information_schema.INNODB_TABLESPACES t ON t.SPACE = f.FILE_ID LEFT JOIN information_schema.INNODB_TABLESPACES_BRIEF b ON f.FILE_ID IS NULL AND b.NAME = f.TABLESPACE_NAME WHERE f.ENGINE = 'InnoDB'"
 )
 
 // Tablespaces lists the tablespaces that the server knows, in no order: those of
@@ -70,11 +74,11 @@ func (s *Server) Tablespaces(ctx context.Context) ([]Tablespace, error) {
 	}
 	out := []Tablespace{{Name: "innodb_system", Path: system[0], Kind: SpaceSystem}}
 	switch {
-	case s.Dialect.ListsOpen:
+	case s.Series.ListsOpen:
 		return s.listSpaces(ctx, spacesOf106, out)
-	case s.Dialect.Stages:
-		return s.listSpaces(ctx, spacesOf105, out)
-	case s.Dialect.files:
+	case s.Series.Stages:
+		return s.listDiscarded(ctx, out)
+	case s.Series.files:
 		return s.listSpaces(ctx, spacesOf80, out)
 	}
 	if out, err = s.listSpaces(ctx, spacesOf56, out); err != nil || s.Version.before(release{5, 7, 0}) {
@@ -101,6 +105,23 @@ func merge57(out, files []Tablespace) []Tablespace {
 		out[i].Discarded = t.Kind == SpaceTables && !open[t.ID]
 	}
 	return out
+}
+
+// listDiscarded is listSpaces for MariaDB 10.5: the dictionary has what is discarded.
+func (s *Server) listDiscarded(ctx context.Context, out []Tablespace) ([]Tablespace, error) {
+	out, err := s.listSpaces(ctx, spacesOf105, out)
+	if err != nil {
+		return nil, err
+	}
+	ids := make(map[string]bool)
+	err = s.control.each(ctx, discarded105, func(row map[string]string) error {
+		ids[row["SPACE"]] = true
+		return nil
+	})
+	for i, t := range out {
+		out[i].Discarded = t.Kind == SpaceTables && ids[strconv.FormatUint(uint64(t.ID), 10)]
+	}
+	return out, err
 }
 
 // listSpaces adds the rows of a list to out, without the system tablespace.
@@ -162,8 +183,24 @@ func (v Vars) spacePath(t Tablespace) string {
 	}
 }
 
+// InnoDBTables returns the names of the tables, and partitions, of the dictionary
+// of InnoDB, as their files have them: db/table.
+func (s *Server) InnoDBTables(ctx context.Context) (map[string]bool, error) {
+	list := "INNODB_SYS_TABLES"
+	if s.Series.files {
+		list = "INNODB_TABLES"
+	}
+	names := make(map[string]bool)
+	err := s.control.each(ctx, "SELECT NAME FROM information_schema."+list, func(row map[string]string) error {
+		names[row["NAME"]] = true
+		return nil
+	})
+	return names, err
+}
+
 // NoSuchList reports whether an error of Tablespaces says that the server has no
-// such list: MariaDB can be started without (innodb_sys_tablespaces=OFF).
+// such list: MariaDB can be started without (innodb_sys_tablespaces=OFF, or on 10.5
+// innodb_sys_indexes=OFF).
 func NoSuchList(err error) bool {
 	my, ok := errors.AsType[*mysql.MySQLError](err)
 	return ok && my.Number == erUnknownTable
@@ -177,8 +214,9 @@ type Table struct{ Schema, Name, Engine string }
 
 func (t Table) String() string { return t.Schema + "." + t.Name }
 
-// NonTransactionalTables lists the users' tables of other engines than InnoDB
-// that keep data in files (not MEMORY, BLACKHOLE, FEDERATED). complete is false
+// NonTransactionalTables lists the tables of other engines than InnoDB that keep
+// data in files (not MEMORY, BLACKHOLE, FEDERATED), in the databases of the server
+// too, but without the log tables, which nobody can lock. complete is false
 // if the account may not see all tables, having no SELECT on *.*: then only the
 // disk can tell. On 8.0 and later the answer decides whether FLUSH TABLES WITH
 // READ LOCK is needed; before, the query opens every table's definition.
@@ -188,6 +226,7 @@ func (s *Server) NonTransactionalTables(ctx context.Context) (tables []Table, co
 		return nil, false, err
 	}
 	complete = have["ALL PRIVILEGES"] || have[PrivSelect]
-	tables, err = s.tables(ctx, "ENGINE NOT IN ('InnoDB', 'MEMORY', 'BLACKHOLE', 'FEDERATED')")
+	tables, err = s.tables(ctx, "TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema') AND NOT (TABLE_SCHEMA = 'mysql' AND TABLE_NAME IN ('general_log', 'slow_log')) "+
+		"AND ENGINE NOT IN ('InnoDB', 'MEMORY', 'BLACKHOLE', 'FEDERATED')")
 	return tables, complete, err
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 )
@@ -100,6 +101,19 @@ func parseTLSMode(name string) (TLSMode, error) {
 		return 0, fmt.Errorf("ssl-mode %q is none of DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY", name)
 	}
 	return m, nil
+}
+
+// Unverified says that nothing proves who answers at the other end of a connection
+// to another address than this machine's own; "" if something does, or if TLS was
+// turned off on purpose.
+func (o Options) Unverified() string {
+	ip := net.ParseIP(o.Host)
+	local := o.Network != "tcp" || o.Host == "localhost" || ip != nil && ip.IsLoopback()
+	if local || o.TLS.Mode == TLSDisabled || o.TLS.Mode >= TLSVerifyCA {
+		return ""
+	}
+	return fmt.Sprintf("the certificate of %s is not verified, so that somebody in between could answer for the server: "+
+		"add --ssl-mode=VERIFY_IDENTITY, and --ssl-ca where the system does not know who signed it", o.Host)
 }
 
 // config makes the driver's settings: nil for no TLS; fallback allows a server

@@ -36,8 +36,8 @@ func TestParseVersion(t *testing.T) {
 	}
 }
 
-func TestDialects(t *testing.T) {
-	for full, want := range map[string]Dialect{
+func TestSeries(t *testing.T) {
+	for full, want := range map[string]Series{
 		"10.5.0-MariaDB":  {Files: metadata.XtraBackupNames, SuperSees: true},
 		"10.6.9-MariaDB":  {SuperSees: true, RecoverBinlogInfo: true, GaleraDomain: true, ListsOpen: true},
 		"10.11.1-MariaDB": {SuperSees: true, RecoverBinlogInfo: true, GaleraDomain: true, ListsOpen: true},
@@ -53,7 +53,7 @@ func TestDialects(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d, err := DialectOf(f, v); err != nil || d != want {
+		if d, err := SeriesOf(f, v); err != nil || d != want {
 			t.Errorf("%s: %+v, %v, want %+v", full, d, err, want)
 		}
 	}
@@ -62,7 +62,7 @@ func TestDialects(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = DialectOf(f, v)
+		_, err = SeriesOf(f, v)
 		ue, ok := errors.AsType[*UnsupportedError](err)
 		if !ok || ue.Version != v || !strings.Contains(err.Error(), full) || !strings.Contains(err.Error(), "MariaDB 10.5 to before 12.0") {
 			t.Errorf("%s: %v", full, err)
@@ -73,7 +73,7 @@ func TestDialects(t *testing.T) {
 // TestTestedWith: what is supported and was not tested is known to be so.
 func TestTestedWith(t *testing.T) {
 	for full, want := range map[string]string{
-		"5.6.51": "5.6.24", "5.7.44": "5.7.29", "8.0.29": "", "8.0.30": "9.7.4", "8.4.3": "9.7.4",
+		"5.6.51": "5.6.24", "5.7.44": "5.7.29", "8.0.28": "", "8.0.30": "9.7.4", "8.4.3": "9.7.4",
 		"10.5.1-MariaDB": "10.5.23", "10.7.8-MariaDB": "10.5.23", "10.8.3-MariaDB": "10.11.18", "11.4.2-MariaDB": "11.8.6 11.8.9",
 	} {
 		f, v, err := ParseVersion(full)
@@ -166,7 +166,7 @@ func TestPositionTexts(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	g := GaleraState{UUID: "u", SeqNo: "7", DomainID: "3"}
-	if a, b := g.FileText(Dialect{}), g.FileText(Dialect{GaleraDomain: true}); a != "u:7\n" || b != "u:7 3\n" {
+	if a, b := g.FileText(Series{}), g.FileText(Series{GaleraDomain: true}); a != "u:7\n" || b != "u:7 3\n" {
 		t.Errorf("%q, %q", a, b)
 	}
 }
@@ -229,7 +229,7 @@ func TestResolve(t *testing.T) {
 		f          Flags
 		file, want string
 	}{
-		{Flags{}, "[client]\nuser=x\n", "no server socket found"},
+		{Flags{}, "[client]\nuser=x\n", "no server socket at"},
 		{Flags{Host: "h"}, "", "no user name"},
 		{Flags{User: "x", Host: "h"}, "[client]\nport=geheim\n", "not a port"},
 		{Flags{User: "x", Host: "h", Port: 70000}, "", "not from 1 to 65535"},
@@ -338,6 +338,57 @@ func TestSecret(t *testing.T) {
 		b, err := json.Marshal(v)
 		if err != nil || bytes.Contains(b, []byte(word)) {
 			t.Errorf("JSON of %T: %s, %v", v, b, err)
+		}
+	}
+}
+
+// TestNoGTIDs: a replica that is to follow by GTID and has none goes on by its
+// coordinates, if it has any.
+func TestNoGTIDs(t *testing.T) {
+	r := ReplicaState{flavor: MariaDB, Sources: []ReplicaSource{{UsingGTID: true, File: "a.1", Pos: 7}, {Name: "new", UsingGTID: true}}}
+	const want = "CHANGE MASTER TO MASTER_LOG_FILE='a.1', MASTER_LOG_POS=7;\nSET GLOBAL gtid_slave_pos = '';\nCHANGE MASTER 'new' TO master_use_gtid = slave_pos;\n"
+	if got := r.FileText(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	r.GTIDPos = "0-1-5"
+	const both = "SET GLOBAL gtid_slave_pos = '0-1-5';\nCHANGE MASTER TO master_use_gtid = slave_pos;\nCHANGE MASTER 'new' TO master_use_gtid = slave_pos;\n"
+	if got := r.FileText(); got != both {
+		t.Errorf("with a GTID: %q, want %q", got, both)
+	}
+}
+
+// TestMomentNeedsLock: without a lock that keeps the server still as far as that
+// takes, no position is taken.
+func TestMomentNeedsLock(t *testing.T) {
+	tables := &Lock{lockConn{held: true, times: []LockTime{{Blocks: BlocksOthers}}}}
+	instance := &Lock{lockConn{held: true, times: []LockTime{{Blocks: BlocksDDL}}}}
+	released := &Lock{lockConn{times: []LockTime{{Blocks: BlocksCommits | BlocksDDL}}}}
+	stages := &Stages{lockConn: lockConn{held: true, times: []LockTime{{Blocks: StageStart.blocks()}, {Blocks: StageBlockDDL.blocks()}}}}
+	for _, c := range []struct {
+		d  Series
+		by Held
+	}{{Series{LogStatus: true}, tables}, {Series{LogStatus: true}, released}, {Series{}, instance}, {Series{}, released}, {Series{Stages: true}, stages}} {
+		if _, err := (&Server{Series: c.d}).Moment(t.Context(), c.by, Wanted{}); !errors.Is(err, ErrLockLost) {
+			t.Errorf("%+v: %v", c.by, err)
+		}
+	}
+}
+
+func TestUnverified(t *testing.T) {
+	for _, c := range []struct {
+		o    Options
+		warn bool
+	}{
+		{Options{Network: "unix", Host: "db1"}, false}, {Options{Network: "tcp", Host: "localhost"}, false},
+		{Options{Network: "tcp", Host: "127.0.0.2"}, false}, {Options{Network: "tcp", Host: "::1"}, false},
+		{Options{Network: "tcp", Host: "db1"}, true}, {Options{Network: "tcp", Host: "10.0.0.1"}, true},
+		{Options{Network: "tcp", Host: "db1", TLS: TLSOptions{Mode: TLSRequired}}, true},
+		{Options{Network: "tcp", Host: "db1", TLS: TLSOptions{Mode: TLSVerifyCA}}, false},
+		{Options{Network: "tcp", Host: "db1", TLS: TLSOptions{Mode: TLSVerifyIdentity}}, false},
+		{Options{Network: "tcp", Host: "db1", TLS: TLSOptions{Mode: TLSDisabled}}, false},
+	} {
+		if text := c.o.Unverified(); (text != "") != c.warn {
+			t.Errorf("%+v: %q", c.o, text)
 		}
 	}
 }

@@ -124,10 +124,13 @@ func (v Vars) IgnoredDirs() []string {
 	return dirs
 }
 
-// LogBin reports whether the binary log is on; Basename is the path of its
-// files without the number.
+// LogBin reports whether the binary log is on; basename is the path of its
+// files without the number, absolute.
 func (v Vars) LogBin() (on bool, basename string) {
-	return v.Bool("log_bin"), v.m["log_bin_basename"]
+	if v.m["log_bin_basename"] != "" {
+		basename = v.Path("log_bin_basename")
+	}
+	return v.Bool("log_bin"), basename
 }
 
 // SystemFiles are the paths of the files of the system tablespace, in order.

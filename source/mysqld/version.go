@@ -88,9 +88,9 @@ func (v Version) before(r release) bool {
 // A release is a version's three numbers.
 type release [3]int
 
-// A Dialect is what differs between the release series of one flavor, as far
+// A Series is what differs between the release series of one flavor, as far
 // as SQL and the metadata files go.
-type Dialect struct {
+type Series struct {
 	// Files are the names of the metadata files that the release's own tool
 	// writes (seen with mariadb-backup 10.5.23, 10.11.18 and 11.8.6; the
 	// names changed in 11.1). On MySQL they are XtraBackup's.
@@ -119,9 +119,10 @@ type Dialect struct {
 	// FLUSH TABLES WITH READ LOCK or Percona's LOCK BINLOG FOR BACKUP.
 	LogStatus bool
 	// WaitsForPrepared: log_status answers only when no transaction is
-	// prepared and not yet committed, so that position and LSN agree exactly.
-	// True of 9.7 (9.7.2, sql/log_resource.cc); taken as false of all that is
-	// older. Then the binary log says which of them are committed.
+	// prepared and not yet committed, so that position and LSN agree exactly,
+	// but for XA transactions and for the GTID set. True of 9.7 (9.7.2,
+	// sql/log_resource.cc); taken as false of all that is older. The end of the
+	// binary log says which transactions are committed.
 	WaitsForPrepared bool
 	// TablesLock: Percona Server's LOCK TABLES FOR BACKUP, which blocks DDL
 	// and writes to non-transactional tables (have_backup_locks).
@@ -129,6 +130,10 @@ type Dialect struct {
 	// BinlogLock: Percona Server's LOCK BINLOG FOR BACKUP, which blocks
 	// commits (5.6 and 5.7 with have_backup_locks).
 	BinlogLock bool
+	// UnloggedBuilds: indexes are built on pages whose contents are not in the redo
+	// log, and DDL can go on during a backup (5.7). 5.6 logs them, and from 8.0 on
+	// the backup lock waits for DDL.
+	UnloggedBuilds bool
 	// RedoConsumer: the server has innodb_redo_log_consumer_register().
 	RedoConsumer bool
 
@@ -154,7 +159,8 @@ const (
 var mysqlSpans = []struct{ from, before release }{
 	{release{5, 6, 10}, release{5, 7, 0}},
 	{release{5, 7, 9}, release{5, 8, 0}},
-	{release{8, 0, 11}, release{9, 8, 0}},
+	{release{8, 0, 11}, release{8, 0, 29}}, // the redo of 8.0.29 has a form of its own
+	{release{8, 0, 30}, release{9, 8, 0}},
 }
 
 // testedReleases are those that the tests run, each for all releases from one on
@@ -184,22 +190,23 @@ func TestedWith(f Flavor, v Version) []string {
 }
 
 // Supported are these releases, for people.
-var Supported = fmt.Sprintf("MySQL and Percona Server 5.6 (from 5.6.10), 5.7 (from 5.7.9), 8.0 (from 8.0.11) to 9.7, and MariaDB %d.%d to before %d.0",
+var Supported = fmt.Sprintf("MySQL and Percona Server 5.6 (from 5.6.10), 5.7 (from 5.7.9), 8.0 (from 8.0.11, without 8.0.29) to 9.7, and MariaDB %d.%d to before %d.0",
 	firstMajor, firstMinor, beyondMajor)
 
 // mysqlFacts are what MySQL's releases learned, oldest first. A release knows
 // all that stands up to it.
 var mysqlFacts = []struct {
 	from release
-	set  func(d *Dialect)
+	set  func(d *Series)
 }{
-	{release{5, 6, 10}, func(d *Dialect) { d.Files = metadata.XtraBackupNames }},
-	{release{8, 0, 11}, func(d *Dialect) { d.LogStatus, d.files, d.roles = true, true, true }},
-	{release{8, 0, 22}, func(d *Dialect) { d.replica = true }},
-	{release{8, 0, 30}, func(d *Dialect) { d.RedoConsumer = true }},
-	{release{8, 2, 0}, func(d *Dialect) { d.binlog = true }},
-	{release{8, 4, 0}, func(d *Dialect) { d.sources = true }},
-	{release{9, 7, 0}, func(d *Dialect) { d.WaitsForPrepared = true }},
+	{release{5, 6, 10}, func(d *Series) { d.Files = metadata.XtraBackupNames }},
+	{release{5, 7, 9}, func(d *Series) { d.UnloggedBuilds = true }},
+	{release{8, 0, 11}, func(d *Series) { d.LogStatus, d.files, d.roles, d.UnloggedBuilds = true, true, true, false }},
+	{release{8, 0, 22}, func(d *Series) { d.replica = true }},
+	{release{8, 0, 30}, func(d *Series) { d.RedoConsumer = true }},
+	{release{8, 2, 0}, func(d *Series) { d.binlog = true }},
+	{release{8, 4, 0}, func(d *Series) { d.sources = true }},
+	{release{9, 7, 0}, func(d *Series) { d.WaitsForPrepared = true }},
 }
 
 // knownComments are words in the version_comment of MySQL as its makers and
@@ -226,14 +233,14 @@ func (e *UnsupportedError) Error() string {
 	return fmt.Sprintf("this server is %s; hb backs up %s", name, Supported)
 }
 
-// DialectOf returns the dialect of a release, or an *UnsupportedError. On MySQL
+// SeriesOf returns the series of a release, or an *UnsupportedError. On MySQL
 // the release's Comment tells forks apart.
-func DialectOf(f Flavor, v Version) (Dialect, error) {
+func SeriesOf(f Flavor, v Version) (Series, error) {
 	switch {
 	case f == MariaDB && v.AtLeast(firstMajor, firstMinor) && v.Major < beyondMajor:
-		return mariadbDialect(v), nil
+		return mariadbSeries(v), nil
 	case f == MySQL && v.supportedMySQL():
-		var d Dialect
+		var d Series
 		for _, fact := range mysqlFacts {
 			if !v.before(fact.from) {
 				fact.set(&d)
@@ -241,7 +248,7 @@ func DialectOf(f Flavor, v Version) (Dialect, error) {
 		}
 		return d, nil
 	}
-	return Dialect{}, &UnsupportedError{Flavor: f, Version: v}
+	return Series{}, &UnsupportedError{Flavor: f, Version: v}
 }
 
 func (v Version) supportedMySQL() bool {
@@ -256,13 +263,13 @@ func (v Version) supportedMySQL() bool {
 }
 
 // learn adds what only the server's variables tell.
-func (d *Dialect) learn(v Vars) {
+func (d *Series) learn(v Vars) {
 	d.TablesLock = v.String("have_backup_locks") == "YES"
 	d.BinlogLock = d.TablesLock && !d.LogStatus
 }
 
-func mariadbDialect(v Version) Dialect {
-	d := Dialect{
+func mariadbSeries(v Version) Series {
+	d := Series{
 		Files:     metadata.XtraBackupNames,
 		SuperSees: !v.AtLeast(11, 0),
 		Stages:    true,

@@ -2,29 +2,42 @@ package redo
 
 import (
 	"fmt"
-	"maps"
 	"path"
 	"strings"
 
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
-	"hb/source/innodb/redolog"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mariadbredo"
+	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/redolog"
 )
 
 // FileState is what the log has said of a tablespace since following began.
 type FileState struct {
-	Name    string     // the newest name, as in the archive: db/table.ibd
-	Path    string     // the same as the server wrote it; with .ibd, which 5.6 leaves out
+	Path    string     // the newest name, as the server wrote it; with .ibd, which 5.6 leaves out; "" if the log names none
 	Created innodb.LSN // the end LSN of the record that creates it: the log has its whole life; or 0
 	Deleted bool
+	// Changed: the log has records of its pages. It is set for MariaDB only.
+	Changed bool
 
-	// Changes that leave no redo, of MySQL: the end LSN of the newest record
-	// that tells of one, or 0. A copy that was begun before has to be made again.
-	IndexLoad innodb.LSN // an index was built (5.7 and later)
-	Truncate  innodb.LSN // TRUNCATE TABLE in place (5.7)
-	// PageZero is the end LSN of the newest record that made page 0 anew: the
-	// tablespace was created, or emptied with its id kept.
-	PageZero innodb.LSN
+	// Unlogged is the end LSN of the newest record that tells of a change to pages
+	// without redo, of MySQL, or 0: pages were given to an index that is built
+	// without redo, such an index is complete (MLOG_INDEX_LOAD), the tablespace was
+	// truncated in place (5.7), page 0 was made new, or the file was deleted: if the
+	// id is in use again, its file was imported. A copy that began before that LSN
+	// must be made again.
+	Unlogged innodb.LSN
+	// Begun is the end LSN of the newest record that truncates the tablespace, or of
+	// MySQL makes its page 0 new; or 0. A page 0 that is older says nothing of the
+	// file's length.
+	Begun innodb.LSN
+}
+
+// Name is the file's newest name in the archive: db/table.ibd.
+func (s *FileState) Name() string {
+	if s.Path == "" {
+		return ""
+	}
+	return archiveName(s.Path)
 }
 
 // opKind is what a record says of a file.
@@ -35,9 +48,9 @@ const (
 	fileCreated
 	fileDeleted
 	fileRenamed
-	indexLoaded
-	fileTruncated
-	pageZeroMade
+	pagesChanged
+	pagesUnlogged
+	spaceBegun
 )
 
 // fileOp is such a record, and the end of its mini-transaction.
@@ -48,39 +61,62 @@ type fileOp struct {
 	end   innodb.LSN
 }
 
-// Files returns what the log has said so far, after Finish up to its end, of each tablespace that it named.
-func (f *Follower) Files() map[innodb.SpaceID]FileState {
+const (
+	// maxFileMemory bounds what the follower keeps of files, in bytes: about two
+	// million of them, of which the server has changed each since its last checkpoint.
+	maxFileMemory = 256 << 20
+	// fileMemory is about what a file takes besides its name: a FileState, and its
+	// place in the map.
+	fileMemory = 96
+)
+
+// Files returns what the log says, up to its end, of each tablespace that it
+// names. It is for after Finish; nobody may change what it returns.
+func (f *Follower) Files() map[innodb.SpaceID]*FileState {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	out := make(map[innodb.SpaceID]FileState, len(f.ops))
-	for id, s := range maps.All(f.ops) {
-		out[id] = *s
-	}
-	return out
+	return f.ops
 }
 
-// track applies a record. The state is locked.
-func (f *Follower) track(op fileOp) {
+// Untouched reports that the log, up to its end, has no record of a page: what the
+// server's file had when following began is what it has to have. It is for after
+// Finish. Of few pages without a record it is false.
+func (f *Follower) Untouched(p innodb.PageID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.log.touches(p)
+}
+
+// track applies a record. It fails if that takes more memory than there is for
+// files. The state is locked.
+func (f *Follower) track(op fileOp) error {
 	s := f.ops[op.space]
 	if s == nil {
 		s = new(FileState)
 		f.ops[op.space] = s
+		f.opsSize += fileMemory
 	}
-	if op.name != "" {
-		s.Name, s.Path = archiveName(op.name), op.name
+	if op.name != "" && s.Path != op.name {
+		f.opsSize += len(op.name) - len(s.Path)
+		s.Path = op.name
+	}
+	if f.opsSize > f.opsLimit {
+		return fmt.Errorf("the redo log names so many files (%d) that the backup would need more than %d MiB of memory for their names: "+
+			"back up again after a checkpoint of the server, with fewer tables changed since", len(f.ops), f.opsLimit>>20)
 	}
 	switch op.kind {
 	case fileCreated:
 		s.Created, s.Deleted = op.end, false
 	case fileDeleted:
-		s.Deleted = true
-	case indexLoaded:
-		s.IndexLoad = op.end
-	case fileTruncated:
-		s.Truncate = op.end
-	case pageZeroMade:
-		s.PageZero = op.end
+		s.Deleted, s.Unlogged = true, op.end
+	case pagesChanged:
+		s.Changed = true
+	case pagesUnlogged:
+		s.Unlogged = op.end
+	case spaceBegun:
+		s.Unlogged, s.Begun = op.end, op.end
 	}
+	return nil
 }
 
 // archiveName reduces a name in the log, ./db/table.ibd or an absolute path, to
@@ -90,27 +126,43 @@ func archiveName(name string) string {
 	return path.Join(path.Base(dir), base)
 }
 
-// mariadbOps appends the file operations of a mini-transaction. They come before
-// all page records, so that most mini-transactions cost one look.
-func mariadbOps(ops []fileOp, m redolog.MTR) ([]fileOp, error) {
-	r := redolog.ReadRecords(m.Records)
-	for r.Next() && r.Type.IsFile() {
-		op, err := r.FileOp()
-		if err != nil {
-			return nil, fmt.Errorf("redo log, mini-transaction at LSN %d: %w", m.Start, err)
+// changedSpaces remembers which tablespaces pages were reported of, so that most
+// mini-transactions report nothing: the last one of each remainder of its id. The
+// system tablespace, which every server has, is never reported.
+type changedSpaces [1 << 10]innodb.SpaceID
+
+// add reports whether a tablespace has to be reported.
+func (c *changedSpaces) add(id innodb.SpaceID) bool {
+	last := &c[uint(id)%uint(len(c))]
+	isNew := id != 0 && *last != id
+	if isNew {
+		*last = id
+	}
+	return isNew
+}
+
+// fileOps appends what a mini-transaction does to files, and which tablespaces it
+// changes pages of.
+func (l *mariadbLog) fileOps(ops []fileOp, m redolog.MTR) ([]fileOp, error) {
+	r := mariadbredo.ReadRecords(m.Records)
+	for r.Next() {
+		switch {
+		case r.SamePage:
+		case !r.Type.IsFile():
+			l.touched.add(r.Page)
+			if r.IsTrim() {
+				ops = append(ops, fileOp{kind: spaceBegun, space: r.Page.Space, end: m.End})
+			}
+			if l.changed.add(r.Page.Space) {
+				ops = append(ops, fileOp{kind: pagesChanged, space: r.Page.Space, end: m.End})
+			}
+		case r.Type != mariadbredo.FileCheckpoint:
+			op, err := r.FileOp()
+			if err != nil {
+				return nil, fmt.Errorf("redo log, mini-transaction at LSN %d: %w", m.Start, err)
+			}
+			ops = append(ops, mariadbOp(op, m.End))
 		}
-		o := fileOp{space: op.Space, name: op.Name, end: m.End}
-		switch op.Type {
-		case redolog.FileCheckpoint:
-			continue
-		case redolog.FileCreate:
-			o.kind = fileCreated
-		case redolog.FileDelete:
-			o.kind = fileDeleted
-		case redolog.FileRename:
-			o.kind, o.name = fileRenamed, op.NewName
-		}
-		ops = append(ops, o)
 	}
 	if err := r.Err(); err != nil {
 		return nil, fmt.Errorf("redo log, mini-transaction at LSN %d: %w", m.Start, err)
@@ -118,50 +170,71 @@ func mariadbOps(ops []fileOp, m redolog.MTR) ([]fileOp, error) {
 	return ops, nil
 }
 
-// mysqlOps is mariadbOps for MySQL, whose records of files may stand anywhere.
-func mysqlOps(ops []fileOp, m mlog.MTR, format mlog.Format) ([]fileOp, error) {
+func mariadbOp(op mariadbredo.FileOp, end innodb.LSN) fileOp {
+	o := fileOp{space: op.Space, name: op.Name, end: end}
+	switch op.Type {
+	case mariadbredo.FileCreate:
+		o.kind = fileCreated
+	case mariadbredo.FileDelete:
+		o.kind = fileDeleted
+	case mariadbredo.FileRename:
+		o.kind, o.name = fileRenamed, op.NewName
+	}
+	return o
+}
+
+// fileOps appends what a mini-transaction does to files, or to pages without redo.
+func (l *mysqlLog) fileOps(ops []fileOp, m redolog.MTR) ([]fileOp, error) {
+	l.grants.Reset()
 	for b := m.Records; len(b) > 0; {
-		r, _, err := mlog.ParseRecord(b)
+		r, _, err := mysqlredo.ParseRecord(b)
 		if err != nil {
 			return nil, fmt.Errorf("redo log, mini-transaction at LSN %d: %w", m.Start, err)
 		}
 		b = b[r.Size:]
+		l.touched.add(r.Page)
 		op := fileOp{space: r.Page.Space, end: m.End}
 		switch r.Type {
-		case mlog.InitFilePage, mlog.InitFilePage2:
-			if r.Page.No != 0 {
+		case mysqlredo.InitFilePage, mysqlredo.InitFilePage2:
+			if l.grants.Add(&r); r.Page.No != 0 {
 				continue
 			}
-			op.kind = pageZeroMade
-		case mlog.IndexLoad:
-			op.kind = indexLoaded
-		case mlog.Truncate:
-			op.kind = fileTruncated
-		case mlog.FileCreate, mlog.FileCreate2, mlog.FileDelete, mlog.FileName, mlog.FileRename, mlog.FileRename2:
-			if err := op.named(&r, format); err != nil {
+			op.kind = spaceBegun
+		case mysqlredo.Truncate:
+			op.kind = spaceBegun
+		case mysqlredo.IndexLoad:
+			op.kind = pagesUnlogged
+		case mysqlredo.FileCreate, mysqlredo.FileCreate2, mysqlredo.FileDelete, mysqlredo.FileName, mysqlredo.FileRename, mysqlredo.FileRename2:
+			if err := op.named(&r, l.header.Format); err != nil {
 				return nil, fmt.Errorf("redo log, mini-transaction at LSN %d: %w", m.Start, err)
 			}
 		default:
+			if r.Type.IsPage() {
+				l.grants.Add(&r)
+			}
 			continue
 		}
 		ops = append(ops, op)
+	}
+	if space, ok := l.grants.Unlogged(); ok {
+		ops = append(ops, fileOp{kind: pagesUnlogged, space: space, end: m.End})
 	}
 	return ops, nil
 }
 
 // named fills in what a record with a file name says.
-func (o *fileOp) named(r *mlog.Record, format mlog.Format) error {
+func (o *fileOp) named(r *mysqlredo.Record, format mysqlredo.Format) error {
 	op, err := r.FileOp()
 	o.name = op.Name
 	switch r.Type {
-	case mlog.FileCreate, mlog.FileCreate2:
+	case mysqlredo.FileCreate, mysqlredo.FileCreate2:
 		o.kind = fileCreated
-	case mlog.FileDelete:
+	case mysqlredo.FileDelete:
 		o.kind = fileDeleted
-	case mlog.FileRename, mlog.FileRename2:
+	case mysqlredo.FileRename, mysqlredo.FileRename2:
 		o.kind, o.name = fileRenamed, op.NewName
 	}
-	if format == mlog.Format56 && path.Ext(o.name) != ".ibd" {
+	if format == mysqlredo.Format56 && path.Ext(o.name) != ".ibd" {
 		o.name += ".ibd" // db/table
 	}
 	return err

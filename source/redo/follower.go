@@ -9,6 +9,7 @@
 package redo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,20 +18,21 @@ import (
 	"sync"
 	"time"
 
-	"hb/source/innodb"
-	"hb/source/innodb/redolog"
 	"hb/source/spool"
 	"hb/stream/disk"
 	"hb/stream/progress"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mariadbredo"
+	"hb/xbstream/innodb/redolog"
 )
 
 const (
 	// Reads grow from the smaller size, for the polls of an idle log, to the
 	// larger one while there is that much; it holds any mini-transaction.
 	minRead = 64 << 10
-	maxRead = 2 * redolog.MaxMTR
+	maxRead = 2 * mariadbredo.MaxMTR
 
-	// sendSize is how much the archive is given at a time.
+	// sendSize is how much the archive is given at a time: as much as of a tablespace.
 	sendSize = 1 << 20
 
 	// The log is polled; pauses grow while nothing comes, and end at once when
@@ -59,38 +61,40 @@ type OverrunError struct {
 
 func (e *OverrunError) Error() string {
 	return fmt.Sprintf("the server overwrote its redo log before it could be read: read up to LSN %d, the server is past %d; "+
-		"make the log larger (innodb_log_file_size, or innodb_redo_log_capacity), or back up when less is written, or where the log is read faster", e.Read, e.Now)
+		"make the log larger (innodb_log_file_size, or innodb_redo_log_capacity), back up at a quieter time, or run hb on a faster machine", e.Read, e.Now)
 }
 
 // Follower reads one server's log. Its owner calls Open, Start, then Hold and
 // Finish, and Close in any case.
 type Follower struct {
 	log     liveLog // the reader's, until it is done
+	answer  answer  // the reader's
 	lsns    ServerLSNs
 	advance func(context.Context, innodb.LSN) error
 	spool   *spool.Spool
 	wake    chan struct{} // ends the reader's pause
 	wg      sync.WaitGroup
 
-	mu      sync.Mutex
-	changed chan struct{}   // closed and replaced when anything below changes
-	queue   []piece         // what is in hand and not sent
-	end     innodb.LSN      // of the last whole mini-transaction in hand
-	last    []byte          // the block that is not full behind the queue, if any
-	lastAt  innodb.LSN      // its LSN
-	why     error           // why the last look at the log brought no more
-	wanted  bool            // somebody waits for an LSN: read without pauses
-	held    bool            // nothing that comes now may be sent
-	heldEnd innodb.LSN      // end when it was held
-	ends    []innodb.LSN    // ends of the mini-transactions read since then
-	heldOps []fileOp        // what they did to files
-	target  innodb.LSN      // where to stop; 0: not known yet
-	tail    []byte          // what follows the queue at the target
-	done    bool            // the reader has reached the target
-	sent    int64           // bytes that the archive has taken
-	phase   *progress.Phase // counts them, from Drain on
-	err     error           // the first failure
-	ops     map[innodb.SpaceID]*FileState
+	mu                sync.Mutex
+	changed           chan struct{}   // closed and replaced when anything below changes
+	queue             []piece         // what is in hand and not sent
+	end               innodb.LSN      // of the last whole mini-transaction in hand
+	last              []byte          // the block that is not full behind the queue, if any
+	lastAt            innodb.LSN      // its LSN
+	why               error           // why the last look at the log brought no more
+	wanted            bool            // somebody waits for an LSN: read without pauses
+	held              bool            // nothing that comes now may be sent
+	heldEnd           innodb.LSN      // end when it was held
+	ends              []innodb.LSN    // ends of the mini-transactions read since then
+	heldOps           []fileOp        // what they did to files
+	target            innodb.LSN      // where to stop; 0: not known yet
+	tail              []byte          // what follows the queue at the target
+	done              bool            // the reader has reached the target
+	sent              int64           // bytes that the archive has taken
+	phase             *progress.Phase // counts them, from Drain on
+	err               error           // the first failure
+	ops               map[innodb.SpaceID]*FileState
+	opsSize, opsLimit int // about how many bytes of memory ops takes, and may take
 }
 
 // piece is a run of log bytes in the spool.
@@ -125,18 +129,20 @@ type MySQLOptions struct {
 	// read: a server that keeps redo for a registered consumer stalls its
 	// writers if it is not told. It is called every MiB, and every 50 ms while
 	// there is less, from a goroutine of its own; its error ends the backup.
-	Advance func(context.Context, innodb.LSN) error
+	Advance  func(context.Context, innodb.LSN) error
+	PageSize int // innodb_page_size; 0: 16 KiB, the default
 }
 
 // OpenMySQL is Open for MySQL 5.6 to 9.x. dir is innodb_log_group_home_dir: the
-// directory of ib_logfile0, or the one that mlog.RedoDir is in. The copy is what
-// xtrabackup_logfile is: mlog.BackupHead and blocks, the last one not full.
+// directory of ib_logfile0, or the one that mysqlredo.RedoDir is in. The copy is what
+// xtrabackup_logfile is: mysqlredo.BackupHead and blocks, the last one not full.
 // Disabled redo logging and encrypted redo are errors, now and later.
 func OpenMySQL(system disk.System, dir, tmpdir string, o MySQLOptions) (*Follower, error) {
 	log, err := openMySQL(system, dir)
 	if err != nil {
 		return nil, err
 	}
+	log.grants.PageSize = uint32(cmp.Or(o.PageSize, defaultPageSize))
 	f := newFollower(system, log, tmpdir)
 	f.advance = o.Advance
 	return f, nil
@@ -148,7 +154,7 @@ func newFollower(system disk.System, log liveLog, tmpdir string) *Follower {
 		spool:   spool.New(system, tmpdir, spoolMemory),
 		wake:    make(chan struct{}, 1),
 		changed: make(chan struct{}),
-		ops:     make(map[innodb.SpaceID]*FileState),
+		ops:     make(map[innodb.SpaceID]*FileState), opsLimit: maxFileMemory,
 	}
 }
 
@@ -228,6 +234,7 @@ func (f *Follower) waitFor(ctx context.Context, ready func() bool) error {
 // stallTimeout.
 func (f *Follower) Reach(ctx context.Context, lsn innodb.LSN) error {
 	f.hurry()
+	defer f.update(func() { f.wanted = f.held })
 	for {
 		before := f.End()
 		timeout, cancel := context.WithTimeoutCause(ctx, stallTimeout, errStalled)
@@ -249,7 +256,7 @@ func (f *Follower) inHand(lsn innodb.LSN) bool {
 	if f.end < lsn {
 		return false
 	}
-	if !f.log.blocks() || lsn == redolog.Canonical105(redolog.BlockOf(lsn)) {
+	if !f.log.blocks() || lsn == redolog.Canonical(redolog.BlockOf(lsn)) {
 		return true
 	}
 	block := redolog.BlockOf(lsn)
@@ -265,7 +272,8 @@ func (f *Follower) stalled(end, lsn innodb.LSN) error {
 
 var errStalled = errors.New("redo log stalled")
 
-// hurry makes the reader poll without pauses until Finish.
+// hurry makes the reader poll without pauses until Reach returns, or after Hold
+// until Finish.
 func (f *Follower) hurry() {
 	f.update(func() { f.wanted = true })
 	select {
@@ -287,7 +295,7 @@ func (f *Follower) Hold() {
 // Drain then waits until the archive has it.
 func (f *Follower) Finish(ctx context.Context, lsn innodb.LSN) error {
 	if f.log.blocks() {
-		lsn = redolog.Canonical105(lsn)
+		lsn = redolog.Canonical(lsn)
 	}
 	if err := f.Reach(ctx, lsn); err != nil {
 		return err
@@ -327,8 +335,11 @@ func (f *Follower) truncate(lsn innodb.LSN) error {
 		}
 	}
 	for _, op := range f.heldOps {
-		if op.end <= lsn {
-			f.track(op)
+		if op.end > lsn {
+			continue
+		}
+		if err := f.track(op); err != nil {
+			return err
 		}
 	}
 	f.target, f.ends, f.heldOps = lsn, nil, nil
@@ -403,4 +414,14 @@ func (f *Follower) End() innodb.LSN {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.end
+}
+
+// File returns what the log has said so far of one tablespace.
+func (f *Follower) File(id innodb.SpaceID) FileState {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.ops[id]; s != nil {
+		return *s
+	}
+	return FileState{}
 }

@@ -10,14 +10,15 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"hb/source/innodb"
-	"hb/source/innodb/redolog"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/redo"
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mariadbredo"
 )
 
 // output collects what the follower sends, as slowly as asked.
@@ -107,7 +108,7 @@ func lsns(s *mysqldtest.Server) redo.ServerLSNs {
 // and hold nothing more.
 func checkCopy(t *testing.T, log []byte, start, end innodb.LSN) {
 	t.Helper()
-	h, err := redolog.ParseHeader(log[:512])
+	h, err := mariadbredo.ParseHeader(log[:512])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,8 +119,8 @@ func checkCopy(t *testing.T, log []byte, start, end innodb.LSN) {
 	if c.LSN != start || !h.FromBackup() {
 		t.Errorf("the copy begins at LSN %d (creator %q), want %d", c.LSN, h.Creator, start)
 	}
-	geo := redolog.LinearGeometry(h, c)
-	cut := redolog.NewCutter(geo, c.LSN)
+	geo := mariadbredo.LinearGeometry(h, c)
+	cut := mariadbredo.NewCutter(geo, c.LSN)
 	cut.Feed(log[geo.Offset(cut.Position()):])
 	n := 0
 	for _, ok := cut.Next(); ok; _, ok = cut.Next() {
@@ -149,13 +150,11 @@ func TestFollow(t *testing.T) {
 		defer cancel(nil)
 		out := &output{pause: 2 * time.Millisecond}
 		f.Start(ctx, out, "hb test", cancel)
-		for i := 0; i < 600 && f.End() < f.Checkpoint().LSN+17<<20; i++ {
-			time.Sleep(100 * time.Millisecond)
-		}
+		mysqldtest.Await(t, "17 MiB of redo are read", func() bool { return f.End() >= f.Checkpoint().LSN+17<<20 || ctx.Err() != nil })
 		s.Exec(t, tableChanges...)
 		f.Hold()
 		end := currentLSN(t, s)
-		time.Sleep(20 * time.Millisecond) // more redo comes, which must not get into the copy
+		mysqldtest.Await(t, "more redo comes, which must not get into the copy", func() bool { return currentLSN(t, s) > end+64<<10 })
 		stop()
 		if err := f.Finish(ctx, end); err != nil {
 			t.Fatal(err)
@@ -186,7 +185,7 @@ func checkAgainstFile(t *testing.T, s *mysqldtest.Server, log []byte, end innodb
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := redolog.ParseHeader(file[:512])
+	h, err := mariadbredo.ParseHeader(file[:512])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,20 +193,20 @@ func checkAgainstFile(t *testing.T, s *mysqldtest.Server, log []byte, end innodb
 	if err != nil {
 		t.Fatal(err)
 	}
-	geo, err := redolog.LiveGeometry(h, c, int64(len(file)))
+	geo, err := mariadbredo.LiveGeometry(h, c, int64(len(file)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	// One MiB before the end, where nothing was overwritten since; whole
 	// mini-transactions from the copy must be in the file.
-	ch, _ := redolog.ParseHeader(log[:512])
+	ch, _ := mariadbredo.ParseHeader(log[:512])
 	cc, _ := ch.Checkpoint(log[:h.Format.Facts().HeaderSize])
-	linear := redolog.LinearGeometry(ch, cc)
-	cut := redolog.NewCutter(linear, cc.LSN)
+	linear := mariadbredo.LinearGeometry(ch, cc)
+	cut := mariadbredo.NewCutter(linear, cc.LSN)
 	cut.Feed(log[linear.Offset(cut.Position()):])
 	compared := 0
 	for m, ok := cut.Next(); ok; m, ok = cut.Next() {
-		if m.Start < end-1<<20 || h.Format == redolog.MariaDB105 {
+		if m.Start < end-1<<20 || h.Format == mariadbredo.Format105 {
 			continue // a block proves itself
 		}
 		for i, b := range m.Records {
@@ -217,7 +216,7 @@ func checkAgainstFile(t *testing.T, s *mysqldtest.Server, log []byte, end innodb
 		}
 		compared++
 	}
-	if compared == 0 && h.Format != redolog.MariaDB105 {
+	if compared == 0 && h.Format != mariadbredo.Format105 {
 		t.Error("nothing was compared with the file")
 	}
 }
@@ -228,16 +227,16 @@ var tableChanges = []string{
 	"CREATE TABLE load_db.dropped (i INT) ENGINE=InnoDB", "DROP TABLE load_db.dropped",
 }
 
-func checkFiles(t *testing.T, files map[innodb.SpaceID]redo.FileState) {
+func checkFiles(t *testing.T, files map[innodb.SpaceID]*redo.FileState) {
 	t.Helper()
-	got := map[string]redo.FileState{}
+	got := map[string]*redo.FileState{}
 	for _, s := range files {
-		got[s.Name] = s
+		got[s.Name()] = s
 	}
-	if s := got["load_db/renamed.ibd"]; s.Created == 0 || s.Deleted {
+	if s := got["load_db/renamed.ibd"]; s == nil || s.Created == 0 || s.Deleted {
 		t.Errorf("the log says %+v of the table that was made and renamed", s)
 	}
-	if s := got["load_db/dropped.ibd"]; !s.Deleted {
+	if s := got["load_db/dropped.ibd"]; s == nil || !s.Deleted {
 		t.Errorf("the log says %+v of the table that was dropped", s)
 	}
 }
@@ -260,9 +259,8 @@ func TestOverrun(t *testing.T) {
 				}
 				return lsn
 			}
-			for goal := onDisk() + innodb.LSN(laps)*(4<<20); onDisk() < goal; {
-				time.Sleep(20 * time.Millisecond)
-			}
+			goal := onDisk() + innodb.LSN(laps)*(4<<20)
+			mysqldtest.Await(t, "the server goes around its log", func() bool { return onDisk() >= goal })
 			stop()
 			end := currentLSN(t, s)
 			ctx, cancel := context.WithCancelCause(t.Context())
@@ -294,11 +292,32 @@ func TestResize(t *testing.T) {
 		out := &output{}
 		f.Start(ctx, out, "hb test", cancel)
 		stop := writeLoad(t, s)
+		// The reader goes over to the new file while somebody waits for it.
+		resized, waited := make(chan struct{}), make(chan error, 1)
+		go func() {
+			for {
+				select {
+				case <-resized:
+					waited <- nil
+					return
+				default:
+				}
+				if err := f.Reach(ctx, f.End()+1); err != nil {
+					waited <- err
+					return
+				}
+			}
+		}()
 		for _, size := range []int{96, 48, 64} {
-			time.Sleep(300 * time.Millisecond)
 			s.Exec(t, fmt.Sprintf("SET GLOBAL innodb_log_file_size = %d", size<<20))
+			if err := f.Reach(ctx, currentLSN(t, s)); err != nil {
+				t.Fatal(err)
+			}
 		}
-		time.Sleep(300 * time.Millisecond)
+		close(resized)
+		if err := <-waited; err != nil {
+			t.Fatal(err)
+		}
 		stop()
 		f.Hold()
 		end := currentLSN(t, s)
@@ -345,4 +364,47 @@ func TestUnknownLog(t *testing.T) {
 	if _, err := redo.Open(disk.OS, dir, dir, nil); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {
 		t.Errorf("error = %v, want one that names the file", err)
 	}
+}
+
+// TestIdle: a server that writes nothing is asked once a second where its log
+// ends, and what it writes then is read at once.
+func TestIdle(t *testing.T) {
+	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MariaDB118}, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY) ENGINE=InnoDB")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ask, asked := lsns(s), new(atomic.Int64)
+		f, err := redo.Open(disk.OS, s.Datadir, t.TempDir(), func(ctx context.Context) (innodb.LSN, innodb.LSN, error) {
+			asked.Add(1)
+			return ask(ctx)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Start(ctx, new(output), "hb", func(err error) {
+			if ctx.Err() == nil {
+				t.Error(err)
+			}
+		})
+		defer func() { cancel(); _ = f.Close() }()
+		least := int64(1 << 62) // other work of the server's may come between
+		for range 5 {
+			before := asked.Load()
+			time.Sleep(time.Second)
+			least = min(least, asked.Load()-before)
+		}
+		if least > 3 {
+			t.Errorf("an idle server was asked %d times a second", least)
+		}
+		s.Exec(t, "INSERT INTO d.t VALUES (1)")
+		lsn, began := currentLSN(t, s), time.Now()
+		for f.End() < lsn && time.Since(began) < 10*time.Second {
+			time.Sleep(5 * time.Millisecond)
+		}
+		t.Logf("asked %d times in a second; what was written was read within %v", least, time.Since(began))
+		if f.End() < lsn {
+			t.Errorf("read up to %d, the server is at %d", f.End(), lsn)
+		}
+	})
 }

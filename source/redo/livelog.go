@@ -3,10 +3,10 @@ package redo
 import (
 	"fmt"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
-// Format is a redo log format: a redolog.Format or a mlog.Format.
+// Format is a redo log format: a mariadbredo.Format or a mysqlredo.Format.
 type Format = fmt.Stringer
 
 // Checkpoint is where a server would begin to recover.
@@ -27,12 +27,18 @@ type liveLog interface {
 	// at or behind the LSN limit. What was overwritten before it was read is an
 	// *OverrunError.
 	next(limit innodb.LSN) (reading, error)
+	// peek reads some bytes at the place up to which the log was read, of a log
+	// without blocks: while they stay as they are, the server writes nothing.
+	peek() ([]byte, error)
 	// blocks reports whether the log consists of blocks that prove themselves.
 	// Then the last one of a copy must say itself where the log ends: lastBlock
 	// makes it, so that the log ends at end, from that block as it is in the
 	// live log, or from any other where end is at its beginning.
 	blocks() bool
 	lastBlock(live []byte, end innodb.LSN) ([]byte, error)
+	// touches reports whether what was read has a record of a page; of few pages
+	// that it has none of, it is true.
+	touches(innodb.PageID) bool
 	close() error
 }
 

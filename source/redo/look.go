@@ -3,8 +3,8 @@ package redo
 import (
 	"path/filepath"
 
-	"hb/source/innodb"
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
 )
 
 // FollowRate is how many bytes a second the follower can be relied on to read and

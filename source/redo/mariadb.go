@@ -6,9 +6,10 @@ import (
 	"io"
 	"os"
 
-	"hb/source/innodb"
-	"hb/source/innodb/redolog"
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mariadbredo"
+	"hb/xbstream/innodb/redolog"
 )
 
 // logName is the name of the redo log file (MariaDB 10.5 and later have one).
@@ -16,15 +17,24 @@ const logName = "ib_logfile0"
 
 // mariadbLog is the log file of a running MariaDB, and how far it was read.
 type mariadbLog struct {
-	disk   disk.System
-	path   string
+	// These stay as they are when the log was opened: whoever waits for the reader
+	// asks for them meanwhile.
+	disk  disk.System
+	path  string
+	kind  mariadbredo.Format
+	start mariadbredo.Checkpoint
+
+	// The rest is the reader's. Another file takes the log's name when the server
+	// resizes it: see follow.
 	file   disk.File
-	header redolog.Header
-	start  redolog.Checkpoint
-	geo    redolog.Geometry
-	cutter *redolog.Cutter
+	header mariadbredo.Header
+	geo    mariadbredo.Geometry
+	cutter *mariadbredo.Cutter
 	buf    []byte
 	size   int // of the next read
+
+	changed changedSpaces
+	touched touchedPages
 }
 
 // openMariaDB opens a log and positions it at its newest checkpoint.
@@ -46,9 +56,10 @@ func (l *mariadbLog) init() error {
 	if err != nil && err != io.EOF {
 		return err
 	}
-	if l.header, err = redolog.ParseHeader(block[:n]); err != nil {
+	if l.header, err = mariadbredo.ParseHeader(block[:n]); err != nil {
 		return err
 	}
+	l.kind = l.header.Format
 	if l.start, err = l.checkpoint(); err != nil {
 		return err
 	}
@@ -56,21 +67,21 @@ func (l *mariadbLog) init() error {
 	if err != nil {
 		return err
 	}
-	if l.geo, err = redolog.LiveGeometry(l.header, l.start, st.Size()); err != nil {
+	if l.geo, err = mariadbredo.LiveGeometry(l.header, l.start, st.Size()); err != nil {
 		return err
 	}
-	l.cutter = redolog.NewCutter(l.geo, l.start.LSN)
+	l.cutter = mariadbredo.NewCutter(l.geo, l.start.LSN)
 	return nil
 }
 
 func (l *mariadbLog) where() string { return l.path }
 
-func (l *mariadbLog) format() Format { return l.header.Format }
+func (l *mariadbLog) format() Format { return l.kind }
 
 func (l *mariadbLog) begin() innodb.LSN { return l.start.LSN }
 
 func (l *mariadbLog) head(tool string) []byte {
-	return redolog.BackupHead(l.header.Format, l.start, tool)
+	return mariadbredo.BackupHead(l.kind, l.start, tool)
 }
 
 func (l *mariadbLog) newest() (innodb.LSN, error) {
@@ -79,21 +90,33 @@ func (l *mariadbLog) newest() (innodb.LSN, error) {
 }
 
 // blocks reports whether the log consists of blocks that prove themselves.
-func (l *mariadbLog) blocks() bool { return l.header.Format == redolog.MariaDB105 }
+func (l *mariadbLog) blocks() bool { return l.kind == mariadbredo.Format105 }
+
+// peekSize is more than the shortest mini-transaction has.
+const peekSize = 64
+
+func (l *mariadbLog) peek() ([]byte, error) {
+	at := l.cutter.Position()
+	b := make([]byte, min(peekSize, l.geo.Contiguous(at)))
+	if _, err := l.file.ReadAt(b, l.geo.Offset(at)); err != nil {
+		return nil, fmt.Errorf("reading the redo log at LSN %d: %w", at, err)
+	}
+	return b, nil
+}
 
 func (l *mariadbLog) lastBlock(live []byte, end innodb.LSN) ([]byte, error) {
-	return redolog.LastBlock(live, end)
+	return mariadbredo.LastBlock(live, end)
 }
 
 // checkpointTries is how often the header is read again when neither
 // checkpoint is whole: the server writes one at a time, and long between.
 const checkpointTries = 100
 
-func (l *mariadbLog) checkpoint() (redolog.Checkpoint, error) {
+func (l *mariadbLog) checkpoint() (mariadbredo.Checkpoint, error) {
 	head := make([]byte, l.header.Format.Facts().HeaderSize)
 	for try := 1; ; try++ {
 		if _, err := l.file.ReadAt(head, 0); err != nil {
-			return redolog.Checkpoint{}, fmt.Errorf("reading the redo log's header: %w", err)
+			return mariadbredo.Checkpoint{}, fmt.Errorf("reading the redo log's header: %w", err)
 		}
 		c, err := l.header.Checkpoint(head)
 		if err == nil || try == checkpointTries {
@@ -116,7 +139,7 @@ func (l *mariadbLog) checkpoint() (redolog.Checkpoint, error) {
 // sequence bytes alone do not prove that the log was not overwritten: what is
 // returned counts only if the server has not reached reading.lost meanwhile.
 func (l *mariadbLog) next(limit innodb.LSN) (reading, error) {
-	if l.header.Format == redolog.MariaDB108 {
+	if l.header.Format == mariadbredo.Format108 {
 		return l.nextFlushed(limit)
 	}
 	before, err := l.checkpoint()
@@ -128,9 +151,9 @@ func (l *mariadbLog) next(limit innodb.LSN) (reading, error) {
 		return got, err
 	}
 	stop := l.cutter.Stop()
-	got.more = stop.Cause == redolog.StopShort && (len(got.bytes) > 0 || l.size < len(l.buf))
+	got.more = stop.Cause == mariadbredo.StopShort && (len(got.bytes) > 0 || l.size < len(l.buf))
 	l.adapt(len(got.bytes))
-	newer := stop.Cause == redolog.StopBlockNumber && redolog.NewerBlock(stop.Block, stop.Want)
+	newer := stop.Cause == mariadbredo.StopBlockNumber && redolog.NewerBlock(stop.Block, stop.Want)
 	// Where the server had passed this place before it was read, something must
 	// be here.
 	gone := !got.more && len(got.bytes) == 0 && l.cutter.Seen() < before.LSN
@@ -156,7 +179,7 @@ func (l *mariadbLog) nextFlushed(limit innodb.LSN) (reading, error) {
 	got.more = end < limit
 	switch {
 	case end == limit:
-	case stop.Cause == redolog.StopShort && !whole && (len(got.bytes) > 0 || l.size < len(l.buf)):
+	case stop.Cause == mariadbredo.StopShort && !whole && (len(got.bytes) > 0 || l.size < len(l.buf)):
 	default:
 		return l.follow(got, stop)
 	}
@@ -175,15 +198,15 @@ func (l *mariadbLog) cut(limit innodb.LSN) (reading, error) {
 	l.cutter.Feed(raw)
 	for m, ok := l.cutter.Next(); ok; m, ok = l.cutter.Next() {
 		got.ends = append(got.ends, m.End)
-		if got.ops, err = mariadbOps(got.ops, m); err != nil {
+		if got.ops, err = l.fileOps(got.ops, m); err != nil {
 			return reading{}, err
 		}
-		if l.header.Format == redolog.MariaDB108 {
+		if l.header.Format == mariadbredo.Format108 {
 			raw[m.End-at-5] = 1 // the sequence byte, as a linear log has it
 		}
 	}
 	got.bytes = raw[:l.cutter.Position()-at]
-	if l.cutter.Stop().Cause == redolog.StopPartialBlock {
+	if l.cutter.Stop().Cause == mariadbredo.StopPartialBlock {
 		got.last = raw[len(got.bytes):][:redolog.BlockSize]
 	}
 	got.end, got.why = l.cutter.End(), l.cutter.Stop()
@@ -197,7 +220,7 @@ func (l *mariadbLog) cut(limit innodb.LSN) (reading, error) {
 // while the log is idle.
 func (l *mariadbLog) adapt(taken int) {
 	switch {
-	case taken == 0 && l.cutter.Stop().Cause != redolog.StopShort:
+	case taken == 0 && l.cutter.Stop().Cause != mariadbredo.StopShort:
 		l.size = minRead
 	case taken > l.size/2 || taken == 0:
 		l.size = min(2*l.size, len(l.buf))
@@ -225,7 +248,7 @@ func (l *mariadbLog) readFrom(at, limit innodb.LSN) ([]byte, error) {
 
 // follow goes over to the file that has taken the log's name, when this one
 // ends before the limit. Without one, the log is not what it was.
-func (l *mariadbLog) follow(got reading, stop redolog.Stop) (reading, error) {
+func (l *mariadbLog) follow(got reading, stop mariadbredo.Stop) (reading, error) {
 	moved, err := l.moved()
 	if err != nil {
 		return got, err
@@ -244,13 +267,12 @@ func (l *mariadbLog) follow(got reading, stop redolog.Stop) (reading, error) {
 		return got, fmt.Errorf("the redo log was resized: %w", err)
 	}
 	end := l.cutter.End()
-	if next.header.Format != l.header.Format || next.header.FirstLSN > end {
+	if next.kind != l.kind || next.header.FirstLSN > end {
 		err := fmt.Errorf("the redo log was replaced by one that begins at LSN %d, after the %d that was read", next.header.FirstLSN, end)
 		return got, errors.Join(err, next.close())
 	}
-	next.cutter, next.start = redolog.NewCutter(next.geo, end), l.start
 	old := l.file
-	*l = *next
+	l.file, l.header, l.geo, l.cutter, l.size = next.file, next.header, next.geo, mariadbredo.NewCutter(next.geo, end), next.size
 	got.more = true
 	return got, old.Close()
 }
@@ -267,5 +289,7 @@ func (l *mariadbLog) moved() (bool, error) {
 	}
 	return !os.SameFile(st, mine), nil
 }
+
+func (l *mariadbLog) touches(p innodb.PageID) bool { return l.touched.has(p) }
 
 func (l *mariadbLog) close() error { return l.file.Close() }

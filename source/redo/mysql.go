@@ -6,23 +6,30 @@ import (
 	"fmt"
 	"time"
 
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/redolog"
 )
 
 // surveyPause is how long an idle log is left alone before its files are looked
 // through.
 const surveyPause = 200 * time.Millisecond
 
+// defaultPageSize is that of servers which were not told otherwise.
+const defaultPageSize = 16 << 10
+
 // mysqlLog is the log of a running MySQL, and how far it was read.
 type mysqlLog struct {
-	files  *mlog.Files
-	header mlog.Header
-	start  mlog.Checkpoint
-	cutter *mlog.Cutter
+	files  *mysqlredo.Files
+	header mysqlredo.Header
+	start  mysqlredo.Checkpoint
+	cutter *mysqlredo.Cutter
 	buf    []byte
 	size   int // of the next read
+	grants mysqlredo.Grants
+
+	touched touchedPages
 
 	surveyed time.Time
 	passed   innodb.LSN // the newest checkpoint then: the server had written all before
@@ -30,17 +37,17 @@ type mysqlLog struct {
 
 // openMySQL opens the log in dir and positions it at its newest checkpoint.
 func openMySQL(system disk.System, dir string) (*mysqlLog, error) {
-	files, err := mlog.OpenFiles(system, dir)
+	files, err := mysqlredo.OpenFiles(system, dir)
 	if err != nil {
 		return nil, err
 	}
-	l := &mysqlLog{files: files, buf: make([]byte, maxRead), size: minRead}
+	l := &mysqlLog{files: files, buf: make([]byte, maxRead), size: minRead, grants: mysqlredo.Grants{PageSize: defaultPageSize}}
 	if l.header, l.start, err = files.Newest(); err != nil {
 		return nil, errors.Join(err, files.Close())
 	}
-	l.cutter = mlog.NewCutter(l.header.Format, l.start.LSN)
+	l.cutter = mysqlredo.NewCutter(l.header.Format, l.start.LSN)
 	if c := files.Capacity(); c > 0 && c < innodb.LSN(len(l.buf)) {
-		l.buf = l.buf[:mlog.BlockOf(c)]
+		l.buf = l.buf[:redolog.BlockOf(c)]
 		l.size = min(l.size, len(l.buf))
 	}
 	return l, nil
@@ -52,13 +59,17 @@ func (l *mysqlLog) format() Format { return l.header.Format }
 
 func (l *mysqlLog) begin() innodb.LSN { return l.start.LSN }
 
-func (l *mysqlLog) head(string) []byte { return mlog.BackupHead(l.header, l.start, time.Now()) }
+func (l *mysqlLog) head(string) []byte { return mysqlredo.BackupHead(l.header, l.start, time.Now()) }
 
 func (l *mysqlLog) blocks() bool { return true }
 
+func (l *mysqlLog) peek() ([]byte, error) { return nil, nil }
+
 func (l *mysqlLog) lastBlock(live []byte, end innodb.LSN) ([]byte, error) {
-	return mlog.LastBlock(l.header.Format, live, end)
+	return mysqlredo.LastBlock(l.header.Format, live, end)
 }
+
+func (l *mysqlLog) touches(p innodb.PageID) bool { return l.touched.has(p) }
 
 func (l *mysqlLog) close() error { return l.files.Close() }
 
@@ -76,7 +87,7 @@ func (l *mysqlLog) next(innodb.LSN) (reading, error) {
 	got := reading{start: at}
 	raw := l.buf[:l.size]
 	n, err := l.files.ReadAt(raw, at)
-	if gone, ok := errors.AsType[*mlog.GoneError](err); ok {
+	if gone, ok := errors.AsType[*mysqlredo.GoneError](err); ok {
 		return got, &OverrunError{Read: l.cutter.Seen(), Now: gone.Now}
 	}
 	if err != nil {
@@ -86,26 +97,26 @@ func (l *mysqlLog) next(innodb.LSN) (reading, error) {
 	l.cutter.Feed(raw)
 	for m, ok := l.cutter.Next(); ok; m, ok = l.cutter.Next() {
 		got.ends = append(got.ends, m.End)
-		if got.ops, err = mysqlOps(got.ops, m, l.header.Format); err != nil {
+		if got.ops, err = l.fileOps(got.ops, m); err != nil {
 			return got, err
 		}
 	}
 	stop := l.cutter.Stop()
 	got.bytes, got.end, got.why = raw[:l.cutter.Position()-at], l.cutter.End(), stop
-	if stop.Cause == mlog.StopPartialBlock {
-		got.last = raw[len(got.bytes):][:mlog.BlockSize]
+	if stop.Cause == mysqlredo.StopPartialBlock {
+		got.last = raw[len(got.bytes):][:redolog.BlockSize]
 	}
-	full := stop.Cause == mlog.StopShort && n == l.size
+	full := stop.Cause == mysqlredo.StopShort && n == l.size
 	got.more = full && (len(got.bytes) > 0 || l.size < len(l.buf))
 	l.adapt(full)
 	return got, l.judge(stop, len(got.bytes) == 0 && !got.more)
 }
 
 // judge decides what it means that there was no more to be read.
-func (l *mysqlLog) judge(stop mlog.Stop, idle bool) error {
+func (l *mysqlLog) judge(stop mysqlredo.Stop, idle bool) error {
 	switch {
 	case stop.Newer:
-		return &OverrunError{Read: l.cutter.Seen(), Now: stop.LSN + max(l.files.Capacity(), mlog.BlockSize)}
+		return &OverrunError{Read: l.cutter.Seen(), Now: stop.LSN + max(l.files.Capacity(), redolog.BlockSize)}
 	case stop.Fatal():
 		return fmt.Errorf("%s: %w", l.files.Dir(), stop)
 	case idle && l.cutter.Seen() < l.passed:

@@ -8,16 +8,18 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/redo"
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/redolog"
 )
 
 // smallLog makes a log as small as the server has it.
@@ -100,13 +102,11 @@ func TestFollowMySQL(t *testing.T) {
 		}
 		out := &output{pause: 2 * time.Millisecond}
 		f.Start(ctx, out, "hb test", cancel)
-		for f.End() < f.Checkpoint().LSN+40<<20 && ctx.Err() == nil {
-			time.Sleep(20 * time.Millisecond)
-		}
+		mysqldtest.Await(t, "40 MiB of redo are read", func() bool { return f.End() >= f.Checkpoint().LSN+40<<20 || ctx.Err() != nil })
 		s.Exec(t, tableChanges...)
 		f.Hold()
 		end := mysqlLSN(t, s)
-		time.Sleep(20 * time.Millisecond) // more redo comes, which must not get into the copy
+		mysqldtest.Await(t, "more redo comes, which must not get into the copy", func() bool { return mysqlLSN(t, s) > end+64<<10 })
 		stop()
 		if err := f.Finish(ctx, end); err != nil {
 			t.Fatal(err)
@@ -134,24 +134,24 @@ func TestFollowMySQL(t *testing.T) {
 // end, and hold nothing more.
 func checkMySQLCopy(t *testing.T, log []byte, f *redo.Follower, end innodb.LSN) {
 	t.Helper()
-	l, err := mlog.ParseLinear(log)
+	l, err := mysqlredo.ParseLinear(log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if l.Checkpoint.LSN != f.Checkpoint().LSN || l.Header.Format != f.Format() ||
-		!strings.HasPrefix(l.Header.Creator, mlog.CreatorPrefix) {
+		!strings.HasPrefix(l.Header.Creator, mysqlredo.CreatorPrefix) {
 		t.Errorf("the copy begins at %+v of %+v", l.Checkpoint, l.Header)
 	}
-	cut := mlog.NewCutter(l.Header.Format, l.Checkpoint.LSN)
-	cut.Feed(log[mlog.HeaderSize:])
+	cut := mysqlredo.NewCutter(l.Header.Format, l.Checkpoint.LSN)
+	cut.Feed(log[mysqlredo.HeaderSize:])
 	n := 0
 	for _, ok := cut.Next(); ok; _, ok = cut.Next() {
 		n++
 	}
-	if cut.End() != end || !cut.Clean() || n == 0 || cut.Stop().Cause != mlog.StopPartialBlock {
+	if cut.End() != end || !cut.Clean() || n == 0 || cut.Stop().Cause != mysqlredo.StopPartialBlock {
 		t.Errorf("the copy has %d mini-transactions and ends at LSN %d (%v), want %d", n, cut.End(), cut.Stop(), end)
 	}
-	if size := l.Offset(mlog.BlockOf(end)) + mlog.BlockSize; int64(len(log)) != size {
+	if size := l.Offset(redolog.BlockOf(end)) + redolog.BlockSize; int64(len(log)) != size {
 		t.Errorf("the copy has %d bytes, want %d", len(log), size)
 	}
 	t.Logf("%v: %d mini-transactions, %d bytes", l.Header.Format, n, len(log))
@@ -163,7 +163,7 @@ func checkAgainstFiles(t *testing.T, s *mysqldtest.Server, log []byte, end innod
 	if err := s.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	files, err := mlog.OpenFiles(disk.OS, s.Datadir)
+	files, err := mysqlredo.OpenFiles(disk.OS, s.Datadir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,15 +172,15 @@ func checkAgainstFiles(t *testing.T, s *mysqldtest.Server, log []byte, end innod
 			t.Error(err)
 		}
 	}()
-	l, err := mlog.ParseLinear(log)
+	l, err := mysqlredo.ParseLinear(log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	compared := 0
-	block := make([]byte, mlog.BlockSize)
-	for at := mlog.BlockOf(end) - mlog.BlockSize; at >= l.Start(); at -= mlog.BlockSize {
+	block := make([]byte, redolog.BlockSize)
+	for at := redolog.BlockOf(end) - redolog.BlockSize; at >= l.Start(); at -= redolog.BlockSize {
 		if _, err := files.ReadAt(block, at); err != nil {
-			var gone *mlog.GoneError
+			var gone *mysqlredo.GoneError
 			if !errors.As(err, &gone) {
 				t.Fatal(err)
 			}
@@ -189,7 +189,7 @@ func checkAgainstFiles(t *testing.T, s *mysqldtest.Server, log []byte, end innod
 		if files.Capacity() > 0 && at+files.Capacity() < end+1<<20 {
 			break // the server went on a little
 		}
-		if ours := log[l.Offset(at):][:mlog.BlockSize]; !bytes.Equal(ours, block) {
+		if ours := log[l.Offset(at):][:redolog.BlockSize]; !bytes.Equal(ours, block) {
 			t.Fatalf("the block at LSN %d differs from the server's:\n%x\n%x", at, ours[:16], block[:16])
 		}
 		compared++
@@ -211,9 +211,8 @@ func TestOverrunMySQL(t *testing.T) {
 				t.Fatal(err)
 			}
 			stop := writeLoad(t, s)
-			for goal := f.Checkpoint().LSN + innodb.LSN(laps)*(16<<20) + 2<<20; mysqlLSN(t, s) < goal; {
-				time.Sleep(20 * time.Millisecond)
-			}
+			goal := f.Checkpoint().LSN + innodb.LSN(laps)*(16<<20) + 2<<20
+			mysqldtest.Await(t, "the server goes around its log", func() bool { return mysqlLSN(t, s) >= goal })
 			stop()
 			end := mysqlLSN(t, s)
 			ctx, cancel := context.WithCancelCause(t.Context())
@@ -244,8 +243,8 @@ func TestLoggingDisabled(t *testing.T) {
 	f.Start(ctx, &output{}, "hb test", cancel)
 	s.Exec(t, "ALTER INSTANCE DISABLE INNODB REDO_LOG")
 	err = f.Finish(ctx, mysqlLSN(t, s))
-	var flags *mlog.FlagsError
-	if !errors.As(err, &flags) || flags.Flags&mlog.NoLogging == 0 {
+	var flags *mysqlredo.FlagsError
+	if !errors.As(err, &flags) || flags.Flags&mysqlredo.NoLogging == 0 {
 		t.Errorf("error = %v, want a FlagsError", err)
 	}
 	cancel(nil)
@@ -257,45 +256,83 @@ func TestLoggingDisabled(t *testing.T) {
 	}
 }
 
-// TestUnlogged: what leaves no redo is told by records of its own.
+// TestUnlogged: the log tells of what leaves no redo, and of nothing else, whatever
+// the page size.
 func TestUnlogged(t *testing.T) {
-	mysqldtest.Each(t, mysqldtest.MySQL[1:], func(t *testing.T, root *mysqldtest.Root) {
-		s := mysqldtest.Start(t, root, mysqldtest.Options{})
-		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (i INT, j INT)", "INSERT INTO d.t VALUES (1,1),(2,2)",
-			"CREATE TABLE d.u (i INT)")
-		f, err := redo.OpenMySQL(disk.OS, s.Datadir, t.TempDir(), redo.MySQLOptions{})
+	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
+		sizes := []string{"16384"}
+		if root.AtLeast(5, 7) && !root.AtLeast(8, 0) {
+			sizes = append(sizes, "4096", "65536")
+		}
+		for _, size := range sizes {
+			t.Run(size, func(t *testing.T) { unlogged(t, root, size) })
+		}
+	})
+}
+
+func unlogged(t *testing.T, root *mysqldtest.Root, pageSize string) {
+	s := mysqldtest.Start(t, root, mysqldtest.Options{Init: []string{"innodb-page-size=" + pageSize}})
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.n (n INT PRIMARY KEY)", "INSERT INTO d.n VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)",
+		"CREATE TABLE d.t (i INT PRIMARY KEY, v VARCHAR(100))", "INSERT INTO d.t SELECT a.n + 10*b.n + 100*c.n, REPEAT('w ', a.n) FROM d.n a, d.n b, d.n c")
+	for _, table := range []string{"online", "shared", "empty", "truncated", "logged"} {
+		s.Exec(t, "CREATE TABLE d."+table+" LIKE d.t", "INSERT INTO d."+table+" SELECT * FROM d.t")
+	}
+	s.Exec(t, "DELETE FROM d.empty WHERE i > 0", "CREATE TABLE d.words (FTS_DOC_ID BIGINT UNSIGNED NOT NULL PRIMARY KEY, v VARCHAR(100))", "INSERT INTO d.words SELECT i + 1, v FROM d.t")
+	size, err := strconv.Atoi(pageSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := redo.OpenMySQL(disk.OS, s.Datadir, t.TempDir(), redo.MySQLOptions{PageSize: size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	f.Start(ctx, &output{}, "hb test", cancel)
+	before := mysqlLSN(t, s)
+	if err := f.Reach(ctx, before); err != nil {
+		t.Fatal(err)
+	}
+	s.Exec(t, "ALTER TABLE d.online ADD INDEX (v)", "ALTER TABLE d.shared ADD INDEX (v), LOCK=SHARED", "ALTER TABLE d.empty ADD INDEX (v), LOCK=SHARED",
+		"ALTER TABLE d.words ADD FULLTEXT (v)", "TRUNCATE TABLE d.truncated")
+	s.Exec(t, "ALTER TABLE d.logged DROP PRIMARY KEY, ADD COLUMN c INT, ALGORITHM=COPY", "DELETE FROM d.logged", "INSERT INTO d.t SELECT i + 10000, v FROM d.t",
+		"CREATE TABLE d.blobs (b LONGBLOB)", "INSERT INTO d.blobs VALUES (REPEAT('b', 1500000)), (REPEAT('c', 100000))", "UPDATE d.blobs SET b = REPEAT(b, 2)",
+		"DELETE FROM d.blobs", "DROP TABLE d.blobs")
+	f.Hold()
+	if err := f.Finish(ctx, mysqlLSN(t, s)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Drain(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range s.Rows(t, "SELECT SPACE, NAME FROM information_schema."+spacesTable(root)+" WHERE NAME LIKE 'd/%'") {
+		id, err := strconv.ParseUint(r[0], 10, 32)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithCancelCause(t.Context())
-		defer cancel(nil)
-		out := &output{}
-		f.Start(ctx, out, "hb test", cancel)
-		before := mysqlLSN(t, s)
-		s.Exec(t, "ALTER TABLE d.t ADD INDEX (j)", "TRUNCATE TABLE d.u")
-		f.Hold()
-		if err := f.Finish(ctx, mysqlLSN(t, s)); err != nil {
-			t.Fatal(err)
+		got := f.File(innodb.SpaceID(id)).Unlogged > before
+		table := strings.TrimPrefix(r[1], "d/")
+		want := root.AtLeast(5, 7) && slices.Contains([]string{"online", "shared", "empty", "words"}, table)
+		// Of new tablespaces all is known to be new.
+		if isNew := table == "truncated" || table == "logged" || strings.HasPrefix(strings.ToUpper(table), "FTS_"); got != want && !isNew {
+			t.Errorf("%s was changed without redo: %v, the log says %v", table, want, got)
 		}
-		if _, err := f.Drain(ctx, nil); err != nil {
-			t.Fatal(err)
+	}
+	for id := range f.Files() {
+		if id == 0 && f.File(id).Unlogged > 0 {
+			t.Error("the system tablespace was not changed without redo, but the log says so")
 		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-		got := map[string]redo.FileState{}
-		for _, state := range f.Files() {
-			got[state.Name] = state
-		}
-		if state := got["d/t.ibd"]; state.IndexLoad <= before || state.Deleted {
-			t.Errorf("the log says of the new index: %+v", state)
-		}
-		// 5.7 truncates in place; later versions make another tablespace.
-		state := got["d/u.ibd"]
-		if inPlace := !root.AtLeast(8, 0); inPlace && state.Truncate <= before || !inPlace && state.PageZero <= before || state.Deleted {
-			t.Errorf("the log says of the truncation: %+v", state)
-		}
-	})
+	}
+}
+
+func spacesTable(root *mysqldtest.Root) string {
+	if root.AtLeast(8, 0) {
+		return "INNODB_TABLESPACES"
+	}
+	return "INNODB_SYS_TABLESPACES"
 }
 
 // TestResizeMySQL changes the size of the log online: files of different sizes
@@ -315,9 +352,8 @@ func TestResizeMySQL(t *testing.T) {
 	stop := writeSlowly(t, s, 5*time.Millisecond)
 	defer stop()
 	for _, size := range []int{128, 16, 64} {
-		for goal := f.End() + 8<<20; f.End() < goal && ctx.Err() == nil; {
-			time.Sleep(20 * time.Millisecond)
-		}
+		goal := f.End() + 8<<20
+		mysqldtest.Await(t, "8 MiB of redo are read", func() bool { return f.End() >= goal || ctx.Err() != nil })
 		s.Exec(t, fmt.Sprintf("SET GLOBAL innodb_redo_log_capacity = %d", size<<20))
 	}
 	stop()
@@ -350,8 +386,8 @@ func TestLogChecksumsOff(t *testing.T) {
 		s.Exec(t, fmt.Sprintf("CREATE TABLE d.t%d (i INT)", i))
 	}
 	err = f.Finish(ctx, mysqlLSN(t, s))
-	var stop mlog.Stop
-	if !errors.As(err, &stop) || stop.Cause != mlog.StopUnsummed || !strings.Contains(err.Error(), "innodb_log_checksums") {
+	var stop mysqlredo.Stop
+	if !errors.As(err, &stop) || stop.Cause != mysqlredo.StopUnsummed || !strings.Contains(err.Error(), "innodb_log_checksums") {
 		t.Errorf("error = %v, want one that says what to do", err)
 	}
 	cancel(nil)
@@ -374,22 +410,22 @@ func TestUnknownMySQLLog(t *testing.T) {
 func TestIdleMySQL(t *testing.T) {
 	const begin = 1 << 20
 	var file bytes.Buffer
-	meta := mlog.Meta{Table: 1070, Item: []byte{2, 7}}
-	if err := mlog.WriteSynthetic(&file, mlog.Synthetic{End: begin, Meta: []mlog.Meta{meta}}); err != nil {
+	meta := mysqlredo.Meta{Table: 1070, Item: []byte{2, 7}}
+	if err := mysqlredo.WriteSynthetic(&file, mysqlredo.Synthetic{End: begin, Meta: []mysqlredo.Meta{meta}}); err != nil {
 		t.Fatal(err)
 	}
 	b := file.Bytes()
-	h, err := mlog.ParseHeader(b)
+	h, err := mysqlredo.ParseHeader(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := mlog.FlushLSN(begin) + 6 // the record: type, table and version, item
-	copy(b[mlog.BlockSize:], h.MarshalCheckpoint(mlog.Checkpoint{LSN: end}))
+	end := mysqlredo.FlushLSN(begin) + 6 // the record: type, table and version, item
+	copy(b[redolog.BlockSize:], h.MarshalCheckpoint(mysqlredo.Checkpoint{LSN: end}))
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, mlog.RedoDir), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, mysqlredo.RedoDir), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, mlog.RedoDir, mlog.RedoName(0)), b, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, mysqlredo.RedoDir, mysqlredo.RedoName(0)), b, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	f, err := redo.OpenMySQL(disk.OS, dir, t.TempDir(), redo.MySQLOptions{})
@@ -409,12 +445,12 @@ func TestIdleMySQL(t *testing.T) {
 	if _, err := f.Drain(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	l, err := mlog.ParseLinear(out.Bytes())
+	l, err := mysqlredo.ParseLinear(out.Bytes())
 	if err != nil || l.Checkpoint.LSN != end {
 		t.Fatalf("the copy begins at LSN %d: %v", l.Checkpoint.LSN, err)
 	}
-	c := mlog.NewCutter(l.Header.Format, end)
-	c.Feed(out.Bytes()[mlog.HeaderSize:])
+	c := mysqlredo.NewCutter(l.Header.Format, end)
+	c.Feed(out.Bytes()[mysqlredo.HeaderSize:])
 	if _, more := c.Next(); more || c.End() != end || !c.Clean() {
 		t.Errorf("the copy ends at LSN %d (%v), want %d", c.End(), c.Stop(), end)
 	}

@@ -1,17 +1,18 @@
 package redo
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"time"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // read is the reader: it takes the log as it is written, until the target.
 func (f *Follower) read(ctx context.Context) error {
 	pause := minPause
-	limit, _, err := f.ask(ctx)
+	limit, err := f.askAgain(ctx)
 	for {
 		if err != nil {
 			return err
@@ -35,6 +36,9 @@ func (f *Follower) read(ctx context.Context) error {
 			}
 			f.pause(ctx, pause)
 			pause = min(2*pause, maxPause)
+			if err := f.rest(ctx, got); err != nil {
+				return err
+			}
 		} else {
 			pause = minPause
 		}
@@ -42,12 +46,60 @@ func (f *Follower) read(ctx context.Context) error {
 	}
 }
 
+// askPause is how long an idle server is left alone at most: while its log's file
+// stays as it is, it is not asked where the log ends.
+const askPause = time.Second
+
+// answer is the server's newest answer where its log ends.
+type answer struct {
+	time         time.Time
+	flushed, end innodb.LSN
+	before       []byte // what the file had after the end of what was read, before the server was asked
+}
+
 // ask returns up to where the log may be read now, and where it ends.
 func (f *Follower) ask(ctx context.Context) (limit, end innodb.LSN, err error) {
 	if f.lsns == nil {
 		return math.MaxUint64, 0, nil
 	}
-	return f.lsns(ctx)
+	a := answer{time: time.Now()}
+	if a.before, err = f.log.peek(); err != nil {
+		return 0, 0, err
+	}
+	if a.flushed, a.end, err = f.lsns(ctx); err != nil {
+		return 0, 0, err
+	}
+	f.answer = a
+	return a.flushed, a.end, nil
+}
+
+func (f *Follower) askAgain(ctx context.Context) (limit innodb.LSN, err error) {
+	limit, _, err = f.ask(ctx)
+	return limit, err
+}
+
+// rest waits while an idle server writes nothing: all that it said it had was read,
+// and the file goes on as it did before it said so. Each byte of the log that it
+// writes comes right there.
+func (f *Follower) rest(ctx context.Context, got reading) error {
+	a := f.answer
+	if f.lsns == nil || len(got.bytes) > 0 || got.end != a.end || a.flushed != a.end {
+		return nil
+	}
+	for ctx.Err() == nil && time.Since(a.time) < askPause && !f.isWanted() {
+		now, err := f.log.peek()
+		if err != nil || !bytes.Equal(now, a.before) {
+			return err
+		}
+		f.pause(ctx, maxPause)
+	}
+	return nil
+}
+
+func (f *Follower) isWanted() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.wanted
 }
 
 // check takes what was read into the queue, after making sure that the server
@@ -104,7 +156,9 @@ func (f *Follower) accept(got reading) (err error) {
 			return
 		}
 		for _, op := range got.ops {
-			f.track(op)
+			if err = f.track(op); err != nil {
+				return
+			}
 		}
 	})
 	return err

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // send is the sender: it gives the archive what is in hand, as fast as that
@@ -15,16 +15,16 @@ func (f *Follower) send(ctx context.Context, out io.Writer, head []byte) error {
 		return err
 	}
 	buf := make([]byte, sendSize)
+	var turn []piece
 	for {
-		var p piece
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
 		var last bool
 		err := f.waitFor(ctx, func() bool {
 			last = f.done && len(f.queue) == 0
-			if last || !f.sendable() {
-				return last
-			}
-			p, f.queue = f.queue[0], f.queue[1:]
-			return true
+			turn = f.take(turn[:0])
+			return last || len(turn) > 0
 		})
 		if err != nil {
 			return err
@@ -32,13 +32,27 @@ func (f *Follower) send(ctx context.Context, out io.Writer, head []byte) error {
 		if last {
 			return f.give(out, f.tail)
 		}
-		if err := f.sendPiece(ctx, out, p, buf); err != nil {
-			return err
-		}
-		if err := f.reclaim(); err != nil {
+		if err := f.sendTurn(out, turn, buf); err != nil {
 			return err
 		}
 	}
+}
+
+// take takes from the queue what may leave, up to sendSize bytes: the archive takes
+// as much at a time of a tablespace, and the pieces are as small as what the server
+// writes at once. The state is locked.
+func (f *Follower) take(turn []piece) []piece {
+	for room := int64(sendSize); room > 0 && f.sendable(); {
+		p := f.queue[0]
+		if p.Len() > room {
+			f.queue[0] = piece{p.After(room), p.start + innodb.LSN(room)}
+			p.Extent = p.First(room)
+		} else {
+			f.queue = f.queue[1:]
+		}
+		turn, room = append(turn, p), room-p.Len()
+	}
+	return turn
 }
 
 // sendable reports whether the first piece of the queue may leave. The state is
@@ -51,21 +65,18 @@ func (f *Follower) sendable() bool {
 	return !f.held || f.target != 0 || p.start+innodb.LSN(p.Len()) <= f.heldEnd
 }
 
-func (f *Follower) sendPiece(ctx context.Context, out io.Writer, p piece, buf []byte) error {
-	for off := int64(0); off < p.Len(); {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
-		}
-		b := buf[:min(int64(len(buf)), p.Len()-off)]
-		if _, err := f.spool.ReadAt(p.Extent, b, off); err != nil {
+func (f *Follower) sendTurn(out io.Writer, turn []piece, buf []byte) error {
+	n := int64(0)
+	for _, p := range turn {
+		if _, err := f.spool.ReadAt(p.Extent, buf[n:n+p.Len()], 0); err != nil {
 			return err
 		}
-		if err := f.give(out, b); err != nil {
-			return err
+		if err := f.spool.Release(p.Extent); err != nil {
+			return fmt.Errorf("giving back the space of sent redo: %w", err)
 		}
-		off += int64(len(b))
+		n += p.Len()
 	}
-	return nil
+	return f.give(out, buf[:n])
 }
 
 func (f *Follower) give(out io.Writer, b []byte) error {
@@ -80,14 +91,4 @@ func (f *Follower) give(out io.Writer, b []byte) error {
 	f.sent += int64(len(b))
 	f.phase.Add(int64(len(b)))
 	return nil
-}
-
-// reclaim empties the spool when nothing in it is needed any more.
-func (f *Follower) reclaim() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.queue) > 0 {
-		return nil
-	}
-	return f.spool.Reset()
 }

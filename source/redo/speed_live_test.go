@@ -8,10 +8,10 @@ import (
 	"path/filepath"
 	"testing"
 
-	"hb/source/innodb"
 	"hb/source/mysqld"
 	"hb/source/mysqld/mysqldtest"
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
 )
 
 // BenchmarkReader measures how fast a live log is read and parsed, which bounds

@@ -11,6 +11,7 @@ import (
 
 	"hb/source/mysqld"
 	"hb/source/mysqld/optfile"
+	"hb/stream"
 )
 
 // line is one option as it is printed.
@@ -72,11 +73,11 @@ func linesOf(f *kong.Flag, origins []string) (lines []line) {
 		return []line{{option: passwordOption + "=", origin: origins[0], secret: true}}
 	case f.IsSlice():
 		for i := range v.Len() {
-			lines = append(lines, line{option: option + "=" + optfile.Quote(text(v.Index(i))), origin: origins[min(i, len(origins)-1)]})
+			lines = append(lines, line{option: option + "=" + optfile.Quote(text(f, v.Index(i))), origin: origins[min(i, len(origins)-1)]})
 		}
 		return lines
 	case !f.IsBool():
-		option += "=" + optfile.Quote(text(v))
+		option += "=" + optfile.Quote(text(f, v))
 	case !v.Bool():
 		option += "=0"
 	}
@@ -84,7 +85,10 @@ func linesOf(f *kong.Flag, origins []string) (lines []line) {
 }
 
 // text is a value as it can be read again.
-func text(v reflect.Value) string {
+func text(f *kong.Flag, v reflect.Value) string {
+	if f.Tag.Type == sizeType {
+		v = reflect.ValueOf(stream.Size(v.Int()))
+	}
 	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
 		if b, err := m.MarshalText(); err == nil {
 			return string(b)

@@ -28,6 +28,16 @@ import (
 	"hb/source/mysqld/optfile"
 )
 
+// Files are the options of the command line that say where options are that it does
+// not have.
+type Files struct {
+	DefaultsFile        string `help:"Read only this option file." placeholder:"FILE" type:"path"`
+	DefaultsExtraFile   string `help:"Read this option file after the global ones." placeholder:"FILE" type:"path"`
+	DefaultsGroupSuffix string `help:"Also read option groups with this suffix." placeholder:"SUFFIX"`
+	NoDefaults          bool   `help:"Read no option files."`
+	PrintDefaults       bool   `help:"Show which options are set and where, and do nothing else."`
+}
+
 // Settings is a kong.Resolver of one command line. Call Load before kong resolves.
 type Settings struct {
 	Env mysqld.Env // Load fills in Options, which are none until then

@@ -1,23 +1,39 @@
 // Package spool keeps bytes that a backup has read and cannot send yet: first
-// in memory, and past a limit in one temporary file that has no name and so
+// in memory, and past a limit in temporary files that have no names and so
 // cannot be left behind.
 //
 // Two things wait in a spool. The redo follower reads the log at the server's
 // pace and the archive takes it at the network's; files that may still change
 // are copied before the final lock and sent after it.
+//
+// Bytes that were sent are released. They lie in segments, each of which is memory
+// or a file of its own: when all of a segment is released, the space is free. That
+// holds on every file system; holes in one file would need one that can.
 package spool
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"hb/stream/disk"
 )
 
+const (
+	blockSize = 128 << 10 // bytes of memory are in blocks
+
+	// A segment is full when it has so many bytes: in memory; in a file, which has
+	// at least an eighth of what is on disk, so that there are not too many files.
+	memorySegment = 1 << 20
+	fileSegment   = 64 << 20
+	fileShare     = 8
+)
+
 // Extent is a run of bytes that was appended to a Spool.
 type Extent struct {
+	in  *segment
 	off int64
 	n   int64
 }
@@ -26,88 +42,118 @@ type Extent struct {
 func (e Extent) Len() int64 { return e.n }
 
 // First returns the extent's first n bytes.
-func (e Extent) First(n int64) Extent { return Extent{e.off, min(n, e.n)} }
+func (e Extent) First(n int64) Extent { return Extent{e.in, e.off, min(n, e.n)} }
 
-// Spool is an append-only store whose contents can be read at any extent. Its
-// methods may be called from several goroutines at once.
+// After returns the extent without its first n bytes.
+func (e Extent) After(n int64) Extent {
+	n = min(n, e.n)
+	return Extent{e.in, e.off + n, e.n - n}
+}
+
+// Spool is a store that is appended to, and whose contents can be read at any
+// extent. Its methods may be called from several goroutines at once.
 type Spool struct {
 	disk  disk.System
 	dir   string
 	limit int64 // bytes kept in memory
+	full  int64 // fileSegment, or less in tests
 
-	mu   sync.RWMutex
-	head memory    // the first bytes, at most limit
-	file disk.File // everything after head; nil until it is needed
-	size int64
+	mu       sync.RWMutex
+	memory   *segment   // that is appended to in memory; nil: none
+	onDisk   *segment   // likewise in a file
+	files    []*segment // all that have one
+	inMemory int64      // bytes of segments in memory, released or not
+	inFiles  int64      // likewise in files
+	held     int64      // bytes that were not released
+	spare    [][]byte   // blocks to be used again
 }
 
-// memory holds bytes in blocks, so that what is there is not copied as more comes.
-type memory struct {
-	blocks [][]byte // of blockSize bytes each; those behind size are free
+// segment is where extents lie: one after the other, each in one segment.
+type segment struct {
+	file   disk.File // nil: in memory
+	blocks [][]byte  // of blockSize bytes each
 	size   int64
-}
-
-const blockSize = 128 << 10
-
-// append stores p behind what is there.
-func (m *memory) append(p []byte) {
-	for len(p) > 0 {
-		if m.size == int64(len(m.blocks))*blockSize {
-			m.blocks = append(m.blocks, make([]byte, blockSize))
-		}
-		n := copy(m.blocks[m.size/blockSize][m.size%blockSize:], p)
-		m.size, p = m.size+int64(n), p[n:]
-	}
-}
-
-// copyTo fills p with what is there from an offset on, and returns how much it is.
-func (m *memory) copyTo(p []byte, off int64) (n int) {
-	for n < len(p) && off < m.size {
-		part := m.blocks[off/blockSize][off%blockSize:]
-		got := copy(p[n:], part[:min(int64(len(part)), m.size-off)])
-		n, off = n+got, off+int64(got)
-	}
-	return n
+	live   int64 // bytes of it that were not released
+	full   int64 // nothing is appended at this size
 }
 
 // New returns an empty spool that keeps up to limit bytes in memory and the
-// rest in an unnamed file in dir.
+// rest in unnamed files in dir.
 func New(system disk.System, dir string, limit int64) *Spool {
-	return &Spool{disk: system, dir: dir, limit: limit}
+	return &Spool{disk: system, dir: dir, limit: limit, full: fileSegment}
 }
 
-// Append stores p behind everything that is there. It fails where the
-// temporary file cannot be created or written; nothing of p counts then.
+// Append stores p. It fails where a temporary file cannot be created or written;
+// nothing of p counts then.
 func (s *Spool) Append(p []byte) (Extent, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := Extent{off: s.size, n: int64(len(p))}
-	if s.file == nil && s.size+e.n <= s.limit {
-		s.head.append(p)
-		s.size += e.n
-		return e, nil
+	n := int64(len(p))
+	seg, err := s.place(n)
+	if err != nil {
+		return Extent{}, err
 	}
-	if s.file == nil {
-		if err := s.openFile(); err != nil {
-			return Extent{}, err
+	e := Extent{in: seg, off: seg.size, n: n}
+	if seg.file == nil {
+		s.keep(seg, p)
+		s.inMemory += n
+	} else {
+		if _, err := seg.file.WriteAt(p, e.off); err != nil {
+			return Extent{}, fmt.Errorf("spooling to %s: %w (give another place with --tmpdir)", s.dir, err)
 		}
+		s.inFiles += n
 	}
-	if _, err := s.file.WriteAt(p, e.off-s.head.size); err != nil {
-		return Extent{}, fmt.Errorf("spooling to %s: %w (give another place with --tmpdir)", s.dir, err)
-	}
-	s.size += e.n
+	seg.size += n
+	seg.live += n
+	s.held += n
 	return e, nil
 }
 
-func (s *Spool) openFile() (err error) {
-	if s.file, err = s.disk.Temp(s.dir); err != nil {
-		return fmt.Errorf("spool file in %s: %w (give another place with --tmpdir)", s.dir, err)
+// place returns the segment for another n bytes.
+func (s *Spool) place(n int64) (*segment, error) {
+	current, full := &s.memory, int64(memorySegment)
+	inFile := s.inMemory+n > s.limit
+	if inFile {
+		current, full = &s.onDisk, max(s.full, s.inFiles/fileShare)
 	}
-	return nil
+	if c := *current; c != nil && c.size < c.full {
+		return c, nil
+	}
+	seg := &segment{full: full}
+	if inFile {
+		file, err := s.disk.Temp(s.dir)
+		if err != nil {
+			return nil, fmt.Errorf("spool file in %s: %w (give another place with --tmpdir)", s.dir, err)
+		}
+		seg.file = file
+		s.files = append(s.files, seg)
+	}
+	*current = seg
+	return seg, nil
 }
 
-// ReadAt reads len(p) bytes of extent e from offset off on. It returns io.EOF
-// where the extent ends before p is full.
+// keep stores p in memory after what the segment has.
+func (s *Spool) keep(seg *segment, p []byte) {
+	for at := seg.size; len(p) > 0; {
+		if at == int64(len(seg.blocks))*blockSize {
+			seg.blocks = append(seg.blocks, s.block())
+		}
+		n := copy(seg.blocks[at/blockSize][at%blockSize:], p)
+		at, p = at+int64(n), p[n:]
+	}
+}
+
+func (s *Spool) block() []byte {
+	if n := len(s.spare); n > 0 {
+		b := s.spare[n-1]
+		s.spare = s.spare[:n-1]
+		return b
+	}
+	return make([]byte, blockSize)
+}
+
+// ReadAt reads len(p) bytes of extent e, which was not released, from offset off
+// on. It returns io.EOF where the extent ends before p is full.
 func (s *Spool) ReadAt(e Extent, p []byte, off int64) (int, error) {
 	short := error(nil)
 	if left := e.n - off; int64(len(p)) > left {
@@ -115,49 +161,97 @@ func (s *Spool) ReadAt(e Extent, p []byte, off int64) (int, error) {
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	at := e.off + off
-	n := s.head.copyTo(p, at)
+	if len(p) == 0 {
+		return 0, short
+	}
+	if e.in.live == 0 {
+		return 0, errors.New("spool: internal error: the extent was released")
+	}
+	n, err := e.in.readAt(p, e.off+off)
 	if n < len(p) {
-		if s.file == nil {
-			return n, errors.New("spool: internal error: extent beyond the end")
-		}
-		m, err := s.file.ReadAt(p[n:], at+int64(n)-s.head.size)
-		if n += m; n < len(p) {
-			return n, fmt.Errorf("reading back the spool in %s: %w", s.dir, err)
-		}
+		return n, fmt.Errorf("reading back the spool in %s: %w", s.dir, err)
 	}
 	return n, short
 }
 
-// Size returns how many bytes the spool holds.
+// readAt fills p, or returns an error.
+func (seg *segment) readAt(p []byte, at int64) (n int, err error) {
+	if seg.file != nil {
+		return seg.file.ReadAt(p, at)
+	}
+	for n < len(p) && at < seg.size {
+		part := seg.blocks[at/blockSize][at%blockSize:]
+		got := copy(p[n:], part[:min(int64(len(part)), seg.size-at)])
+		n, at = n+got, at+int64(got)
+	}
+	if n < len(p) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// Size returns how many bytes the spool holds: those that were not released.
 func (s *Spool) Size() int64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.size
+	return s.held
 }
 
-// Reset forgets everything that was appended and gives the disk space back.
-// Extents of before are invalid afterwards.
+// Space returns how many bytes of disk the spool takes.
+func (s *Spool) Space() int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.inFiles
+}
+
+// Release says that an extent, or a part of one, is not needed any more: it must
+// not be read again, nor be released. An error is that of closing a file.
+func (s *Spool) Release(e Extent) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.n == 0 {
+		return nil
+	}
+	e.in.live -= e.n
+	s.held -= e.n
+	if e.in.live > 0 {
+		return nil
+	}
+	return s.drop(e.in)
+}
+
+// drop gives a segment's space back.
+func (s *Spool) drop(seg *segment) error {
+	if seg.file == nil {
+		if s.memory == seg {
+			s.memory = nil
+		}
+		s.inMemory -= seg.size
+		s.spare = append(s.spare, seg.blocks...)
+		seg.blocks = nil
+		return nil
+	}
+	if s.onDisk == seg {
+		s.onDisk = nil
+	}
+	s.inFiles -= seg.size
+	s.files = slices.DeleteFunc(s.files, func(other *segment) bool { return other == seg })
+	return seg.file.Close()
+}
+
+// Reset releases everything that was appended.
 func (s *Spool) Reset() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.head.size, s.size = 0, 0
-	return s.closeFile()
-}
-
-// Close releases memory and file.
-func (s *Spool) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.head, s.size = memory{}, 0
-	return s.closeFile()
-}
-
-func (s *Spool) closeFile() error {
-	if s.file == nil {
-		return nil
+	var errs []error
+	for _, seg := range s.files {
+		seg.live = 0
+		errs = append(errs, seg.file.Close())
 	}
-	err := s.file.Close()
-	s.file = nil
-	return err
+	s.memory, s.onDisk, s.files, s.spare = nil, nil, nil, nil
+	s.inMemory, s.inFiles, s.held = 0, 0, 0
+	return errors.Join(errs...)
 }
+
+// Close releases memory and files.
+func (s *Spool) Close() error { return s.Reset() }

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -63,6 +64,52 @@ func TestSpool(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestSpoolRelease: what waits in a spool takes as much space as it has, and some
+// segments, however much has gone through; and a part of an extent may be released.
+func TestSpoolRelease(t *testing.T) {
+	const segment, waiting = 1000, 5000
+	s := New(disk.OS, t.TempDir(), 100)
+	s.full = segment
+	rng := rand.New(rand.NewPCG(1, 2))
+	var queue []Extent
+	var first byte // of the oldest extent
+	for next := range 5000 {
+		e, err := s.Append(bytes.Repeat([]byte{byte(next)}, 1+rng.IntN(100)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		queue = append(queue, e)
+		for s.Size() > waiting {
+			head := queue[0].First(10)
+			got := make([]byte, queue[0].Len())
+			if _, err := s.ReadAt(queue[0], got, 0); err != nil || !bytes.Equal(got, bytes.Repeat([]byte{first}, len(got))) {
+				t.Fatalf("extent %d: %v, %v", first, got, err)
+			}
+			if err := errors.Join(s.Release(head), s.Release(queue[0].After(head.Len()))); err != nil {
+				t.Fatal(err)
+			}
+			queue, first = queue[1:], first+1
+		}
+		if space := s.Space(); space > waiting+2*segment || len(s.files) > waiting/segment+2 || s.inMemory > 100 {
+			t.Fatalf("%d bytes wait, and take %d in %d files, %d in memory", s.Size(), space, len(s.files), s.inMemory)
+		}
+	}
+	if s.Space() < waiting/2 {
+		t.Errorf("only %d bytes are on disk", s.Space())
+	}
+	for _, e := range queue {
+		if err := s.Release(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.Size() != 0 || s.Space() != 0 || s.inMemory != 0 || len(s.files) != 0 {
+		t.Errorf("all was released: %d bytes, %d on disk in %d files, %d in memory", s.Size(), s.Space(), len(s.files), s.inMemory)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -18,12 +18,20 @@ import (
 type System interface {
 	Mkdir(path string, perm fs.FileMode) error
 	Open(path string) (File, error)
+	// OpenRegular opens a regular file to read it, and nothing else: it does not wait
+	// for the other end of a pipe, and follows a symbolic link at the end of the
+	// path only where links says so. The error is ErrNotRegular, or that of the
+	// system for a link (ELOOP).
+	OpenRegular(path string, links bool) (File, error)
 	OpenDir(path string) (Dir, error)
 	ReadDir(path string) ([]fs.DirEntry, error)
 	Stat(path string) (fs.FileInfo, error)
 	// Statx is Stat with all that Linux knows, such as when the file was made. It
 	// fails on other systems.
 	Statx(path string) (Facts, error)
+	// Lstatx is Statx of a symbolic link itself.
+	Lstatx(path string) (Facts, error)
+	Readlink(path string) (string, error)
 	// Temp makes a temporary file in a directory: without a name where the file
 	// system can, else its name is removed at once.
 	Temp(dir string) (File, error)
@@ -82,11 +90,16 @@ type File interface {
 
 // Facts are what Statx tells of a file. Times are nanoseconds since 1970.
 type Facts struct {
-	Dev, Ino          uint64 // together they are one file's
-	Size              int64  // in bytes
+	Mode              fs.FileMode // only the type
+	Dev, Ino          uint64      // together they are one file's
+	Links             uint64      // names that the file has; 0: it was removed, and lives as long as it is open
+	Size              int64       // in bytes
 	Modified, Changed int64
 	Born              int64 // 0: the file system does not say
 }
+
+// ErrNotRegular says that something else than a file with data has a file's name.
+var ErrNotRegular = errors.New("it is not a regular file")
 
 // ErrLocked says that a file is locked by another process.
 var ErrLocked = errors.New("it is in use by another process")
@@ -113,6 +126,21 @@ func (system) Mkdir(path string, perm fs.FileMode) error { return os.Mkdir(path,
 
 func (system) Open(path string) (File, error) { return opened(os.Open(path)) }
 
+func (system) OpenRegular(path string, links bool) (File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|openFlags(links), 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return file{f}, nil
+}
+
 func (system) OpenDir(path string) (Dir, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
@@ -122,6 +150,8 @@ func (system) OpenDir(path string) (Dir, error) {
 }
 
 func (system) ReadDir(path string) ([]fs.DirEntry, error) { return os.ReadDir(path) }
+
+func (system) Readlink(path string) (string, error) { return os.Readlink(path) }
 
 func (system) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
 

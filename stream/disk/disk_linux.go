@@ -10,6 +10,18 @@ import (
 
 func (system) Statx(path string) (Facts, error) { return statx(unix.AT_FDCWD, path, path, 0) }
 
+func (system) Lstatx(path string) (Facts, error) {
+	return statx(unix.AT_FDCWD, path, path, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// openFlags are those of OpenRegular.
+func openFlags(links bool) int {
+	if links {
+		return unix.O_NONBLOCK
+	}
+	return unix.O_NONBLOCK | unix.O_NOFOLLOW
+}
+
 func (f file) Statx() (Facts, error) {
 	return statx(int(f.Fd()), "", f.Name(), unix.AT_EMPTY_PATH)
 }
@@ -20,13 +32,31 @@ func statx(fd int, relative, path string, flags int) (Facts, error) {
 		return Facts{}, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	facts := Facts{
-		Dev: uint64(st.Dev_major)<<32 | uint64(st.Dev_minor), Ino: st.Ino, Size: int64(st.Size),
+		Mode: fileMode(st.Mode),
+		Dev:  uint64(st.Dev_major)<<32 | uint64(st.Dev_minor), Ino: st.Ino, Links: uint64(st.Nlink), Size: int64(st.Size),
 		Modified: nanoseconds(st.Mtime), Changed: nanoseconds(st.Ctime),
 	}
 	if st.Mask&unix.STATX_BTIME != 0 {
 		facts.Born = nanoseconds(st.Btime)
 	}
 	return facts, nil
+}
+
+// fileMode is the type of a file.
+func fileMode(mode uint16) fs.FileMode {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return 0
+	case unix.S_IFDIR:
+		return fs.ModeDir
+	case unix.S_IFLNK:
+		return fs.ModeSymlink
+	case unix.S_IFIFO:
+		return fs.ModeNamedPipe
+	case unix.S_IFSOCK:
+		return fs.ModeSocket
+	}
+	return fs.ModeDevice
 }
 
 func nanoseconds(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }

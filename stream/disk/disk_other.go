@@ -10,6 +10,10 @@ import (
 
 func (system) Statx(path string) (Facts, error) { return noFacts(path) }
 
+func (system) Lstatx(path string) (Facts, error) { return noFacts(path) }
+
+func openFlags(bool) int { return 0 }
+
 func (f file) Statx() (Facts, error) { return noFacts(f.Name()) }
 
 func noFacts(path string) (Facts, error) {

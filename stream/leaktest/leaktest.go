@@ -35,12 +35,6 @@ func Run(m interface{ Run() int }, allowed ...string) int {
 	return 0
 }
 
-// M is a testing.M whose Run is Run.
-type M struct{ Tests interface{ Run() int } }
-
-// Run is what the package's Run does.
-func (m M) Run() int { return Run(m.Tests) }
-
 // lasting are functions of goroutines that live as long as the process.
 var lasting = []string{
 	"os/signal.loop", "os/signal.signal_recv", // started by the first signal.Notify

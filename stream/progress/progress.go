@@ -2,8 +2,8 @@
 // that do it to whoever shows it. Who works only counts, by one atomic addition
 // for many bytes, and does not know who looks.
 //
-// The work is a row of phases; one at a time is the [Meter]'s. All methods may be
-// called from any goroutine at any time, and do nothing on a nil Meter or Phase:
+// The work is a row of phases; one at a time is the [Tracker]'s. All methods may be
+// called from any goroutine at any time, and do nothing on a nil Tracker or Phase:
 // nobody has to ask whether somebody looks.
 package progress
 
@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// Meter is what one command's work tells of itself. The zero value is ready to
+// Tracker is what one command's work tells of itself. The zero value is ready to
 // use.
-type Meter struct {
+type Tracker struct {
 	phase atomic.Pointer[Phase]
 	lag   atomic.Int64 // plus 1; 0: not known
 	spool atomic.Int64 // plus 1; 0: there is none
@@ -29,7 +29,7 @@ type Phase struct {
 	total atomic.Int64
 }
 
-// NewPhase returns a phase that is no Meter's yet. The name says to a person what
+// NewPhase returns a phase that is no Tracker's yet. The name says to a person what
 // is being done; total is the bytes that it will take, 0 where that is not known.
 func NewPhase(name string, total int64) *Phase {
 	p := &Phase{name: name}
@@ -37,8 +37,8 @@ func NewPhase(name string, total int64) *Phase {
 	return p
 }
 
-// Enter makes p, which no Meter was in before, the phase that the work is in.
-func (m *Meter) Enter(p *Phase) {
+// Enter makes p, which no Tracker was in before, the phase that the work is in.
+func (m *Tracker) Enter(p *Phase) {
 	if m != nil {
 		p.began = time.Now()
 		m.phase.Store(p)
@@ -46,7 +46,7 @@ func (m *Meter) Enter(p *Phase) {
 }
 
 // Begin enters a new phase: see [NewPhase].
-func (m *Meter) Begin(name string, total int64) *Phase {
+func (m *Tracker) Begin(name string, total int64) *Phase {
 	p := NewPhase(name, total)
 	m.Enter(p)
 	return p
@@ -54,14 +54,14 @@ func (m *Meter) Begin(name string, total int64) *Phase {
 
 // SetLag says how many bytes of redo the server has written that were not read
 // yet.
-func (m *Meter) SetLag(bytes int64) {
+func (m *Tracker) SetLag(bytes int64) {
 	if m != nil {
 		m.lag.Store(max(bytes, 0) + 1)
 	}
 }
 
 // SetSpool says how many bytes were read and could not be sent yet.
-func (m *Meter) SetSpool(bytes int64) {
+func (m *Tracker) SetSpool(bytes int64) {
 	if m != nil {
 		m.spool.Store(max(bytes, 0) + 1)
 	}
@@ -107,7 +107,7 @@ type State struct {
 }
 
 // State returns how far the work is.
-func (m *Meter) State() State {
+func (m *Tracker) State() State {
 	if m == nil {
 		return State{Lag: -1, Spool: -1}
 	}

@@ -10,7 +10,7 @@ import (
 
 // TestMeter: what several goroutines count is there, phase by phase.
 func TestMeter(t *testing.T) {
-	var m Meter
+	var m Tracker
 	if s := m.State(); s != (State{Lag: -1, Spool: -1}) {
 		t.Errorf("before the work: %+v", s)
 	}
@@ -43,7 +43,7 @@ func TestMeter(t *testing.T) {
 
 // TestNil: nobody looks.
 func TestNil(t *testing.T) {
-	var m *Meter
+	var m *Tracker
 	m.SetLag(1)
 	m.SetSpool(1)
 	p := m.Begin("copying", 10)
@@ -57,7 +57,7 @@ func TestNil(t *testing.T) {
 }
 
 func TestReader(t *testing.T) {
-	var m Meter
+	var m Tracker
 	text := "some text"
 	p := NewPhase("reading", int64(len(text)))
 	r := p.Reader(iotest.OneByteReader(strings.NewReader(text)))

@@ -100,7 +100,7 @@ func TestPlainProgress(t *testing.T) {
 			ask := make(chan os.Signal, 1)
 			c := New(&w, ask)
 			c.Set(quiet, false)
-			var m progress.Meter
+			var m progress.Tracker
 			began := time.Now()
 			c.During(&m, func() {
 				p := m.Begin("copying", 100<<20)
@@ -145,7 +145,7 @@ func TestJSONProgress(t *testing.T) {
 		c := New(&w, nil)
 		c.Set(false, true)
 		c.width = func() int { return 80 }
-		var m progress.Meter
+		var m progress.Tracker
 		c.During(&m, func() {
 			p := m.Begin("copying", 4000)
 			m.SetLag(77)
@@ -290,7 +290,7 @@ func TestDrawn(t *testing.T) {
 		s := &screen{t: t, width: 100}
 		c := New(s, nil)
 		c.width = s.columns
-		var m progress.Meter
+		var m progress.Tracker
 		c.Say("before")
 		c.During(&m, func() {
 			p := m.Begin("copying tablespaces", 900<<20)
@@ -343,7 +343,7 @@ func TestRace(t *testing.T) {
 		s := &screen{t: t, width: 30}
 		c := New(s, nil)
 		c.width = func() int { return 200 }
-		var m progress.Meter
+		var m progress.Tracker
 		c.During(&m, func() {
 			m.Begin("something that is longer than the window is wide", 0)
 			time.Sleep(3 * drawInterval)
@@ -375,7 +375,7 @@ func TestStuck(t *testing.T) {
 		w := &stuck{gate: make(chan struct{})}
 		c := New(w, nil)
 		c.width = func() int { return 80 }
-		var m progress.Meter
+		var m progress.Tracker
 		began := time.Now()
 		c.During(&m, func() {
 			m.Begin("copying", 0)
@@ -412,7 +412,7 @@ func TestWhenDrawn(t *testing.T) {
 			c := New(&w, nil)
 			c.Set(test.quiet, test.json)
 			c.width = test.width
-			var m progress.Meter
+			var m progress.Tracker
 			c.During(&m, func() {
 				m.Begin("copying", 0)
 				time.Sleep(2 * time.Second)

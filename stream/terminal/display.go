@@ -34,7 +34,7 @@ const (
 )
 
 // During does the work, and shows meanwhile how far it is.
-func (c *Console) During(m *progress.Meter, work func()) {
+func (c *Console) During(m *progress.Tracker, work func()) {
 	c.mu.Lock()
 	c.shown = true
 	c.mu.Unlock()
@@ -50,7 +50,7 @@ func (c *Console) During(m *progress.Meter, work func()) {
 // display is one During.
 type display struct {
 	*Console
-	meter *progress.Meter
+	meter *progress.Tracker
 	pace  pace
 	told  time.Time // when a message told of the progress last
 	drawn bool      // the line is on the terminal

@@ -1,12 +1,7 @@
 package terminal
 
 import (
-	"bufio"
-	"errors"
-	"fmt"
-	"io"
 	"os"
-	"strings"
 
 	"hb/stream"
 )
@@ -23,24 +18,3 @@ func canDraw(f *os.File) bool {
 
 // usualColumns is what is taken for a terminal's width that does not say it.
 const usualColumns = 80
-
-// maxSecret bounds a line that holds a password or passphrase.
-const maxSecret = 4096
-
-// FirstLine reads the first line of a small file.
-func FirstLine(name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	return readLine(f, name)
-}
-
-func readLine(r io.Reader, name string) (string, error) {
-	line, err := bufio.NewReader(io.LimitReader(r, maxSecret)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("reading %s: %w", name, err)
-	}
-	return strings.TrimRight(line, "\r\n"), nil
-}

@@ -5,6 +5,7 @@ package terminal
 import (
 	"errors"
 	"fmt"
+	"hb/stream"
 	"os"
 	"strings"
 
@@ -46,7 +47,7 @@ func AskSecret(prompt string) (_ string, err error) {
 	}
 	defer func() { err = errors.Join(err, unix.IoctlSetTermios(fd, setTermios, old)) }()
 	fmt.Fprint(tty, prompt)
-	line, err := readLine(tty, "the terminal")
+	line, err := stream.SecretLine(tty, "the terminal")
 	fmt.Fprintln(tty)
 	return line, err
 }

@@ -3,6 +3,7 @@ package terminal
 import (
 	"errors"
 	"fmt"
+	"hb/stream"
 	"os"
 	"strings"
 
@@ -47,7 +48,7 @@ func AskSecret(prompt string) (_ string, err error) {
 	}
 	defer func() { err = errors.Join(err, windows.SetConsoleMode(console, old)) }()
 	fmt.Fprint(out, prompt)
-	line, err := readLine(in, "the console")
+	line, err := stream.SecretLine(in, "the console")
 	fmt.Fprintln(out)
 	return line, err
 }

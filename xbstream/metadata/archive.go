@@ -10,7 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 const (

@@ -16,6 +16,22 @@ type BinlogPos struct {
 	GTID string `json:"gtid,omitempty"` // MariaDB: gtid_current_pos; MySQL: gtid_executed
 }
 
+// BinlogHome is where a server keeps its binary log.
+type BinlogHome struct {
+	Base  string `json:"base"`  // log_bin_basename: the path of its files without the number
+	Index string `json:"index"` // path of its index
+}
+
+// Validate reports what is wrong with h.
+func (h *BinlogHome) Validate() error {
+	for _, path := range []string{h.Base, h.Index} {
+		if path == "" || len(path) > maxText || strings.ContainsAny(path, "\x00\r\n") {
+			return fmt.Errorf("the path of the binary log is %.40q", path)
+		}
+	}
+	return nil
+}
+
 // Validate reports what is wrong with p.
 func (p *BinlogPos) Validate() error {
 	switch {

@@ -5,7 +5,7 @@ import (
 	"io/fs"
 	"strconv"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // The backup types that the peers write.

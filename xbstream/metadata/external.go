@@ -10,7 +10,7 @@ import (
 const (
 	// ExternalName is XtraBackup's list of tablespaces whose place the backup
 	// does not show (8.0 and later). It is one of its last files. hb writes it
-	// for 5.6 and 5.7, too, if there are such tablespaces. A table of 5.6 that
+	// for 5.6, 5.7 and MariaDB, too, if there are such tablespaces. A table of 5.6 that
 	// lay elsewhere cannot be dropped where the backup has it: the server fails
 	// an assertion (5.6.24, row0mysql.cc, data_dir_path). It has to be moved
 	// out, and its new path written to db/t.isl, before the server starts.
@@ -37,20 +37,32 @@ type ExternalSpace struct {
 	File string `json:"file_name"`       // on the server that was backed up
 	Name string `json:"tablespace_name"` // "db/t", "innodb_undo_001", "archive"
 	Type string `json:"tablespace_type"`
+	// Outside: it lay outside the data directory. XtraBackup does not say so.
+	Outside bool `json:"hb_outside,omitempty"`
+}
+
+// External is the content of xtrabackup_tablespaces.
+type External struct {
+	Spaces []ExternalSpace
+	// System is the path of the first file of the system tablespace, on the server
+	// that was backed up: a server that runs has that file locked. XtraBackup does
+	// not state it.
+	System string
 }
 
 type external struct {
 	Version int             `json:"version"`
 	Spaces  []ExternalSpace `json:"external_tablespaces"`
+	System  string          `json:"hb_system_tablespace,omitempty"`
 }
 
-// MarshalExternal returns the content of xtrabackup_tablespaces: one line of
-// JSON.
-func MarshalExternal(spaces []ExternalSpace) ([]byte, error) {
+// Marshal returns the file's content: one line of JSON.
+func (e *External) Marshal() ([]byte, error) {
+	spaces := e.Spaces
 	if spaces == nil {
 		spaces = []ExternalSpace{}
 	}
-	text, err := json.Marshal(external{externalVersion, spaces})
+	text, err := json.Marshal(external{externalVersion, spaces, e.System})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ExternalName, err)
 	}
@@ -61,7 +73,7 @@ func MarshalExternal(spaces []ExternalSpace) ([]byte, error) {
 }
 
 // UnmarshalExternal reads a file's content.
-func UnmarshalExternal(text []byte) ([]ExternalSpace, error) {
+func UnmarshalExternal(text []byte) (*External, error) {
 	var e external
 	if err := unmarshalVersioned(ExternalName, "version", externalVersion, text, &e); err != nil {
 		return nil, err
@@ -71,14 +83,14 @@ func UnmarshalExternal(text []byte) ([]ExternalSpace, error) {
 			return nil, fmt.Errorf("%s: tablespace %.60q of type %.20q", ExternalName, s.Name, s.Type)
 		}
 	}
-	return e.Spaces, nil
+	return &External{e.Spaces, e.System}, nil
 }
 
 // ReadExternal reads the file in dir; there need be none.
-func ReadExternal(dir fs.FS) ([]ExternalSpace, error) {
+func ReadExternal(dir fs.FS) (*External, error) {
 	text, err := readBounded(dir, ExternalName, maxExternal)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return &External{}, nil
 	}
 	if err != nil {
 		return nil, err

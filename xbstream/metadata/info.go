@@ -5,7 +5,7 @@ import (
 	"io/fs"
 	"time"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // Info is xtrabackup_info, or mariadb_backup_info: what is known of a backup

@@ -17,8 +17,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"hb/source/innodb"
 	"hb/xbstream"
+	"hb/xbstream/innodb"
 )
 
 const (
@@ -62,9 +62,12 @@ type Manifest struct {
 	LastLSN       innodb.LSN `json:"last_lsn"`
 
 	Binlog *BinlogPos `json:"binlog,omitempty"` // where replication goes on, if the server writes a binary log
-	Start  time.Time  `json:"start"`
-	End    time.Time  `json:"end"`
-	Locks  LockTimes  `json:"lock_ms"`
+	// BinlogHome is set where the end of the binary log is in the archive, and the
+	// server had it outside of its data directory.
+	BinlogHome *BinlogHome `json:"binlog_home,omitempty"`
+	Start      time.Time   `json:"start"`
+	End        time.Time   `json:"end"`
+	Locks      LockTimes   `json:"lock_ms"`
 
 	// MySQL. UndoSpaces are the ids of the undo tablespaces in the archive: a
 	// server that misses one makes an empty one in its place and says nothing,
@@ -78,6 +81,15 @@ type Manifest struct {
 	// life of the tablespace, which MySQL 5.7 truncates without a word in the
 	// redo log.
 	ReplayFrom map[innodb.SpaceID]innodb.LSN `json:"replay_from,omitempty"`
+
+	// Pages that have no checksum, and those of them that might be torn: see
+	// innodb.Tally.
+	UnsummedPages int64 `json:"unsummed_pages,omitempty"`
+	UnprovenPages int64 `json:"unproven_pages,omitempty"`
+
+	// DroppedDatabases are directories in the archive whose databases were dropped
+	// before its end: a server that finds one, though empty, has such a database.
+	DroppedDatabases []string `json:"dropped_databases,omitempty"`
 
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -110,6 +122,8 @@ func (m *Manifest) Validate() error {
 		problem = fmt.Sprintf("LSNs out of order: from %d, checkpoint %d, last %d", m.FromLSN, m.CheckpointLSN, m.LastLSN)
 	case m.Start.IsZero() || m.End.Before(m.Start):
 		problem = fmt.Sprintf("it began at %v and ended at %v", m.Start, m.End)
+	case m.UnprovenPages < 0 || m.UnsummedPages < m.UnprovenPages:
+		problem = fmt.Sprintf("%d pages without a checksum, %d of them unproven", m.UnsummedPages, m.UnprovenPages)
 	case m.Locks.DDL < 0 || m.Locks.Commit < 0:
 		problem = "negative lock times"
 	case len(m.Warnings) > MaxWarnings:
@@ -125,6 +139,11 @@ func (m *Manifest) Validate() error {
 	}
 	if m.Binlog != nil {
 		if err := m.Binlog.Validate(); err != nil {
+			return fmt.Errorf("%s: %w", ManifestName, err)
+		}
+	}
+	if m.BinlogHome != nil {
+		if err := m.BinlogHome.Validate(); err != nil {
 			return fmt.Errorf("%s: %w", ManifestName, err)
 		}
 	}

@@ -261,9 +261,8 @@ func FuzzTexts(f *testing.F) {
 		if a, err := UnmarshalArchive(text); err == nil {
 			again(t, a, (*Archive).Marshal, UnmarshalArchive)
 		}
-		if spaces, err := UnmarshalExternal(text); err == nil {
-			again(t, &spaces, func(s *[]ExternalSpace) ([]byte, error) { return MarshalExternal(*s) },
-				func(text []byte) (*[]ExternalSpace, error) { s, err := UnmarshalExternal(text); return &s, err })
+		if e, err := UnmarshalExternal(text); err == nil {
+			again(t, e, (*External).Marshal, UnmarshalExternal)
 		}
 	})
 }

@@ -24,8 +24,8 @@ import (
 	"errors"
 	"fmt"
 
-	"hb/source/innodb"
-	"hb/source/innodb/redolog"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mariadbredo"
 )
 
 // Applier is the replay.Applier of MariaDB.
@@ -71,7 +71,7 @@ const minWrite = innodb.OffsetPrev
 // tablespace. Page LSN and checksum are left to the caller. FREE_PAGE leaves
 // the page as it is.
 func Apply(page []byte, id innodb.PageID, zip bool, run []byte) error {
-	r := redolog.ReadRecords(run)
+	r := mariadbredo.ReadRecords(run)
 	base := 0 // what offsets count from
 	for r.Next() {
 		if r.Page != id {
@@ -82,19 +82,19 @@ func Apply(page []byte, id innodb.PageID, zip bool, run []byte) error {
 		}
 		var err error
 		switch r.Type {
-		case redolog.FreePage:
-		case redolog.InitPage:
+		case mariadbredo.FreePage:
+		case mariadbredo.InitPage:
 			base, err = initPage(page, id, r.Body)
-		case redolog.Write, redolog.Memset, redolog.Memmove:
+		case mariadbredo.Write, mariadbredo.Memset, mariadbredo.Memmove:
 			base, err = write(page, base, r.Type, r.Body)
-		case redolog.Extended:
+		case mariadbredo.Extended:
 			base = innodb.OffsetType
 			if zip || id.No < firstIndexPage {
 				err = errors.New("EXTENDED record of a page that is neither index nor undo")
 			} else {
 				err = extended(page, id, r.Body)
 			}
-		case redolog.Option:
+		case mariadbredo.Option:
 			// A checksum of the result, written by debug servers only. The
 			// offset base stays.
 		default:
@@ -133,7 +133,7 @@ var errShortRecord = errors.New("the record is cut short")
 
 // number takes one number from the beginning of a record's body.
 func number(body []byte) (int, []byte, error) {
-	v, size := redolog.Number(body)
+	v, size := mariadbredo.Number(body)
 	if size == 0 || v > maxNumber {
 		return 0, nil, errShortRecord
 	}
@@ -145,7 +145,7 @@ const maxNumber = innodb.MaxPageSize * 2
 
 // write applies WRITE, MEMSET and MEMMOVE, and returns the end of what was
 // written: the next record's offset counts from there.
-func write(page []byte, base int, kind redolog.Type, body []byte) (int, error) {
+func write(page []byte, base int, kind mariadbredo.Type, body []byte) (int, error) {
 	offset, body, err := number(body)
 	if err != nil {
 		return 0, err
@@ -154,7 +154,7 @@ func write(page []byte, base int, kind redolog.Type, body []byte) (int, error) {
 	if at < minWrite || at >= len(page) {
 		return 0, fmt.Errorf("offset %d is outside the page of %d bytes", at, len(page))
 	}
-	if kind == redolog.Write {
+	if kind == mariadbredo.Write {
 		if len(body) == 0 || len(body) > len(page)-at {
 			return 0, fmt.Errorf("%d bytes at offset %d do not fit the page", len(body), at)
 		}
@@ -167,7 +167,7 @@ func write(page []byte, base int, kind redolog.Type, body []byte) (int, error) {
 	if n > len(page)-at || len(body) == 0 {
 		return 0, fmt.Errorf("%d bytes at offset %d do not fit the page", n, at)
 	}
-	if kind == redolog.Memset {
+	if kind == mariadbredo.Memset {
 		if len(body) == 1 {
 			fill(page[at:at+n], body[0])
 			return at + n, nil
@@ -232,10 +232,10 @@ func extended(page []byte, id innodb.PageID, body []byte) error {
 		return deleteOld(page, id, body)
 	case deleteDynamic:
 		return deleteNew(page, id, body)
-	case redolog.TrimPages:
+	case mariadbredo.TrimPages:
 		return nil // about the tablespace: the caller's business
 	}
-	return fmt.Errorf("unknown subtype %d", subtype)
+	return &innodb.UnsupportedError{What: fmt.Sprintf("unknown subtype %d", subtype)}
 }
 
 // Undo pages, offsets from the start of the page.

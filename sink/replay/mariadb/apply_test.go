@@ -11,8 +11,8 @@ import (
 	"os"
 	"testing"
 
-	"hb/source/innodb"
-	"hb/source/innodb/redolog"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mariadbredo"
 )
 
 // sample is one page of a real backup: as it was copied (nothing if the log
@@ -80,9 +80,9 @@ func TestApplyRealPages(t *testing.T) {
 				if err := Apply(page, s.id(), s.Zip, run); err != nil {
 					t.Fatalf("run %d: %v", i, err)
 				}
-				for r := redolog.ReadRecords(run); r.Next(); {
+				for r := mariadbredo.ReadRecords(run); r.Next(); {
 					name := r.Type.String()
-					if r.Type == redolog.Extended {
+					if r.Type == mariadbredo.Extended {
 						name = fmt.Sprintf("%s %d", name, r.Body[0])
 					}
 					seen[name] = true
@@ -111,7 +111,7 @@ func TestApplyRealPages(t *testing.T) {
 			t.Errorf("no %s among the samples", name)
 		}
 	}
-	for subtype := range redolog.TrimPages {
+	for subtype := range mariadbredo.TrimPages {
 		if name := fmt.Sprintf("EXTENDED %d", subtype); !seen[name] {
 			t.Errorf("no %s among the samples", name)
 		}
@@ -119,7 +119,7 @@ func TestApplyRealPages(t *testing.T) {
 }
 
 // rec builds a record with ids 7 and 5; same leaves them out.
-func rec(kind redolog.Type, same bool, body ...byte) []byte {
+func rec(kind mariadbredo.Type, same bool, body ...byte) []byte {
 	first := byte(kind) << 4
 	if same {
 		first |= 0x80
@@ -138,14 +138,14 @@ func TestApplyPlainRecords(t *testing.T) {
 	id := innodb.PageID{Space: 7, No: 5}
 	page := bytes.Repeat([]byte{0xEE}, 4096)
 	run := join(
-		rec(redolog.InitPage, false),
-		rec(redolog.Write, true, 38-24, 'a', 'b', 'c', 'd'),    // at 38, counted from the page type
-		rec(redolog.Memset, true, 2, 5, 'x'),                   // at 44
-		rec(redolog.Memset, true, 0, 7, 'p', 'q'),              // at 49, the pattern cut
-		rec(redolog.Memmove, true, 4, 6, 2*20+1),               // from 60-21=39 to 60
-		rec(redolog.Option, true, 0, 1, 2, 3, 4),               // changes nothing
-		rec(redolog.Memmove, true, 0, 2, 2*9),                  // from 66+10 (zero) to 66
-		rec(redolog.Write, false, 0x80+1, 0x80, 'e', 'n', 'd'), // at 128+384, from the page's start
+		rec(mariadbredo.InitPage, false),
+		rec(mariadbredo.Write, true, 38-24, 'a', 'b', 'c', 'd'),    // at 38, counted from the page type
+		rec(mariadbredo.Memset, true, 2, 5, 'x'),                   // at 44
+		rec(mariadbredo.Memset, true, 0, 7, 'p', 'q'),              // at 49, the pattern cut
+		rec(mariadbredo.Memmove, true, 4, 6, 2*20+1),               // from 60-21=39 to 60
+		rec(mariadbredo.Option, true, 0, 1, 2, 3, 4),               // changes nothing
+		rec(mariadbredo.Memmove, true, 0, 2, 2*9),                  // from 66+10 (zero) to 66
+		rec(mariadbredo.Write, false, 0x80+1, 0x80, 'e', 'n', 'd'), // at 128+384, from the page's start
 	)
 	if err := Apply(page, id, false, run); err != nil {
 		t.Fatal(err)
@@ -165,13 +165,13 @@ func TestMemmoveOverlaps(t *testing.T) {
 	page := make([]byte, 4096)
 	copy(page[100:], "0123456789")
 	// Ten bytes two to the right, then eight of them one to the left.
-	if err := Apply(page, innodb.PageID{Space: 7, No: 5}, true, rec(redolog.Memmove, false, 102, 10, 1*2+1)); err != nil {
+	if err := Apply(page, innodb.PageID{Space: 7, No: 5}, true, rec(mariadbredo.Memmove, false, 102, 10, 1*2+1)); err != nil {
 		t.Fatal(err)
 	}
 	if got := string(page[100:112]); got != "010123456789" {
 		t.Errorf("right: %q", got)
 	}
-	if err := Apply(page, innodb.PageID{Space: 7, No: 5}, true, rec(redolog.Memmove, false, 101, 8, 0)); err != nil {
+	if err := Apply(page, innodb.PageID{Space: 7, No: 5}, true, rec(mariadbredo.Memmove, false, 101, 8, 0)); err != nil {
 		t.Fatal(err)
 	}
 	if got := string(page[100:112]); got != "001234567789" {
@@ -186,32 +186,32 @@ func TestApplyRefuses(t *testing.T) {
 		return []byte{0xC0 | byte(v>>16), byte(v >> 8), byte(v)}
 	}
 	for name, run := range map[string][]byte{
-		"before byte 8":           rec(redolog.Write, false, 7, 1),
-		"at the page's end":       rec(redolog.Write, false, 0x80+0x0F, 0x80, 1), // 4096
-		"over the page's end":     rec(redolog.Write, false, 0x80+0x0F, 0x7F, 1, 2),
-		"far":                     rec(redolog.Write, false, append(big(70000), 1)...),
-		"nothing to write":        rec(redolog.Write, false, 50),
-		"number too long":         rec(redolog.Write, false, 0xF0, 1, 1, 1, 1, 1),
-		"no number":               rec(redolog.Write, false, 0xFF, 1),
-		"memset too long":         rec(redolog.Memset, false, append(append([]byte{50}, big(20000)...), 1)...),
-		"memset without pattern":  rec(redolog.Memset, false, 50, 4),
-		"memmove from before":     rec(redolog.Memmove, false, 50, 4, 42*2+1),
-		"memmove from behind":     rec(redolog.Memmove, false, append([]byte{50, 4}, big(40000)...)...),
-		"memmove trailing":        rec(redolog.Memmove, false, 50, 4, 2, 2),
-		"same page, offsets add":  join(rec(redolog.Write, false, 0x80+0x0F, 0x70, 1), rec(redolog.Write, true, 60, 1)),
-		"init with a body":        rec(redolog.InitPage, false, 1),
-		"init of the same page":   join(rec(redolog.Write, false, 50, 1), []byte{0x90}),
-		"free of the same page":   join(rec(redolog.Write, false, 50, 1), []byte{0x80}),
+		"before byte 8":           rec(mariadbredo.Write, false, 7, 1),
+		"at the page's end":       rec(mariadbredo.Write, false, 0x80+0x0F, 0x80, 1), // 4096
+		"over the page's end":     rec(mariadbredo.Write, false, 0x80+0x0F, 0x7F, 1, 2),
+		"far":                     rec(mariadbredo.Write, false, append(big(70000), 1)...),
+		"nothing to write":        rec(mariadbredo.Write, false, 50),
+		"number too long":         rec(mariadbredo.Write, false, 0xF0, 1, 1, 1, 1, 1),
+		"no number":               rec(mariadbredo.Write, false, 0xFF, 1),
+		"memset too long":         rec(mariadbredo.Memset, false, append(append([]byte{50}, big(20000)...), 1)...),
+		"memset without pattern":  rec(mariadbredo.Memset, false, 50, 4),
+		"memmove from before":     rec(mariadbredo.Memmove, false, 50, 4, 42*2+1),
+		"memmove from behind":     rec(mariadbredo.Memmove, false, append([]byte{50, 4}, big(40000)...)...),
+		"memmove trailing":        rec(mariadbredo.Memmove, false, 50, 4, 2, 2),
+		"same page, offsets add":  join(rec(mariadbredo.Write, false, 0x80+0x0F, 0x70, 1), rec(mariadbredo.Write, true, 60, 1)),
+		"init with a body":        rec(mariadbredo.InitPage, false, 1),
+		"init of the same page":   join(rec(mariadbredo.Write, false, 50, 1), []byte{0x90}),
+		"free of the same page":   join(rec(mariadbredo.Write, false, 50, 1), []byte{0x80}),
 		"reserved":                rec(6, false, 1),
 		"another page":            {0x33, 7, 6, 50},
-		"cut":                     rec(redolog.Write, false, 50, 1, 2)[:4],
+		"cut":                     rec(mariadbredo.Write, false, 50, 1, 2)[:4],
 		"end mark":                {0},
-		"extended, empty":         rec(redolog.Extended, false),
-		"extended, unknown":       rec(redolog.Extended, false, 11),
-		"insert into no index":    rec(redolog.Extended, false, insertHeapDynamic, 0, 0, 0, 0, 1),
-		"delete from no index":    rec(redolog.Extended, false, deleteRedundant, 0),
-		"undo on no undo page":    rec(redolog.Extended, false, undoAppend, 1, 2, 3),
-		"insert, numbers missing": rec(redolog.Extended, false, insertReuseDynamic, 0),
+		"extended, empty":         rec(mariadbredo.Extended, false),
+		"extended, unknown":       rec(mariadbredo.Extended, false, 11),
+		"insert into no index":    rec(mariadbredo.Extended, false, insertHeapDynamic, 0, 0, 0, 0, 1),
+		"delete from no index":    rec(mariadbredo.Extended, false, deleteRedundant, 0),
+		"undo on no undo page":    rec(mariadbredo.Extended, false, undoAppend, 1, 2, 3),
+		"insert, numbers missing": rec(mariadbredo.Extended, false, insertReuseDynamic, 0),
 	} {
 		if err := Apply(make([]byte, 4096), id, false, run); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -235,7 +235,7 @@ func TestDirectory(t *testing.T) {
 	page := make([]byte, 4096)
 	mustApply := func(body ...byte) {
 		t.Helper()
-		if err := Apply(page, id, false, rec(redolog.Extended, false, body...)); err != nil {
+		if err := Apply(page, id, false, rec(mariadbredo.Extended, false, body...)); err != nil {
 			t.Fatal(err)
 		}
 		if err := checkIndex(page); err != nil {
@@ -243,7 +243,7 @@ func TestDirectory(t *testing.T) {
 		}
 	}
 	for _, isOld := range []bool{true, false} {
-		if err := Apply(page, id, false, rec(redolog.InitPage, false)); err != nil {
+		if err := Apply(page, id, false, rec(mariadbredo.InitPage, false)); err != nil {
 			t.Fatal(err)
 		}
 		insert := func(i byte) {
@@ -337,7 +337,7 @@ func FuzzApply(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		r := redolog.ReadRecords(run)
+		r := mariadbredo.ReadRecords(run)
 		id := s.id()
 		if r.Next() && !r.Type.IsFile() {
 			id = r.Page // or hardly anything would get further

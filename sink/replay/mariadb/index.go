@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // Index page header, offsets from the start of the page.

@@ -6,19 +6,20 @@ import (
 	"io"
 
 	"hb/sink/replay"
-	"hb/source/innodb"
-	"hb/source/innodb/redolog"
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mariadbredo"
+	"hb/xbstream/innodb/redolog"
 )
 
 // LogName is the redo log of a backup.
 const LogName = "ib_logfile0"
 
-// Log is a backup's redo log. It is the replay.Dialect of MariaDB.
+// Log is a backup's redo log. It is the replay.Log of MariaDB.
 type Log struct {
-	Header     redolog.Header
-	Checkpoint redolog.Checkpoint
-	geo        redolog.Geometry
+	Header     mariadbredo.Header
+	Checkpoint mariadbredo.Checkpoint
+	geo        mariadbredo.Geometry
 	in         *replay.Input
 	file       io.Closer
 }
@@ -31,7 +32,7 @@ func (e *ForeignLogError) Error() string {
 }
 
 // OpenLog opens the redo log of a backup. A log without any byte is
-// redolog.ErrEmptyLog; one that a server wrote is a *ForeignLogError.
+// mariadbredo.ErrEmptyLog; one that a server wrote is a *ForeignLogError.
 func OpenLog(root disk.Dir) (*Log, error) {
 	return replay.OpenLog(root, LogName, ReadLog)
 }
@@ -39,7 +40,7 @@ func OpenLog(root disk.Dir) (*Log, error) {
 // ReadLog is OpenLog of what file reads, from front to back. Close closes it.
 func ReadLog(file io.ReadCloser) (*Log, error) {
 	l := &Log{in: replay.NewInput(file), file: file}
-	head, err := l.in.Need(int(redolog.MariaDB108.Facts().HeaderSize))
+	head, err := l.in.Need(int(mariadbredo.Format108.Facts().HeaderSize))
 	if err == nil {
 		err = l.parse(head)
 	}
@@ -50,7 +51,7 @@ func ReadLog(file io.ReadCloser) (*Log, error) {
 }
 
 func (l *Log) parse(head []byte) error {
-	h, err := redolog.ParseHeader(head)
+	h, err := mariadbredo.ParseHeader(head)
 	if err != nil {
 		return err
 	}
@@ -61,34 +62,39 @@ func (l *Log) parse(head []byte) error {
 	if l.Checkpoint, err = h.Checkpoint(head); err != nil {
 		return err
 	}
-	l.geo = redolog.LinearGeometry(h, l.Checkpoint)
+	l.geo = mariadbredo.LinearGeometry(h, l.Checkpoint)
 	return nil
 }
 
 // Close closes the log.
 func (l *Log) Close() error { return l.file.Close() }
 
-// NewApplier implements replay.Dialect.
+// NewApplier implements replay.Log.
 func (l *Log) NewApplier() replay.Applier { return new(Applier) }
 
-// noteFile adds what a record says of a file.
-func noteFile(files *replay.Files, op redolog.FileOp) error {
-	if op.Type == redolog.FileCheckpoint {
+// noteFile adds what a record says of a file, in a mini-transaction that ends at an LSN.
+func (s *scanner) noteFile(op mariadbredo.FileOp, end innodb.LSN) error {
+	if op.Type == mariadbredo.FileCheckpoint {
 		return nil
 	}
-	h, err := files.Of(op.Space)
+	h, err := s.result.Of(op.Space)
 	if err != nil {
 		return err
 	}
-	h.Call(op.Name)
+	if err := s.result.Call(h, op.Name); err != nil {
+		return err
+	}
 	switch op.Type {
-	case redolog.FileCreate:
+	case mariadbredo.FileCreate:
 		h.Created, h.Deleted = true, false
-	case redolog.FileDelete:
-		h.Deleted = true
-	case redolog.FileRename:
-		h.Call(op.NewName)
+	case mariadbredo.FileDelete:
+		h.Deleted, h.Again = true, false
+		return s.plan.Discard(op.Space, end)
+	case mariadbredo.FileModify:
+		h.Again = h.Deleted
+	case mariadbredo.FileRename:
 		h.Renamed = true
+		return s.result.Call(h, op.NewName)
 	}
 	return nil
 }
@@ -100,15 +106,18 @@ func (l *Log) Start() innodb.LSN { return l.Checkpoint.LSN }
 // pages into plan. It can be done once.
 func (l *Log) Scan(plan *replay.Plan, goal replay.Goal) (*replay.Scanned, error) {
 	s := &scanner{log: l, plan: plan}
-	c := redolog.NewCutter(l.geo, l.Checkpoint.LSN)
+	s.result.Occupy = plan.Occupy
+	c := mariadbredo.NewCutter(l.geo, l.Checkpoint.LSN)
 	err := l.in.Skip(l.geo.Offset(c.Position()))
 	if err == nil {
-		err = replay.Scan[redolog.Stop](&s.result, l.in, c, goal, s.mtr)
+		err = replay.Scan[mariadbredo.Stop](&s.result, l.in, c, goal, s.mtr)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", LogName, err)
 	}
-	return &s.result, nil
+	result := s.result // and not the scanner with it, which has the log's buffers
+	result.Occupy = nil
+	return &result, nil
 }
 
 type scanner struct {
@@ -120,29 +129,35 @@ type scanner struct {
 
 // mtr adds one mini-transaction to the plan.
 func (s *scanner) mtr(m redolog.MTR) error {
-	rr := redolog.ReadRuns(m.Records)
+	rr := mariadbredo.ReadRuns(m.Records)
 	for rr.Next() {
 		run := rr.Run()
 		switch {
 		case run.Kind.IsFile():
+			if h := s.result.Named[run.Page.Space]; h != nil && !h.Deleted && rr.Modifies(h.Name) {
+				continue // it says nothing new
+			}
 			op, err := rr.FileOp()
 			if err == nil {
-				err = noteFile(&s.result.Files, op)
+				err = s.noteFile(op, m.End)
 			}
 			if err != nil {
 				return err
 			}
 		case run.Trim:
-			s.plan.Trim(run.Page.Space, replay.Trim{LSN: m.Start, Page: run.Page.No, All: run.Page.Space != 0})
+			t := replay.Trim{LSN: m.Start, Page: run.Page.No, All: run.Page.Space != 0}
+			if err := s.plan.Trim(run.Page.Space, t); err != nil {
+				return err
+			}
 		default:
 			s.run = replay.Run{
 				Page: run.Page, LSN: s.log.geo.Advance(m.Start, run.Offset), Records: run.Bytes,
 				Start: m.Start, End: m.End,
 			}
 			switch run.Kind {
-			case redolog.InitPage:
+			case mariadbredo.InitPage:
 				s.run.Kind = replay.Init
-			case redolog.FreePage:
+			case mariadbredo.FreePage:
 				s.run.Kind = replay.Free
 			}
 			if err := s.plan.Add(&s.run); err != nil {
@@ -161,7 +176,7 @@ func (l *Log) Clean() (lsn innodb.LSN, clean bool, err error) {
 		records = 11 // FILE_CHECKPOINT
 		whole   = records + 1 + 4
 	)
-	if l.Header.Format != redolog.MariaDB108 || l.Checkpoint.LSN != l.Header.FirstLSN || l.Checkpoint.End != l.Checkpoint.LSN {
+	if l.Header.Format != mariadbredo.Format108 || l.Checkpoint.LSN != l.Header.FirstLSN || l.Checkpoint.End != l.Checkpoint.LSN {
 		return 0, false, nil
 	}
 	head := int(l.Header.Format.Facts().HeaderSize)
@@ -169,10 +184,10 @@ func (l *Log) Clean() (lsn innodb.LSN, clean bool, err error) {
 	if err != nil {
 		return 0, false, fmt.Errorf("%s: %w", LogName, err)
 	}
-	c := redolog.NewCutter(l.geo, l.Checkpoint.LSN)
+	c := mariadbredo.NewCutter(l.geo, l.Checkpoint.LSN)
 	c.Feed(log[head:])
 	m, ok := c.Next()
-	if !ok || len(m.Records) != records || m.Records[0] != byte(redolog.FileCheckpoint)<<4|records-1 ||
+	if !ok || len(m.Records) != records || m.Records[0] != byte(mariadbredo.FileCheckpoint)<<4|records-1 ||
 		innodb.LSN(binary.BigEndian.Uint64(m.Records[3:])) != l.Checkpoint.LSN {
 		return 0, false, nil
 	}

@@ -9,7 +9,7 @@
 // divided when, where a reorganized page has its records.
 //
 // Records of index pages describe the index, as far as it takes to find the
-// fields of a row: see mlog.Index, and rec.go for the layout of rows.
+// fields of a row: see mysqlredo.Index, and rec.go for the layout of rows.
 //
 // A page of an index in ROW_FORMAT=COMPRESSED is changed in its compressed form
 // too, which is the one that is in the file: see zip.go.
@@ -42,14 +42,14 @@ import (
 	"errors"
 	"fmt"
 
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
 )
 
 // Applier applies records to pages, one page at a time. It implements
 // replay.Applier.
 type Applier struct {
-	format mlog.Format
+	format mysqlredo.Format
 	page   page
 	// ready says that page.frame and page.zip are what records address. Before
 	// the first record that is not said: it may begin the page anew.
@@ -58,9 +58,9 @@ type Applier struct {
 	// follows.
 	held held
 
-	index mlog.Index // of the last record that described one
-	info  []byte     // the description
-	old   bool       // in the form up to 8.0.28
+	index mysqlredo.Index // of the last record that described one
+	info  []byte          // the description
+	old   bool            // in the form up to 8.0.28
 }
 
 // held is a whole record, put aside, and the mini-transaction it is of.
@@ -70,9 +70,9 @@ type held struct {
 }
 
 // NewApplier returns an Applier of records from a log of that format.
-func NewApplier(f mlog.Format) *Applier {
+func NewApplier(f mysqlredo.Format) *Applier {
 	a := &Applier{format: f}
-	a.page.zipWork.old = f == mlog.Format56
+	a.page.zipWork.old = f == mysqlredo.Format56
 	return a
 }
 
@@ -93,7 +93,7 @@ func (a *Applier) Begin(image []byte, id innodb.PageID, space *innodb.Space) err
 // starts at mtr. An error names the record and leaves the page undefined.
 func (a *Applier) Apply(mtr innodb.LSN, run []byte) error {
 	for at := 0; at < len(run); {
-		r, _, err := mlog.ParseRecord(run[at:])
+		r, _, err := mysqlredo.ParseRecord(run[at:])
 		if err != nil {
 			return fmt.Errorf("at byte %d of the run: %w", at, err)
 		}
@@ -116,13 +116,13 @@ func (a *Applier) Finish() error {
 			return err
 		}
 	}
-	if a.format == mlog.Format56 && p.space.Zip() {
+	if a.format == mysqlredo.Format56 && p.space.Zip() {
 		clear(p.image[innodb.OffsetFlushLSN:innodb.OffsetSpace])
 	}
 	return nil
 }
 
-func (a *Applier) apply(mtr innodb.LSN, r *mlog.Record, whole []byte) error {
+func (a *Applier) apply(mtr innodb.LSN, r *mysqlredo.Record, whole []byte) error {
 	switch {
 	case !r.Type.IsPage():
 		return errors.New("changes no page")
@@ -144,8 +144,8 @@ func (a *Applier) apply(mtr innodb.LSN, r *mlog.Record, whole []byte) error {
 
 // open makes the frame ready for records, unless one of type t begins the page
 // anew.
-func (a *Applier) open(t mlog.Type) error {
-	if a.ready || t == mlog.InitFilePage || t == mlog.InitFilePage2 {
+func (a *Applier) open(t mysqlredo.Type) error {
+	if a.ready || t == mysqlredo.InitFilePage || t == mysqlredo.InitFilePage2 {
 		return nil
 	}
 	a.ready = true
@@ -159,52 +159,52 @@ func (a *Applier) open(t mlog.Type) error {
 // release applies the insert that was held, if any. A server that finds no room
 // for it in the compressed page inserts into the uncompressed one and compresses
 // that, which a record of the same mini-transaction says.
-func (a *Applier) release(mtr innodb.LSN, next mlog.Type) error {
+func (a *Applier) release(mtr innodb.LSN, next mysqlredo.Type) error {
 	if len(a.held.record) == 0 {
 		return nil
 	}
-	r, _, err := mlog.ParseRecord(a.held.record)
+	r, _, err := mysqlredo.ParseRecord(a.held.record)
 	if err != nil {
 		return err
 	}
 	a.held.record = a.held.record[:0]
-	recompressed := mtr == a.held.mtr && (next == mlog.OldZipCompressNoData || next == mlog.ZipCompressNoData)
+	recompressed := mtr == a.held.mtr && (next == mysqlredo.OldZipCompressNoData || next == mysqlredo.ZipCompressNoData)
 	if err := a.do(&r, recompressed); err != nil {
 		return fmt.Errorf("%v before: %w", r.Type, err)
 	}
 	return nil
 }
 
-func isInsert(t mlog.Type) bool {
-	return t == mlog.OldInsert || t == mlog.OldCompInsert || t == mlog.Insert
+func isInsert(t mysqlredo.Type) bool {
+	return t == mysqlredo.OldInsert || t == mysqlredo.OldCompInsert || t == mysqlredo.Insert
 }
 
 // do applies one record. recompressed says of an insert into a compressed page
 // that the page is compressed anew after it.
-func (a *Applier) do(r *mlog.Record, recompressed bool) error {
+func (a *Applier) do(r *mysqlredo.Record, recompressed bool) error {
 	p, b := &a.page, body{b: r.Body}
 	switch r.Type {
-	case mlog.Write1, mlog.Write2, mlog.Write4, mlog.Write8:
+	case mysqlredo.Write1, mysqlredo.Write2, mysqlredo.Write4, mysqlredo.Write8:
 		return p.write(int(r.Type), b)
-	case mlog.WriteString:
+	case mysqlredo.WriteString:
 		return p.writeString(b)
-	case mlog.InitFilePage, mlog.InitFilePage2:
+	case mysqlredo.InitFilePage, mysqlredo.InitFilePage2:
 		a.ready = true
 		p.initPage()
 		return nil
-	case mlog.SecDeleteMark:
+	case mysqlredo.SecDeleteMark:
 		return p.markSecondary(b)
-	case mlog.MinRecMark, mlog.CompMinRecMark:
-		return p.markMinRec(r.Type == mlog.CompMinRecMark, b)
-	case mlog.ZipWriteNodePtr, mlog.ZipWriteBlobPtr, mlog.ZipWriteHeader, mlog.ZipPageCompress:
+	case mysqlredo.MinRecMark, mysqlredo.CompMinRecMark:
+		return p.markMinRec(r.Type == mysqlredo.CompMinRecMark, b)
+	case mysqlredo.ZipWriteNodePtr, mysqlredo.ZipWriteBlobPtr, mysqlredo.ZipWriteHeader, mysqlredo.ZipPageCompress:
 		if !p.space.Zip() {
 			return errNotCompressed
 		}
 		return p.zipRecord(r.Type, nil, b)
-	case mlog.PageCreate, mlog.PageCreateRTree, mlog.PageCreateSDI,
-		mlog.CompPageCreate, mlog.CompPageCreateRTree, mlog.CompPageCreateSDI,
-		mlog.IbufBitmapInit, mlog.UndoInit, mlog.UndoInsert, mlog.UndoEraseEnd,
-		mlog.UndoHdrCreate, mlog.UndoHdrReuse, mlog.UndoHdrDiscard:
+	case mysqlredo.PageCreate, mysqlredo.PageCreateRTree, mysqlredo.PageCreateSDI,
+		mysqlredo.CompPageCreate, mysqlredo.CompPageCreateRTree, mysqlredo.CompPageCreateSDI,
+		mysqlredo.IbufBitmapInit, mysqlredo.UndoInit, mysqlredo.UndoInsert, mysqlredo.UndoEraseEnd,
+		mysqlredo.UndoHdrCreate, mysqlredo.UndoHdrReuse, mysqlredo.UndoHdrDiscard:
 		if p.zip != nil {
 			return errCompressed
 		}
@@ -227,28 +227,28 @@ var (
 
 // plain applies a record of a page that is not compressed and not, or not yet,
 // one of an index.
-func (p *page) plain(t mlog.Type, b body) error {
+func (p *page) plain(t mysqlredo.Type, b body) error {
 	switch t {
-	case mlog.IbufBitmapInit:
+	case mysqlredo.IbufBitmapInit:
 		return p.initBitmap()
-	case mlog.UndoInit:
+	case mysqlredo.UndoInit:
 		return p.initUndo(b)
-	case mlog.UndoInsert:
+	case mysqlredo.UndoInsert:
 		return p.appendUndo(b)
-	case mlog.UndoEraseEnd:
+	case mysqlredo.UndoEraseEnd:
 		return p.eraseUndoEnd()
-	case mlog.UndoHdrCreate, mlog.UndoHdrReuse:
+	case mysqlredo.UndoHdrCreate, mysqlredo.UndoHdrReuse:
 		return p.undoLog(t, b)
-	case mlog.UndoHdrDiscard:
+	case mysqlredo.UndoHdrDiscard:
 		return errors.New("no server writes such a record")
 	}
 	return p.createOf(t)
 }
 
 // change applies a record that describes the index.
-func (p *page) change(t mlog.Type, x *mlog.Index, b body, recompressed bool) error {
+func (p *page) change(t mysqlredo.Type, x *mysqlredo.Index, b body, recompressed bool) error {
 	switch t {
-	case mlog.OldInsert, mlog.OldCompInsert, mlog.Insert:
+	case mysqlredo.OldInsert, mysqlredo.OldCompInsert, mysqlredo.Insert:
 		cursor, rec := b.u2(), readTail(&b)
 		switch err := b.end(); {
 		case err != nil:
@@ -257,18 +257,18 @@ func (p *page) change(t mlog.Type, x *mlog.Index, b body, recompressed bool) err
 			return p.zipInsert(x, cursor, rec)
 		}
 		return p.insert(x, cursor, rec)
-	case mlog.OldClustDeleteMark, mlog.OldCompClustDeleteMark, mlog.ClustDeleteMark:
+	case mysqlredo.OldClustDeleteMark, mysqlredo.OldCompClustDeleteMark, mysqlredo.ClustDeleteMark:
 		return p.markClustered(x, b)
-	case mlog.OldCompSecDeleteMark:
+	case mysqlredo.OldCompSecDeleteMark:
 		return p.markSecondary(b)
-	case mlog.OldUpdateInPlace, mlog.OldCompUpdateInPlace, mlog.UpdateInPlace:
+	case mysqlredo.OldUpdateInPlace, mysqlredo.OldCompUpdateInPlace, mysqlredo.UpdateInPlace:
 		return p.update(x, b)
-	case mlog.OldZipCompressNoData, mlog.ZipCompressNoData, mlog.OldZipReorganize, mlog.ZipReorganize:
+	case mysqlredo.OldZipCompressNoData, mysqlredo.ZipCompressNoData, mysqlredo.OldZipReorganize, mysqlredo.ZipReorganize:
 		if !p.space.Zip() {
 			return errNotCompressed
 		}
 		return p.zipRecord(t, x, b)
-	case mlog.OldListEndCopyCreated, mlog.OldCompListEndCopyCreated, mlog.ListEndCopyCreated:
+	case mysqlredo.OldListEndCopyCreated, mysqlredo.OldCompListEndCopyCreated, mysqlredo.ListEndCopyCreated:
 		tails := b.take(int(b.u4()))
 		switch err := b.end(); {
 		case err != nil:
@@ -277,7 +277,7 @@ func (p *page) change(t mlog.Type, x *mlog.Index, b body, recompressed bool) err
 			return errCompressed
 		}
 		return p.copyToCreated(x, tails)
-	case mlog.OldReorganize, mlog.OldCompReorganize, mlog.Reorganize:
+	case mysqlredo.OldReorganize, mysqlredo.OldCompReorganize, mysqlredo.Reorganize:
 		if p.zip != nil {
 			return errCompressed
 		}
@@ -287,50 +287,50 @@ func (p *page) change(t mlog.Type, x *mlog.Index, b body, recompressed bool) err
 }
 
 // deleteAt applies a record that deletes records.
-func (p *page) deleteAt(t mlog.Type, x *mlog.Index, b body) error {
+func (p *page) deleteAt(t mysqlredo.Type, x *mysqlredo.Index, b body) error {
 	rec := b.u2()
 	if err := b.end(); err != nil {
 		return err
 	}
 	switch t {
-	case mlog.OldDelete, mlog.OldCompDelete, mlog.Delete:
+	case mysqlredo.OldDelete, mysqlredo.OldCompDelete, mysqlredo.Delete:
 		return p.delete(x, rec)
-	case mlog.OldListEndDelete, mlog.OldCompListEndDelete, mlog.ListEndDelete:
+	case mysqlredo.OldListEndDelete, mysqlredo.OldCompListEndDelete, mysqlredo.ListEndDelete:
 		if p.zip != nil {
 			return p.deleteEach(x, rec)
 		}
 		return p.deleteListEnd(x, rec)
-	case mlog.OldListStartDelete, mlog.OldCompListStartDelete, mlog.ListStartDelete:
+	case mysqlredo.OldListStartDelete, mysqlredo.OldCompListStartDelete, mysqlredo.ListStartDelete:
 		return p.deleteListStart(x, rec)
 	}
 	return errors.New("cannot be applied to a page")
 }
 
 // createOf is create as a record asks for it.
-func (p *page) createOf(t mlog.Type) error {
+func (p *page) createOf(t mysqlredo.Type) error {
 	if len(p.frame) < innodb.MinPageSize {
 		return fmt.Errorf("a page of %d bytes cannot be of an index", len(p.frame))
 	}
 	switch t {
-	case mlog.PageCreate, mlog.CompPageCreate:
-		p.create(innodb.TypeIndex, t == mlog.CompPageCreate)
-	case mlog.PageCreateRTree, mlog.CompPageCreateRTree:
-		p.create(innodb.TypeRTree, t == mlog.CompPageCreateRTree)
+	case mysqlredo.PageCreate, mysqlredo.CompPageCreate:
+		p.create(innodb.TypeIndex, t == mysqlredo.CompPageCreate)
+	case mysqlredo.PageCreateRTree, mysqlredo.CompPageCreateRTree:
+		p.create(innodb.TypeRTree, t == mysqlredo.CompPageCreateRTree)
 	default:
-		p.create(typeSDI, t == mlog.CompPageCreateSDI)
+		p.create(typeSDI, t == mysqlredo.CompPageCreateSDI)
 	}
 	return nil
 }
 
 // describe fills a.index from the record and returns what follows the
 // description. Consecutive records are mostly of the same index.
-func (a *Applier) describe(r *mlog.Record) (rest []byte, err error) {
+func (a *Applier) describe(r *mysqlredo.Record) (rest []byte, err error) {
 	if !r.Type.HasIndex() {
 		a.info = a.info[:0]
 		_, err = a.index.Parse(r.Type, r.Body) // that of a REDUNDANT page, empty
 		return r.Body, err
 	}
-	old := r.Type < mlog.Insert
+	old := r.Type < mysqlredo.Insert
 	if len(a.info) > 0 && old == a.old && bytes.HasPrefix(r.Body, a.info) {
 		return r.Body[len(a.info):], nil
 	}

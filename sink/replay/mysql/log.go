@@ -1,37 +1,43 @@
 package mysql
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
 
 	"hb/sink/replay"
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/redolog"
 )
 
 // LogName is the redo log of a backup.
 const LogName = "xtrabackup_logfile"
 
-// Log is a backup's redo log. It is the replay.Dialect of MySQL.
+// defaultPageSize is that of a server that was not told otherwise.
+const defaultPageSize = 16 << 10
+
+// Log is a backup's redo log. It is the replay.Log of MySQL.
 type Log struct {
-	mlog.Linear
-	in   *replay.Input
-	file io.Closer
+	mysqlredo.Linear
+	in       *replay.Input
+	file     io.Closer
+	pageSize int // innodb_page_size
 }
 
-// OpenLog opens the redo log of a backup.
-func OpenLog(root disk.Dir) (*Log, error) {
-	return replay.OpenLog(root, LogName, ReadLog)
+// OpenLog opens the redo log of a backup. pageSize is innodb_page_size.
+func OpenLog(root disk.Dir, pageSize int) (*Log, error) {
+	return replay.OpenLog(root, LogName, func(file io.ReadCloser) (*Log, error) { return ReadLog(file, pageSize) })
 }
 
 // ReadLog is OpenLog of what file reads, from front to back. Close closes it.
-func ReadLog(file io.ReadCloser) (*Log, error) {
-	l := &Log{in: replay.NewInput(file), file: file}
-	head, err := l.in.Need(mlog.HeaderSize + mlog.BlockSize)
+func ReadLog(file io.ReadCloser, pageSize int) (*Log, error) {
+	l := &Log{in: replay.NewInput(file), file: file, pageSize: pageSize}
+	head, err := l.in.Need(mysqlredo.HeaderSize + redolog.BlockSize)
 	if err == nil {
-		l.Linear, err = mlog.ParseLinear(head)
+		l.Linear, err = mysqlredo.ParseLinear(head)
 	}
 	if err == nil {
 		err = l.Header.Flags.Check()
@@ -48,24 +54,26 @@ func (l *Log) Close() error { return l.file.Close() }
 // Start returns the LSN at which recovery begins.
 func (l *Log) Start() innodb.LSN { return l.Checkpoint.LSN }
 
-// NewApplier implements replay.Dialect.
+// NewApplier implements replay.Log.
 func (l *Log) NewApplier() replay.Applier { return NewApplier(l.Header.Format) }
 
 // Scan reads the log from its checkpoint to the goal, and puts what it does to
 // pages into plan. It can be done once.
 func (l *Log) Scan(plan *replay.Plan, goal replay.Goal) (*replay.Scanned, error) {
-	s := &scanner{plan: plan, deleted: make(map[innodb.SpaceID]*replay.FileHistory)}
-	s.result.Meta = make(mlog.MetaSet)
-	c := mlog.NewCutter(l.Header.Format, l.Checkpoint.LSN)
+	s := &scanner{plan: plan, grants: mysqlredo.Grants{PageSize: uint32(cmp.Or(l.pageSize, defaultPageSize))}, deleted: make(map[innodb.SpaceID]*replay.FileHistory)}
+	s.result.Occupy, s.result.Meta = plan.Occupy, make(mysqlredo.MetaSet)
+	c := mysqlredo.NewCutter(l.Header.Format, l.Checkpoint.LSN)
 	c.Settled = true
-	err := l.in.Skip(mlog.HeaderSize)
+	err := l.in.Skip(mysqlredo.HeaderSize)
 	if err == nil {
-		err = replay.Scan[mlog.Stop](&s.result, l.in, c, goal, s.mtr)
+		err = replay.Scan[mysqlredo.Stop](&s.result, l.in, c, goal, s.mtr)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", LogName, err)
 	}
-	return &s.result, nil
+	result := s.result // and not the scanner with it, which has the log's buffers
+	result.Occupy = nil
+	return &result, nil
 }
 
 type scanner struct {
@@ -73,23 +81,25 @@ type scanner struct {
 	result replay.Scanned
 	// deleted are the tablespaces that the log has deleted and not used since.
 	deleted map[innodb.SpaceID]*replay.FileHistory
+	grants  mysqlredo.Grants
 	run     replay.Run
 	from    int // of run in the mini-transaction's records
 }
 
 // kinds are the record types that begin a page anew. 5.6's resets whatever is
 // on disk (recv_recover_page_func); its successor obeys the page's LSN.
-var kinds = map[mlog.Type]replay.Kind{
-	mlog.InitFilePage:  replay.Init,
-	mlog.InitFilePage2: replay.InitOlder,
+var kinds = map[mysqlredo.Type]replay.Kind{
+	mysqlredo.InitFilePage:  replay.Init,
+	mysqlredo.InitFilePage2: replay.InitOlder,
 }
 
 // mtr adds one mini-transaction to the plan: runs of consecutive records of one
 // page, each of which an initialisation begins too.
-func (s *scanner) mtr(m mlog.MTR) error {
+func (s *scanner) mtr(m redolog.MTR) error {
 	at := 0
+	s.grants.Reset()
 	for at < len(m.Records) {
-		r, _, err := mlog.ParseRecord(m.Records[at:])
+		r, _, err := mysqlredo.ParseRecord(m.Records[at:])
 		if err != nil {
 			return err
 		}
@@ -100,6 +110,7 @@ func (s *scanner) mtr(m mlog.MTR) error {
 			}
 		}
 		if r.Type.IsPage() {
+			s.grants.Add(&r)
 			if at == s.from {
 				s.run.Page, s.run.Kind = r.Page, kind
 			}
@@ -114,17 +125,29 @@ func (s *scanner) mtr(m mlog.MTR) error {
 	}
 	err := s.flush(&m, at)
 	s.from = 0
+	if space, ok := s.grants.Unlogged(); ok && err == nil {
+		err = s.unlogged(space)
+	}
+	return err
+}
+
+// unlogged notes that pages of a tablespace are written without redo.
+func (s *scanner) unlogged(id innodb.SpaceID) error {
+	h, err := s.result.Of(id)
+	if err == nil {
+		h.Unlogged = true
+	}
 	return err
 }
 
 // flush adds the run that ends at a byte of the mini-transaction's records, if
 // there is one.
-func (s *scanner) flush(m *mlog.MTR, to int) error {
+func (s *scanner) flush(m *redolog.MTR, to int) error {
 	if to == s.from {
 		return nil
 	}
 	r := &s.run
-	r.LSN, r.Records, r.Start, r.End = mlog.Advance(m.Start, s.from), m.Records[s.from:to], m.Start, m.End
+	r.LSN, r.Records, r.Start, r.End = redolog.Advance(m.Start, s.from), m.Records[s.from:to], m.Start, m.End
 	s.from = to
 	if h := s.deleted[r.Page.Space]; h != nil {
 		// The id is in use again: IMPORT TABLESPACE, an undo tablespace.
@@ -134,38 +157,31 @@ func (s *scanner) flush(m *mlog.MTR, to int) error {
 	return s.plan.Add(r)
 }
 
-// maxMeta bounds the number of tables that a log can have metadata of, and with
-// it the memory that a hostile one can claim.
-const maxMeta = 16 << 20
-
 // note takes in a record that changes no page.
-func (s *scanner) note(m *mlog.MTR, r *mlog.Record) error {
+func (s *scanner) note(m *redolog.MTR, r *mysqlredo.Record) error {
 	switch {
 	case r.Type.IsFile():
 		return s.file(m, r)
-	case r.Type == mlog.Truncate:
+	case r.Type == mysqlredo.Truncate:
 		// 5.7 makes the table's file anew: it was what it is now at that LSN.
-		s.plan.Discard(r.Page.Space, innodb.LSN(binary.BigEndian.Uint64(r.Body)))
-	case r.Type == mlog.IndexLoad:
-		h, err := s.result.Of(r.Page.Space)
+		return s.plan.Discard(r.Page.Space, innodb.LSN(binary.BigEndian.Uint64(r.Body)))
+	case r.Type == mysqlredo.IndexLoad:
+		return s.unlogged(r.Page.Space)
+	case r.Type == mysqlredo.DynamicMeta:
+		meta, err := mysqlredo.ParseMeta(r.Body)
 		if err != nil {
 			return err
 		}
-		h.Unlogged = true
-	case r.Type == mlog.DynamicMeta:
-		meta, err := mlog.ParseMeta(r.Body)
-		if err != nil {
-			return err
-		}
-		if s.result.Meta.Add(meta); len(s.result.Meta) > maxMeta {
-			return fmt.Errorf("it has metadata of more than %d tables", maxMeta)
-		}
+		return s.plan.Occupy(s.result.Meta.Add(meta))
 	}
 	return nil
 }
 
 // file takes in what happened to a tablespace's file.
-func (s *scanner) file(m *mlog.MTR, r *mlog.Record) error {
+func (s *scanner) file(m *redolog.MTR, r *mysqlredo.Record) error {
+	if h := s.result.Named[r.Page.Space]; h != nil && !h.Deleted && r.Names(h.Name) {
+		return nil // it says nothing new
+	}
 	op, err := r.FileOp()
 	if err != nil {
 		return err
@@ -175,20 +191,23 @@ func (s *scanner) file(m *mlog.MTR, r *mlog.Record) error {
 		return err
 	}
 	if op.Name != "" {
-		h.Call(op.Name)
+		if err := s.result.Call(h, op.Name); err != nil {
+			return err
+		}
 	}
 	switch op.Type {
-	case mlog.FileDelete:
-		s.plan.Discard(op.Space, m.End)
+	case mysqlredo.FileDelete:
 		*h = replay.FileHistory{First: h.First, Name: h.Name, Deleted: true, DeletedAt: m.End}
 		s.deleted[op.Space] = h
-		return nil
-	case mlog.FileCreate, mlog.FileCreate2:
+		return s.plan.Discard(op.Space, m.End)
+	case mysqlredo.FileCreate, mysqlredo.FileCreate2:
 		h.Created, h.Flags = true, op.Flags
-	case mlog.FileRename, mlog.FileRename2:
-		h.Call(op.NewName)
+	case mysqlredo.FileRename, mysqlredo.FileRename2:
+		if err := s.result.Call(h, op.NewName); err != nil {
+			return err
+		}
 		h.Renamed = true
-	case mlog.FileExtend:
+	case mysqlredo.FileExtend:
 		h.MinSize = max(h.MinSize, extended(op))
 	}
 	h.Deleted = false
@@ -197,7 +216,7 @@ func (s *scanner) file(m *mlog.MTR, r *mlog.Record) error {
 }
 
 // extended is the length of a file that was extended, 0 if none can be so long.
-func extended(op mlog.FileOp) int64 {
+func extended(op mysqlredo.FileOp) int64 {
 	const most = 1 << 48 // 2^32 pages of 64 KiB
 	if op.Offset > most || op.Size > most {
 		return 0

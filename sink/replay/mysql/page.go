@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
 )
 
 // Index page header, offsets from the start of the page. (page0types.h)
@@ -44,8 +44,8 @@ const (
 	slotMax = 8
 )
 
-// family is what differs between ROW_FORMAT=REDUNDANT and all others.
-type family struct {
+// rowFormat is what differs between ROW_FORMAT=REDUNDANT and all others.
+type rowFormat struct {
 	compact           bool
 	infimum, supremum int // origins
 	heap              int // where user records begin
@@ -54,11 +54,11 @@ type family struct {
 }
 
 var (
-	redundant = family{
+	redundant = rowFormat{
 		infimum: 101, supremum: 116, heap: 125, extra: redundantExtra,
 		seed: "\x08\x01\x00\x00\x03\x00\x74infimum\x00" + "\x09\x01\x00\x08\x03\x00\x00supremum\x00",
 	}
-	compact = family{
+	compact = rowFormat{
 		compact: true, infimum: 99, supremum: 112, heap: 120, extra: compactExtra,
 		seed: "\x01\x00\x02\x00\x0dinfimum\x00" + "\x01\x00\x0b\x00\x00supremum",
 	}
@@ -75,7 +75,7 @@ type page struct {
 	frame []byte
 	zip   *zipPage // such a page of a B-tree or R-tree; else nil
 
-	*family // valid after open
+	*rowFormat // valid after open
 
 	// Layouts and buffers, used again from record to record.
 	one, two record
@@ -111,9 +111,9 @@ func (p *page) open(isCompact bool) error {
 	if p.isCompact() != isCompact {
 		return errors.New("the page is of another row format")
 	}
-	p.family = &redundant
+	p.rowFormat = &redundant
 	if isCompact {
-		p.family = &compact
+		p.rowFormat = &compact
 	}
 	slots, top := p.slots(), p.get(pageHeapTop)
 	if slots < 2 || slots > len(p.frame)/4 || top < p.heap || top > p.slot(slots-1) ||
@@ -151,12 +151,12 @@ func (p *page) linked(at int) error {
 }
 
 // layout finds the layout of a record on the page.
-func (p *page) layout(r *record, at int, x *mlog.Index) error {
+func (p *page) layout(r *record, at int, x *mysqlredo.Index) error {
 	return p.layoutIn(p.frame, r, at, x)
 }
 
 // layoutIn is layout for a frame with the page's header.
-func (p *page) layoutIn(frame []byte, r *record, at int, x *mlog.Index) error {
+func (p *page) layoutIn(frame []byte, r *record, at int, x *mysqlredo.Index) error {
 	if err := p.linked(at); err != nil {
 		return err
 	}
@@ -264,10 +264,10 @@ func (p *page) before(rec, slot int) (int, error) {
 // create makes the page an empty index page. What is before the page header,
 // and from the level on in it, stays. (page0page.cc, page_create_low)
 func (p *page) create(t innodb.PageType, isCompact bool) {
-	p.family = &redundant
+	p.rowFormat = &redundant
 	heap := firstUser
 	if isCompact {
-		p.family, heap = &compact, firstUser|compactBit
+		p.rowFormat, heap = &compact, firstUser|compactBit
 	}
 	b := p.frame
 	put16(b, innodb.OffsetType, int(t))

@@ -6,8 +6,9 @@ import (
 	"hash/adler32"
 	"testing"
 
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
+	"hb/sink/replay/mysql/deflate"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
 )
 
 // FuzzZipPage makes frames of pages whose parts are anything: what is accepted
@@ -34,11 +35,11 @@ func FuzzZipPage(f *testing.F) {
 		for size < int(kilobytes)<<10 && size < logical {
 			size *= 2
 		}
-		var d deflater
-		head := streamHeader(6, 14)
+		var d deflate.Compressor
+		head := deflate.StreamHeader(6, 14)
 		image := make([]byte, pageData)
 		copy(image, header)
-		image = d.deflate(append(image, head[:]...), list[:min(len(list), logical)], heap[:min(len(heap), logical)], 6, 14, false)
+		image = d.Deflate(append(image, head[:]...), list[:min(len(list), logical)], heap[:min(len(heap), logical)], 6, 14, false)
 		sum := adler32.New()
 		sum.Write(list[:min(len(list), logical)])
 		sum.Write(heap[:min(len(heap), logical)])
@@ -104,7 +105,7 @@ func FuzzZipApply(f *testing.F) {
 			t.Fatal(err)
 		}
 		space.ID = innodb.SpaceID(id >> 32)
-		a := NewApplier(mlog.Format(format))
+		a := NewApplier(mysqlredo.Format(format))
 		if a.Begin(image, innodb.PageID{Space: space.ID, No: innodb.PageNo(id)}, &space) != nil {
 			return
 		}

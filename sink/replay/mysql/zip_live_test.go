@@ -14,10 +14,11 @@ import (
 	"strings"
 	"testing"
 
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
+	"hb/sink/replay/mysql/deflate"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/census"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
 )
 
 // zipLoad fills compressed tables, one of each KEY_BLOCK_SIZE.
@@ -200,9 +201,9 @@ func (l *zipLoad) run(ctx context.Context, db *sql.DB, statements int) error {
 }
 
 // rows is the index of z.k: what its records look like.
-var zipRows = mlog.Index{
+var zipRows = mysqlredo.Index{
 	Compact: true, NUniq: 1,
-	Fields: []mlog.Field{
+	Fields: []mysqlredo.Field{
 		{Len: 4, NotNull: true}, {Len: 6, NotNull: true}, {Len: 7, NotNull: true},
 		{}, {NotNull: true, Big: true}, {Len: 10}, {Len: 8, NotNull: true}, {Len: 8}, {Big: true}, {Big: true},
 	},
@@ -312,7 +313,7 @@ func rewriteZip(t *testing.T, root *mysqldtest.Root, data string, files *census.
 				t.Fatal(err)
 			}
 			p.zipWork.old = root.AtLeast(5, 7)
-			if err := p.zipCompress(bytes.Clone(p.zip.index.encoded), done%(bestLevel+1)); err != nil {
+			if err := p.zipCompress(bytes.Clone(p.zip.index.encoded), done%(deflate.BestLevel+1)); err != nil {
 				failed++
 				continue
 			}

@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
+	"hb/sink/replay/mysql/deflate"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
 )
 
 // zipWork is what a worker keeps for compressed pages, from one to the next.
@@ -15,9 +16,9 @@ type zipWork struct {
 	frame  []byte
 	owners int // records that own a directory slot
 
-	deflater *deflater // made when first needed
-	packed   []byte    // a stream that may not fit
-	old      bool      // the server's zlib is older than 1.2.5.1: 5.6 had 1.2.3
+	deflater *deflate.Compressor // made when first needed
+	packed   []byte              // a stream that may not fit
+	old      bool                // the server's zlib is older than 1.2.5.1: 5.6 had 1.2.3
 }
 
 // zipOpen makes the frame from the image, which is a compressed index page.
@@ -30,7 +31,7 @@ func (p *page) zipOpen() error {
 	if err := w.page.decompress(w.frame, &w.zipScratch); err != nil {
 		return err
 	}
-	p.frame, p.zip, p.family = w.frame, &w.page, &compact
+	p.frame, p.zip, p.rowFormat = w.frame, &w.page, &compact
 	return nil
 }
 
@@ -60,22 +61,22 @@ func (p *page) zipFinish() error {
 }
 
 // zipRecord applies the records that only compressed pages have.
-func (p *page) zipRecord(t mlog.Type, x *mlog.Index, b body) error {
+func (p *page) zipRecord(t mysqlredo.Type, x *mysqlredo.Index, b body) error {
 	switch t {
-	case mlog.ZipPageCompress:
+	case mysqlredo.ZipPageCompress:
 		return p.zipImage(b)
-	case mlog.ZipWriteHeader:
+	case mysqlredo.ZipWriteHeader:
 		return p.zipHeader(b)
 	}
 	if p.zip == nil {
 		return errors.New("the page is not compressed")
 	}
 	switch t {
-	case mlog.ZipWriteNodePtr:
+	case mysqlredo.ZipWriteNodePtr:
 		return p.zipColumn(b, childSize, p.isLeaf())
-	case mlog.ZipWriteBlobPtr:
+	case mysqlredo.ZipWriteBlobPtr:
 		return p.zipColumn(b, zipBlobSize, !p.isLeaf())
-	case mlog.OldZipReorganize, mlog.ZipReorganize:
+	case mysqlredo.OldZipReorganize, mysqlredo.ZipReorganize:
 		if err := p.reorganize(x); err != nil {
 			return err
 		}
@@ -149,7 +150,7 @@ func (p *page) zipColumn(b body, size int, elsewhere bool) error {
 
 // zipInsert inserts a record behind the cursor, where the server did so in both
 // frames. (page_cur_insert_rec_zip)
-func (p *page) zipInsert(x *mlog.Index, cursor int, t tail) error {
+func (p *page) zipInsert(x *mysqlredo.Index, cursor int, t tail) error {
 	if err := p.linked(cursor); err != nil {
 		return err
 	}

@@ -6,7 +6,8 @@ import (
 	"hash/adler32"
 	"math/bits"
 
-	"hb/source/innodb/mlog"
+	"hb/sink/replay/mysql/deflate"
+	"hb/xbstream/innodb/mysqlredo"
 )
 
 // errNoRoom says that a page cannot be compressed into its size: the server must
@@ -18,7 +19,7 @@ const defaultLevel = 6
 
 // encodeFields appends the fields of an index to list as zip frames have them.
 // (page_zip_fields_encode)
-func encodeFields(list []byte, x *mlog.Index, leaf bool) ([]byte, error) {
+func encodeFields(list []byte, x *mysqlredo.Index, leaf bool) ([]byte, error) {
 	if !x.Compact || x.Versioned || x.HasInstant || x.NUniq == 0 {
 		return nil, errors.New("no page of such an index can be compressed")
 	}
@@ -57,7 +58,7 @@ type fieldEncoder struct {
 	run    int // bytes of fixed fields, not NULL, that are not in list yet
 }
 
-func (e *fieldEncoder) field(f *mlog.Field) {
+func (e *fieldEncoder) field(f *mysqlredo.Field) {
 	v := zipFieldVar
 	if f.NotNull {
 		v |= zipFieldNotNull
@@ -105,12 +106,12 @@ func (e *fieldEncoder) number(v int) {
 
 // zipRecompress makes the stream anew, as the server did at this moment. If it
 // does not fit now, it may at the end, or be replaced by then.
-func (p *page) zipRecompress(x *mlog.Index, level int) error {
+func (p *page) zipRecompress(x *mysqlredo.Index, level int) error {
 	list, err := encodeFields(p.zip.index.encoded[:0], x, p.isLeaf())
 	if err != nil {
 		return err
 	}
-	if level > bestLevel {
+	if level > deflate.BestLevel {
 		return fmt.Errorf("%d is no level of compression", level)
 	}
 	if err := p.zipCompress(list, level); !errors.Is(err, errNoRoom) {
@@ -135,10 +136,10 @@ func (p *page) zipCompress(list []byte, level int) error {
 		return err
 	}
 	if p.zipWork.deflater == nil {
-		p.zipWork.deflater = new(deflater)
+		p.zipWork.deflater = new(deflate.Compressor)
 	}
 	room := z.blob(len(p.zipWork.origins), z.blobs-1) - 1 // the end of the modification log
-	for _, l := range []int{level, bestLevel} {
+	for _, l := range []int{level, deflate.BestLevel} {
 		for _, old := range []bool{p.zipWork.old, !p.zipWork.old} {
 			if z.deflate(&p.zipWork, room, heap, l, old) {
 				z.stale = false
@@ -180,8 +181,8 @@ func (p *page) zipHeap() ([]byte, error) {
 // whether it ended at or before room.
 func (z *zipPage) deflate(w *zipWork, room int, heap []byte, level int, old bool) bool {
 	window := bits.Len(uint(len(w.frame))) - 1
-	head := streamHeader(level, window)
-	b := w.deflater.deflate(append(w.packed[:0], head[:]...), z.index.encoded, heap, level, window, old)
+	head := deflate.StreamHeader(level, window)
+	b := w.deflater.Deflate(append(w.packed[:0], head[:]...), z.index.encoded, heap, level, window, old)
 	sum := adler32.New()
 	sum.Write(z.index.encoded)
 	sum.Write(heap)

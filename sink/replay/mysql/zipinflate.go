@@ -10,7 +10,7 @@ import (
 	"math/bits"
 	"slices"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // zipScratch is what decompression and compression need beside the page. One

@@ -63,6 +63,10 @@ func (r *Root) template(lines []string) (string, error) {
 	return dir, nil
 }
 
+// Initialise makes a data directory with the server's own means, as Launch does
+// without a template. Lines are [Options].Init.
+func (r *Root) Initialise(datadir string, lines []string) error { return r.initialise(datadir, lines) }
+
 // initialise makes a data directory with the server's own means, with an account
 // root@localhost without a password.
 func (r *Root) initialise(datadir string, lines []string) error {

@@ -2,5 +2,5 @@
 
 package mysqldtest
 
-// race: the race detector is on.
-const race = false
+// Race: the race detector is on.
+const Race = false

@@ -176,11 +176,13 @@ const HeavyMark = "hb-heavy:"
 
 // Heavy ends a test here in a run under the race detector, which makes long
 // comparisons of bytes several times slower and has nothing to find in them, nor
-// in tests that only start hb as a program. scripts/test runs such tests by their
+// in tests that only start hb as a program, nor in backups in which nothing goes on
+// at a time that does not in others, which stay (under load, with DDL, with
+// faults). scripts/test runs such tests by their
 // names in another run without it, and fails if one was in none.
 func Heavy(t testing.TB) {
 	t.Helper()
-	if race {
+	if Race {
 		t.Skip(HeavyMark, "a run without the race detector has this test")
 	}
 }

@@ -331,6 +331,29 @@ func (s *Server) Value(t testing.TB, query string, args ...any) string {
 	return r[0][0]
 }
 
+// patience is how long Await waits: for what takes a second, on a busy machine.
+const patience = 2 * time.Minute
+
+// Await waits for something to come true, and fails the test if it does not.
+func Await(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for began := time.Now(); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > patience {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// WriteOut has the server write all changed pages, which takes for ever while
+// there is a load. It sets innodb_max_dirty_pages_pct.
+func (s *Server) WriteOut(t testing.TB) {
+	t.Helper()
+	s.Exec(t, "SET GLOBAL innodb_max_dirty_pages_pct = 0")
+	Await(t, "the server writes its pages", func() bool {
+		return s.Rows(t, "SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'")[0][1] == "0"
+	})
+}
+
 // Rows returns all rows of a query as strings; NULL is "".
 func (s *Server) Rows(t testing.TB, query string, args ...any) [][]string {
 	t.Helper()

@@ -1,6 +1,7 @@
 package disktest
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -50,6 +51,31 @@ const (
 	Remove    Kind = "remove"
 )
 
+// Changes reports whether such an operation changes what is on the disk: to be
+// killed before any other is to be killed before the next one that does.
+func (k Kind) Changes() bool {
+	switch k {
+	case Mkdir, OpenWrite, Write, Truncate, Chown, Rename, Link, Symlink, Remove:
+		return true
+	}
+	return false
+}
+
+// Errors of a Rule that are none.
+var (
+	// ErrTorn has a read succeed, with other bytes at its end, as if what is read
+	// was being written.
+	ErrTorn = errors.New("torn")
+	// ErrDead has the process end before the operation; a write is half done.
+	ErrDead = errors.New("dead")
+	// ErrPower is ErrDead of the whole machine: what was not synced is lost. It
+	// needs LosePower.
+	ErrPower = errors.New("no power")
+)
+
+// tornBytes is how many bytes at the end of a torn read are wrong.
+const tornBytes = 512
+
 // Faults is the operating system's files, but operations fail that were chosen.
 // One that fails does nothing; a write first writes half, and a close closes.
 // Its methods may be called from several goroutines.
@@ -58,7 +84,15 @@ type Faults struct {
 	// time.
 	Before func(Op)
 
-	base string
+	// Rule, if set, says instead of Fail what becomes of an operation: nil, or the
+	// error that it fails with. It may take its time.
+	Rule func(Op) error
+	// Die ends the process: for ErrDead.
+	Die func()
+
+	base  string
+	real  disk.System // what is behind it
+	power *power
 
 	mu    sync.Mutex
 	seen  map[Op]int // by kind and name
@@ -73,7 +107,9 @@ var _ disk.System = (*Faults)(nil)
 
 // NewFaults returns a file system in which nothing fails yet. Names below base
 // are told relative to it.
-func NewFaults(base string) *Faults { return &Faults{base: base, seen: make(map[Op]int)} }
+func NewFaults(base string) *Faults {
+	return &Faults{base: base, real: disk.OS, seen: make(map[Op]int)}
+}
 
 // Fail lets an operation fail with err, and with after all that follow it, as
 // those of a disk do that is gone.
@@ -95,11 +131,20 @@ func (f *Faults) Hit() bool {
 
 // at counts an operation and returns its error.
 func (f *Faults) at(kind Kind, name string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if rel, err := filepath.Rel(f.base, name); filepath.IsAbs(name) && err == nil {
 		name = rel
 	}
+	if f.Rule != nil {
+		if err := f.Rule(Op{Kind: kind, Name: name}); err != nil {
+			if kind != Write {
+				f.dead(err)
+			}
+			return &fs.PathError{Op: string(kind), Path: name, Err: err}
+		}
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	op := Op{Kind: kind, Name: name}
 	f.seen[op]++
 	op.N = f.seen[op]
@@ -114,12 +159,26 @@ func (f *Faults) at(kind Kind, name string) error {
 	return nil
 }
 
+// LosePower has what is written be remembered until it is synced: for ErrPower.
+func (f *Faults) LosePower() { f.power = &power{files: make(map[uint64]*unsynced)} }
+
+// dead ends the process if that is what err says.
+func (f *Faults) dead(err error) {
+	if errors.Is(err, ErrPower) {
+		f.power.fail()
+		f.Die()
+	}
+	if errors.Is(err, ErrDead) {
+		f.Die()
+	}
+}
+
 // Mkdir implements disk.System.
 func (f *Faults) Mkdir(name string, perm fs.FileMode) error {
 	if err := f.at(Mkdir, name); err != nil {
 		return err
 	}
-	return disk.OS.Mkdir(name, perm)
+	return f.real.Mkdir(name, perm)
 }
 
 // Open implements disk.System.
@@ -127,7 +186,23 @@ func (f *Faults) Open(name string) (disk.File, error) {
 	if err := f.at(OpenRead, name); err != nil {
 		return nil, err
 	}
-	return f.file(name, CloseRead)(disk.OS.Open(name))
+	return f.file(name, CloseRead)(f.real.Open(name))
+}
+
+// OpenRegular implements disk.System.
+func (f *Faults) OpenRegular(name string, links bool) (disk.File, error) {
+	if err := f.at(OpenRead, name); err != nil {
+		return nil, err
+	}
+	return f.file(name, CloseRead)(f.real.OpenRegular(name, links))
+}
+
+// Readlink implements disk.System.
+func (f *Faults) Readlink(name string) (string, error) {
+	if err := f.at(Readlink, name); err != nil {
+		return "", err
+	}
+	return f.real.Readlink(name)
 }
 
 // OpenDir implements disk.System.
@@ -135,7 +210,7 @@ func (f *Faults) OpenDir(name string) (disk.Dir, error) {
 	if err := f.at(OpenDir, name); err != nil {
 		return nil, err
 	}
-	return f.dir(name)(disk.OS.OpenDir(name))
+	return f.dir(name)(f.real.OpenDir(name))
 }
 
 // ReadDir implements disk.System.
@@ -143,7 +218,7 @@ func (f *Faults) ReadDir(name string) ([]fs.DirEntry, error) {
 	if err := f.at(ReadDir, name); err != nil {
 		return nil, err
 	}
-	return disk.OS.ReadDir(name)
+	return f.real.ReadDir(name)
 }
 
 // Stat implements disk.System.
@@ -151,7 +226,15 @@ func (f *Faults) Stat(name string) (fs.FileInfo, error) {
 	if err := f.at(Stat, name); err != nil {
 		return nil, err
 	}
-	return disk.OS.Stat(name)
+	return f.real.Stat(name)
+}
+
+// Lstatx implements disk.System.
+func (f *Faults) Lstatx(name string) (disk.Facts, error) {
+	if err := f.at(Stat, name); err != nil {
+		return disk.Facts{}, err
+	}
+	return f.real.Lstatx(name)
 }
 
 // Statx implements disk.System.
@@ -159,7 +242,7 @@ func (f *Faults) Statx(name string) (disk.Facts, error) {
 	if err := f.at(Stat, name); err != nil {
 		return disk.Facts{}, err
 	}
-	return disk.OS.Statx(name)
+	return f.real.Statx(name)
 }
 
 // Temp implements disk.System.
@@ -167,7 +250,7 @@ func (f *Faults) Temp(dir string) (disk.File, error) {
 	if err := f.at(OpenWrite, dir); err != nil {
 		return nil, err
 	}
-	return f.file(dir, Close)(disk.OS.Temp(dir))
+	return f.file(dir, Close)(f.real.Temp(dir))
 }
 
 // file wraps what was opened.
@@ -351,38 +434,62 @@ func (f *file) Read(p []byte) (int, error) {
 
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	if err := f.at(Read); err != nil {
-		n, _ := f.File.ReadAt(p[:len(p)/2], off)
-		return n, err
+		return f.badRead(f.File.ReadAt, p, off, err)
 	}
 	return f.File.ReadAt(p, off)
 }
 
+// badRead reads half of what it should, or all of it, torn.
+func (f *file) badRead(read func([]byte, int64) (int, error), p []byte, off int64, err error) (int, error) {
+	if !errors.Is(err, ErrTorn) {
+		n, _ := read(p[:len(p)/2], off)
+		return n, err
+	}
+	n, err := read(p, off)
+	for i := max(0, n-tornBytes); i < n; i++ {
+		p[i] ^= 0xA5
+	}
+	return n, err
+}
+
 func (f *file) ReadAtOnce(p []byte, off int64) (int, error) {
 	if err := f.at(Read); err != nil {
-		n, _ := f.File.ReadAtOnce(p[:len(p)/2], off)
-		return n, err
+		return f.badRead(f.File.ReadAtOnce, p, off, err)
 	}
 	return f.File.ReadAtOnce(p, off)
 }
 
 func (f *file) Write(p []byte) (int, error) {
-	if err := f.at(Write); err != nil {
+	fault := f.at(Write)
+	if err := f.faults.power.writes(f.File, -1, int64(len(p))); err != nil {
+		return 0, err
+	}
+	if fault != nil {
 		n, _ := f.File.Write(p[:len(p)/2])
-		return n, err
+		f.faults.dead(fault)
+		return n, fault
 	}
 	return f.File.Write(p)
 }
 
 func (f *file) WriteAt(p []byte, off int64) (int, error) {
-	if err := f.at(Write); err != nil {
+	fault := f.at(Write)
+	if err := f.faults.power.writes(f.File, off, int64(len(p))); err != nil {
+		return 0, err
+	}
+	if fault != nil {
 		n, _ := f.File.WriteAt(p[:len(p)/2], off)
-		return n, err
+		f.faults.dead(fault)
+		return n, fault
 	}
 	return f.File.WriteAt(p, off)
 }
 
 func (f *file) Truncate(size int64) error {
 	if err := f.at(Truncate); err != nil {
+		return err
+	}
+	if err := f.faults.power.writes(f.File, size, -1); err != nil {
 		return err
 	}
 	return f.File.Truncate(size)
@@ -392,7 +499,11 @@ func (f *file) Sync() error {
 	if err := f.at(Sync); err != nil {
 		return err
 	}
-	return f.File.Sync()
+	err := f.File.Sync()
+	if err == nil {
+		f.faults.power.synced(f.File)
+	}
+	return err
 }
 
 func (f *file) Stat() (fs.FileInfo, error) {

@@ -16,6 +16,19 @@ type Commands struct {
 	Version    versionCommand    `cmd:"" help:"Tell version and commit, and which servers and formats are supported."`
 }
 
+// HelpFlag is --help without kong's short form -h, which is the host, as in the
+// servers' own clients.
+type HelpFlag bool
+
+// BeforeReset prints the help of the command, or of hb.
+func (HelpFlag) BeforeReset(ctx *kong.Context) error {
+	if err := ctx.PrintUsage(false); err != nil {
+		return err
+	}
+	ctx.Exit(0)
+	return nil
+}
+
 // Tells reports whether a command is one of those. It needs no settings.
 func Tells(n *kong.Node) bool {
 	if n == nil {

@@ -3,74 +3,74 @@ package usage
 // pages are what is said of each command beyond the grammar, by its name.
 var pages = map[string]Page{
 	"backup": {
-		Text: `The server goes on meanwhile: all pages are copied while they are written to, and the redo log is followed from before the first to after the last of them. How long anybody waits for locks meanwhile is what hb help locks says. The archive is complete if, and only if, the exit code is 0.
+		Text: `The server keeps running: hb copies all pages while the server writes to them, and follows the redo log from before the first page to after the last. hb help locks explains which statements wait for how long. The archive is complete if and only if the exit code is 0.
 
-hb runs on the server's machine, as root or as the server's user.`,
-		Reads:  "the server's files, and over its socket or port what it says of them; option files; the password from the terminal, where that is asked for.",
-		Writes: "the archive to standard output, which must be no terminal; messages to standard error; --info-file. To the server nothing. In --tmpdir an unnamed file, where the archive does not take the redo log at once.",
+Run hb on the database server, as root or as the server's user.`,
+		Reads:  "the server's files; the server's answers over its socket or port; option files; the password from the terminal, if you ask for that.",
+		Writes: "the archive to standard output, which must not be a terminal; messages to standard error; the --info-file. Uses an unnamed file in --tmpdir if the redo log arrives faster than the archive can be written. Writes nothing to the server.",
 		Examples: []Example{
 			{`hb backup > backup.hb`, "into a file"},
 			{`hb backup | ssh host "hb extract --apply -C dir"`, "to another machine, ready for a server to start on it"},
-			{`hb backup --compress --encrypt-to-file keys.txt > backup.hb`, "small, and readable by who has a key alone"},
-			{`hb backup -u backup -p --throttle 50MiB > backup.hb`, "as another user, at most so fast"},
-			{`hb backup --print-defaults`, "which options are set, and by what"},
+			{`hb backup --compress --encrypt-to-file keys.txt > backup.hb`, "compressed, and encrypted so that only key holders can read it"},
+			{`hb backup -u backup -p --throttle 50MiB > backup.hb`, "as another user, with a limit on reading"},
+			{`hb backup --print-defaults`, "show which options are set, and where"},
 		},
 		Topics: []string{"options", "locks", "stages", "archive", "exit-codes"},
 	},
 	"check": {
-		Text:   `It looks at all that hb backup looks at before its first lock, and at more: how long the redo log lasts at the rate at which it grows now, which tables the last lock is for, whether a spool would fit. All checks are made, whatever one of them says. It takes the options of hb backup, locks nothing, and ends with the exit code that hb backup would, as far as that can be known before.`,
-		Reads:  "the server's files, and over its socket or port what it says of them; option files; the password from the terminal, where that is asked for.",
-		Writes: "its report to standard output; messages to standard error. To the server nothing.",
+		Text:   `It makes every check that hb backup makes before its first lock, and more: how soon the redo log would wrap at the current write rate, which tables need the final lock, and whether --tmpdir has room. It continues after a failed check. It takes the options of hb backup and locks nothing. Its exit code is the one that hb backup would give, as far as the checks can tell.`,
+		Reads:  "the server's files; the server's answers over its socket or port; option files; the password from the terminal, if you ask for that.",
+		Writes: "its report to standard output; messages to standard error. Writes nothing to the server.",
 		Examples: []Example{
-			{`hb check`, "before the night's backup"},
-			{`hb check -u backup -p`, "which privileges an account lacks, as GRANT statements"},
+			{`hb check`, "before the nightly backup"},
+			{`hb check -u backup -p`, "list missing privileges as GRANT statements"},
 		},
 		Topics: []string{"options", "locks", "exit-codes"},
 	},
 	"extract": {
-		Text: `What zstd or age did to the archive on its way is recognised and undone, whoever did it. The directory has the mark hb-incomplete until all of it is there, and no other command takes it before.
+		Text: `zstd compression and age encryption are detected and removed, whichever program applied them. Until everything is extracted, the file hb-incomplete marks the directory, and no other command accepts it.
 
-With --apply a server can start on the directory at the end. Where that is killed, or the disk is full, after the archive had arrived, hb apply goes on.`,
+With --apply, a server can start on the directory afterwards. If it is interrupted after the whole archive has arrived, run hb apply to continue.`,
 		Reads:  "the archive, from the file or standard input; keys and passphrases from files, or the terminal.",
-		Writes: "the directory, which must be empty or not there yet; messages to standard error. To standard output nothing.",
+		Writes: "the directory, which must be empty or not exist; messages to standard error. Writes nothing to standard output.",
 		Examples: []Example{
-			{`hb extract -C dir backup.hb`, "out of a file; then hb apply dir"},
-			{`hb extract --apply -C dir < backup.hb`, "both in one pass"},
+			{`hb extract -C dir backup.hb`, "from a file; then run hb apply dir"},
+			{`hb extract --apply -C dir < backup.hb`, "extract and apply in one pass"},
 			{`hb extract -i key.txt -C dir backup.hb`, "an archive that is encrypted to a key"},
 			{`ssh host "hb backup --compress" | hb extract -C dir`, "from another machine"},
 		},
 		Topics: []string{"restore", "stages", "options", "exit-codes"},
 	},
 	"apply": {
-		Text:   `Before anything else all files are compared with the manifest. Killed at any point and run again, hb apply ends in the same bytes; a server that is started on the directory between refuses it. Directories of full backups that mariadb-backup made are taken too, and those in XtraBackup's form.`,
+		Text:   `It first compares all files with the manifest. If it is killed, run it again: it ends in the same bytes, and until then no server can start on the directory. It also accepts directories of full backups made by mariadb-backup, and those in XtraBackup's form.`,
 		Reads:  "the directory.",
-		Writes: "the directory; messages to standard error. To standard output nothing.",
+		Writes: "the directory; messages to standard error. Writes nothing to standard output.",
 		Examples: []Example{
-			{`hb apply dir`, "so that a server can start on it"},
+			{`hb apply dir`, "make the directory ready for a server"},
 			{`hb apply --memory 4GiB --parallel 16 dir`, "a long redo log, with more memory"},
 			{`hb apply --by-server dir`, "leave the recovery to a server of that series"},
 		},
 		Topics: []string{"restore", "options", "exit-codes"},
 	},
 	"verify": {
-		Text:   `It checks what extracting would, each page's checksum and identity, that the redo log runs unbroken from its checkpoint to the end, and that no tablespace is missing that it changes. A directory is verified too, whether hb apply has recovered it or not, and whichever tool made the backup.`,
+		Text:   `It makes the checks that hb extract makes, and also checks every page's checksum and identity, that the redo log is unbroken from its checkpoint to its end, and that every tablespace that the redo log changes is present. It verifies directories too, before or after hb apply, whichever tool made the backup.`,
 		Reads:  "the archive, from the file or standard input, or the directory; keys and passphrases from files, or the terminal.",
-		Writes: "messages to standard error. In --tmpdir unnamed files: the redo log of an archive, and what --replay changes.",
+		Writes: "messages to standard error. Uses unnamed files in --tmpdir, for the redo log of an archive and for what --replay changes.",
 		Examples: []Example{
-			{`hb verify backup.hb`, "everything that can be known of it, without writing it"},
-			{`hb verify --replay backup.hb`, "and a rehearsal of hb apply"},
-			{`hb verify dir`, "an extracted directory, or a recovered one"},
-			{`hb backup | tee backup.hb | hb verify`, "while the backup is made"},
+			{`hb verify backup.hb`, "check everything that can be checked without restoring"},
+			{`hb verify --replay backup.hb`, "also rehearse hb apply"},
+			{`hb verify dir`, "check an extracted or a recovered directory"},
+			{`hb backup | tee backup.hb | hb verify`, "verify a backup while it is made"},
 		},
 		Topics: []string{"archive", "stages", "options", "exit-codes"},
 	},
 	"list": {
-		Text:   `Each line has a file's size in bytes, the number of its chunks, and its path. A file that was renamed or removed while the backup was made has the word "renamed" or "removed" instead of a size.`,
+		Text:   `Each line has a file's size in bytes, the number of its chunks, and its path. If a file was renamed or removed during the backup, the word "renamed" or "removed" replaces the size.`,
 		Reads:  "the archive, from the file or standard input; keys and passphrases from files, or the terminal.",
 		Writes: "the list to standard output; messages to standard error.",
 		Examples: []Example{
-			{`hb list backup.hb`, "all files, and from what server they are"},
-			{`hb list -i key.txt < backup.hb`, "of an archive that is encrypted to a key"},
+			{`hb list backup.hb`, "list all files, and the server they came from"},
+			{`hb list -i key.txt < backup.hb`, "list an archive that is encrypted to a key"},
 		},
 		Topics: []string{"archive", "stages", "options", "exit-codes"},
 	},
@@ -78,15 +78,15 @@ With --apply a server can start on the directory at the end. Where that is kille
 		Reads:  "nothing.",
 		Writes: "text to standard output.",
 		Examples: []Example{
-			{`hb help`, "the commands and the topics"},
+			{`hb help`, "list commands and topics"},
 			{`hb help backup`, "the same as hb backup --help"},
 			{`hb help restore`, "a topic"},
 		},
 	},
 	"completion": {
-		Text: `What is completed: commands, options, the values of options where they are words, files and directories.
+		Text: `The scripts complete commands, options, option values that are words, files and directories.
 
-Bash and fish find the script themselves in these places, zsh in any directory of its fpath. For one session, in bash and zsh: source <(hb completion bash), in fish: hb completion fish | source.`,
+Bash and fish find the script at the places below; zsh finds it in any directory of its fpath. For the current session only, use source <(hb completion bash) in bash, source <(hb completion zsh) in zsh, and hb completion fish | source in fish.`,
 		Reads:  "nothing.",
 		Writes: "the script to standard output.",
 		Examples: []Example{
@@ -99,16 +99,16 @@ Bash and fish find the script themselves in these places, zsh in any directory o
 		Reads:  "nothing.",
 		Writes: "the page to standard output.",
 		Examples: []Example{
-			{`hb man > /usr/local/share/man/man1/hb.1`, "all that there is to say, as hb(1)"},
+			{`hb man > /usr/local/share/man/man1/hb.1`, "everything, as hb(1)"},
 			{`hb man backup > /usr/local/share/man/man1/hb-backup.1`, "one command, as hb-backup(1)"},
-			{`hb man | man -l -`, "to read at once"},
+			{`hb man | man -l -`, "read it now"},
 		},
 	},
 	"version": {
 		Reads:  "nothing.",
 		Writes: "text to standard output.",
 		Examples: []Example{
-			{`hb version`, "for a report of what went wrong"},
+			{`hb version`, "for a bug report"},
 		},
 	},
 }

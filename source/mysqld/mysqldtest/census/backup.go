@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
 	"hb/source/mysqld/mysqldtest"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
 	"hb/xbstream/metadata"
 )
 
@@ -74,7 +74,7 @@ func describe(files *Files, log *Log, end innodb.LSN) (map[string][]byte, error)
 // notCopied reports whether backup tools leave a file or directory out.
 func notCopied(name string) bool {
 	base := filepath.Base(name)
-	for _, p := range []string{mlog.RingName(0)[:len("ib_logfile")], mlog.RedoDir, "#innodb_temp", "ibtmp", "auto.cnf", "ib_buffer_pool", "binlog.", "mysqld.pid"} {
+	for _, p := range []string{mysqlredo.RingName(0)[:len("ib_logfile")], mysqlredo.RedoDir, "#innodb_temp", "ibtmp", "auto.cnf", "ib_buffer_pool", "binlog.", "mysqld.pid"} {
 		if strings.HasPrefix(base, p) {
 			return true
 		}

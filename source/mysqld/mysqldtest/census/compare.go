@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // Diff is a page that two recoveries do not agree on.

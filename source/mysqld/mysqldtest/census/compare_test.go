@@ -7,7 +7,7 @@ import (
 	"errors"
 	"testing"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // memory is a system tablespace of some pages, with the type and LSN of each.

@@ -10,8 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"hb/source/innodb"
-	"hb/source/innodb/mlog"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/redolog"
 	"hb/xbstream/metadata"
 )
 
@@ -122,9 +123,9 @@ type Change struct {
 }
 
 // Types lists the records of the run.
-func (r *Change) Types() (out []mlog.Type) {
+func (r *Change) Types() (out []mysqlredo.Type) {
 	for b := r.Records; len(b) > 0; {
-		rec, _, err := mlog.ParseRecord(b)
+		rec, _, err := mysqlredo.ParseRecord(b)
 		if err != nil {
 			return out
 		}
@@ -139,8 +140,8 @@ type Replay struct {
 	Files   *Files
 	Sum     innodb.Checksum // of pages that the log makes
 	Pages   map[innodb.PageID]*Page
-	Census  mlog.Census // of the records that were applied
-	Skipped mlog.Census // of those that pages had, or whose tablespace is gone
+	Census  mysqlredo.Census // of the records that were applied
+	Skipped mysqlredo.Census // of those that pages had, or whose tablespace is gone
 	Deleted map[innodb.SpaceID]innodb.LSN
 	Emptied map[innodb.SpaceID]innodb.LSN // 5.7: truncated, what is older is void
 	Missing map[innodb.SpaceID]int        // runs of tablespaces that no file is of
@@ -161,7 +162,7 @@ func NewReplay(files *Files, log *Log, end innodb.LSN) (*Replay, error) {
 	if r.Sum, err = system.Space.Verify(system.Page(0), 0); err != nil {
 		return nil, err
 	}
-	return r, log.Each(func(m *mlog.MTR) error {
+	return r, log.Each(func(m *redolog.MTR) error {
 		if m.End > end {
 			return nil
 		}
@@ -169,26 +170,26 @@ func NewReplay(files *Files, log *Log, end innodb.LSN) (*Replay, error) {
 	})
 }
 
-func (r *Replay) gather(m *mlog.MTR) error {
+func (r *Replay) gather(m *redolog.MTR) error {
 	var run *Change
 	var page innodb.PageID
 	for at := 0; at < len(m.Records); {
-		rec, _, err := mlog.ParseRecord(m.Records[at:])
+		rec, _, err := mysqlredo.ParseRecord(m.Records[at:])
 		if err != nil {
 			return err
 		}
 		b := m.Records[at : at+rec.Size]
 		switch {
-		case rec.Type == mlog.FileDelete:
+		case rec.Type == mysqlredo.FileDelete:
 			r.Deleted[rec.Page.Space] = m.Start
 			run = nil
-		case rec.Type == mlog.Truncate:
+		case rec.Type == mysqlredo.Truncate:
 			r.Emptied[rec.Page.Space] = innodb.LSN(binary.BigEndian.Uint64(rec.Body))
 			run = nil
 		case !rec.Type.IsPage():
 			r.Census[rec.Type]++
 			run = nil
-			if rec.Type == mlog.FileRename && rec.Size < len(m.Records) {
+			if rec.Type == mysqlredo.FileRename && rec.Size < len(m.Records) {
 				r.noteRename(rec.Page, m.End)
 			}
 		case run != nil && rec.Page == page:
@@ -200,7 +201,7 @@ func (r *Replay) gather(m *mlog.MTR) error {
 				p = &Page{ID: page, File: r.Files.Spaces[page.Space]}
 				r.Pages[page] = p
 			}
-			p.Runs = append(p.Runs, Change{Start: m.Start, End: m.End, LSN: mlog.Advance(m.Start, at), Records: append([]byte(nil), b...)})
+			p.Runs = append(p.Runs, Change{Start: m.Start, End: m.End, LSN: redolog.Advance(m.Start, at), Records: append([]byte(nil), b...)})
 			run = &p.Runs[len(p.Runs)-1]
 		}
 		at += rec.Size
@@ -254,7 +255,7 @@ func (r *Replay) page(a Applier, p *Page) {
 		run := &p.Runs[i]
 		types := run.Types()
 		switch {
-		case types[0] == mlog.InitFilePage, types[0] == mlog.InitFilePage2 && (bad != nil || p.Base <= run.LSN):
+		case types[0] == mysqlredo.InitFilePage, types[0] == mysqlredo.InitFilePage2 && (bad != nil || p.Base <= run.LSN):
 			clear(p.Image)
 			p.Base, begun, bad, sum = 0, false, nil, innodb.ChecksumUnset
 		}

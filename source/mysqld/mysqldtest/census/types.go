@@ -1,59 +1,59 @@
 package census
 
-import "hb/source/innodb/mlog"
+import "hb/xbstream/innodb/mysqlredo"
 
 // common are the types of records that every series makes.
-var common = []mlog.Type{
-	mlog.Write1, mlog.Write2, mlog.Write4, mlog.Write8, mlog.SecDeleteMark, mlog.PageCreate,
-	mlog.UndoInsert, mlog.UndoEraseEnd, mlog.UndoInit, mlog.UndoHdrReuse, mlog.UndoHdrCreate,
-	mlog.IbufBitmapInit, mlog.WriteString, mlog.CompPageCreate,
+var common = []mysqlredo.Type{
+	mysqlredo.Write1, mysqlredo.Write2, mysqlredo.Write4, mysqlredo.Write8, mysqlredo.SecDeleteMark, mysqlredo.PageCreate,
+	mysqlredo.UndoInsert, mysqlredo.UndoEraseEnd, mysqlredo.UndoInit, mysqlredo.UndoHdrReuse, mysqlredo.UndoHdrCreate,
+	mysqlredo.IbufBitmapInit, mysqlredo.WriteString, mysqlredo.CompPageCreate,
 }
 
 // small are those that take pages of 16 KiB or less: COMPRESSED tables, and
 // trees of which two rows fill a page.
-var small = []mlog.Type{
-	mlog.MinRecMark, mlog.CompMinRecMark, mlog.ZipWriteNodePtr, mlog.ZipWriteBlobPtr, mlog.ZipWriteHeader, mlog.ZipPageCompress,
+var small = []mysqlredo.Type{
+	mysqlredo.MinRecMark, mysqlredo.CompMinRecMark, mysqlredo.ZipWriteNodePtr, mysqlredo.ZipWriteBlobPtr, mysqlredo.ZipWriteHeader, mysqlredo.ZipPageCompress,
 }
 
 // zips are those of compressed pages that the log has no image of: up to
 // 8.0.28, and since.
 var (
-	oldZips = []mlog.Type{mlog.OldZipCompressNoData, mlog.OldZipReorganize}
-	zips    = []mlog.Type{mlog.ZipCompressNoData, mlog.ZipReorganize}
+	oldZips = []mysqlredo.Type{mysqlredo.OldZipCompressNoData, mysqlredo.OldZipReorganize}
+	zips    = []mysqlredo.Type{mysqlredo.ZipCompressNoData, mysqlredo.ZipReorganize}
 )
 
 // old are those of records and lists up to 8.0.28.
-var old = []mlog.Type{
-	mlog.OldInsert, mlog.OldClustDeleteMark, mlog.OldUpdateInPlace, mlog.OldDelete,
-	mlog.OldListEndDelete, mlog.OldListStartDelete, mlog.OldListEndCopyCreated, mlog.OldReorganize,
-	mlog.OldCompInsert, mlog.OldCompClustDeleteMark, mlog.OldCompUpdateInPlace, mlog.OldCompDelete,
-	mlog.OldCompListEndDelete, mlog.OldCompListStartDelete,
-	mlog.OldCompListEndCopyCreated, mlog.OldCompReorganize,
+var old = []mysqlredo.Type{
+	mysqlredo.OldInsert, mysqlredo.OldClustDeleteMark, mysqlredo.OldUpdateInPlace, mysqlredo.OldDelete,
+	mysqlredo.OldListEndDelete, mysqlredo.OldListStartDelete, mysqlredo.OldListEndCopyCreated, mysqlredo.OldReorganize,
+	mysqlredo.OldCompInsert, mysqlredo.OldCompClustDeleteMark, mysqlredo.OldCompUpdateInPlace, mysqlredo.OldCompDelete,
+	mysqlredo.OldCompListEndDelete, mysqlredo.OldCompListStartDelete,
+	mysqlredo.OldCompListEndCopyCreated, mysqlredo.OldCompReorganize,
 }
 
 // Types lists the types of records that a census makes, in a format and with
 // pages of a size in bytes: those that a replay of it must have met. The ones
 // that no server was ever seen to write are not among them.
-func Types(f mlog.Format, pageSize int) []mlog.Type {
+func Types(f mysqlredo.Format, pageSize int) []mysqlredo.Type {
 	types := common
 	zipped := oldZips
 	switch f {
-	case mlog.Format56:
-		types = join(types, old, []mlog.Type{mlog.InitFilePage, mlog.FileCreate2, mlog.FileRename})
+	case mysqlredo.Format56:
+		types = join(types, old, []mysqlredo.Type{mysqlredo.InitFilePage, mysqlredo.FileCreate2, mysqlredo.FileRename})
 		if pageSize == 16384 { // otherwise all tablespaces have flags
-			types = append(types, mlog.FileCreate)
+			types = append(types, mysqlredo.FileCreate)
 		}
-	case mlog.Format57:
-		types = join(types, old, []mlog.Type{
-			mlog.InitFilePage2, mlog.FileCreate2, mlog.FileRename2, mlog.FileName, mlog.CheckpointMark,
-			mlog.PageCreateRTree, mlog.CompPageCreateRTree, mlog.IndexLoad,
+	case mysqlredo.Format57:
+		types = join(types, old, []mysqlredo.Type{
+			mysqlredo.InitFilePage2, mysqlredo.FileCreate2, mysqlredo.FileRename2, mysqlredo.FileName, mysqlredo.CheckpointMark,
+			mysqlredo.PageCreateRTree, mysqlredo.CompPageCreateRTree, mysqlredo.IndexLoad,
 		})
 	default:
 		zipped = zips
-		types = join(types, []mlog.Type{
-			mlog.InitFilePage2, mlog.FileCreate, mlog.FileRename, mlog.FileExtend, mlog.PageCreateRTree, mlog.CompPageCreateRTree,
-			mlog.IndexLoad, mlog.DynamicMeta, mlog.CompPageCreateSDI, mlog.Insert, mlog.ClustDeleteMark, mlog.Delete, mlog.UpdateInPlace,
-			mlog.ListEndCopyCreated, mlog.Reorganize, mlog.ListEndDelete, mlog.ListStartDelete,
+		types = join(types, []mysqlredo.Type{
+			mysqlredo.InitFilePage2, mysqlredo.FileCreate, mysqlredo.FileRename, mysqlredo.FileExtend, mysqlredo.PageCreateRTree, mysqlredo.CompPageCreateRTree,
+			mysqlredo.IndexLoad, mysqlredo.DynamicMeta, mysqlredo.CompPageCreateSDI, mysqlredo.Insert, mysqlredo.ClustDeleteMark, mysqlredo.Delete, mysqlredo.UpdateInPlace,
+			mysqlredo.ListEndCopyCreated, mysqlredo.Reorganize, mysqlredo.ListEndDelete, mysqlredo.ListStartDelete,
 		})
 	}
 	if pageSize <= 16384 {
@@ -62,7 +62,7 @@ func Types(f mlog.Format, pageSize int) []mlog.Type {
 	return types
 }
 
-func join(lists ...[]mlog.Type) (all []mlog.Type) {
+func join(lists ...[]mysqlredo.Type) (all []mysqlredo.Type) {
 	for _, l := range lists {
 		all = append(all, l...)
 	}

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 
-	"hb/source/innodb"
+	"hb/xbstream/innodb"
 )
 
 // pageCompressed is the type of a page that is stored with COMPRESSION='zlib'.

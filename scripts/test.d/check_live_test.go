@@ -1,0 +1,254 @@
+package testd
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"hb/scripts/test.d/hbtest"
+	"hb/source/mysqld/mysqldtest"
+)
+
+// TestCheckGrants: an account without privileges gets them from what hb check
+// prints, and nothing else; then hb check and hb backup succeed.
+func TestCheckGrants(t *testing.T) {
+	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97, mysqldtest.MySQL57}, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.i (id INT PRIMARY KEY) ENGINE=InnoDB",
+			"CREATE TABLE d.m (id INT) ENGINE=MyISAM", "INSERT INTO d.m VALUES (1), (2)",
+			"CREATE USER 'night-ly'@'localhost' IDENTIFIED BY 'pw'")
+		base := []string{"--no-defaults", "-S", s.Socket, "-u", "night-ly", "--password=pw", "--tmpdir=" + t.TempDir()}
+		r := hbtest.Finish(t, hb(t, append([]string{"check", "--rate-interval=10ms"}, base...)...))
+		if r.Code != 3 || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, "a backup would fail now: privileges\n") {
+			t.Errorf("without privileges: exit code %d, %q", r.Code, r.Stderr)
+		}
+		only := hbtest.Succeed(t, hb(t, append([]string{"check", "--grants"}, base...)...)).Stdout
+		grants := 0
+		for line := range strings.Lines(only) {
+			if !strings.Contains(r.Stdout, "\n    "+line) {
+				t.Errorf("not in the report: %q", line)
+			}
+			s.Exec(t, strings.TrimSuffix(strings.TrimSpace(line), ";"))
+			grants++
+		}
+		if strings.Count(r.Stdout, "\n    GRANT ") != grants || strings.Count(only, "GRANT ") != grants {
+			t.Errorf("%q, in the report %q", only, r.Stdout)
+		}
+		if again := hbtest.Succeed(t, hb(t, append([]string{"check", "--grants"}, base...)...)).Stdout; again != "" {
+			t.Errorf("with all privileges: %q", again)
+		}
+		wants := []string{"FAIL     privileges: ", "ok       version: ", "tested with " + number(s.Value(t, "SELECT VERSION()")), "tables without transactions: 1 with ", "d/m (MyISAM, "}
+		if !root.MariaDB() {
+			wants = append(wants, "warning  files: all in the data directory can be read; the rest is not checked: ", "warning  data directory: not checked: ")
+		}
+		wantLines(t, r.Stdout, wants...)
+
+		r = hbtest.Succeed(t, hb(t, append([]string{"check", "--rate-interval=10ms"}, base...)...))
+		wantLines(t, r.Stdout, "ok       privileges: ", "ok       features: ", "ok       data directory: "+s.Datadir, "ok       redo log: ", "redo rate: the log holds ", "space: ")
+		if strings.Contains(r.Stdout, "FAIL") || r.Stderr != "" {
+			t.Errorf("with the printed privileges: %q, %q", r.Stdout, r.Stderr)
+		}
+		backup := hb(t, append([]string{"backup"}, base...)...)
+		backup.Stdout = io.Discard
+		hbtest.Succeed(t, backup)
+		t.Logf("with %d printed statements:\n%s", grants, r.Stdout)
+	})
+}
+
+// number is the first part of a version, "10.11.18".
+func number(version string) string {
+	number, _, _ := strings.Cut(version, "-")
+	return number
+}
+
+// wantLines makes sure that a report has all of some texts.
+func wantLines(t *testing.T, report string, wants ...string) {
+	t.Helper()
+	for _, want := range wants {
+		if !strings.Contains(report, want) {
+			t.Errorf("no %q in\n%s", want, report)
+		}
+	}
+}
+
+// TestCheckAgrees: hb check ends as hb backup does, and goes on after the first
+// failure.
+func TestCheckAgrees(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	s := mysqldtest.Start(t, root, mysqldtest.Options{TCP: true})
+	other := mysqldtest.Start(t, root, mysqldtest.Options{})
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT) ENGINE=InnoDB", "CREATE USER nobody@localhost IDENTIFIED BY 'pw'")
+	base := []string{"--no-defaults", "-S", s.Socket}
+	agree := func(what string, code int, args []string, wants ...string) {
+		t.Helper()
+		b := hbtest.Finish(t, hb(t, append(append([]string{"backup"}, base...), args...)...))
+		c := hbtest.Finish(t, hb(t, append(append([]string{"check", "--rate-interval=10ms"}, base...), args...)...))
+		if code != 0 && b.Stdout != "" {
+			t.Errorf("%s: the backup began before it was refused", what)
+		}
+		if b.Code != code || c.Code != code {
+			t.Errorf("%s: backup ends with %d, check with %d; want %d: %s%s", what, b.Code, c.Code, code, b.Stderr, c.Stdout)
+		}
+		wantLines(t, c.Stdout, wants...)
+	}
+	info := filepath.Join(t.TempDir(), "info")
+	agree("wrong password", 3, []string{"-u", "nobody", "--password=wrong"}, "FAIL     connection: ", "Access denied")
+	agree("another server's files", 3, []string{"-u", "root", "--datadir=" + other.Datadir}, "FAIL     data directory: ", "ok       privileges: ", "space: ")
+	agree("no such files", 3, []string{"-u", "root", "--datadir=/nowhere"}, "FAIL     files: /nowhere", "ok       privileges: ", "ok       features: ")
+	agree("no place to spool", 2, []string{"-u", "root", "--tmpdir=/nowhere"}, "FAIL     options: ", "FAIL     space: ", "ok       privileges: ")
+	agree("no recipient", 2, []string{"-u", "root", "--encrypt-to=nobody"}, "FAIL     options: ", "ok       data directory: ")
+	agree("no information", 2, []string{"-u", "root", "--info-file=/nowhere/info"}, "FAIL     options: ", "ok       data directory: ")
+	s.Exec(t, "CREATE USER some@localhost IDENTIFIED BY 'pw'", "GRANT BACKUP_ADMIN, PROCESS, RELOAD ON *.* TO some@localhost",
+		"GRANT SELECT ON performance_schema.log_status TO some@localhost")
+	some := []string{"-u", "some", "--password=pw"}
+	agree("no table without transactions", 0, some, "ok       privileges: ", "there are none")
+	s.Exec(t, "CREATE TABLE d.m (id INT) ENGINE=MyISAM")
+	agree("a table without transactions", 3, some, "GRANT LOCK TABLES, SELECT ON *.* TO 'some'@'localhost';", "d/m (MyISAM")
+	s.Exec(t, "ALTER INSTANCE DISABLE INNODB REDO_LOG")
+	agree("no redo log", 4, []string{"-u", "root"}, "FAIL     features: ", "DISABLE INNODB REDO_LOG", "ok       files: ", "redo rate: ")
+	agree("no privileges and no redo log", 3, []string{"-u", "nobody", "--password=pw"}, "FAIL     privileges: ", "FAIL     features: ", "DISABLE INNODB REDO_LOG")
+	s.Exec(t, "ALTER INSTANCE ENABLE INNODB REDO_LOG")
+
+	r := hbtest.Succeed(t, hb(t, append([]string{"check", "--rate-interval=10ms", "-uroot", "--info-file=" + info, "--log-format=json"}, base...)...))
+	if _, err := os.Lstat(info); !os.IsNotExist(err) {
+		t.Errorf("hb check wrote the info file: %v", err)
+	}
+	checks := reportObjects(t, r.Stdout)
+	if rate := checks["redo rate"]; rate["redo_capacity"] == 0.0 || rate["result"] == nil {
+		t.Errorf("redo rate: %v", rate)
+	}
+	if v := checks["version"]; v["result"] != "ok" || v["level"] != "INFO" || v["server"] != "MySQL "+s.Value(t, "SELECT VERSION()") {
+		t.Errorf("version: %v", v)
+	}
+	r = hbtest.Succeed(t, hb(t, append([]string{"check", "--rate-interval=10ms", "-uroot", "--quiet"}, base...)...))
+	if strings.Contains(r.Stdout, "ok  ") {
+		t.Errorf("--quiet: %q", r.Stdout)
+	}
+	busy := hb(t, append([]string{"check", "--rate-interval=500ms", "-uroot"}, base...)...)
+	var report bytes.Buffer
+	busy.Stdout = &report
+	if err := busy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- busy.Wait() }()
+	for written := false; !written; {
+		s.Exec(t, "INSERT INTO d.t VALUES (1)")
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+			written = true
+		default:
+		}
+	}
+	wantLines(t, report.String(), "B/s it wraps in ")
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	cmd := hb(t, append([]string{"check", "--rate-interval=10ms", "-uroot"}, base...)...)
+	cmd.Stdout = full
+	if r := hbtest.Finish(t, cmd); r.Code != 1 || !strings.Contains(r.Stderr, "writing the report") {
+		t.Errorf("a report that cannot be written: exit code %d, %q", r.Code, r.Stderr)
+	}
+}
+
+// reportObjects reads a report in JSON, by what was checked.
+func reportObjects(t *testing.T, report string) map[string]map[string]any {
+	t.Helper()
+	checks := make(map[string]map[string]any)
+	lines := bufio.NewScanner(strings.NewReader(report))
+	for lines.Scan() {
+		var o map[string]any
+		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
+			t.Fatalf("%q: %v", lines.Text(), err)
+		}
+		checks[fmt.Sprint(o["check"])] = o
+	}
+	return checks
+}
+
+// TestCheckEncrypted: all that is encrypted is named at once.
+func TestCheckEncrypted(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MariaDB1011)
+	keys := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(keys, []byte("1;770A8A65DA156D24EE2A093277530142\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"plugin-load-add=file_key_management",
+		"file-key-management-filename=" + keys, "innodb-encrypt-log=ON", "innodb-encrypt-tables=ON"}})
+	r := hbtest.Finish(t, hb(t, "check", "--no-defaults", "--rate-interval=10ms", "-u", "root", "-S", s.Socket))
+	if r.Code != 4 {
+		t.Errorf("exit code %d", r.Code)
+	}
+	wantLines(t, r.Stdout, "FAIL     features: ", "innodb_encrypt_log=ON", "innodb_encrypt_tables=ON", "ok       files: ", "space: ")
+}
+
+// TestCheckUnreadable: hb as a user who may not read the server's files.
+func TestCheckUnreadable(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip(mysqldtest.SkipMark, "only root can be somebody else")
+	}
+	const somebody = 65534
+	// Anybody may enter /tmp, and perhaps not the directory of the other tests.
+	dir, err := os.MkdirTemp("/tmp", "hb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", dir)
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{TCP: true})
+	s.Exec(t, "CREATE USER c@127.0.0.1 IDENTIFIED BY 'pw'", "GRANT ALL ON *.* TO c@127.0.0.1")
+	program, err := os.ReadFile(built)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(dir, "hb")
+	if err := os.WriteFile(copied, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	unreadable := func(command, path string) {
+		t.Helper()
+		cmd := exec.Command(copied, command, "--no-defaults", "-h", "127.0.0.1", "-P", fmt.Sprint(s.Port), "-u", "c", "--password=pw", "--tmpdir=/tmp")
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: somebody, Gid: somebody}}
+		r := hbtest.Finish(t, cmd)
+		if r.Code != 3 || !strings.Contains(r.Stdout+r.Stderr, path+" cannot be read: permission denied; run hb as root or as the server's own user") {
+			t.Errorf("%s: exit code %d, %q, %q", command, r.Code, r.Stdout, r.Stderr)
+		}
+		if command == "check" {
+			wantLines(t, r.Stdout, "ok       privileges: ", "FAIL     files: ")
+		}
+	}
+	for _, command := range []string{"backup", "check"} {
+		unreadable(command, "")
+	}
+	// The data directory itself may be entered, as Debian's, and that of a database
+	// may not.
+	s.Exec(t, "CREATE DATABASE closed")
+	if err := os.Chmod(filepath.Join(s.Datadir, "closed"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for d := s.Datadir; d != dir; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, command := range []string{"backup", "check"} {
+		unreadable(command, s.Datadir+"/closed")
+	}
+}

@@ -1,0 +1,55 @@
+package testd
+
+import (
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"hb/scripts/test.d/hbtest"
+	"hb/source/mysqld/mysqldtest"
+)
+
+// TestEstimate: what --estimate says is about what a backup then has, and the
+// number for aws is one that it does not exceed.
+func TestEstimate(t *testing.T) {
+	keygen := mysqldtest.Program(t, "age-keygen")
+	recipient := regexp.MustCompile("age1[0-9a-z]+").FindString(hbtest.Succeed(t, exec.Command(keygen)).Stdout)
+	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+		// Digits compress as much as data do that people have.
+		digits := "CONCAT(" + strings.Repeat("SHA2(RAND(), 256), ", 6) + "'')"
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(2000)) ENGINE=InnoDB",
+			"INSERT INTO d.t (v) VALUES ("+digits+")")
+		for range 15 { // doubled each time
+			s.Exec(t, "INSERT INTO d.t (v) SELECT "+digits+" FROM d.t")
+		}
+		// What is not in the files yet cannot be estimated.
+		s.WriteOut(t)
+		for _, args := range [][]string{nil, {"--compress", "--encrypt-to", recipient}} {
+			args = append([]string{"backup", "--no-defaults", "-u", "root", "-S", s.Socket, "--log-format=json"}, args...)
+			r := hbtest.Succeed(t, hb(t, append(args, "--estimate")...))
+			expected, err := strconv.ParseFloat(strings.TrimSuffix(r.Stdout, "\n"), 64)
+			if err != nil || strings.Count(r.Stdout, "\n") != 1 {
+				t.Fatalf("standard output has %q", r.Stdout)
+			}
+			said := jsonLines(t, r.Stderr)
+			archive := hbtest.Succeed(t, hb(t, args...)).Stdout
+			size, estimate := float64(len(archive)), float64(said[0].Bytes)
+			t.Logf("%v: estimated %.0f, expected at most %.0f, is %.0f bytes", args[7:], estimate, expected, size)
+			// Until the next checkpoint there is more redo than a backup will have.
+			if len(said) != 1 || estimate < 0.85*size || estimate > 1.5*size || size > expected || expected > 2.5*size {
+				t.Errorf("%v: estimated %.0f, expected at most %.0f, is %.0f bytes", args[7:], estimate, expected, size)
+			}
+		}
+		unlocked(t, s)
+		r := hbtest.Finish(t, hb(t, "backup", "--no-defaults", "-u", "root", "-S", s.Socket, "--estimate", "--quiet"))
+		if _, err := strconv.Atoi(strings.TrimSpace(r.Stdout)); err != nil || r.Stderr != "" {
+			t.Errorf("--quiet: %q, %q", r.Stdout, r.Stderr)
+		}
+		if r := hbtest.Finish(t, hb(t, "backup", "--no-defaults", "-u", "root", "-S", s.Socket, "--datadir=/nowhere", "--estimate")); r.Code != 3 || r.Stdout != "" {
+			t.Errorf("another server's files: exit code %d, %q", r.Code, r.Stdout)
+		}
+	})
+}

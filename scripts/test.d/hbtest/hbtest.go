@@ -1,0 +1,75 @@
+// Package hbtest helps tests that run hb as a program: how it ended, and archives
+// for it to read.
+package hbtest
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// MemoryDir is a directory in memory, where syncing costs nothing, if there is
+// one.
+func MemoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "hb-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// ReadTree reads the files of a directory.
+func ReadTree(t testing.TB, dir string) map[string]string {
+	files := make(map[string]string)
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		name, _ := filepath.Rel(dir, path)
+		files[name] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return files
+}
+
+// Result is how a command ended.
+type Result struct {
+	Code           int
+	Stdout, Stderr string
+}
+
+// Finish runs a command and returns how it ended.
+func Finish(t *testing.T, cmd *exec.Cmd) Result {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if cmd.Stdout == nil {
+		cmd.Stdout = &out
+	}
+	cmd.Stderr = &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return Result{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
+}
+
+// Succeed runs a command that must end well and returns what it said.
+func Succeed(t *testing.T, cmd *exec.Cmd) Result {
+	t.Helper()
+	r := Finish(t, cmd)
+	if r.Code != 0 {
+		t.Fatalf("%s: exit code %d\n%s", strings.Join(cmd.Args[1:], " "), r.Code, r.Stderr)
+	}
+	return r
+}

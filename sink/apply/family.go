@@ -1,0 +1,59 @@
+package apply
+
+import (
+	"hb/sink/backupdir"
+	"hb/sink/replay"
+	"hb/xbstream/innodb"
+)
+
+// redoLog is what a backup's redo log tells Run.
+type redoLog interface {
+	replay.Log
+	// Start is the LSN at which recovery begins.
+	Start() innodb.LSN
+	// Scan reads the log up to the goal and puts what it does to pages into
+	// plan.
+	Scan(plan *replay.Plan, goal replay.Goal) (*replay.Scanned, error)
+	// Close ends the use of the log.
+	Close() error
+}
+
+// family is the server family that a backup is of: what Run does differently
+// for each.
+type family interface {
+	// alreadyApplied recognises a directory that was recovered, and that
+	// nothing has to be done to.
+	alreadyApplied() (innodb.LSN, bool, error)
+	// checkApplied looks whether such a directory is as apply leaves it, at an
+	// LSN.
+	checkApplied(lsn innodb.LSN) error
+	// ranSince reports whether the redo log of a recovered directory, which is
+	// not the one that apply left, is a server's that goes on from an LSN.
+	ranSince(lsn innodb.LSN) bool
+	// openLog opens the redo log.
+	openLog() (redoLog, error)
+	// goal says where the log must end, once it is open.
+	goal() replay.Goal
+	// fixUp settles what backup tools say of DDL that went on while they copied.
+	fixUp() error
+	// rules are those of the tablespaces' files.
+	rules() *fileRules
+	// complete checks that no tablespace is missing that a server needs for
+	// itself.
+	complete(t *tablespaces) error
+	// recovered is called when all pages are recovered and on disk, as long as
+	// there is the log, to prepare for finish.
+	recovered(s *replay.Scanned) (backupdir.State, error)
+	// finish makes the directory one that a server starts on. It can be
+	// repeated.
+	finish(s backupdir.State) error
+	// prepareHandOver makes a log that the server can recover from by itself,
+	// aside; handOver puts it where the server looks for it, and can be repeated.
+	prepareHandOver(t *tablespaces, s *replay.Scanned) error
+	handOver() error
+	// keepsLog: the log that is handed over is the backup's, as it was.
+	keepsLog() bool
+	// checkHandedOver looks whether no server has run on a directory since it was
+	// handed over.
+	checkHandedOver(s backupdir.State) error
+}

@@ -1,0 +1,17 @@
+package backupdir
+
+import (
+	"io/fs"
+
+	"hb/stream/disk"
+)
+
+// NoFollow has nothing to add: an archive cannot bring links, and no name leads
+// out of the directory.
+const NoFollow = 0
+
+// SameOwner has nothing to do: a file has what the directory gives to new ones.
+func SameOwner(disk.File, fs.FileInfo) error { return nil }
+
+// Links is how many names a file has; it cannot be known.
+func Links(fs.FileInfo) uint64 { return 1 }

@@ -1,0 +1,71 @@
+package sink
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"hb/sink/apply"
+	"hb/sink/backupdir"
+	"hb/source/mysqld/mysqldtest"
+	"hb/stream/disk/disktest"
+	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/metadata"
+)
+
+// binlogTrial is a backup whose binary log belongs into a directory beside it.
+func binlogTrial(t *testing.T, byServer bool) trial {
+	b := newFakeMySQL(t, mysqlredo.Format8030)
+	b.binlog = &metadata.BinlogPos{File: "x.000007", Pos: 9000}
+	b.binlogHome = &metadata.BinlogHome{Base: "/elsewhere/x", Index: "/elsewhere/x.index"}
+	b.write(b.binlog.File, []byte(strings.Repeat("an event\n", 1000)))
+	b.write("x.index", []byte("./x.000007\n"))
+	b.mtr(put(7, 3, "first"), put(0, 4, "system"))
+	b.own().finish().seal()
+	c := trial{image: t.TempDir(), sub: "backup"}
+	c.o = apply.Options{Memory: 1, Parallel: 1, Tool: "hb test", ByServer: byServer, LogBin: "../logs/x"}
+	if err := os.CopyFS(c.backup(c.image), os.DirFS(b.dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(c.image, "logs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, want := c.applied(t, filepath.Join(t.TempDir(), "dir")); want["../logs/x.000007"] != string(b.read("x.000007")) ||
+		want["../logs/x.index"] != "../logs/x.000007\n" || want["x.000007"] == "" {
+		t.Fatalf("the binary log is not where the server looks for it: %q", want["../logs/x.index"])
+	}
+	return c
+}
+
+// TestPlaceBinlogFaults is TestApplyFaults for each operation by which the binary
+// log comes to its place.
+func TestPlaceBinlogFaults(t *testing.T) {
+	for _, byServer := range []bool{false, true} {
+		applyFaults(t, binlogTrial(t, byServer), func(all []disktest.Op) []disktest.Op {
+			placing := slices.DeleteFunc(slices.Clone(all), func(op disktest.Op) bool { return !strings.HasPrefix(op.Name, "logs") })
+			if len(placing) < 20 {
+				t.Errorf("only %q have to do with it", placing)
+			}
+			return placing
+		})
+	}
+}
+
+// TestPlaceBinlogCrash is TestApplyCrash likewise. When a server can start, the
+// binary log is in its place, whatever a crash loses.
+func TestPlaceBinlogCrash(t *testing.T) {
+	for _, byServer := range []bool{false, true} {
+		if byServer && !mysqldtest.Long() {
+			continue // of many MiB, each time
+		}
+		applyCrashes(t, binlogTrial(t, byServer), func(op string) int {
+			// When ibdata1 has its name back, servers can start.
+			if strings.Contains(op, " logs") || strings.Contains(op, "ibdata1"+backupdir.ExtHeld) || op == "sync backup" {
+				return 1
+			}
+			return 0
+		})
+	}
+}

@@ -1,0 +1,145 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"hb/xbstream"
+	"hb/xbstream/metadata"
+)
+
+// Op says what an Entry tells.
+type Op uint8
+
+const (
+	OpFile   Op = iota // a file that has ended
+	OpRename           // Path is NewPath from now on (MariaDB)
+	OpRemove           // Path is gone (MariaDB)
+)
+
+// Entry is one thing that an archive says of a file.
+type Entry struct {
+	Op       Op
+	Path     string
+	NewPath  string // OpRename
+	Size     int64  // bytes, holes included
+	Chunks   int64  // payload chunks
+	CRC32    uint32 // CRC-32 (IEEE) of the content, if HasCRC32
+	HasCRC32 bool
+}
+
+// String is the entry's line in a listing: size, chunks, path.
+func (e Entry) String() string {
+	switch e.Op {
+	case OpRename:
+		return fmt.Sprintf("%12s %6s %s -> %s", "renamed", "", e.Path, e.NewPath)
+	case OpRemove:
+		return fmt.Sprintf("%12s %6s %s", "removed", "", e.Path)
+	}
+	return fmt.Sprintf("%12d %6d %s", e.Size, e.Chunks, e.Path)
+}
+
+// Summary is what an archive turned out to be.
+type Summary struct {
+	Files    int64 // files that it leaves, the manifest included
+	Bytes    int64 // their sizes together, holes included
+	Archive  *metadata.Archive
+	Manifest *metadata.Manifest
+	Dialect  xbstream.Dialect
+	// Foreign is set for an archive that hb did not make: Archive and
+	// Manifest are nil, and Warnings says so.
+	Foreign  bool
+	Warnings []string
+}
+
+// List reads an archive, already without its stages, to its end and calls fn
+// for each file when it ends. The archive is complete only if List returns
+// without an error; the rules are those of extract. The Summary holds what is
+// known in any case.
+func List(ctx context.Context, r io.Reader, fn func(Entry) error) (*Summary, error) {
+	rd := xbstream.NewReader(r, xbstream.ReaderOptions{})
+	cat := New()
+	err := list(ctx, rd, cat, fn)
+	return cat.Summary(rd), cat.Explain(err)
+}
+
+func list(ctx context.Context, rd *xbstream.Reader, cat *Catalog, fn func(Entry) error) error {
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		ch, err := rd.Next()
+		if err == io.EOF {
+			return cat.Finish()
+		}
+		if err != nil {
+			return err
+		}
+		entry, err := cat.Add(ch)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries(ch, entry) {
+			if err := fn(e); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// entries is what fn is told of a chunk.
+func entries(ch *xbstream.Chunk, ended *Entry) []Entry {
+	switch ch.Type {
+	case xbstream.End:
+		return []Entry{*ended}
+	case xbstream.Rename:
+		return []Entry{{Op: OpRename, Path: ch.Path, NewPath: ch.NewPath}}
+	case xbstream.Remove:
+		var es []Entry
+		for _, path := range ch.Removed {
+			es = append(es, Entry{Op: OpRemove, Path: path})
+		}
+		return es
+	}
+	return nil
+}
+
+func (c *Catalog) Summary(rd *xbstream.Reader) *Summary {
+	return &Summary{
+		Files: c.files, Bytes: c.bytes, Archive: c.Archive, Manifest: c.manifestFacts(),
+		Dialect: rd.Dialect(), Foreign: c.any && !c.Own, Warnings: c.warnings(),
+	}
+}
+
+// Facts are the size of a backup for programs.
+func (s *Summary) Facts() []slog.Attr {
+	return []slog.Attr{slog.Int64("files", s.Files), slog.Int64("bytes", s.Bytes)}
+}
+
+// Describe says in a few lines what the archive is.
+func (s *Summary) Describe() string {
+	var b strings.Builder
+	switch {
+	case s.Archive != nil:
+		fmt.Fprintf(&b, "backup of %s %s by hb %s, begun %s", s.Archive.ServerFlavor, s.Archive.ServerVersion, s.Archive.HBVersion, s.Archive.Created.Format(time.RFC3339))
+	case s.Foreign && s.Dialect != xbstream.AnyDialect:
+		fmt.Fprintf(&b, "xbstream archive of %v's", s.Dialect)
+	case s.Foreign:
+		b.WriteString("xbstream archive")
+	}
+	fmt.Fprintf(&b, "\n%d files, %d bytes", s.Files, s.Bytes)
+	if m := s.Manifest; m != nil {
+		fmt.Fprintf(&b, "\ncomplete; redo from LSN %d to %d", m.FromLSN, m.LastLSN)
+		if m.Binlog != nil {
+			fmt.Fprintf(&b, "\nbinary log position: %s", m.Binlog.InfoText())
+		}
+		for _, w := range m.Warnings {
+			fmt.Fprintf(&b, "\nwarning at backup: %s", w)
+		}
+	}
+	return b.String()
+}

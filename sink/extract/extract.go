@@ -1,0 +1,240 @@
+// Package extract puts the files of an archive into a new directory, each proven to be
+// what the backup read, and each on disk: an archive comes in, and a directory comes
+// out. One goroutine follows the archive: only it reads the stream, checks it and keeps
+// the catalog of its files. Several others write.
+package extract
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+	"time"
+
+	"hb/sink/catalog"
+	"hb/stream"
+	"hb/stream/disk"
+	"hb/stream/progress"
+	"hb/xbstream"
+	"hb/xbstream/metadata"
+)
+
+// Options are how [Run] works. The zero value is useful.
+type Options struct {
+	// Parallel is how many goroutines write; 0 is one for each
+	// processor, at least 2 and at most 8.
+	Parallel int
+	// Dialect says whose archive it is; by default that is inferred.
+	Dialect xbstream.Dialect
+	// Progress is told of what is left when the archive has been read, which its
+	// reader can count; nil: nobody looks.
+	Progress *progress.Tracker
+	// Follow is called for each file that begins, with what an archive of hb's says
+	// of itself, else nil. If it returns something, that is told how far the file is
+	// written. nil: nobody follows.
+	Follow func(archive *metadata.Archive, name string) Written
+	// System is the files that the directory is among; nil: the operating system's.
+	System disk.System
+}
+
+// Written is told how far a file is written: up to size bytes, and with ended that
+// no more will come. It is called from one goroutine.
+type Written interface{ Reach(size int64, ended bool) }
+
+// Result is what Run did.
+type Result struct {
+	catalog.Summary
+	Written int64 // bytes written: without those that became holes
+}
+
+// Describe says what became of a directory in the time that it took. applied: it was
+// recovered too, which is told beside.
+func (r *Result) Describe(dir string, took time.Duration, applied bool) string {
+	text := fmt.Sprintf("extracted %d files, %s", r.Files, stream.Size(r.Bytes))
+	if !applied {
+		text += fmt.Sprintf(", in %s, %s/s; next: hb apply %s", took, stream.Rate(r.Bytes, took), dir)
+	}
+	return text
+}
+
+// By default there are as many writers as processors, but at least these and at most
+// catalog.MaxWorkers: they wait for the disk more than they work.
+const minWriters = 2
+
+// syncParallel is how many fsyncs run at once. The file system joins those that
+// come together.
+const syncParallel = 16
+
+// Run writes the files of the archive in r, already without its stages,
+// to dir, which must be empty or not exist (it is then made, its parent must
+// exist). Success means that the archive was complete and that every file is
+// on disk with the content that the manifest states; on any error dir is left
+// with the file MarkerName in it, so that nothing takes it for a backup.
+//
+// An archive that hb did not make is accepted with a warning in the result:
+// that nothing is missing from it cannot be proven.
+//
+// Files are made with mode 0640 and directories with 0750, less the umask.
+// Runs of zeros that reach to the end of a page become holes. Run returns
+// when ctx ends, but cannot interrupt a Read of r.
+func Run(ctx context.Context, r io.Reader, dir string, opts Options) (*Result, error) {
+	t, err := Open(opts.System, dir)
+	if err != nil {
+		return nil, err
+	}
+	result, err := t.Extract(ctx, r, opts)
+	if err = errors.Join(err, t.Root.Close()); err != nil {
+		return nil, err
+	}
+	return result, nil
+}
+
+// Extract fills the directory.
+func (t *target) Extract(ctx context.Context, r io.Reader, opts Options) (*Result, error) {
+	x := newExtraction(ctx, t, opts)
+	err := x.run(r, opts.Dialect)
+	if err == nil {
+		err = t.finish()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Result{Summary: *x.summary, Written: x.written.Load()}, nil
+}
+
+// extraction is one Run under way.
+type extraction struct {
+	*pipeline
+	cat     *catalog.Catalog
+	begun   func(archive *metadata.Archive, name string) Written
+	files   map[string]*outFile // files that have not ended
+	next    int                 // the writer that the next file gets
+	page    int
+	summary *catalog.Summary
+	meter   *progress.Tracker
+}
+
+func newExtraction(ctx context.Context, t *target, opts Options) *extraction {
+	parallel := opts.Parallel
+	if parallel <= 0 {
+		parallel = min(max(minWriters, runtime.GOMAXPROCS(0)), catalog.MaxWorkers)
+	}
+	return &extraction{
+		pipeline: newPipeline(ctx, t, min(parallel, catalog.MaxParallel)),
+		cat:      catalog.New(),
+		files:    make(map[string]*outFile),
+		page:     catalog.DefaultPage,
+		meter:    opts.Progress,
+		begun:    opts.Follow,
+	}
+}
+
+// run follows the archive and waits for the writers.
+func (x *extraction) run(r io.Reader, dialect xbstream.Dialect) error {
+	rd := xbstream.NewReader(r, xbstream.ReaderOptions{Dialect: dialect, Alloc: x.buffers.Get})
+	if err := x.follow(rd); err != nil {
+		x.fail(x.cat.Explain(err))
+	}
+	x.meter.Begin("syncing files", 0)
+	if err := x.wait(); err != nil {
+		return err
+	}
+	x.summary = x.cat.Summary(rd)
+	return nil
+}
+
+func (x *extraction) follow(rd *xbstream.Reader) error {
+	for {
+		if x.ctx.Err() != nil {
+			return context.Cause(x.ctx)
+		}
+		ch, err := rd.Next()
+		if err == io.EOF {
+			return x.cat.Finish()
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := x.cat.Add(ch); err != nil {
+			return err
+		}
+		if err := x.dispatch(ch); err != nil {
+			return err
+		}
+	}
+}
+
+// dispatch hands a chunk to its file's writer.
+func (x *extraction) dispatch(ch *xbstream.Chunk) error {
+	switch ch.Type {
+	case xbstream.Rename, xbstream.Remove:
+		return x.moveFiles(ch)
+	}
+	if ch.First {
+		if err := x.begin(ch); err != nil {
+			return err
+		}
+	}
+	f := x.files[ch.Path]
+	if ch.Type == xbstream.Seek {
+		return nil // the payload that follows says where it belongs
+	}
+	if ch.Type == xbstream.End {
+		delete(x.files, ch.Path)
+		if ch.Path == metadata.ArchiveName && x.cat.Archive != nil {
+			x.page = x.cat.Archive.PageSize
+		}
+	}
+	return x.send(f.writer, job{
+		file: f, end: ch.Type == xbstream.End,
+		offset: ch.Offset, span: ch.Span(), data: ch.Data, extents: ch.Sparse,
+	})
+}
+
+// begin enters a new file and gives it to a writer.
+func (x *extraction) begin(ch *xbstream.Chunk) error {
+	if ch.Rewrite {
+		// Its first version may still be on its way through another writer.
+		if err := x.drain(); err != nil {
+			return err
+		}
+	}
+	f := &outFile{path: ch.Path, writer: x.next, page: x.page, made: ch.Rewrite, trunc: ch.Rewrite}
+	if x.begun != nil {
+		f.reader = x.begun(x.cat.Archive, ch.Path)
+	}
+	x.files[ch.Path] = f
+	x.next = (x.next + 1) % len(x.queues)
+	return nil
+}
+
+// moveFiles does what MariaDB's archive says of files that have ended.
+func (x *extraction) moveFiles(ch *xbstream.Chunk) error {
+	if err := x.drain(); err != nil {
+		return err
+	}
+	if ch.Type == xbstream.Rename {
+		return x.target.rename(ch.Path, ch.NewPath)
+	}
+	for _, path := range ch.Removed {
+		if err := x.target.remove(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drain waits until all chunks sent so far are in their files.
+func (x *extraction) drain() error {
+	var wg sync.WaitGroup
+	for i := range x.queues {
+		wg.Add(1)
+		if err := x.send(i, job{reached: wg.Done}); err != nil {
+			return err
+		}
+	}
+	wg.Wait()
+	return nil
+}

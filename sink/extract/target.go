@@ -1,0 +1,229 @@
+package extract
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"sync"
+
+	"hb/sink/backupdir"
+	"hb/stream/disk"
+)
+
+const markerText = "hb extract has not finished in this directory, or has failed.\nIt is no backup: remove it and extract again.\n"
+
+// target is the directory being filled. Its methods may be called from
+// several goroutines.
+type target struct {
+	dir  string
+	Root disk.Dir
+
+	mu   sync.Mutex
+	dirs map[string]struct{} // directories made, by path below the root
+}
+
+// Open makes dir, or takes it if it is empty, and marks it. A
+// lost+found, as in a new file system, does not count.
+func Open(system disk.System, dir string) (*target, error) {
+	if system == nil {
+		system = disk.OS
+	}
+	made := true
+	if err := system.Mkdir(dir, backupdir.DirMode); errors.Is(err, fs.ErrExist) {
+		made = false
+	} else if err != nil {
+		return nil, &backupdir.TargetError{Dir: dir, Reason: "it cannot be made", Err: bare(err)}
+	}
+	root, err := system.OpenDir(dir)
+	if err != nil {
+		return nil, &backupdir.TargetError{Dir: dir, Reason: "it cannot be opened", Err: bare(err)}
+	}
+	t := &target{dir: dir, Root: root, dirs: make(map[string]struct{})}
+	if made {
+		if err = disk.SyncPath(system, filepath.Dir(filepath.Clean(dir))); err != nil {
+			err = fmt.Errorf("syncing directory: %w", err)
+		}
+	}
+	if err == nil {
+		err = t.begin()
+	}
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return t, nil
+}
+
+func (t *target) begin() error {
+	if err := t.checkEmpty(); err != nil {
+		return err
+	}
+	return t.mark()
+}
+
+func (t *target) mark() error {
+	f, err := t.create(backupdir.MarkerName)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, markerText)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("marking the target directory: %w", err)
+	}
+	return t.syncDir(".")
+}
+
+func (t *target) checkEmpty() error {
+	entries, err := t.Root.ReadDir(".")
+	if err != nil {
+		return &backupdir.TargetError{Dir: t.dir, Reason: "it cannot be read", Err: bare(err)}
+	}
+	for _, e := range entries {
+		if e.Name() == "lost+found" {
+			continue
+		}
+		if marked, err := backupdir.Exists(t.Root, backupdir.MarkerName); err != nil || marked {
+			return &backupdir.TargetError{Dir: t.dir, Reason: "it is left from an extract that did not finish: remove it first", Err: err}
+		}
+		return &backupdir.TargetError{Dir: t.dir, Reason: fmt.Sprintf("it is not empty (it holds %q): extract into an empty or a new directory", e.Name()), Err: nil}
+	}
+	return nil
+}
+
+// create makes a new file and what directories it needs.
+func (t *target) create(name string) (disk.File, error) {
+	if err := t.makeDirs(path.Dir(name)); err != nil {
+		return nil, err
+	}
+	f, err := t.Root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY|backupdir.NoFollow, backupdir.FileMode)
+	if err != nil {
+		return nil, t.error("creating", name, err)
+	}
+	return f, nil
+}
+
+// reopen opens a file that create made; trunc empties it.
+func (t *target) reopen(name string, trunc bool) (disk.File, error) {
+	flags := os.O_WRONLY | backupdir.NoFollow
+	if trunc {
+		flags |= os.O_TRUNC
+	}
+	f, err := t.Root.OpenFile(name, flags, 0)
+	if err != nil {
+		return nil, t.error("opening", name, err)
+	}
+	return f, nil
+}
+
+// makeDirs makes a directory and those above it. Each must be new, or made
+// here before: one that someone else put there, or a symlink, is an error.
+func (t *target) makeDirs(name string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.makeDirsLocked(name)
+}
+
+func (t *target) makeDirsLocked(name string) error {
+	if name == "." {
+		return nil
+	}
+	if _, ok := t.dirs[name]; ok {
+		return nil
+	}
+	if err := t.makeDirsLocked(path.Dir(name)); err != nil {
+		return err
+	}
+	if err := t.Root.Mkdir(name, backupdir.DirMode); err != nil {
+		return t.error("making directory", name, err)
+	}
+	t.dirs[name] = struct{}{}
+	return nil
+}
+
+func (t *target) rename(from, to string) error {
+	if err := t.makeDirs(path.Dir(to)); err != nil {
+		return err
+	}
+	if err := t.Root.Rename(from, to); err != nil {
+		return t.error("renaming", from, err)
+	}
+	return nil
+}
+
+func (t *target) remove(name string) error {
+	if err := t.Root.Remove(name); err != nil {
+		return t.error("removing", name, err)
+	}
+	return nil
+}
+
+func (t *target) error(what, name string, err error) error {
+	return fmt.Errorf("%s %s: %w", what, filepath.Join(t.dir, name), bare(err))
+}
+
+// bare takes the path off an error that will be told with a fuller one.
+func bare(err error) error {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		return pathErr.Err
+	}
+	if linkErr, ok := errors.AsType[*os.LinkError](err); ok {
+		return linkErr.Err
+	}
+	return err
+}
+
+// finish makes all names durable and then takes the mark away. If that cannot be
+// made durable, the mark is put back as far as it can be: what failed is marked.
+func (t *target) finish() error {
+	names := []string{"."}
+	for name := range t.dirs {
+		names = append(names, name)
+	}
+	if err := each(names, syncParallel, t.syncDir); err != nil {
+		return err
+	}
+	if err := t.remove(backupdir.MarkerName); err != nil {
+		return err
+	}
+	if err := t.syncDir("."); err != nil {
+		return errors.Join(err, t.mark())
+	}
+	return nil
+}
+
+func (t *target) syncDir(name string) error {
+	if err := disk.SyncDir(t.Root, name); err != nil {
+		return t.error("syncing directory", name, err)
+	}
+	return nil
+}
+
+// each calls fn for all names from n goroutines and returns their errors.
+func each(names []string, n int, fn func(string) error) error {
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+		in   = make(chan string)
+	)
+	for range min(n, len(names)) {
+		wg.Go(func() {
+			for name := range in {
+				if err := fn(name); err != nil {
+					mu.Lock()
+					errs = append(errs, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for _, name := range names {
+		in <- name
+	}
+	close(in)
+	wg.Wait()
+	return errors.Join(errs...)
+}

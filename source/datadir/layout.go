@@ -1,0 +1,314 @@
+// Package datadir knows where a server's files are and what they are called: it
+// lists them, tells by name and content what each is, and which of them hb does
+// not copy, and notices what comes and goes.
+//
+// In come the settings of a server and a file system; out come lists of files, with
+// the names that they have in the archive. It copies nothing and locks nothing.
+package datadir
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"hb/source/mysqld"
+	"hb/stream/disk"
+)
+
+// Layout says where on disk a server keeps what a backup copies. All paths are
+// absolute.
+type Layout struct {
+	Datadir string
+	// System lists the files of the system tablespace (ibdata1 …) in the order
+	// of innodb_data_file_path: their pages are numbered through.
+	System     []string
+	UndoDir    string
+	RedoDir    string
+	AriaLogDir string   // MariaDB; where aria_log_control and aria_log.* are
+	IgnoreDirs []string // ignore_db_dirs: directories of Datadir that are no databases
+	General    bool     // tablespaces lie in Datadir itself too (MySQL)
+	SkipUndo   bool     // leave out undo tablespaces: they are copied last
+
+	Disk  disk.System
+	Seen  func(path string) string // where hb sees a path of the server's; nil: there
+	Links bool                     // the server has tables without transactions elsewhere, by symbolic links (symbolic-links)
+	Pass  func(path, what string)  // is told what has the name of a file of the backup, and is no file; nil: nobody is
+}
+
+// NewLayout finds the server's files, below datadir instead of the place that
+// the server names where that is given.
+func NewLayout(files disk.System, v mysqld.Vars, datadir string) (Layout, error) {
+	seen := func(path string) string {
+		if rel, ok := strings.CutPrefix(path+"/", v.Datadir()+"/"); ok && datadir != "" {
+			return filepath.Join(datadir, rel)
+		}
+		return path
+	}
+	system, err := v.SystemFiles()
+	if err != nil {
+		return Layout{}, err
+	}
+	for i := range system {
+		system[i] = seen(system[i])
+	}
+	return Layout{
+		Disk:    files,
+		Datadir: seen(v.Datadir()), System: system,
+		UndoDir: seen(v.UndoDir()), RedoDir: seen(v.LogDir()), AriaLogDir: seen(v.AriaLogDir()),
+		IgnoreDirs: v.IgnoredDirs(), Seen: seen, Links: v.String("have_symlink") == "YES",
+	}, nil
+}
+
+// Listing is one look at the data directory.
+type Listing struct {
+	*Layout
+	Tablespaces []File   // .ibd files and undo tablespaces; not the system tablespace
+	Others      []File   // files of other engines, definitions, options
+	Databases   []string // directories
+}
+
+// List looks at the databases, undo tablespaces, and on MySQL general ones. What
+// vanishes meanwhile is left out; what cannot be read is an error.
+func (l *Layout) List() (*Listing, error) {
+	out := Listing{Layout: l}
+	entries, err := l.Disk.ReadDir(l.Datadir)
+	if err != nil {
+		return nil, fmt.Errorf("listing the data directory: %w", err)
+	}
+	for _, e := range entries {
+		if err := l.listDatabase(&out, e); err != nil {
+			return nil, err
+		}
+		if err := l.listGeneral(&out, e); err != nil {
+			return nil, err
+		}
+	}
+	undo, err := l.Disk.ReadDir(l.UndoDir)
+	if err != nil {
+		return nil, fmt.Errorf("listing innodb_undo_directory: %w", err)
+	}
+	for _, e := range undo {
+		if l.IsUndo(e.Name()) && !l.SkipUndo {
+			if err := out.add(&out.Tablespaces, filepath.Join(l.UndoDir, e.Name()), e.Name()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return &out, nil
+}
+
+// IsUndo reports whether a file is, by its name, an undo tablespace to which the
+// server gave that name.
+func (l *Layout) IsUndo(base string) bool {
+	return undoName.MatchString(base) || l.General && newUndoName.MatchString(base)
+}
+
+// listGeneral adds an entry of the data directory that is a tablespace itself:
+// mysql.ibd, general tablespaces and the links to them (5.7), undo tablespaces
+// that a user made.
+func (l *Layout) listGeneral(out *Listing, e fs.DirEntry) error {
+	if !l.General || e.IsDir() || IsTemporaryTable(e.Name()) {
+		return nil // the last are temporary tables of 5.6 and 5.7 whose tmpdir this is
+	}
+	path := filepath.Join(l.Datadir, e.Name())
+	switch filepath.Ext(e.Name()) {
+	case ".ibd", ".ibu":
+		if slices.Contains(l.System, path) {
+			return nil
+		}
+		return out.add(&out.Tablespaces, path, e.Name())
+	case ".isl":
+		return out.addLinked(path, e.Name())
+	}
+	return nil
+}
+
+// listDatabase adds the files of one entry of the data directory, if it is a
+// database: a directory, or a symbolic link to one.
+func (l *Layout) listDatabase(out *Listing, e fs.DirEntry) error {
+	db := e.Name()
+	if db[0] == '.' || db[0] == '#' || db == "lost+found" || slices.Contains(l.IgnoreDirs, db) {
+		return nil
+	}
+	if !e.IsDir() && e.Type()&fs.ModeSymlink == 0 {
+		return nil
+	}
+	dir := filepath.Join(l.Datadir, db)
+	if st, err := l.Disk.Stat(dir); err != nil || !st.IsDir() {
+		return IgnoreGone(err)
+	}
+	entries, err := l.Disk.ReadDir(dir)
+	if err != nil {
+		return IgnoreGone(err)
+	}
+	out.Databases = append(out.Databases, db)
+	for _, e := range entries {
+		if err := out.addEntry(dir, db, e.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addEntry adds one file of a database directory to the list it belongs to.
+func (out *Listing) addEntry(dir, db, base string) error {
+	if IsTemporaryTable(base) {
+		return nil
+	}
+	path, name := filepath.Join(dir, base), db+"/"+base
+	switch ext := filepath.Ext(base); {
+	case ext == ".ibd":
+		return out.add(&out.Tablespaces, path, name)
+	case ext == ".isl":
+		return out.addLinked(path, name)
+	case otherSuffixes[ext]:
+		return out.add(&out.Others, path, name)
+	}
+	return nil
+}
+
+// addLinked adds the tablespace that a link file points to, under the name that
+// it would have without the link: so a restored server finds it, which has no
+// link, nor the place that it points to.
+func (out *Listing) addLinked(path, name string) error {
+	target, err := readLink(out.Disk, path)
+	if err != nil {
+		return IgnoreGone(err)
+	}
+	return out.add(&out.Tablespaces, target, strings.TrimSuffix(name, filepath.Ext(name))+".ibd")
+}
+
+// maxLink bounds the path in an .isl file.
+const maxLink = 4096
+
+// readLink reads the .isl file of a table with DATA DIRECTORY, or of a general
+// tablespace: the path of the tablespace file, perhaps with a newline behind.
+func readLink(system disk.System, path string) (string, error) {
+	f, err := system.OpenRegular(path, false)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b := make([]byte, maxLink+1)
+	n, err := f.Read(b)
+	target := strings.TrimRight(string(b[:n]), "\r\n \x00")
+	if n > maxLink || !filepath.IsAbs(target) {
+		return "", fmt.Errorf("%s does not hold the absolute path of a tablespace (read: %w)", path, err)
+	}
+	return target, nil
+}
+
+func (out *Listing) add(list *[]File, path, name string) error {
+	info, err := out.Find(path, name)
+	if err != nil || info == nil {
+		return IgnoreGone(err)
+	}
+	*list = append(*list, *info)
+	return nil
+}
+
+// Find describes the file at path, which is to be in the backup. It returns nil for
+// what no server can have made: a directory, a pipe, a socket or a device.
+func (l *Layout) Find(path, name string) (*File, error) {
+	facts, err := l.Disk.Lstatx(path)
+	linked := err == nil && facts.Mode == fs.ModeSymlink
+	if linked {
+		if err := l.checkLink(path); err != nil {
+			return nil, err
+		}
+		facts, err = l.Disk.Statx(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if facts.Mode != 0 {
+		if l.Pass != nil {
+			l.Pass(path, kindNames[facts.Mode])
+		}
+		return nil, nil
+	}
+	info := newFile(path, name, facts)
+	info.Linked = linked
+	return &info, nil
+}
+
+var kindNames = map[fs.FileMode]string{
+	fs.ModeDir: "a directory", fs.ModeNamedPipe: "a named pipe", fs.ModeSocket: "a socket", fs.ModeDevice: "a device",
+}
+
+// LinkError says that a file of the backup is a symbolic link that the server did
+// not make.
+type LinkError struct{ Path string }
+
+func (e *LinkError) Error() string {
+	return fmt.Sprintf("%s is a symbolic link: hb, which may read files that the server may not, follows only links that servers make "+
+		"(MyISAM, Aria and ARCHIVE tables with DATA DIRECTORY, where symbolic-links is on); put the file there, or remove the link", e.Path)
+}
+
+// checkLink returns a *LinkError unless a symbolic link is one that servers make
+// for DATA DIRECTORY and INDEX DIRECTORY: to a file of the same name elsewhere.
+func (l *Layout) checkLink(path string) error {
+	target, err := l.Disk.Readlink(path)
+	if err != nil {
+		return err
+	}
+	switch filepath.Ext(path) {
+	case ".MYD", ".MYI", ".MAD", ".MAI", ".ARZ":
+		if l.Links && filepath.IsAbs(target) && filepath.Base(target) == filepath.Base(path) {
+			return nil
+		}
+	}
+	return &LinkError{path}
+}
+
+// LargestFirst orders files so that the longest copies start first.
+func LargestFirst(files []File) {
+	slices.SortStableFunc(files, func(a, b File) int { return cmp.Compare(b.Size, a.Size) })
+}
+
+// AriaFiles lists Aria's control file and its logs.
+func (l *Layout) AriaFiles() (control, logs []File, err error) {
+	entries, err := l.Disk.ReadDir(l.AriaLogDir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("listing aria_log_dir_path: %w", err)
+	}
+	for _, e := range entries {
+		list := &logs
+		switch {
+		case e.Name() == ariaControl:
+			list = &control
+		case !IsAriaLog(e.Name()):
+			continue
+		}
+		info, err := l.Find(filepath.Join(l.AriaLogDir, e.Name()), e.Name())
+		if err != nil {
+			return nil, nil, err
+		}
+		if info != nil {
+			*list = append(*list, *info)
+		}
+	}
+	return control, logs, nil
+}
+
+// LateFiles lists the files of the late tables.
+func (l *Layout) LateFiles() ([]File, error) {
+	out := Listing{Layout: l}
+	for _, table := range lateTables {
+		for ext := range otherSuffixes {
+			if err := out.addEntry(filepath.Join(l.Datadir, "mysql"), "mysql", table+ext); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out.Others, nil
+}
+
+// IsOutside reports whether a path is outside the data directory.
+func (l *Layout) IsOutside(path string) bool {
+	rel, err := filepath.Rel(l.Datadir, path)
+	return err != nil || !filepath.IsLocal(rel)
+}

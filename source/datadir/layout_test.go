@@ -1,0 +1,101 @@
+package datadir_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"hb/source/datadir"
+	"hb/source/mysqld"
+	"hb/source/sourcetest"
+	"hb/stream/disk"
+)
+
+// TestDataDirectory follows the link to a tablespace elsewhere.
+func TestDataDirectory(t *testing.T) {
+	d := sourcetest.NewDir(t)
+	elsewhere := filepath.Join(t.TempDir(), "t.ibd")
+	if err := os.WriteFile(elsewhere, sourcetest.Tablespace(t, 4, 2), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.Write("db/t.isl", []byte(elsewhere+"\n"))
+	list := d.List()
+	if len(list.Tablespaces) != 1 || list.Tablespaces[0].Name != "db/t.ibd" || list.Tablespaces[0].Path != elsewhere {
+		t.Errorf("listing = %+v", list.Tablespaces)
+	}
+	d.Write("db/t.isl", []byte("relative"))
+	if _, err := d.Layout.List(); err == nil {
+		t.Error("a link without an absolute path was accepted")
+	}
+}
+
+// TestListMySQL: tablespaces beside the databases are listed, and nothing of
+// what a server makes anew when it starts.
+func TestListMySQL(t *testing.T) {
+	d := sourcetest.NewDir(t)
+	d.Layout.General = true
+	d.Layout.System = []string{d.Path("ibdata1"), d.Path("system.ibd")}
+	elsewhere := filepath.Join(t.TempDir(), "far.ibd")
+	if err := os.WriteFile(elsewhere, []byte("far"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.Write("far.isl", []byte(elsewhere))
+	want := []string{"mysql.ibd", "general.ibd", "mine.ibu", "undo_001", "undo002", "db/t.ibd", "far.ibd"}
+	for _, name := range want[:6] {
+		d.Write(name, []byte("a tablespace"))
+	}
+	for _, name := range []string{"ibdata1", "system.ibd", "ibtmp1", "#ib_16384_0.dblwr", "#ib_16384_0.bdblwr", "auto.cnf", "ib_logfile0", "undo_1_trunc.log",
+		"mysqld-auto.cnf", "binlog.000001", "#innodb_redo/#ib_redo1", "#innodb_redo/#ib_redo2_tmp", "#innodb_temp/temp_1.ibt", "#ib_archive/page_group_1/ib_page_0",
+		"#meb/1.idx", "db/#sql-ib12.ibd"} {
+		d.Write(name, []byte("no"))
+	}
+	d.Write("mysql/general_log_1.sdi", nil)
+	list := d.List()
+	got := make(map[string]bool)
+	for _, f := range list.Tablespaces {
+		got[f.Name] = true
+	}
+	if len(got) != len(want) || len(list.Tablespaces) != len(want) {
+		t.Errorf("tablespaces = %v, want %v", slices.Sorted(maps.Keys(got)), want)
+	}
+	for _, name := range want {
+		if !got[name] {
+			t.Errorf("%s was not listed", name)
+		}
+	}
+	if len(list.Others) != 1 || list.Others[0].Name != "mysql/general_log_1.sdi" {
+		t.Errorf("other files = %v", list.Others)
+	}
+	d.Layout.SkipUndo = true
+	if n := len(d.List().Tablespaces); n != len(want)-2 {
+		t.Errorf("without undo tablespaces there are %d, want %d", n, len(want)-2)
+	}
+}
+
+func TestArchiveName(t *testing.T) {
+	l := datadir.Layout{Disk: disk.OS, Datadir: "/seen", General: true, Seen: func(p string) string {
+		if rel, err := filepath.Rel("/data", p); err == nil && filepath.IsLocal(rel) {
+			return filepath.Join("/seen", rel)
+		}
+		return p
+	}}
+	for _, test := range []struct {
+		space mysqld.Tablespace
+		want  string
+	}{
+		{mysqld.Tablespace{Name: "db/t", Path: "/data/db/t.ibd"}, "db/t.ibd"},
+		{mysqld.Tablespace{Name: "db/t#P#p0", Path: "/far/db/t#p#p0.ibd"}, "db/t#p#p0.ibd"},
+		{mysqld.Tablespace{Name: "mysql", Path: "/data/mysql.ibd"}, "mysql.ibd"},
+		{mysqld.Tablespace{Name: "archive", Path: "/far/file.ibd"}, "archive.ibd"},
+		{mysqld.Tablespace{Name: "archive", Path: "/data/file.ibd"}, "file.ibd"},
+		{mysqld.Tablespace{Name: "innodb_undo_001", Path: "/far/undo_001", Kind: mysqld.SpaceUndo}, "undo_001"},
+		{mysqld.Tablespace{Name: "undo", Path: "/far/undo002", Kind: mysqld.SpaceUndo}, "undo002"},
+		{mysqld.Tablespace{Name: "mine", Path: "/far/x.ibu", Kind: mysqld.SpaceUndo}, "mine.ibu"},
+	} {
+		if got := l.ArchiveName(test.space); got != test.want {
+			t.Errorf("%s at %s is archived as %q, want %q", test.space.Name, test.space.Path, got, test.want)
+		}
+	}
+}

@@ -1,0 +1,33 @@
+package source_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+
+	"hb/source"
+	"hb/source/mysqld"
+)
+
+// A backup of the server on this machine, to standard output. The archive is complete
+// only if Run returns no error.
+func ExampleRun() {
+	ctx := context.Background()
+	options, _, err := mysqld.Resolve(mysqld.Flags{User: "backup", PasswordFile: "/etc/hb.password"}, mysqld.OSEnv())
+	if err != nil {
+		log.Fatal(err)
+	}
+	srv, err := mysqld.Connect(ctx, options)
+	if err != nil {
+		log.Fatal(err)
+	}
+	result, err := source.Run(ctx, srv, os.Stdout, source.Options{Parallel: 4, Tmpdir: os.TempDir()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := srv.Close(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Fprintln(os.Stderr, result.Describe())
+}

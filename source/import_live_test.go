@@ -1,0 +1,91 @@
+package source_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"hb/source/mysqld/mysqldtest"
+)
+
+// TestImportWhileCopied has MariaDB import a tablespace into a file that is being
+// copied: it is copied again, and what is restored is what was imported.
+func TestImportWhileCopied(t *testing.T) {
+	export := []string{"FLUSH TABLES d.b FOR EXPORT", "@cp d/b.ibd d/keep", "@cp d/b.cfg d/keepcfg", "UNLOCK TABLES"}
+	place := func(table string) []string {
+		return []string{"ALTER TABLE d." + table + " DISCARD TABLESPACE", "@cp d/keep d/" + table + ".ibd", "@cp d/keepcfg d/" + table + ".cfg"}
+	}
+	const change = "UPDATE d.b SET v = CONCAT('x', LEFT(v, 40)) WHERE id % 7 = 0"
+	cases := []struct {
+		name, table string
+		before      []string
+		logged      bool // the redo log says that the file was discarded
+		purged      bool // the file has rows that the import purges, without redo
+	}{
+		{"another's", "c", []string{"CREATE TABLE d.c LIKE d.a"}, false, false},
+		{"its own", "b", nil, false, false},
+		{"its own, discarded in the log", "b", nil, true, false},
+		{"its own, with deleted rows", "b", nil, false, true},
+	}
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		for i, c := range cases {
+			if !itsTurn(i, mysqldtest.MariaDB, root.Name) {
+				continue
+			}
+			t.Run(c.name, func(t *testing.T) {
+				s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-max-dirty-pages-pct=99"}})
+				numbers(t, s)
+				fill(t, s, "d.a", "")
+				fill(t, s, "d.b", "")
+				run(t, s, c.before)
+				s.Exec(t, change)
+				if c.purged {
+					exportDeleted(t, s, export)
+				} else {
+					run(t, s, export)
+				}
+				s.Exec(t, "UPDATE d.b SET b = REVERSE(b)", "INSERT INTO d.b SELECT id + 100000, v, b FROM d.b WHERE id % 3 = 0")
+				run(t, s, place(c.table))
+				if !c.logged {
+					if err := s.Stop(); err != nil {
+						t.Fatal(err)
+					}
+					s = mysqldtest.StartOn(t, root, s.Datadir, mysqldtest.Options{Config: []string{"innodb-max-dirty-pages-pct=99"}})
+				}
+				dir := t.TempDir()
+				archive := filepath.Join(dir, "archive")
+				done := false
+				hookedBackup(t, s, archive, hooks{pace: func(int) {
+					if !done && began(archive, "d/"+c.table+".ibd") {
+						done = true
+						run(t, s, []string{"ALTER TABLE d." + c.table + " IMPORT TABLESPACE", "UPDATE d." + c.table + " SET v = CONCAT('after', LEFT(v, 40)) WHERE id % 11 = 0",
+							"DELETE FROM d." + c.table + " WHERE id % 13 = 0",
+							"REPLACE INTO d." + c.table + " SELECT id, CONCAT('again', LEFT(v, 30)), b FROM d.a WHERE id % 4 = 1"})
+					}
+				}})
+				if !done {
+					t.Fatal("nothing was imported during the backup")
+				}
+				compareRestored(t, root, s, archive, filepath.Join(dir, "restored"), nil)
+			})
+		}
+	})
+}
+
+// exportDeleted exports a table with rows that were deleted and that purge must leave,
+// as a transaction may yet read them.
+func exportDeleted(t *testing.T, s *mysqldtest.Server, export []string) {
+	t.Helper()
+	reader, err := s.DB().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if _, err := reader.ExecContext(t.Context(), "START TRANSACTION WITH CONSISTENT SNAPSHOT"); err != nil {
+		t.Fatal(err)
+	}
+	s.Exec(t, "DELETE FROM d.b WHERE id % 4 = 1")
+	run(t, s, export)
+	if _, err := reader.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,4 +1,0 @@
-package mlog
-
-// RebuildInFiles is Rebuild with files of at most limit bytes, in RedoDir.
-var RebuildInFiles = rebuild

@@ -1,0 +1,194 @@
+package source
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"hb/source/datadir"
+	"hb/source/mysqld"
+	"hb/xbstream"
+	"hb/xbstream/metadata"
+)
+
+// archive is the stream being written, and the record of what it holds, from
+// which the manifest is made.
+type archive struct {
+	w *xbstream.Writer
+
+	mu    sync.Mutex
+	files []fileSum
+	names datadir.NameSet
+}
+
+// fileSum is one finished file of the archive.
+type fileSum struct {
+	name string
+	xbstream.Sum
+}
+
+// archiveFile is one file being written.
+type archiveFile struct {
+	*xbstream.File
+	a *archive
+}
+
+// create begins a file. A name that could not be unpacked beside those before is
+// an error, whatever led to it.
+func (a *archive) create(name string) (*archiveFile, error) {
+	if err := a.enter(name); err != nil {
+		return nil, err
+	}
+	f, err := a.w.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	return &archiveFile{f, a}, nil
+}
+
+func (a *archive) enter(name string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.names == nil {
+		a.names = make(datadir.NameSet)
+	}
+	return a.names.Add(name, "of the backup")
+}
+
+// Close ends the file and enters it in the record.
+func (f *archiveFile) Close() error {
+	if err := f.File.Close(); err != nil {
+		return err
+	}
+	f.a.mu.Lock()
+	defer f.a.mu.Unlock()
+	f.a.files = append(f.a.files, fileSum{f.Path(), f.Sum()})
+	return nil
+}
+
+// put writes a whole small file.
+func (a *archive) put(name string, content []byte) error {
+	f, err := a.create(name)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(content); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return f.Close()
+}
+
+// output is create for callers that need to know no more of the file.
+func (a *archive) output(name string) (io.WriteCloser, error) { return a.create(name) }
+
+// dropped returns the directories in the archive that are no databases any more.
+func (a *archive) dropped(databases []string) []string {
+	dropped := make(map[string]bool)
+	for _, f := range a.files {
+		if db, _, in := strings.Cut(f.name, "/"); in {
+			dropped[db] = true
+		}
+	}
+	for _, db := range databases {
+		delete(dropped, db)
+	}
+	return slices.Sorted(maps.Keys(dropped))
+}
+
+// sendFixups writes the files that bring names to their final state, and one
+// for each database that has no file, so that its directory is made.
+func (b *backup) sendFixups() error {
+	fixups := b.registry.Fixups(b.now)
+	for _, name := range slices.Sorted(maps.Keys(fixups)) {
+		if err := b.archive.put(name, []byte(fixups[name])); err != nil {
+			return err
+		}
+	}
+	has := make(map[string]bool)
+	for _, f := range b.archive.files {
+		db, _, _ := strings.Cut(f.name, "/")
+		has[db] = true
+	}
+	for _, db := range b.databases {
+		if !has[db] {
+			if err := b.archive.put(db+"/db.opt", nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// lockTime is for how long any of locks, in the order in which they were asked for,
+// kept waiting what is named: waiters queue up from the moment when a lock is asked
+// for.
+func lockTime(locks []mysqld.LockTime, what mysqld.Blocks) time.Duration {
+	var d time.Duration
+	var until time.Time
+	for _, l := range locks {
+		end := l.Began.Add(l.Wait + l.Held)
+		if l.Blocks&what == 0 || !end.After(until) {
+			continue
+		}
+		from := l.Began
+		if until.After(from) {
+			from = until // locks may be held together
+		}
+		d += end.Sub(from)
+		until = end
+	}
+	return d
+}
+
+// sendManifest writes the archive's last file.
+func (b *backup) sendManifest() error {
+	b.manifest = metadata.Manifest{
+		Version: metadata.ManifestVersion,
+		FromLSN: b.follower.Checkpoint().LSN, CheckpointLSN: b.newest, LastLSN: b.at.LSN,
+		Heads: metadata.CRC32(b.archive.w.HeadsCRC32()), Binlog: b.at.Binlog, Start: b.started.UTC(), End: time.Now().UTC(),
+		Locks: metadata.LockTimes{
+			DDL:    lockTime(b.srv.LockTimes(), mysqld.BlocksDDL).Milliseconds(),
+			Commit: lockTime(b.srv.LockTimes(), mysqld.BlocksCommits).Milliseconds(),
+		},
+	}
+	b.family.describe(&b.manifest)
+	tally := b.copier.Tally()
+	b.manifest.UnsummedPages, b.manifest.UnprovenPages = tally.Unsummed, tally.Unproven
+	if text := tally.Describe(); text != "" {
+		b.warn("%s", text)
+	}
+	for _, w := range b.warnings {
+		b.manifest.AddWarning(w)
+	}
+	b.manifest.DroppedDatabases = b.archive.dropped(b.databases)
+	files := b.archive.files
+	b.manifest.Files = int64(len(files))
+	for _, f := range files {
+		b.manifest.Bytes += f.Size
+	}
+	out, err := b.archive.create(metadata.ManifestName)
+	if err != nil {
+		return err
+	}
+	w, err := metadata.NewManifestWriter(out, b.manifest)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := w.Add(metadata.File{Path: f.name, Size: f.Size, CRC32: f.CRC32}); err != nil {
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+func (b *backup) result() (*Result, error) {
+	return &Result{Manifest: b.manifest, Locks: b.srv.LockTimes(), Bytes: b.archive.w.Written()}, nil
+}

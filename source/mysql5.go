@@ -1,0 +1,297 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"hb/source/datadir"
+	"hb/source/mysqld"
+	"hb/source/pages"
+	"hb/source/redo"
+	"hb/xbstream/innodb"
+	"hb/xbstream/metadata"
+)
+
+// mysql5Backup is a backup of MySQL 5.6 or 5.7. Whatever was not needed is nil.
+type mysql5Backup struct {
+	mysqlBackup
+	tables *mysqld.Lock // metadata locks on all tables
+	global *mysqld.Lock // the final lock
+	cuts   *datadir.Truncations
+	builds builds
+
+	replayFrom map[innodb.SpaceID]innodb.LSN
+}
+
+// release ends what may still be held after an error, last taken first.
+func (b *mysql5Backup) release() error {
+	err := errors.Join(closeLock(b.global), b.closeReplica(), closeLock(b.tables), b.closeDump())
+	if b.cuts != nil {
+		err = errors.Join(err, b.cuts.Close())
+	}
+	return err
+}
+
+func (b *mysql5Backup) openRedo(context.Context) (err error) {
+	b.follower, err = redo.OpenMySQL(b.disk, b.layout.RedoDir, b.opt.Tmpdir, redo.MySQLOptions{PageSize: b.pageSize})
+	return err
+}
+
+func (b *mysql5Backup) describe(m *metadata.Manifest) {
+	b.mysqlBackup.describe(m)
+	m.ReplayFrom = b.replayFrom
+}
+
+// lockTableDDL takes a metadata lock on every table, where asked.
+func (b *mysql5Backup) lockTableDDL(ctx context.Context) (err error) {
+	if b.opt.LockDDLPerTable {
+		b.opt.Progress.Begin("waiting for locks on tables", 0)
+		b.tables, _, err = b.srv.LockTableDDL(ctx)
+	}
+	return err
+}
+
+// lockGlobal takes the final lock, which includes the metadata locks. They are
+// released before only if DDL waits for them: what that changes is copied again
+// like all that DDL changes. Percona Server's lock blocks no reader and does not
+// wait for one.
+func (b *mysql5Backup) lockGlobal(ctx context.Context) error {
+	if b.tables == nil {
+		return b.takeFinal(ctx)
+	}
+	stop, err := b.srv.GiveWay(ctx, b.tables)
+	if err != nil {
+		return err
+	}
+	err = b.takeFinal(ctx)
+	gave, watchErr := stop()
+	if err := errors.Join(err, watchErr); err != nil || gave {
+		return err
+	}
+	return b.tables.Release(ctx)
+}
+
+func (b *mysql5Backup) takeFinal(ctx context.Context) (err error) {
+	b.opt.Progress.Begin("waiting for the final lock", 0)
+	if b.srv.Series.TablesLock {
+		b.global, err = b.srv.LockTables(ctx)
+	} else {
+		b.global, err = b.srv.LockGlobal(ctx, b.lockPolicy())
+	}
+	return err
+}
+
+// unlockGlobal releases the final lock, which proves that it was held to now.
+func (b *mysql5Backup) unlockGlobal(ctx context.Context) error { return b.global.Release(ctx) }
+
+// underGlobalLock brings everything to its final state: what DDL did is over,
+// nobody writes to tables without transactions. Then nobody may commit either,
+// and position and LSN are taken.
+func (b *mysql5Backup) underGlobalLock(ctx context.Context) error {
+	b.opt.Progress.Begin("copying changed files", 0)
+	b.underStage()
+	if err := b.restage(ctx); err != nil {
+		return err
+	}
+	if err := b.knowRedo(ctx); err != nil {
+		return err
+	}
+	if err := b.copyLast(ctx); err != nil {
+		return err
+	}
+	return b.srv.FlushEngineLogs(ctx)
+}
+
+// lastTries is how often undo tablespaces are copied again that purge, which no
+// lock stops, truncates under the copier's hands.
+const lastTries = 5
+
+// copyLast copies what is not in the archive as it is now, and takes position and LSN.
+// Purge goes on: what it writes to pages before they are copied is in the redo
+// before that LSN.
+func (b *mysql5Backup) copyLast(ctx context.Context) error {
+	b.copier.Again, b.layout.SkipUndo = false, false
+	for range lastTries {
+		if err := b.cuts.Await(ctx); err != nil {
+			return err
+		}
+		checkpoint, err := b.checkpoint()
+		if err != nil {
+			return err
+		}
+		list, err := b.list(ctx)
+		if err != nil {
+			return err
+		}
+		if b.last, err = b.inventory.Look(ctx, list.Tablespaces); err != nil {
+			return err
+		}
+		b.databases = list.Databases
+		if _, err := b.copyMissing(ctx, b.last); err != nil {
+			return err
+		}
+		if err := b.standStill(ctx); err != nil {
+			return err
+		}
+		n, err := b.voidTruncated()
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			b.replayUndoFrom(checkpoint)
+			return errors.Join(b.last.Unique(), b.proveComplete(ctx))
+		}
+	}
+	return fmt.Errorf("the server truncated an undo tablespace %d times while it was copied under the final lock: "+
+		"back up again, or set innodb_undo_log_truncate to OFF for the time of the backup", lastTries)
+}
+
+// replayUndoFrom notes that redo from before a checkpoint must not be applied to
+// undo tablespaces that were copied after it, because they may have been
+// truncated: that ends with a checkpoint, and nothing in the redo tells of it.
+func (b *mysql5Backup) replayUndoFrom(checkpoint innodb.LSN) {
+	b.replayFrom = make(map[innodb.SpaceID]innodb.LSN)
+	for _, t := range b.last.Files {
+		if b.stage.Has(t.Name) && datadir.TruncatedInPlace(t.Name) {
+			b.replayFrom[t.Space.ID] = checkpoint
+		}
+	}
+}
+
+// watchTruncation begins to look out for truncations. Undo tablespaces that the
+// server may truncate are copied last.
+func (b *mysql5Backup) watchTruncation(context.Context) (err error) {
+	b.copier.Again = true
+	b.layout.SkipUndo = b.srv.Vars.Bool("innodb_undo_log_truncate")
+	b.cuts, err = datadir.WatchTruncations(b.disk, b.layout.RedoDir)
+	b.copier.Truncated = func(_ context.Context, id innodb.SpaceID, _ innodb.LSN) (bool, error) { return b.cuts.Of(id) }
+	return err
+}
+
+// voidTruncated makes void the copies of tablespaces that were truncated since it
+// was called last, and returns how many tablespaces were, copied or not.
+func (b *mysql5Backup) voidTruncated() (int, error) {
+	ids, err := b.cuts.Seen()
+	if err != nil {
+		return 0, err
+	}
+	return len(ids), b.replace(b.registry.Discard(func(a *pages.Copy) bool { return ids[a.ID] }))
+}
+
+// replace sees to it that void copies can be made again. The second copy of a
+// table has another name in the archive. System and undo tablespaces can have no
+// other; but what is only staged is not in the archive yet.
+func (b *mysql5Backup) replace(void []*pages.Copy) error {
+	for _, a := range void {
+		if _, ok := a.Table(); ok {
+			continue
+		}
+		if a.ID == 0 {
+			return &UnloggedError{a.Name}
+		}
+		if !b.stage.Drop(a.Name) {
+			return fmt.Errorf("the undo tablespace %s was truncated after it was copied: back up again, with one setting of innodb_undo_log_truncate throughout", a.Name)
+		}
+		b.registry.Release(a)
+	}
+	return nil
+}
+
+// builds is what changes pages of MySQL 5.6 and 5.7 without redo, and was under
+// way when the server was asked last: indexes under construction, and tables
+// whose tablespace is discarded. A copy that begins meanwhile may have any part of
+// it. The redo log tells when more begins (redo.FileState.Unlogged), but not when
+// it ends: if it says anything, the server is asked again.
+type builds struct {
+	mu    sync.Mutex
+	asked innodb.LSN // up to where the redo was in hand before
+	list  map[uint64]mysqld.Build
+}
+
+// watchBuilds asks for the first time. That is before any tablespace is copied.
+func (b *mysql5Backup) watchBuilds(ctx context.Context) error {
+	b.copier.Builds = b.buildsIn
+	b.builds.mu.Lock()
+	defer b.builds.mu.Unlock()
+	return b.askBuilds(ctx)
+}
+
+// askBuilds is called with the state locked.
+func (b *mysql5Backup) askBuilds(ctx context.Context) (err error) {
+	b.builds.asked = b.follower.End()
+	b.builds.list, err = b.srv.Builds(ctx)
+	return err
+}
+
+// buildsIn returns what is under way in a tablespace whose copy begins.
+func (b *mysql5Backup) buildsIn(ctx context.Context, id innodb.SpaceID) (map[uint64]mysqld.Build, error) {
+	now := &b.builds
+	now.mu.Lock()
+	defer now.mu.Unlock()
+	if b.follower.File(id).Unlogged > now.asked || len(now.in(id)) > 0 {
+		if err := b.askBuilds(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return now.in(id), nil
+}
+
+// in is called with the state locked.
+func (l *builds) in(id innodb.SpaceID) map[uint64]mysqld.Build {
+	var out map[uint64]mysqld.Build
+	for index, build := range l.list {
+		if build.Space == id {
+			if out == nil {
+				out = make(map[uint64]mysqld.Build)
+			}
+			out[index] = build
+		}
+	}
+	return out
+}
+
+// voidChanged makes void the copies of tablespaces that were changed without redo
+// since they began, so that they are made again: what began since is in the redo
+// log, what was under way then has ended or become something else.
+func (b *mysql5Backup) voidChanged(ctx context.Context) error {
+	if _, err := b.voidTruncated(); err != nil {
+		return err
+	}
+	now, err := b.pendingBuilds(ctx)
+	if err != nil {
+		return err
+	}
+	return b.replace(b.registry.Discard(func(a *pages.Copy) bool {
+		if b.follower.File(a.ID).Unlogged > a.Since {
+			return true
+		}
+		for index, build := range a.Builds {
+			if now[index] != build {
+				return true
+			}
+		}
+		return false
+	}))
+}
+
+// pendingBuilds asks for what is under way, if any copy began while something was.
+func (b *mysql5Backup) pendingBuilds(ctx context.Context) (map[uint64]mysqld.Build, error) {
+	if !b.registry.Any(func(a *pages.Copy) bool { return len(a.Builds) > 0 }) {
+		return nil, nil
+	}
+	b.builds.mu.Lock()
+	defer b.builds.mu.Unlock()
+	err := b.askBuilds(ctx)
+	return b.builds.list, err
+}
+
+// UnloggedError says that DDL changed a file without redo that was copied already
+// and can be in the archive only once.
+type UnloggedError struct{ Name string }
+
+func (e *UnloggedError) Error() string {
+	return fmt.Sprintf("ALTER TABLE or CREATE INDEX built an index in %s during the backup, without redo: "+
+		"back up again when no such statement runs, or with --lock-ddl-per-table", e.Name)
+}

@@ -1,0 +1,147 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"hb/source/mysqld"
+	"hb/source/redo"
+	"hb/stream/disk"
+	"hb/xbstream/innodb"
+	"hb/xbstream/metadata"
+)
+
+// mysql8Backup is a backup of MySQL 8.0 or later. Whatever was not needed is nil.
+type mysql8Backup struct {
+	mysqlBackup
+	consumer *mysqld.RedoConsumer
+	instance *mysqld.Lock // LOCK INSTANCE FOR BACKUP
+	binlog   disk.File    // that the position is in
+
+	lostConsumer sync.Once // to warn
+}
+
+// release ends what may still be held after an error, last taken first.
+func (b *mysql8Backup) release() error {
+	err := errors.Join(b.closeReplica(), closeLock(b.instance))
+	if b.consumer != nil {
+		err = errors.Join(err, b.consumer.Close())
+	}
+	err = errors.Join(err, b.closeDump())
+	if b.binlog != nil {
+		err = errors.Join(err, b.binlog.Close())
+	}
+	return err
+}
+
+// openRedo opens the redo log and, where the server keeps it for hb, tells it
+// what was read. A registration that is lost is no harm by itself: what is
+// overwritten before it is read is noticed.
+func (b *mysql8Backup) openRedo(context.Context) (err error) {
+	o := redo.MySQLOptions{PageSize: b.pageSize}
+	if c := b.consumer; c != nil {
+		o.Advance = func(ctx context.Context, lsn innodb.LSN) error {
+			if err := c.Advance(ctx, lsn); err != nil && ctx.Err() == nil {
+				b.lostConsumer.Do(func() { b.warn("the server no longer keeps redo log files for hb: %v", err) })
+			}
+			return nil
+		}
+	}
+	b.follower, err = redo.OpenMySQL(b.disk, b.layout.RedoDir, b.opt.Tmpdir, o)
+	return err
+}
+
+func (b *mysql8Backup) describe(m *metadata.Manifest) {
+	b.mysqlBackup.describe(m)
+	m.BinlogHome = b.binlogHome()
+}
+
+// keepRedo has the server keep the redo log files that hb has not read yet.
+func (b *mysql8Backup) keepRedo(ctx context.Context) error {
+	if !b.srv.Series.RedoConsumer {
+		return nil
+	}
+	consumer, warning, err := b.srv.RegisterRedoConsumer(ctx)
+	if warning != "" {
+		b.warn("%s", warning)
+	}
+	b.consumer = consumer
+	return err
+}
+
+func (b *mysql8Backup) lockInstance(ctx context.Context) (err error) {
+	b.opt.Progress.Begin("waiting for LOCK INSTANCE FOR BACKUP", 0)
+	tables, err := b.mustHoldTables(ctx)
+	if err != nil {
+		return err
+	}
+	b.instance, err = b.srv.LockInstance(ctx, tables)
+	return err
+}
+
+// unlockInstance proves that the locks were held to this moment, and releases
+// them.
+func (b *mysql8Backup) unlockInstance(ctx context.Context) error { return b.instance.Release(ctx) }
+
+// releaseRedo lets the server recycle its redo log files again.
+func (b *mysql8Backup) releaseRedo(context.Context) error {
+	if b.consumer == nil {
+		return nil
+	}
+	return b.consumer.Close()
+}
+
+// rotateBinlog begins a new binary log file, so that little of it is to be
+// copied.
+func (b *mysql8Backup) rotateBinlog(ctx context.Context) error {
+	if on, _ := b.srv.Vars.LogBin(); !on {
+		return nil
+	}
+	return b.srv.FlushBinaryLogs(ctx)
+}
+
+// plainTables lists the tables without transactions that are to be locked.
+func (b *mysql8Backup) plainTables(ctx context.Context) ([]mysqld.Table, error) {
+	tables, some, err := b.hasPlainTables(ctx, b.stage.Names())
+	if err != nil || !some {
+		return nil, err
+	}
+	// With the privileges that it takes, the list is complete.
+	needs := b.needs()
+	needs.HoldTables = true
+	return tables, b.srv.CheckPrivileges(ctx, needs)
+}
+
+// LockBrokenError says that tablespaces came or went although LOCK INSTANCE FOR
+// BACKUP was held.
+type LockBrokenError struct{ ID innodb.SpaceID }
+
+func (e *LockBrokenError) Error() string {
+	return fmt.Sprintf("tablespace %d appeared or changed its file while LOCK INSTANCE FOR BACKUP was held, "+
+		"which should have prevented that: the backup is void; back up again", e.ID)
+}
+
+// proveUnchanged checks that what was copied is what there is: while the lock is
+// held no tablespace comes, goes or is truncated, and every one that the server
+// knows is in the archive.
+func (b *mysql8Backup) proveUnchanged(ctx context.Context) error {
+	list, err := b.list(ctx)
+	if err != nil {
+		return err
+	}
+	if b.last, err = b.inventory.Look(ctx, list.Tablespaces); err != nil {
+		return err
+	}
+	if err := b.last.Unique(); err != nil {
+		return err
+	}
+	b.databases = list.Databases
+	for _, t := range b.last.Files {
+		if !b.registry.Has(t.Key()) {
+			return &LockBrokenError{t.Space.ID}
+		}
+	}
+	return b.proveComplete(ctx)
+}

@@ -1,0 +1,199 @@
+package pages
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"hb/source/datadir"
+	"hb/source/mysqld"
+	"hb/source/redo"
+	"hb/xbstream/innodb"
+)
+
+// Registry knows which tablespaces the archive holds, under which names. DDL
+// goes on while pages are copied, so that a tablespace may have another name
+// at the end, or be gone; what the registry finds then goes into the archive
+// as the fix-up files that mariadb-backup's --prepare knows too:
+//
+//	db/t.del   db/t.ibd is to be deleted
+//	db/t.ren   db/t.ibd is to be renamed to what the file says (db/u, no suffix)
+//
+// in this order. A tablespace that is found when its name is taken already, by
+// one that was renamed or dropped or by an earlier copy of itself, is archived
+// under a name that no server gives out, and renamed by its own .ren file.
+// (extra/mariabackup/xtrabackup.cc of MariaDB 10.11, prepare_handle_del_files
+// and _ren_files.) General tablespaces of MySQL have such files without a
+// directory.
+type Registry struct {
+	mu     sync.Mutex
+	names  map[string]bool
+	spaces map[Key]*Copy // what counts
+	void   []*Copy       // copies that do not: to be deleted
+	lost   []*Copy       // those of void whose file was removed while it was copied
+}
+
+// Key is a tablespace in a certain file. Both count: a file keeps its
+// place while IMPORT TABLESPACE gives it another id, and an id may come back
+// in a file that was copied from elsewhere.
+type Key struct {
+	ID        innodb.SpaceID
+	firstPage innodb.PageNo
+	file      datadir.FileID
+}
+
+// Copy is the copy of a tablespace in the archive.
+type Copy struct {
+	Key
+	Name     string                  // in the archive
+	Since    innodb.LSN              // up to where the redo was in hand when copying began
+	Builds   map[uint64]mysqld.Build // that were under way then
+	Unlisted bool                    // the server did not have it open then
+}
+
+// NewRegistry returns a registry of an archive that is empty.
+func NewRegistry() *Registry {
+	return &Registry{
+		names:  make(map[string]bool),
+		spaces: make(map[Key]*Copy),
+	}
+}
+
+// Key says which tablespace the file is.
+func (t *File) Key() Key {
+	return Key{t.Space.ID, t.Space.First, t.FileID}
+}
+
+// Add enters a file whose copy begins now and returns the name that it gets in
+// the archive; isNew is false if it is there already.
+func (r *Registry) Add(t *File, since innodb.LSN) (name string, isNew bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := t.Key()
+	if _, ok := r.spaces[key]; ok {
+		return "", false
+	}
+	name = t.Name
+	for n := 1; r.names[name]; n++ {
+		name = datadir.AliasName(t.Name, key.ID, n)
+	}
+	r.names[name] = true
+	r.spaces[key] = &Copy{key, name, since, t.builds, t.unlisted}
+	return name, true
+}
+
+// Has reports whether the file is in the archive, in a copy that counts.
+func (r *Registry) Has(key Key) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.spaces[key]
+	return ok
+}
+
+// lose makes the copy of a file void that was removed before all of it was copied.
+func (r *Registry) lose(key Key) {
+	void := r.Discard(func(a *Copy) bool { return a.Key == key })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost = append(r.lost, void...)
+}
+
+// Any reports whether is holds for any copy that counts.
+func (r *Registry) Any(is func(*Copy) bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.spaces {
+		if is(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// Ids returns the tablespaces of which the archive has a copy that counts.
+func (r *Registry) IDs() map[innodb.SpaceID]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make(map[innodb.SpaceID]bool, len(r.spaces))
+	for key := range r.spaces {
+		out[key.ID] = true
+	}
+	return out
+}
+
+// Vanished reports a table whose file was there when it was copied, and is not at
+// the end, although the redo log does not say that it was dropped: the server may
+// still hold it open, and believe that it has it.
+func (r *Registry) Vanished(last []*File, log map[innodb.SpaceID]*redo.FileState) error {
+	there := make(map[datadir.FileID]bool, len(last))
+	for _, t := range last {
+		there[t.FileID] = true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range slices.AppendSeq(slices.Clone(r.lost), maps.Values(r.spaces)) {
+		if _, ok := a.Table(); ok && a.file != (datadir.FileID{}) && !there[a.file] && (log[a.ID] == nil || !log[a.ID].Deleted) {
+			return fmt.Errorf("the file of tablespace %d, copied as %s, was removed during the backup, but the redo log does not say that the table was dropped: "+
+				"drop the table, or bring the file back", a.ID, a.Name)
+		}
+	}
+	return nil
+}
+
+// Discard makes void every copy for which changed holds: the tablespace is to
+// be copied again, if it is still there. It returns them.
+func (r *Registry) Discard(changed func(*Copy) bool) []*Copy {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []*Copy
+	for key, a := range r.spaces {
+		if changed(a) {
+			delete(r.spaces, key)
+			out = append(out, a)
+		}
+	}
+	r.void = append(r.void, out...)
+	return out
+}
+
+// Release gives the name of a void copy free, which is not in the archive yet
+// and never will be.
+func (r *Registry) Release(a *Copy) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.names, a.Name)
+	r.void = slices.DeleteFunc(r.void, func(v *Copy) bool { return v == a })
+}
+
+// Fixups returns the files that bring the archive's names to what they are
+// now, given the final name of every tablespace that still exists.
+func (r *Registry) Fixups(now map[Key]string) map[string]string {
+	out := make(map[string]string)
+	for _, a := range r.void {
+		if base, ok := a.Table(); ok {
+			out[base+".del"] = ""
+		}
+	}
+	for _, a := range r.spaces {
+		base, ok := a.Table()
+		if !ok {
+			continue
+		}
+		switch name, exists := now[a.Key]; {
+		case !exists:
+			out[base+".del"] = ""
+		case name != a.Name:
+			out[base+".ren"] = strings.TrimSuffix(name, ".ibd")
+		}
+	}
+	return out
+}
+
+// Table returns the file's name without its suffix; ok is false for system and
+// undo tablespaces, which have fixed names.
+func (a *Copy) Table() (base string, ok bool) {
+	base, ok = strings.CutSuffix(a.Name, ".ibd")
+	return base, ok && a.ID != 0
+}

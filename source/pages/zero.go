@@ -1,0 +1,141 @@
+package pages
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"hb/source/datadir"
+	"hb/xbstream/innodb"
+)
+
+// ZeroPage is a page of a copy that is zero although the tablespace, as it was on
+// disk just then, has it in use. That is right while the server has not written the
+// page yet, which the redo log then makes. If the log has no record of the page, its
+// content is lost.
+type ZeroPage struct {
+	innodb.PageID
+	Key  Key
+	File datadir.File // as it was copied
+	size int          // of the page, bytes
+	// Listed is the LSN of the page that says that it is in use.
+	Listed innodb.LSN
+}
+
+// maxZeroPages bounds how many are kept: one that is lost suffices to fail a backup.
+const maxZeroPages = 1 << 16
+
+// usage tells which pages of a file are in use, as the file says now.
+type usage struct {
+	mu sync.Mutex
+	of *innodb.Usage // nil: not asked yet
+	// gaveUp: the page map could not be read, as in a file that was cut meanwhile.
+	// Each page would wait for it again.
+	gaveUp bool
+	// unwritten are in use, and no server writes them.
+	unwritten map[innodb.PageNo]bool
+}
+
+// ZeroPages are those of the newest copy of each file. full: there may be more.
+func (c *Copier) ZeroPages() (_ []ZeroPage, full bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.zero, len(c.zero) == maxZeroPages
+}
+
+// forgetZero forgets those of a former copy of a file.
+func (c *Copier) forgetZero(key Key) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.zero = slices.DeleteFunc(c.zero, func(z ZeroPage) bool { return z.Key == key })
+}
+
+// Written reports whether the server has written a page since: of the very file that
+// was copied. Of one that has another name now it says no.
+func (c *Copier) Written(z ZeroPage) (_ bool, err error) {
+	f, err := c.Disk.OpenRegular(z.File.Path, z.File.Linked)
+	if err != nil {
+		return false, datadir.IgnoreGone(err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	now, err := datadir.StatOpen(f, z.File)
+	if err != nil || now.FileID != z.File.FileID {
+		return false, err
+	}
+	page := make([]byte, z.size)
+	if _, err := f.ReadAt(page, int64(z.No)*int64(z.size)); err != nil {
+		return false, noEOF(err)
+	}
+	return !innodb.AllZero(page), nil
+}
+
+// noteZero looks whether a page that is zero may be. What cannot be told now, as the
+// server is writing, is let pass.
+func (c *Copier) noteZero(ctx context.Context, t *File, no innodb.PageNo) {
+	if t.undo || t.Space.First != 0 || t.Space.Exempts(no) {
+		return // undo tablespaces are cut and extended in place
+	}
+	t.usage.mu.Lock()
+	defer t.usage.mu.Unlock()
+	if t.usage.gaveUp {
+		return
+	}
+	var used bool
+	var listed innodb.LSN
+	err := datadir.Retry(ctx, func() (err error) {
+		if t.usage.of == nil {
+			of, err := innodb.NewUsage(&t.Space.Space, t.readPage)
+			if err != nil {
+				return err
+			}
+			if t.usage.unwritten, err = t.neverWritten(); err != nil {
+				return err
+			}
+			t.usage.of = of
+		}
+		used, err = t.usage.of.InUse(no)
+		listed = t.usage.of.Listed(no)
+		return err
+	})
+	t.usage.gaveUp = err != nil
+	if err != nil || !used || listed == 0 || t.usage.unwritten[no] {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.zero) < maxZeroPages {
+		c.zero = append(c.zero, ZeroPage{PageID: innodb.PageID{Space: t.Space.ID, No: no}, Key: t.Key(), File: t.File, size: t.Space.Physical, Listed: listed})
+	}
+}
+
+// readPage reads a page of the file as it is now.
+func (t *File) readPage(page []byte, no innodb.PageNo) error {
+	_, err := t.f.ReadAt(page, int64(no)*int64(len(page)))
+	return noEOF(err)
+}
+
+// neverWritten returns the pages of the system tablespace that are in use and that no
+// server ever writes: those of the doublewrite area's segment.
+func (t *File) neverWritten() (map[innodb.PageNo]bool, error) {
+	if t.Space.ID != 0 {
+		return nil, nil
+	}
+	page := make([]byte, t.Space.Physical)
+	if err := t.readPage(page, innodb.TrxSysPage); err != nil {
+		return nil, err
+	}
+	no, offset := innodb.DoublewriteInode(page)
+	if no == 0 {
+		return nil, nil
+	}
+	if err := t.readPage(page, no); err != nil {
+		return nil, err
+	}
+	fragments, err := t.Space.Fragments(page, offset)
+	pages := make(map[innodb.PageNo]bool, len(fragments))
+	for _, no := range fragments {
+		pages[no] = true
+	}
+	return pages, err
+}

@@ -1,0 +1,62 @@
+package settings
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"hb/source/mysqld"
+	"hb/stream"
+)
+
+// sizeType is the type tag of a number of bytes that is a stream.Size on the
+// command line.
+const sizeType = "size"
+
+// maxWait bounds what can be waited for: the longest timeout that servers take.
+const maxWait = 365 * 24 * time.Hour
+
+// Types teach kong the types that options have beside its own.
+func Types() []kong.Option {
+	return []kong.Option{
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), mapper(wait)),
+		kong.TypeMapper(reflect.TypeFor[mysqld.Secret](), mapper(func(s string) (mysqld.Secret, error) {
+			return mysqld.NewSecret(s), nil
+		})),
+		kong.NamedMapper(sizeType, mapper(func(s string) (int64, error) {
+			n, err := stream.ParseSize(s)
+			return int64(n), err
+		})),
+	}
+}
+
+// mapper decodes an option's value by parse.
+func mapper[T any](parse func(string) (T, error)) kong.MapperFunc {
+	return func(ctx *kong.DecodeContext, target reflect.Value) error {
+		var text string
+		if err := ctx.Scan.PopValueInto("value", &text); err != nil {
+			return err
+		}
+		v, err := parse(text)
+		if err == nil {
+			target.Set(reflect.ValueOf(v))
+		}
+		return err
+	}
+}
+
+// wait reads a time to wait: a number of seconds, as the peers' options have it,
+// or a Go duration, such as 2m30s.
+func wait(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if seconds, e := strconv.ParseUint(text, 10, 32); e == nil {
+		d, err = time.Duration(seconds)*time.Second, nil
+	}
+	if err != nil || d < 0 || d > maxWait {
+		return 0, fmt.Errorf("%q is no time to wait: give seconds, or a duration such as 2m30s", text)
+	}
+	return d, nil
+}

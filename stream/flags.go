@@ -1,0 +1,166 @@
+package stream
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"hb/stream/progress"
+)
+
+// WriteFlags are the options of the command line that say what is done to an
+// archive on its way out.
+type WriteFlags struct {
+	Compress              bool     `help:"Compress with zstd."`
+	CompressLevel         int      `help:"zstd level, 1 to 19 (default 3); implies --compress." placeholder:"N"`
+	EncryptTo             []string `help:"Encrypt to this recipient: age1..., or an SSH public key. May be repeated." placeholder:"RECIPIENT" sep:"none"`
+	EncryptToFile         []string `help:"Encrypt to the recipients in this file. May be repeated." placeholder:"FILE" type:"path" sep:"none"`
+	EncryptPassphraseFile string   `help:"Encrypt with the passphrase in the first line of this file." placeholder:"FILE" type:"path"`
+}
+
+// FlagError is a mistake in the flags, or in what they name.
+type FlagError struct{ Err error }
+
+func (e *FlagError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *FlagError) Unwrap() error { return e.Err }
+
+// flagError has the error of a function be a *FlagError.
+func flagError(err *error) {
+	if *err != nil {
+		*err = &FlagError{*err}
+	}
+}
+
+// Options reads the recipients that the flags name. An error is a *FlagError.
+func (f *WriteFlags) Options() (o WriteOptions, err error) {
+	defer flagError(&err)
+	if f.Compress || f.CompressLevel != 0 {
+		o.Compress = &Compression{Level: f.CompressLevel}
+	}
+	for _, s := range f.EncryptTo {
+		r, err := ParseRecipient(s)
+		if err != nil {
+			return o, err
+		}
+		o.Recipients = append(o.Recipients, r)
+	}
+	for _, name := range f.EncryptToFile {
+		r, err := ParseRecipientsFile(name)
+		if err != nil {
+			return o, err
+		}
+		o.Recipients = append(o.Recipients, r...)
+	}
+	if f.EncryptPassphraseFile != "" {
+		phrase, err := firstLine(f.EncryptPassphraseFile)
+		if err != nil {
+			return o, err
+		}
+		r, err := PassphraseRecipient(phrase)
+		if err != nil {
+			return o, err
+		}
+		o.Recipients = append(o.Recipients, r)
+	}
+	return o, o.Validate()
+}
+
+// ReadFlags are the options of the command line that say where an archive is, and how
+// to decrypt it.
+type ReadFlags struct {
+	Identity       []string `short:"i" help:"Decrypt with the age identity or SSH key in this file. May be repeated." placeholder:"FILE" type:"path" sep:"none"`
+	PassphraseFile string   `help:"Decrypt with the passphrase in the first line of this file (default: ask)." placeholder:"FILE" type:"path"`
+	Archive        string   `arg:"" optional:"" help:"Archive to read (default: standard input)." type:"path"`
+}
+
+// Stdin reports whether the archive comes from standard input.
+func (f *ReadFlags) Stdin() bool { return f.Archive == "" || f.Archive == "-" }
+
+// Input is an archive that is being read, without its stages.
+type Input struct {
+	*Reader
+	in    *os.File
+	named bool // it is not standard input
+}
+
+// Open opens the archive. What is read of it counts as done in the phase, which may be
+// nil. Passphrases that no file has come from ask.
+func (f *ReadFlags) Open(phase *progress.Phase, ask Prompt) (*Input, error) {
+	in := os.Stdin
+	if !f.Stdin() {
+		var err error
+		if in, err = os.Open(f.Archive); err != nil {
+			return nil, err
+		}
+	}
+	o, err := f.options(ask)
+	if err != nil {
+		return nil, errors.Join(err, in.Close())
+	}
+	if st, err := in.Stat(); err == nil && st.Mode().IsRegular() {
+		phase.Expect(st.Size())
+	}
+	r, err := Open(phase.Reader(in), o)
+	if err != nil {
+		return nil, errors.Join(err, in.Close())
+	}
+	return &Input{r, in, !f.Stdin()}, nil
+}
+
+// Anywhere is for reading anywhere in the archive; nil: it is no file, or has stages.
+func (i *Input) Anywhere() io.ReaderAt {
+	st, err := i.in.Stat()
+	if !i.named || len(i.Stages) > 0 || err != nil || !st.Mode().IsRegular() {
+		return nil
+	}
+	return i.in
+}
+
+// Close ends the reading.
+func (i *Input) Close() error { return errors.Join(i.Reader.Close(), i.in.Close()) }
+
+// options reads the identities that the flags name. An error is a *FlagError.
+func (f *ReadFlags) options(ask Prompt) (o Options, err error) {
+	defer flagError(&err)
+	o = Options{Passphrase: ask}
+	if f.PassphraseFile != "" {
+		o.Passphrase = func(string) (string, error) { return firstLine(f.PassphraseFile) }
+	}
+	for _, name := range f.Identity {
+		ids, err := ParseIdentitiesFile(name, ask)
+		if err != nil {
+			return o, err
+		}
+		o.Identities = append(o.Identities, ids...)
+	}
+	return o, nil
+}
+
+// maxSecret bounds the length in bytes of a line that holds a password or a
+// passphrase.
+const maxSecret = 4096
+
+// firstLine is the first line of a file, without its end.
+func firstLine(name string) (_ string, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return SecretLine(f, name)
+}
+
+// SecretLine reads a password or a passphrase, which is the first line of r,
+// without its end. name is r's in errors.
+func SecretLine(r io.Reader, name string) (string, error) {
+	line, err := bufio.NewReader(io.LimitReader(r, maxSecret)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("reading %s: %w", name, err)
+	}
+	return strings.TrimRight(line, "\r\n"), nil
+}

@@ -1,0 +1,54 @@
+//go:build !linux
+
+package stream
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+)
+
+// Stdout writes to a file. It belongs to one goroutine at a time, but for
+// Interrupt. Nothing is backed up elsewhere than on Linux, where it does more.
+type Stdout struct {
+	f           *os.File
+	interrupted atomic.Bool
+}
+
+// NewStdout returns a Stdout on f.
+func NewStdout(f *os.File) (*Stdout, error) { return &Stdout{f: f}, nil }
+
+// Interrupt makes all Writes that come later fail.
+func (s *Stdout) Interrupt() { s.interrupted.Store(true) }
+
+// Write writes all of p.
+func (s *Stdout) Write(p []byte) (int, error) {
+	if s.interrupted.Load() {
+		return 0, errGivenUp
+	}
+	return s.f.Write(p)
+}
+
+// WriteVec writes all slices.
+func (s *Stdout) WriteVec(bufs ...[]byte) (total int, err error) {
+	for _, b := range bufs {
+		n, err := s.Write(b)
+		total += n
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// Close makes a regular file durable. It does not close the file.
+func (s *Stdout) Close() error {
+	info, err := s.f.Stat()
+	if err == nil && info.Mode().IsRegular() {
+		err = s.f.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("syncing %s: %w", s.f.Name(), err)
+	}
+	return nil
+}

@@ -1,0 +1,39 @@
+package mariadbredo
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"hb/xbstream/innodb"
+)
+
+// FuzzHeader reads hostile heads of log files, with checksums that fit, and a
+// live log's last blocks.
+func FuzzHeader(f *testing.F) {
+	for _, version := range []string{"10.5.23", "10.11.18", "11.8.6"} {
+		log := realLog(f, version)
+		f.Add(log[:min(len(log), 16<<10)], uint64(50_000), false)
+		f.Add(log[:min(len(log), 16<<10)], uint64(50_000), true)
+	}
+	f.Fuzz(func(t *testing.T, head []byte, end uint64, sum bool) {
+		for b := head; sum && len(b) >= headerBlock; b = b[headerBlock:] {
+			binary.BigEndian.PutUint32(b[offHeaderCRC:], innodb.CRC32C(b[:offHeaderCRC]))
+		}
+		_, _ = LastBlock(head, innodb.LSN(end))
+		h, err := ParseHeader(head)
+		if err != nil {
+			return
+		}
+		c, err := h.Checkpoint(head)
+		if err != nil {
+			return
+		}
+		cut := NewCutter(LinearGeometry(h, c), c.LSN)
+		cut.Feed(head[min(int64(len(head)), h.Format.Facts().HeaderSize):])
+		for n := 0; n < 1000; n++ {
+			if _, ok := cut.Next(); !ok {
+				return
+			}
+		}
+	})
+}

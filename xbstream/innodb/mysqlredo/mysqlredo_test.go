@@ -1,0 +1,873 @@
+package mysqlredo
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hb/stream/disk"
+	"hb/stream/disk/disktest"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/redolog"
+)
+
+// realLogs are the beginnings of the logs of servers under the test load, as
+// backups hold them, each cut behind a mini-transaction: see save in
+// live_test.go.
+var realLogs = []struct {
+	version string
+	format  Format
+}{{"5.6.24", Format56}, {"5.7.29", Format57}, {"9.7.4", Format8030}}
+
+func realLog(t testing.TB, version string) []byte {
+	t.Helper()
+	f, err := os.Open("testdata/" + version + ".log.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// piece is a mini-transaction that outlives the Cutter's buffer.
+type piece struct {
+	start, end innodb.LSN
+	records    string
+}
+
+// cutAll feeds blocks, which begin at LSN base, up to step bytes at a time.
+func cutAll(c *Cutter, b []byte, base innodb.LSN, step int) []piece {
+	var out []piece
+	for {
+		at := c.Position()
+		from := b[min(int(at-base), len(b)):]
+		c.Feed(from[:min(step, len(from))])
+		n := len(out)
+		for m, ok := c.Next(); ok; m, ok = c.Next() {
+			out = append(out, piece{m.Start, m.End, string(m.Records)})
+		}
+		if n == len(out) && c.Position() == at {
+			return out
+		}
+	}
+}
+
+func TestRealLogs(t *testing.T) {
+	for _, tc := range realLogs {
+		t.Run(tc.version, func(t *testing.T) {
+			log := realLog(t, tc.version)
+			l, err := ParseLinear(log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.Header.Format != tc.format || !strings.HasPrefix(l.Header.Creator, CreatorPrefix) {
+				t.Errorf("header %+v", l.Header)
+			}
+			head := BackupHead(l.Header, l.Checkpoint, time.Now())
+			again, err := ParseLinear(append(head, log[HeaderSize:]...))
+			if err != nil || again.Checkpoint != l.Checkpoint || again.Header.StartLSN != redolog.BlockOf(l.Checkpoint.LSN) {
+				t.Errorf("%+v comes back as %+v, %v", l, again, err)
+			}
+			body := log[HeaderSize:]
+			cut := NewCutter(tc.format, l.Checkpoint.LSN)
+			pieces := cutAll(cut, body, l.Start(), len(body))
+			last := innodb.LSN(len(body) - blockSize)
+			used := binary.BigEndian.Uint16(body[last+offUsed:])
+			if end := l.Start() + last + innodb.LSN(used); cut.End() != end || !cut.Clean() || len(pieces) < 100 {
+				t.Errorf("%d mini-transactions up to %d, want %d: %v", len(pieces), cut.End(), end, cut.Stop())
+			}
+			for i, p := range pieces[1:] {
+				if p.start != pieces[i].end {
+					t.Fatalf("a mini-transaction ends at LSN %d, the next begins at %d", pieces[i].end, p.start)
+				}
+			}
+			for _, step := range []int{blockSize, 5 * blockSize} {
+				if got := cutAll(NewCutter(tc.format, l.Checkpoint.LSN), body, l.Start(), step); !slices.Equal(got, pieces) {
+					t.Errorf("in steps of %d it is cut in another way", step)
+				}
+			}
+			checkPieces(t, l, log, pieces)
+		})
+	}
+}
+
+// checkPieces reads all records and finds each again by its LSN.
+func checkPieces(t *testing.T, l Linear, log []byte, pieces []piece) {
+	t.Helper()
+	var census Census
+	scratch := make([]byte, 1<<20)
+	for _, p := range pieces {
+		b := []byte(p.records)
+		if err := census.Add(b); err != nil {
+			t.Fatal(err)
+		}
+		for at := 0; at < len(b); {
+			r, single, err := ParseRecord(b[at:])
+			if err != nil || single != (len(b) == r.Size && !grouped(b)) {
+				t.Fatalf("LSN %d: %+v, single %v, %v", p.start, r, single, err)
+			}
+			lsn := redolog.Advance(p.start, at)
+			got, err := redolog.Payload(log[l.Offset(lsn):], lsn, r.Size, scratch)
+			if err != nil || !bytes.Equal(got, b[at:at+r.Size]) {
+				t.Fatalf("LSN %d, record at %d: got %x, want %x (%v)", p.start, at, got, b[at:at+r.Size], err)
+			}
+			checkPrefixes(t, b[at:at+r.Size])
+			at += r.Size
+		}
+		if end := redolog.Advance(p.start, len(b)); p.end != end && p.end != redolog.Advance(end, 1) {
+			t.Fatalf("a mini-transaction of %d bytes at LSN %d ends at %d", len(b), p.start, p.end)
+		}
+	}
+	kinds := 0
+	for _, n := range census {
+		if n > 0 {
+			kinds++
+		}
+	}
+	if kinds < 18 {
+		t.Errorf("only %d types of records", kinds)
+	}
+}
+
+// checkPrefixes: of a record that is cut short nothing is found but that.
+func checkPrefixes(t *testing.T, record []byte) {
+	t.Helper()
+	for n := range min(len(record), 100) {
+		if r, _, err := ParseRecord(record[:n]); err != ErrShort {
+			t.Fatalf("%d bytes of %x: %+v, %v", n, record, r, err)
+		}
+	}
+}
+
+// TestCutAnywhere: a log that is cut short gives only whole mini-transactions,
+// and a last block made for any of their ends ends the log there.
+func TestCutAnywhere(t *testing.T) {
+	for _, tc := range realLogs {
+		log := realLog(t, tc.version)
+		l, _ := ParseLinear(log)
+		body := log[HeaderSize:]
+		all := cutAll(NewCutter(tc.format, l.Checkpoint.LSN), body, l.Start(), len(body))
+		for _, p := range all[:len(all)-1] {
+			at := redolog.BlockOf(p.end) - l.Start()
+			last, err := LastBlock(tc.format, body[at:at+blockSize], p.end)
+			if err != nil {
+				t.Fatalf("%v: end at LSN %d: %v", tc.format, p.end, err)
+			}
+			if first := binary.BigEndian.Uint16(last[offFirst:]); first != 0 && first >= binary.BigEndian.Uint16(last[offUsed:]) {
+				t.Errorf("%v: cut at LSN %d, the block says that a mini-transaction begins at %d", tc.format, p.end, first)
+			}
+			cut := NewCutter(tc.format, l.Checkpoint.LSN)
+			short := append(slices.Clone(body[:at]), last...)
+			cutAll(cut, short, l.Start(), len(short))
+			if cut.End() != p.end || !cut.Clean() || cut.Stop().Cause != StopPartialBlock {
+				t.Fatalf("%v: the log ends at LSN %d (%v), want %d", tc.format, cut.End(), cut.Stop(), p.end)
+			}
+			if p.end > l.Start()+40<<10 {
+				break
+			}
+		}
+		for n := 0; n < 64<<10; n += blockSize {
+			cut := NewCutter(tc.format, l.Checkpoint.LSN)
+			got := cutAll(cut, body[:n], l.Start(), len(body))
+			if !slices.Equal(got, all[:len(got)]) || cut.Stop().Cause != StopShort {
+				t.Fatalf("%v: cut at %d: %v", tc.format, n, cut.Stop())
+			}
+		}
+	}
+}
+
+// TestEndAtBlock: where the log ends at the very beginning of a block, which
+// the server has not written, an empty one is made.
+func TestEndAtBlock(t *testing.T) {
+	for f := Format56; f <= LastFormat; f++ {
+		for _, live := range [][]byte{make([]byte, blockSize), block(f, 1<<20-blockSize*8, 500, 0, nil)} {
+			b, err := LastBlock(f, live, 1<<20-4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if stop := checkBlock(f, b, 1<<20, false); stop.Cause != 0 || binary.BigEndian.Uint16(b[offUsed:]) != blockHeader {
+				t.Errorf("%v: %v: %x", f, stop, b[:16])
+			}
+			if _, err := LastBlock(f, live, 1<<20+13); err == nil {
+				t.Errorf("%v: a block that is not there was found", f)
+			}
+		}
+	}
+}
+
+// block makes a block with payload.
+func block(f Format, at innodb.LSN, used, first int, payload []byte) []byte {
+	b := make([]byte, blockSize)
+	binary.BigEndian.PutUint32(b, redolog.BlockNumber(at))
+	binary.BigEndian.PutUint16(b[offUsed:], uint16(used))
+	binary.BigEndian.PutUint16(b[offFirst:], uint16(first))
+	if !f.Ring() {
+		binary.BigEndian.PutUint32(b[offEpoch:], Epoch(at))
+	}
+	copy(b[blockHeader:blockEnd], payload)
+	seal(f, b)
+	return b
+}
+
+func TestBlocks(t *testing.T) {
+	const at = innodb.LSN(700<<30 + 5*blockSize) // in the second epoch
+	change := func(f Format, edit func(b []byte)) Stop {
+		b := block(f, at, blockSize, 12, nil)
+		edit(b)
+		seal(f, b)
+		return checkBlock(f, b, at, false)
+	}
+	u32 := binary.BigEndian.PutUint32
+	u16 := binary.BigEndian.PutUint16
+	for f := Format56; f <= LastFormat; f++ {
+		for _, tc := range []struct {
+			name  string
+			edit  func(b []byte)
+			want  StopCause
+			newer bool
+			fatal bool
+		}{
+			{"good", func(b []byte) {}, 0, false, false},
+			{"older", func(b []byte) { u32(b, redolog.BlockNumber(at)-1000) }, StopBlockNumber, false, false},
+			{"newer", func(b []byte) { u32(b, redolog.BlockNumber(at)+1000) }, StopBlockNumber, true, true},
+			{"never written", func(b []byte) { clear(b) }, StopBlockNumber, false, false},
+			{"encrypted", func(b []byte) { b[offUsed] |= 0x80 }, StopEncrypted, false, true},
+			{"too short", func(b []byte) { u16(b[offUsed:], 11); u16(b[offFirst:], 0) }, StopBlockUsed, false, true},
+			{"in the trailer", func(b []byte) { u16(b[offUsed:], 509) }, StopBlockUsed, false, true},
+			{"first behind the end", func(b []byte) { u16(b[offUsed:], 100); u16(b[offFirst:], 101) }, StopBlockUsed, false, true},
+			{"first in the header", func(b []byte) { u16(b[offFirst:], 11) }, StopBlockUsed, false, true},
+		} {
+			stop := change(f, tc.edit)
+			if stop.Cause != tc.want || stop.Newer != tc.newer || stop.Fatal() != tc.fatal {
+				t.Errorf("%v, %s: %+v", f, tc.name, stop)
+			}
+		}
+		// The first block of a write is marked before 8.0.30, and never since.
+		marked := change(f, func(b []byte) { b[0] |= 0x80 })
+		if f.Ring() != (marked.Cause == 0) || marked.Newer {
+			t.Errorf("%v, marked: %+v", f, marked)
+		}
+		torn := block(f, at, blockSize, 12, nil)
+		torn[300]++
+		if stop := checkBlock(f, torn, at, false); stop.Cause != StopChecksum || stop.Fatal() {
+			t.Errorf("%v, torn: %+v", f, stop)
+		}
+	}
+	for _, epoch := range []uint32{Epoch(at) - 1, Epoch(at) + 1} {
+		stop := change(Format8030, func(b []byte) { u32(b[offEpoch:], epoch) })
+		if stop.Cause != StopBlockNumber || stop.Newer != (epoch > Epoch(at)) {
+			t.Errorf("epoch %d: %+v", epoch, stop)
+		}
+	}
+}
+
+// TestUnsummed: a log without checksums is read only where nobody writes it,
+// and only if it is so all over.
+func TestUnsummed(t *testing.T) {
+	var b []byte
+	for at := innodb.LSN(1 << 20); at < 1<<20+4*blockSize; at += blockSize {
+		p := bytes.Repeat([]byte{byte(Dummy)}, blockPayload)
+		blk := block(Format57, at, blockSize, 12, p)
+		binary.BigEndian.PutUint32(blk[blockEnd:], noChecksum)
+		b = append(b, blk...)
+	}
+	cut := func(settled bool, f Format) *Cutter {
+		c := NewCutter(f, 1<<20)
+		c.Settled = settled
+		cutAll(c, b, 1<<20, len(b))
+		return c
+	}
+	if c := cut(true, Format57); !c.Unsummed() || c.Stop().Cause != StopShort || c.Position() != 1<<20+4*blockSize {
+		t.Errorf("settled: %v at %d", c.Stop(), c.Position())
+	}
+	if c := cut(false, Format57); c.Stop().Cause != StopUnsummed || !c.Stop().Fatal() {
+		t.Errorf("live: %v", c.Stop())
+	}
+	for _, f := range []Format{Format56, Format8030} {
+		if c := cut(true, f); c.Stop().Cause != StopChecksum && c.Stop().Cause != StopBlockNumber {
+			t.Errorf("%v: %v", f, c.Stop())
+		}
+	}
+	seal(Format57, b[:blockSize]) // the first with, the others without
+	if c := cut(true, Format57); c.Stop().Cause != StopUnsummed || c.Position() != 1<<20+blockSize {
+		t.Errorf("mixed: %v", c.Stop())
+	}
+}
+
+// TestTorn: a block that is read in the middle of a write is read again.
+func TestTorn(t *testing.T) {
+	for _, f := range []Format{Format56, Format57, Format8030} {
+		one := []byte{byte(Write1) | singleBit, 5, 3, 0, 38, 1}
+		two := append(slices.Clone(one), one...)
+		const at = innodb.LSN(1 << 20)
+		c := NewCutter(f, at+12)
+		feed := func(b []byte) (n int) {
+			c.Feed(b)
+			for _, ok := c.Next(); ok; _, ok = c.Next() {
+				n++
+			}
+			return n
+		}
+		older, newer := block(f, at, 18, 12, one), block(f, at, 24, 12, two)
+		torn := append(slices.Clone(newer[:20]), older[20:]...)
+		if n := feed(older); n != 1 || c.Stop().Cause != StopPartialBlock || c.End() != at+18 {
+			t.Errorf("%v: %d, %v", f, n, c.Stop())
+		}
+		if n := feed(torn); n != 0 || c.Stop().Cause != StopChecksum || c.End() != at+18 {
+			t.Errorf("%v, torn: %d, %v", f, n, c.Stop())
+		}
+		if n := feed(newer); n != 1 || c.Stop().Cause != StopPartialBlock || c.End() != at+24 || !c.Clean() {
+			t.Errorf("%v, again: %d, %v", f, n, c.Stop())
+		}
+	}
+}
+
+// TestStale: a block that is a whole turn of the numbers older is not the log's.
+func TestStale(t *testing.T) {
+	payload := bytes.Repeat([]byte{byte(Dummy)}, blockPayload)
+	var b []byte
+	for i, no := range []uint32{1<<31 + 7, 1<<31 + 8, 1<<31 + 7, 6} {
+		blk := block(Format57, innodb.LSN(1<<20+i*blockSize), blockSize, 12, payload)
+		binary.BigEndian.PutUint32(blk[offEpoch:], no)
+		seal(Format57, blk)
+		b = append(b, blk...)
+	}
+	c := NewCutter(Format57, 1<<20)
+	cutAll(c, b, 1<<20, len(b))
+	if c.Stop().Cause != StopStale || c.Position() != 1<<20+3*blockSize {
+		t.Errorf("%v at %d", c.Stop(), c.Position())
+	}
+}
+
+// TestMidMTR: since 8.0.3 a checkpoint can be anywhere in a mini-transaction,
+// even in a record.
+func TestMidMTR(t *testing.T) {
+	log := realLog(t, "9.7.4")
+	l, _ := ParseLinear(log)
+	body := log[HeaderSize:]
+	all := cutAll(NewCutter(Format8030, l.Checkpoint.LSN), body, l.Start(), len(body))
+	for at := l.Checkpoint.LSN; at < l.Start()+30<<10; at += 37 {
+		at := redolog.Canonical(at)
+		base := redolog.BlockOf(at)
+		from := body[base-l.Start():]
+		cut := NewCutter(Format8030, at)
+		got := cutAll(cut, from, base, len(from))
+		want := since(all, at)
+		if !slices.Equal(got, want) {
+			t.Fatalf("checkpoint at LSN %d: begins with %+v, want %+v", at, got[0], want[0])
+		}
+		if cut.End() != all[len(all)-1].end {
+			t.Fatalf("checkpoint at LSN %d: ends at %d", at, cut.End())
+		}
+	}
+	// Before 8.0.3 it is always at the end of a mini-transaction, even where
+	// another one begins earlier in its block.
+	old := NewCutter(Format801, 1<<20+18)
+	one := []byte{byte(Write1) | singleBit, 5, 3, 0, 38, 1}
+	if got := cutAll(old, block(Format801, 1<<20, 24, 12, append(slices.Clone(one), one...)), 1<<20, blockSize); len(got) != 1 || got[0].start != 1<<20+18 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// since returns what counts behind a checkpoint: of the mini-transactions that
+// begin in its block or later, the records that begin behind it.
+func since(all []piece, at innodb.LSN) []piece {
+	var out []piece
+	for _, p := range all {
+		if p.start < redolog.BlockOf(at) || p.end <= at {
+			continue
+		}
+		b := p.records
+		lsn := p.start
+		for lsn < at && len(b) > 0 {
+			r, _, err := ParseRecord([]byte(b))
+			if err != nil {
+				panic(err)
+			}
+			b = b[r.Size:]
+			lsn = redolog.Advance(p.start, len(p.records)-len(b))
+		}
+		if len(b) > 0 {
+			out = append(out, piece{lsn, p.end, b})
+		}
+	}
+	return out
+}
+
+// TestMidMTREnd: a log that ends with the mini-transaction that the checkpoint
+// is in holds nothing, and ends there.
+func TestMidMTREnd(t *testing.T) {
+	const at = innodb.LSN(1 << 20)
+	c := NewCutter(Format8030, at+100)
+	b := append(block(Format8030, at, blockSize, 0, nil), block(Format8030, at+blockSize, 300, 0, nil)...)
+	got := cutAll(c, b, at, len(b))
+	if len(got) != 0 || c.End() != at+blockSize+300 || !c.Clean() {
+		t.Errorf("%d mini-transactions, end %d, %v", len(got), c.End(), c.Stop())
+	}
+	one := []byte{byte(Write1) | singleBit, 5, 3, 0, 38, 1}
+	payload := append(make([]byte, 288), one...)
+	c.Feed(block(Format8030, at+blockSize, 306, 300, payload))
+	if m, ok := c.Next(); !ok || m.Start != at+blockSize+300 || m.End != m.Start+6 {
+		t.Errorf("%+v, %v", m, c.Stop())
+	}
+}
+
+// TestMalformed: what no server writes stops the cutter for good.
+func TestMalformed(t *testing.T) {
+	one := []byte{byte(Write1) | singleBit, 5, 3, 0, 38, 1}
+	group := []byte{byte(Write1), 5, 3, 0, 38, 1}
+	for name, payload := range map[string][]byte{
+		"type 0":           {0x80},
+		"type 12":          {12, 1, 1},
+		"type 77":          {77, 1, 1},
+		"single in group":  append(slices.Clone(group), one...),
+		"single end":       append(slices.Clone(group), byte(MultiRecEnd)|singleBit),
+		"bad integer":      {byte(Write1) | singleBit, 0xF5, 3, 0, 38, 1},
+		"bad metadata":     {byte(DynamicMeta) | singleBit, 1, 1, 3, 1},
+		"no file name":     {byte(FileDelete) | singleBit, 1, 0, 0, 0},
+		"index of 8.0.29":  {byte(Delete) | singleBit, 1, 4, 0, 1, 0, 1, 0, 1, 0, 1, 0, 99},
+		"too many fields":  {byte(OldCompDelete) | singleBit, 1, 4, 0x7F, 0xFF, 0, 1},
+		"too many uniques": {byte(OldCompDelete) | singleBit, 1, 4, 0, 1, 0, 2, 0, 1, 0, 99},
+		"huge list copy":   {byte(OldListEndCopyCreated) | singleBit, 1, 4, 0xFF, 0, 0, 0},
+	} {
+		p := append(slices.Clone(one), payload...)
+		c := NewCutter(Format8030, 1<<20)
+		c.Feed(block(Format8030, 1<<20, 12+len(p), 12, p))
+		if m, ok := c.Next(); !ok || string(m.Records) != string(one) {
+			t.Fatalf("%s: %+v, %v", name, m, c.Stop())
+		}
+		_, ok := c.Next()
+		var bad *RecordError
+		if stop := c.Stop(); ok || stop.Cause != StopRecord || !stop.Fatal() || !errors.As(stop, &bad) || stop.LSN != 1<<20+18 {
+			t.Errorf("%s: %+v", name, stop)
+		}
+	}
+}
+
+func TestIntegers(t *testing.T) {
+	for _, tc := range []struct {
+		b    string
+		want uint32
+	}{
+		{"\x7f", 127}, {"\x80\x80", 128}, {"\xbf\xff", 1<<14 - 1}, {"\xc0\x40\x00", 1 << 14}, {"\xdf\xff\xff", 1<<21 - 1},
+		{"\xe0\x20\x00\x00", 1 << 21}, {"\xef\xff\xff\xff", 1<<28 - 1}, {"\xf0\x10\x00\x00\x00", 1 << 28},
+		{"\xf0\xff\xff\xff\xff", 0xFFFFFFFF},
+		// Since 8.0.19: FIL_NULL, the id of mysql.ibd, of the last undo tablespace.
+		{"\xfb\xff", 0xFFFFFFFF}, {"\xfb\xfe", 0xFFFFFFFE}, {"\xf8\x00", 0xFFFFFC00}, {"\xfd\xfb\xff", 0xFFFFFBFF},
+		{"\xfc\x00\x00", 0xFFFE0000}, {"\xfe\xfd\xff\xff", 0xFFFDFFFF}, {"\xfe\x00\x00\x00", 0xFF000000},
+	} {
+		b := []byte(tc.b)
+		if v, n := C32(b); v != tc.want || n != len(b) {
+			t.Errorf("%x: %d, %d bytes", b, v, n)
+		}
+		for cut := range b {
+			if _, n := C32(b[:cut]); n != 0 {
+				t.Errorf("%x cut at %d: %d bytes", b, cut, n)
+			}
+		}
+		if v, n := C32(AppendC32(nil, tc.want)); v != tc.want || n <= 0 {
+			t.Errorf("%d comes back as %d", tc.want, v)
+		}
+		for high := range uint64(2) {
+			want := high<<40 | uint64(tc.want)
+			if v, _ := C64(AppendC64(nil, want)); v != want {
+				t.Errorf("%d comes back as %d", want, v)
+			}
+			if v, _ := M64(AppendM64(nil, want)); v != want {
+				t.Errorf("%d comes back as %d", want, v)
+			}
+		}
+	}
+	for _, b := range []string{"\xf1\x00\x00\x00\x00", "\xf7\x00\x00\x00\x00", "\xff\x00\x00\x00\x00"} {
+		if _, n := C32([]byte(b)); n >= 0 {
+			t.Errorf("%x: %d bytes", b, n)
+		}
+	}
+}
+
+func TestIndex(t *testing.T) {
+	var x Index
+	parse := func(typ Type, b string) (string, error) {
+		rest, err := x.Parse(typ, []byte(b))
+		return string(rest), err
+	}
+	// Redundant: nothing in the old types, two bytes in the new ones.
+	if rest, err := parse(OldDelete, "\x00\x63"); err != nil || rest != "\x00\x63" || x.Compact || len(x.Fields) != 0 {
+		t.Errorf("%+v, rest %x, %v", x, rest, err)
+	}
+	if rest, err := parse(Delete, "\x01\x00\x00\x63"); err != nil || rest != "\x00\x63" || x.Compact || len(x.Fields) != 0 {
+		t.Errorf("%+v, rest %x, %v", x, rest, err)
+	}
+	const lengths = "\x80\x04\x80\x06\x80\x07\x00\x00\xff\xff"
+	fields := []Field{{Len: 4, NotNull: true}, {Len: 6, NotNull: true}, {Len: 7, NotNull: true}, {}, {Big: true, NotNull: true}}
+	for typ, b := range map[Type]string{
+		OldCompDelete: "\x00\x05\x00\x01" + lengths,
+		Delete:        "\x01\x01\x00\x05\x00\x01" + lengths,
+	} {
+		rest, err := parse(typ, b+"\x00\x63")
+		if err != nil || rest != "\x00\x63" || !x.Compact || x.NUniq != 1 || x.HasInstant || x.Versioned ||
+			!slices.Equal(x.Fields, fields) || !slices.Equal(x.Physical, []int{0, 1, 2, 3, 4}) {
+			t.Errorf("%v: %+v, rest %x, %v", typ, x, rest, err)
+		}
+	}
+	// Columns that were added instantly before 8.0.29.
+	for typ, b := range map[Type]string{
+		OldCompDelete: "\x80\x03\x00\x05\x00\x01" + lengths,
+		Delete:        "\x01\x05\x00\x05\x00\x03\x00\x01" + lengths,
+	} {
+		if rest, err := parse(typ, b); err != nil || rest != "" || !x.HasInstant || x.NInstant != 3 || x.Versioned || len(x.Fields) != 5 {
+			t.Errorf("%v: %+v, rest %x, %v", typ, x, rest, err)
+		}
+	}
+}
+
+// TestVersions: where the fields of rows with versions lie. Logical order is
+// that of the table now, physical order that in which columns came.
+func TestVersions(t *testing.T) {
+	var x Index
+	type version struct{ logical, physical, added, dropped int }
+	for _, tc := range []struct {
+		name  string
+		n     int
+		list  []version
+		want  []int // logical field at each physical position
+		fails bool
+	}{
+		{"added at the end", 5, []version{{4, 4, 1, 0}}, []int{0, 1, 2, 3, 4}, false},
+		{"added first", 5, []version{{0, 4, 1, 0}}, []int{1, 2, 3, 4, 0}, false},
+		{"two added in the middle", 6, []version{{3, 4, 1, 0}, {4, 5, 2, 0}}, []int{0, 1, 2, 5, 3, 4}, false},
+		{"dropped", 5, []version{{4, 3, 0, 1}}, []int{0, 1, 2, 4, 3}, false},
+		{"added and dropped", 5, []version{{3, 3, 1, 2}}, []int{0, 1, 2, 3, 4}, false},
+		{"two in one place", 5, []version{{3, 4, 1, 0}, {2, 4, 1, 0}}, nil, true},
+		{"one twice", 5, []version{{3, 4, 1, 0}, {3, 3, 1, 0}}, nil, true},
+		{"behind the end", 5, []version{{5, 4, 1, 0}}, nil, true},
+		{"no such place", 5, []version{{4, 5, 1, 0}}, nil, true},
+	} {
+		for _, compact := range []bool{true, false} {
+			b := []byte{1, 2}
+			if compact {
+				b[1] = 3
+			}
+			b = binary.BigEndian.AppendUint16(b, uint16(tc.n))
+			if compact {
+				b = append(b, 0, 1)
+				b = append(b, make([]byte, 2*tc.n)...)
+			}
+			b = binary.BigEndian.AppendUint16(b, uint16(len(tc.list)))
+			for _, v := range tc.list {
+				b = binary.BigEndian.AppendUint16(b, uint16(v.logical))
+				flags, versions := 0, []byte(nil)
+				if v.added > 0 {
+					flags, versions = flags|0x8000, append(versions, byte(v.added))
+				}
+				if v.dropped > 0 {
+					flags, versions = flags|0x4000, append(versions, byte(v.dropped))
+				}
+				b = binary.BigEndian.AppendUint16(b, uint16(v.physical|flags))
+				b = append(b, versions...)
+			}
+			rest, err := x.Parse(Delete, append(b, 0, 99))
+			if tc.fails {
+				if err == nil {
+					t.Errorf("%s: accepted", tc.name)
+				}
+				continue
+			}
+			if err != nil || len(rest) != 2 || !x.Versioned || x.Compact != compact || !slices.Equal(x.Physical, tc.want) {
+				t.Errorf("%s: %+v, rest %x, %v", tc.name, x, rest, err)
+			}
+			for _, v := range tc.list {
+				f := x.Fields[v.logical]
+				if int(f.Added) != v.added || f.HasAdded != (v.added > 0) || int(f.Dropped) != v.dropped || f.HasDropped != (v.dropped > 0) {
+					t.Errorf("%s: field %d: %+v", tc.name, v.logical, f)
+				}
+			}
+		}
+	}
+}
+
+// TestFileOps: 5.6 and 8.0 write FILE_CREATE in two ways.
+func TestFileOps(t *testing.T) {
+	for _, tc := range []struct {
+		b    string
+		want FileOp
+	}{
+		{"\xa1\x05\x00\x00\x05db/t\x00", FileOp{Type: FileCreate, Space: 5, Name: "db/t"}},
+		{"\xa1\x05\x00\x00\x00\x40\x21\x00\x0bdb/t#1.ibd\x00", FileOp{Type: FileCreate, Space: 5, Name: "db/t#1.ibd", Flags: 0x4021}},
+		{"\xaf\x05\x00\x00\x00\x00\x21\x00\x0b./db/t.ibd\x00", FileOp{Type: FileCreate2, Space: 5, Name: "./db/t.ibd", Flags: 0x21}},
+		{"\xa2\x05\x00\x00\x05db/t\x00\x00\x05db/u\x00", FileOp{Type: FileRename, Space: 5, Name: "db/t", NewName: "db/u"}},
+		{"\xa3\xfb\xef\x00\x00\x0b./undo_001\x00", FileOp{Type: FileDelete, Space: 0xFFFFFFEF, Name: "./undo_001"}},
+		{"\xc1\x05\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x40\x00\x00", FileOp{Type: FileExtend, Space: 5, Offset: 1 << 16, Size: 1 << 22}},
+	} {
+		r, single, err := ParseRecord([]byte(tc.b))
+		if err != nil || !single || r.Size != len(tc.b) {
+			t.Fatalf("%+v: %+v, %v", tc.want, r, err)
+		}
+		if op, err := r.FileOp(); err != nil || op != tc.want {
+			t.Errorf("%+v, %v, want %+v", op, err, tc.want)
+		}
+		checkPrefixes(t, []byte(tc.b))
+	}
+	for _, b := range []string{"\xa3\x05\x00\x00\x05a\x00b\x00\x00", "\xa3\x05\x00\x00\x05abcde", "\xa3\x05\x00\x00\x01\x00"} {
+		r, _, err := ParseRecord([]byte(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if op, err := r.FileOp(); err == nil {
+			t.Errorf("%q: %+v", b, op)
+		}
+	}
+}
+
+func TestMetaSet(t *testing.T) {
+	counter := func(table, version, v uint64) Meta {
+		return Meta{Table: table, Version: version, Item: AppendM64([]byte{metaCounter}, v)}
+	}
+	corrupted := func(table uint64, ids ...byte) Meta {
+		item := []byte{metaCorrupted, byte(len(ids))}
+		for _, id := range ids {
+			item = append(item, append(make([]byte, metaIndex-1), id)...)
+		}
+		return Meta{Table: table, Item: item}
+	}
+	s := MetaSet{}
+	// Of one version the highest counter counts, in any order; a new version
+	// begins anew.
+	for _, m := range []Meta{
+		counter(9, 0, 5), counter(9, 0, 300), counter(9, 0, 200),
+		counter(8, 0, 1<<40), counter(8, 1, 7), counter(8, 0, 1<<41),
+		corrupted(9, 3), corrupted(9, 3, 4),
+	} {
+		body := m.append(nil)[1:]
+		got, err := ParseMeta(body)
+		if err != nil || got.Table != m.Table || got.Version != m.Version || !bytes.Equal(got.Item, m.Item) {
+			t.Fatalf("%+v comes back as %+v, %v", m, got, err)
+		}
+		s.Add(got)
+	}
+	want := []Meta{counter(8, 1, 7), corrupted(9, 3, 4), counter(9, 0, 300)}
+	if got := s.Sorted(); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for _, b := range [][]byte{nil, {1}, {1, 1, 2}, {1, 1, 2, 5, 6}, {1, 1, 9, 1}, {1, 1, 1, 2, 0}} {
+		if m, err := ParseMeta(b); err == nil {
+			t.Errorf("%x: %+v", b, m)
+		}
+	}
+	if err := WriteSynthetic(io.Discard, Synthetic{End: 1 << 20, Meta: []Meta{{Item: []byte{3}}}}); err == nil {
+		t.Error("metadata that no server could read was written")
+	}
+}
+
+// TestSynthetic reads back what is written, in any number of blocks.
+func TestSyntheticRoundTrip(t *testing.T) {
+	for _, n := range []int{0, 1, 62, 63, 5000, 50000} {
+		set := MetaSet{}
+		for i := range n {
+			set.Add(Meta{Table: uint64(i), Item: AppendM64([]byte{metaCounter}, uint64(i)<<20)})
+		}
+		var b bytes.Buffer
+		if err := WriteSynthetic(&b, Synthetic{End: 1<<20 + 100, UUID: 77, Meta: set.Sorted()}); err != nil {
+			t.Fatal(err)
+		}
+		log := b.Bytes()
+		l, err := ParseLinear(log)
+		if err != nil || l.Checkpoint.LSN != FlushLSN(1<<20+100) || l.Header.UUID != 77 || len(log)%redoGranule != 0 {
+			t.Fatalf("%d: %+v, %d bytes, %v", n, l, len(log), err)
+		}
+		again := MetaSet{}
+		cut := NewCutter(l.Header.Format, l.Checkpoint.LSN)
+		for _, p := range cutAll(cut, log[HeaderSize:], l.Start(), len(log)) {
+			r, _, err := ParseRecord([]byte(p.records))
+			if err != nil || r.Type != DynamicMeta {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			m, err := ParseMeta(r.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again.Add(m)
+		}
+		if fmt.Sprint(again.Sorted()) != fmt.Sprint(set.Sorted()) || !cut.Clean() {
+			t.Errorf("%d records: %d come back, %v", n, len(again), cut.Stop())
+		}
+	}
+}
+
+func TestFlushLSN(t *testing.T) {
+	for end, want := range map[innodb.LSN]innodb.LSN{8204: 8716, 8704 + 12: 9228, 512*20 - 4: 512*20 + 12, 512 * 20: 512*20 + 12} {
+		if got := FlushLSN(end); got != want {
+			t.Errorf("%d: %d, want %d", end, got, want)
+		}
+	}
+}
+
+func TestRebuildRefuses(t *testing.T) {
+	log := realLog(t, "9.7.4")
+	l, _ := ParseLinear(log)
+	cut := NewCutter(Format8030, l.Checkpoint.LSN)
+	cutAll(cut, log[HeaderSize:], l.Start(), len(log))
+	end := cut.End()
+	damaged := slices.Clone(log)
+	damaged[HeaderSize+3*blockSize+200]++
+	for name, tc := range map[string]struct {
+		log []byte
+		end innodb.LSN
+	}{
+		"the end is not reached": {log, end + 1}, "cut short": {log[:len(log)-blockSize], end},
+		"cut in a block": {log[:len(log)-100], end}, "nothing": {nil, end}, "only a head": {log[:HeaderSize], end},
+		"damaged": {damaged, end}, "ends before it begins": {log, l.Checkpoint.LSN - 1},
+	} {
+		if err := Rebuild(disktest.Open(t, t.TempDir()), bytes.NewReader(tc.log), tc.end); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "ib_logfile0"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Rebuild(disktest.Open(t, dir), bytes.NewReader(log), end); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {
+		t.Errorf("a log is there already: %v", err)
+	}
+}
+
+// TestRebuild reads back logs that were rebuilt in every format, in one file or
+// several.
+func TestRebuild(t *testing.T) {
+	for _, tc := range realLogs {
+		log := realLog(t, tc.version)
+		l, _ := ParseLinear(log)
+		cut := NewCutter(tc.format, l.Checkpoint.LSN)
+		cutAll(cut, log[HeaderSize:], l.Start(), len(log))
+		for _, limit := range []int64{64 << 10, 1 << 30} {
+			dir := t.TempDir()
+			if err := rebuild(disktest.Open(t, dir), bytes.NewReader(log), cut.End(), limit); err != nil {
+				t.Fatal(err)
+			}
+			f, err := OpenFiles(disk.OS, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var again bytes.Buffer
+			if end, err := f.WriteLinear(&again, time.Now()); err != nil || end != cut.End() {
+				t.Errorf("%v: ends at LSN %d, want %d, %v", tc.format, end, cut.End(), err)
+			}
+			if !bytes.Equal(again.Bytes()[HeaderSize:], log[HeaderSize:]) {
+				t.Errorf("%v: another log comes back", tc.format)
+			}
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+			if tc.format == Format8030 && limit < 1<<20 {
+				checkFull(t, filepath.Join(dir, RedoDir))
+			}
+		}
+	}
+}
+
+// checkFull: all files but the newest say that there is a newer one.
+func checkFull(t *testing.T, dir string) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "#ib_redo*"))
+	if err != nil || len(names) < 2 {
+		t.Fatal(names, err)
+	}
+	for no := range names {
+		b, err := os.ReadFile(filepath.Join(dir, RedoName(uint64(no))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := ParseHeader(b)
+		if err != nil || (h.Flags == FileFull) != (no+1 < len(names)) {
+			t.Errorf("file %d of %d: %+v, %v", no, len(names), h, err)
+		}
+	}
+}
+
+// TestLongRecord: a record over many blocks is looked at again only when there is
+// more of it to see; one that would be looked at field by field is refused.
+func TestLongRecord(t *testing.T) {
+	const base = innodb.LSN(1 << 20)
+	inBlocks := func(payload []byte) []byte {
+		var out []byte
+		for at := base; len(payload) > 0; at += blockSize {
+			n := min(len(payload), blockEnd-blockHeader)
+			used := blockHeader + n
+			if used == blockEnd {
+				used = blockSize
+			}
+			out = append(out, block(Format8030, at, used, blockHeader, payload[:n])...)
+			payload = payload[n:]
+		}
+		return out
+	}
+	long := []byte{byte(OldListEndCopyCreated) | singleBit, 5, 3}
+	body := bytes.Repeat([]byte("0123456789abcdef"), 6<<16)
+	long = binary.BigEndian.AppendUint32(long, uint32(len(body)))
+	long = append(long, body...)
+	blocks := inBlocks(long)
+	for _, step := range []int{blockSize, 100 * blockSize, len(blocks)} {
+		got := cutAll(NewCutterAt(Format8030, base), blocks, base, step)
+		if len(got) != 1 || got[0].records != string(long) {
+			t.Fatalf("%d bytes at a time: %d mini-transactions", step, len(got))
+		}
+	}
+	c := NewCutterAt(Format8030, base)
+	c.Feed(blocks[:blockSize])
+	if _, ok := c.Next(); ok || c.need != len(long) {
+		t.Errorf("after one block: %v, %d bytes are needed, not %d", ok, c.need, len(long))
+	}
+
+	fields := uint32(100 << 10)
+	many := append([]byte{byte(OldUpdateInPlace) | singleBit, 5, 3}, make([]byte, 1+1+rollPtrSize+5+3)...)
+	many = AppendC32(many, fields)
+	for range fields {
+		many = append(many, 1, 1, 'x')
+	}
+	c = NewCutterAt(Format8030, base)
+	c.Feed(inBlocks(many))
+	if _, ok := c.Next(); ok || c.Stop().Cause != StopRecord {
+		t.Errorf("an update of %d fields: %v, %v", fields, ok, c.Stop())
+	}
+}
+
+// TestSyntheticFirst: the last block says where a mini-transaction begins, as the
+// server wants to see it at its start (log_fix_first_rec_group): that of the log
+// itself, or at the end of what there is.
+func TestSyntheticFirst(t *testing.T) {
+	for counters := range 40 {
+		var metas []Meta
+		for i := range counters {
+			metas = append(metas, Meta{Table: uint64(i), Version: 1, Item: []byte{metaCounter, 5}})
+		}
+		var out bytes.Buffer
+		if err := WriteSynthetic(&out, Synthetic{End: 5000, Meta: metas}); err != nil {
+			t.Fatal(err)
+		}
+		var last []byte
+		for b := out.Bytes()[HeaderSize:]; binary.BigEndian.Uint16(b[offUsed:]) > 0; b = b[blockSize:] {
+			last = b[:blockSize]
+		}
+		first, used := binary.BigEndian.Uint16(last[offFirst:]), binary.BigEndian.Uint16(last[offUsed:])
+		if first < blockHeader || first > used {
+			t.Errorf("%d counters: the first record is at %d of %d", counters, first, used)
+		}
+	}
+}
