@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+
+	"hb/source/mysqld/mysqldtest"
+)
+
+// names has tables, databases and tablespaces whose names are long, are words of
+// hb's own, need encoding or collide when their directory is left out, and renames
+// and truncates them.
+type names struct {
+	quiet
+	r    *round
+	seed uint64
+}
+
+func newNames(r *round, seed uint64) load { return &names{r: r, seed: seed} }
+
+var oddNames = []string{
+	"`hb_t_odd-ÿ€`.`" + strings.Repeat("表", 50) + "`", "`hb_t_odd-ÿ€`.`a.b#c@d`", "`hb_t_odd-ÿ€`.`x#hb#8`", "`hb_t_odd-ÿ€`.`ibdata1`",
+	"`hb_t_odd-ÿ€`.`undo001`", "`hb_t_odd-ÿ€`.`xtrabackup_logfile`", "`hb_t_odd-ÿ€`.`t.ibd`", "`hb_t_odd-ÿ€`.`" + strings.Repeat("l", 64) + "`",
+}
+
+const oddRows = 400
+
+func (l *names) prepare(ctx context.Context, db *sql.DB) error {
+	q := []string{"CREATE DATABASE `hb_t_odd-ÿ€` DEFAULT CHARACTER SET utf8"}
+	for _, n := range oddNames {
+		q = append(q, "CREATE TABLE "+n+" (id INT NOT NULL PRIMARY KEY, v VARCHAR(300) CHARACTER SET latin1 NOT NULL) ENGINE=InnoDB",
+			fmt.Sprintf("INSERT INTO %s SELECT n, REPEAT('o', 100 + n %% 200) FROM %s WHERE n <= %d", n, numbered, oddRows))
+	}
+	if slices.Contains([]string{mysqldtest.MySQL57, mysqldtest.MySQL97}, l.r.server) && !slices.Contains(l.r.ways, "by-server") {
+		q = append(q, "CREATE TABLESPACE `hb_ts ü` ADD DATAFILE 'hb_ts_one.ibd'", "CREATE TABLE `hb_t_odd-ÿ€`.ts (id INT NOT NULL PRIMARY KEY) ENGINE=InnoDB TABLESPACE `hb_ts ü`")
+	}
+	return execAll(ctx, db, q...)
+}
+
+func (l *names) run(ctx context.Context, db *sql.DB) error {
+	return sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *session) error {
+		for ; ctx.Err() == nil; s.breathe(ctx) {
+			a, b := oddNames[s.rnd.IntN(len(oddNames))], oddNames[s.rnd.IntN(len(oddNames))]
+			q := []string{fmt.Sprintf("UPDATE %s SET v = REPEAT('u', 100 + id %% 200) WHERE id %% 5 = 1", a)}
+			switch s.rnd.IntN(3) {
+			case 0:
+				if a != b {
+					const spare = "`hb_t_odd-ÿ€`.spare"
+					q = []string{fmt.Sprintf("RENAME TABLE %s TO %s, %s TO %s, %s TO %s", a, spare, b, a, spare, b)}
+				}
+			case 1:
+				q = []string{"TRUNCATE TABLE " + a, fmt.Sprintf("INSERT INTO %s SELECT n, REPEAT('o', 100 + n %% 200) FROM %s WHERE n <= %d", a, numbered, oddRows)}
+			}
+			if err := s.exec(q...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (l *names) check(ctx context.Context, db *sql.DB) error {
+	for _, n := range oddNames {
+		got, err := row(ctx, db, "SELECT COUNT(*), SUM(LENGTH(v) <> 100 + id % 200) FROM "+n)
+		if err != nil {
+			return err
+		}
+		if got != fmt.Sprint([]int{oddRows, 0}) && got != "[0 ]" {
+			return fmt.Errorf("%s (rows, bad): %s, want all or none, and none bad", n, got)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A mutant is hb with one rule broken: proof that the torture would find that.
+// One that nothing finds is a missing oracle, load or fault.
+type mutant struct {
+	name string
+	// file, below the top of the source, has old exactly once; the mutant has by in
+	// its place.
+	file, old, by string
+	breaks        string // what it breaks, in a few words
+	aims          string // which plans are most likely to show it, as --aim has them
+}
+
+// A mutant is looked for until it has had so many rounds and, unless told otherwise,
+// so much time.
+const (
+	mutantRounds = 5
+	mutantLimit  = 4 * time.Minute
+)
+
+// replaced returns the file with the rule broken.
+func (m *mutant) replaced(root string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(root, m.file))
+	if err != nil {
+		return "", err
+	}
+	if n := strings.Count(string(text), m.old); n != 1 {
+		return "", fmt.Errorf("mutant %q: %s has its text %d times, not once: follow what became of the rule", m.name, m.file, n)
+	}
+	if m.old == m.by {
+		return "", fmt.Errorf("mutant %q changes nothing", m.name)
+	}
+	return strings.Replace(string(text), m.old, m.by, 1), nil
+}
+
+func (m *mutant) aim() (out aim) {
+	for _, a := range strings.Split(m.aims, ", ") {
+		if c, err := parseChoice(a); err == nil {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// caught is what became of one mutant.
+type caught struct {
+	*mutant
+	rounds int
+	took   time.Duration
+	by     string // what found it; "": nothing did
+}
+
+// mutants breaks one rule after the other, and runs rounds until that is found.
+func (t *torture) mutants(ctx context.Context, names []string, limit time.Duration) error {
+	say("seed %d", t.seed)
+	var results []caught
+	var errs []error
+	for _, m := range chosen(names) {
+		c, err := t.hunt(ctx, m, limit)
+		if ctx.Err() != nil {
+			return errors.Join(report(results), context.Cause(ctx))
+		}
+		if err != nil {
+			say("== %s: %v", m.name, err)
+			errs = append(errs, err)
+			continue
+		}
+		results = append(results, c)
+		say("== %s", c)
+	}
+	return errors.Join(append(errs, report(results))...)
+}
+
+// chosen are the mutants of these names, in that order, or all.
+func chosen(names []string) (out []*mutant) {
+	for i := range mutantList {
+		out = append(out, &mutantList[i])
+	}
+	if len(names) == 0 {
+		return out
+	}
+	out = slices.DeleteFunc(out, func(m *mutant) bool { return !slices.Contains(names, m.name) })
+	slices.SortFunc(out, func(a, b *mutant) int { return slices.Index(names, a.name) - slices.Index(names, b.name) })
+	return out
+}
+
+// hunt runs rounds with a broken hb.
+func (t *torture) hunt(ctx context.Context, m *mutant, limit time.Duration) (caught, error) {
+	c := caught{mutant: m}
+	text, err := m.replaced(t.root)
+	if err != nil {
+		return c, err
+	}
+	file := filepath.Join(t.dir, "mutant.go")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		return c, err
+	}
+	if err := t.buildFaulty(ctx, map[string]string{m.file: file}); err != nil {
+		return c, fmt.Errorf("mutant %q: %w", m.name, err)
+	}
+	say("-- mutant %q: %s (%s)", m.name, m.breaks, m.aims)
+	began := time.Now()
+	for c.rounds < mutantRounds || time.Since(began) < limit {
+		c.rounds++
+		p := draw(t.seed, c.rounds, m.aim())
+		p.lighten(m.file)
+		say("   %v", p)
+		_, err := t.tryRound(ctx, p)
+		if ctx.Err() != nil {
+			return c, context.Cause(ctx)
+		}
+		c.took = time.Since(began)
+		if own, ok := errors.AsType[*ownError](err); ok {
+			say("   not by hb: %v", own)
+			continue
+		}
+		if err != nil {
+			c.by = firstLine(err)
+			return c, nil
+		}
+	}
+	return c, nil
+}
+
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	if len(line) > 200 {
+		line = line[:200] + "..."
+	}
+	return line
+}
+
+func (c caught) String() string {
+	if c.by == "" {
+		return fmt.Sprintf("%s: SURVIVED %d rounds, %v", c.name, c.rounds, c.took.Round(time.Second))
+	}
+	return fmt.Sprintf("%s: caught in round %d, %v: %s", c.name, c.rounds, c.took.Round(time.Second), c.by)
+}
+
+// report prints the table of all mutants; one that survived is an error.
+func report(results []caught) error {
+	say("\n| mutant | breaks | rounds | seconds | found by |\n|---|---|---|---|---|")
+	var alive []string
+	for _, c := range results {
+		by := c.by
+		if by == "" {
+			by = "**nothing**"
+			alive = append(alive, c.name)
+		}
+		say("| %s | %s | %d | %.0f | %s |", c.name, c.breaks, c.rounds, c.took.Seconds(), strings.ReplaceAll(by, "|", "/"))
+	}
+	say("%d mutants caught, %d survived", len(results)-len(alive), len(alive))
+	if len(alive) > 0 {
+		return errors.New("survived: " + strings.Join(alive, ", "))
+	}
+	return nil
+}

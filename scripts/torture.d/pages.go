@@ -1,0 +1,93 @@
+package main
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// samePages demands that all copies that hb recovered have the same files, byte
+// for byte.
+func samePages(copies []copied) error {
+	var first map[string]string
+	var name string
+	for _, c := range copies {
+		if !c.exact {
+			continue
+		}
+		sums, err := digests(c.dir)
+		if err != nil {
+			return err
+		}
+		if first == nil {
+			first, name = sums, c.way
+			continue
+		}
+		for _, f := range slices.Sorted(maps.Keys(first)) {
+			if sums[f] != first[f] {
+				return fmt.Errorf("%s differs between the copies restored by %s and by %s%s", f, name, c.way, firstDifference(f, copies[0].dir, c.dir))
+			}
+			delete(sums, f)
+		}
+		for f := range sums {
+			return fmt.Errorf("the copy restored by %s has the file %s, which that restored by %s has not", c.way, f, name)
+		}
+	}
+	return nil
+}
+
+// digests returns a digest of each file of a directory, by name.
+func digests(dir string) (map[string]string, error) {
+	out := map[string]string{}
+	return out, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		switch {
+		case d.IsDir():
+			out[rel] = "directory"
+		case d.Type()&fs.ModeSymlink != 0:
+			out[rel], err = os.Readlink(path)
+		default:
+			out[rel], err = digest(path)
+		}
+		return err
+	})
+}
+
+func digest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)[:12]), nil
+}
+
+// firstDifference says where two files begin to differ.
+func firstDifference(name, a, b string) string {
+	x, err := os.ReadFile(filepath.Join(a, name))
+	y, err2 := os.ReadFile(filepath.Join(b, name))
+	if err != nil || err2 != nil {
+		return ""
+	}
+	for i := range min(len(x), len(y)) {
+		if x[i] != y[i] {
+			return fmt.Sprintf(", from byte %d on (lengths %d and %d)", i, len(x), len(y))
+		}
+	}
+	return fmt.Sprintf(": lengths %d and %d", len(x), len(y))
+}

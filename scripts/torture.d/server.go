@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"hb/source/mysqld/mysqldtest"
+)
+
+// account is the user that hb connects as, so that its connections can be told
+// from others.
+const account = "hb_torture"
+
+// startServer starts the plan's server, with the account that hb uses and the
+// table that makes numbers.
+func (r *round) startServer(ctx context.Context) error {
+	root, err := mysqldtest.Installed(r.server)
+	if err != nil {
+		return err
+	}
+	outside := r.outside()
+	for _, sub := range []string{"log", "undo", "home", "binlog"} {
+		if err := os.MkdirAll(filepath.Join(outside, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	o := mysqldtest.Options{
+		Dir: filepath.Join(r.dir, "source"), Binlog: !r.has("no binary log"), TCP: r.connect != "socket",
+		Init:   r.lines(outside, func(s *setting) []string { return s.init }),
+		Config: append(r.common(), r.lines(outside, func(s *setting) []string { return s.config })...),
+	}
+	if r.source, err = r.launchNew(ctx, root, o); err != nil {
+		return err
+	}
+	r.running = append(r.running, r.source)
+	return r.setUp(ctx)
+}
+
+// launchNew initialises a server and starts it. What takes seconds is done once for
+// each way to initialise one without paths of its own.
+func (r *round) launchNew(ctx context.Context, root *mysqldtest.Root, o mysqldtest.Options) (*mysqldtest.Server, error) {
+	if len(o.Init) == 0 || strings.Contains(strings.Join(o.Init, ""), "/") {
+		return mysqldtest.Launch(ctx, root, o) // it has a template, or can have none
+	}
+	from, err := r.templates.get(root, o.Init)
+	if err != nil {
+		return nil, err
+	}
+	datadir := filepath.Join(o.Dir, "data")
+	if err := mysqldtest.CopyTree(datadir, from); err != nil {
+		return nil, err
+	}
+	return mysqldtest.LaunchOn(ctx, root, datadir, o)
+}
+
+// templates are initialised data directories of this run, the newest of them.
+type templates struct {
+	dir  string
+	keys []string // in the order in which they were made
+}
+
+// mostTemplates bounds how many there are: each takes some 100 MiB.
+const mostTemplates = 24
+
+// get returns a directory to be copied.
+func (t *templates) get(root *mysqldtest.Root, lines []string) (string, error) {
+	key := root.Name + ": " + strings.Join(lines, " ")
+	name := func(key string) string {
+		sum := sha256.Sum256([]byte(key))
+		return filepath.Join(t.dir, fmt.Sprintf("%x", sum[:8]))
+	}
+	dir := name(key)
+	if slices.Contains(t.keys, key) {
+		return dir, nil
+	}
+	for len(t.keys) >= mostTemplates {
+		if err := os.RemoveAll(name(t.keys[0])); err != nil {
+			return "", err
+		}
+		t.keys = t.keys[1:]
+	}
+	if err := root.Initialise(dir, lines); err != nil {
+		return "", err
+	}
+	// A copy with this identity could not replicate from another copy.
+	if err := os.Remove(filepath.Join(dir, "auto.cnf")); ignoreGone(err) != nil {
+		return "", err
+	}
+	t.keys = append(t.keys, key)
+	return dir, nil
+}
+
+// common are lines that every server of a round has: small and quick.
+func (r *round) common() []string {
+	lines := []string{"innodb-buffer-pool-size=128M", "max-connections=200", "loose-innodb-stats-persistent=1"}
+	if r.server == mysqldtest.MySQL97 {
+		lines = append(lines, "innodb-directories="+r.outside())
+	}
+	return lines
+}
+
+// restoredOptions are those of a server on a restored directory: the plan's, but
+// for what lay outside the data directory.
+func (r *round) restoredOptions(name string) mysqldtest.Options {
+	o := mysqldtest.Options{Dir: filepath.Join(r.dir, "server of "+name), ServerID: 2, Binlog: !r.source.Root.MariaDB() && !r.has("no binary log")}
+	if slices.Contains(r.plan.loads, "elsewhere") {
+		o.Within = r.blind
+	}
+	for _, s := range r.settings {
+		if s != nil && !s.outside {
+			o.Init = append(o.Init, s.init...)
+			o.Config = append(o.Config, s.config...)
+		}
+	}
+	o.Config = slices.Concat([]string{"innodb-buffer-pool-size=128M", "skip-slave-start",
+		// Nobody connects over TLS: to make keys takes up to ten seconds.
+		"loose-auto-generate-certs=OFF", "loose-sha256-password-auto-generate-rsa-keys=OFF", "loose-caching-sha2-password-auto-generate-rsa-keys=OFF"}, o.Config)
+	return o
+}
+
+func (r *round) setUp(ctx context.Context) error {
+	statements := []string{
+		"CREATE USER " + account + "@localhost", "CREATE USER " + account + "@127.0.0.1",
+		"GRANT ALL ON *.* TO " + account + "@localhost", "GRANT ALL ON *.* TO " + account + "@127.0.0.1",
+		"CREATE DATABASE hb_t", "CREATE TABLE " + digits + " (d INT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
+		"INSERT INTO " + digits + " VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)",
+	}
+	if r.server == mysqldtest.MySQL97 {
+		statements = append(statements, "GRANT BACKUP_ADMIN ON *.* TO "+account+"@localhost", "GRANT BACKUP_ADMIN ON *.* TO "+account+"@127.0.0.1")
+	}
+	for _, q := range statements {
+		if _, err := r.source.DB().ExecContext(ctx, q); err != nil {
+			return fmt.Errorf("%s: %w", q, err)
+		}
+	}
+	return nil
+}
+
+// digits is a table of ten rows, that others are made of.
+const digits = "hb_t.digits"
+
+// numbered is a derived table x with the numbers n from 1 to 10,000.
+const numbered = "(SELECT 1 + a.d + 10*b.d + 100*c.d + 1000*e.d AS n FROM " + digits + " a, " + digits + " b, " + digits + " c, " + digits + " e) x"
+
+// reach are the options by which hb connects.
+func (r *round) reach() []string {
+	args := []string{"--no-defaults", "-u", account}
+	switch {
+	case r.connect == "socket":
+		return append(args, "-S", r.source.Socket)
+	case r.connect == "tcp":
+		args = append(args, "--skip-ssl")
+	}
+	return append(args, "-h", "127.0.0.1", "-P", fmt.Sprint(r.source.Port))
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"hb/source/mysqld/mysqldtest"
+)
+
+// TestDraw: a seed and a round are one plan, an aim changes nothing else of it,
+// and all that can be drawn is drawn by some.
+func TestDraw(t *testing.T) {
+	seen := map[string]bool{}
+	for n := range 2000 {
+		p := draw(1, n, nil)
+		if again := draw(1, n, nil); !reflect.DeepEqual(p, again) {
+			t.Fatalf("round %d: %v, then %v", n, p, again)
+		}
+		for _, s := range slices.Concat([]string{p.server, p.fault, p.disturb, p.connect, p.pipe, p.last, p.when}, p.loads, p.ways, p.damage[:]) {
+			seen[s] = true
+		}
+		for _, s := range p.settings {
+			if s != nil {
+				seen[s.name] = true
+			}
+		}
+		aimed := draw(1, n, aim{{"fault", "file cut"}, {"pipe", "slow"}})
+		if aimed.fault != "file cut" || aimed.pipe != "slow" {
+			t.Fatalf("round %d ignores the aim: %v", n, aimed)
+		}
+		// What does not fit the fault may be left out of the settings.
+		aimed.fault, aimed.pipe, aimed.settings, aimed.damage, aimed.aim = p.fault, p.pipe, p.settings, p.damage, nil
+		if !reflect.DeepEqual(p, aimed) {
+			t.Fatalf("round %d: the aim changed more than it says: %v, and %v", n, p, aimed)
+		}
+	}
+	for _, name := range all() {
+		if !seen[name] {
+			t.Errorf("%q is never drawn", name)
+		}
+	}
+}
+
+// all are the names of all that a plan can have.
+func all() []string {
+	want := slices.Concat(servers, []string{"socket", "tcp", "tls", "fast", "slow", "stalls"}, disturbances, lastThings, whens)
+	for _, f := range faults {
+		want = append(want, f.name)
+	}
+	for _, d := range slices.Concat(dirDamages, foreignDamages) {
+		want = append(want, d.name)
+	}
+	for _, k := range loadKinds {
+		want = append(want, k.name)
+	}
+	for _, w := range ways {
+		want = append(want, w.name)
+	}
+	for _, g := range settingGroups {
+		for _, s := range g.of {
+			want = append(want, s.name)
+		}
+	}
+	return want
+}
+
+func TestParseChoice(t *testing.T) {
+	if c, err := parseChoice("setting=page 4k"); err != nil || c != (choice{"setting", "page 4k"}) {
+		t.Errorf("%v, %v", c, err)
+	}
+	for _, s := range []string{"", "server", "unknown=1"} {
+		if c, err := parseChoice(s); err == nil {
+			t.Errorf("%q is %v", s, c)
+		}
+	}
+}
+
+func TestLadder(t *testing.T) {
+	for _, c := range []struct {
+		share float64
+		want  int
+	}{{0, 1}, {0.5, 31}, {0.999999, 999}} {
+		if n := ladder(c.share, 1000); n != c.want {
+			t.Errorf("%v: %d, want %d", c.share, n, c.want)
+		}
+	}
+}
+
+// TestMutants: every mutant's rule is where the list says, and the list is long
+// enough, with names of its own and aims that can be drawn.
+func TestMutants(t *testing.T) {
+	known := map[string]bool{}
+	for _, name := range all() {
+		known[name] = true
+	}
+	names := map[string]bool{}
+	for i := range mutantList {
+		m := &mutantList[i]
+		if names[m.name] {
+			t.Errorf("two mutants are called %q", m.name)
+		}
+		names[m.name] = true
+		text, err := m.replaced("../..")
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if _, err := parser.ParseFile(token.NewFileSet(), m.file, text, parser.SkipObjectResolution); err != nil {
+			t.Errorf("mutant %q is no Go: %v", m.name, err)
+		}
+		if n := len(strings.Split(m.aims, ", ")); len(m.aim()) != n {
+			t.Errorf("mutant %q: aims %q are %d, not %d", m.name, m.aims, len(m.aim()), n)
+		}
+		for _, c := range m.aim() {
+			if c.name != "option" && !known[c.value] {
+				t.Errorf("mutant %q: there is no %s %q", m.name, c.name, c.value)
+			}
+		}
+	}
+	if len(names) < 40 {
+		t.Errorf("%d mutants", len(names))
+	}
+}
+
+// TestMutantsCompile builds the package of each mutant, in the long form: a rule
+// that is broken so that it does not compile proves nothing.
+func TestMutantsCompile(t *testing.T) {
+	if !mysqldtest.Long() {
+		return
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for i := range mutantList {
+		m := &mutantList[i]
+		text, err := m.replaced(root)
+		if err != nil {
+			continue // TestMutants says so
+		}
+		file := filepath.Join(dir, "mutant.go")
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := goBuild(t.Context(), root, filepath.Join(dir, "out"), "./"+filepath.Dir(m.file), map[string]string{filepath.Join(root, m.file): file}); err != nil {
+			t.Errorf("mutant %q: %v", m.name, err)
+		}
+	}
+}
