@@ -672,7 +672,7 @@ func TestApplyMySQLByServer(t *testing.T) {
 		before := readTree(t, b.dir)
 		b.write("db/t.isl", []byte("/elsewhere/db/t.ibd"))
 		o := apply.Options{ByServer: true}
-		for _, stage := range []string{"", `{"stage":"server"}`} {
+		for _, stage := range []string{"", `{"stage":"server","looked":true}`} {
 			if stage != "" {
 				b = newFakeMySQL(t, format)
 				b.restore(before)
@@ -730,6 +730,9 @@ func TestApplyMySQLByServer(t *testing.T) {
 	b.finish()
 	if _, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true}); err == nil || !strings.Contains(err.Error(), "db/made.ibd") {
 		t.Errorf("a table that a server would not make: %v", err)
+	}
+	if r := b.mustApply(); !r.Resumed {
+		t.Errorf("refused by the server, then applied by hb: %+v", *r)
 	}
 	b = newFakeMySQL(t, mysqlredo.Format8030)
 	b.finish().write(backupdir.ApplyingName, []byte(`{"stage":"replay"}`))

@@ -1,6 +1,7 @@
 package source_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"hb/sink"
 	"hb/sink/apply"
+	"hb/sink/backupdir"
 	"hb/sink/extract"
 	"hb/source/mysqld/mysqldtest"
 )
@@ -86,4 +88,63 @@ func restoreInPlace(t *testing.T, archive, target string) (*apply.Result, error)
 	defer f.Close()
 	_, applied, err := sink.Restore(t.Context(), f, target, extract.Options{}, apply.Options{Tool: "hb test", InPlace: true})
 	return applied, err
+}
+
+// TestByServerOutside: MariaDB recovers a table where its redo log names the file.
+// A backup has tables with DATA DIRECTORY inside, so that --by-server is refused
+// where the log names one, and right where it does not.
+func TestByServerOutside(t *testing.T) {
+	mysqldtest.Heavy(t)
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+		if err := os.Mkdir(elsewhere, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY) ENGINE=InnoDB DATA DIRECTORY='"+elsewhere+"'", "INSERT INTO d.t VALUES (1), (2)")
+		named := backedUp(t, s)
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		s = mysqldtest.StartOn(t, root, s.Datadir, mysqldtest.Options{})
+		quiet := backedUp(t, s)
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(elsewhere, elsewhere+".before"); err != nil {
+			t.Fatal(err)
+		}
+		_, err := apply.Run(t.Context(), named, apply.Options{ByServer: true})
+		if notBackup, ok := errors.AsType[*backupdir.NotBackupError](err); !ok || !strings.Contains(notBackup.What, elsewhere) {
+			t.Errorf("the log names the file outside: %v", err)
+		}
+		for dir, byServer := range map[string]bool{named: false, quiet: true} {
+			if _, err := apply.Run(t.Context(), dir, apply.Options{ByServer: byServer}); err != nil {
+				t.Errorf("applied, by the server: %v: %v", byServer, err)
+				continue
+			}
+			r := mysqldtest.StartOn(t, root, dir, mysqldtest.Options{})
+			if got := r.Value(t, "SELECT GROUP_CONCAT(id ORDER BY id) FROM d.t"); got != "1,2" {
+				t.Errorf("by the server: %v: the table has %s", byServer, got)
+			}
+			isSound(t, r, "d.t")
+		}
+	})
+}
+
+// backedUp is a backup of a server, extracted.
+func backedUp(t *testing.T, s *mysqldtest.Server) string {
+	t.Helper()
+	base := t.TempDir()
+	archive, dir := filepath.Join(base, "archive"), filepath.Join(base, "dir")
+	backup(t, s, archive)
+	f, err := os.Open(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := extract.Run(t.Context(), f, dir, extract.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }

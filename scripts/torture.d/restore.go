@@ -80,15 +80,12 @@ var ways = []way{
 		return r.resumed(ctx, dir, "KILL", "extract", "--no-defaults", "--apply", "-C", dir, r.identity(), r.archive())
 	}},
 	{"by-server", false, func(ctx context.Context, r *round, dir string) (bool, error) {
-		if r.source.Root.MariaDB() && slices.Contains(r.plan.loads, "elsewhere") {
-			return false, nil // MariaDB recovers tables where its log names them, outside, and says so when they are not there
-		}
 		if err := r.extract(ctx, dir); err != nil {
 			return true, err
 		}
 		code, said, err := r.command(ctx, r.hb.plain, "", append([]string{"apply", "--no-defaults", "--by-server", dir}, r.placing()...)...)
 		if err == nil && code != 0 && strings.Contains(said, "apply it without --by-server") {
-			return false, nil
+			code, said, err = r.command(ctx, r.hb.plain, "", append([]string{"apply", "--no-defaults", dir}, r.placing()...)...)
 		}
 		return true, expectZero(code, said, err)
 	}},

@@ -187,7 +187,7 @@ func (a *applier) run(ctx context.Context) (err error) {
 	switch {
 	case a.ByServer && st.Stage != backupdir.StageFinish:
 		return backupdir.AsDamage(ctx, a.byServer(ctx, st))
-	case st.Stage == backupdir.StageServer:
+	case st.Stage == backupdir.StageServer && st.Looked:
 		return &backupdir.NotBackupError{Dir: a.dir, What: "it was being made ready for recovery by the server: go on with --by-server"}
 	case st.Stage != backupdir.StageFinish:
 		if st, err = a.replay(ctx, st); err != nil {
@@ -381,7 +381,7 @@ func (a *applier) keepCut(st backupdir.State, spaces *tablespaces) error {
 	if len(spaces.cut) > maxCut {
 		return fmt.Errorf("%d tablespaces are shorter than their page 0 says", len(spaces.cut))
 	}
-	return backupdir.WriteState(a.root, backupdir.ApplyingName, backupdir.State{Stage: backupdir.StageReplay, Looked: true, Cut: spaces.cut})
+	return a.note(backupdir.State{Stage: backupdir.StageReplay, Looked: true, Cut: spaces.cut})
 }
 
 // look settles what the files are called, reads the log, and finds the
@@ -522,7 +522,7 @@ func (a *applier) surveyForServer(ctx context.Context) (_ backupdir.State, err e
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	if len(a.backup.ReplayFrom()) > 0 {
-		return backupdir.State{}, &backupdir.NotBackupError{Dir: a.dir, What: "undo tablespaces may have been truncated during the backup, and a server would apply redo from before: apply it without --by-server"}
+		return backupdir.State{}, a.notByServer("undo tablespaces may have been truncated during the backup, and a server would apply redo from before")
 	}
 	if err := a.enter(backupdir.State{Stage: backupdir.StageServer}); err != nil {
 		return backupdir.State{}, err
@@ -535,7 +535,14 @@ func (a *applier) surveyForServer(ctx context.Context) (_ backupdir.State, err e
 		return backupdir.State{}, err
 	}
 	for _, id := range slices.Sorted(maps.Keys(spaces.cut)) {
-		return backupdir.State{}, &backupdir.NotBackupError{Dir: a.dir, What: fmt.Sprintf("%s is shorter than its page 0 says, and a server would not look whether the redo log makes the rest: apply it without --by-server", spaces.ids[id].Name())}
+		return backupdir.State{}, a.notByServer("%s is shorter than its page 0 says, and a server would not look whether the redo log makes the rest", spaces.ids[id].Name())
+	}
+	if err := a.family.checkHandOver(spaces, r.scanned); err != nil {
+		return backupdir.State{}, err
+	}
+	st := backupdir.State{Stage: backupdir.StageServer, Looked: true}
+	if err := a.note(st); err != nil {
+		return backupdir.State{}, err
 	}
 	if spaces.rules.lengthen {
 		if err := replay.Lengthen(a.root, r.plan, spaces.all, spaces.rules.extents); err != nil {
@@ -543,7 +550,14 @@ func (a *applier) surveyForServer(ctx context.Context) (_ backupdir.State, err e
 		}
 	}
 	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
-	return backupdir.State{Stage: backupdir.StageServer, From: r.Start(), End: r.scanned.End}, a.family.prepareHandOver(spaces, r.scanned)
+	st.From, st.End = r.Start(), r.scanned.End
+	return st, a.family.prepareHandOver(r.scanned)
+}
+
+// notByServer refuses what hb recovers and a server does not. The directory is not
+// changed yet, but for fix-up files: hb can go on with it.
+func (a *applier) notByServer(format string, args ...any) error {
+	return &backupdir.NotBackupError{Dir: a.dir, What: fmt.Sprintf(format, args...) + ": apply it without --by-server"}
 }
 
 // recoveredBefore is for an archive, which is verified as one that was not.

@@ -47,9 +47,11 @@ type family interface {
 	// finish makes the directory one that a server starts on. It can be
 	// repeated.
 	finish(s backupdir.State) error
+	// checkHandOver refuses what the server would not recover by itself.
+	checkHandOver(t *tablespaces, s *replay.Scanned) error
 	// prepareHandOver makes a log that the server can recover from by itself,
 	// aside; handOver puts it where the server looks for it, and can be repeated.
-	prepareHandOver(t *tablespaces, s *replay.Scanned) error
+	prepareHandOver(s *replay.Scanned) error
 	handOver() error
 	// keepsLog: the log that is handed over is the backup's, as it was.
 	keepsLog() bool

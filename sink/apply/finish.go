@@ -46,13 +46,18 @@ func (a *applier) enter(s backupdir.State) error {
 	if err := backupdir.SyncIn(a.root, "."); err != nil {
 		return err
 	}
-	if err := backupdir.WriteState(a.root, backupdir.ApplyingName, s); err != nil {
-		return err
-	}
-	if err := backupdir.SyncIn(a.root, "."); err != nil {
+	if err := a.note(s); err != nil {
 		return err
 	}
 	return a.backup.Hold(a.root)
+}
+
+// note says how far apply is. That is on disk before what depends on it is changed.
+func (a *applier) note(s backupdir.State) error {
+	if err := backupdir.WriteState(a.root, backupdir.ApplyingName, s); err != nil {
+		return err
+	}
+	return backupdir.SyncIn(a.root, ".")
 }
 
 // finish makes the directory one that a server starts on. Every step can be

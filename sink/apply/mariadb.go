@@ -3,6 +3,9 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
 
 	"hb/sink/backupdir"
 	"hb/sink/replay"
@@ -136,10 +139,22 @@ func (m *mariadbFamily) finish(s backupdir.State) error {
 	return m.writeCheckpoints(metadata.LogApplied)
 }
 
-// prepareHandOver has nothing to prepare: a backup's log is one that the server
-// recovers from as it is (seen on 10.5.23, 10.11.18 and 11.8.6), and both hb's
-// and mariadb-backup's have nothing behind the end that they state.
-func (m *mariadbFamily) prepareHandOver(*tablespaces, *replay.Scanned) error { return nil }
+// checkHandOver refuses a log that names a file outside the data directory: the
+// server looks there, not for the file that the backup has inside, and does not
+// start (11.8.9: "File … was not found"), or recovers the old file that is there.
+func (m *mariadbFamily) checkHandOver(_ *tablespaces, s *replay.Scanned) error {
+	for _, id := range slices.Sorted(maps.Keys(s.Named)) {
+		if h := s.Named[id]; !h.Deleted && filepath.IsAbs(h.Name) {
+			return m.notByServer("the server would look for %s, outside of the directory, where the redo log has it", h.Name)
+		}
+	}
+	return nil
+}
+
+// prepareHandOver prepares nothing: a backup's log is one that the server recovers
+// from as it is (seen on 10.5.23, 10.11.18 and 11.8.6), and neither hb's nor
+// mariadb-backup's has anything after the end that it states.
+func (m *mariadbFamily) prepareHandOver(*replay.Scanned) error { return nil }
 
 // handOver leaves the log where the server looks for it.
 func (m *mariadbFamily) handOver() error { return nil }

@@ -304,12 +304,16 @@ func (m *mysqlFamily) placeLog() error {
 	return nil
 }
 
-func (m *mysqlFamily) prepareHandOver(t *tablespaces, s *replay.Scanned) error {
+func (m *mysqlFamily) checkHandOver(t *tablespaces, _ *replay.Scanned) error {
 	for _, s := range t.all {
 		if s.Deferred {
-			return fmt.Errorf("%s is in the redo log alone, from which a server does not make it: apply the backup without --by-server", s.Name())
+			return m.notByServer("%s is only in the redo log, from which a server does not make it", s.Name())
 		}
 	}
+	return nil
+}
+
+func (m *mysqlFamily) prepareHandOver(s *replay.Scanned) error {
 	return m.makeLog(s, (*mysqlFamily).rebuild)
 }
 

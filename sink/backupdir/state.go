@@ -21,8 +21,9 @@ type State struct {
 	From   innodb.LSN `json:"from,omitempty"`
 	End    innodb.LSN `json:"end,omitempty"`
 	Format uint32     `json:"format,omitempty"`
-	// Cut is what is cut, once the tablespaces were looked at: while their pages
-	// are as they were copied.
+	// Looked: the tablespaces were looked at, while their pages were as they were
+	// copied, and Cut is what is cut of them. Nothing is changed before that but
+	// what fix-up files say.
 	Looked bool                             `json:"looked,omitempty"`
 	Cut    map[innodb.SpaceID]innodb.PageNo `json:"cut,omitempty"`
 }
