@@ -3,6 +3,8 @@ package stream
 import (
 	"io"
 	"sync/atomic"
+
+	"hb/xbstream"
 )
 
 // Meter counts bytes. Count may be called from any goroutine at any time.
@@ -12,7 +14,7 @@ type Meter struct{ n atomic.Int64 }
 func (m *Meter) Count() int64 { return m.n.Load() }
 
 // Writer returns a writer to w that counts what w takes.
-func (m *Meter) Writer(w io.Writer) VecWriter { return meterWriter{m, w} }
+func (m *Meter) Writer(w io.Writer) xbstream.VecWriter { return meterWriter{m, w} }
 
 // Reader returns a reader of r that counts what r gives.
 func (m *Meter) Reader(r io.Reader) io.Reader { return meterReader{m, r} }

@@ -30,6 +30,8 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+
+	"hb/xbstream"
 )
 
 // ErrClosed is returned by calls on a stage after its Close.
@@ -107,18 +109,9 @@ func (g *gate) Write(p []byte) (int, error) {
 	return g.w.Write(p)
 }
 
-// VecWriter is an io.Writer that can take several slices in one call.
-type VecWriter interface {
-	io.Writer
-	// WriteVec writes the slices in order, as one Write of their
-	// concatenation would. It returns how many bytes were written, and an
-	// error if that is not all of them.
-	WriteVec(bufs ...[]byte) (int, error)
-}
-
 // writeVec writes the slices to w, in one call if w can.
 func writeVec(w io.Writer, bufs [][]byte) (int, error) {
-	if v, ok := w.(VecWriter); ok {
+	if v, ok := w.(xbstream.VecWriter); ok {
 		return v.WriteVec(bufs...)
 	}
 	total := 0
