@@ -327,11 +327,11 @@ func TestReadAheadDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := apply.NewAhead(t.Context(), root, apply.Options{Memory: 1 << 21})
-		if g := h.Begin(archive, "ib_logfile0"); g != nil {
+		if reach := h.Begin(archive, "ib_logfile0"); reach != nil {
 			t.Errorf("%s: read another family's log", name)
 		}
-		g := h.Begin(archive, "xtrabackup_logfile")
-		g.Reach(tc.size, true)
+		reach := h.Begin(archive, "xtrabackup_logfile")
+		reach(tc.size, true)
 		plan, scanned, err := h.Take(replay.Goal{Exact: true, Target: redolog.Canonical(b.end)})
 		if (plan != nil) != tc.used || (scanned != nil) != tc.used || !errors.Is(err, tc.err) {
 			t.Errorf("%s: %v, %+v, %v", name, plan != nil, scanned, err)

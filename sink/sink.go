@@ -9,7 +9,6 @@ import (
 
 	"hb/sink/apply"
 	"hb/sink/extract"
-	"hb/xbstream/metadata"
 )
 
 // RestoreBusy is how many goroutines of Restore compute while the archive passes
@@ -33,12 +32,7 @@ func Restore(ctx context.Context, r io.Reader, dir string, x extract.Options, o 
 	}
 	ahead := apply.NewAhead(ctx, t.Root, o)
 	defer func() { err = errors.Join(err, ahead.Close(), t.Root.Close()) }()
-	x.Follow = func(archive *metadata.Archive, name string) extract.Written {
-		if log := ahead.Begin(archive, name); log != nil {
-			return log
-		}
-		return nil
-	}
+	x.Follow = ahead.Begin
 	if extracted, err = t.Extract(ctx, r, x); err != nil {
 		return nil, nil, err
 	}

@@ -56,18 +56,19 @@ var logReaders = map[string]logReader{
 }
 
 // Begin is called for each file of an archive of hb's that begins. If it is the
-// redo log it is read from now on, and its writer has to say how far it is.
-func (h *Ahead) Begin(archive *metadata.Archive, name string) *growing {
+// redo log it is read from now on, and its writer has to call reach to say how far it
+// is: up to size bytes, and with ended that no more will come. Otherwise reach is nil.
+func (h *Ahead) Begin(archive *metadata.Archive, name string) (reach func(size int64, ended bool)) {
 	if archive == nil || h.log != nil || logReaders[archive.ServerFlavor].name != name {
 		return nil
 	}
 	h.log = &growing{ctx: h.ctx, root: h.root, name: name, more: make(chan struct{}, 1), phase: progress.NewPhase(readingLog, 0)}
 	h.plan = replay.NewPlan(h.root, h.o.planMemory())
 	h.reading.Go(func() { h.scanned, h.err = h.scan(logReaders[archive.ServerFlavor], archive.PageSize) })
-	return h.log
+	return h.log.reach
 }
 
-// whole is begin for an archive that was extracted before, with the files that its
+// whole is Begin for an archive that was extracted before, with the files that its
 // manifest lists.
 func (h *Ahead) whole(archive *metadata.Archive, listed map[string]metadata.File) {
 	name := logReaders[archive.ServerFlavor].name
@@ -75,8 +76,8 @@ func (h *Ahead) whole(archive *metadata.Archive, listed map[string]metadata.File
 	if !ok {
 		return
 	}
-	if log := h.Begin(archive, name); log != nil {
-		log.Reach(f.Size, true)
+	if reach := h.Begin(archive, name); reach != nil {
+		reach(f.Size, true)
 	}
 }
 
@@ -156,8 +157,8 @@ type growing struct {
 	at int64     // likewise
 }
 
-// Reach says how far the file is written.
-func (g *growing) Reach(size int64, ended bool) {
+// reach says how far the file is written.
+func (g *growing) reach(size int64, ended bool) {
 	g.mu.Lock()
 	g.size, g.ended = size, ended
 	g.mu.Unlock()

@@ -32,11 +32,11 @@ func TestGrowing(t *testing.T) {
 		for at := 0; at < len(content); at += 500 {
 			if at < 3000 || at >= 7000 {
 				f.WriteAt(content[at:at+500], int64(at))
-				g.Reach(int64(at+500), false)
+				g.reach(int64(at+500), false)
 			}
 			time.Sleep(time.Millisecond)
 		}
-		g.Reach(int64(len(content)), true)
+		g.reach(int64(len(content)), true)
 	}()
 	var got []byte
 	for {
@@ -54,7 +54,7 @@ func TestGrowing(t *testing.T) {
 		t.Errorf("%d bytes of checksum %x, want %d", len(got), crc32.ChecksumIEEE(got), len(content))
 	}
 	waiting := &growing{ctx: ctx, root: g.root, name: "log", more: make(chan struct{}, 1)}
-	waiting.Reach(100, false)
+	waiting.reach(100, false)
 	time.AfterFunc(10*time.Millisecond, cancel)
 	if _, err := waiting.Read(make([]byte, 101)); !errors.Is(err, context.Canceled) {
 		t.Errorf("nobody writes: %v", err)

@@ -32,16 +32,13 @@ type Options struct {
 	// reader can count; nil: nobody looks.
 	Progress *progress.Tracker
 	// Follow is called for each file that begins, with what an archive of hb's says
-	// of itself, else nil. If it returns something, that is told how far the file is
-	// written. nil: nobody follows.
-	Follow func(archive *metadata.Archive, name string) Written
+	// of itself, else nil. If it returns a function, that is told how far the file is
+	// written: up to size bytes, and with ended that no more will come. One goroutine
+	// calls it. nil: nobody follows.
+	Follow func(archive *metadata.Archive, name string) (reach func(size int64, ended bool))
 	// System is the files that the directory is among; nil: the operating system's.
 	System disk.System
 }
-
-// Written is told how far a file is written: up to size bytes, and with ended that
-// no more will come. It is called from one goroutine.
-type Written interface{ Reach(size int64, ended bool) }
 
 // Result is what Run did.
 type Result struct {
@@ -108,7 +105,7 @@ func (t *target) Extract(ctx context.Context, r io.Reader, opts Options) (*Resul
 type extraction struct {
 	*pipeline
 	cat     *catalog.Catalog
-	begun   func(archive *metadata.Archive, name string) Written
+	begun   func(archive *metadata.Archive, name string) (reach func(size int64, ended bool))
 	files   map[string]*outFile // files that have not ended
 	next    int                 // the writer that the next file gets
 	page    int
@@ -203,7 +200,7 @@ func (x *extraction) begin(ch *xbstream.Chunk) error {
 	}
 	f := &outFile{path: ch.Path, writer: x.next, page: x.page, made: ch.Rewrite, trunc: ch.Rewrite}
 	if x.begun != nil {
-		f.reader = x.begun(x.cat.Archive, ch.Path)
+		f.reach = x.begun(x.cat.Archive, ch.Path)
 	}
 	x.files[ch.Path] = f
 	x.next = (x.next + 1) % len(x.queues)

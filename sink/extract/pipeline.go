@@ -12,13 +12,13 @@ import (
 	"hb/xbstream"
 )
 
-// outFile is a file being written. path, writer, page and reader are set when it
+// outFile is a file being written. path, writer, page and reach are set when it
 // begins; the rest belongs to its writer.
 type outFile struct {
 	path   string
-	writer int     // index of its writer
-	page   int     // page size, bytes
-	reader Written // is told how far it is written; or nil
+	writer int                          // index of its writer
+	page   int                          // page size, bytes
+	reach  func(size int64, ended bool) // is told how far it is written; or nil
 
 	f     disk.File // nil until the first chunk, and when it was set aside
 	made  bool      // it exists
@@ -204,8 +204,8 @@ func (w *writer) end(f *outFile) error {
 			return w.target.error("sizing", f.path, err)
 		}
 	}
-	if f.reader != nil {
-		f.reader.Reach(f.size, true)
+	if f.reach != nil {
+		f.reach(f.size, true)
 	}
 	w.open = slices.DeleteFunc(w.open, func(o *outFile) bool { return o == f })
 	w.ended <- f
@@ -226,8 +226,8 @@ func (w *writer) write(f *outFile, at int64, data []byte) error {
 			return w.target.error("writing", f.path, err)
 		}
 		f.used = max(f.used, off+int64(n))
-		if f.reader != nil {
-			f.reader.Reach(f.used, false)
+		if f.reach != nil {
+			f.reach(f.used, false)
 		}
 		if n >= writebackSize {
 			f.f.StartWriteback(off, int64(n))
