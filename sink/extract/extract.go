@@ -88,8 +88,8 @@ func Run(ctx context.Context, r io.Reader, dir string, opts Options) (*Result, e
 	return result, nil
 }
 
-// Extract fills the directory.
-func (t *target) Extract(ctx context.Context, r io.Reader, opts Options) (*Result, error) {
+// Extract fills the directory with the files of the archive in r, as [Run] does.
+func (t *Target) Extract(ctx context.Context, r io.Reader, opts Options) (*Result, error) {
 	x := newExtraction(ctx, t, opts)
 	err := x.run(r, opts.Dialect)
 	if err == nil {
@@ -113,7 +113,7 @@ type extraction struct {
 	meter   *progress.Tracker
 }
 
-func newExtraction(ctx context.Context, t *target, opts Options) *extraction {
+func newExtraction(ctx context.Context, t *Target, opts Options) *extraction {
 	parallel := opts.Parallel
 	if parallel <= 0 {
 		parallel = min(max(minWriters, runtime.GOMAXPROCS(0)), catalog.MaxWorkers)

@@ -43,7 +43,7 @@ type job struct {
 type pipeline struct {
 	ctx     context.Context
 	fail    context.CancelCauseFunc
-	target  *target
+	target  *Target
 	buffers *catalog.Buffers
 	queues  []chan job    // of the writers
 	ended   chan *outFile // files to sync and close
@@ -57,7 +57,7 @@ type pipeline struct {
 // descriptors is what processes commonly have.
 const maxOpenFiles = 256
 
-func newPipeline(ctx context.Context, t *target, parallel int) *pipeline {
+func newPipeline(ctx context.Context, t *Target, parallel int) *pipeline {
 	ctx, cancel := context.WithCancelCause(ctx)
 	p := &pipeline{ctx: ctx, fail: cancel, target: t, buffers: catalog.NewBuffers(ctx), ended: make(chan *outFile, syncParallel)}
 	for range parallel {

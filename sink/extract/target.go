@@ -16,19 +16,21 @@ import (
 
 const markerText = "hb extract has not finished in this directory, or has failed.\nIt is no backup: remove it and extract again.\n"
 
-// target is the directory being filled. Its methods may be called from
-// several goroutines.
-type target struct {
+// Target is a new directory, marked as incomplete, that [Target.Extract] fills once. Its
+// unexported methods may be called from several goroutines.
+type Target struct {
 	dir  string
-	Root disk.Dir
+	Root disk.Dir // open; the caller of Open closes it
 
 	mu   sync.Mutex
 	dirs map[string]struct{} // directories made, by path below the root
 }
 
-// Open makes dir, or takes it if it is empty, and marks it. A
-// lost+found, as in a new file system, does not count.
-func Open(system disk.System, dir string) (*target, error) {
+// Open makes dir, or takes it if it is empty, and marks it. A lost+found, as in a new
+// file system, does not count. A directory that will not do is a
+// *backupdir.TargetError. system is the files that dir is among; nil: the operating
+// system's.
+func Open(system disk.System, dir string) (*Target, error) {
 	if system == nil {
 		system = disk.OS
 	}
@@ -42,7 +44,7 @@ func Open(system disk.System, dir string) (*target, error) {
 	if err != nil {
 		return nil, &backupdir.TargetError{Dir: dir, Reason: "it cannot be opened", Err: bare(err)}
 	}
-	t := &target{dir: dir, Root: root, dirs: make(map[string]struct{})}
+	t := &Target{dir: dir, Root: root, dirs: make(map[string]struct{})}
 	if made {
 		if err = disk.SyncPath(system, filepath.Dir(filepath.Clean(dir))); err != nil {
 			err = fmt.Errorf("syncing directory: %w", err)
@@ -57,14 +59,14 @@ func Open(system disk.System, dir string) (*target, error) {
 	return t, nil
 }
 
-func (t *target) begin() error {
+func (t *Target) begin() error {
 	if err := t.checkEmpty(); err != nil {
 		return err
 	}
 	return t.mark()
 }
 
-func (t *target) mark() error {
+func (t *Target) mark() error {
 	f, err := t.create(backupdir.MarkerName)
 	if err != nil {
 		return err
@@ -76,7 +78,7 @@ func (t *target) mark() error {
 	return t.syncDir(".")
 }
 
-func (t *target) checkEmpty() error {
+func (t *Target) checkEmpty() error {
 	entries, err := t.Root.ReadDir(".")
 	if err != nil {
 		return &backupdir.TargetError{Dir: t.dir, Reason: "it cannot be read", Err: bare(err)}
@@ -94,7 +96,7 @@ func (t *target) checkEmpty() error {
 }
 
 // create makes a new file and what directories it needs.
-func (t *target) create(name string) (disk.File, error) {
+func (t *Target) create(name string) (disk.File, error) {
 	if err := t.makeDirs(path.Dir(name)); err != nil {
 		return nil, err
 	}
@@ -106,7 +108,7 @@ func (t *target) create(name string) (disk.File, error) {
 }
 
 // reopen opens a file that create made; trunc empties it.
-func (t *target) reopen(name string, trunc bool) (disk.File, error) {
+func (t *Target) reopen(name string, trunc bool) (disk.File, error) {
 	flags := os.O_WRONLY | backupdir.NoFollow
 	if trunc {
 		flags |= os.O_TRUNC
@@ -120,13 +122,13 @@ func (t *target) reopen(name string, trunc bool) (disk.File, error) {
 
 // makeDirs makes a directory and those above it. Each must be new, or made
 // here before: one that someone else put there, or a symlink, is an error.
-func (t *target) makeDirs(name string) error {
+func (t *Target) makeDirs(name string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.makeDirsLocked(name)
 }
 
-func (t *target) makeDirsLocked(name string) error {
+func (t *Target) makeDirsLocked(name string) error {
 	if name == "." {
 		return nil
 	}
@@ -143,7 +145,7 @@ func (t *target) makeDirsLocked(name string) error {
 	return nil
 }
 
-func (t *target) rename(from, to string) error {
+func (t *Target) rename(from, to string) error {
 	if err := t.makeDirs(path.Dir(to)); err != nil {
 		return err
 	}
@@ -153,14 +155,14 @@ func (t *target) rename(from, to string) error {
 	return nil
 }
 
-func (t *target) remove(name string) error {
+func (t *Target) remove(name string) error {
 	if err := t.Root.Remove(name); err != nil {
 		return t.error("removing", name, err)
 	}
 	return nil
 }
 
-func (t *target) error(what, name string, err error) error {
+func (t *Target) error(what, name string, err error) error {
 	return fmt.Errorf("%s %s: %w", what, filepath.Join(t.dir, name), bare(err))
 }
 
@@ -177,7 +179,7 @@ func bare(err error) error {
 
 // finish makes all names durable and then takes the mark away. If that cannot be
 // made durable, the mark is put back as far as it can be: what failed is marked.
-func (t *target) finish() error {
+func (t *Target) finish() error {
 	names := []string{"."}
 	for name := range t.dirs {
 		names = append(names, name)
@@ -194,7 +196,7 @@ func (t *target) finish() error {
 	return nil
 }
 
-func (t *target) syncDir(name string) error {
+func (t *Target) syncDir(name string) error {
 	if err := disk.SyncDir(t.Root, name); err != nil {
 		return t.error("syncing directory", name, err)
 	}
