@@ -512,14 +512,24 @@ func testBrokenBackups(t *testing.T, root *mysqldtest.Root) {
 	check("full disk", hbtest.Finish(t, cmd), 1, "no space left")
 	unlocked(t, s)
 
-	// A signal. What came out is no archive.
-	for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+	// A signal. What came out is no archive. A signal that is ignored when hb starts
+	// stays ignored.
+	for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
 		cmd, archive := slow(), filepath.Join(t.TempDir(), "archive")
+		if signal == syscall.SIGTERM {
+			cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `trap "" HUP; exec "$@"`, "sh"}, cmd.Args...)
+		}
 		interrupted(t, cmd, archive, func() {
+			if signal == syscall.SIGTERM {
+				if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(200 * time.Millisecond) // for what must not happen
+			}
 			if err := cmd.Process.Signal(signal); err != nil {
 				t.Fatal(err)
 			}
-		}, func(r hbtest.Result) { check(signal.String(), r, 130, "interrupted") })
+		}, func(r hbtest.Result) { check(signal.String(), r, 130, "interrupted by signal "+signal.String()) })
 		unlocked(t, s)
 	}
 
