@@ -63,7 +63,8 @@ func runTests(m *testing.M) int {
 //
 // Besides testscript's own commands they have
 //
-//	exits CODE [<FILE] hb ARG...   hb must end with that exit code
+//	exits CODE [<FILE] [NAME=VALUE]... hb ARG...
+//	                               hb must end with that exit code
 //	mkarchive FILE                 a small whole archive
 //	truncate FILE N                cut a file to N bytes; -N: by N bytes
 //	flip FILE OFFSET               flip a bit; negative offsets count from the end
@@ -80,7 +81,7 @@ func TestScripts(t *testing.T) {
 // out and err.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE [<FILE] hb ARG...")
+		ts.Fatalf("usage: exits CODE [<FILE] [NAME=VALUE]... hb ARG...")
 	}
 	want, rest := args[0], args[1:]
 	var stdin *os.File
@@ -90,9 +91,12 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 		defer f.Close()
 		stdin, rest = f, rest[1:]
 	}
+	env := append(os.Environ(), "HOME="+ts.Getenv("HOME"))
+	for len(rest) > 1 && strings.Contains(rest[0], "=") {
+		env, rest = append(env, rest[0]), rest[1:]
+	}
 	cmd := exec.Command(built, rest[1:]...)
-	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"))
+	cmd.Dir, cmd.Env = ts.MkAbs("."), env
 	if stdin != nil {
 		cmd.Stdin = stdin
 	}

@@ -92,6 +92,9 @@ type Flags struct {
 // An Env is the world outside of the flags.
 type Env struct {
 	Getenv func(string) string // nil means os.Getenv
+	// Environ lists the environment as os.Environ does; nil means that nothing is
+	// known of variables that nobody asks for.
+	Environ func() []string
 	// AskPassword prompts on the terminal; nil means that there is none.
 	AskPassword func(prompt string) (Secret, error)
 	UID         int
@@ -110,7 +113,7 @@ type Env struct {
 var DefaultSockets = []string{"/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/run/mysql/mysql.sock", "/tmp/mysql.sock"}
 
 // OSEnv is the environment of the process.
-func OSEnv() Env { return Env{Getenv: os.Getenv, UID: os.Getuid()} }
+func OSEnv() Env { return Env{Getenv: os.Getenv, Environ: os.Environ, UID: os.Getuid()} }
 
 // Groups are the option groups that hb reads. A later group does not win over
 // an earlier one: the order of the files decides, as in the servers' clients.

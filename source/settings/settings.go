@@ -3,7 +3,9 @@
 //
 //   - the command line;
 //   - the environment: HB_ and the option's name in capitals, with '_' for '-', if
-//     that is not empty. Options that may be repeated have commas between values;
+//     that is not empty. Options that may be repeated have commas between values.
+//     A variable that no command has is a warning, and a mistake if it resembles an
+//     option that protects;
 //   - group [hb] of option files, by the rules of package optfile, the last line
 //     counting. Options that may be repeated have a line for each value;
 //   - its default.
@@ -102,6 +104,9 @@ func (s *Settings) Load(ctx *kong.Context) error {
 		return err
 	}
 	s.Env.Options = set
+	if err := s.checkEnvironment(ctx.Model); err != nil {
+		return err
+	}
 	return check(ctx.Model, set)
 }
 
@@ -127,25 +132,17 @@ func given(ctx *kong.Context, name string) bool {
 
 // check makes sure that options in [hb] are some command's.
 func check(app *kong.Application, set *optfile.Set) error {
-	known := make(map[string]bool)
-	for _, name := range mysqld.FileOptions {
-		known[name] = true
-	}
-	err := kong.Visit(app, func(node kong.Visitable, next kong.Next) error {
-		if f, ok := node.(*kong.Flag); ok {
-			known[f.Name] = true
-		}
-		return next(nil)
-	})
+	known, err := optionNames(app)
 	if err != nil {
 		return err
 	}
+	known = append(known, mysqld.FileOptions...)
 	for _, o := range set.InGroup(group).Options {
 		name := o.Setting().Name
 		switch {
 		case slices.Contains(commandLineOnly, name):
 			return fmt.Errorf("%v belongs on the command line", o)
-		case !known[name] && !o.Setting().Loose:
+		case !slices.Contains(known, name) && !o.Setting().Loose:
 			return fmt.Errorf("%v: no command of hb has it", o)
 		}
 	}
@@ -167,7 +164,7 @@ func PlacesOf(option string) (variables []string, key string) {
 
 // Variable is the name of an option's environment variable.
 func Variable(option string) string {
-	return "HB_" + strings.ToUpper(strings.ReplaceAll(option, "-", "_"))
+	return prefix + strings.ToUpper(strings.ReplaceAll(option, "-", "_"))
 }
 
 // Validate is for kong.

@@ -52,11 +52,17 @@ type parsed struct {
 
 func parse(t *testing.T, file string, env map[string]string, args ...string) (*parsed, error) {
 	t.Helper()
+	return parseIn(t, file, mysqld.Env{Getenv: func(n string) string { return env[n] }}, args...)
+}
+
+func parseIn(t *testing.T, file string, env mysqld.Env, args ...string) (*parsed, error) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "my.cnf")
 	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &parsed{s: New(mysqld.Env{Getenv: func(n string) string { return env[n] }, System: []string{path}})}
+	env.System = []string{path}
+	p := &parsed{s: New(env)}
 	parser, err := kong.New(&p.grammar, kong.Bind(p.s), kong.Resolvers(p.s))
 	if err != nil {
 		t.Fatal(err)
@@ -150,6 +156,34 @@ func TestMistakes(t *testing.T) {
 		want := strings.ReplaceAll(test.want, "FILE", p.s.Env.System[0])
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q %v: %v, want %q", test.file, test.env, err, want)
+		}
+	}
+}
+
+// TestUnknownVariables: a variable that may have been meant to protect is a mistake,
+// others are warned of, and some are not hb's.
+func TestUnknownVariables(t *testing.T) {
+	for _, test := range []struct{ variable, mistake, warning string }{
+		{"HB_COMPRES=1", "HB_COMPRES is set, but hb has no such option. Did you mean HB_COMPRESS?", ""},
+		{"HB_COMPRESSION=9", "HB_COMPRESSION is set", ""},
+		{"HB_ENCRYPT=age1x", "HB_ENCRYPT is set", ""},
+		{"HB_SSL_CAFILE=/x", "HB_SSL_CAFILE is set", ""},
+		{"HB_LEVLE=1", "", "HB_LEVLE is set, but hb has no such option. Did you mean HB_LEVEL? It is ignored"},
+		{"HB_SERVICE_HOST=10.0.0.1", "", "HB_SERVICE_HOST is set, but hb has no such option. It is ignored"},
+		{"HB_LEVEL=1", "", ""},
+		{"HB_COMPRES=", "", ""},
+		{"HB_PASSWORD=x", "", ""},
+		{"HB_TEST_LONG=1", "", ""},
+		{"hb_compres=1", "", ""},
+		{"XHB_COMPRES=1", "", ""},
+	} {
+		p, err := parseIn(t, "", mysqld.Env{Getenv: func(string) string { return "" }, Environ: func() []string { return []string{"PATH=/bin", test.variable} }}, "two")
+		switch {
+		case test.mistake == "" && err != nil, test.mistake != "" && (err == nil || !strings.Contains(err.Error(), test.mistake)):
+			t.Errorf("%s: %v, want %q", test.variable, err, test.mistake)
+		}
+		if got := strings.Join(p.s.Env.Options.Warnings, "; "); got != test.warning {
+			t.Errorf("%s: warned %q, want %q", test.variable, got, test.warning)
 		}
 	}
 }

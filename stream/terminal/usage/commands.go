@@ -5,6 +5,8 @@ import (
 	"io"
 
 	"github.com/alecthomas/kong"
+
+	"hb/stream/nearest"
 )
 
 // Commands are the commands that tell of the program itself. They write to the
@@ -61,7 +63,7 @@ func (c *helpCommand) Run(ctx *kong.Context) error {
 		return Print(ctx.Stdout, ctx.Model, command.Node)
 	}
 	names := append(commandNames(ctx.Model), topicNames()...)
-	return &UnknownError{fmt.Sprintf("there is no help on %q%s", c.Topic, didYouMean(nearest(c.Topic, names)))}
+	return &UnknownError{fmt.Sprintf("there is no help on %q%s", c.Topic, didYouMean(nearest.To(c.Topic, names)))}
 }
 
 type completionCommand struct {
@@ -90,7 +92,7 @@ func (c *manCommand) Run(ctx *kong.Context, about About) error {
 	}
 	command, ok := find(ctx.Model, c.Command)
 	if !ok {
-		return &UnknownError{fmt.Sprintf("there is no command %q%s", c.Command, didYouMean(nearest(c.Command, commandNames(ctx.Model))))}
+		return &UnknownError{fmt.Sprintf("there is no command %q%s", c.Command, didYouMean(nearest.To(c.Command, commandNames(ctx.Model))))}
 	}
 	_, err := io.WriteString(ctx.Stdout, manualOf(ctx.Model, command, about.Build))
 	return err

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"hb/stream/nearest"
 )
 
 // unknown is what kong says of a flag or an argument that it does not know, before
@@ -42,7 +44,7 @@ func mistake(app *kong.Application, selected *kong.Node, text string) string {
 	case m[1] == "unexpected argument" && selected != nil:
 		return fmt.Sprintf("unexpected argument %s", m[2])
 	case m[1] == "unexpected argument":
-		return fmt.Sprintf("unknown command %s%s", m[2], didYouMean(nearest(m[2], commandNames(app))))
+		return fmt.Sprintf("unknown command %s%s", m[2], didYouMean(nearest.To(m[2], commandNames(app))))
 	}
 	return fmt.Sprintf("unknown flag %s%s", m[2], unknownFlag(app, selected, m[2]))
 }
@@ -67,7 +69,7 @@ func unknownFlag(app *kong.Application, selected *kong.Node, flag string) string
 	if p, ok := peer(name); ok && p.Text != "" {
 		return ": " + p.Hint()
 	}
-	near := nearest(name, names)
+	near := nearest.To(name, names)
 	for i := range near {
 		near[i] = "--" + near[i]
 	}
@@ -117,65 +119,4 @@ func didYouMean(names []string) string {
 		return ""
 	}
 	return ", did you mean " + strings.Join(names, " or ") + "?"
-}
-
-// maxNearest bounds how many names are asked for, and maxWord how many bytes a word
-// has that may be a name.
-const (
-	maxNearest = 3
-	maxWord    = 64
-)
-
-// nearest are the names that a word was perhaps meant to be: the only one that it
-// begins, or else those that differ in the fewest letters, if those are few, or
-// else all that it begins.
-func nearest(word string, names []string) []string {
-	if word == "" || len(word) > maxWord {
-		return nil
-	}
-	var begun, near []string
-	least := 1 + len(word)/4
-	for _, name := range names {
-		if strings.HasPrefix(name, word) {
-			begun = append(begun, name)
-		}
-		d := distance(word, name)
-		if d < least {
-			near, least = nil, d
-		}
-		if d == least {
-			near = append(near, name)
-		}
-	}
-	if len(begun) == 1 || len(near) == 0 {
-		near = begun
-	}
-	return near[:min(len(near), maxNearest)]
-}
-
-// distance is how many letters must be added, removed, changed or swapped with
-// their neighbours to make one word the other.
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			change := 1
-			if a[i-1] == b[j-1] {
-				change = 0
-			}
-			d := min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+change)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				d = min(d, rows[i-2][j-2]+1)
-			}
-			rows[i][j] = d
-		}
-	}
-	return rows[len(a)][len(b)]
 }

@@ -36,7 +36,7 @@ hb verify --replay rehearses the first two steps without writing the directory.`
 	{"options", "Sources of options", `You can set every option of every command outside the command line. The first of these sources that sets an option wins:
 
 1.	the command line
-2.	the environment: HB_ and the option's name in capitals, with '_' for '-'; HB_COMPRESS_LEVEL is --compress-level. Separate several values of an option with commas. An empty variable counts as unset
+2.	the environment: HB_ and the option's name in capitals, with '_' for '-'; HB_COMPRESS_LEVEL is --compress-level. Separate several values of an option with commas. An empty variable counts as unset. hb warns of a variable HB_... that no command has, and refuses one that resembles an option for encryption, compression or TLS
 3.	for the connection, the variables of the servers' clients: MYSQL_HOST, MYSQL_TCP_PORT, MYSQL_UNIX_PORT, MYSQL_PWD
 4.	option files; the last line wins. Give several values of an option on several lines
 5.	the default
