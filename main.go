@@ -600,7 +600,7 @@ func run(args []string, stderr io.Writer) int {
 				code = exited
 			}
 		}()
-		parsed, err := parser.Parse(terminal.PasswordFlags(args))
+		parsed, err := parser.Parse(usage.ShortHelp(terminal.PasswordFlags(args)))
 		t.Set(c.Quiet, c.LogFormat == formatJSON || err != nil && asksForJSON(args))
 		if err != nil {
 			t.Fail(terminal.WithoutPasswords(usage.Mistake(parser.Model, err), args), exitUsage)

@@ -268,6 +268,16 @@ func TestMistakes(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"", "a command is missing: backup, check, extract, apply, verify, list, help, completion, man, version (hb --help shows how)"},
 		{"bakcup", "unknown command bakcup, did you mean backup? (hb --help shows how)"},
+		{"restore", "unknown command restore: hb extract -C DIR ARCHIVE unpacks a backup, and hb apply DIR makes it ready for a server; hb extract --apply does both (hb --help shows how)"},
+		{"prepare dir", "unknown command prepare: hb apply DIR makes an extracted backup ready for a server (hb --help shows how)"},
+		{"ls x.hb", "unknown command ls: hb list ARCHIVE shows what an archive has (hb --help shows how)"},
+		{"test x.hb", "unknown command test: hb verify checks an archive or a directory; hb check looks whether a backup would succeed (hb --help shows how)"},
+		{"backup x.hb", "unexpected argument x.hb: hb backup writes to standard output: hb backup > x.hb (hb backup --help shows how)"},
+		{"backup -o x.hb", "unknown flag -o: hb backup writes to standard output: hb backup > FILE (hb backup --help shows how)"},
+		{"backup --output=x.hb", "unknown flag --output: hb backup writes to standard output: hb backup > FILE (hb backup --help shows how)"},
+		{"backup --compress=lz4", `--compress has no value, but got "lz4": hb compresses with zstd; --compress-level N sets its level (hb backup --help shows how)`},
+		{"backup --slave-info=x", `--slave-info has no value, but got "x" (hb backup --help shows how)`},
+		{"extract -h x", "unknown flag -h of hb extract: it is one of hb backup, hb check (hb extract --help shows how)"},
 		{"frobnicate", "unknown command frobnicate (hb --help shows how)"},
 		{"backup --compres", "unknown flag --compres, did you mean --compress? (hb backup --help shows how)"},
 		{"backup --compres=5", "unknown flag --compres, did you mean --compress? (hb backup --help shows how)"},
@@ -290,6 +300,19 @@ func TestMistakes(t *testing.T) {
 		if r.Code != exitUsage || r.Stderr != "hb: "+test.want+"\n" || r.Stdout != "" {
 			t.Errorf("hb %s: exit code %d, %q, want %q", test.args, r.Code, r.Stderr, test.want)
 		}
+	}
+}
+
+// TestShortHelp: -h is the host where it has one, and help where it has none.
+func TestShortHelp(t *testing.T) {
+	for args, want := range map[string]string{"-h": "Usage: hb COMMAND", "extract -h": "Usage: hb extract", "backup -h": "Usage: hb backup", "backup -u x -h": "Usage: hb backup", "-h backup": "Usage: hb"} {
+		if r := hbtest.Finish(t, hb(t, strings.Fields(args)...)); r.Code != 0 || !strings.HasPrefix(r.Stdout, want) {
+			t.Errorf("hb %s: exit code %d, %q, %q", args, r.Code, r.Stdout[:min(len(r.Stdout), 80)], r.Stderr)
+		}
+	}
+	r := hbtest.Finish(t, hb(t, "backup", "--no-defaults", "-h", "localhost", "--print-defaults"))
+	if !strings.Contains(r.Stdout, "host=localhost") {
+		t.Errorf("-h with a host: %+v", r)
 	}
 }
 

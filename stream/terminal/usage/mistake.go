@@ -19,6 +19,40 @@ var unknown = regexp.MustCompile(`^(unknown flag|unexpected argument) (\S+?)(?:,
 // missing is what kong says of an argument that must be given.
 var missing = regexp.MustCompile(`^expected "<(\S+)>"$`)
 
+// A word is a command that people look for, as other tools have it, and hb's way.
+type word struct{ names, way string }
+
+var words = []word{
+	{"restore copy-back move-back recover", "hb extract -C DIR ARCHIVE unpacks a backup, and hb apply DIR makes it ready for a server; hb extract --apply does both"},
+	{"prepare apply-log replay", "hb apply DIR makes an extracted backup ready for a server"},
+	{"unpack untar decompress decrypt unzip", "hb extract -C DIR ARCHIVE unpacks a backup, whether it is compressed, encrypted or neither"},
+	{"ls info show stat inspect contents", "hb list ARCHIVE shows what an archive has"},
+	{"test validate fsck", "hb verify checks an archive or a directory; hb check looks whether a backup would succeed"},
+	{"create dump save run full", "hb backup > FILE takes a backup"},
+}
+
+// way is hb's way of doing what another tool has a command for, or "".
+func way(command string) string {
+	for _, w := range words {
+		if slices.Contains(strings.Fields(w.names), command) {
+			return w.way
+		}
+	}
+	return ""
+}
+
+// ShortHelp makes -h into --help where it has no value, and so cannot be the host: as
+// the only, the first or the last argument.
+func ShortHelp(args []string) []string {
+	args = slices.Clone(args)
+	for _, i := range []int{0, len(args) - 1} {
+		if i >= 0 && i < len(args) && args[i] == "-h" {
+			args[i] = "--help"
+		}
+	}
+	return args
+}
+
 // Mistake is what is wrong with a command line that kong refused, with what was
 // perhaps meant, and what tells more.
 func Mistake(app *kong.Application, err error) string {
@@ -40,17 +74,50 @@ func mistake(app *kong.Application, selected *kong.Node, text string) string {
 	case selected == nil && strings.HasPrefix(text, "expected one of "):
 		return "a command is missing: " + strings.Join(commandNames(app), ", ")
 	case m == nil:
-		return text
+		return valueRefused(text)
+	case m[1] == "unexpected argument" && selected != nil && selected.Name == toStdout:
+		return fmt.Sprintf("unexpected argument %s: %s", m[2], redirect(m[2]))
 	case m[1] == "unexpected argument" && selected != nil:
 		return fmt.Sprintf("unexpected argument %s", m[2])
+	case m[1] == "unexpected argument" && way(m[2]) != "":
+		return fmt.Sprintf("unknown command %s: %s", m[2], way(m[2]))
 	case m[1] == "unexpected argument":
 		return fmt.Sprintf("unknown command %s%s", m[2], didYouMean(nearest.To(m[2], commandNames(app))))
 	}
 	return fmt.Sprintf("unknown flag %s%s", m[2], unknownFlag(app, selected, m[2]))
 }
 
+// toStdout is the command that writes to standard output.
+const toStdout = "backup"
+
+// outputs are the flags that other tools have for the file to write.
+var outputs = []string{"-o", "--output", "--out", "-f", "--file", "-d", "--directory"}
+
+// redirect says how to send the archive into a file.
+func redirect(file string) string {
+	return fmt.Sprintf("hb %s writes to standard output: hb %[1]s > %s", toStdout, file)
+}
+
+// notBool is what kong says of a flag without a value that was given one.
+var notBool = regexp.MustCompile(`^(--[a-z-]+): bool value must be .* but got "(.*)"$`)
+
+// valueRefused is what is said of a value that a flag does not take.
+func valueRefused(text string) string {
+	m := notBool.FindStringSubmatch(text)
+	switch {
+	case m == nil:
+		return text
+	case m[1] == "--compress":
+		return fmt.Sprintf("--compress has no value, but got %q: hb compresses with zstd; --compress-level N sets its level", m[2])
+	}
+	return fmt.Sprintf("%s has no value, but got %q", m[1], m[2])
+}
+
 // unknownFlag is what is said of a flag that a command, or none, does not have.
 func unknownFlag(app *kong.Application, selected *kong.Node, flag string) string {
+	if selected != nil && selected.Name == toStdout && slices.Contains(outputs, flag) {
+		return ": " + redirect("FILE")
+	}
 	if !strings.HasPrefix(flag, "--") {
 		return others(app, selected, flag)
 	}
