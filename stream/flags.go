@@ -89,13 +89,14 @@ type Input struct {
 }
 
 // Open opens the archive. What is read of it counts as done in the phase, which may be
-// nil. Passphrases that no file has come from ask.
+// nil. Passphrases that no file has come from ask. A file that cannot be opened is a
+// *FlagError.
 func (f *ReadFlags) Open(phase *progress.Phase, ask Prompt) (*Input, error) {
 	in := os.Stdin
 	if !f.Stdin() {
 		var err error
 		if in, err = os.Open(f.Archive); err != nil {
-			return nil, err
+			return nil, &FlagError{err}
 		}
 	}
 	o, err := f.options(ask)

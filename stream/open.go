@@ -20,7 +20,7 @@ const (
 
 	// peekSize is enough for every magic, and for an armored header behind a
 	// little white space.
-	peekSize = 128
+	peekSize = 512
 	// maxStages bounds how often an archive may have been compressed or
 	// encrypted over again.
 	maxStages = 4
@@ -28,18 +28,32 @@ const (
 	stageBuffer = 256 << 10
 )
 
-// foreign are formats that hb recognises and leaves to their own tools.
-var foreign = []struct{ magic, name, tool string }{
-	{"\x1f\x8b", "gzip", "gzip -d"},
-	{"BZh", "bzip2", "bzip2 -d"},
-	{"\xfd7zXZ\x00", "xz", "xz -d"},
-	{"\x04\x22\x4d\x18", "lz4", "lz4 -d"},
-	{"-----BEGIN PGP", "OpenPGP", "gpg -d"},
-	{"\x89LZO\x00", "lzop", "lzop -d"},
-	{"Salted__", "openssl enc", "openssl enc -d"},
-	{"XBCRYP0", "xbcrypt", "xbcrypt -d"},
-	{"qpress10", "qpress", "qpress -d"},
-	{"PK\x03\x04", "zip", "unzip"},
+// foreign are formats that hb recognises, and what to do with them.
+var foreign = []struct {
+	at                int // where the magic is
+	magic, name, hint string
+}{
+	{0, "\x1f\x8b", "gzip data", run("gzip -d")},
+	{0, "BZh", "bzip2 data", run("bzip2 -d")},
+	{0, "\xfd7zXZ\x00", "xz data", run("xz -d")},
+	{0, "\x04\x22\x4d\x18", "lz4 data", run("lz4 -d")},
+	{0, "-----BEGIN PGP", "OpenPGP data", run("gpg -d")},
+	{0, "\x89LZO\x00", "lzop data", run("lzop -d")},
+	{0, "Salted__", "openssl enc data", run("openssl enc -d")},
+	{0, "XBCRYP0", "xbcrypt data", run("xbcrypt -d")},
+	{0, "qpress10", "qpress data", run("qpress -d")},
+	{0, "PK\x03\x04", "zip data", run("unzip")},
+	{257, "ustar", "a tar archive", "unpack it with `tar -x`; hb apply takes the directory if it is a backup"},
+	{0, "-- MySQL dump", "a dump of SQL statements", load},
+	{0, "-- MariaDB dump", "a dump of SQL statements", load},
+	{0, "/*M!999999", "a dump of SQL statements", load}, // MariaDB's sandbox line
+}
+
+const load = "give it to the server's client: mysql < FILE"
+
+// run is the hint to a program that makes input readable.
+func run(program string) string {
+	return "hb leaves that to its own tool: run `" + program + "` on it first"
 }
 
 // Options tells Open how to get at an archive.
@@ -183,13 +197,13 @@ func (e *DamageError) Unwrap() error { return e.Err }
 // NotArchiveError reports input that is no archive in any form hb reads.
 type NotArchiveError struct {
 	Format string // what it looks like, if that is known
-	Tool   string // the command that makes it readable, if there is one
+	Hint   string // what to do with that
 	Head   []byte // its first bytes
 }
 
 func (e *NotArchiveError) Error() string {
 	if e.Format != "" {
-		return fmt.Sprintf("the input is %s data, which hb leaves to its own tool: run `%s` on it first", e.Format, e.Tool)
+		return fmt.Sprintf("the input is %s, not a backup archive: %s", e.Format, e.Hint)
 	}
 	return fmt.Sprintf("the input is no backup archive: it begins with %s (%q)", hex.EncodeToString(e.Head), e.Head)
 }
@@ -198,8 +212,8 @@ func unknownError(p []byte) error {
 	const shown = 16
 	e := &NotArchiveError{Head: bytes.Clone(p[:min(len(p), shown)])}
 	for _, f := range foreign {
-		if bytes.HasPrefix(p, []byte(f.magic)) {
-			e.Format, e.Tool = f.name, f.tool
+		if f.at < len(p) && bytes.HasPrefix(p[f.at:], []byte(f.magic)) {
+			e.Format, e.Hint = f.name, f.hint
 		}
 	}
 	return e

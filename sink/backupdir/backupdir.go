@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"hb/sink/replay/mysql"
 	"hb/stream/disk"
@@ -304,6 +305,9 @@ func Open(system disk.System, dir string) (disk.Dir, error) {
 	root, err := system.OpenDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &NotBackupError{dir, "there is no such directory"}
+	}
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil, &NotBackupError{dir, "it is a file, not a directory: hb extract -C DIR FILE unpacks an archive, and hb apply DIR goes on from there"}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the backup directory: %w", err)

@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 )
 
 // System reaches files by their paths.
@@ -23,6 +24,7 @@ type System interface {
 	// path only where links says so. The error is ErrNotRegular, or that of the
 	// system for a link (ELOOP).
 	OpenRegular(path string, links bool) (File, error)
+	// OpenDir opens a directory. The error for a file is syscall.ENOTDIR.
 	OpenDir(path string) (Dir, error)
 	ReadDir(path string) ([]fs.DirEntry, error)
 	Stat(path string) (fs.FileInfo, error)
@@ -144,6 +146,10 @@ func (system) OpenRegular(path string, links bool) (File, error) {
 func (system) OpenDir(path string) (Dir, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
+		// os tells of a file by its words only.
+		if st, e := os.Stat(path); e == nil && !st.IsDir() {
+			err = &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+		}
 		return nil, err
 	}
 	return newDir(root), nil
