@@ -16,6 +16,7 @@ import (
 	"hb/source/spool"
 	"hb/stream"
 	"hb/stream/disk"
+	"hb/stream/progress"
 )
 
 // A Finding is what one check found.
@@ -71,7 +72,7 @@ func Check(ctx context.Context, srv *mysqld.Server, opt Options, interval time.D
 	}
 	o := &outlook{interval: interval}
 	checks := slices.Concat([]check{{"version", (*checker).tellVersion}}, preflightChecks,
-		[]check{{"page checksums", (*checker).tellChecksums}, {"redo rate", o.redoRate}, {"files elsewhere", (*checker).tellOutside}, {"tables without transactions", (*checker).tellPlainTables}, {"space", o.space}})
+		[]check{{"page checksums", (*checker).tellChecksums}, {"redo rate", o.redoRate}, {"files elsewhere", (*checker).tellOutside}, {"binary log", (*checker).tellBinlog}, {"tables without transactions", (*checker).tellPlainTables}, {"space", o.space}})
 	blind := false // privileges are missing, so that the server refuses answers
 	for _, c := range checks {
 		f := c.find(ctx, by, blind)
@@ -208,7 +209,7 @@ func (o *outlook) describeLap(f *Finding, capacity int64, kept bool) {
 	}
 	lap := lasts(capacity, o.rate)
 	f.Facts = append(f.Facts, slog.Float64("redo_lap_seconds", lap.Seconds()))
-	f.Text += fmt.Sprintf("at %s/s it wraps in %s", stream.Size(o.rate), roundly(lap))
+	f.Text += fmt.Sprintf("at %s/s it wraps in %s", stream.Size(o.rate), progress.Span(lap))
 	f.Text += fmt.Sprintf("; hb reads %s/s even on a busy machine", stream.Size(redo.FollowRate))
 	if lap >= shortLap && o.rate < redo.FollowRate {
 		return
@@ -227,14 +228,6 @@ func (o *outlook) describeLap(f *Finding, capacity int64, kept bool) {
 func lasts(bytes int64, rate float64) time.Duration {
 	const most = float64(1000 * 24 * time.Hour)
 	return time.Duration(min(float64(bytes)/rate*float64(time.Second), most))
-}
-
-// roundly is a duration as people say it.
-func roundly(d time.Duration) time.Duration {
-	if d < 10*time.Second {
-		return d.Round(100 * time.Millisecond)
-	}
-	return d.Round(time.Second)
 }
 
 // tellPlainTables says what is to be copied again, where it changes, while its
@@ -346,7 +339,7 @@ func (o *outlook) describeSpace(f *Finding, dir string, free, staged int64, inMe
 	f.Text = fmt.Sprintf("%s has %s free; files of other engines take %s of it", dir, stream.Size(free), stream.Size(staged))
 	if o.rate > 0 {
 		left := lasts(free-staged, o.rate)
-		f.Text += fmt.Sprintf(", and redo, while the archive takes none, would fill the rest in %s", roundly(left))
+		f.Text += fmt.Sprintf(", and redo, while the archive takes none, would fill the rest in %s", progress.Span(left))
 		if left < shortSpool {
 			f.Warning = true
 			f.Text += ": give a larger place with --tmpdir"
@@ -370,5 +363,24 @@ func (c *checker) tellOutside(ctx context.Context, f *Finding) error {
 		f.Text, f.Warning = text, true
 		f.Facts = append(f.Facts, slog.Bool("outside", true))
 	}
+	return nil
+}
+
+// tellBinlog says what a backup has of the binary log.
+func (c *checker) tellBinlog(_ context.Context, f *Finding) error {
+	on, base := c.srv.Vars.LogBin()
+	f.Text = "the backup has the position of the binary log"
+	switch {
+	case !on:
+		f.Warning = true
+		f.Text = "the server writes none (log_bin): no new replica can start from the backup, and no restore can go on to a point in time"
+	case c.layout.IsOutside(c.layout.Seen(base)):
+		f.Text += ". The log lies outside the data directory, at " + base
+		if c.srv.Series.LogStatus {
+			f.Warning = true
+			f.Text += ": hb apply asks for --log-bin of the restored server"
+		}
+	}
+	f.Facts = append(f.Facts, slog.Bool("log_bin", on))
 	return nil
 }

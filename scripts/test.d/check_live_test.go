@@ -128,6 +128,14 @@ func TestCheckAgrees(t *testing.T) {
 	if v := checks["version"]; v["result"] != "ok" || v["level"] != "INFO" || v["server"] != "MySQL "+s.Value(t, "SELECT VERSION()") {
 		t.Errorf("version: %v", v)
 	}
+	on := s.Value(t, "SELECT @@log_bin") == "1"
+	if b := checks["binary log"]; b["log_bin"] != on || (b["level"] == "WARN") == on {
+		t.Errorf("log_bin is on: %v; binary log: %v", on, b)
+	}
+	logDir := t.TempDir()
+	apart := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"log-bin=" + logDir + "/b"}})
+	elsewhere := hbtest.Succeed(t, hb(t, "check", "--rate-interval=10ms", "--no-defaults", "-uroot", "-S", apart.Socket))
+	wantLines(t, elsewhere.Stdout, "warning  binary log: ", "at "+logDir+"/b: hb apply asks for --log-bin")
 	r = hbtest.Succeed(t, hb(t, append([]string{"check", "--rate-interval=10ms", "-uroot", "--quiet"}, base...)...))
 	if strings.Contains(r.Stdout, "ok  ") {
 		t.Errorf("--quiet: %q", r.Stdout)

@@ -166,7 +166,7 @@ func (r report) items() []string {
 		items = append(items, size(r.Done).String())
 	}
 	if left := r.left(); left >= 0 {
-		items = append(items, fmt.Sprintf("ETA %v", left))
+		items = append(items, "ETA "+progress.Span(left))
 	}
 	if r.rate > 0 {
 		items = append(items, fmt.Sprintf("%v/s", size(r.rate)))
