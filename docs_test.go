@@ -234,7 +234,7 @@ func sample(f *kong.Flag, file string) string {
 func isSet(t *testing.T, c *kong.Node, name string, environment map[string]string, file string) (bool, error) {
 	parse := func(environment map[string]string, args []string) (any, error) {
 		env := mysqld.Env{Getenv: func(v string) string { return environment[v] }, System: []string{}}
-		ctx, err := grammar(new(cli), settings.New(env), io.Discard, func(int) {}).Parse(args)
+		ctx, err := grammar(new(cli), settings.New(env), io.Discard).Parse(args)
 		if err != nil {
 			return nil, err
 		}

@@ -64,10 +64,10 @@ type cli struct {
 	List    listCmd    `cmd:"" help:"List the files of an archive."`
 	usage.Commands
 
-	Quiet     bool             `help:"Print only warnings and errors."`
-	LogFormat string           `help:"Format of messages: text, or json with one object per line." enum:"text,json" default:"text" placeholder:"text|json"`
-	Help      usage.HelpFlag   `help:"Show help."`
-	Version   kong.VersionFlag `help:"Show the version of hb."`
+	Quiet     bool              `help:"Print only warnings and errors."`
+	LogFormat string            `help:"Format of messages: text, or json with one object per line." enum:"text,json" default:"text" placeholder:"text|json"`
+	Help      usage.HelpFlag    `help:"Show help."`
+	Version   usage.VersionFlag `help:"Show the version of hb."`
 
 	settings.Files `embed:"" group:"Option files"`
 }
@@ -162,9 +162,6 @@ func (c *backupFlags) resolve(env mysqld.Env) (mysqld.Options, error) {
 	}
 	return o, err
 }
-
-// connects marks the commands that connect to a server.
-func (*backupFlags) connects() {}
 
 // estimate says how large the archive would become. Standard output gets one
 // number, for a shell's $(...).
@@ -425,7 +422,7 @@ func (c *extractCmd) extract(ctx context.Context, r io.Reader, m *progress.Track
 	memory := cmp.Or(int64(c.Memory), apply.DefaultMemory)
 	debug.SetMemoryLimit(max(readMemory, memory+restoreMemory))
 	return sink.Restore(ctx, r, c.Directory, extract.Options{Parallel: parallel, Progress: m},
-		apply.Options{Parallel: parallel, Memory: memory, LogBin: c.LogBin, InPlace: c.InPlace, Tool: "hb " + version(), Progress: m})
+		apply.Options{Parallel: parallel, Memory: memory, LogBin: c.LogBin, InPlace: c.InPlace, Tool: tool(), Progress: m})
 }
 
 // restoreMemory is what extract --apply needs besides --memory, in bytes.
@@ -439,7 +436,7 @@ type applyCmd struct {
 func (c *applyCmd) Run(ctx context.Context, t *terminal.Console) error {
 	began := time.Now()
 	o := c.Options
-	o.Tool, o.Progress = "hb "+version(), new(progress.Tracker)
+	o.Tool, o.Progress = tool(), new(progress.Tracker)
 	var result *apply.Result
 	var err error
 	t.During(o.Progress, func() { result, err = apply.Run(ctx, c.Directory, o) })
@@ -587,70 +584,44 @@ func run(args []string, stderr io.Writer) int {
 	// A reader that went away is an error to report, not a signal to die of.
 	signal.Ignore(syscall.SIGPIPE)
 	var c cli
-	exited := -1
 	options := settings.New(environment())
-	parser := grammar(&c, options, stderr, func(code int) { exited = code; panic(exitPanic{}) })
+	parser := grammar(&c, options, stderr)
 	t := terminal.New(stderr, terminal.Questions())
-	status := func() (code int) {
-		defer func() {
-			if r := recover(); r != nil {
-				if _, ok := r.(exitPanic); !ok {
-					panic(r)
-				}
-				code = exited
-			}
-		}()
-		parsed, err := parser.Parse(usage.ShortHelp(terminal.PasswordFlags(args)))
-		t.Set(c.Quiet, c.LogFormat == formatJSON || err != nil && asksForJSON(args))
-		if err != nil {
-			t.Fail(terminal.WithoutPasswords(usage.Mistake(parser.Model, err), args), exitUsage)
-			return exitUsage
-		}
-		for _, w := range options.Env.Options.Warnings {
-			t.Warn(w)
-		}
-		if c.PrintDefaults {
-			_, connects := parsed.Selected().Target.Addr().Interface().(interface{ connects() })
-			if err := options.Print(os.Stdout, parsed, connects); err != nil {
-				t.Fail(err.Error(), 1)
-				return 1
-			}
-			return 0
-		}
-		return execute(parsed, t)
+	parsed, err := parser.Parse(usage.ShortHelp(terminal.PasswordFlags(args)))
+	if errors.Is(err, usage.ErrTold) {
+		return 0
 	}
-	return status()
-}
-
-// grammar is the parser of the command line.
-func grammar(c *cli, options *settings.Settings, stderr io.Writer, exit func(int)) *kong.Kong {
-	parser, err := kong.New(c, append(settings.Types(), kong.Name("hb"),
-		kong.Description("Hot physical backup of MySQL and MariaDB, as a Unix filter."),
-		kong.NoDefaultHelp(), kong.Vars{"version": "hb " + version()},
-		kong.Help(func(_ kong.HelpOptions, ctx *kong.Context) error {
-			return usage.Print(ctx.Stdout, ctx.Model, cmp.Or(ctx.Selected(), ctx.Model.Node))
-		}),
-		kong.Exit(exit), kong.Writers(os.Stdout, stderr),
-		kong.Bind(options, about()), kong.Resolvers(options))...)
+	t.Set(c.Quiet, c.LogFormat == formatJSON || err != nil && options.Peek(args, "log-format") == formatJSON)
 	if err != nil {
-		panic(err) // the grammar itself is wrong
+		t.Fail(terminal.WithoutPasswords(usage.Mistake(parser.Model, err), args), exitUsage)
+		return exitUsage
 	}
-	return parser
+	for _, w := range options.Env.Options.Warnings {
+		t.Warn(w)
+	}
+	if c.PrintDefaults {
+		if err := options.Print(os.Stdout, parsed); err != nil {
+			t.Fail(err.Error(), 1)
+			return 1
+		}
+		return 0
+	}
+	return execute(parsed, t)
 }
 
 // formatJSON is the value of --log-format for programs.
 const formatJSON = "json"
 
-// asksForJSON tells of arguments that the parser refused how to say so.
-func asksForJSON(args []string) bool {
-	const flag = "--log-format"
-	i := slices.Index(args, flag)
-	return slices.Contains(args, flag+"="+formatJSON) || i >= 0 && i+1 < len(args) && args[i+1] == formatJSON ||
-		os.Getenv(settings.Variable(flag[2:])) == formatJSON
+// grammar is the parser of the command line.
+func grammar(c *cli, options *settings.Settings, stderr io.Writer) *kong.Kong {
+	parser, err := kong.New(c, append(settings.Types(), kong.Name("hb"),
+		kong.Description("Hot physical backup of MySQL and MariaDB, as a Unix filter."),
+		kong.NoDefaultHelp(), kong.Writers(os.Stdout, stderr), kong.Bind(options, about()), kong.Resolvers(options))...)
+	if err != nil {
+		panic(err) // the grammar itself is wrong
+	}
+	return parser
 }
-
-// exitPanic carries kong's wish to exit through its parser.
-type exitPanic struct{}
 
 func execute(parsed *kong.Context, t *terminal.Console) int {
 	ctx, stop := terminal.Signals()
@@ -688,6 +659,9 @@ func environment() mysqld.Env {
 	}
 	return env
 }
+
+// tool is hb with its version, as backups and recovered directories name it.
+func tool() string { return usage.ReadBuild().String() }
 
 // version is the module's version as the build recorded it.
 func version() string { return usage.ReadBuild().Version }

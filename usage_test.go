@@ -23,7 +23,7 @@ import (
 // testGrammar is a parser that has no environment and no option files.
 func testGrammar() *kong.Kong {
 	env := mysqld.Env{Getenv: func(string) string { return "" }, System: []string{}}
-	return grammar(new(cli), settings.New(env), io.Discard, func(int) {})
+	return grammar(new(cli), settings.New(env), io.Discard)
 }
 
 // names are those of all commands.

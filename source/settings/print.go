@@ -22,13 +22,14 @@ type line struct {
 
 // Print prints the options of the command that are set, and by what, as a group
 // of an option file that can be used as one. Passwords are masked, in comments.
-// connects says that the command connects to a server, so that settings of its
-// clients count.
-func (s *Settings) Print(w io.Writer, ctx *kong.Context, connects bool) error {
+// Of a command that connects to a server, settings of the servers' clients count.
+func (s *Settings) Print(w io.Writer, ctx *kong.Context) error {
 	var lines []line
 	set := make(map[string]bool)
+	connects := false
 	for _, p := range ctx.Path {
 		for _, f := range p.Flags {
+			connects = connects || f.Name == passwordOption
 			if origins := s.origin(ctx, f.Name); origins != nil && !hidden(f.Name) {
 				set[f.Name] = true
 				lines = append(lines, linesOf(f, origins)...)

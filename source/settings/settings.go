@@ -123,6 +123,21 @@ func (s *Settings) early(ctx *kong.Context, f *kong.Flag) (string, error) {
 	return fmt.Sprint(ctx.FlagValue(f)), nil
 }
 
+// Peek is the value of an option, as text, for arguments that the parser refused: the
+// first in the arguments, or else the environment's.
+func (s *Settings) Peek(args []string, option string) string {
+	flag := "--" + option
+	for i, a := range args {
+		if value, ok := strings.CutPrefix(a, flag+"="); ok {
+			return value
+		}
+		if a == flag && i+1 < len(args) {
+			return args[i+1]
+		}
+	}
+	return s.Env.Getenv(Variable(option))
+}
+
 // given reports whether an option is on the command line.
 func given(ctx *kong.Context, name string) bool {
 	return slices.ContainsFunc(ctx.Path, func(p *kong.Path) bool {

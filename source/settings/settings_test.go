@@ -198,7 +198,7 @@ func TestPrint(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := p.s.Print(&out, p.ctx, true); err != nil {
+	if err := p.s.Print(&out, p.ctx); err != nil {
 		t.Fatal(err)
 	}
 	text := strings.ReplaceAll(out.String(), p.s.Env.System[0], "FILE")
@@ -249,11 +249,42 @@ ssl=0         # FILE:12 [hb]
 			t.Fatal(err)
 		}
 		out.Reset()
-		if err := p.s.Print(&out, p.ctx, true); err != nil {
+		if err := p.s.Print(&out, p.ctx); err != nil {
 			t.Fatal(err)
 		}
 		if _, got, _ := strings.Cut(out.String(), "[hb]\n"); got != test.want {
 			t.Errorf("%v %v: %q, want %q", test.env, test.args, got, test.want)
+		}
+	}
+}
+
+// TestPrintUnconnected: what is not for a server has no settings of its clients.
+func TestPrintUnconnected(t *testing.T) {
+	p, err := parse(t, "[client]\nuser=cu\n[hb]\nother=x\n", nil, "two")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := p.s.Print(&out, p.ctx); err != nil || !strings.Contains(out.String(), "other=x") || strings.Contains(out.String(), "user=") {
+		t.Errorf("%v: %q", err, out.String())
+	}
+}
+
+// TestPeek: an option in arguments that no parser took.
+func TestPeek(t *testing.T) {
+	const option = "log-format"
+	for _, test := range []struct {
+		args, variable, want string
+	}{
+		{"backup --nonsense --log-format json", "", "json"},
+		{"--log-format=json", "text", "json"},
+		{"list --log-format", "text", "text"},
+		{"list", "json", "json"},
+		{"list --log-formats=json", "", ""},
+	} {
+		s := New(mysqld.Env{Getenv: func(name string) string { return map[string]string{"HB_LOG_FORMAT": test.variable}[name] }})
+		if got := s.Peek(strings.Fields(test.args), option); got != test.want {
+			t.Errorf("%+v: %q", test, got)
 		}
 	}
 }

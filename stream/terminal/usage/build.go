@@ -17,6 +17,9 @@ type Build struct {
 	Platform string
 }
 
+// String is the program's name and version.
+func (b Build) String() string { return "hb " + b.Version }
+
 // What scripts/package has the linker set, where a build records none of it: in
 // source archives, and in linked working trees.
 var release, commit, committed, modified string
@@ -64,7 +67,7 @@ type About struct {
 // and version of the program.
 func (a About) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "hb %s\n", a.Version)
+	fmt.Fprintln(&b, a.Build)
 	line := func(name, value string) { fmt.Fprintf(&b, "%s: %s\n", name, value) }
 	switch {
 	case a.Commit == "":

@@ -1,6 +1,8 @@
 package usage
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 
@@ -18,17 +20,26 @@ type Commands struct {
 	Version    versionCommand    `cmd:"" help:"Tell version and commit, and which servers and formats are supported."`
 }
 
+// ErrTold says that a flag asked for something to be told, such as the version, and
+// that it was: there is nothing more to do.
+var ErrTold = errors.New("told")
+
 // HelpFlag is --help without kong's short form -h, which is the host, as in the
 // servers' own clients.
 type HelpFlag bool
 
-// BeforeReset prints the help of the command, or of hb.
+// BeforeReset prints the help of the command, or of hb, and returns ErrTold.
 func (HelpFlag) BeforeReset(ctx *kong.Context) error {
-	if err := ctx.PrintUsage(false); err != nil {
-		return err
-	}
-	ctx.Exit(0)
-	return nil
+	return cmp.Or(Print(ctx.Stdout, ctx.Model, cmp.Or(ctx.Selected(), ctx.Model.Node)), ErrTold)
+}
+
+// VersionFlag is --version.
+type VersionFlag bool
+
+// BeforeReset prints name and version of the program, and returns ErrTold.
+func (VersionFlag) BeforeReset(ctx *kong.Context, about About) error {
+	_, err := fmt.Fprintln(ctx.Stdout, about.Build)
+	return cmp.Or(err, ErrTold)
 }
 
 // Tells reports whether a command is one of those. It needs no settings.

@@ -74,7 +74,7 @@ func newPage(name, help string, b Build) *page {
 	if t, err := time.Parse(time.RFC3339, b.Time); err == nil {
 		day = t.UTC().Format(time.DateOnly)
 	}
-	p.request(fmt.Sprintf(`.TH "%s" "1" "%s" "%s" "User Commands"`, roff(strings.ToUpper(name)), day, roff("hb "+b.Version)))
+	p.request(fmt.Sprintf(`.TH "%s" "1" "%s" "%s" "User Commands"`, roff(strings.ToUpper(name)), day, roff(b.String())))
 	p.request(".nh") // names of options are not to be broken
 	p.request(".ad l")
 	p.head("NAME")
