@@ -80,20 +80,7 @@ func (c *cli) BeforeResolve(ctx *kong.Context, s *settings.Settings) error {
 	return s.Load(ctx)
 }
 
-// backupFlags say what is backed up, and how.
-type backupFlags struct {
-	Connection mysqld.Flags `embed:"" group:"Connection"`
-	source.Options
-	InfoFile string            `help:"Keep the status of the backup in this file, as JSON: running, complete or failed." placeholder:"FILE" type:"path"`
-	Estimate bool              `help:"Estimate the size of the archive without taking a backup. Prints a number for aws s3 cp --expected-size."`
-	Stages   stream.WriteFlags `embed:"" group:"Stages"`
-}
-
-// maxDefaultParallel bounds the readers that are started without being asked
-// for: more do not help a pipe.
-const maxDefaultParallel = 8
-
-type backupCmd struct{ backupFlags }
+type backupCmd struct{ source.Flags }
 
 func (c *backupCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Settings) error {
 	if err := source.CheckSystem(runtime.GOOS); err != nil {
@@ -104,77 +91,81 @@ func (c *backupCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Se
 	}
 	info, err := infofile.Create(c.InfoFile, os.Stdout, terminal.MaskedCommand(os.Args), version())
 	if err != nil {
-		return usageError{err.Error()}
+		return err
 	}
-	if err := c.run(ctx, t, s.Env, info); err != nil {
-		why, code := explain(ctx, err)
-		return errors.Join(err, info.Failed(code, why))
-	}
-	if err := info.Complete(); err != nil {
-		return fmt.Errorf("the archive is complete, but %w", err)
-	}
-	return nil
+	err = c.run(ctx, t, s.Env, info)
+	why, code := explain(ctx, err)
+	return info.End(err, code, why)
 }
 
 func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env mysqld.Env, info *infofile.File) error {
 	if terminal.IsTerminal(os.Stdout) {
-		return usageError{"standard output is a terminal: send the archive into a file or a pipe, such as hb backup | ssh host \"hb extract -C dir\""}
+		return usageError("standard output is a terminal: send the archive into a file or a pipe, such as hb backup | ssh host \"hb extract -C dir\"")
 	}
 	if terminal.IsClosed(os.Stdout) {
-		return usageError{"standard output is closed, so that the archive would be lost: send it into a file or a pipe"}
+		return usageError("standard output is closed, so that the archive would be lost: send it into a file or a pipe")
 	}
-	write, options, err := c.prepare(env)
+	stages, err := c.Prepare()
 	if err != nil {
 		return err
 	}
-	warn := func(text string) { t.Warn(text); info.Warn(text) }
-	srv, err := connect(ctx, warn, options)
+	c.Tool, c.ToolVersion, c.Command = "hb", version(), terminal.MaskedCommand(os.Args)
+	c.Progress, c.Warn = new(progress.Tracker), func(text string) { t.Warn(text); info.Warn(text) }
+	srv, err := c.Connect(ctx, env, c.Warn)
 	if err != nil {
 		return err
 	}
-	o := c.options(write)
-	o.Progress, o.Warn = new(progress.Tracker), warn
-	info.Note(func(i *infofile.Info) {
-		i.Server, i.Options = srv.Flavor.String()+" "+srv.Version.Full, metadata.ArchiveFlags{Compressed: o.Compressed, Encrypted: o.Encrypted}
+	info.Note(func(i *infofile.Info) { i.Server, i.Options = srv.String(), c.Stored })
+	return errors.Join(c.backup(ctx, t, srv, stages, info), srv.Close())
+}
+
+func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld.Server, stages stream.WriteOptions, info *infofile.File) error {
+	began := time.Now()
+	out, err := stream.NewStdout(os.Stdout)
+	if err != nil {
+		return err
+	}
+	w, err := stream.Create(out, stages)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, w.Interrupt)()
+	var result *source.Result
+	t.During(c.Progress, func() {
+		if result, err = source.Run(ctx, srv, w, c.Options); err != nil {
+			w.Abort(err)
+			return
+		}
+		c.Progress.Begin("syncing the archive", 0)
+		err = errors.Join(w.Close(), out.Close())
 	})
-	err = c.backup(ctx, t, srv, write, o, info)
-	return errors.Join(err, srv.Close())
-}
-
-// prepare reads what the flags say of the archive and of the connection.
-func (c *backupFlags) prepare(env mysqld.Env) (w stream.WriteOptions, o mysqld.Options, err error) {
-	if err := checkTmpdir(&c.Tmpdir); err != nil {
-		return w, o, err
+	info.Note(func(i *infofile.Info) {
+		if i.Bytes, i.Locks = w.Sent(), srv.LockTimes(); err != nil {
+			i.Phase = c.Progress.State().Name
+		} else {
+			i.ArchiveBytes, i.Manifest = result.Bytes, &result.Manifest
+		}
+	})
+	if err != nil {
+		return err
 	}
-	if w, err = c.Stages.Options(); err != nil {
-		return w, o, err
-	}
-	o, err = c.resolve(env)
-	return w, o, err
-}
-
-// resolve says how to connect. Where nothing says where the server is, and it is
-// not where servers are, it does not run: that is no mistake.
-func (c *backupFlags) resolve(env mysqld.Env) (mysqld.Options, error) {
-	o, _, err := mysqld.Resolve(c.Connection, env)
-	if err != nil && !as[*mysqld.NoSocketError](err) {
-		err = usageError{err.Error()}
-	}
-	return o, err
+	took := since(began)
+	say(t, nil, result.Describe(w.Sent(), took), append(result.Facts(), slog.Int64("bytes", w.Sent())), took)
+	return nil
 }
 
 // estimate says how large the archive would become. Standard output gets one
 // number, for a shell's $(...).
 func (c *backupCmd) estimate(ctx context.Context, t *terminal.Console, env mysqld.Env) error {
-	write, options, err := c.prepare(env)
+	stages, err := c.Prepare()
 	if err != nil {
 		return err
 	}
-	srv, err := connect(ctx, t.Warn, options)
+	srv, err := c.Connect(ctx, env, t.Warn)
 	if err != nil {
 		return err
 	}
-	e, err := source.EstimateSize(ctx, srv, c.options(write), write)
+	e, err := source.EstimateSize(ctx, srv, c.Options, stages)
 	if err := errors.Join(err, srv.Close()); err != nil {
 		return err
 	}
@@ -183,68 +174,8 @@ func (c *backupCmd) estimate(ctx context.Context, t *terminal.Console, env mysql
 	return err
 }
 
-// checkTmpdir fills in where temporary files go, and makes sure that they can.
-func checkTmpdir(dir *string) error {
-	if *dir == "" {
-		*dir = os.TempDir()
-	}
-	if err := disk.Access(*dir, disk.Writable|disk.Searchable); err != nil {
-		return usageError{fmt.Sprintf("nothing can be spooled to %s: %v; give another place with --tmpdir", *dir, err)}
-	}
-	return nil
-}
-
-func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld.Server, write stream.WriteOptions, o source.Options, info *infofile.File) error {
-	began := time.Now()
-	out, err := stream.NewStdout(os.Stdout)
-	if err != nil {
-		return err
-	}
-	w, err := stream.Create(out, write)
-	if err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, w.Interrupt)()
-	var result *source.Result
-	t.During(o.Progress, func() {
-		if result, err = source.Run(ctx, srv, w, o); err != nil {
-			w.Abort(err)
-			return
-		}
-		o.Progress.Begin("syncing the archive", 0)
-		err = errors.Join(w.Close(), out.Close())
-	})
-	info.Note(func(i *infofile.Info) { i.Bytes, i.Locks = w.Sent(), srv.LockTimes() })
-	if err != nil {
-		info.Note(func(i *infofile.Info) { i.Phase = o.Progress.State().Name })
-		return err
-	}
-	info.Note(func(i *infofile.Info) { i.ArchiveBytes, i.Manifest = result.Bytes, &result.Manifest })
-	took := took(began)
-	t.Say(fmt.Sprintf("backup complete: %s in %s, %s/s\n%s", stream.Size(w.Sent()), took, stream.Rate(w.Sent(), took), result.Describe()),
-		append(result.Facts(), slog.Int64("bytes", w.Sent()), seconds(took))...)
-	return nil
-}
-
-// took is the time since a command began, as it is told.
-func took(began time.Time) time.Duration { return time.Since(began).Round(time.Millisecond) }
-
-// seconds is a time for programs.
-func seconds(d time.Duration) slog.Attr { return slog.Float64("seconds", d.Seconds()) }
-
-// options completes those of the command line.
-func (c *backupFlags) options(write stream.WriteOptions) source.Options {
-	o := c.Options
-	if o.Parallel <= 0 {
-		o.Parallel = min(runtime.GOMAXPROCS(0), maxDefaultParallel)
-	}
-	o.Tool, o.ToolVersion, o.Command = "hb", version(), terminal.MaskedCommand(os.Args)
-	o.Compressed, o.Encrypted = write.Compress != nil, len(write.Recipients) > 0
-	return o
-}
-
 type checkCmd struct {
-	backupFlags
+	source.Flags
 	RateInterval time.Duration `help:"How long to measure the redo write rate (default 5)." default:"5" placeholder:"SECONDS"`
 	Grants       bool          `help:"Print only the GRANT statements that the account still needs, for the server's client to run."`
 }
@@ -256,24 +187,23 @@ func (c *checkCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Set
 	if c.Grants {
 		return c.printGrants(ctx, t, s.Env)
 	}
-	v := verdict{report: t.Report(os.Stdout)}
-	if err := errors.Join(c.check(ctx, s.Env, &v), v.written); err != nil {
-		return err
-	}
-	return v.WouldFail()
+	report, written := t.Report(os.Stdout), error(nil)
+	err := source.Check(ctx, &c.Flags, s.Env, c.RateInterval, func(f source.Finding) {
+		if f.Err != nil {
+			f.Facts = append(f.Facts, slog.Int("exit_code", exitStatus(f.Err)))
+		}
+		written = report.Add(f.Level(), f.Check, f.Text, f.Facts...)
+	})
+	return cmp.Or(written, err)
 }
 
 // printGrants prints statements and nothing else: they are meant to be run.
 func (c *checkCmd) printGrants(ctx context.Context, t *terminal.Console, env mysqld.Env) error {
-	options, err := c.resolve(env)
+	srv, err := c.Connect(ctx, env, t.Warn)
 	if err != nil {
 		return err
 	}
-	srv, err := connect(ctx, t.Warn, options)
-	if err != nil {
-		return err
-	}
-	grants, err := source.MissingGrants(ctx, srv, c.options(stream.WriteOptions{}))
+	grants, err := source.MissingGrants(ctx, srv, c.Options)
 	if err := errors.Join(err, srv.Close()); err != nil {
 		return err
 	}
@@ -285,74 +215,6 @@ func (c *checkCmd) printGrants(ctx context.Context, t *terminal.Console, env mys
 	return nil
 }
 
-// connect connects, and warns of what the connection does not prove.
-func connect(ctx context.Context, warn func(text string), o mysqld.Options) (*mysqld.Server, error) {
-	if text := o.Unverified(); text != "" {
-		warn(text)
-	}
-	return mysqld.Connect(ctx, o)
-}
-
-// check looks at everything that a backup would, in the same order.
-func (c *checkCmd) check(ctx context.Context, env mysqld.Env, v *verdict) (err error) {
-	if err := infofile.Check(c.InfoFile); err != nil {
-		v.fail("options", usageError{err.Error()})
-	}
-	if err := checkTmpdir(&c.Tmpdir); err != nil {
-		v.fail("options", err)
-	}
-	write, err := c.Stages.Options()
-	if err != nil {
-		v.fail("options", err)
-	}
-	options, err := c.resolve(env)
-	if as[*mysqld.NoSocketError](err) {
-		v.fail("connection", err)
-		return nil
-	}
-	if err != nil {
-		v.fail("options", err)
-		return nil
-	}
-	srv, err := mysqld.Connect(ctx, options)
-	if err != nil {
-		v.fail("connection", err)
-		return nil
-	}
-	defer func() { err = errors.Join(err, srv.Close()) }()
-	connection := source.Finding{Check: "connection", Text: fmt.Sprint(options)}
-	if text := options.Unverified(); text != "" {
-		connection.Text += ": " + text
-		connection.Warning = true
-	}
-	v.tell(connection)
-	return source.Check(ctx, srv, c.options(write), c.RateInterval, v.tell)
-}
-
-// verdict reports findings, and remembers those with errors.
-type verdict struct {
-	source.Failures
-	report  *terminal.Report
-	written error // of the report
-}
-
-func (v *verdict) fail(check string, err error) {
-	v.tell(source.Finding{Check: check, Text: err.Error(), Err: err})
-}
-
-func (v *verdict) tell(f source.Finding) {
-	level := slog.LevelInfo
-	switch {
-	case f.Err != nil:
-		v.Add(f)
-		level = slog.LevelError
-		f.Facts = append(f.Facts, slog.Int("exit_code", exitStatus(f.Err)))
-	case f.Warning:
-		level = slog.LevelWarn
-	}
-	v.written = v.report.Add(level, f.Check, f.Text, f.Facts...)
-}
-
 // readMemory is from how much memory on, in bytes, garbage is collected more
 // often while an archive is read. What is in use does not reach it, but for
 // archives of some million files.
@@ -361,7 +223,7 @@ const readMemory = 160 << 20
 // open opens the archive.
 func open(f *stream.ReadFlags, phase *progress.Phase) (*stream.Input, error) {
 	if f.Stdin() && terminal.IsTerminal(os.Stdin) {
-		return nil, usageError{"standard input is a terminal: give the archive through a pipe or name a file"}
+		return nil, usageError("standard input is a terminal: give the archive through a pipe or name a file")
 	}
 	debug.SetMemoryLimit(readMemory)
 	return f.Open(phase, terminal.AskSecret)
@@ -369,64 +231,35 @@ func open(f *stream.ReadFlags, phase *progress.Phase) (*stream.Input, error) {
 
 type extractCmd struct {
 	stream.ReadFlags
-	Directory string      `short:"C" help:"Directory to extract into: empty, or not existing." default:"." placeholder:"DIR" type:"path"`
-	Parallel  int         `help:"Number of writers, and of workers of --apply (default: processors, at most 8)." placeholder:"N"`
-	Apply     bool        `help:"Also replay the redo log, as hb apply does, in the same pass."`
-	Memory    stream.Size `help:"Memory for redo records with --apply (default 256MiB); more records are sorted on disk." placeholder:"SIZE"`
-	LogBin    string      `help:"With --apply: log_bin of the server that will start on the directory; see hb apply." placeholder:"PATH"`
-	InPlace   bool        `help:"With --apply: restore over the original server, which must be stopped. Rename its old tablespaces outside the data directory to FILE.hb-aside."`
+	sink.Options
 }
 
 func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
 	began := time.Now()
-	if c.Memory != 0 && !c.Apply {
-		return usageError{"--memory is for --apply"}
+	if err := c.Check(); err != nil {
+		return err
 	}
-	if c.LogBin != "" && !c.Apply {
-		return usageError{"--log-bin is for --apply"}
-	}
-	if c.InPlace && !c.Apply {
-		return usageError{"--in-place is for --apply: without it, give it to hb apply"}
-	}
-	phase, meter := progress.NewPhase("extracting", 0), new(progress.Tracker)
+	phase := progress.NewPhase("extracting", 0)
 	r, err := open(&c.ReadFlags, phase)
 	if err != nil {
 		return err
 	}
-	meter.Enter(phase)
+	c.Tool, c.Progress = tool(), new(progress.Tracker)
+	c.Progress.Enter(phase)
 	var extracted *extract.Result
 	var applied *apply.Result
-	t.During(meter, func() { extracted, applied, err = c.extract(ctx, r, meter) })
+	t.During(c.Progress, func() { extracted, applied, err = sink.Run(ctx, r, c.Options) })
 	err = errors.Join(err, r.Close())
 	if extracted == nil || err != nil && !c.Apply {
 		return err
 	}
-	warn(t, extracted.Warnings)
-	took := took(began)
-	t.Say(extracted.Describe(c.Directory, took, applied != nil), append(extracted.Facts(), seconds(took))...)
+	took := since(began)
+	say(t, extracted.Warnings, extracted.Describe(c.Directory, took, applied != nil), extracted.Facts(), took)
 	if applied != nil {
-		sayApplied(t, applied, c.Directory, took)
+		say(t, applied.Warnings, applied.Describe(c.Directory, took), applied.Facts(), took)
 	}
 	return err
 }
-
-// extract unpacks the archive, and recovers it if that is wanted.
-func (c *extractCmd) extract(ctx context.Context, r io.Reader, m *progress.Tracker) (*extract.Result, *apply.Result, error) {
-	if !c.Apply {
-		result, err := extract.Run(ctx, r, c.Directory, extract.Options{Parallel: c.Parallel, Progress: m})
-		return result, nil, err
-	}
-	processors := runtime.GOMAXPROCS(0)
-	parallel := cmp.Or(c.Parallel, min(processors, maxDefaultParallel))
-	runtime.GOMAXPROCS(processors + sink.RestoreBusy)
-	memory := cmp.Or(int64(c.Memory), apply.DefaultMemory)
-	debug.SetMemoryLimit(max(readMemory, memory+restoreMemory))
-	return sink.Restore(ctx, r, c.Directory, extract.Options{Parallel: parallel, Progress: m},
-		apply.Options{Parallel: parallel, Memory: memory, LogBin: c.LogBin, InPlace: c.InPlace, Tool: tool(), Progress: m})
-}
-
-// restoreMemory is what extract --apply needs besides --memory, in bytes.
-const restoreMemory = 64 << 20
 
 type applyCmd struct {
 	Directory string `arg:"" help:"Directory of an extracted backup." type:"path"`
@@ -435,29 +268,16 @@ type applyCmd struct {
 
 func (c *applyCmd) Run(ctx context.Context, t *terminal.Console) error {
 	began := time.Now()
-	o := c.Options
-	o.Tool, o.Progress = tool(), new(progress.Tracker)
+	c.Tool, c.Progress = tool(), new(progress.Tracker)
 	var result *apply.Result
 	var err error
-	t.During(o.Progress, func() { result, err = apply.Run(ctx, c.Directory, o) })
+	t.During(c.Progress, func() { result, err = apply.Run(ctx, c.Directory, c.Options) })
 	if err != nil {
 		return err
 	}
-	sayApplied(t, result, c.Directory, took(began))
+	took := since(began)
+	say(t, result.Warnings, result.Describe(c.Directory, took), result.Facts(), took)
 	return nil
-}
-
-// sayApplied says what became of a directory.
-func sayApplied(t *terminal.Console, r *apply.Result, dir string, took time.Duration) {
-	warn(t, r.Warnings)
-	t.Say(r.Describe(dir, took), append(r.Facts(), seconds(took))...)
-}
-
-// warn tells what the user should know although the result is good.
-func warn(t *terminal.Console, messages []string) {
-	for _, m := range messages {
-		t.Warn(m)
-	}
 }
 
 type verifyCmd struct {
@@ -471,21 +291,17 @@ func (c *verifyCmd) Run(ctx context.Context, t *terminal.Console) error {
 	if err != nil {
 		return err
 	}
+	took := since(began)
 	warn(t, result.Warnings)
-	took := took(began)
 	t.Say(result.Describe())
-	t.Say(fmt.Sprintf("verified in %s: %s", took, result.Verdict()), append(result.Facts(), seconds(took))...)
+	say(t, nil, result.Verdict(took), result.Facts(), took)
 	return nil
 }
 
 func (c *verifyCmd) verify(ctx context.Context, t *terminal.Console) (result *verify.Result, err error) {
-	if err := checkTmpdir(&c.Tmpdir); err != nil {
-		return nil, err
-	}
-	o := c.Options
-	o.Progress = new(progress.Tracker)
+	c.Progress = new(progress.Tracker)
 	if st, err := os.Stat(c.Archive); err == nil && st.IsDir() {
-		t.During(o.Progress, func() { result, err = verify.Directory(ctx, c.Archive, o) })
+		t.During(c.Progress, func() { result, err = verify.Directory(ctx, c.Archive, c.Options) })
 		return result, err
 	}
 	phase := progress.NewPhase("verifying", 0)
@@ -493,11 +309,11 @@ func (c *verifyCmd) verify(ctx context.Context, t *terminal.Console) (result *ve
 	if err != nil {
 		return nil, err
 	}
-	if o.Replay {
-		o.At = r.Anywhere()
+	if c.Replay {
+		c.At = r.Anywhere()
 	}
-	o.Progress.Enter(phase)
-	t.During(o.Progress, func() { result, err = verify.Archive(ctx, r, o) })
+	c.Progress.Enter(phase)
+	t.During(c.Progress, func() { result, err = verify.Archive(ctx, r, c.Options) })
 	return result, errors.Join(err, r.Close())
 }
 
@@ -520,10 +336,24 @@ func (c *listCmd) Run(ctx context.Context, t *terminal.Console) error {
 	return nil
 }
 
-// usageError is a mistake in the command line or in what it names.
-type usageError struct{ text string }
+// say tells what a command did in the time that it took, after the warnings, which a
+// result may have although it is good.
+func say(t *terminal.Console, warnings []string, text string, facts []slog.Attr, took time.Duration) {
+	warn(t, warnings)
+	t.Say(text, append(facts, slog.Float64("seconds", took.Seconds()))...)
+}
 
-func (e usageError) Error() string { return e.text }
+func warn(t *terminal.Console, warnings []string) {
+	for _, w := range warnings {
+		t.Warn(w)
+	}
+}
+
+// since is the time since a command began, as it is told.
+func since(began time.Time) time.Duration { return time.Since(began).Round(time.Millisecond) }
+
+// usageError is a mistake in the command line.
+func usageError(text string) error { return stream.AsUsage(errors.New(text)) }
 
 // exitCode is one exit code of errors. What it means to the user stands in
 // package usage.
@@ -532,14 +362,14 @@ type exitCode struct {
 	of   []func(error) bool // any of these
 }
 
-// exitUsage is the exit code of such a mistake.
+// exitUsage is the exit code of mistakes in the command line.
 const exitUsage = 2
 
 // exitCodes maps errors to exit codes; the first line that matches counts, and
 // what matches none is 1.
 var exitCodes = []exitCode{
 	{130, of(is(terminal.ErrInterrupted))},
-	{exitUsage, of(as[usageError], as[*stream.FlagError], as[*usage.UnknownError], as[source.InexactSourceError], as[*apply.BinlogPlaceError])},
+	{exitUsage, of(as[*stream.UsageError], as[*usage.UnknownError], as[source.InexactSourceError], as[*apply.BinlogPlaceError])},
 	{3, of(as[*mysqld.ConnectError], as[*mysqld.NoSocketError], as[*mysqld.MissingPrivilegesError], as[*mysqld.DatadirError], as[*source.UnreadableError])},
 	{4, of(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*mysqld.PacketError], as[*pages.EncryptedError], as[*stage.BusyLogError], as[*datadir.NameError], as[*datadir.LinkError], as[*pages.DuplicateError], is(binlog.ErrEncrypted),
 		as[*source.SystemError], as[*disk.NameError],
@@ -628,17 +458,18 @@ func execute(parsed *kong.Context, t *terminal.Console) int {
 	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	parsed.Bind(t)
-	err := parsed.Run()
-	if err == nil {
-		return 0
+	text, code := explain(ctx, parsed.Run())
+	if code != 0 {
+		t.Fail(text, code)
 	}
-	text, code := explain(ctx, err)
-	t.Fail(text, code)
 	return code
 }
 
 // explain says why a command failed, and its exit code.
 func explain(ctx context.Context, err error) (text string, code int) {
+	if err == nil {
+		return "", 0
+	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}

@@ -1,21 +1,89 @@
-// Package sink turns an archive into a directory that a server starts on: [Restore]
-// does in one pass what packages extract and apply do one after the other.
+// Package sink turns an archive into a directory, and that into one that a server
+// starts on: [Restore] does in one pass what packages extract and apply do one after
+// the other, and [Run] does either.
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"runtime"
+	"runtime/debug"
 
 	"hb/sink/apply"
+	"hb/sink/catalog"
 	"hb/sink/extract"
+	"hb/stream"
+	"hb/stream/progress"
 )
 
-// RestoreBusy is how many goroutines of Restore compute while the archive passes
-// through others, in many short steps. Where processors are few, those would wait
-// for them at every step, as Go lets a goroutine run for many milliseconds; with
-// so many more in GOMAXPROCS it is the kernel that shares them out.
-const RestoreBusy = 2
+// Options say what Run does. The tags are the command line's.
+type Options struct {
+	// Directory is empty, or does not exist.
+	Directory string `short:"C" help:"Directory to extract into: empty, or not existing." default:"." placeholder:"DIR" type:"path"`
+	// Parallel is that of extract.Options, and of apply.Options.
+	Parallel int `help:"Number of writers, and of workers of --apply (default: processors, at most 8)." placeholder:"N"`
+	// Apply recovers the directory too. Memory, LogBin and InPlace are how: see
+	// apply.Options.
+	Apply   bool   `help:"Also replay the redo log, as hb apply does, in the same pass."`
+	Memory  int64  `type:"size" help:"Memory for redo records with --apply (default 256MiB); more records are sorted on disk." placeholder:"SIZE"`
+	LogBin  string `help:"With --apply: log_bin of the server that will start on the directory; see hb apply." placeholder:"PATH"`
+	InPlace bool   `help:"With --apply: restore over the original server, which must be stopped. Rename its old tablespaces outside the data directory to FILE.hb-aside."`
+
+	// Tool is that of apply.Options.
+	Tool string `kong:"-"`
+	// Progress is told how far the work is, but for the reading of the archive, which
+	// its reader can count; nil: nobody looks.
+	Progress *progress.Tracker `kong:"-"`
+}
+
+// Check returns a *stream.UsageError if there are options that only Apply has, and not
+// that.
+func (o *Options) Check() error {
+	switch {
+	case o.Apply:
+		return nil
+	case o.Memory != 0:
+		return stream.AsUsage(errors.New("--memory is for --apply"))
+	case o.LogBin != "":
+		return stream.AsUsage(errors.New("--log-bin is for --apply"))
+	case o.InPlace:
+		return stream.AsUsage(errors.New("--in-place is for --apply: without it, give it to hb apply"))
+	}
+	return nil
+}
+
+const (
+	// busy is how many goroutines of Restore compute while the archive passes through
+	// others, in many short steps. Where processors are few, those would wait for them
+	// at every step, as Go lets a goroutine run for many milliseconds; with so many more
+	// in GOMAXPROCS it is the kernel that shares them out.
+	busy = 2
+	// restoreMemory is what Restore needs besides apply.Options.Memory, in bytes.
+	restoreMemory = 64 << 20
+)
+
+// Run extracts the archive in r, already without its stages, and recovers the
+// directory, if that is wanted: see extract.Run and Restore, whose results it returns;
+// without Apply the second is nil. To recover, it raises GOMAXPROCS and Go's memory
+// limit, if there is one, as far as the work needs, until it returns.
+func Run(ctx context.Context, r io.Reader, o Options) (*extract.Result, *apply.Result, error) {
+	x := extract.Options{Parallel: o.Parallel, Progress: o.Progress}
+	if !o.Apply {
+		extracted, err := extract.Run(ctx, r, o.Directory, x)
+		return extracted, nil, err
+	}
+	processors, memory := runtime.GOMAXPROCS(0), cmp.Or(o.Memory, apply.DefaultMemory)
+	if x.Parallel <= 0 {
+		x.Parallel = min(processors, catalog.MaxWorkers)
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors + busy))
+	limit := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(max(limit, memory+restoreMemory)))
+	return Restore(ctx, r, o.Directory, x,
+		apply.Options{Parallel: x.Parallel, Memory: memory, LogBin: o.LogBin, InPlace: o.InPlace, Tool: o.Tool, Progress: o.Progress})
+}
 
 // Restore is extract.Run and then apply.Run, in one pass: what the extraction has
 // verified and written is not read again to compare it with the manifest, and the redo

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"time"
 
 	"hb/source/datadir"
@@ -41,8 +42,12 @@ func CheckSystem(system string) error {
 	return nil
 }
 
-// maxParallel bounds the readers, each of which has a buffer of pages.SegmentSize.
-const maxParallel = 64
+// maxParallel bounds the readers, each of which has a buffer of pages.SegmentSize;
+// defaultParallel bounds those that nobody asked for: more do not help a pipe.
+const (
+	maxParallel     = 64
+	defaultParallel = 8
+)
 
 // stageMemory is how many bytes of staged files are kept in memory.
 const stageMemory = 16 << 20
@@ -122,8 +127,16 @@ func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Option
 	if pace == nil && opt.Throttle > 0 {
 		pace = stream.NewPacer(opt.Throttle).Wait
 	}
-	b.copier = &pages.Copier{Disk: system, Create: b.archive.output, Registry: b.registry, PageSize: b.pageSize, Parallel: min(max(1, opt.Parallel), maxParallel), Wait: pace}
+	b.copier = &pages.Copier{Disk: system, Create: b.archive.output, Registry: b.registry, PageSize: b.pageSize, Parallel: opt.readers(), Wait: pace}
 	return b, nil
+}
+
+// readers is how many goroutines read tablespaces.
+func (o *Options) readers() int {
+	if o.Parallel <= 0 {
+		return min(runtime.GOMAXPROCS(0), defaultParallel)
+	}
+	return min(o.Parallel, maxParallel)
 }
 
 // run takes the steps.

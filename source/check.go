@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hb/source/datadir"
+	"hb/source/infofile"
 	"hb/source/mysqld"
 	"hb/source/redo"
 	"hb/source/spool"
@@ -28,18 +29,20 @@ type Finding struct {
 	Facts   []slog.Attr // for programs
 }
 
-// Failures are the findings with errors.
-type Failures struct{ found []Finding }
-
-// Add adds a finding with an error.
-func (f *Failures) Add(with Finding) { f.found = append(f.found, with) }
-
-// WouldFail returns a *WouldFailError, or nil if there are no failures.
-func (f *Failures) WouldFail() error {
-	if len(f.found) == 0 {
-		return nil
+// Level says how bad it is.
+func (f *Finding) Level() slog.Level {
+	switch {
+	case f.Err != nil:
+		return slog.LevelError
+	case f.Warning:
+		return slog.LevelWarn
 	}
-	return &WouldFailError{f.found}
+	return slog.LevelInfo
+}
+
+// failure is what a check found that ended with an error.
+func failure(check string, err error) Finding {
+	return Finding{Check: check, Text: err.Error(), Err: err}
 }
 
 // WouldFailError says that a backup would fail; it wraps the error that the backup
@@ -56,14 +59,62 @@ func (e *WouldFailError) Error() string {
 
 func (e *WouldFailError) Unwrap() error { return e.failed[0].Err }
 
-// Check finds out what would stop a backup of srv, and what may become a problem,
-// and tells all of it: the preflight of the backup first, in its order, and then
-// how much there will be to do. It takes no lock and writes nothing. The rate at
-// which redo is written is measured over interval. The error is that of ctx.
-func Check(ctx context.Context, srv *mysqld.Server, opt Options, interval time.Duration, tell func(Finding)) error {
+// Check finds out what would stop a backup with these flags, and what may become a
+// problem, and tells all of it: first what a backup looks at before it begins, in the
+// same order, and then how much there will be to do. It takes no lock and writes
+// nothing. The rate at which redo is written is measured over interval. If a backup
+// would fail, the error is a *WouldFailError.
+func Check(ctx context.Context, f *Flags, env mysqld.Env, interval time.Duration, tell func(Finding)) error {
+	var failed []Finding
+	err := f.check(ctx, env, interval, func(found Finding) {
+		if found.Err != nil {
+			failed = append(failed, found)
+		}
+		tell(found)
+	})
+	if err == nil && len(failed) > 0 {
+		return &WouldFailError{failed}
+	}
+	return err
+}
+
+// check tells what is to be said of the flags and of the connection, and of the server
+// if that is reached.
+func (f *Flags) check(ctx context.Context, env mysqld.Env, interval time.Duration, tell func(Finding)) error {
+	if err := infofile.Check(f.InfoFile); err != nil {
+		tell(failure("options", err))
+	}
+	_, mistakes := f.prepare()
+	for _, err := range mistakes {
+		tell(failure("options", err))
+	}
+	o, err := f.resolve(env)
+	if _, mistaken := errors.AsType[*stream.UsageError](err); mistaken {
+		tell(failure("options", err))
+		return nil
+	}
+	var srv *mysqld.Server
+	if err == nil {
+		srv, err = mysqld.Connect(ctx, o)
+	}
+	if err != nil {
+		tell(failure("connection", err))
+		return nil
+	}
+	connection := Finding{Check: "connection", Text: fmt.Sprint(o)}
+	if text := o.Unverified(); text != "" {
+		connection.Text += ": " + text
+		connection.Warning = true
+	}
+	tell(connection)
+	return errors.Join(checkServer(ctx, srv, f.Options, interval, tell), srv.Close())
+}
+
+// checkServer looks at a server and its files. The error is that of ctx.
+func checkServer(ctx context.Context, srv *mysqld.Server, opt Options, interval time.Duration, tell func(Finding)) error {
 	s, err := newSubject(disk.OS, srv, opt)
 	if err != nil {
-		tell(Finding{Check: "files", Text: err.Error(), Err: err})
+		tell(failure("files", err))
 		return nil
 	}
 	by := &checker{s}
@@ -134,7 +185,7 @@ func (c *checker) tellVersion(_ context.Context, f *Finding) error {
 		f.Text += ", but hb was not tested with it: rehearse a restore"
 		f.Warning = true
 	}
-	f.Facts = append(f.Facts, slog.String("server", srv.Flavor.String()+" "+srv.Version.Full))
+	f.Facts = append(f.Facts, slog.String("server", srv.String()))
 	return nil
 }
 

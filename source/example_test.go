@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"time"
 
 	"hb/source"
 	"hb/source/mysqld"
@@ -22,6 +23,7 @@ func ExampleRun() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	began := time.Now()
 	result, err := source.Run(ctx, srv, os.Stdout, source.Options{Parallel: 4, Tmpdir: os.TempDir()})
 	if err != nil {
 		log.Fatal(err)
@@ -29,5 +31,5 @@ func ExampleRun() {
 	if err := srv.Close(); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Fprintln(os.Stderr, result.Describe())
+	fmt.Fprintln(os.Stderr, result.Describe(result.Bytes, time.Since(began)))
 }

@@ -20,7 +20,7 @@ func (b *backup) sendArchiveHeader() error {
 		ServerFlavor: b.sequence.flavor, ServerVersion: b.srv.Version.Full,
 		PageSize: b.pageSize, StartLSN: b.follower.Checkpoint().LSN,
 		RedoFormat: b.follower.Format().String(), Created: b.started.UTC(),
-		Options: metadata.ArchiveFlags{Compressed: b.opt.Compressed, Encrypted: b.opt.Encrypted},
+		Options: b.opt.Stored,
 	}
 	text, err := head.Marshal()
 	if err != nil {
@@ -170,7 +170,7 @@ func (b *backup) info() ([]byte, error) {
 		ServerVersion: b.srv.Version.Full,
 		StartTime:     b.started.Format(metadata.InfoTime), EndTime: time.Now().Format(metadata.InfoTime),
 		LockTime: strconv.Itoa(int(lockTime(b.srv.LockTimes(), mysqld.BlocksCommits).Seconds())),
-		ToLSN:    b.newest, Format: b.sequence.infoFormat, Compressed: b.opt.Compressed,
+		ToLSN:    b.newest, Format: b.sequence.infoFormat, Compressed: b.opt.Stored.Compressed,
 	}
 	if b.at.Binlog != nil {
 		i.BinlogPos = b.at.Binlog.InfoText()

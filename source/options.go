@@ -18,7 +18,8 @@ type Options struct {
 	// Datadir is where the server's data directory is seen from here; empty: where
 	// the server says.
 	Datadir string `help:"Path of the server's data directory as hb sees it (default: the server's own path)." placeholder:"DIR" type:"path"`
-	// Parallel is how many readers there are, 1 to 64.
+	// Parallel is how many readers there are, at most 64; 0: one for each processor,
+	// at most 8.
 	Parallel int `help:"Number of readers (default: processors, at most 8)." placeholder:"N"`
 	// Throttle limits the reading of tablespaces; 0: full speed. Redo is never
 	// slowed down.
@@ -34,9 +35,9 @@ type Options struct {
 
 	Tool        string `kong:"-"` // name of the program, for metadata
 	ToolVersion string `kong:"-"`
-	Compressed  bool   `kong:"-"` // what the stages after the archive do, for metadata
-	Encrypted   bool   `kong:"-"`
 	Command     string `kong:"-"` // the command line without secrets, for metadata
+	// Stored is what the stages after the archive do, for metadata.
+	Stored metadata.ArchiveFlags `kong:"-"`
 
 	// Progress is told how far the backup is; nil: nobody looks.
 	Progress *progress.Tracker `kong:"-"`
@@ -88,11 +89,13 @@ const (
 	DefaultDumpTimeout      = 10 * time.Second
 )
 
-// Describe says in a few lines what the archive holds and what making it took.
-func (r *Result) Describe() string {
+// Describe says in a few lines what the archive holds and what making it took: sent
+// is its bytes after its stages, took the time.
+func (r *Result) Describe(sent int64, took time.Duration) string {
 	var b strings.Builder
 	m := &r.Manifest
-	fmt.Fprintf(&b, "redo from LSN %d to %d", m.FromLSN, m.LastLSN)
+	fmt.Fprintf(&b, "backup complete: %s in %s, %s/s", stream.Size(sent), took, stream.Rate(sent, took))
+	fmt.Fprintf(&b, "\nredo from LSN %d to %d", m.FromLSN, m.LastLSN)
 	if m.Binlog != nil {
 		fmt.Fprintf(&b, "\nbinlog %s:%d %s", m.Binlog.File, m.Binlog.Pos, m.Binlog.GTID)
 	}

@@ -2,12 +2,14 @@ package stream
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
+	"hb/stream/disk"
 	"hb/stream/progress"
 )
 
@@ -21,24 +23,25 @@ type WriteFlags struct {
 	EncryptPassphraseFile string   `help:"Encrypt with the passphrase in the first line of this file." placeholder:"FILE" type:"path"`
 }
 
-// FlagError is a mistake in the flags, or in what they name.
-type FlagError struct{ Err error }
+// UsageError is a mistake in the command line, or in what it names.
+type UsageError struct{ Err error }
 
-func (e *FlagError) Error() string { return e.Err.Error() }
+func (e *UsageError) Error() string { return e.Err.Error() }
 
 // Unwrap returns what is wrong.
-func (e *FlagError) Unwrap() error { return e.Err }
+func (e *UsageError) Unwrap() error { return e.Err }
 
-// flagError has the error of a function be a *FlagError.
-func flagError(err *error) {
-	if *err != nil {
-		*err = &FlagError{*err}
+// AsUsage returns an error as a *UsageError; nil stays nil.
+func AsUsage(err error) error {
+	if err == nil {
+		return nil
 	}
+	return &UsageError{err}
 }
 
-// Options reads the recipients that the flags name. An error is a *FlagError.
+// Options reads the recipients that the flags name. An error is a *UsageError.
 func (f *WriteFlags) Options() (o WriteOptions, err error) {
-	defer flagError(&err)
+	defer func() { err = AsUsage(err) }()
 	if f.Compress || f.CompressLevel != 0 {
 		o.Compress = &Compression{Level: f.CompressLevel}
 	}
@@ -70,6 +73,16 @@ func (f *WriteFlags) Options() (o WriteOptions, err error) {
 	return o, o.Validate()
 }
 
+// TempDir returns where temporary files go: in dir, or in the system's place if that
+// is empty. That nobody can make a file there is a *UsageError.
+func TempDir(dir string) (string, error) {
+	dir = cmp.Or(dir, os.TempDir())
+	if err := disk.Access(dir, disk.Writable|disk.Searchable); err != nil {
+		return dir, AsUsage(fmt.Errorf("nothing can be spooled to %s: %w; give another place with --tmpdir", dir, err))
+	}
+	return dir, nil
+}
+
 // ReadFlags are the options of the command line that say where an archive is, and how
 // to decrypt it.
 type ReadFlags struct {
@@ -90,13 +103,13 @@ type Input struct {
 
 // Open opens the archive. What is read of it counts as done in the phase, which may be
 // nil. Passphrases that no file has come from ask. A file that cannot be opened is a
-// *FlagError.
+// *UsageError.
 func (f *ReadFlags) Open(phase *progress.Phase, ask Prompt) (*Input, error) {
 	in := os.Stdin
 	if !f.Stdin() {
 		var err error
 		if in, err = os.Open(f.Archive); err != nil {
-			return nil, &FlagError{err}
+			return nil, AsUsage(err)
 		}
 	}
 	o, err := f.options(ask)
@@ -125,9 +138,9 @@ func (i *Input) Anywhere() io.ReaderAt {
 // Close ends the reading.
 func (i *Input) Close() error { return errors.Join(i.Reader.Close(), i.in.Close()) }
 
-// options reads the identities that the flags name. An error is a *FlagError.
+// options reads the identities that the flags name. An error is a *UsageError.
 func (f *ReadFlags) options(ask Prompt) (o Options, err error) {
-	defer flagError(&err)
+	defer func() { err = AsUsage(err) }()
 	o = Options{Passphrase: ask}
 	if f.PassphraseFile != "" {
 		o.Passphrase = func(string) (string, error) { return firstLine(f.PassphraseFile) }

@@ -11,12 +11,12 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"hb/sink/apply"
 	"hb/sink/backupdir"
@@ -24,6 +24,7 @@ import (
 	"hb/sink/replay/mariadb"
 	"hb/sink/replay/mysql"
 	"hb/sink/verify/overlay"
+	"hb/stream"
 	"hb/stream/disk"
 	"hb/stream/progress"
 	"hb/xbstream"
@@ -71,17 +72,19 @@ type Result struct {
 	Temporary  int64  // bytes that were put into temporary files
 }
 
-// Verdict says in one line what was found, beside what Describe says.
-func (r *Result) Verdict() string {
+// Verdict says in one line what was found in the time that it took, beside what
+// Describe says.
+func (r *Result) Verdict(took time.Duration) string {
+	found := fmt.Sprintf("; %d mini-transactions of redo, unbroken to LSN %d", r.MTRs, r.LSN)
 	switch {
 	case r.Applied && r.HandedOver:
-		return fmt.Sprintf("%d pages, none newer than LSN %d, to which a server will recover it", r.Pages, r.LSN)
+		found = fmt.Sprintf(", none newer than LSN %d, to which a server will recover it", r.LSN)
 	case r.Applied:
-		return fmt.Sprintf("%d pages, none newer than LSN %d; it was recovered: a server can start", r.Pages, r.LSN)
+		found = fmt.Sprintf(", none newer than LSN %d; it was recovered: a server can start", r.LSN)
 	case r.Replayed:
-		return fmt.Sprintf("%d pages; hb apply was rehearsed to LSN %d, with %d pages written", r.Pages, r.LSN, r.Recovered)
+		found = fmt.Sprintf("; hb apply was rehearsed to LSN %d, with %d pages written", r.LSN, r.Recovered)
 	}
-	return fmt.Sprintf("%d pages; %d mini-transactions of redo, unbroken to LSN %d", r.Pages, r.MTRs, r.LSN)
+	return fmt.Sprintf("verified in %s: %d pages%s", took, r.Pages, found)
 }
 
 // Facts are the result for programs.
@@ -122,7 +125,11 @@ func (o *Options) open() (disk.Dir, error) {
 	if o.Memory <= 0 {
 		o.Memory = apply.DefaultMemory
 	}
-	tmp, err := disk.OS.OpenDir(cmp.Or(o.Tmpdir, os.TempDir()))
+	dir, err := stream.TempDir(o.Tmpdir)
+	if err != nil {
+		return nil, err
+	}
+	tmp, err := disk.OS.OpenDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("opening the directory for temporary files: %w", err)
 	}

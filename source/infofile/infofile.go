@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"hb/source/mysqld"
+	"hb/stream"
 	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
@@ -69,11 +70,13 @@ type File struct {
 }
 
 // Create writes the file at path, which must be a regular file or not there, and
-// not the archive: it says that a backup of that command is running.
-func Create(path string, archive *os.File, command, version string) (*File, error) {
+// not the archive: it says that a backup of that command is running. An error is a
+// *stream.UsageError.
+func Create(path string, archive *os.File, command, version string) (_ *File, err error) {
 	if path == "" {
 		return nil, nil
 	}
+	defer func() { err = stream.AsUsage(err) }()
 	a, err := archive.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("looking at the archive: %w", err)
@@ -84,12 +87,14 @@ func Create(path string, archive *os.File, command, version string) (*File, erro
 	return createOn(disk.OS, path, command, version)
 }
 
-// Check reports what would keep Create from writing the file at path.
-func Check(path string) error {
+// Check reports what would keep Create from writing the file at path, as a
+// *stream.UsageError.
+func Check(path string) (err error) {
 	if path == "" {
 		return nil
 	}
-	path, err := place(disk.OS, path)
+	defer func() { err = stream.AsUsage(err) }()
+	path, err = place(disk.OS, path)
 	if err != nil {
 		return err
 	}
@@ -137,14 +142,16 @@ func (f *File) Warn(text string) {
 	f.Note(func(i *Info) { i.Warnings = append(i.Warnings, text) })
 }
 
-// Complete writes that the backup ended well.
-func (f *File) Complete() error {
-	return f.end(Complete, 0, "")
-}
-
-// Failed writes that the backup failed, with the command's exit code and why.
-func (f *File) Failed(code int, why string) error {
-	return f.end(Failed, code, why)
+// End writes how the backup ended: well, or with an error, the command's exit code and
+// why. It returns that error, and what became of the writing.
+func (f *File) End(backup error, code int, why string) error {
+	if backup != nil {
+		return errors.Join(backup, f.end(Failed, code, why))
+	}
+	if err := f.end(Complete, 0, ""); err != nil {
+		return fmt.Errorf("the archive is complete, but %w", err)
+	}
+	return nil
 }
 
 func (f *File) end(s Status, code int, why string) error {

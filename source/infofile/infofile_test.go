@@ -53,7 +53,7 @@ func TestFile(t *testing.T) {
 		i.Manifest = &metadata.Manifest{LastLSN: 77}
 		i.Bytes = 99
 	})
-	if err := f.Complete(); err != nil {
+	if err := f.End(nil, 0, ""); err != nil {
 		t.Fatal(err)
 	}
 	i := read(t, path)
@@ -64,7 +64,8 @@ func TestFile(t *testing.T) {
 	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(text)), " "), `{ "lock": "LOCK", "waited_ms": 1.5, "held_ms": 1000 }`) {
 		t.Errorf("%v: %s", err, text)
 	}
-	if err := f.Failed(5, "it was lost"); err != nil {
+	lost := errors.New("lost")
+	if err := f.End(lost, 5, "it was lost"); !errors.Is(err, lost) {
 		t.Fatal(err)
 	}
 	if i := read(t, path); i.Status != Failed || *i.ExitCode != 5 || i.Error != "it was lost" {
@@ -83,8 +84,9 @@ func TestNoFile(t *testing.T) {
 	}
 	f.Warn("text")
 	f.Note(func(*Info) { t.Error("noted") })
-	if err := errors.Join(f.Complete(), f.Failed(1, "why")); err != nil {
-		t.Error(err)
+	lost := errors.New("lost")
+	if first, second := f.End(nil, 0, ""), f.End(lost, 1, "why"); first != nil || !errors.Is(second, lost) {
+		t.Error(first, second)
 	}
 }
 
@@ -138,7 +140,7 @@ func TestFaults(t *testing.T) {
 		if err != nil {
 			return d, path, err
 		}
-		return d, path, f.Complete()
+		return d, path, f.End(nil, 0, "")
 	}
 	d, _, err := run(t, func(*disktest.Faults) {})
 	if err != nil {

@@ -42,6 +42,9 @@ type Server struct {
 	closers []io.Closer // what else Close ends, newest first
 }
 
+// String is family and version of the server, as it reports them.
+func (s *Server) String() string { return s.Flavor.String() + " " + s.Version.Full }
+
 // releaseTimeout bounds what is done to release locks after the caller's
 // context has ended.
 const releaseTimeout = 5 * time.Second

@@ -1,0 +1,68 @@
+package source
+
+import (
+	"errors"
+	"runtime"
+	"testing"
+
+	"hb/source/mysqld"
+	"hb/stream"
+)
+
+// TestPrepare: all mistakes in the flags are found, the first is the one that counts,
+// and what the stages do is recorded.
+func TestPrepare(t *testing.T) {
+	f := Flags{Options: Options{Tmpdir: "/nowhere"}, Stages: stream.WriteFlags{Compress: true, EncryptTo: []string{"nobody"}}}
+	_, mistakes := f.prepare()
+	if len(mistakes) != 2 {
+		t.Fatalf("mistakes: %v", mistakes)
+	}
+	for _, err := range mistakes {
+		if !isUsage(err) {
+			t.Errorf("it is a %T: %v", err, err)
+		}
+	}
+	if _, err := f.Prepare(); err == nil || err.Error() != mistakes[0].Error() {
+		t.Errorf("the first is %v, want %v", err, mistakes[0])
+	}
+	f = Flags{Options: Options{Tmpdir: t.TempDir()}, Stages: stream.WriteFlags{CompressLevel: 5}}
+	if stages, err := f.Prepare(); err != nil || stages.Compress.Level != 5 || !f.Stored.Compressed || f.Stored.Encrypted {
+		t.Errorf("%v: %+v, stored %+v", err, stages, f.Stored)
+	}
+}
+
+// TestResolve: a server that does not run is not a mistake in the command line.
+func TestResolve(t *testing.T) {
+	env := mysqld.Env{Getenv: func(string) string { return "" }, System: []string{}, Sockets: []string{"/nowhere/socket"}}
+	f := Flags{Connection: mysqld.Flags{User: "u"}}
+	_, err := f.resolve(env)
+	if _, stopped := errors.AsType[*mysqld.NoSocketError](err); !stopped {
+		t.Errorf("no socket: %v", err)
+	}
+	if isUsage(err) {
+		t.Errorf("no socket is a mistake: %v", err)
+	}
+	f.Connection.Port = 1 << 20
+	if _, err := f.resolve(env); !isUsage(err) {
+		t.Errorf("a port that is none: %v", err)
+	}
+}
+
+func isUsage(err error) bool {
+	_, ok := errors.AsType[*stream.UsageError](err)
+	return ok
+}
+
+// TestReaders: as many as are asked for, within bounds.
+func TestReaders(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
+	for asked, want := range map[int]int{-1: 3, 0: 3, 1: 1, 20: 20, 1000: maxParallel} {
+		if got := (&Options{Parallel: asked}).readers(); got != want {
+			t.Errorf("%d are asked for: %d, want %d", asked, got, want)
+		}
+	}
+	runtime.GOMAXPROCS(100)
+	if got := new(Options).readers(); got != defaultParallel {
+		t.Errorf("by default with 100 processors: %d", got)
+	}
+}
