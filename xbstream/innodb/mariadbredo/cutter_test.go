@@ -2,63 +2,16 @@ package mariadbredo
 
 import (
 	"bytes"
-	"encoding/binary"
 	"testing"
 
 	"hb/xbstream/innodb"
-	"hb/xbstream/innodb/redolog"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 // record returns a WRITE record of n body bytes on page 5 of space 7.
 func record(n int) []byte {
 	body := append([]byte{7, 5}, bytes.Repeat([]byte{0xAB}, n)...)
-	return frame(byte(Write)<<4, body)
-}
-
-// frame puts the length of body into a record.
-func frame(first byte, body []byte) []byte {
-	n := len(body)
-	if n < 16 {
-		return append([]byte{first | byte(n)}, body...)
-	}
-	v := func(l int) int { return n - 15 + l }
-	switch {
-	case v(1) < 0x80:
-		return append([]byte{first, byte(v(1))}, body...)
-	case v(2) < 0x4080:
-		x := v(2) - 0x80
-		return append([]byte{first, 0x80 | byte(x>>8), byte(x)}, body...)
-	}
-	x := v(3) - 0x4080
-	return append([]byte{first, 0xC0 | byte(x>>16), byte(x >> 8), byte(x)}, body...)
-}
-
-// seal ends a mini-transaction of the 10.8+ format.
-func seal(records []byte, sequence byte) []byte {
-	out := append(bytes.Clone(records), sequence)
-	return binary.BigEndian.AppendUint32(out, innodb.CRC32C(records))
-}
-
-// blocks lays payload out in blocks, the first byte at LSN start.
-func blocks(start innodb.LSN, payload []byte) []byte {
-	var out []byte
-	at := start &^ 511
-	off := int(start - at)
-	for first := true; first || len(payload) > 0; first = false {
-		b := make([]byte, 512)
-		binary.BigEndian.PutUint32(b, redolog.BlockNumber(at)|redolog.BlockFlush)
-		n := copy(b[off:508], payload)
-		payload = payload[n:]
-		used := off + n
-		if used == 508 {
-			used = 512
-		}
-		binary.BigEndian.PutUint16(b[4:], uint16(used))
-		binary.BigEndian.PutUint32(b[508:], innodb.CRC32C(b[:508]))
-		out = append(out, b...)
-		at, off = at+512, 12
-	}
-	return out
+	return innodbtest.MariaDBRecord(byte(Write)<<4, body...)
 }
 
 type piece struct {
@@ -92,7 +45,7 @@ func TestCutPlain(t *testing.T) {
 	var want []piece
 	at := start
 	for _, m := range mtrs {
-		sealed := seal(m, 1)
+		sealed := innodbtest.MTR(m, 1)
 		want = append(want, piece{at, at + innodb.LSN(len(sealed)), string(m)})
 		at += innodb.LSN(len(sealed))
 		log = append(log, sealed...)
@@ -116,13 +69,13 @@ func TestCutPlain(t *testing.T) {
 }
 
 func TestCutPlainStops(t *testing.T) {
-	good := seal(record(9), 1)
+	good := innodbtest.MTR(record(9), 1)
 	flip := func(at int, b byte) []byte {
-		log := append(bytes.Clone(good), seal(record(30), 1)...)
+		log := append(bytes.Clone(good), innodbtest.MTR(record(30), 1)...)
 		log[len(good)+at] ^= b
 		return log
 	}
-	second := len(seal(record(30), 1))
+	second := len(innodbtest.MTR(record(30), 1))
 	long := bytes.Repeat(record(65000), MaxMTR/65000+1)
 	for _, tc := range []struct {
 		name  string
@@ -141,7 +94,7 @@ func TestCutPlainStops(t *testing.T) {
 		{"bad record byte", flip(8, 0x10), StopChecksum, false},
 		{"bad length", append(bytes.Clone(good), 0x30, 0xE0, 1, 1, 1), StopRecord, false},
 		{"bad number", append(bytes.Clone(good), 0x30, 0xFF, 1, 1, 1), StopRecord, false},
-		{"too long", append(bytes.Clone(good), seal(long, 1)...), StopTooLong, false},
+		{"too long", append(bytes.Clone(good), innodbtest.MTR(long, 1)...), StopTooLong, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := NewCutter(Geometry{Format: Format108, First: 12288, FirstOffset: 12288}, 12288)
@@ -165,7 +118,7 @@ func TestSequenceChangesWithLap(t *testing.T) {
 	for at < 50000+3*capacity {
 		m := record(90)
 		lap := (int(at) + len(m) - 50000) / capacity
-		sealed := seal(m, byte(1-lap%2))
+		sealed := innodbtest.MTR(m, byte(1-lap%2))
 		log = append(log, sealed...)
 		at += innodb.LSN(len(sealed))
 	}
@@ -210,7 +163,7 @@ func TestCutBlocks(t *testing.T) {
 			want = append(want, piece{at, end, string(m)})
 			at = end
 		}
-		log := blocks(start, payload)
+		log := innodbtest.Blocks(innodbtest.MariaDB105, start, payload)
 		for _, step := range []int{512, 513, 100, 1 << 20} {
 			c := NewCutter(Geometry{Format: Format105, First: 4096, FirstOffset: 2048}, start)
 			got := cutAll(c, log, 4096, step)
@@ -242,7 +195,7 @@ func TestBlockGrows(t *testing.T) {
 	c := NewCutter(Geometry{Format: Format105, First: 8192, FirstOffset: 2048}, start)
 	got := 0
 	for n := range len(payload) + 1 {
-		log := blocks(start, payload[:n])
+		log := innodbtest.Blocks(innodbtest.MariaDB105, start, payload[:n])
 		c.Feed(log[c.Position()-8192:])
 		for m, ok := c.Next(); ok; m, ok = c.Next() {
 			if !bytes.Equal(m.Records, record(20+got)) {
@@ -258,8 +211,8 @@ func TestBlockGrows(t *testing.T) {
 
 func TestCutBlocksStops(t *testing.T) {
 	payload := bytes.Repeat(append(record(100), 0), 20)
-	log := blocks(4096+12, payload)
-	fix := func(b []byte) { binary.BigEndian.PutUint32(b[508:], innodb.CRC32C(b[:508])) }
+	log := innodbtest.Blocks(innodbtest.MariaDB105, 4096+12, payload)
+	fix := func(b []byte) { innodbtest.SealBlock(innodbtest.MariaDB105, b) }
 	for _, tc := range []struct {
 		name   string
 		damage func(b []byte) []byte
@@ -284,9 +237,9 @@ func TestCutBlocksStops(t *testing.T) {
 }
 
 func TestCutterDoesNotAllocate(t *testing.T) {
-	sealed := seal(record(60), 1)
+	sealed := innodbtest.MTR(record(60), 1)
 	log := bytes.Repeat(sealed, 1000)
-	blocked := blocks(4096+12, bytes.Repeat(append(record(60), 0), 1000))
+	blocked := innodbtest.Blocks(innodbtest.MariaDB105, 4096+12, bytes.Repeat(append(record(60), 0), 1000))
 	for _, tc := range []struct {
 		g   Geometry
 		at  innodb.LSN
@@ -315,15 +268,15 @@ func TestCutterDoesNotAllocate(t *testing.T) {
 }
 
 func FuzzCutter(f *testing.F) {
-	f.Add(false, seal(record(60), 1))
-	f.Add(true, blocks(4096+12, append(record(60), 0)))
+	f.Add(false, innodbtest.MTR(record(60), 1))
+	f.Add(true, innodbtest.Blocks(innodbtest.MariaDB105, 4096+12, append(record(60), 0)))
 	f.Fuzz(func(t *testing.T, old bool, log []byte) {
 		g, at := Geometry{Format: Format108, First: 12288}, innodb.LSN(12288)
 		if old {
 			g, at = Geometry{Format: Format105, First: 4096}, 4096+12
 			// Random bytes have no valid CRC: give them one.
 			for b := log; len(b) >= 512; b = b[512:] {
-				binary.BigEndian.PutUint32(b[508:], innodb.CRC32C(b[:508]))
+				innodbtest.SealBlock(innodbtest.MariaDB105, b[:512])
 			}
 		}
 		c := NewCutter(g, at)
@@ -345,8 +298,8 @@ func FuzzCutter(f *testing.F) {
 }
 
 func BenchmarkCutter(b *testing.B) {
-	plain := bytes.Repeat(seal(bytes.Repeat(record(20), 6), 1), 5000)
-	blocked := blocks(4096+12, bytes.Repeat(append(bytes.Repeat(record(20), 6), 0), 5000))
+	plain := bytes.Repeat(innodbtest.MTR(bytes.Repeat(record(20), 6), 1), 5000)
+	blocked := innodbtest.Blocks(innodbtest.MariaDB105, 4096+12, bytes.Repeat(append(bytes.Repeat(record(20), 6), 0), 5000))
 	for _, tc := range []struct {
 		g   Geometry
 		at  innodb.LSN

@@ -1,10 +1,10 @@
 package mariadbredo
 
 import (
-	"encoding/binary"
 	"testing"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 // FuzzHeader reads hostile heads of log files, with checksums that fit, and a
@@ -17,7 +17,7 @@ func FuzzHeader(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, head []byte, end uint64, sum bool) {
 		for b := head; sum && len(b) >= headerBlock; b = b[headerBlock:] {
-			binary.BigEndian.PutUint32(b[offHeaderCRC:], innodb.CRC32C(b[:offHeaderCRC]))
+			innodbtest.SealBlock(innodbtest.MariaDB108, b[:headerBlock])
 		}
 		_, _ = LastBlock(head, innodb.LSN(end))
 		h, err := ParseHeader(head)

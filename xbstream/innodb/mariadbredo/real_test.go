@@ -2,35 +2,21 @@ package mariadbredo
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"testing"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 // realLog is the beginning of the ib_logfile0 of a backup that that release's
 // own tool made.
 func realLog(t testing.TB, version string) []byte {
-	f, err := os.Open("testdata/" + version + ".log.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	t.Helper()
+	return innodbtest.Gunzip(t, version+".log.gz")
 }
 
 func TestRealLogs(t *testing.T) {
@@ -135,7 +121,7 @@ func TestUnsupported(t *testing.T) {
 		return b
 	}
 	seal := func(b []byte) []byte {
-		binary.BigEndian.PutUint32(b[508:], innodb.CRC32C(b[:508]))
+		innodbtest.SealBlock(innodbtest.MariaDB108, b)
 		return b
 	}
 	first := block(0x50687973)
@@ -278,7 +264,7 @@ func TestCleanLog(t *testing.T) {
 
 func TestFileOps(t *testing.T) {
 	file := func(kind Type, body string) []byte {
-		return frame(byte(kind)<<4, append([]byte{9, 0}, body...))
+		return innodbtest.MariaDBFile(byte(kind)<<4, 9, body)
 	}
 	all := bytes.Join([][]byte{
 		file(FileModify, "./a/b.ibd"), file(FileCreate, "/x/a/c.ibd"), file(FileRename, "./a/b.ibd\x00./a/d.ibd"),
@@ -323,7 +309,7 @@ func TestFileOps(t *testing.T) {
 
 func TestRuns(t *testing.T) {
 	b := bytes.Join([][]byte{
-		frame(byte(FileModify)<<4, append([]byte{7, 0}, "./a/b.ibd"...)),
+		innodbtest.MariaDBFile(byte(FileModify)<<4, 7, "./a/b.ibd"),
 		{0x12, 7, 5},            // INIT_PAGE
 		{0xB2, 60, 1},           // WRITE, same page
 		{0x33, 7, 6, 60},        // WRITE, another page

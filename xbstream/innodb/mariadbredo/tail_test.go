@@ -6,17 +6,13 @@ import (
 	"testing"
 
 	"hb/xbstream/innodb"
-	"hb/xbstream/innodb/redolog"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 // liveBlock is a block of the 10.5 format as a server writes it.
 func liveBlock(at innodb.LSN, used, first int) []byte {
-	b := bytes.Repeat([]byte{0x5A}, blockSize)
-	binary.BigEndian.PutUint32(b, redolog.BlockNumber(at)|redolog.BlockFlush)
-	binary.BigEndian.PutUint16(b[4:], uint16(used))
-	binary.BigEndian.PutUint16(b[6:], uint16(first))
-	binary.BigEndian.PutUint32(b[blockEnd:], innodb.CRC32C(b[:blockEnd]))
-	return b
+	payload := bytes.Repeat([]byte{0x5A}, blockSize)
+	return innodbtest.Block{Form: innodbtest.MariaDB105, At: at, Used: used, First: first, Payload: payload}.Bytes()
 }
 
 func TestLastBlock(t *testing.T) {

@@ -2,7 +2,6 @@ package mysqlredo
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"hb/stream/disk"
 	"hb/stream/disk/disktest"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 	"hb/xbstream/innodb/redolog"
 )
 
@@ -30,20 +30,7 @@ var realLogs = []struct {
 
 func realLog(t testing.TB, version string) []byte {
 	t.Helper()
-	f, err := os.Open("testdata/" + version + ".log.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return innodbtest.Gunzip(t, version+".log.gz")
 }
 
 // piece is a mini-transaction that outlives the Cutter's buffer.
@@ -212,18 +199,20 @@ func TestEndAtBlock(t *testing.T) {
 	}
 }
 
+// form is how a format lays out its blocks.
+func form(f Format) innodbtest.Form {
+	switch {
+	case f == Format56:
+		return innodbtest.MySQL56
+	case f < Format8030:
+		return innodbtest.MySQL57
+	}
+	return innodbtest.MySQL8030
+}
+
 // block makes a block with payload.
 func block(f Format, at innodb.LSN, used, first int, payload []byte) []byte {
-	b := make([]byte, blockSize)
-	binary.BigEndian.PutUint32(b, redolog.BlockNumber(at))
-	binary.BigEndian.PutUint16(b[offUsed:], uint16(used))
-	binary.BigEndian.PutUint16(b[offFirst:], uint16(first))
-	if !f.Ring() {
-		binary.BigEndian.PutUint32(b[offEpoch:], Epoch(at))
-	}
-	copy(b[blockHeader:blockEnd], payload)
-	seal(f, b)
-	return b
+	return innodbtest.Block{Form: form(f), At: at, Used: used, First: first, Payload: payload}.Bytes()
 }
 
 func TestBlocks(t *testing.T) {
@@ -231,7 +220,7 @@ func TestBlocks(t *testing.T) {
 	change := func(f Format, edit func(b []byte)) Stop {
 		b := block(f, at, blockSize, 12, nil)
 		edit(b)
-		seal(f, b)
+		innodbtest.SealBlock(form(f), b)
 		return checkBlock(f, b, at, false)
 	}
 	u32 := binary.BigEndian.PutUint32
@@ -305,7 +294,7 @@ func TestUnsummed(t *testing.T) {
 			t.Errorf("%v: %v", f, c.Stop())
 		}
 	}
-	seal(Format57, b[:blockSize]) // the first with, the others without
+	innodbtest.SealBlock(innodbtest.MySQL57, b[:blockSize]) // the first with, the others without
 	if c := cut(true, Format57); c.Stop().Cause != StopUnsummed || c.Position() != 1<<20+blockSize {
 		t.Errorf("mixed: %v", c.Stop())
 	}
@@ -346,7 +335,7 @@ func TestStale(t *testing.T) {
 	for i, no := range []uint32{1<<31 + 7, 1<<31 + 8, 1<<31 + 7, 6} {
 		blk := block(Format57, innodb.LSN(1<<20+i*blockSize), blockSize, 12, payload)
 		binary.BigEndian.PutUint32(blk[offEpoch:], no)
-		seal(Format57, blk)
+		innodbtest.SealBlock(innodbtest.MySQL57, blk)
 		b = append(b, blk...)
 	}
 	c := NewCutter(Format57, 1<<20)
@@ -806,17 +795,7 @@ func checkFull(t *testing.T, dir string) {
 func TestLongRecord(t *testing.T) {
 	const base = innodb.LSN(1 << 20)
 	inBlocks := func(payload []byte) []byte {
-		var out []byte
-		for at := base; len(payload) > 0; at += blockSize {
-			n := min(len(payload), blockEnd-blockHeader)
-			used := blockHeader + n
-			if used == blockEnd {
-				used = blockSize
-			}
-			out = append(out, block(Format8030, at, used, blockHeader, payload[:n])...)
-			payload = payload[n:]
-		}
-		return out
+		return innodbtest.Blocks(innodbtest.MySQL8030, base+blockHeader, payload, base+blockHeader)
 	}
 	long := []byte{byte(OldListEndCopyCreated) | singleBit, 5, 3}
 	body := bytes.Repeat([]byte("0123456789abcdef"), 6<<16)
