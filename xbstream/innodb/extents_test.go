@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 // TestUsage reads descriptors that were laid out by hand, for every page size.
@@ -26,29 +27,16 @@ func TestUsage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		page := func(no innodb.PageNo) []byte {
-			b := make([]byte, space.Physical)
-			binary.BigEndian.PutUint32(b[innodb.OffsetPageNo:], uint32(no))
+		made := innodbtest.Tablespace{Flags: c.flags, Pages: 1 << 20, LSN: 1, Fill: func(page []byte, no innodb.PageNo) {
 			if no == 0 {
-				binary.BigEndian.PutUint32(b[46:], 1<<20)
-				binary.BigEndian.PutUint32(b[50:], 1<<19)
+				binary.BigEndian.PutUint32(page[innodb.OffsetFSPLimit:], 1<<19)
 			}
 			perPage := space.Physical / c.pages // extents
 			if int(no) == c.extent/perPage*space.Physical {
-				size := 24 + c.pages/4
-				x := b[150+c.extent%perPage*size:][:size]
-				x[23] = 4 // FSEG
-				for i := range x[24:] {
-					x[24+i] = 0xFF
-				}
-				x[24] = 0b11_11_10_11     // page 1
-				x[size-1] = 0b10_11_11_11 // the last
+				innodbtest.Extent(page, c.extent%perPage, 4, c.pages, func(i int) bool { return i == 1 || i == c.pages-1 })
 			}
-			space.SetLSN(b, 1)
-			space.Stamp(b, innodb.ChecksumCRC32)
-			return b
-		}
-		use, err := innodb.NewUsage(&space, func(b []byte, no innodb.PageNo) error { copy(b, page(no)); return nil })
+		}}
+		use, err := innodb.NewUsage(&space, func(b []byte, no innodb.PageNo) error { copy(b, made.Page(no)); return nil })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 // TestFlushLSNPage: the first page of a further system file of 5.6 may hold
@@ -45,9 +46,7 @@ func TestExempt(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := innodb.File{Space: space, First: 64, Exempt: []innodb.PageRange{{First: 66, End: 68}}}
-	page := make([]byte, space.Physical)
-	binary.BigEndian.PutUint32(page[innodb.OffsetPageNo:], 69)
-	space.Stamp(page, innodb.ChecksumCRC32)
+	page := innodbtest.Tablespace{Flags: space.Flags}.Page(69)
 	for no, ok := range map[int64]bool{0: false, 1: false, 2: true, 3: true, 4: false, 5: true} {
 		if _, err := f.VerifyAt(page, no*int64(space.Physical)); (err == nil) != ok {
 			t.Errorf("page 69 as the file's page %d: %v", no, err)

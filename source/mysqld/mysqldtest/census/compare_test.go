@@ -8,18 +8,16 @@ import (
 	"testing"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 // memory is a system tablespace of some pages, with the type and LSN of each.
 func memory(pages int) *Files {
 	space := innodb.Space{Logical: 16384, Physical: 16384}
-	f := &File{Name: "ibdata1", Space: space, Bytes: make([]byte, pages*space.Physical)}
-	for no := range f.Pages() {
-		p := f.Page(no)
-		binary.BigEndian.PutUint32(p[innodb.OffsetPageNo:], uint32(no))
-		binary.BigEndian.PutUint16(p[innodb.OffsetType:], 17855)
-		space.SetLSN(p, 1000)
-	}
+	made := innodbtest.Tablespace{Pages: pages, LSN: 1000, Fill: func(page []byte, _ innodb.PageNo) {
+		binary.BigEndian.PutUint16(page[innodb.OffsetType:], uint16(innodb.TypeIndex))
+	}}
+	f := &File{Name: "ibdata1", Space: space, Bytes: made.Bytes()}
 	return &Files{PageSize: space.Logical, Spaces: map[innodb.SpaceID]*File{0: f}}
 }
 
