@@ -15,6 +15,7 @@ import (
 	"hb/stream/disk"
 	"hb/xbstream"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 // ddlCopier returns a copier into an archive in memory.
@@ -43,19 +44,19 @@ var ddlCases = []ddlCase{
 		d.Rename("db/x.ibd", "db/b.ibd")
 	}, nil, map[string]string{"db/a.ren": "db/b", "db/b.ren": "db/a"}},
 	{"drop", func(_ *testing.T, d *sourcetest.Dir) { d.Remove("db/a.ibd") }, nil, map[string]string{"db/a.del": ""}},
-	{"create", func(t *testing.T, d *sourcetest.Dir) { d.Write("db/c.ibd", sourcetest.Tablespace(t, 9, 2)) },
+	{"create", func(t *testing.T, d *sourcetest.Dir) { d.Write("db/c.ibd", innodbtest.Random(9, 2)) },
 		map[string]innodb.SpaceID{"db/c.ibd": 9}, map[string]string{}},
 	{"truncate", func(t *testing.T, d *sourcetest.Dir) {
-		d.Write("db/new.ibd", sourcetest.Tablespace(t, 9, 2))
+		d.Write("db/new.ibd", innodbtest.Random(9, 2))
 		d.Rename("db/new.ibd", "db/a.ibd")
 	}, map[string]innodb.SpaceID{"db/a#hb#9.ibd": 9}, map[string]string{"db/a.del": "", "db/a#hb#9.ren": "db/a"}},
 	{"drop and create, then rename", func(t *testing.T, d *sourcetest.Dir) {
 		d.Remove("db/a.ibd")
-		d.Write("db/a.ibd", sourcetest.Tablespace(t, 9, 2))
+		d.Write("db/a.ibd", innodbtest.Random(9, 2))
 		d.Rename("db/b.ibd", "db/c.ibd")
 	}, map[string]innodb.SpaceID{"db/a#hb#9.ibd": 9},
 		map[string]string{"db/a.del": "", "db/a#hb#9.ren": "db/a", "db/b.ren": "db/c"}},
-	{"import over the same file", func(t *testing.T, d *sourcetest.Dir) { d.Write("db/a.ibd", sourcetest.Tablespace(t, 9, 2)) },
+	{"import over the same file", func(t *testing.T, d *sourcetest.Dir) { d.Write("db/a.ibd", innodbtest.Random(9, 2)) },
 		map[string]innodb.SpaceID{"db/a#hb#9.ibd": 9}, map[string]string{"db/a.del": "", "db/a#hb#9.ren": "db/a"}},
 }
 
@@ -64,8 +65,8 @@ func TestDDLDuringCopy(t *testing.T) {
 	for _, test := range ddlCases {
 		t.Run(test.name, func(t *testing.T) {
 			d := sourcetest.NewDir(t)
-			d.Write("db/a.ibd", sourcetest.Tablespace(t, 1, 2))
-			d.Write("db/b.ibd", sourcetest.Tablespace(t, 2, 2))
+			d.Write("db/a.ibd", innodbtest.Random(1, 2))
+			d.Write("db/b.ibd", innodbtest.Random(2, 2))
 			d.Write("other/db.opt", nil)
 			b := &backup{subject: &subject{srv: &mysqld.Server{Flavor: mysqld.MariaDB}, layout: d.Layout, inventory: pages.NewInventory(disk.OS, 16<<10)}}
 			b.family = &mariadbBackup{backup: b}
@@ -112,7 +113,7 @@ func TestDDLDuringCopy(t *testing.T) {
 // again, unless it is only staged.
 func TestReplaceFixed(t *testing.T) {
 	d := sourcetest.NewDir(t)
-	d.Write("undo001", sourcetest.Tablespace(t, 9, 2))
+	d.Write("undo001", innodbtest.Random(9, 2))
 	c := ddlCopier(xbstream.NewWriter(io.Discard))
 	b := &mysql5Backup{mysqlBackup: mysqlBackup{backup: &backup{registry: c.Registry, copier: c, stage: stage.New(disk.OS, spool.New(disk.OS, t.TempDir(), 1<<20))}}}
 	all := func(*pages.Copy) bool { return true }

@@ -11,13 +11,14 @@ import (
 	"hb/source/mysqld"
 	"hb/source/sourcetest"
 	"hb/stream/disk"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 // TestDataDirectory follows the link to a tablespace elsewhere.
 func TestDataDirectory(t *testing.T) {
 	d := sourcetest.NewDir(t)
 	elsewhere := filepath.Join(t.TempDir(), "t.ibd")
-	if err := os.WriteFile(elsewhere, sourcetest.Tablespace(t, 4, 2), 0o644); err != nil {
+	if err := os.WriteFile(elsewhere, innodbtest.Random(4, 2), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	d.Write("db/t.isl", []byte(elsewhere+"\n"))

@@ -12,6 +12,7 @@ import (
 
 	"hb/source/datadir"
 	"hb/source/sourcetest"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 // TestOddFiles: what has the name of a file of the backup and cannot be one is
@@ -21,7 +22,7 @@ func TestOddFiles(t *testing.T) {
 	d := sourcetest.NewDir(t)
 	var passed []string
 	d.Layout.Pass = func(path, what string) { passed = append(passed, what+" "+filepath.Base(path)) }
-	d.Write("db/t.ibd", sourcetest.Tablespace(t, 1, 2))
+	d.Write("db/t.ibd", innodbtest.Random(1, 2))
 	elsewhere := t.TempDir()
 	for _, name := range []string{"m.MYD", "secret", "m.frm", "m.ibd"} {
 		if err := os.WriteFile(filepath.Join(elsewhere, name), []byte("x"), 0o600); err != nil {

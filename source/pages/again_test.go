@@ -14,6 +14,7 @@ import (
 	"hb/source/sourcetest"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 // TestCopiedAgain: a tablespace that was changed without redo is copied again,
@@ -21,9 +22,9 @@ import (
 func TestCopiedAgain(t *testing.T) {
 	d := sourcetest.NewDir(t)
 	d.Layout.General = true
-	d.Write("db/t.ibd", sourcetest.Tablespace(t, 7, 2))
-	d.Write("general.ibd", sourcetest.Tablespace(t, 8, 2))
-	d.Write("undo001", sourcetest.Tablespace(t, 9, 2))
+	d.Write("db/t.ibd", innodbtest.Random(7, 2))
+	d.Write("general.ibd", innodbtest.Random(8, 2))
+	d.Write("undo001", innodbtest.Random(9, 2))
 	c := newCopying(2)
 	lsn := innodb.LSN(100)
 	c.Since = func() innodb.LSN { return lsn }
@@ -58,7 +59,7 @@ func TestCopiedAgain(t *testing.T) {
 		t.Errorf("fix-ups = %q, want %q", got, want)
 	}
 	files := c.files(t)
-	if len(files) != 7 || !bytes.Equal(files["db/t#hb#7#2.ibd"], sourcetest.Tablespace(t, 7, 2)) {
+	if len(files) != 7 || !bytes.Equal(files["db/t#hb#7#2.ibd"], innodbtest.Random(7, 2)) {
 		t.Errorf("the archive holds %q", slices.Sorted(maps.Keys(files)))
 	}
 }
@@ -75,11 +76,7 @@ func TestOverwritten(t *testing.T) {
 		"imported over": func(d *sourcetest.Dir, content []byte) {
 			page := content[150*16<<10:][:16<<10]
 			binary.BigEndian.PutUint32(page[innodb.OffsetSpace:], 77)
-			s, err := innodb.ParseSpace(content)
-			if err != nil {
-				d.T.Fatal(err)
-			}
-			s.Stamp(page, innodb.ChecksumUnset)
+			innodbtest.Seal(page, innodbtest.Full16K, 1000, innodb.ChecksumUnset)
 			f, err := os.OpenFile(d.Path("db/t.ibd"), os.O_WRONLY, 0)
 			if err == nil {
 				_, err = f.WriteAt(content, 0)
@@ -93,7 +90,7 @@ func TestOverwritten(t *testing.T) {
 		for _, again := range []bool{true, false} {
 			synctest.Test(t, func(t *testing.T) {
 				d := sourcetest.NewDir(t)
-				content := sourcetest.Tablespace(t, 5, 300)
+				content := innodbtest.Random(5, 300)
 				d.Write("db/t.ibd", content)
 				c := newCopying(1)
 				c.Again = again

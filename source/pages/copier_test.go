@@ -3,7 +3,6 @@ package pages
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +25,7 @@ import (
 	"hb/stream/progress"
 	"hb/xbstream"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 // copying is a copier with its archive in memory.
@@ -56,10 +56,10 @@ func TestCopyFiles(t *testing.T) {
 	want := map[string][]byte{}
 	for i := range 40 {
 		name := fmt.Sprintf("db/t%d.ibd", i)
-		want[name] = sourcetest.Tablespace(t, innodb.SpaceID(i+1), 1+i%7)
+		want[name] = innodbtest.Random(innodb.SpaceID(i+1), 1+i%7)
 	}
-	want["db/large.ibd"] = sourcetest.Tablespace(t, 100, 5*SegmentSize/(16<<10)+3)
-	want["undo001"] = sourcetest.Tablespace(t, 200, 70)
+	want["db/large.ibd"] = innodbtest.Random(100, 5*SegmentSize/(16<<10)+3)
+	want["undo001"] = innodbtest.Random(200, 70)
 	for name, content := range want {
 		d.Write(name, content)
 	}
@@ -88,9 +88,9 @@ func TestCopyFiles(t *testing.T) {
 // became of the files since they were listed.
 func TestCopyProgress(t *testing.T) {
 	d := sourcetest.NewDir(t)
-	d.Write("db/same.ibd", sourcetest.Tablespace(t, 1, 3*SegmentSize/(16<<10)))
-	d.Write("db/gone.ibd", sourcetest.Tablespace(t, 2, 10))
-	d.Write("db/grown.ibd", sourcetest.Tablespace(t, 3, 10))
+	d.Write("db/same.ibd", innodbtest.Random(1, 3*SegmentSize/(16<<10)))
+	d.Write("db/gone.ibd", innodbtest.Random(2, 10))
+	d.Write("db/grown.ibd", innodbtest.Random(3, 10))
 	files := Unopened(d.List().Tablespaces)
 	var m progress.Tracker
 	var listed int64
@@ -98,7 +98,7 @@ func TestCopyProgress(t *testing.T) {
 		listed += t.Size
 	}
 	d.Remove("db/gone.ibd")
-	d.Write("db/grown.ibd", sourcetest.Tablespace(t, 3, 25))
+	d.Write("db/grown.ibd", innodbtest.Random(3, 25))
 	c := newCopying(2)
 	c.Phase = m.Begin("copying", listed)
 	if err := c.CopyFiles(t.Context(), files); err != nil {
@@ -118,7 +118,7 @@ func TestCopyDamaged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, no := range []int{0, 1, 130} {
 			d := sourcetest.NewDir(t)
-			content := sourcetest.Tablespace(t, 1, 200)
+			content := innodbtest.Random(1, 200)
 			content[no*16<<10+5000] ^= 4
 			d.Write("db/t.ibd", content)
 			err := newCopying(2).CopyFiles(t.Context(), Unopened(d.List().Tablespaces))
@@ -134,7 +134,7 @@ func TestCopyDamaged(t *testing.T) {
 func TestCopyTorn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := sourcetest.NewDir(t)
-		whole := sourcetest.Tablespace(t, 1, 100)
+		whole := innodbtest.Random(1, 100)
 		torn := bytes.Clone(whole)
 		copy(torn[70*16<<10:][4096:8192], make([]byte, 4096))
 		torn[3] ^= 1
@@ -157,26 +157,10 @@ func TestCopyTorn(t *testing.T) {
 // two reads agree, and counted as one that nothing vouches for.
 func TestCopyTornZip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, err := innodb.ParseFlags(0x21 | 4<<1) // 8 KiB of 16
-		if err != nil {
-			t.Fatal(err)
-		}
-		const pages = 20
+		const pages = 20 // of 8 KiB: KEY_BLOCK_SIZE=8
 		make1 := func(lsn innodb.LSN) []byte {
-			content := bytes.Repeat([]byte{byte(lsn)}, pages*s.Physical)
-			for no := range pages {
-				page := content[no*s.Physical:][:s.Physical]
-				binary.BigEndian.PutUint32(page[innodb.OffsetPageNo:], uint32(no))
-				binary.BigEndian.PutUint32(page[innodb.OffsetSpace:], 1)
-				if no == 0 {
-					binary.BigEndian.PutUint32(page[innodb.OffsetFSPSpace:], 1)
-					binary.BigEndian.PutUint32(page[innodb.OffsetFSPFlags:], s.Flags)
-					binary.BigEndian.PutUint32(page[innodb.OffsetFSPSize:], pages)
-				}
-				s.SetLSN(page, lsn)
-				s.Stamp(page, innodb.ChecksumNone)
-			}
-			return content
+			return innodbtest.Tablespace{ID: 1, Flags: innodbtest.Plain16K | 4<<1, Pages: pages, LSN: lsn, Sum: innodb.ChecksumNone,
+				Fill: func(page []byte, _ innodb.PageNo) { copy(page, bytes.Repeat([]byte{byte(lsn)}, len(page))) }}.Bytes()
 		}
 		older, newer := make1(1), make1(2)
 		const at = 7 * 8 << 10
@@ -213,11 +197,11 @@ func TestCopyTornZip(t *testing.T) {
 func TestCopyDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := sourcetest.NewDir(t)
-		content := sourcetest.Tablespace(t, 1, 300)
+		content := innodbtest.Random(1, 300)
 		content[200*16<<10+100] ^= 1 // makes the copy wait there
 		d.Write("db/dropped.ibd", content)
-		d.Write("db/gone.ibd", sourcetest.Tablespace(t, 2, 3))
-		d.Write("db/stays.ibd", sourcetest.Tablespace(t, 3, 3))
+		d.Write("db/gone.ibd", innodbtest.Random(2, 3))
+		d.Write("db/stays.ibd", innodbtest.Random(3, 3))
 		list := d.List()
 		d.Remove("db/gone.ibd")
 		go func() {
@@ -272,7 +256,7 @@ func TestCopyMoved(t *testing.T) {
 	for name, move := range moves {
 		for fault, prepare := range map[string]func(d *sourcetest.Dir, c *copying){
 			"damaged": func(d *sourcetest.Dir, _ *copying) {
-				content := sourcetest.Tablespace(t, 1, 300)
+				content := innodbtest.Random(1, 300)
 				content[200*16<<10+100] ^= 1
 				d.Write("db/t.ibd", content)
 			},
@@ -294,8 +278,8 @@ func TestCopyMoved(t *testing.T) {
 				}
 				synctest.Test(t, func(t *testing.T) {
 					d := sourcetest.NewDir(t)
-					d.Write("db/t.ibd", sourcetest.Tablespace(t, 1, 300))
-					d.Write("db/other.ibd", sourcetest.Tablespace(t, 2, 300))
+					d.Write("db/t.ibd", innodbtest.Random(1, 300))
+					d.Write("db/other.ibd", innodbtest.Random(2, 300))
 					files := Unopened(d.List().Tablespaces)
 					files = slices.DeleteFunc(files, func(f *File) bool { return f.Name != "db/t.ibd" })
 					c := newCopying(1)
@@ -316,7 +300,7 @@ func TestCopyMoved(t *testing.T) {
 // grows: then it is left for later.
 func TestCopyShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		whole := sourcetest.Tablespace(t, 1, 100)
+		whole := innodbtest.Random(1, 100)
 		d := sourcetest.NewDir(t)
 		d.Write("db/t.ibd", whole[:len(whole)-1])
 		for _, again := range []bool{false, true} {
@@ -346,10 +330,10 @@ func TestCopyShort(t *testing.T) {
 // pages that its page 0 counts.
 func TestCopyGrows(t *testing.T) {
 	d := sourcetest.NewDir(t)
-	d.Write("db/t.ibd", sourcetest.Tablespace(t, 1, 100))
+	d.Write("db/t.ibd", innodbtest.Random(1, 100))
 	c := newCopying(1)
 	c.Wait = func(context.Context, int) error {
-		d.Write("db/t.ibd", sourcetest.Tablespace(t, 1, 200))
+		d.Write("db/t.ibd", innodbtest.Random(1, 200))
 		return nil
 	}
 	if err := c.CopyFiles(t.Context(), Unopened(d.List().Tablespaces)); err != nil {
@@ -371,7 +355,7 @@ func TestCopyGrows(t *testing.T) {
 // TestCopyShrinks: only an undo tablespace may become shorter, or be shorter than its
 // page 0 says, and only if the server says that it has truncated it.
 func TestCopyShrinks(t *testing.T) {
-	whole := sourcetest.Tablespace(t, 1, 300)
+	whole := innodbtest.Random(1, 300)
 	const left = 100 * 16 << 10
 	for _, c := range []struct {
 		name                 string
@@ -418,8 +402,8 @@ func TestCopyShrinks(t *testing.T) {
 // TestCopyStops: an error of the archive, or a cancellation, ends all workers.
 func TestCopyStops(t *testing.T) {
 	d := sourcetest.NewDir(t)
-	d.Write("db/t.ibd", sourcetest.Tablespace(t, 1, 1000))
-	d.Write("db/u.ibd", sourcetest.Tablespace(t, 2, 1000))
+	d.Write("db/t.ibd", innodbtest.Random(1, 1000))
+	d.Write("db/u.ibd", innodbtest.Random(2, 1000))
 	failed := errors.New("no room")
 	c := newCopying(4)
 	c.w = xbstream.NewWriter(writerFunc(func([]byte) (int, error) { return 0, failed }))
@@ -439,16 +423,12 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestEncryptedRefused(t *testing.T) {
 	d := sourcetest.NewDir(t)
-	content := sourcetest.Tablespace(t, 1, 2)
-	s, err := innodb.ParseSpace(content)
-	if err != nil {
-		t.Fatal(err)
-	}
+	content := innodbtest.Random(1, 2)
 	// The encryption data of a tablespace with pages of 16 KiB.
 	copy(content[10428:], "s\x0e\x0cREt\x01\x10")
-	s.Stamp(content[:16<<10], innodb.ChecksumUnset)
+	innodbtest.Seal(content[:16<<10], innodbtest.Full16K, 1000, innodb.ChecksumUnset)
 	d.Write("db/secret.ibd", content)
-	err = newCopying(1).CopyFiles(t.Context(), Unopened(d.List().Tablespaces))
+	err := newCopying(1).CopyFiles(t.Context(), Unopened(d.List().Tablespaces))
 	var encrypted *EncryptedError
 	if !errors.As(err, &encrypted) || !strings.Contains(err.Error(), "secret.ibd") {
 		t.Errorf("error = %v, want an EncryptedError", err)

@@ -14,13 +14,14 @@ import (
 	"hb/source/sourcetest"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 // TestSettle: what the redo speaks of must be there, and files that it does not
 // speak of must say themselves what they are.
 func TestSettle(t *testing.T) {
 	d := sourcetest.NewDir(t)
-	d.Write("db/known.ibd", sourcetest.Tablespace(t, 1, 2))
+	d.Write("db/known.ibd", innodbtest.Random(1, 2))
 	written := make([]byte, 64<<10) // behind page 0, which comes last
 	written[16<<10+38] = 1
 	d.Write("db/young.ibd", written)
@@ -92,7 +93,7 @@ func TestYoung(t *testing.T) {
 		bad    bool
 	}{
 		"stays empty": {func(*sourcetest.Dir) {}, true},
-		"is written":  {func(d *sourcetest.Dir) { d.Write("db/young.ibd", sourcetest.Tablespace(t, 1, 2)) }, false},
+		"is written":  {func(d *sourcetest.Dir) { d.Write("db/young.ibd", innodbtest.Random(1, 2)) }, false},
 		"goes":        {func(d *sourcetest.Dir) { d.Remove("db/young.ibd") }, false},
 	} {
 		t.Run(name, inBubble(func(t *testing.T) {
@@ -121,8 +122,8 @@ func inBubble(f func(t *testing.T)) func(t *testing.T) {
 
 func TestDuplicateSpaces(t *testing.T) {
 	d := sourcetest.NewDir(t)
-	d.Write("db/a.ibd", sourcetest.Tablespace(t, 1, 2))
-	d.Write("db/copy of a.ibd", sourcetest.Tablespace(t, 1, 2))
+	d.Write("db/a.ibd", innodbtest.Random(1, 2))
+	d.Write("db/copy of a.ibd", innodbtest.Random(1, 2))
 	look, err := NewInventory(disk.OS, 16<<10).Look(t.Context(), d.List().Tablespaces)
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +139,7 @@ func TestDuplicateSpaces(t *testing.T) {
 // stand still, as they do for some milliseconds, is looked at again.
 func TestImportedInOneStep(t *testing.T) {
 	d := sourcetest.NewDir(t)
-	d.Write("db/t.ibd", sourcetest.Tablespace(t, 7, 2))
+	d.Write("db/t.ibd", innodbtest.Random(7, 2))
 	v := NewInventory(disk.OS, 16<<10)
 	first := d.List().Tablespaces
 	for _, id := range []innodb.SpaceID{7, 8} {
@@ -146,7 +147,7 @@ func TestImportedInOneStep(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = f.WriteAt(sourcetest.Tablespace(t, id, 2), 0)
+		_, err = f.WriteAt(innodbtest.Random(id, 2), 0)
 		if err := errors.Join(err, f.Close()); err != nil {
 			t.Fatal(err)
 		}
