@@ -19,12 +19,12 @@ import (
 	"hb/stream/disk"
 	"hb/stream/disk/disktest"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 )
 
 const (
-	pageSize  = 4096
-	fullFlags = 1<<4 | 3 // full_crc32, 4 KiB
-	baseLSN   = 1 << 20
+	pageSize = 4096 // in tablespaces with the flags innodbtest.Full4K
+	baseLSN  = 1 << 20
 )
 
 // fakeDialect has runs of an offset and the bytes to write there, or "init".
@@ -84,26 +84,15 @@ func newScene(t *testing.T, spaces, pages int) *scene {
 		trims: make(map[innodb.SpaceID][]Trim),
 	}
 	for id := range innodb.SpaceID(spaces) {
-		var file []byte
-		space, err := innodb.ParseFlags(fullFlags)
+		space, err := innodb.ParseFlags(innodbtest.Full4K)
 		if err != nil {
 			t.Fatal(err)
 		}
 		space.ID, space.Size = id, uint32(pages)
+		file := innodbtest.Tablespace{ID: id, Flags: innodbtest.Full4K, Pages: pages, LSN: baseLSN / 2,
+			Fill: func(page []byte, no innodb.PageNo) { page[200] = byte(no) }}.Bytes()
 		for no := range innodb.PageNo(pages) {
-			page := make([]byte, pageSize)
-			binary.BigEndian.PutUint32(page[4:], uint32(no))
-			binary.BigEndian.PutUint32(page[34:], uint32(id))
-			if no == 0 {
-				binary.BigEndian.PutUint32(page[38:], uint32(id))
-				binary.BigEndian.PutUint32(page[46:], uint32(pages))
-				binary.BigEndian.PutUint32(page[54:], fullFlags)
-			}
-			page[200] = byte(no)
-			space.SetLSN(page, baseLSN/2)
-			space.Stamp(page, innodb.ChecksumFullCRC32)
-			s.pages[innodb.PageID{Space: id, No: no}] = bytes.Clone(page)
-			file = append(file, page...)
+			s.pages[innodb.PageID{Space: id, No: no}] = bytes.Clone(file[int(no)*pageSize:][:pageSize])
 		}
 		name := fmt.Sprintf("s%d.ibd", id)
 		if err := os.WriteFile(filepath.Join(s.dir, name), file, 0o644); err != nil {
@@ -151,9 +140,12 @@ func (s *scene) expect(r *Run, body []byte) {
 	if err := fakeApply(page, r.Page, body); err != nil {
 		s.t.Fatal(err)
 	}
-	space := s.spaces[r.Page.Space].Space
-	space.SetLSN(page, r.End)
-	space.Stamp(page, innodb.ChecksumFullCRC32)
+	restamp(page, r.End)
+}
+
+// restamp stamps a page that was changed.
+func restamp(page []byte, lsn innodb.LSN) {
+	innodbtest.Seal(page, innodbtest.Full4K, lsn, innodb.ChecksumFullCRC32)
 }
 
 // minEntries is about how many short runs the smallest store holds.
@@ -412,10 +404,8 @@ func TestRecoverErrors(t *testing.T) {
 		}, "encrypted"},
 		"newer than the log": {func(s *scene) {
 			s.mtr(Run{Page: id})
-			space := s.spaces[1].Space
 			page := s.pages[id]
-			space.SetLSN(page, s.lsn+1)
-			space.Stamp(page, innodb.ChecksumFullCRC32)
+			restamp(page, s.lsn+1)
 			s.write(id, page)
 		}, "newer than the redo log"},
 	} {
@@ -470,9 +460,7 @@ func TestInitOlder(t *testing.T) {
 	bulk := s.lsn // a bulk load filled the page after that
 	page := s.pages[newer]
 	page[1000]++
-	space := s.spaces[0].Space
-	space.SetLSN(page, bulk)
-	space.Stamp(page, innodb.ChecksumFullCRC32)
+	restamp(page, bulk)
 	s.write(newer, page)
 	s.mtr(Run{Page: newer})
 	dir, _, err := s.recover(1<<20, 2)

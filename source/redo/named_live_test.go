@@ -3,7 +3,6 @@ package redo_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"hb/source/redo"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 	"hb/xbstream/innodb/mariadbredo"
 )
 
@@ -23,7 +23,7 @@ func TestNamedOnly(t *testing.T) {
 	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MariaDB118}, func(t *testing.T, root *mysqldtest.Root) {
 		const id = 70 // one byte in the log
 		const name = "./test/lost.ibd"
-		named := append([]byte{byte(mariadbredo.FileModify) << 4, byte(1 + 2 + len(name) - 15), id, 0}, name...) // the length, its own byte included, less 15
+		named := innodbtest.MariaDBFile(byte(mariadbredo.FileModify)<<4, id, name)
 		for _, changed := range []bool{false, true} {
 			s := mysqldtest.Start(t, root, mysqldtest.Options{})
 			if err := s.Stop(); err != nil {
@@ -31,7 +31,7 @@ func TestNamedOnly(t *testing.T) {
 			}
 			records := bytes.Clone(named)
 			if changed {
-				records = append(records, byte(mariadbredo.Write)<<4|5, id, 5, 0x80, 100, 7)
+				records = append(records, innodbtest.MariaDBWrite(id, 5, 228, "\x07")...)
 			}
 			end := appendMTR(t, filepath.Join(s.Datadir, "ib_logfile0"), records)
 			file := followTo(t, s.Datadir, end)[id]
@@ -83,7 +83,7 @@ func appendMTR(t *testing.T, path string, records []byte) innodb.LSN {
 	for _, ok := cut.Next(); ok; _, ok = cut.Next() {
 	}
 	at := geo.Offset(cut.End())
-	mtr := binary.BigEndian.AppendUint32(append(bytes.Clone(records), 1), innodb.CRC32C(records))
+	mtr := innodbtest.MTR(records, 1)
 	if copy(log[at:], append(mtr, 0)) != len(mtr)+1 {
 		t.Fatal("the log comes round")
 	}

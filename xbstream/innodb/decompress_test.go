@@ -2,18 +2,14 @@ package innodb_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/binary"
-	"encoding/json"
-	"errors"
-	"io"
-	"os"
 	"testing"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 )
 
-// compressedPage is a page_compressed page as a real server stored it.
+// compressedPage is a page as a real server stored it, compressed.
 type compressedPage struct {
 	Server, Checksum, Algorithm string
 	Flags                       uint32
@@ -22,26 +18,9 @@ type compressedPage struct {
 	Page                        []byte
 }
 
+// compressedPages are page_compressed ones.
 func compressedPages(t testing.TB) []compressedPage {
-	f, err := os.Open("testdata/compressed.json.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []compressedPage
-	for dec := json.NewDecoder(z); ; {
-		var p compressedPage
-		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
-			return all
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, p)
-	}
+	return innodbtest.Load[compressedPage](t, "compressed.json.gz")
 }
 
 func (p *compressedPage) space(t testing.TB) *innodb.Space {

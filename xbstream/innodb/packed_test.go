@@ -1,54 +1,17 @@
-package innodb
+package innodb_test
 
 import (
 	"bytes"
-	"compress/gzip"
-	"encoding/json"
-	"errors"
-	"io"
-	"os"
 	"strings"
 	"testing"
+
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 )
 
-// packedPage is a page of COMPRESSION='…' as a real server stored it.
-type packedPage struct {
-	Server, Checksum, Algorithm string
-	Flags                       uint32
-	Space                       SpaceID
-	No                          PageNo
-	Page                        []byte
-}
-
-func packedPages(t testing.TB) []packedPage {
-	f, err := os.Open("testdata/packed.json.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []packedPage
-	for dec := json.NewDecoder(z); ; {
-		var p packedPage
-		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
-			return all
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, p)
-	}
-}
-
-func (p *packedPage) space(t testing.TB) *Space {
-	s, err := ParseFlags(p.Flags)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.ID = p.Space
-	return &s
+// packedPages are pages of COMPRESSION='…'.
+func packedPages(t testing.TB) []compressedPage {
+	return innodbtest.Load[compressedPage](t, "packed.json.gz")
 }
 
 // TestUnpack: MySQL's pages have the checksum of their plain form.
@@ -57,19 +20,22 @@ func TestUnpack(t *testing.T) {
 	for _, p := range pages {
 		name := p.Server + "/" + p.Checksum + "/" + p.Algorithm
 		s := p.space(t)
-		want := map[string]Checksum{"crc32": ChecksumCRC32, "innodb": ChecksumLegacy}[p.Checksum]
+		want := map[string]innodb.Checksum{"crc32": innodb.ChecksumCRC32, "innodb": innodb.ChecksumLegacy}[p.Checksum]
 		if sum, err := s.Verify(p.Page, p.No); !s.Packed(p.Page) || sum != want || err != nil {
 			t.Errorf("%s: checksum %d, %v", name, sum, err)
 		}
 		plain := bytes.Repeat([]byte{0xA5}, s.Physical)
-		if err := Unpack(plain, p.Page); err != nil {
+		if err := innodb.Unpack(plain, p.Page); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if sum, err := s.Verify(plain, p.No); sum != want || err != nil || HeaderType(plain) != TypeIndex {
-			t.Errorf("%s: type %d, %v", name, HeaderType(plain), err)
+		if sum, err := s.Verify(plain, p.No); sum != want || err != nil || innodb.HeaderType(plain) != innodb.TypeIndex {
+			t.Errorf("%s: type %d, %v", name, innodb.HeaderType(plain), err)
 		}
-		for at, v := range map[int]byte{packedVersion: 3, packedAlgorithm: 3, packedPlain: 1, packedStored: 0xFF, OffsetBody + 9: ^p.Page[OffsetBody+9]} {
+		for at, v := range map[int]byte{
+			26: 3, 27: 3, 30: 1, 32: 0xFF, // version, algorithm, lengths: plain and stored
+			innodb.OffsetBody + 9: ^p.Page[innodb.OffsetBody+9],
+		} {
 			bad := bytes.Clone(p.Page)
 			bad[at] = v
 			if _, err := s.Verify(bad, p.No); err == nil {
@@ -103,7 +69,7 @@ func TestLZ4(t *testing.T) {
 			n = 9
 		}
 		dst := make([]byte, n)
-		err := DecodeLZ4(dst, []byte(tc.src))
+		err := innodb.DecodeLZ4(dst, []byte(tc.src))
 		if tc.want == "" {
 			if err == nil {
 				t.Errorf("%s: accepted", name)
@@ -112,7 +78,7 @@ func TestLZ4(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, dst, err)
 		}
 	}
-	if err := DecodeLZ4(make([]byte, 6), []byte("\x50hello")); err == nil {
+	if err := innodb.DecodeLZ4(make([]byte, 6), []byte("\x50hello")); err == nil {
 		t.Error("a short block was accepted")
 	}
 }
@@ -126,6 +92,6 @@ func FuzzUnpack(f *testing.F) {
 		p := all[int(which)%len(all)]
 		page := bytes.Clone(p.Page)
 		copy(page[26:], data)
-		_ = Unpack(make([]byte, len(page)), page) // an error or not, no panic
+		_ = innodb.Unpack(make([]byte, len(page)), page) // an error or not, no panic
 	})
 }

@@ -2,16 +2,13 @@ package mariadb
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"testing"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 	"hb/xbstream/innodb/mariadbredo"
 )
 
@@ -43,28 +40,7 @@ func (s *sample) image() []byte {
 }
 
 func samples(t testing.TB) []sample {
-	f, err := os.Open("testdata/pages.json.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dec := json.NewDecoder(z)
-	var all []sample
-	for {
-		var s sample
-		err := dec.Decode(&s)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, s)
-	}
+	all := innodbtest.Load[sample](t, "pages.json.gz")
 	if len(all) < 30 {
 		t.Fatalf("only %d samples", len(all))
 	}
@@ -120,16 +96,10 @@ func TestApplyRealPages(t *testing.T) {
 
 // rec builds a record with ids 7 and 5; same leaves them out.
 func rec(kind mariadbredo.Type, same bool, body ...byte) []byte {
-	first := byte(kind) << 4
 	if same {
-		first |= 0x80
-	} else {
-		body = append([]byte{7, 5}, body...)
+		return innodbtest.MariaDBRecord(byte(kind)<<4|0x80, body...)
 	}
-	if len(body) < 16 {
-		return append([]byte{first | byte(len(body))}, body...)
-	}
-	return append([]byte{first, byte(len(body) - 15 + 1)}, body...)
+	return innodbtest.MariaDBRecord(byte(kind)<<4, append([]byte{7, 5}, body...)...)
 }
 
 func join(records ...[]byte) []byte { return bytes.Join(records, nil) }
@@ -181,10 +151,7 @@ func TestMemmoveOverlaps(t *testing.T) {
 
 func TestApplyRefuses(t *testing.T) {
 	id := innodb.PageID{Space: 7, No: 5}
-	big := func(v int) []byte { // a number above 16511, in three bytes
-		v -= 0x4080
-		return []byte{0xC0 | byte(v>>16), byte(v >> 8), byte(v)}
-	}
+	big := func(v uint32) []byte { return innodbtest.AppendVarint(nil, v) }
 	for name, run := range map[string][]byte{
 		"before byte 8":           rec(mariadbredo.Write, false, 7, 1),
 		"at the page's end":       rec(mariadbredo.Write, false, 0x80+0x0F, 0x80, 1), // 4096

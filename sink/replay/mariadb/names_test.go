@@ -2,7 +2,6 @@ package mariadb
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"runtime"
@@ -12,24 +11,20 @@ import (
 	"hb/sink/replay"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 	"hb/xbstream/innodb/mariadbredo"
 )
 
 // namingLog is a log that names so many files, each with 60 bytes, twice.
 func namingLog(files int) (log []byte, end innodb.LSN) {
 	const start = 1 << 20
-	log = mariadbredo.BackupHead(mariadbredo.Format108, mariadbredo.Checkpoint{LSN: start, End: start}, "test")
-	end = start
+	made := innodbtest.Log{Form: innodbtest.MariaDB108, Start: start}
 	for i := range 2 * files {
 		id := uint32(i%files) + 0x204080 // four bytes in the log
-		name := fmt.Sprintf("./database/%045d.ibd", i%files)
-		body := binary.BigEndian.AppendUint32([]byte{byte(mariadbredo.FileModify) << 4, byte(1 + 5 + len(name) - 15)}, id-0x204080|0xE0000000)
-		body = append(append(body, 0), name...)
-		log = append(log, body...)
-		log = binary.BigEndian.AppendUint32(append(log, 1), innodb.CRC32C(body))
-		end += innodb.LSN(len(body) + 5)
+		made.MTR(innodbtest.MariaDBFile(byte(mariadbredo.FileModify)<<4, id, fmt.Sprintf("./database/%045d.ibd", i%files)))
 	}
-	return log, end
+	head := mariadbredo.BackupHead(mariadbredo.Format108, mariadbredo.Checkpoint{LSN: start, End: start}, "test")
+	return append(head, made.Bytes()...), made.End()
 }
 
 func scanNames(t *testing.T, files int, memory int64) (*replay.Scanned, error) {

@@ -2,18 +2,15 @@ package mysql
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 	"hb/xbstream/innodb/mysqlredo"
 )
 
@@ -53,30 +50,7 @@ func (s *sample) space(t testing.TB) *innodb.Space {
 	return &space
 }
 
-func samples(t testing.TB) []sample {
-	f, err := os.Open("testdata/pages.json.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []sample
-	for dec := json.NewDecoder(z); ; {
-		var s sample
-		err := dec.Decode(&s)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, s)
-	}
-	return all
-}
+func samples(t testing.TB) []sample { return innodbtest.Load[sample](t, "pages.json.gz") }
 
 // records calls f with each record of runs.
 func records(t testing.TB, runs [][]byte, f func(r mysqlredo.Record, whole []byte)) {
@@ -288,8 +262,7 @@ func TestFlushLSN(t *testing.T) {
 
 // rec builds a record of a page.
 func rec(t mysqlredo.Type, id innodb.PageID, body ...byte) []byte {
-	b := mysqlredo.AppendC32([]byte{byte(t)}, uint32(id.Space))
-	return append(mysqlredo.AppendC32(b, uint32(id.No)), body...)
+	return innodbtest.MySQLRecord(t, uint32(id.Space), uint32(id.No), body...)
 }
 
 func TestApplyPlainRecords(t *testing.T) {

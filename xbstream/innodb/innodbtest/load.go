@@ -1,7 +1,10 @@
 package innodbtest
 
 import (
+	"bytes"
 	"compress/gzip"
+	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"testing"
@@ -24,4 +27,20 @@ func Gunzip(t testing.TB, name string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// Load returns the values in a file of testdata that has one JSON object after the other,
+// compressed with gzip: pages that servers wrote.
+func Load[T any](t testing.TB, name string) []T {
+	t.Helper()
+	var all []T
+	for dec := json.NewDecoder(bytes.NewReader(Gunzip(t, name))); ; {
+		var v T
+		if err := dec.Decode(&v); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, v)
+	}
 }

@@ -49,3 +49,24 @@ func AppendVarint(b []byte, v uint32) []byte {
 	}
 	panic("no record needs such a number")
 }
+
+// MySQLRecord is a record of MySQL's of a page, or of a file with page 0.
+func MySQLRecord[T ~uint8](t T, space, page uint32, body ...byte) []byte {
+	return append(AppendC32(AppendC32([]byte{byte(t)}, space), page), body...)
+}
+
+// AppendC32 appends a number as MySQL's records have it (mach_write_compressed), in the
+// forms that all versions know.
+func AppendC32(b []byte, v uint32) []byte {
+	switch {
+	case v < 1<<7:
+		return append(b, byte(v))
+	case v < 1<<14:
+		return be.AppendUint16(b, uint16(v)|0x8000)
+	case v < 1<<21:
+		return append(b, byte(v>>16)|0xC0, byte(v>>8), byte(v))
+	case v < 1<<28:
+		return be.AppendUint32(b, v|0xE0000000)
+	}
+	return be.AppendUint32(append(b, 0xF0), v)
+}
