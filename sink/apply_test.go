@@ -2,7 +2,6 @@ package sink
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,8 +23,8 @@ import (
 	"hb/sink/replay/mariadb"
 	"hb/stream/disk/disktest"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 	"hb/xbstream/innodb/mariadbredo"
-	"hb/xbstream/innodb/redolog"
 	"hb/xbstream/metadata"
 )
 
@@ -33,14 +32,14 @@ import (
 // and table db/t (id 7), with pages of 16 KiB, and a log that begins at LSN
 // start.
 type fakeBackup struct {
-	t       *testing.T
-	dir     string
-	format  mariadbredo.Format
-	flags   uint32
-	payload []byte // of the log
-	end     innodb.LSN
-	sum     innodb.Checksum // of its pages, but for full_crc32; 0: ChecksumCRC32
-	sick    bool            // verifying refuses it, although it can be recovered
+	t      *testing.T
+	dir    string
+	format mariadbredo.Format
+	flags  uint32
+	log    innodbtest.Log
+	end    innodb.LSN      // of the log
+	sum    innodb.Checksum // of its pages, but for full_crc32; 0: ChecksumCRC32
+	sick   bool            // verifying refuses it, although it can be recovered
 	// what the manifest says of the binary log
 	binlog     *metadata.BinlogPos
 	binlogHome *metadata.BinlogHome
@@ -49,60 +48,44 @@ type fakeBackup struct {
 const (
 	fakePage  = 16384
 	fakeStart = innodb.LSN(50000)
-	fullFlags = 1<<4 | 5 // full_crc32, 16 KiB
-	oldFlags  = 1 | 1<<5 // crc32, DYNAMIC
-	// Where the transaction system's page has the rollback segments, and how many
-	// (trx0sys.h, TRX_SYS_RSEGS and TRX_SYS_N_RSEGS).
-	fakeRollbackArray = 38 + 18
-	fakeRollbackSlots = 128
+	fullFlags = innodbtest.Full16K
+	oldFlags  = innodbtest.Plain16K
 )
 
 func newFakeBackup(t *testing.T, format mariadbredo.Format, flags uint32) *fakeBackup {
 	b := &fakeBackup{t: t, dir: t.TempDir(), format: format, flags: flags, end: fakeStart}
+	b.log = innodbtest.Log{Form: innodbtest.MariaDB108, Start: fakeStart}
+	if format == mariadbredo.Format105 {
+		b.log.Form = innodbtest.MariaDB105
+	}
 	b.table("ibdata1", 0, 6, 40000)
 	b.table("db/t.ibd", 7, 6, 40000)
 	return b
 }
 
-// page returns page no of a tablespace, filled with something.
-func (b *fakeBackup) page(id innodb.SpaceID, no innodb.PageNo, size int, lsn innodb.LSN) []byte {
-	page := make([]byte, fakePage)
-	binary.BigEndian.PutUint32(page[4:], uint32(no))
-	binary.BigEndian.PutUint32(page[34:], uint32(id))
-	if no == 0 {
-		binary.BigEndian.PutUint32(page[38:], uint32(id))
-		binary.BigEndian.PutUint32(page[46:], uint32(size))
-		binary.BigEndian.PutUint32(page[54:], b.flags)
-	} else {
-		for i := 100; i < 9000; i++ {
-			page[i] = byte(i * int(no))
+// space describes a tablespace of so many pages, each filled with something.
+func (b *fakeBackup) space(id innodb.SpaceID, pages int, lsn innodb.LSN) innodbtest.Tablespace {
+	return innodbtest.Tablespace{ID: id, Flags: b.flags, Pages: pages, LSN: lsn, Sum: b.sum, Fill: func(page []byte, no innodb.PageNo) {
+		if no != 0 {
+			for i := 100; i < 9000; i++ {
+				page[i] = byte(i * int(no))
+			}
 		}
-	}
-	if id == 0 && no == innodb.TrxSysPage {
-		binary.BigEndian.PutUint16(page[24:], uint16(innodb.TypeTrxSys))
-		for i := fakeRollbackArray; i < fakeRollbackArray+8*fakeRollbackSlots; i++ {
-			page[i] = 0xFF
+		if id == 0 && no == innodb.TrxSysPage {
+			innodbtest.TrxSys(page)
 		}
-	}
-	b.stamp(page, lsn)
-	return page
+	}}
 }
 
-func (b *fakeBackup) stamp(page []byte, lsn innodb.LSN) {
-	space, err := innodb.ParseFlags(b.flags)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	space.SetLSN(page, lsn)
-	space.Stamp(page, cmp.Or(b.sum, innodb.ChecksumCRC32))
+// page returns page no of it.
+func (b *fakeBackup) page(id innodb.SpaceID, no innodb.PageNo, pages int, lsn innodb.LSN) []byte {
+	return b.space(id, pages, lsn).Page(no)
 }
+
+func (b *fakeBackup) stamp(page []byte, lsn innodb.LSN) { innodbtest.Seal(page, b.flags, lsn, b.sum) }
 
 func (b *fakeBackup) table(name string, id innodb.SpaceID, pages int, lsn innodb.LSN) {
-	var file []byte
-	for no := range pages {
-		file = append(file, b.page(id, innodb.PageNo(no), pages, lsn)...)
-	}
-	b.write(name, file)
+	b.write(name, b.space(id, pages, lsn).Bytes())
 }
 
 func (b *fakeBackup) write(name string, content []byte) {
@@ -127,44 +110,32 @@ func (b *fakeBackup) read(name string) []byte {
 
 // mtr appends a mini-transaction to the log and returns its end.
 func (b *fakeBackup) mtr(records ...[]byte) innodb.LSN {
-	all := bytes.Join(records, nil)
-	if b.format == mariadbredo.Format105 {
-		b.payload = append(append(b.payload, all...), 0)
-		b.end = mariadbredo.Geometry{Format: b.format}.Advance(fakeStart, len(b.payload))
-		return b.end
-	}
-	b.payload = append(append(b.payload, all...), 1)
-	b.payload = binary.BigEndian.AppendUint32(b.payload, innodb.CRC32C(all))
-	b.end = fakeStart + innodb.LSN(len(b.payload))
+	b.end = b.log.MTR(records...)
 	return b.end
 }
 
-// rec makes a record: ids and body follow the first byte, at most 15 bytes.
-func rec(first byte, body ...byte) []byte { return append([]byte{first | byte(len(body))}, body...) }
+// rec makes a record: ids and body follow the first byte.
+func rec(first byte, body ...byte) []byte { return innodbtest.MariaDBRecord(first, body...) }
 
-// write50 writes text at byte 200 of a page of a tablespace below 128.
+// write50 writes text at byte 200 of a page.
 func write50(space, no byte, text string) []byte {
-	return rec(0x30, append([]byte{space, no, 0x80, 200 - 0x80}, text...)...)
+	return innodbtest.MariaDBWrite(uint32(space), uint32(no), 200, text)
 }
 
 func file(first, space byte, name string) []byte {
-	body := append([]byte{space, 0}, name...)
-	if len(body) < 16 {
-		return append([]byte{first | byte(len(body))}, body...)
-	}
-	return append([]byte{first, byte(len(body) - 14)}, body...)
+	return innodbtest.MariaDBFile(first, uint32(space), name)
 }
 
-// log writes the log file and the metadata.
+// page0 begins page 0 of a full_crc32 tablespace of so many pages.
+func page0(space, pages byte) []byte {
+	return slices.Concat(rec(0x10, space, 0),
+		rec(0xB0, 38-24, 0, 0, 0, space), rec(0xB0, 46-42, 0, 0, 0, pages), rec(0xB0, 54-50, 0, 0, 0, fullFlags))
+}
+
+// finish writes the log file and the metadata.
 func (b *fakeBackup) finish() *fakeBackup {
 	c := mariadbredo.Checkpoint{LSN: fakeStart, End: fakeStart, Number: 4}
-	log := mariadbredo.BackupHead(b.format, c, "10.x")
-	if b.format == mariadbredo.Format105 {
-		log = append(log, fakeBlocks(fakeStart, b.payload)...)
-	} else {
-		log = append(log, b.payload...)
-	}
-	b.write(mariadb.LogName, log)
+	b.write(mariadb.LogName, append(mariadbredo.BackupHead(b.format, c, "10.x"), b.log.Bytes()...))
 	b.checkpoints(metadata.FullBackup, b.end)
 	return b
 }
@@ -175,28 +146,6 @@ func (b *fakeBackup) checkpoints(kind string, last innodb.LSN) {
 		b.t.Fatal(err)
 	}
 	b.write("xtrabackup_checkpoints", text)
-}
-
-func fakeBlocks(start innodb.LSN, payload []byte) []byte {
-	var out []byte
-	at := start &^ 511
-	for off := int(start % 512); ; off = 12 {
-		block := make([]byte, 512)
-		binary.BigEndian.PutUint32(block, redolog.BlockNumber(at))
-		n := copy(block[off:508], payload)
-		payload = payload[n:]
-		used := off + n
-		if used == 508 {
-			used = 512
-		}
-		binary.BigEndian.PutUint16(block[4:], uint16(used))
-		binary.BigEndian.PutUint32(block[508:], innodb.CRC32C(block[:508]))
-		out = append(out, block...)
-		at += 512
-		if len(payload) == 0 && used < 512 {
-			return out
-		}
-	}
 }
 
 func (b *fakeBackup) apply() (*apply.Result, error) {
@@ -372,14 +321,6 @@ func TestApplyNewerPages(t *testing.T) {
 // TestApplyCreates: a table that the log creates, and one whose page 0 was not
 // written when it was copied.
 func TestApplyCreates(t *testing.T) {
-	page0 := func(space byte, size byte) []byte {
-		return bytes.Join([][]byte{
-			rec(0x10, space, 0),
-			rec(0xB0, 38-24, 0, 0, 0, space),
-			rec(0xB0, 46-42, 0, 0, 0, size),
-			rec(0xB0, 54-50, 0, 0, 0, fullFlags),
-		}, nil)
-	}
 	b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
 	b.write("db/zero.ibd", make([]byte, 4*fakePage))
 	b.mtr(file(0x80, 8, "./db/new.ibd"))
@@ -530,7 +471,7 @@ func TestApplyEncryptedLog(t *testing.T) {
 	b := newFakeBackup(t, mariadbredo.Format108, fullFlags).finish()
 	log := b.read("ib_logfile0")
 	binary.BigEndian.PutUint32(log, 0xF09F979D)
-	binary.BigEndian.PutUint32(log[508:], innodb.CRC32C(log[:508]))
+	innodbtest.SealBlock(innodbtest.MariaDB108, log[:512])
 	b.write("ib_logfile0", log)
 	_, err := b.apply()
 	u, ok := errors.AsType[*mariadbredo.UnsupportedError](err)
@@ -565,17 +506,11 @@ func TestApplyPartial(t *testing.T) {
 // TestApplyPartialDatabase: a database that a partial backup leaves out stays
 // out, whatever the log creates, changes and renames in it.
 func TestApplyPartialDatabase(t *testing.T) {
-	page0 := func(space byte) []byte {
-		return bytes.Join([][]byte{
-			rec(0x10, space, 0),
-			rec(0xB0, 38-24, 0, 0, 0, space), rec(0xB0, 46-42, 0, 0, 0, 4), rec(0xB0, 54-50, 0, 0, 0, fullFlags),
-		}, nil)
-	}
 	b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
 	b.mtr(file(0xB0, 7, "./db/t.ibd"), write50(7, 3, "text"))
 	b.mtr(file(0xB0, 8, "./out/old.ibd"), write50(8, 3, "other"))
 	b.mtr(file(0x80, 9, "./out/new.ibd"))
-	b.mtr(page0(9), rec(0x10, 9, 3), write50(9, 3, "hello"))
+	b.mtr(page0(9, 4), rec(0x10, 9, 3), write50(9, 3, "hello"))
 	b.finish()
 	b.write("xtrabackup_info", []byte("partial = Y\n"))
 	r := b.mustApply()

@@ -139,7 +139,8 @@ func TestApplyCrash(t *testing.T) {
 // so that it never is when the machine has crashed.
 func TestApplyCrashUnsummed(t *testing.T) {
 	mysqldtest.Heavy(t)
-	b := &fakeMySQL{fakeBackup: &fakeBackup{t: t, dir: t.TempDir(), flags: oldFlags, sum: innodb.ChecksumNone, end: fakeStart}, format: mysqlredo.Format57, rsegs: map[int]uint32{0: 0}}
+	b := emptyFakeMySQL(t, mysqlredo.Format57)
+	b.sum = innodb.ChecksumNone
 	b.table("db/t.ibd", 7, 6, 40000)
 	for i := range byte(60) { // so much that each page is recovered by itself
 		for page := range uint32(2) {

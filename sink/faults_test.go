@@ -120,7 +120,7 @@ func faultImages(t *testing.T) map[string]*fakeBackup {
 		fixUps(b)
 		b.mtr(file(0xB0, 7, "./db/t.ibd"), write50(7, 3, "first"), write50(0, 4, "system"))
 		b.mtr(file(0x80, 8, "./db/new.ibd"))
-		b.mtr(rec(0x10, 8, 0), rec(0xB0, 38-24, 0, 0, 0, 8), rec(0xB0, 46-42, 0, 0, 0, 5), rec(0xB0, 54-50, 0, 0, 0, fullFlags))
+		b.mtr(page0(8, 5))
 		for i := range 1500 { // more than a plan keeps in memory
 			b.mtr(write50(byte(i%2*7), byte(i%4+1), fmt.Sprint("t", i)))
 		}

@@ -48,11 +48,11 @@ func fileOps(t *testing.T) map[string]*fakeBackup {
 		b.mtr(rename(22, "y", "db/e")) // c, d and e in a circle
 		b.mtr(rename(25, "f", "db2/f"))
 		b.mtr(file(0x80, 8, "./db/f.ibd"))
-		b.mtr(rec(0x10, 8, 0), rec(0xB0, 38-24, 0, 0, 0, 8), rec(0xB0, 46-42, 0, 0, 0, 5), rec(0xB0, 54-50, 0, 0, 0, fullFlags))
+		b.mtr(page0(8, 5))
 		b.mtr(file(0x90, 26, "./db/gone.ibd"))
 		b.mtr(file(0x90, 27, "./db/again.ibd"))
 		b.mtr(file(0x80, 9, "./db/again.ibd"))
-		b.mtr(rec(0x10, 9, 0), rec(0xB0, 38-24, 0, 0, 0, 9), rec(0xB0, 46-42, 0, 0, 0, 4), rec(0xB0, 54-50, 0, 0, 0, fullFlags))
+		b.mtr(page0(9, 4))
 		b.mtr(write50(30, 3, "A"), write50(31, 4, "B"), write50(22, 1, "C"), write50(25, 2, "F"))
 		b.write("db2/db.opt", nil)
 		images[fmt.Sprint("MariaDB ", format)] = b.finish()

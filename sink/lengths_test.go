@@ -11,6 +11,7 @@ import (
 
 	"hb/sink/backupdir"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 	"hb/xbstream/innodb/mariadbredo"
 )
 
@@ -21,14 +22,7 @@ func (b *fakeBackup) extents(name string, used int) {
 	content := b.read(name)
 	page := content[:fakePage]
 	binary.BigEndian.PutUint32(page[50:], 64) // FSP_FREE_LIMIT
-	binary.BigEndian.PutUint32(page[150+20:], 2)
-	for no := range 64 {
-		bits := byte(2) // clean
-		if no >= used {
-			bits = 3 // and free
-		}
-		page[150+24+no/4] |= bits << (no % 4 * 2)
-	}
+	innodbtest.Extent(page, 0, 2, 64, func(no int) bool { return no < used })
 	b.stamp(page, innodb.HeaderLSN(page))
 	b.write(name, content)
 }
@@ -130,7 +124,7 @@ func TestApplyUndoMissing(t *testing.T) {
 		b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
 		system := b.read("ibdata1")
 		page := system[5*fakePage:]
-		binary.BigEndian.PutUint64(page[fakeRollbackArray+8*4:], 2<<32|6)
+		innodbtest.RollbackSegment(page, 4, 2)
 		b.stamp(page, 40000)
 		b.write("ibdata1", system)
 		if there {

@@ -19,6 +19,7 @@ import (
 	"hb/sink/replay/mysql"
 	"hb/stream/disk/disktest"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 	"hb/xbstream/innodb/mysqlredo"
 	"hb/xbstream/innodb/redolog"
 	"hb/xbstream/metadata"
@@ -30,8 +31,7 @@ import (
 type fakeMySQL struct {
 	*fakeBackup
 	format mysqlredo.Format
-	rsegs  map[int]uint32 // rollback segments' tablespaces
-	starts []innodb.LSN   // of the mini-transactions
+	rsegs  map[int]innodb.SpaceID // rollback segments' tablespaces
 }
 
 // The doublewrite area and the size of the first file, in pages.
@@ -40,8 +40,20 @@ const (
 	fakeFirst = fakeArea + 128
 )
 
+// emptyFakeMySQL is one without a tablespace but the system's.
+func emptyFakeMySQL(t *testing.T, format mysqlredo.Format) *fakeMySQL {
+	b := &fakeMySQL{fakeBackup: &fakeBackup{t: t, dir: t.TempDir(), flags: oldFlags}, format: format, rsegs: map[int]innodb.SpaceID{0: 0}}
+	b.emptyLog()
+	return b
+}
+
+// emptyLog begins the log again.
+func (b *fakeMySQL) emptyLog() {
+	b.log, b.end = innodbtest.Log{Form: innodbtest.MySQLForm(b.format), Start: fakeStart}, fakeStart
+}
+
 func newFakeMySQL(t *testing.T, format mysqlredo.Format) *fakeMySQL {
-	b := &fakeMySQL{fakeBackup: &fakeBackup{t: t, dir: t.TempDir(), flags: oldFlags, end: fakeStart}, format: format, rsegs: map[int]uint32{0: 0}}
+	b := emptyFakeMySQL(t, format)
 	b.table("db/t.ibd", 7, 6, 40000)
 	if format >= mysqlredo.Format801 {
 		b.table("mysql.ibd", 0xFFFFFFFE, 4, 40000)
@@ -54,7 +66,7 @@ func newFakeMySQL(t *testing.T, format mysqlredo.Format) *fakeMySQL {
 // records
 
 func my(t mysqlredo.Type, space, page uint32, body ...byte) []byte {
-	return append(mysqlredo.AppendC32(mysqlredo.AppendC32([]byte{byte(t)}, space), page), body...)
+	return innodbtest.MySQLRecord(t, space, page, body...)
 }
 
 // put writes text at byte 200 of a page.
@@ -68,7 +80,7 @@ func putAt(space, page uint32, at int, b []byte) []byte {
 
 // writeAt writes a number at a byte of a page.
 func writeAt(t mysqlredo.Type, space, page uint32, at uint16, value uint32) []byte {
-	return my(t, space, page, mysqlredo.AppendC32(binary.BigEndian.AppendUint16(nil, at), value)...)
+	return my(t, space, page, innodbtest.AppendC32(binary.BigEndian.AppendUint16(nil, at), value)...)
 }
 
 func named(t mysqlredo.Type, space uint32, names ...string) []byte {
@@ -98,68 +110,20 @@ func counter(table, version byte, value byte) []byte {
 	return []byte{byte(mysqlredo.DynamicMeta), table, version, 2, value}
 }
 
-// mtr appends a mini-transaction and returns its end.
-func (b *fakeMySQL) mtr(records ...[]byte) innodb.LSN {
-	b.starts = append(b.starts, b.end)
-	b.payload = append(append(b.payload, bytes.Join(records, nil)...), byte(mysqlredo.MultiRecEnd))
-	b.end = redolog.Advance(redolog.Canonical(fakeStart), len(b.payload))
-	return b.end
-}
-
-func (b *fakeMySQL) blocks() []byte {
-	out := fakeBlocks(redolog.Canonical(fakeStart), b.payload)
-	for _, start := range b.starts {
-		block := out[redolog.BlockOf(start)-redolog.BlockOf(fakeStart):]
-		if binary.BigEndian.Uint16(block[6:]) == 0 {
-			binary.BigEndian.PutUint16(block[6:], uint16(start-redolog.BlockOf(start)))
-		}
-	}
-	for block := out; len(block) > 0; block = block[512:] {
-		if b.format == mysqlredo.Format8030 {
-			binary.BigEndian.PutUint32(block[8:], 1)
-		}
-		sum := innodb.CRC32C(block[:508])
-		if b.format == mysqlredo.Format56 {
-			sum = additive(block[:508])
-		}
-		binary.BigEndian.PutUint32(block[508:], sum)
-	}
-	return out
-}
-
-func additive(b []byte) uint32 {
-	sum, shift := uint32(1), 0
-	for _, c := range b {
-		sum = sum&0x7fffffff + uint32(c) + uint32(c)<<shift
-		if shift++; shift > 24 {
-			shift = 0
-		}
-	}
-	return sum
-}
-
 // finish writes the system tablespace, the log and the metadata.
 func (b *fakeMySQL) finish() *fakeMySQL {
-	var system []byte
-	for no := range fakeFirst + 64 {
-		system = append(system, b.page(0, innodb.PageNo(no), fakeFirst+64, 40000)...)
-	}
+	system := b.space(0, fakeFirst+64, 40000).Bytes()
 	trx := system[5*fakePage : 6*fakePage]
-	binary.BigEndian.PutUint16(trx[24:], uint16(innodb.TypeTrxSys))
-	for slot := range fakeRollbackSlots {
-		if id, ok := b.rsegs[slot]; ok {
-			binary.BigEndian.PutUint64(trx[fakeRollbackArray+8*slot:], uint64(id)<<32|6)
-		}
+	for slot, id := range b.rsegs {
+		innodbtest.RollbackSegment(trx, slot, id)
 	}
-	for i, v := range []uint32{536853855, fakeArea, fakeArea + 64} {
-		binary.BigEndian.PutUint32(trx[fakePage-200+10+4*i:], v)
-	}
+	innodbtest.DoublewriteArea(trx, fakeArea, fakeArea+64)
 	b.stamp(trx, 40000)
 	b.write("ibdata1", system[:fakeFirst*fakePage])
 	b.write("ibdata2", system[fakeFirst*fakePage:])
 	h := mysqlredo.Header{Format: b.format, UUID: 77, StartLSN: 8192}
 	head := mysqlredo.BackupHead(h, mysqlredo.Checkpoint{LSN: redolog.Canonical(fakeStart)}, time.Unix(0, 0))
-	b.write(mysql.LogName, append(head, b.blocks()...))
+	b.write(mysql.LogName, append(head, b.log.Bytes()...))
 	b.write("backup-my.cnf", []byte("[mysqld]\ninnodb_data_file_path=ibdata1:1M;ibdata2:1M:autoextend\ninnodb_page_size=16384\n"))
 	b.checkpoints(metadata.FullBackup, b.end)
 	return b
@@ -555,7 +519,7 @@ func TestApplyMySQLRefuses(t *testing.T) {
 			b.finish()
 			log := b.read(mysql.LogName)
 			log[51] |= 1
-			binary.BigEndian.PutUint32(log[508:], innodb.CRC32C(log[:508]))
+			innodbtest.SealBlock(innodbtest.MySQL8030, log[:512])
 			b.write(mysql.LogName, log)
 		}, "logging is disabled"},
 		"MariaDB's log": {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish().write(mysql.LogName, append([]byte("Phys"), make([]byte, 4096)...)) }, "of MariaDB"},
@@ -617,7 +581,7 @@ func TestApplyMySQLResumes(t *testing.T) {
 		whole := newFakeMySQL(t, format)
 		whole.mtr(put(7, 3, "text"), counter(17, 1, 5))
 		if format < mysqlredo.Format801 {
-			whole.payload, whole.starts, whole.end = nil, nil, fakeStart
+			whole.emptyLog()
 			whole.mtr(put(7, 3, "text"))
 		}
 		whole.finish()

@@ -23,6 +23,18 @@ const (
 	MySQL8030
 )
 
+// MySQLForm is the form of MySQL's logs whose headers have that format's number: 0 in 5.6,
+// 6 from 8.0.30 on.
+func MySQLForm[T ~uint32](format T) Form {
+	switch {
+	case format == 0:
+		return MySQL56
+	case format < 6:
+		return MySQL57
+	}
+	return MySQL8030
+}
+
 // Blocks, in bytes: records are in between.
 const (
 	blockSize   = 512

@@ -109,7 +109,7 @@ func Random(id innodb.SpaceID, pages int) []byte {
 // system tablespace, without rollback segments.
 func TrxSys(page []byte) {
 	be.PutUint16(page[24:], uint16(innodb.TypeTrxSys))
-	for i := rollbackArray; i < rollbackArray+8*RollbackSlots; i++ {
+	for i := rollbackArray; i < rollbackArray+8*rollbackSlots; i++ {
 		page[i] = 0xFF
 	}
 }
@@ -118,7 +118,7 @@ func TrxSys(page []byte) {
 // (trx0sys.h, TRX_SYS_RSEGS and TRX_SYS_N_RSEGS).
 const (
 	rollbackArray = 38 + 18
-	RollbackSlots = 128
+	rollbackSlots = 128
 )
 
 // RollbackSegment enters in the transaction system's page that the rollback segment of a

@@ -199,20 +199,9 @@ func TestEndAtBlock(t *testing.T) {
 	}
 }
 
-// form is how a format lays out its blocks.
-func form(f Format) innodbtest.Form {
-	switch {
-	case f == Format56:
-		return innodbtest.MySQL56
-	case f < Format8030:
-		return innodbtest.MySQL57
-	}
-	return innodbtest.MySQL8030
-}
-
 // block makes a block with payload.
 func block(f Format, at innodb.LSN, used, first int, payload []byte) []byte {
-	return innodbtest.Block{Form: form(f), At: at, Used: used, First: first, Payload: payload}.Bytes()
+	return innodbtest.Block{Form: innodbtest.MySQLForm(f), At: at, Used: used, First: first, Payload: payload}.Bytes()
 }
 
 func TestBlocks(t *testing.T) {
@@ -220,7 +209,7 @@ func TestBlocks(t *testing.T) {
 	change := func(f Format, edit func(b []byte)) Stop {
 		b := block(f, at, blockSize, 12, nil)
 		edit(b)
-		innodbtest.SealBlock(form(f), b)
+		innodbtest.SealBlock(innodbtest.MySQLForm(f), b)
 		return checkBlock(f, b, at, false)
 	}
 	u32 := binary.BigEndian.PutUint32
