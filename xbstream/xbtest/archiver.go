@@ -25,7 +25,6 @@ type Archiver struct {
 const (
 	SampleStart = innodb.LSN(50000)
 	SamplePage  = 4 << 10
-	SampleFlags = 1<<4 | 3 // full_crc32, pages of 4 KiB
 )
 
 // NewArchiver begins the archive of a MariaDB 10.11 with redo from from to last.

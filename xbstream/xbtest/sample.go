@@ -1,7 +1,6 @@
 package xbtest
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -11,6 +10,7 @@ import (
 
 	"hb/xbstream"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/metadata"
 )
@@ -18,56 +18,32 @@ import (
 // sampleSeed is where random content comes from.
 const sampleSeed = 20261124
 
-// Pages is a tablespace whose pages hold about what rows do.
-func Pages(id innodb.SpaceID, pages int) []byte {
-	space, err := innodb.ParseFlags(SampleFlags)
-	if err != nil {
-		panic(err) // they are constant
-	}
+// pages is a tablespace whose pages hold about what rows do.
+func pages(id innodb.SpaceID, n int) []byte {
 	rng := rand.New(rand.NewPCG(sampleSeed, uint64(id)))
-	var file []byte
-	for no := range pages {
-		page := make([]byte, SamplePage)
-		binary.BigEndian.PutUint32(page[innodb.OffsetPageNo:], uint32(no))
-		binary.BigEndian.PutUint32(page[innodb.OffsetSpace:], uint32(id))
-		if no == 0 {
-			binary.BigEndian.PutUint32(page[innodb.OffsetFSPSpace:], uint32(id))
-			binary.BigEndian.PutUint32(page[innodb.OffsetFSPSize:], uint32(pages))
-			binary.BigEndian.PutUint32(page[innodb.OffsetFSPFlags:], SampleFlags)
-		} else if no != 2 { // one page is empty
+	return innodbtest.Tablespace{ID: id, Flags: innodbtest.Full4K, Pages: n, LSN: SampleStart - 1000, Fill: func(page []byte, no innodb.PageNo) {
+		if no != 0 && no != 2 { // one page is empty
 			for at := 120; at < SamplePage*3/4; at += 24 {
-				copy(page[at:], fmt.Sprintf("row %06d", at*no))
+				copy(page[at:], fmt.Sprintf("row %06d", at*int(no)))
 				binary.BigEndian.PutUint64(page[at+10:], rng.Uint64())
 			}
 		}
-		if id == 0 && no == int(innodb.TrxSysPage) { // no rollback segments
-			binary.BigEndian.PutUint16(page[innodb.OffsetType:], uint16(innodb.TypeTrxSys))
-			copy(page[56:], bytes.Repeat([]byte{0xFF}, 8*128))
+		if id == 0 && no == innodb.TrxSysPage {
+			innodbtest.TrxSys(page)
 		}
-		space.SetLSN(page, SampleStart-1000)
-		space.Stamp(page, innodb.ChecksumFullCRC32)
-		file = append(file, page...)
-	}
-	return file
+	}}.Bytes()
 }
 
 // sampleRedo is redo of some mini-transactions, each of which writes to a page
 // of table 7, and the LSN that it reaches.
 func sampleRedo() (log []byte, last innodb.LSN) {
-	log = mariadbredo.BackupHead(mariadbredo.Format108, mariadbredo.Checkpoint{LSN: SampleStart, End: SampleStart, Number: 4}, "test")
-	last = SampleStart
-	mtr := func(body ...byte) {
-		log = append(log, body...)
-		log = binary.BigEndian.AppendUint32(append(log, 1), innodb.CRC32C(body))
-		last += innodb.LSN(len(body) + 5)
+	made := innodbtest.Log{Form: innodbtest.MariaDB108, Start: SampleStart}
+	made.MTR(innodbtest.MariaDBFile(byte(mariadbredo.FileModify)<<4, 7, "./db/t.ibd"))
+	for i := range uint32(300) {
+		made.MTR(innodbtest.MariaDBWrite(7, 3+i%4, 200, fmt.Sprintf("change%04d", i)))
 	}
-	const name = "./db/t.ibd"
-	mtr(append([]byte{0xB0 | byte(2+len(name)), 7, 0}, name...)...) // FILE_MODIFY
-	for i := range 300 {
-		text := fmt.Sprintf("change%04d", i)
-		mtr(append([]byte{0x30 | byte(4+len(text)), 7, byte(3 + i%4), 0x80, 200 - 0x80}, text...)...) // WRITE
-	}
-	return log, last
+	head := mariadbredo.BackupHead(mariadbredo.Format108, mariadbredo.Checkpoint{LSN: SampleStart, End: SampleStart, Number: 4}, "test")
+	return append(head, made.Bytes()...), made.End()
 }
 
 // SampleFiles are the files of a small backup that hb apply takes, in an order
@@ -87,9 +63,9 @@ func SampleFiles() (names []string, contents map[string][]byte, last innodb.LSN,
 	}
 	contents = map[string][]byte{
 		"ib_logfile0":            redo,
-		"ibdata1":                Pages(0, 16),
-		"db/t.ibd":               Pages(7, 40),
-		"db/u.ibd":               Pages(8, 25),
+		"ibdata1":                pages(0, 16),
+		"db/t.ibd":               pages(7, 40),
+		"db/u.ibd":               pages(8, 25),
 		"db/t.frm":               []byte(strings.Repeat("a definition; ", 40)),
 		"db/m.MYD":               []byte(strings.Repeat("row of MyISAM\x00", 200)),
 		"db/empty.MYD":           nil,
