@@ -16,6 +16,7 @@ import (
 	"hb/xbstream"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/innodbtest"
+	"hb/xbstream/xbtest"
 )
 
 // ddlCopier returns a copier into an archive in memory.
@@ -99,7 +100,7 @@ func TestDDLDuringCopy(t *testing.T) {
 			if err := w.Close(); err != nil {
 				t.Fatal(err)
 			}
-			files := sourcetest.ReadArchive(t, &out)
+			files := xbtest.ReadAll(t, &out)
 			for name, id := range test.copied {
 				if s, err := innodb.ParseSpace(files[name]); err != nil || s.ID != id {
 					t.Errorf("%s is tablespace %d (%v), want %d", name, s.ID, err, id)

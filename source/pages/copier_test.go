@@ -26,6 +26,7 @@ import (
 	"hb/xbstream"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/innodbtest"
+	"hb/xbstream/xbtest"
 )
 
 // copying is a copier with its archive in memory.
@@ -48,7 +49,7 @@ func (c *copying) files(t *testing.T) map[string][]byte {
 	if err := c.w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return sourcetest.ReadArchive(t, &c.out)
+	return xbtest.ReadAll(t, &c.out)
 }
 
 func TestCopyFiles(t *testing.T) {

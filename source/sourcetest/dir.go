@@ -1,5 +1,4 @@
-// Package sourcetest has what tests of source and of its packages share: data
-// directories, tablespaces, and a reader of archives.
+// Package sourcetest makes data directories for tests of source and its packages.
 package sourcetest
 
 import (

@@ -16,6 +16,7 @@ import (
 	"hb/source/spool"
 	"hb/stream/disk"
 	"hb/xbstream"
+	"hb/xbstream/xbtest"
 )
 
 // TestCopyPrefix: as much of a growing file as asked for is staged, and what is
@@ -104,7 +105,7 @@ func (s staging) sent() map[string][]byte {
 	if err := w.Close(); err != nil {
 		s.T.Fatal(err)
 	}
-	return sourcetest.ReadArchive(s.T, &out)
+	return xbtest.ReadAll(s.T, &out)
 }
 
 func TestStage(t *testing.T) {

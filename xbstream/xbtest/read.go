@@ -1,4 +1,4 @@
-package sourcetest
+package xbtest
 
 import (
 	"io"
@@ -7,8 +7,8 @@ import (
 	"hb/xbstream"
 )
 
-// ReadArchive returns the files of an archive.
-func ReadArchive(t *testing.T, r io.Reader) map[string][]byte {
+// ReadAll returns the files of an archive.
+func ReadAll(t testing.TB, r io.Reader) map[string][]byte {
 	t.Helper()
 	files := map[string][]byte{}
 	in := xbstream.NewReader(r, xbstream.ReaderOptions{})
