@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -24,6 +23,7 @@ import (
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 	"hb/xbstream/xbtest"
+	"hb/xbstream/xbtest/raw"
 )
 
 // maxHostile is what no archive may make hb use of memory.
@@ -104,34 +104,9 @@ func measured(t *testing.T, exe string, in func(io.Writer) error, args ...string
 	return hbtest.Result{Code: cmd.ProcessState.ExitCode(), Stderr: errs.String()}, size
 }
 
-// chunk makes a chunk byte by byte, as no writer would.
-func chunk(typ byte, flags byte, path string, rest ...any) []byte {
-	b := append([]byte("XBSTCK01"), flags, typ)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(path)))
-	b = append(b, path...)
-	for _, v := range rest {
-		b, _ = binary.Append(b, binary.LittleEndian, v)
-	}
-	return b
-}
-
-func payload(path string, at uint64, data []byte) []byte {
-	return chunk('P', 0, path, uint64(len(data)), at, crc32.ChecksumIEEE(data), data)
-}
-
-func whole(path, data string) []byte { return cat(payload(path, 0, []byte(data)), chunk('E', 0, path)) }
-
-func sparse(path string, at uint64, lens []uint32, data []byte) []byte {
-	m, _ := binary.Append(nil, binary.LittleEndian, lens)
-	crc := crc32.Update(crc32.ChecksumIEEE(m), crc32.IEEETable, data)
-	return chunk('S', 0, path, uint32(len(lens)/2), uint64(len(data)), at, crc, m, data)
-}
-
-func cat(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
-
 // bytesOf writes the same bytes n times.
 func bytesOf(n int, parts ...[]byte) func(io.Writer) error {
-	b := cat(parts...)
+	b := slices.Concat(parts...)
 	return func(w io.Writer) error {
 		for range n {
 			if _, err := w.Write(b); err != nil {
@@ -185,7 +160,7 @@ func ownHead() []byte {
 
 // ownManifest ends an archive of hb's with a manifest of that text.
 func ownManifest(text string) func(io.Writer) error {
-	return bytesOf(1, ownHead(), whole(metadata.ManifestName, text))
+	return bytesOf(1, ownHead(), raw.File(metadata.ManifestName, text))
 }
 
 func hostiles() []hostile {
@@ -199,76 +174,76 @@ func hostiles() []hostile {
 	add("path of 4 GiB", 7, "path length", bytesOf(1, long(1<<32-1)))
 	add("path of 512", 7, "path length", bytesOf(1, long(512), zeros[:4096]))
 	add("path of nothing", 7, "path length", bytesOf(1, long(0), zeros[:4096]))
-	add("payload of 2^63", 7, "payload length", bytesOf(1, chunk('P', 0, "a", uint64(1<<63), uint64(0), uint32(0))))
-	add("payload of 2^64-1", 7, "payload length", bytesOf(1, chunk('P', 0, "a", ^uint64(0), uint64(0), uint32(0))))
-	add("payload beyond the limit", 7, "payload length", bytesOf(1, chunk('P', 0, "a", uint64(xbstream.MaxPayload+1), uint64(0), uint32(0))))
-	add("payload that never comes", 6, "cut", bytesOf(1, chunk('P', 0, "a", uint64(xbstream.MaxPayload), uint64(0), uint32(0))))
-	add("payload with a false checksum", 7, "checksum", bytesOf(1, chunk('P', 0, "a", uint64(len(zeros)), uint64(0), uint32(1)), zeros))
-	add("offset of 2^64-1", 7, "payload offset", bytesOf(1, chunk('P', 0, "a", uint64(1), ^uint64(0), uint32(0), byte(0))))
-	add("sparse map of 2^32 entries", 7, "sparse map", bytesOf(1, chunk('S', 0, "a", ^uint32(0), uint64(8), uint64(0), uint32(0)), zeros))
-	add("sparse map that never comes", 6, "cut", bytesOf(1, chunk('S', 0, "a", uint32(xbstream.MaxSparse), uint64(8), uint64(0), uint32(0))))
-	add("sparse map of too much", 7, "does not cover", bytesOf(1, sparse("a", 0, []uint32{0, 1 << 31, 0, 1 << 31}, []byte("x")), zeros[:4096]))
-	add("sparse map that overflows", 7, "does not cover", bytesOf(1, sparse("a", 0, slices.Repeat([]uint32{1<<32 - 1, 1<<32 - 1}, 100_000), []byte("x")), zeros[:4096]))
-	add("hole of 2^49", 7, "reaches too far", bytesOf(1, sparse("a", 0, slices.Repeat([]uint32{1<<32 - 1, 0}, 128<<10), nil), zeros[:4096]))
-	add("seek to 2^62", 7, "seek offset", bytesOf(1, chunk('S', 0, "a", uint64(1<<62)), whole("b", "x")))
+	add("payload of 2^63", 7, "payload length", bytesOf(1, raw.Chunk('P', 0, "a", uint64(1<<63), uint64(0), uint32(0))))
+	add("payload of 2^64-1", 7, "payload length", bytesOf(1, raw.Chunk('P', 0, "a", ^uint64(0), uint64(0), uint32(0))))
+	add("payload beyond the limit", 7, "payload length", bytesOf(1, raw.Chunk('P', 0, "a", uint64(xbstream.MaxPayload+1), uint64(0), uint32(0))))
+	add("payload that never comes", 6, "cut", bytesOf(1, raw.Chunk('P', 0, "a", uint64(xbstream.MaxPayload), uint64(0), uint32(0))))
+	add("payload with a false checksum", 7, "checksum", bytesOf(1, raw.Chunk('P', 0, "a", uint64(len(zeros)), uint64(0), uint32(1)), zeros))
+	add("offset of 2^64-1", 7, "payload offset", bytesOf(1, raw.Chunk('P', 0, "a", uint64(1), ^uint64(0), uint32(0), byte(0))))
+	add("sparse map of 2^32 entries", 7, "sparse map", bytesOf(1, raw.Chunk('S', 0, "a", ^uint32(0), uint64(8), uint64(0), uint32(0)), zeros))
+	add("sparse map that never comes", 6, "cut", bytesOf(1, raw.Chunk('S', 0, "a", uint32(xbstream.MaxSparse), uint64(8), uint64(0), uint32(0))))
+	add("sparse map of too much", 7, "does not cover", bytesOf(1, raw.Sparse("a", 0, []uint32{0, 1 << 31, 0, 1 << 31}, "x"), zeros[:4096]))
+	add("sparse map that overflows", 7, "does not cover", bytesOf(1, raw.Sparse("a", 0, slices.Repeat([]uint32{1<<32 - 1, 1<<32 - 1}, 100_000), "x"), zeros[:4096]))
+	add("hole of 2^49", 7, "reaches too far", bytesOf(1, raw.Sparse("a", 0, slices.Repeat([]uint32{1<<32 - 1, 0}, 128<<10), ""), zeros[:4096]))
+	add("seek to 2^62", 7, "seek offset", bytesOf(1, raw.Seek("a", 1<<62), raw.File("b", "x")))
 
 	// Names that lead out, or to what is hb's.
 	for _, name := range []string{
 		"../evil", "..", ".", "a/../../evil", "a/..", "/evil", "//evil", "/", "a//evil", "a/", "a/./evil", "./", "./../evil", "././/evil",
 		"evil\x00", "\x00", "a/\x00/b",
 	} {
-		add(fmt.Sprintf("name %q", name), 7, "unsafe name", bytesOf(1, whole(name, "x")))
-		add(fmt.Sprintf("renamed to %q", name), 7, "unsafe name", bytesOf(1, whole("a", "x"), chunk('R', 0, "a", uint32(len(name)), []byte(name))))
+		add(fmt.Sprintf("name %q", name), 7, "unsafe name", bytesOf(1, raw.File(name, "x")))
+		add(fmt.Sprintf("renamed to %q", name), 7, "unsafe name", bytesOf(1, raw.File("a", "x"), raw.Rename("a", name)))
 	}
 	for _, name := range []string{backupdir.MarkerName, backupdir.ApplyingName, backupdir.HandedOverName, "hb-doublewrite", "hb-spill", "hb-redo/ib_logfile0", "ibdata1.hb-held", "./" + backupdir.ApplyingName} {
-		add("name "+name, 7, "mark of hb's own", bytesOf(1, whole(name, "x")))
-		add("renamed to "+name, 7, "mark of hb's own", bytesOf(1, whole("a", "x"), chunk('R', 0, "a", uint32(len(name)), []byte(name))))
-		add("in hb's own archive "+name, 7, "mark of hb's own", bytesOf(1, ownHead(), whole(name, "x")))
+		add("name "+name, 7, "mark of hb's own", bytesOf(1, raw.File(name, "x")))
+		add("renamed to "+name, 7, "mark of hb's own", bytesOf(1, raw.File("a", "x"), raw.Rename("a", name)))
+		add("in hb's own archive "+name, 7, "mark of hb's own", bytesOf(1, ownHead(), raw.File(name, "x")))
 	}
 	for _, name := range []string{metadata.ArchiveName, metadata.ManifestName} {
-		add("late "+name, 7, "unexpected here", bytesOf(1, whole("a", "x"), whole(name, "x")))
+		add("late "+name, 7, "unexpected here", bytesOf(1, raw.File("a", "x"), raw.File(name, "x")))
 	}
 
 	// Files that contradict themselves.
-	add("twice", 7, "twice", bytesOf(1, whole("a", "x"), whole("a", "y")))
-	add("twice by another name", 7, "twice", bytesOf(1, whole("a", "x"), whole("./a", "y")))
-	add("gap", 7, "payload offset", bytesOf(1, payload("a", 0, []byte("x")), payload("a", 2, []byte("x"))))
-	add("overlap", 7, "payload offset", bytesOf(1, payload("a", 0, []byte("xx")), payload("a", 1, []byte("x"))))
-	add("overlap of a hole", 7, "payload offset", bytesOf(1, sparse("a", 0, []uint32{9, 1}, []byte("x")), payload("a", 1, []byte("x"))))
-	add("open when renamed", 7, "before it ended", bytesOf(1, payload("a", 0, []byte("x")), chunk('R', 0, "a", uint32(1), byte('b'))))
+	add("twice", 7, "twice", bytesOf(1, raw.File("a", "x"), raw.File("a", "y")))
+	add("twice by another name", 7, "twice", bytesOf(1, raw.File("a", "x"), raw.File("./a", "y")))
+	add("gap", 7, "payload offset", bytesOf(1, raw.Payload(0, "a", 0, "x"), raw.Payload(0, "a", 2, "x")))
+	add("overlap", 7, "payload offset", bytesOf(1, raw.Payload(0, "a", 0, "xx"), raw.Payload(0, "a", 1, "x")))
+	add("overlap of a hole", 7, "payload offset", bytesOf(1, raw.Sparse("a", 0, []uint32{9, 1}, "x"), raw.Payload(0, "a", 1, "x")))
+	add("open when renamed", 7, "before it ended", bytesOf(1, raw.Payload(0, "a", 0, "x"), raw.Rename("a", "b")))
 	for _, flags := range []byte{0, 1, 3} {
-		add(fmt.Sprintf("unknown type, flags %d", flags), 7, "unknown chunk", bytesOf(1, chunk('z', flags, "a", uint64(1), uint64(0), uint32(0), byte(0)), whole("b", "x")))
-		add(fmt.Sprintf("type 0, flags %d", flags), 7, "unknown chunk", bytesOf(1, chunk(0, flags, "a"), whole("b", "x")))
+		add(fmt.Sprintf("unknown type, flags %d", flags), 7, "unknown chunk", bytesOf(1, raw.Chunk('z', flags, "a", uint64(1), uint64(0), uint32(0), byte(0)), raw.File("b", "x")))
+		add(fmt.Sprintf("type 0, flags %d", flags), 7, "unknown chunk", bytesOf(1, raw.Chunk(0, flags, "a"), raw.File("b", "x")))
 	}
-	add("flag 4", 7, "unknown flags", bytesOf(1, chunk('E', 4, "a")))
-	add("never ended", 6, "before the end of", numbered(50_000, func(i int) []byte { return payload(fmt.Sprintf("d/%d", i), 0, []byte("x")) }))
+	add("flag 4", 7, "unknown flags", bytesOf(1, raw.Chunk('E', 4, "a")))
+	add("never ended", 6, "before the end of", numbered(50_000, func(i int) []byte { return raw.Payload(0, fmt.Sprintf("d/%d", i), 0, "x") }))
 	all[len(all)-1].only = "list"
 	add("removed without end", 7, "more patterns", inTurn(
-		numbered(200_000, func(i int) []byte { return chunk('E', 0, fmt.Sprintf("d/%d", i)) }),
-		bytesOf(1_000_000, chunk('D', 0, "e*"))))
+		numbered(200_000, func(i int) []byte { return raw.End(fmt.Sprintf("d/%d", i)) }),
+		bytesOf(1_000_000, raw.Remove("e*"))))
 	all[len(all)-1].only, all[len(all)-1].long = "list", true
 
 	// Manifests and headers that hb would have to hold.
 	add("endless manifest", 7, "more than", inTurn(bytesOf(1, ownHead()), endless(metadata.ManifestName)))
 	add("manifest of deep brackets", 7, metadata.ManifestName, ownManifest(`{"hb_manifest":1,"warnings":`+strings.Repeat("[", 900_000)+"\n"))
 	add("manifest of many files", 7, "files", ownManifest(`{"hb_manifest":1,"files":1000000000}`+"\n"))
-	add("manifest of nothing", 6, "empty", bytesOf(1, ownHead(), chunk('E', 0, metadata.ManifestName)))
+	add("manifest of nothing", 6, "empty", bytesOf(1, ownHead(), raw.End(metadata.ManifestName)))
 	add("manifest of a later hb", 4, "newer hb", ownManifest(`{"hb_manifest":9}`+"\n"))
 	add("endless header", 7, "more than", endless(metadata.ArchiveName))
-	add("header of deep brackets", 7, metadata.ArchiveName, bytesOf(1, whole(metadata.ArchiveName, `{"hb_archive":1,"options":`+strings.Repeat("[", 60_000))))
+	add("header of deep brackets", 7, metadata.ArchiveName, bytesOf(1, raw.File(metadata.ArchiveName, `{"hb_archive":1,"options":`+strings.Repeat("[", 60_000))))
 	return all
 }
 
 // endless is a file that goes on.
 func endless(name string) func(io.Writer) error {
 	spaces := bytes.Repeat([]byte(" "), 1<<20)
-	return numbered(200, func(i int) []byte { return payload(name, uint64(i)<<20, spaces) })
+	return numbered(200, func(i int) []byte { return raw.Payload(0, name, uint64(i)<<20, spaces) })
 }
 
 // zstdFrame is a frame with a window of a power of two, and the blocks given. It
 // has no checksum.
 func zstdFrame(windowLog byte, blocks ...[]byte) []byte {
-	return append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, (windowLog - 10) << 3}, cat(blocks...)...)
+	return append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, (windowLog - 10) << 3}, slices.Concat(blocks...)...)
 }
 
 const (
@@ -303,15 +278,15 @@ func hostileStages(t *testing.T) []hostile {
 	data := make([]byte, xbstream.MaxPayload)
 	inflate := func(window byte) func(io.Writer) error {
 		return inTurn(bytesOf(1, zstdFrame(window)), numbered(16, func(i int) []byte {
-			head := payload("a", uint64(i)*xbstream.MaxPayload, data)
-			return cat(zstdRaws(head[:len(head)-len(data)], false), slices.Concat(slices.Repeat([][]byte{zeros}, xbstream.MaxPayload/block)...))
+			head := raw.Payload(0, "a", uint64(i)*xbstream.MaxPayload, data)
+			return slices.Concat(zstdRaws(head[:len(head)-len(data)], false), slices.Concat(slices.Repeat([][]byte{zeros}, xbstream.MaxPayload/block)...))
 		}), bytesOf(1, zstdBlock(zstdRaw, 0, true)))
 	}
 	add("zstd of 1 GiB from little", 6, "before the end of", inflate(20))
 	add("zstd of 1 GiB with a large window", 6, "before the end of", inflate(27))
 	add("zstd frames without content", 6, "empty", bytesOf(100_000, zstdFrame(10, zstdBlock(zstdRaw, 0, true))))
 	add("zstd frames with large windows", 6, "before the end of", numbered(2000, func(i int) []byte {
-		return zstdFrame(27, zstdRaws(payload("a", uint64(i), []byte("x")), true))
+		return zstdFrame(27, zstdRaws(raw.Payload(0, "a", uint64(i), "x"), true))
 	}))
 	add("zstd frames to skip", 6, "empty", bytesOf(1_000_000, []byte("\x50\x2a\x4d\x18\x02\x00\x00\x00ab")))
 	add("zstd frame of 4 GiB to skip", 6, "unexpected EOF", bytesOf(1, []byte("\x50\x2a\x4d\x18\xff\xff\xff\xff"), data[:1<<20]))
@@ -319,14 +294,14 @@ func hostileStages(t *testing.T) []hostile {
 	// frames fills its window with them before the next frame comes.
 	for window, says := range map[byte]string{23: "no chunk begins here", 27: "window"} {
 		fill := slices.Concat(slices.Repeat([][]byte{zeros}, 66)...) // a multiple of 3 bytes
-		nested := cat(zstdFrame(window, zstdRaws(payload("a", 0, []byte("x")), false)), fill, zstdRaws(nil, true))
+		nested := slices.Concat(zstdFrame(window, zstdRaws(raw.Payload(0, "a", 0, "x"), false)), fill, zstdRaws(nil, true))
 		for range 3 {
-			nested = cat(zstdFrame(window, zstdRaws(nested[:6], false)), fill, zstdRaws(nested[6:], true))
+			nested = slices.Concat(zstdFrame(window, zstdRaws(nested[:6], false)), fill, zstdRaws(nested[6:], true))
 		}
 		add(fmt.Sprintf("zstd in zstd, with windows of 2^%d", window), 7, says, bytesOf(1, nested))
 		all[len(all)-1].long = window == 23 // takes some seconds
 	}
-	deep := whole("a", "x")
+	deep := raw.File("a", "x")
 	for range 16 {
 		deep = zstdFrame(20, zstdRaws(deep, true))
 	}
@@ -410,7 +385,7 @@ func tinyFiles(t *testing.T, exe string) (largest int64) {
 		if r.name == "extract" && !mysqldtest.Long() {
 			count /= 10
 		}
-		write := numbered(count, func(i int) []byte { return whole(fmt.Sprintf("db%03d/table%06d.MYD", i/1000, i), "x") })
+		write := numbered(count, func(i int) []byte { return raw.File(fmt.Sprintf("db%03d/table%06d.MYD", i/1000, i), "x") })
 		base := hbtest.MemoryDir(t)
 		target := filepath.Join(base, "target")
 		began := time.Now()

@@ -2,9 +2,7 @@ package sink
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,52 +12,6 @@ import (
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
-
-// rawHead and those below build chunks byte by byte, for archives that hb's
-// own Writer refuses to make.
-func rawHead(typ byte, flags byte, path string) []byte {
-	b := append([]byte("XBSTCK01"), flags, typ)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(path)))
-	return append(b, path...)
-}
-
-func rawP(flags byte, path string, offset uint64, data string) []byte {
-	b := rawHead('P', flags, path)
-	b = binary.LittleEndian.AppendUint64(b, uint64(len(data)))
-	b = binary.LittleEndian.AppendUint64(b, offset)
-	b = binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE([]byte(data)))
-	return append(b, data...)
-}
-
-func rawE(path string) []byte { return rawHead('E', 0, path) }
-
-func rawFile(path, data string) []byte { return cat(rawP(0, path, 0, data), rawE(path)) }
-
-func rawSeek(path string, offset uint64) []byte {
-	return binary.LittleEndian.AppendUint64(rawHead('S', 0, path), offset)
-}
-
-func rawRename(path, newPath string) []byte {
-	b := binary.LittleEndian.AppendUint32(rawHead('R', 0, path), uint32(len(newPath)))
-	return append(b, newPath...)
-}
-
-func rawRemove(path string) []byte { return rawHead('D', 0, path) }
-
-func rawSparse(path string, offset uint64, extents []xbstream.Extent, data string) []byte {
-	var m []byte
-	for _, e := range extents {
-		m = binary.LittleEndian.AppendUint32(m, e.Skip)
-		m = binary.LittleEndian.AppendUint32(m, e.Len)
-	}
-	b := binary.LittleEndian.AppendUint32(rawHead('S', 0, path), uint32(len(extents)))
-	b = binary.LittleEndian.AppendUint64(b, uint64(len(data)))
-	b = binary.LittleEndian.AppendUint64(b, offset)
-	b = binary.LittleEndian.AppendUint32(b, crc32.Update(crc32.ChecksumIEEE(m), crc32.IEEETable, []byte(data)))
-	return append(append(b, m...), data...)
-}
-
-func cat(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 // builder makes archives of hb's own, and near misses.
 type builder struct {

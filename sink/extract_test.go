@@ -24,6 +24,7 @@ import (
 	"hb/source/mysqld/mysqldtest"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
+	"hb/xbstream/xbtest/raw"
 )
 
 func extractFrom(t testing.TB, in io.Reader, opts extract.Options) (string, *extract.Result, error) {
@@ -251,23 +252,23 @@ func TestExtractManifest(t *testing.T) {
 			return b.close()
 		}, metadata.ManifestName},
 		"header twice": {func(b *builder) []byte {
-			return cat(b.out.Bytes(), rawFile(metadata.ArchiveName, "x"))
+			return slices.Concat(b.out.Bytes(), raw.File(metadata.ArchiveName, "x"))
 		}, "twice"},
 		"header unfinished": {func(b *builder) []byte {
 			head, _ := testHeader().Marshal()
-			return cat(rawP(0, metadata.ArchiveName, 0, string(head)), rawFile("a", "x"), rawE(metadata.ArchiveName))
+			return slices.Concat(raw.Payload(0, metadata.ArchiveName, 0, string(head)), raw.File("a", "x"), raw.End(metadata.ArchiveName))
 		}, "before the end of " + metadata.ArchiveName},
 		"header of a later version": {func(b *builder) []byte {
-			return rawFile(metadata.ArchiveName, `{"hb_archive":99}`)
+			return raw.File(metadata.ArchiveName, `{"hb_archive":99}`)
 		}, "newer hb"},
 		"header too long": {func(b *builder) []byte {
-			return rawFile(metadata.ArchiveName, strings.Repeat(" ", metadata.MaxArchiveSize+1))
+			return raw.File(metadata.ArchiveName, strings.Repeat(" ", metadata.MaxArchiveSize+1))
 		}, "more than"},
-		"header not first":   {func(b *builder) []byte { return cat(rawFile("a", "x"), b.out.Bytes()) }, "the beginning is missing"},
-		"manifest alone":     {func(b *builder) []byte { return rawFile(metadata.ManifestName, "x") }, "the beginning is missing"},
-		"sparse in hb's own": {func(b *builder) []byte { return cat(b.out.Bytes(), rawSparse("a", 0, nil, "")) }, "in an archive of hb's"},
-		"remove in hb's own": {func(b *builder) []byte { return cat(b.out.Bytes(), rawRemove("a")) }, "in an archive of hb's"},
-		"flags in hb's own":  {func(b *builder) []byte { return cat(b.out.Bytes(), rawP(1, "a", 0, "x")) }, "in an archive of hb's"},
+		"header not first":   {func(b *builder) []byte { return slices.Concat(raw.File("a", "x"), b.out.Bytes()) }, "the beginning is missing"},
+		"manifest alone":     {func(b *builder) []byte { return raw.File(metadata.ManifestName, "x") }, "the beginning is missing"},
+		"sparse in hb's own": {func(b *builder) []byte { return slices.Concat(b.out.Bytes(), raw.Sparse("a", 0, nil, "")) }, "in an archive of hb's"},
+		"remove in hb's own": {func(b *builder) []byte { return slices.Concat(b.out.Bytes(), raw.Remove("a")) }, "in an archive of hb's"},
+		"flags in hb's own":  {func(b *builder) []byte { return slices.Concat(b.out.Bytes(), raw.Payload(1, "a", 0, "x")) }, "in an archive of hb's"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := tt.build(newArchive(t))
@@ -289,32 +290,32 @@ func TestExtractForeign(t *testing.T) {
 		in   []byte
 		want map[string]string
 	}{
-		"plain": {cat(rawFile("ibdata1", "data"), rawE("db/empty")), map[string]string{"ibdata1": "data", "db/empty": ""}},
-		"seek back": {cat(
-			rawSeek("log", 4), rawP(0, "log", 4, "body"), rawSeek("log", 0), rawP(0, "log", 0, "head"), rawE("log")),
+		"plain": {slices.Concat(raw.File("ibdata1", "data"), raw.End("db/empty")), map[string]string{"ibdata1": "data", "db/empty": ""}},
+		"seek back": {slices.Concat(
+			raw.Seek("log", 4), raw.Payload(0, "log", 4, "body"), raw.Seek("log", 0), raw.Payload(0, "log", 0, "head"), raw.End("log")),
 			map[string]string{"log": "headbody"}},
-		"seek back with zeros": {cat(
-			rawP(0, "log", 0, strings.Repeat("x", 32<<10)), rawSeek("log", 0), rawP(0, "log", 0, zeros), rawE("log")),
+		"seek back with zeros": {slices.Concat(
+			raw.Payload(0, "log", 0, strings.Repeat("x", 32<<10)), raw.Seek("log", 0), raw.Payload(0, "log", 0, zeros), raw.End("log")),
 			map[string]string{"log": zeros + strings.Repeat("x", 16<<10)}},
-		"seek beyond the end": {cat(rawSeek("log", 5), rawP(0, "log", 5, "x"), rawSeek("log", 9), rawE("log")),
+		"seek beyond the end": {slices.Concat(raw.Seek("log", 5), raw.Payload(0, "log", 5, "x"), raw.Seek("log", 9), raw.End("log")),
 			map[string]string{"log": "\x00\x00\x00\x00\x00x"}},
-		"rename swap": {cat(
-			rawFile("d/a", "A"), rawFile("d/b", "B"), rawRename("d/a", "tmp"), rawRename("d/b", "d/a"), rawRename("tmp", "e/b")),
+		"rename swap": {slices.Concat(
+			raw.File("d/a", "A"), raw.File("d/b", "B"), raw.Rename("d/a", "tmp"), raw.Rename("d/b", "d/a"), raw.Rename("tmp", "e/b")),
 			map[string]string{"d/a": "B", "e/b": "A"}},
-		"rename over":      {cat(rawFile("a", "A"), rawFile("b", "B"), rawRename("a", "b")), map[string]string{"b": "A"}},
-		"rename to itself": {cat(rawFile("a", "A"), rawRename("a", "a")), map[string]string{"a": "A"}},
-		"remove and again": {cat(rawFile("a", "A"), rawRemove("a"), rawRemove("a"), rawFile("a", "B")), map[string]string{"a": "B"}},
-		"remove by pattern": {cat(rawFile("d/t#P#p0.MYD", "0"), rawFile("d/t#P#p1.MYD", "1"), rawFile("d/t.frm", "f"), rawRemove("d/t#P#*")),
+		"rename over":      {slices.Concat(raw.File("a", "A"), raw.File("b", "B"), raw.Rename("a", "b")), map[string]string{"b": "A"}},
+		"rename to itself": {slices.Concat(raw.File("a", "A"), raw.Rename("a", "a")), map[string]string{"a": "A"}},
+		"remove and again": {slices.Concat(raw.File("a", "A"), raw.Remove("a"), raw.Remove("a"), raw.File("a", "B")), map[string]string{"a": "B"}},
+		"remove by pattern": {slices.Concat(raw.File("d/t#P#p0.MYD", "0"), raw.File("d/t#P#p1.MYD", "1"), raw.File("d/t.frm", "f"), raw.Remove("d/t#P#*")),
 			map[string]string{"d/t.frm": "f"}},
-		"rewrite shorter": {cat(rawFile("a", "first version"), rawP(2, "a", 0, "se"), rawP(2, "a", 2, "cond"), rawE("a")),
+		"rewrite shorter": {slices.Concat(raw.File("a", "first version"), raw.Payload(2, "a", 0, "se"), raw.Payload(2, "a", 2, "cond"), raw.End("a")),
 			map[string]string{"a": "second"}},
-		"rewrite with zeros": {cat(rawFile("a", strings.Repeat("x", 32<<10)), rawP(2, "a", 0, zeros+"y"), rawE("a")),
+		"rewrite with zeros": {slices.Concat(raw.File("a", strings.Repeat("x", 32<<10)), raw.Payload(2, "a", 0, zeros+"y"), raw.End("a")),
 			map[string]string{"a": zeros + "y"}},
-		"rewrite to nothing": {cat(rawFile("a", "first"), rawRemove("other"), rawE("a")), map[string]string{"a": ""}},
-		"sparse": {cat(rawSparse("a", 0, []xbstream.Extent{{Skip: 0, Len: 2}, {Skip: 3, Len: 2}, {Skip: 2, Len: 0}}, "abcd"), rawE("a")),
+		"rewrite to nothing": {slices.Concat(raw.File("a", "first"), raw.Remove("other"), raw.End("a")), map[string]string{"a": ""}},
+		"sparse": {slices.Concat(raw.Sparse("a", 0, []uint32{0, 2, 3, 2, 2, 0}, "abcd"), raw.End("a")),
 			map[string]string{"a": "ab\x00\x00\x00cd\x00\x00"}},
-		"sparse of holes alone": {cat(rawSparse("a", 0, []xbstream.Extent{{Skip: 5}}, ""), rawE("a")), map[string]string{"a": "\x00\x00\x00\x00\x00"}},
-		"dot slash":             {rawFile("./db/./x"[:5]+"x", "data"), map[string]string{"db/x": "data"}},
+		"sparse of holes alone": {slices.Concat(raw.Sparse("a", 0, []uint32{5, 0}, ""), raw.End("a")), map[string]string{"a": "\x00\x00\x00\x00\x00"}},
+		"dot slash":             {raw.File("./db/./x"[:5]+"x", "data"), map[string]string{"db/x": "data"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, parallel := range []int{1, 4} {
@@ -341,7 +342,7 @@ func TestExtractForeign(t *testing.T) {
 }
 
 func TestExtractWarnsOfPackedFiles(t *testing.T) {
-	_, result, err := extractFrom(t, bytes.NewReader(cat(rawFile("a.ibd.zst", "x"), rawFile("b.ibd.qp", "x"), rawFile("c", "x"))), extract.Options{})
+	_, result, err := extractFrom(t, bytes.NewReader(slices.Concat(raw.File("a.ibd.zst", "x"), raw.File("b.ibd.qp", "x"), raw.File("c", "x"))), extract.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,24 +356,24 @@ func TestExtractHostile(t *testing.T) {
 		in   []byte
 		want string
 	}{
-		"parent":                 {rawFile("../evil", "x"), "unsafe name"},
-		"absolute":               {rawFile("/tmp/evil", "x"), "unsafe name"},
-		"inner parent":           {rawFile("a/../../evil", "x"), "unsafe name"},
-		"same path twice":        {cat(rawFile("a", "x"), rawFile("a", "y")), "twice"},
-		"gap":                    {cat(rawP(0, "a", 0, "x"), rawP(0, "a", 2, "x"), rawE("a")), "payload offset"},
-		"file as directory":      {cat(rawFile("a", "x"), rawFile("a/b", "x")), "a"},
-		"directory as file":      {cat(rawFile("a/b", "x"), rawFile("a", "x")), "other files' directory"},
-		"the mark itself":        {rawFile(backupdir.MarkerName, "x"), "mark"},
-		"a mark in capitals":     {rawFile("ibdata1.HB-Held", "x"), "mark"},
-		"a manifest in capitals": {rawFile("HB-MANIFEST.JSON", "x"), "unexpected here"},
-		"the mark by rename":     {cat(rawFile("a", "x"), rawRename("a", backupdir.MarkerName)), "mark"},
-		"a header by rename":     {cat(rawFile("a", "x"), rawRename("a", metadata.ArchiveName)), "unexpected here"},
-		"a manifest by rename":   {cat(rawFile("a", "x"), rawRename("a", metadata.ManifestName)), "unexpected here"},
-		"name too long for disk": {rawFile(strings.Repeat("x", 300), "x"), "file systems take 255"},
-		"never ended":            {rawP(0, "a", 0, "x"), "before the end of"},
+		"parent":                 {raw.File("../evil", "x"), "unsafe name"},
+		"absolute":               {raw.File("/tmp/evil", "x"), "unsafe name"},
+		"inner parent":           {raw.File("a/../../evil", "x"), "unsafe name"},
+		"same path twice":        {slices.Concat(raw.File("a", "x"), raw.File("a", "y")), "twice"},
+		"gap":                    {slices.Concat(raw.Payload(0, "a", 0, "x"), raw.Payload(0, "a", 2, "x"), raw.End("a")), "payload offset"},
+		"file as directory":      {slices.Concat(raw.File("a", "x"), raw.File("a/b", "x")), "a"},
+		"directory as file":      {slices.Concat(raw.File("a/b", "x"), raw.File("a", "x")), "other files' directory"},
+		"the mark itself":        {raw.File(backupdir.MarkerName, "x"), "mark"},
+		"a mark in capitals":     {raw.File("ibdata1.HB-Held", "x"), "mark"},
+		"a manifest in capitals": {raw.File("HB-MANIFEST.JSON", "x"), "unexpected here"},
+		"the mark by rename":     {slices.Concat(raw.File("a", "x"), raw.Rename("a", backupdir.MarkerName)), "mark"},
+		"a header by rename":     {slices.Concat(raw.File("a", "x"), raw.Rename("a", metadata.ArchiveName)), "unexpected here"},
+		"a manifest by rename":   {slices.Concat(raw.File("a", "x"), raw.Rename("a", metadata.ManifestName)), "unexpected here"},
+		"name too long for disk": {raw.File(strings.Repeat("x", 300), "x"), "file systems take 255"},
+		"never ended":            {raw.Payload(0, "a", 0, "x"), "before the end of"},
 		"empty":                  {nil, "empty"},
 		"garbage":                {[]byte("hello, world"), "no chunk begins here"},
-		"garbage after":          {cat(rawFile("a", "x"), []byte("hello, world")), "no chunk begins here"},
+		"garbage after":          {slices.Concat(raw.File("a", "x"), []byte("hello, world")), "no chunk begins here"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, _, err := extractFrom(t, bytes.NewReader(tt.in), extract.Options{})
@@ -416,7 +417,7 @@ func TestExtractSymlinks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			outside := t.TempDir()
 			dir := filepath.Join(t.TempDir(), "target")
-			in := &intruder{Reader: bytes.NewReader(cat(rawFile("f", "x"), rawFile("db/t", "x")))}
+			in := &intruder{Reader: bytes.NewReader(slices.Concat(raw.File("f", "x"), raw.File("db/t", "x")))}
 			in.do = func() {
 				if err := plant(dir, outside); err != nil {
 					t.Error(err)
@@ -562,7 +563,7 @@ func TestExtractReadOnly(t *testing.T) {
 		t.Skipf("%s needs to mount a file system: %v", mysqldtest.SkipMark, err)
 	}
 	defer unix.Unmount(dir, 0)
-	_, err := extract.Run(t.Context(), bytes.NewReader(rawFile("a", "x")), dir, extract.Options{})
+	_, err := extract.Run(t.Context(), bytes.NewReader(raw.File("a", "x")), dir, extract.Options{})
 	if !errors.Is(err, unix.EROFS) {
 		t.Errorf("error %v", err)
 	}
@@ -690,7 +691,7 @@ func TestListUnpackable(t *testing.T) {
 }
 
 func TestListForeign(t *testing.T) {
-	in := cat(rawFile("a", "A"), rawFile("b", "BB"), rawRename("a", "c"), rawRemove("b"))
+	in := slices.Concat(raw.File("a", "A"), raw.File("b", "BB"), raw.Rename("a", "c"), raw.Remove("b"))
 	var got []string
 	summary, err := catalog.List(t.Context(), bytes.NewReader(in), func(e catalog.Entry) error {
 		got = append(got, fmt.Sprint(e.Op, e.Path, e.NewPath, e.Size))
@@ -713,8 +714,8 @@ func TestListForeign(t *testing.T) {
 // mark wherever they fail.
 func FuzzExtract(f *testing.F) {
 	f.Add(ownArchive(f, map[string][]byte{"a": []byte("x"), "d/b": nil}, 10))
-	f.Add(cat(rawFile("a", "A"), rawRename("a", "b"), rawRemove("b"), rawSeek("c", 3), rawP(0, "c", 3, "x"), rawE("c")))
-	f.Add(cat(rawSparse("a", 0, []xbstream.Extent{{Skip: 1, Len: 2}}, "xx"), rawE("a")))
+	f.Add(slices.Concat(raw.File("a", "A"), raw.Rename("a", "b"), raw.Remove("b"), raw.Seek("c", 3), raw.Payload(0, "c", 3, "x"), raw.End("c")))
+	f.Add(slices.Concat(raw.Sparse("a", 0, []uint32{1, 2}, "xx"), raw.End("a")))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		_, listErr := catalog.List(t.Context(), bytes.NewReader(in), func(catalog.Entry) error { return nil })
 		_, result, err := extractFrom(t, bytes.NewReader(in), extract.Options{Parallel: 2})

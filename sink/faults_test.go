@@ -24,6 +24,7 @@ import (
 	"hb/stream/disk/disktest"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/xbtest/raw"
 )
 
 // ignored are the operations whose failing may go unnoticed, and why. There must
@@ -305,8 +306,8 @@ func TestExtractFaults(t *testing.T) {
 	}
 	archives := map[string][]byte{
 		"hb's": ownArchive(t, contents, 16<<10),
-		"MariaDB's": cat(rawFile("db/a", "x"), rawFile("b", "y"), rawRename("db/a", "db2/a"), rawRemove("b"),
-			rawFile("xtrabackup_checkpoints", "backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = 1\nlast_lsn = 1\n")),
+		"MariaDB's": slices.Concat(raw.File("db/a", "x"), raw.File("b", "y"), raw.Rename("db/a", "db2/a"), raw.Remove("b"),
+			raw.File("xtrabackup_checkpoints", "backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = 1\nlast_lsn = 1\n")),
 	}
 	for _, name := range slices.Sorted(maps.Keys(archives)) {
 		t.Run(name, func(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/mysqlredo"
 	"hb/xbstream/metadata"
+	"hb/xbstream/xbtest/raw"
 )
 
 // archive is the directory as an archive: the header first and the manifest
@@ -377,7 +378,7 @@ func TestVerifyHoles(t *testing.T) {
 		delete(files, metadata.ArchiveName)
 		table := files["db/t.ibd"]
 		delete(files, "db/t.ibd")
-		var extents []xbstream.Extent
+		var extents []uint32
 		var data string
 		at := 0
 		for no := range 6 { // each page but for what is zero behind its content, and its trailer
@@ -386,13 +387,13 @@ func TestVerifyHoles(t *testing.T) {
 				if table[from:to] == strings.Repeat("\x00", to-from) {
 					continue
 				}
-				extents = append(extents, xbstream.Extent{Skip: uint32(from - at), Len: uint32(to - from)})
+				extents = append(extents, uint32(from-at), uint32(to-from))
 				data += table[from:to]
 				at = to
 			}
 		}
-		extents = append(extents, xbstream.Extent{Skip: uint32(len(table) - at)})
-		archive := cat(rawSparse("db/t.ibd", 0, extents, data), rawE("db/t.ibd"), archiveOf(t, files))
+		extents = append(extents, uint32(len(table)-at), 0)
+		archive := slices.Concat(raw.Sparse("db/t.ibd", 0, extents, data), raw.End("db/t.ibd"), archiveOf(t, files))
 		for _, replay := range []bool{false, true} {
 			r, err := verify.Archive(t.Context(), bytes.NewReader(archive), verify.Options{Replay: replay, Memory: 8 << 20})
 			switch {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"hb/xbstream/xbtest/raw"
 )
 
 // FuzzReader reads anything, writes what it understood with the Writer and
@@ -15,11 +17,11 @@ import (
 func FuzzReader(f *testing.F) {
 	f.Add([]byte(golden))
 	f.Add([]byte(golden)[:100])
-	f.Add(cat(rawSeek("log", 4), rawP(0, "log", 4, "body"), rawSeek("log", 0), rawP(0, "log", 0, "head"), rawE("log")))
-	f.Add(cat(rawP(0, "a", 0, "A"), rawE("a"), rawRename("a", "b"), rawRemove("b*"), rawE("a")))
-	f.Add(cat(rawP(0, "a", 0, "A"), rawE("a"), rawP(2, "a", 0, "BB"), rawE("a")))
-	f.Add(cat(rawSparse("a", 0, []Extent{{0, 2}, {3, 2}, {2, 0}}, "abcd"), rawE("a")))
-	f.Add(setLE32(rawSparse("f", 0, []Extent{{4, 4}}, "data"), 15, MaxSparse))
+	f.Add(slices.Concat(raw.Seek("log", 4), raw.Payload(0, "log", 4, "body"), raw.Seek("log", 0), raw.Payload(0, "log", 0, "head"), raw.End("log")))
+	f.Add(slices.Concat(raw.Payload(0, "a", 0, "A"), raw.End("a"), raw.Rename("a", "b"), raw.Remove("b*"), raw.End("a")))
+	f.Add(slices.Concat(raw.Payload(0, "a", 0, "A"), raw.End("a"), raw.Payload(2, "a", 0, "BB"), raw.End("a")))
+	f.Add(slices.Concat(raw.Sparse("a", 0, []uint32{0, 2, 3, 2, 2, 0}, "abcd"), raw.End("a")))
+	f.Add(setLE32(raw.Sparse("f", 0, []uint32{4, 4}, "data"), 15, MaxSparse))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		files, err := parse(bytes.NewReader(in), ReaderOptions{})
 		if err != nil {

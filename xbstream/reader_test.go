@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"hb/xbstream/xbtest/raw"
 )
 
 // maxTestFile bounds what a seek or a hole can make parse allocate.
@@ -119,12 +121,12 @@ func TestReaderChunks(t *testing.T) {
 // TestReaderTruncation cuts an archive of two interleaved files everywhere. A
 // cut between two chunks must be noticed as well as one within.
 func TestReaderTruncation(t *testing.T) {
-	whole := cat(
-		rawP(0, "a/b", 0, "hello"),
-		rawP(0, "c", 0, "x"),
-		rawE("c"),
-		rawP(0, "a/b", 5, "!"),
-		rawE("a/b"))
+	whole := slices.Concat(
+		raw.Payload(0, "a/b", 0, "hello"),
+		raw.Payload(0, "c", 0, "x"),
+		raw.End("c"),
+		raw.Payload(0, "a/b", 5, "!"),
+		raw.End("a/b"))
 	boundaries := map[int]bool{42: true, 78: true, 93: true, 131: true}
 	for n := range len(whole) {
 		_, err := parse(bytes.NewReader(whole[:n]), ReaderOptions{})
@@ -176,8 +178,8 @@ func setLE32(b []byte, at int, v uint32) []byte {
 }
 
 func TestReaderHostile(t *testing.T) {
-	p := rawP(0, "f", 0, "data")
-	sparse := rawSparse("f", 0, []Extent{{4, 4}}, "data")
+	p := raw.Payload(0, "f", 0, "data")
+	sparse := raw.Sparse("f", 0, []uint32{4, 4}, "data")
 	tests := []struct {
 		name    string
 		in      []byte
@@ -185,54 +187,54 @@ func TestReaderHostile(t *testing.T) {
 		want    string
 	}{
 		{"not an archive", []byte("PK\x03\x04 something else"), 0, "no chunk begins here"},
-		{"trailing garbage", cat([]byte(golden), []byte("garbage")), 0, "no chunk begins here"},
+		{"trailing garbage", slices.Concat([]byte(golden), []byte("garbage")), 0, "no chunk begins here"},
 		{"later version", []byte("XBSTCK02\x00P\x01\x00\x00\x00f"), 0, "a version of xbstream"},
-		{"unknown type", rawHead('z', 0, "f"), 0, "unknown chunk type 'z'"},
-		{"unknown type, ignorable", rawHead('z', 1, "f"), 0, "ignorable"},
-		{"type NUL", rawHead(0, 0, "f"), 0, "unknown chunk"},
-		{"hb's own seek value", rawHead('s', 0, "f"), 0, "unknown chunk"},
-		{"unknown flags", rawHead('P', 0x80, "f"), 0, "unknown flags"},
-		{"empty path", rawHead('P', 0, ""), 0, "path length"},
-		{"path of 512 bytes", rawP(0, strings.Repeat("x", 512), 0, ""), 0, "path length"},
+		{"unknown type", raw.Chunk('z', 0, "f"), 0, "unknown chunk type 'z'"},
+		{"unknown type, ignorable", raw.Chunk('z', 1, "f"), 0, "ignorable"},
+		{"type NUL", raw.Chunk(0, 0, "f"), 0, "unknown chunk"},
+		{"hb's own seek value", raw.Chunk('s', 0, "f"), 0, "unknown chunk"},
+		{"unknown flags", raw.Chunk('P', 0x80, "f"), 0, "unknown flags"},
+		{"empty path", raw.Chunk('P', 0, ""), 0, "path length"},
+		{"path of 512 bytes", raw.Payload(0, strings.Repeat("x", 512), 0, ""), 0, "path length"},
 		{"path length bomb", setLE32(p, 10, 0xffffffff), 0, "path length"},
-		{"parent", rawP(0, "../x", 0, "d"), 0, "unsafe name"},
-		{"inner parent", rawP(0, "a/../../x", 0, "d"), 0, "unsafe name"},
-		{"absolute", rawP(0, "/etc/passwd", 0, "d"), 0, "unsafe name"},
-		{"dot slash absolute", rawP(0, ".//etc/passwd", 0, "d"), 0, "unsafe name"},
-		{"dot", rawP(0, ".", 0, "d"), 0, "unsafe name"},
-		{"only dot slash", rawP(0, "./", 0, "d"), 0, "unsafe name"},
-		{"directory", rawP(0, "a/", 0, "d"), 0, "unsafe name"},
-		{"NUL in path", rawP(0, "a\x00b", 0, "d"), 0, "unsafe name"},
+		{"parent", raw.Payload(0, "../x", 0, "d"), 0, "unsafe name"},
+		{"inner parent", raw.Payload(0, "a/../../x", 0, "d"), 0, "unsafe name"},
+		{"absolute", raw.Payload(0, "/etc/passwd", 0, "d"), 0, "unsafe name"},
+		{"dot slash absolute", raw.Payload(0, ".//etc/passwd", 0, "d"), 0, "unsafe name"},
+		{"dot", raw.Payload(0, ".", 0, "d"), 0, "unsafe name"},
+		{"only dot slash", raw.Payload(0, "./", 0, "d"), 0, "unsafe name"},
+		{"directory", raw.Payload(0, "a/", 0, "d"), 0, "unsafe name"},
+		{"NUL in path", raw.Payload(0, "a\x00b", 0, "d"), 0, "unsafe name"},
 		{"payload length bomb", setLE64(p, 15, MaxPayload+1), 0, "payload length"},
 		{"payload length negative", setLE64(p, 15, 1<<63), 0, "payload length"},
-		{"offset not at start", rawP(0, "f", 1, "data"), 0, "payload offset: want 0, got 1"},
-		{"offset overflow", rawP(0, "f", 1<<63-2, "data"), 0, "payload offset"},
-		{"offset negative", rawP(0, "f", 1<<63, "data"), 0, "payload offset"},
-		{"gap", cat(p, rawP(0, "f", 5, "data")), 0, "payload offset: want 4, got 5"},
-		{"overlap", cat(p, rawP(0, "f", 3, "data")), 0, "payload offset: want 4, got 3"},
-		{"repeat", cat(p, p), 0, "payload offset: want 4, got 0"},
-		{"checksum", rawPCRC(0, "f", 0, "data", 0xdeadbeef), 0, "checksum: want deadbeef, got adf3f363"},
-		{"same path twice", cat(p, rawE("f"), p), 0, "twice"},
-		{"same path twice by dot slash", cat(p, rawE("f"), rawP(0, "./f", 0, "data")), 0, "twice"},
-		{"end twice", cat(p, rawE("f"), rawE("f")), 0, "twice"},
-		{"single object is no rewrite", cat(p, rawE("f"), rawP(2, "f", 0, "x")), Percona, "twice"},
-		{"rename of an open file", cat(p, rawRename("f", "g")), 0, "before it ended"},
-		{"rename of nothing", rawRename("f", "g"), 0, "before it ended"},
-		{"rename over an open file", cat(p, rawE("f"), rawP(0, "g", 0, "x"), rawRename("f", "g")), 0, "has not ended"},
-		{"rename out", cat(p, rawE("f"), rawRename("f", "../g")), 0, "unsafe name"},
-		{"rename length bomb", cat(p, rawE("f"), rawHead('R', 0, "f"), []byte{0xff, 0xff, 0xff, 0x7f}), 0, "path length"},
-		{"remove of an open file", cat(p, rawRemove("f")), 0, "has not ended"},
-		{"remove by pattern of an open file", cat(p, rawRemove("f*")), 0, "has not ended"},
-		{"remove outside", rawRemove("../*"), 0, "unsafe name"},
-		{"MariaDB chunk in Percona's archive", cat(p, rawE("f"), rawRemove("f")), Percona, "MariaDB"},
-		{"seek negative", cat(rawSeek("f", 1<<63), p), 0, "seek offset"},
-		{"gap after seek", cat(rawSeek("f", 100), rawP(0, "f", 101, "x")), 0, "payload offset: want 100, got 101"},
+		{"offset not at start", raw.Payload(0, "f", 1, "data"), 0, "payload offset: want 0, got 1"},
+		{"offset overflow", raw.Payload(0, "f", 1<<63-2, "data"), 0, "payload offset"},
+		{"offset negative", raw.Payload(0, "f", 1<<63, "data"), 0, "payload offset"},
+		{"gap", slices.Concat(p, raw.Payload(0, "f", 5, "data")), 0, "payload offset: want 4, got 5"},
+		{"overlap", slices.Concat(p, raw.Payload(0, "f", 3, "data")), 0, "payload offset: want 4, got 3"},
+		{"repeat", slices.Concat(p, p), 0, "payload offset: want 4, got 0"},
+		{"checksum", raw.Chunk('P', 0, "f", uint64(4), uint64(0), uint32(0xdeadbeef), []byte("data")), 0, "checksum: want deadbeef, got adf3f363"},
+		{"same path twice", slices.Concat(p, raw.End("f"), p), 0, "twice"},
+		{"same path twice by dot slash", slices.Concat(p, raw.End("f"), raw.Payload(0, "./f", 0, "data")), 0, "twice"},
+		{"end twice", slices.Concat(p, raw.End("f"), raw.End("f")), 0, "twice"},
+		{"single object is no rewrite", slices.Concat(p, raw.End("f"), raw.Payload(2, "f", 0, "x")), Percona, "twice"},
+		{"rename of an open file", slices.Concat(p, raw.Rename("f", "g")), 0, "before it ended"},
+		{"rename of nothing", raw.Rename("f", "g"), 0, "before it ended"},
+		{"rename over an open file", slices.Concat(p, raw.End("f"), raw.Payload(0, "g", 0, "x"), raw.Rename("f", "g")), 0, "has not ended"},
+		{"rename out", slices.Concat(p, raw.End("f"), raw.Rename("f", "../g")), 0, "unsafe name"},
+		{"rename length bomb", slices.Concat(p, raw.End("f"), raw.Chunk('R', 0, "f"), []byte{0xff, 0xff, 0xff, 0x7f}), 0, "path length"},
+		{"remove of an open file", slices.Concat(p, raw.Remove("f")), 0, "has not ended"},
+		{"remove by pattern of an open file", slices.Concat(p, raw.Remove("f*")), 0, "has not ended"},
+		{"remove outside", raw.Remove("../*"), 0, "unsafe name"},
+		{"MariaDB chunk in Percona's archive", slices.Concat(p, raw.End("f"), raw.Remove("f")), Percona, "MariaDB"},
+		{"seek negative", slices.Concat(raw.Seek("f", 1<<63), p), 0, "seek offset"},
+		{"gap after seek", slices.Concat(raw.Seek("f", 100), raw.Payload(0, "f", 101, "x")), 0, "payload offset: want 100, got 101"},
 		{"sparse map bomb", setLE32(sparse, 15, MaxSparse+1), 0, "entries of the sparse map"},
-		{"sparse map too short for its payload", rawSparse("f", 0, []Extent{{4, 3}}, "data"), 0, "does not cover"},
-		{"sparse map longer than its payload", rawSparse("f", 0, []Extent{{4, 5}}, "data"), 0, "does not cover"},
-		{"sparse overflow", setLE64(rawSparse("f", 0, []Extent{{4, 4}}, "data"), 27, MaxFile-7), 0, "reaches too far"},
-		{"sparse gap", cat(sparse, rawP(0, "f", 4, "x")), 0, "payload offset: want 8, got 4"},
-		{"S of neither dialect", cat(rawHead('S', 0, "f"), make([]byte, 23), []byte{1}), 0, "neither"},
+		{"sparse map too short for its payload", raw.Sparse("f", 0, []uint32{4, 3}, "data"), 0, "does not cover"},
+		{"sparse map longer than its payload", raw.Sparse("f", 0, []uint32{4, 5}, "data"), 0, "does not cover"},
+		{"sparse overflow", setLE64(raw.Sparse("f", 0, []uint32{4, 4}, "data"), 27, MaxFile-7), 0, "reaches too far"},
+		{"sparse gap", slices.Concat(sparse, raw.Payload(0, "f", 4, "x")), 0, "payload offset: want 8, got 4"},
+		{"S of neither dialect", slices.Concat(raw.Chunk('S', 0, "f"), make([]byte, 23), []byte{1}), 0, "neither"},
 		{"sparse checksum", setLE32(sparse, 35, 1), Percona, "checksum: want 00000001"},
 	}
 	for _, tt := range tests {
@@ -255,7 +257,7 @@ func TestReaderHostile(t *testing.T) {
 // TestReaderBoundsAllocation makes sure that a promise alone costs nothing
 // beyond the limits.
 func TestReaderBoundsAllocation(t *testing.T) {
-	in := setLE64(rawP(0, "f", 0, ""), 15, MaxPayload+1)
+	in := setLE64(raw.Payload(0, "f", 0, ""), 15, MaxPayload+1)
 	_, err := parse(bytes.NewReader(in), ReaderOptions{Alloc: func(n int) ([]byte, error) {
 		t.Errorf("%d bytes allocated for a payload that is too long", n)
 		return make([]byte, n), nil
@@ -308,42 +310,42 @@ func TestReaderDialects(t *testing.T) {
 		want    map[string]string
 		dialect string
 	}{
-		{"seek forward and back", cat(
-			rawSeek("log", 4), rawP(0, "log", 4, "body"),
-			rawSeek("log", 0), rawP(0, "log", 0, "head"), rawE("log")),
+		{"seek forward and back", slices.Concat(
+			raw.Seek("log", 4), raw.Payload(0, "log", 4, "body"),
+			raw.Seek("log", 0), raw.Payload(0, "log", 0, "head"), raw.End("log")),
 			map[string]string{"log": "headbody"}, mariadb},
-		{"rename swap", cat(
-			rawP(0, "a", 0, "A"), rawE("a"), rawP(0, "b", 0, "B"), rawE("b"),
-			rawRename("a", "tmp"), rawRename("b", "a"), rawRename("tmp", "b")),
+		{"rename swap", slices.Concat(
+			raw.Payload(0, "a", 0, "A"), raw.End("a"), raw.Payload(0, "b", 0, "B"), raw.End("b"),
+			raw.Rename("a", "tmp"), raw.Rename("b", "a"), raw.Rename("tmp", "b")),
 			map[string]string{"a": "B", "b": "A"}, mariadb},
-		{"rename over", cat(
-			rawP(0, "a", 0, "A"), rawE("a"), rawP(0, "b", 0, "B"), rawE("b"), rawRename("a", "b")),
+		{"rename over", slices.Concat(
+			raw.Payload(0, "a", 0, "A"), raw.End("a"), raw.Payload(0, "b", 0, "B"), raw.End("b"), raw.Rename("a", "b")),
 			map[string]string{"b": "A"}, mariadb},
-		{"remove, and the name comes again", cat(
-			rawP(0, "a", 0, "A"), rawE("a"), rawRemove("a"), rawP(0, "a", 0, "B"), rawE("a")),
+		{"remove, and the name comes again", slices.Concat(
+			raw.Payload(0, "a", 0, "A"), raw.End("a"), raw.Remove("a"), raw.Payload(0, "a", 0, "B"), raw.End("a")),
 			map[string]string{"a": "B"}, mariadb},
-		{"remove of what never was", cat(rawRemove("x"), rawE("a")),
+		{"remove of what never was", slices.Concat(raw.Remove("x"), raw.End("a")),
 			map[string]string{"a": ""}, mariadb},
-		{"remove by pattern", cat(
-			rawE("d/t#P#p0.MYD"), rawE("d/t#P#p1.MYD"), rawE("d/t.frm"), rawE("d/t#P#x/y"), rawE("e/t#P#p0.MYD"), rawRemove("d/t#P#*")),
+		{"remove by pattern", slices.Concat(
+			raw.End("d/t#P#p0.MYD"), raw.End("d/t#P#p1.MYD"), raw.End("d/t.frm"), raw.End("d/t#P#x/y"), raw.End("e/t#P#p0.MYD"), raw.Remove("d/t#P#*")),
 			map[string]string{"d/t.frm": "", "d/t#P#x/y": "", "e/t#P#p0.MYD": ""}, mariadb},
-		{"rewrite", cat(
-			rawP(0, "a", 0, "first"), rawE("a"), rawP(2, "a", 0, "x"), rawP(2, "a", 1, "y"), rawE("a")),
+		{"rewrite", slices.Concat(
+			raw.Payload(0, "a", 0, "first"), raw.End("a"), raw.Payload(2, "a", 0, "x"), raw.Payload(2, "a", 1, "y"), raw.End("a")),
 			map[string]string{"a": "xy"}, mariadb},
-		{"rewrite to nothing", cat(
-			rawP(0, "a", 0, "first"), rawE("a"), rawRemove("none"), rawE("a")),
+		{"rewrite to nothing", slices.Concat(
+			raw.Payload(0, "a", 0, "first"), raw.End("a"), raw.Remove("none"), raw.End("a")),
 			map[string]string{"a": ""}, mariadb},
-		{"flag 2 on a new file tells nothing", cat(rawP(2, "a", 0, "x"), rawE("a")),
+		{"flag 2 on a new file tells nothing", slices.Concat(raw.Payload(2, "a", 0, "x"), raw.End("a")),
 			map[string]string{"a": "x"}, "unknown"},
-		{"sparse", cat(
-			rawSparse("a", 0, []Extent{{0, 2}, {3, 2}, {2, 0}}, "abcd"), rawP(0, "a", 9, "!"), rawE("a")),
+		{"sparse", slices.Concat(
+			raw.Sparse("a", 0, []uint32{0, 2, 3, 2, 2, 0}, "abcd"), raw.Payload(0, "a", 9, "!"), raw.End("a")),
 			map[string]string{"a": "ab\x00\x00\x00cd\x00\x00!"}, percona},
-		{"sparse without data", cat(rawSparse("a", 0, []Extent{{4, 0}}, ""), rawE("a")),
+		{"sparse without data", slices.Concat(raw.Sparse("a", 0, []uint32{4, 0}, ""), raw.End("a")),
 			map[string]string{"a": "\x00\x00\x00\x00"}, percona},
-		{"ignorable flag on a known type", cat(rawP(1, "a", 0, "x"), rawE("a")),
+		{"ignorable flag on a known type", slices.Concat(raw.Payload(1, "a", 0, "x"), raw.End("a")),
 			map[string]string{"a": "x"}, "unknown"},
-		{"empty payload", cat(rawP(0, "a", 0, ""), rawE("a")), map[string]string{"a": ""}, "unknown"},
-		{"dot slash", cat(rawP(0, "././d/a", 0, "x"), rawE("d/a")), map[string]string{"d/a": "x"}, "unknown"},
+		{"empty payload", slices.Concat(raw.Payload(0, "a", 0, ""), raw.End("a")), map[string]string{"a": ""}, "unknown"},
+		{"dot slash", slices.Concat(raw.Payload(0, "././d/a", 0, "x"), raw.End("d/a")), map[string]string{"d/a": "x"}, "unknown"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -376,7 +378,7 @@ func TestReaderDialects(t *testing.T) {
 // TestReaderSeekAtEnd: an archive cut right after a seek is cut, however the
 // S is understood.
 func TestReaderSeekAtEnd(t *testing.T) {
-	in := rawSeek("f", 7)
+	in := raw.Seek("f", 7)
 	for n := 1; n <= len(in); n++ {
 		if _, err := parse(bytes.NewReader(in[:n]), ReaderOptions{}); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("cut at %d: %v", n, err)
