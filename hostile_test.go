@@ -154,7 +154,7 @@ type hostile struct {
 
 // ownHead is the beginning of an archive of hb's.
 func ownHead() []byte {
-	a := xbtest.NewArchiver(1000, 2000)
+	a := xbtest.NewArchiver(xbtest.SamplePage, 1000, 2000)
 	return bytes.Clone(a.Out.Bytes())
 }
 

@@ -24,6 +24,7 @@ import (
 	"hb/source/mysqld/mysqldtest"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
+	"hb/xbstream/xbtest"
 	"hb/xbstream/xbtest/raw"
 )
 
@@ -66,28 +67,9 @@ func testContents() map[string][]byte {
 
 func ownArchive(t testing.TB, contents map[string][]byte, chunk int) []byte {
 	t.Helper()
-	b := newArchive(t)
-	open := make(map[string]*xbstream.File)
-	rest := maps.Clone(contents)
-	paths := slices.Sorted(maps.Keys(contents))
-	for len(rest) > 0 { // a chunk of each in turn
-		for _, path := range paths {
-			data, ok := rest[path]
-			if !ok {
-				continue
-			}
-			if open[path] == nil {
-				open[path] = b.create(path)
-			}
-			n := min(len(data), chunk)
-			b.write(open[path], data[:n])
-			if rest[path] = data[n:]; len(rest[path]) == 0 {
-				b.end(open[path])
-				delete(rest, path)
-			}
-		}
-	}
-	return b.finish()
+	a := newArchive()
+	a.Interleave(slices.Sorted(maps.Keys(contents)), contents, chunk)
+	return ended(t, a.Finish)
 }
 
 func checkTree(t testing.TB, dir string, contents map[string][]byte) {
@@ -197,9 +179,9 @@ func TestExtractTruncation(t *testing.T) {
 }
 
 func TestExtractNoManifest(t *testing.T) {
-	b := newArchive(t)
-	b.file("a", []byte("data"))
-	_, _, err := extractFrom(t, bytes.NewReader(b.close()), extract.Options{})
+	a := newArchive()
+	a.Put("a", []byte("data"))
+	_, _, err := extractFrom(t, bytes.NewReader(ended(t, a.Close)), extract.Options{})
 	incomplete, ok := errors.AsType[*catalog.IncompleteError](err)
 	if !ok || incomplete.Files != 2 {
 		t.Errorf("%v", err)
@@ -209,16 +191,16 @@ func TestExtractNoManifest(t *testing.T) {
 // TestExtractManifest gives archives whose manifest does not fit.
 func TestExtractManifest(t *testing.T) {
 	data := []byte("data")
-	edit := func(fn func([]metadata.File) []metadata.File) func(*builder) []byte {
-		return func(b *builder) []byte {
-			b.file("a", data)
-			b.file("b", data)
-			b.manifest(fn(b.files))
-			return b.close()
+	edit := func(fn func([]metadata.File) []metadata.File) func(*xbtest.Archiver) []byte {
+		return func(a *xbtest.Archiver) []byte {
+			a.Put("a", data)
+			a.Put("b", data)
+			a.List(fn(a.Files))
+			return ended(t, a.Close)
 		}
 	}
 	for name, tt := range map[string]struct {
-		build func(*builder) []byte
+		build func(*xbtest.Archiver) []byte
 		want  string
 	}{
 		"wrong size":     {edit(func(f []metadata.File) []metadata.File { f[1].Size++; return f }), "size in the manifest: want 5, got 4"},
@@ -230,48 +212,48 @@ func TestExtractManifest(t *testing.T) {
 			return append(f, metadata.File{Path: metadata.ManifestName})
 		}), "not in the archive"},
 		"header not listed": {edit(func(f []metadata.File) []metadata.File { return f[1:] }), "not in the manifest"},
-		"file after it": {func(b *builder) []byte {
-			b.manifest(b.files)
-			b.file("late", data)
-			return b.close()
+		"file after it": {func(a *xbtest.Archiver) []byte {
+			a.List(a.Files)
+			a.Put("late", data)
+			return ended(t, a.Close)
 		}, "after the manifest"},
-		"file open before it": {func(b *builder) []byte {
-			f := b.create("open")
-			b.write(f, data)
-			b.manifest(b.files)
-			b.end(f)
-			return b.close()
+		"file open before it": {func(a *xbtest.Archiver) []byte {
+			f := a.Create("open")
+			a.Write(f, data)
+			a.List(a.Files)
+			a.End(f)
+			return ended(t, a.Close)
 		}, "before the end of"},
-		"empty manifest": {func(b *builder) []byte { b.file(metadata.ManifestName, nil); return b.close() }, "empty"},
-		"cut manifest": {func(b *builder) []byte {
-			b.file(metadata.ManifestName, []byte(`{"hb_manifest":1,`))
-			return b.close()
+		"empty manifest": {func(a *xbtest.Archiver) []byte { a.Put(metadata.ManifestName, nil); return ended(t, a.Close) }, "empty"},
+		"cut manifest": {func(a *xbtest.Archiver) []byte {
+			a.Put(metadata.ManifestName, []byte(`{"hb_manifest":1,`))
+			return ended(t, a.Close)
 		}, "cut"},
-		"manifest is no JSON": {func(b *builder) []byte {
-			b.file(metadata.ManifestName, []byte("hello\n"))
-			return b.close()
+		"manifest is no JSON": {func(a *xbtest.Archiver) []byte {
+			a.Put(metadata.ManifestName, []byte("hello\n"))
+			return ended(t, a.Close)
 		}, metadata.ManifestName},
-		"header twice": {func(b *builder) []byte {
-			return slices.Concat(b.out.Bytes(), raw.File(metadata.ArchiveName, "x"))
+		"header twice": {func(a *xbtest.Archiver) []byte {
+			return slices.Concat(a.Out.Bytes(), raw.File(metadata.ArchiveName, "x"))
 		}, "twice"},
-		"header unfinished": {func(b *builder) []byte {
-			head, _ := testHeader().Marshal()
+		"header unfinished": {func(a *xbtest.Archiver) []byte {
+			head, _ := xbtest.Header(16<<10, 100).Marshal()
 			return slices.Concat(raw.Payload(0, metadata.ArchiveName, 0, string(head)), raw.File("a", "x"), raw.End(metadata.ArchiveName))
 		}, "before the end of " + metadata.ArchiveName},
-		"header of a later version": {func(b *builder) []byte {
+		"header of a later version": {func(a *xbtest.Archiver) []byte {
 			return raw.File(metadata.ArchiveName, `{"hb_archive":99}`)
 		}, "newer hb"},
-		"header too long": {func(b *builder) []byte {
+		"header too long": {func(a *xbtest.Archiver) []byte {
 			return raw.File(metadata.ArchiveName, strings.Repeat(" ", metadata.MaxArchiveSize+1))
 		}, "more than"},
-		"header not first":   {func(b *builder) []byte { return slices.Concat(raw.File("a", "x"), b.out.Bytes()) }, "the beginning is missing"},
-		"manifest alone":     {func(b *builder) []byte { return raw.File(metadata.ManifestName, "x") }, "the beginning is missing"},
-		"sparse in hb's own": {func(b *builder) []byte { return slices.Concat(b.out.Bytes(), raw.Sparse("a", 0, nil, "")) }, "in an archive of hb's"},
-		"remove in hb's own": {func(b *builder) []byte { return slices.Concat(b.out.Bytes(), raw.Remove("a")) }, "in an archive of hb's"},
-		"flags in hb's own":  {func(b *builder) []byte { return slices.Concat(b.out.Bytes(), raw.Payload(1, "a", 0, "x")) }, "in an archive of hb's"},
+		"header not first":   {func(a *xbtest.Archiver) []byte { return slices.Concat(raw.File("a", "x"), a.Out.Bytes()) }, "the beginning is missing"},
+		"manifest alone":     {func(a *xbtest.Archiver) []byte { return raw.File(metadata.ManifestName, "x") }, "the beginning is missing"},
+		"sparse in hb's own": {func(a *xbtest.Archiver) []byte { return slices.Concat(a.Out.Bytes(), raw.Sparse("a", 0, nil, "")) }, "in an archive of hb's"},
+		"remove in hb's own": {func(a *xbtest.Archiver) []byte { return slices.Concat(a.Out.Bytes(), raw.Remove("a")) }, "in an archive of hb's"},
+		"flags in hb's own":  {func(a *xbtest.Archiver) []byte { return slices.Concat(a.Out.Bytes(), raw.Payload(1, "a", 0, "x")) }, "in an archive of hb's"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := tt.build(newArchive(t))
+			in := tt.build(newArchive())
 			_, _, err := extractFrom(t, bytes.NewReader(in), extract.Options{})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want one with %q", err, tt.want)
@@ -597,11 +579,10 @@ func TestExtractDescriptors(t *testing.T) {
 func TestExtractCancel(t *testing.T) {
 	errStop := errors.New("interrupted")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	b := newArchive(t)
-	f := b.create("big")
-	b.write(f, page(5<<20, 2))
-	b.end(f)
-	in := &intruder{Reader: iotest.HalfReader(bytes.NewReader(b.finish())), do: func() { cancel(errStop) }}
+	a := newArchive()
+	a.Put("big", page(5<<20, 2))
+	archive := ended(t, a.Finish)
+	in := &intruder{Reader: iotest.HalfReader(bytes.NewReader(archive)), do: func() { cancel(errStop) }}
 	dir := filepath.Join(t.TempDir(), "target")
 	if _, err := extract.Run(ctx, in, dir, extract.Options{}); !errors.Is(err, errStop) {
 		t.Errorf("error %v", err)
@@ -609,7 +590,7 @@ func TestExtractCancel(t *testing.T) {
 	if marked, err := backupdir.IsMarked(dir); !marked || err != nil {
 		t.Errorf("marked: %v, %v", marked, err)
 	}
-	if _, err := catalog.List(ctx, bytes.NewReader(b.out.Bytes()), func(catalog.Entry) error { return nil }); !errors.Is(err, errStop) {
+	if _, err := catalog.List(ctx, bytes.NewReader(archive), func(catalog.Entry) error { return nil }); !errors.Is(err, errStop) {
 		t.Errorf("List: error %v", err)
 	}
 }
@@ -675,15 +656,11 @@ func TestListUnpackable(t *testing.T) {
 		"a long name":                {"db/" + strings.Repeat("x", 256)},
 		"a long directory":           {strings.Repeat("x", 256) + "/t"},
 	} {
-		b := newArchive(t)
+		a := newArchive()
 		for _, file := range files {
-			b.file(file, []byte("content"))
+			a.Put(file, []byte("content"))
 		}
-		b.manifest(b.files)
-		if err := b.w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		_, err := catalog.List(t.Context(), &b.out, func(catalog.Entry) error { return nil })
+		_, err := catalog.List(t.Context(), bytes.NewReader(ended(t, a.Finish)), func(catalog.Entry) error { return nil })
 		if _, ok := errors.AsType[*xbstream.CorruptError](err); !ok {
 			t.Errorf("%s: %v", name, err)
 		}

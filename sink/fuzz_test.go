@@ -14,6 +14,7 @@ import (
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/mysqlredo"
 	"hb/xbstream/metadata"
+	"hb/xbstream/xbtest"
 )
 
 // FuzzBackupDir gives hostile metadata to what apply learns of a directory
@@ -21,7 +22,7 @@ import (
 func FuzzBackupDir(f *testing.F) {
 	const checkpoints = "backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = 45231\nlast_lsn = 45243\nflushed_lsn = 45231\n"
 	const cnf = "[mysqld]\ninnodb_data_file_path=ibdata1:12M;ibdata2:12M:autoextend\ninnodb_page_size=16384\ninnodb_undo_tablespaces=2\ninnodb_checksum_algorithm=strict_crc32\n"
-	header, err := testHeader().Marshal()
+	header, err := xbtest.Header(fakePage, 100).Marshal()
 	if err != nil {
 		f.Fatal(err)
 	}

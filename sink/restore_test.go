@@ -26,6 +26,7 @@ import (
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/redolog"
 	"hb/xbstream/metadata"
+	"hb/xbstream/xbtest"
 )
 
 // restore restores the backup's archive elsewhere; checked is called with what
@@ -89,29 +90,8 @@ func (b *fakeBackup) interleaved(seed uint64, most int) []byte {
 	b.t.Helper()
 	files := tree(b.t, b.dir)
 	random := rand.New(rand.NewPCG(seed, 1))
-	var out bytes.Buffer
-	w := xbstream.NewWriter(&out)
-	put := func(f *xbstream.File, data []byte) {
-		_, err := f.Write(data)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-	}
-	create := func(name string) *xbstream.File {
-		f, err := w.Create(name)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		return f
-	}
-	whole := func(name, content string) {
-		f := create(name)
-		put(f, []byte(content))
-		if err := f.Close(); err != nil {
-			b.t.Fatal(err)
-		}
-	}
-	whole(metadata.ArchiveName, files[metadata.ArchiveName])
+	a := xbtest.Begin()
+	a.Put(metadata.ArchiveName, []byte(files[metadata.ArchiveName]))
 	manifest := files[metadata.ManifestName]
 	delete(files, metadata.ArchiveName)
 	delete(files, metadata.ManifestName)
@@ -120,22 +100,17 @@ func (b *fakeBackup) interleaved(seed uint64, most int) []byte {
 		names := slices.Sorted(maps.Keys(files))
 		name := names[random.IntN(len(names))]
 		if open[name] == nil {
-			open[name] = create(name)
+			open[name] = a.Create(name)
 		}
 		n := min(len(files[name]), 1+random.IntN(most))
-		put(open[name], []byte(files[name][:n]))
+		a.Write(open[name], []byte(files[name][:n]))
 		if files[name] = files[name][n:]; files[name] == "" {
-			if err := open[name].Close(); err != nil {
-				b.t.Fatal(err)
-			}
+			a.End(open[name])
 			delete(files, name)
 		}
 	}
-	whole(metadata.ManifestName, withHeads(manifest, w.HeadsCRC32()))
-	if err := w.Close(); err != nil {
-		b.t.Fatal(err)
-	}
-	return out.Bytes()
+	a.Put(metadata.ManifestName, []byte(withHeads(manifest, a.Heads())))
+	return ended(b.t, a.Close)
 }
 
 // trickle brings a few bytes at a time, and waits in between.

@@ -24,9 +24,9 @@ import (
 	"hb/source/mysqld"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/workload"
-	"hb/xbstream"
 	"hb/xbstream/innodb"
 	"hb/xbstream/metadata"
+	"hb/xbstream/xbtest"
 )
 
 // loadedArchive makes an archive of a server under load.
@@ -272,20 +272,8 @@ func sealed(t *testing.T, dir string, change map[string]func([]byte) []byte) []b
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out bytes.Buffer
-	var sums []metadata.File
-	w := xbstream.NewWriter(&out)
-	add := func(name string, content []byte) {
-		f, err := w.Create(name)
-		if err == nil {
-			_, err = f.Write(content)
-		}
-		if err := errors.Join(err, f.Close()); err != nil {
-			t.Fatal(err)
-		}
-		sums = append(sums, metadata.File{Path: name, Size: f.Sum().Size, CRC32: f.Sum().CRC32})
-	}
-	m.Files, m.Bytes = 0, 0
+	a := xbtest.Begin()
+	a.Manifest = *m
 	names := []string{metadata.ArchiveName}
 	for name := range files(t, dir, func(name string) bool { return name != metadata.ArchiveName && name != metadata.ManifestName }) {
 		names = append(names, name)
@@ -301,27 +289,13 @@ func sealed(t *testing.T, dir string, change map[string]func([]byte) []byte) []b
 		if content == nil && change[name] != nil {
 			continue
 		}
-		add(name, content)
-		m.Files++
-		m.Bytes += int64(len(content))
+		a.Put(name, content)
 	}
-	m.Heads = metadata.CRC32(w.HeadsCRC32())
-	var manifest bytes.Buffer
-	mw, err := metadata.NewManifestWriter(&manifest, *m)
+	archive, err := a.Finish()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range sums {
-		err = errors.Join(err, mw.Add(f))
-	}
-	if err := errors.Join(err, mw.Close()); err != nil {
-		t.Fatal(err)
-	}
-	add(metadata.ManifestName, manifest.Bytes())
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
+	return archive
 }
 
 // usedTable finds a table with written pages, and two of them.

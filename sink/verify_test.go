@@ -16,11 +16,11 @@ import (
 	"hb/sink/replay/mariadb"
 	"hb/sink/verify"
 	"hb/stream/disk/disktest"
-	"hb/xbstream"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/mysqlredo"
 	"hb/xbstream/metadata"
+	"hb/xbstream/xbtest"
 	"hb/xbstream/xbtest/raw"
 )
 
@@ -33,8 +33,7 @@ func (b *fakeBackup) archive() []byte {
 
 func archiveOf(t testing.TB, files map[string]string) []byte {
 	t.Helper()
-	var out bytes.Buffer
-	w := xbstream.NewWriter(&out)
+	a := xbtest.Begin()
 	names := slices.Sorted(maps.Keys(files))
 	place := func(name string) int {
 		return map[string]int{metadata.ArchiveName: -1, metadata.ManifestName: 1}[name]
@@ -42,28 +41,21 @@ func archiveOf(t testing.TB, files map[string]string) []byte {
 	slices.SortStableFunc(names, func(a, b string) int { return place(a) - place(b) })
 	for _, name := range names {
 		if name == metadata.ManifestName {
-			files[name] = withHeads(files[name], w.HeadsCRC32())
+			files[name] = withHeads(files[name], a.Heads())
 		}
-		f, err := w.Create(name)
+		f := a.Create(name)
 		// Pieces that fit no page, so that pages are cut between them.
 		for part := range slices.Chunk([]byte(files[name]), 100_000) {
-			if err == nil {
-				_, err = f.Write(part)
-			}
+			a.Write(f, part)
 		}
-		if err := errors.Join(err, f.Close()); err != nil {
-			t.Fatal(err)
-		}
+		a.End(f)
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
+	return ended(t, a.Close)
 }
 
 // withHeads is a manifest for an archive whose chunks' heads have that sum.
-func withHeads(manifest string, heads uint32) string {
-	return editManifest(manifest, func(m *metadata.Manifest) { m.Heads = metadata.CRC32(heads) })
+func withHeads(manifest string, heads metadata.CRC32) string {
+	return editManifest(manifest, func(m *metadata.Manifest) { m.Heads = heads })
 }
 
 // editManifest changes a manifest's first line. One that cannot be read stays as
@@ -140,8 +132,8 @@ func (b *fakeBackup) rehearse() (checked func(r *apply.Result, err error)) {
 
 // own makes it a backup of hb's.
 func (b *fakeBackup) own() *fakeBackup {
-	h := testHeader()
-	h.StartLSN, h.RedoFormat = fakeStart, b.format.String()
+	h := xbtest.Header(fakePage, fakeStart)
+	h.RedoFormat = b.format.String()
 	text, err := h.Marshal()
 	if err != nil {
 		b.t.Fatal(err)

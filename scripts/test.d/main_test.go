@@ -118,7 +118,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 
 // mkarchive writes an archive of three small files.
 func mkarchive(ts *testscript.TestScript, _ bool, args []string) {
-	a := xbtest.NewArchiver(1000, 2000)
+	a := xbtest.NewArchiver(xbtest.SamplePage, 1000, 2000)
 	a.Put("db/t.frm", []byte("a definition"))
 	a.Put("ibdata1", bytes.Repeat([]byte("page"), 8<<10))
 	archive, err := a.Finish()

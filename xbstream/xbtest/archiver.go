@@ -1,8 +1,9 @@
-// Package xbtest makes archives for tests.
+// Package xbtest makes archives for tests, and reads them.
 package xbtest
 
 import (
 	"bytes"
+	"maps"
 	"time"
 
 	"hb/xbstream"
@@ -11,36 +12,44 @@ import (
 	"hb/xbstream/metadata"
 )
 
-// Archiver makes an archive of hb's, with hb's own writer. Finish tells of the first
-// error.
+// Archiver makes an archive with hb's own writer. Its methods keep the first error, which
+// Finish and Close return.
 type Archiver struct {
-	Out  bytes.Buffer
-	w    *xbstream.Writer
-	m    metadata.Manifest
-	sums []metadata.File
-	err  error // the first
+	Out      bytes.Buffer      // the archive as far as it is written
+	Files    []metadata.File   // that have ended
+	Manifest metadata.Manifest // how the manifest begins: Finish fills in what it counts and sums
+
+	w   *xbstream.Writer
+	err error
 }
 
-// What sample archives have: the LSN where the redo begins, and the pages.
-const (
-	SampleStart = innodb.LSN(50000)
-	SamplePage  = 4 << 10
-)
-
-// NewArchiver begins the archive of a MariaDB 10.11 with redo from from to last.
-func NewArchiver(from, last innodb.LSN) *Archiver {
-	a := &Archiver{}
+// Begin begins an archive with nothing: Close ends it.
+func Begin() *Archiver {
+	a := new(Archiver)
 	a.w = xbstream.NewWriter(&a.Out)
-	now := time.Unix(1_800_000_000, 0).UTC()
-	a.m = metadata.Manifest{FromLSN: from, CheckpointLSN: from, LastLSN: last, Start: now, End: now.Add(time.Minute),
+	return a
+}
+
+// NewArchiver begins an archive of hb's, with its header, of a MariaDB 10.11 with pages of
+// so many bytes and redo from from to last. Finish ends it.
+func NewArchiver(pageSize int, from, last innodb.LSN) *Archiver {
+	a := Begin()
+	a.Manifest = metadata.Manifest{FromLSN: from, CheckpointLSN: from, LastLSN: last, Start: began, End: began.Add(time.Minute),
 		Binlog: &metadata.BinlogPos{File: "binlog.000003", Pos: 1234, GTID: "0-1-77"}}
-	head, err := (&metadata.Archive{
-		Version: metadata.ArchiveVersion, HBVersion: "test", ServerFlavor: metadata.FlavorMariaDB,
-		ServerVersion: "10.11.18-MariaDB", PageSize: SamplePage, StartLSN: from, RedoFormat: mariadbredo.Format108.String(), Created: now,
-	}).Marshal()
+	head, err := Header(pageSize, from).Marshal()
 	a.note(err)
 	a.Put(metadata.ArchiveName, head)
 	return a
+}
+
+var began = time.Unix(1_800_000_000, 0).UTC()
+
+// Header is the header of such an archive.
+func Header(pageSize int, from innodb.LSN) *metadata.Archive {
+	return &metadata.Archive{
+		Version: metadata.ArchiveVersion, HBVersion: "test", ServerFlavor: metadata.FlavorMariaDB,
+		ServerVersion: "10.11.18-MariaDB", PageSize: pageSize, StartLSN: from, RedoFormat: mariadbredo.Format108.String(), Created: began,
+	}
 }
 
 func (a *Archiver) note(err error) {
@@ -48,6 +57,9 @@ func (a *Archiver) note(err error) {
 		a.err = err
 	}
 }
+
+// Heads is the sum of the chunks' heads so far, as a manifest has it.
+func (a *Archiver) Heads() metadata.CRC32 { return metadata.CRC32(a.w.HeadsCRC32()) }
 
 // Create begins a file.
 func (a *Archiver) Create(name string) *xbstream.File {
@@ -70,9 +82,7 @@ func (a *Archiver) End(f *xbstream.File) {
 		return
 	}
 	a.note(f.Close())
-	a.sums = append(a.sums, metadata.File{Path: f.Path(), Size: f.Sum().Size, CRC32: f.Sum().CRC32})
-	a.m.Files++
-	a.m.Bytes += f.Sum().Size
+	a.Files = append(a.Files, metadata.File{Path: f.Path(), Size: f.Sum().Size, CRC32: f.Sum().CRC32})
 }
 
 // Put adds a whole file.
@@ -82,22 +92,58 @@ func (a *Archiver) Put(name string, content []byte) {
 	a.End(f)
 }
 
-// Finish writes the manifest and returns the archive.
+// Interleave adds whole files, of each in turn a piece of at most so many bytes.
+func (a *Archiver) Interleave(names []string, contents map[string][]byte, piece int) {
+	rest, open := maps.Clone(contents), make(map[string]*xbstream.File)
+	for left := len(names); left > 0; {
+		for _, name := range names {
+			f, begun := open[name]
+			switch {
+			case !begun:
+				f = a.Create(name)
+				open[name] = f
+			case len(rest[name]) == 0:
+				continue
+			}
+			n := min(len(rest[name]), piece)
+			a.Write(f, rest[name][:n])
+			if rest[name] = rest[name][n:]; len(rest[name]) == 0 {
+				a.End(f)
+				left--
+			}
+		}
+	}
+}
+
+// Finish writes the manifest of all files that have ended, ends the archive and returns it.
 func (a *Archiver) Finish() ([]byte, error) {
-	a.m.Heads = metadata.CRC32(a.w.HeadsCRC32())
+	a.List(a.Files)
+	return a.Close()
+}
+
+// List writes a manifest that lists files, whether they are those of the archive or not.
+func (a *Archiver) List(files []metadata.File) {
+	a.Manifest.Heads, a.Manifest.Files, a.Manifest.Bytes = a.Heads(), int64(len(files)), 0
+	for _, f := range files {
+		a.Manifest.Bytes += f.Size
+	}
 	out := a.Create(metadata.ManifestName)
 	if a.err != nil {
-		return nil, a.err
+		return
 	}
-	w, err := metadata.NewManifestWriter(out, a.m)
-	if err != nil {
-		return nil, err
+	w, err := metadata.NewManifestWriter(out, a.Manifest)
+	if a.note(err); err != nil {
+		return
 	}
-	for _, f := range a.sums {
+	for _, f := range files {
 		a.note(w.Add(f))
 	}
 	a.note(w.Close())
 	a.note(out.Close())
+}
+
+// Close ends the archive as it is and returns it.
+func (a *Archiver) Close() ([]byte, error) {
 	a.note(a.w.Close())
 	return a.Out.Bytes(), a.err
 }

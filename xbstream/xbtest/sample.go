@@ -8,11 +8,16 @@ import (
 	"slices"
 	"strings"
 
-	"hb/xbstream"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/innodbtest"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/metadata"
+)
+
+// What sample archives have: the LSN where the redo begins, and the pages.
+const (
+	SampleStart = innodb.LSN(50000)
+	SamplePage  = 4 << 10
 )
 
 // sampleSeed is where random content comes from.
@@ -85,26 +90,10 @@ func Sample() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := NewArchiver(SampleStart, last)
-	rest := maps.Clone(contents)
-	open := make(map[string]*xbstream.File)
-	for len(open) < len(names) || slices.ContainsFunc(names, func(n string) bool { return len(rest[n]) > 0 }) {
-		for _, name := range names {
-			data := rest[name]
-			if open[name] == nil {
-				open[name] = a.Create(name)
-			} else if len(data) == 0 {
-				continue
-			}
-			n := min(len(data), 2*SamplePage)
-			a.Write(open[name], data[:n])
-			if rest[name] = data[n:]; n == len(data) {
-				a.End(open[name])
-			}
-		}
-	}
+	a := NewArchiver(SamplePage, SampleStart, last)
+	a.Interleave(names, contents, 2*SamplePage)
 	for _, name := range slices.Sorted(maps.Keys(contents)) {
-		if open[name] == nil {
+		if !slices.Contains(names, name) {
 			a.Put(name, contents[name])
 		}
 	}
