@@ -26,18 +26,15 @@ type Target struct {
 	dirs map[string]struct{} // directories made, by path below the root
 }
 
-// Open makes dir, or takes it if it is empty, and marks it. A lost+found, as in a new
-// file system, does not count. A directory that will not do is a
-// *backupdir.TargetError. system is the files that dir is among; nil: the operating
-// system's.
+// Open makes dir, with those above it that are missing, or takes it if it is empty,
+// and marks it. A lost+found, as in a new file system, does not count. A directory
+// that will not do is a *backupdir.TargetError. system is the files that dir is
+// among; nil: the operating system's.
 func Open(system disk.System, dir string) (*Target, error) {
 	if system == nil {
 		system = disk.OS
 	}
-	made := true
-	if err := system.Mkdir(dir, backupdir.DirMode); errors.Is(err, fs.ErrExist) {
-		made = false
-	} else if err != nil {
+	if err := makeDir(system, filepath.Clean(dir), backupdir.DirMode); err != nil {
 		return nil, &backupdir.TargetError{Dir: dir, Reason: "it cannot be made", Err: bare(err)}
 	}
 	root, err := system.OpenDir(dir)
@@ -45,18 +42,34 @@ func Open(system disk.System, dir string) (*Target, error) {
 		return nil, &backupdir.TargetError{Dir: dir, Reason: "it cannot be opened", Err: bare(err)}
 	}
 	t := &Target{dir: dir, Root: root, dirs: make(map[string]struct{})}
-	if made {
-		if err = disk.SyncPath(system, filepath.Dir(filepath.Clean(dir))); err != nil {
-			err = fmt.Errorf("syncing directory: %w", err)
-		}
-	}
-	if err == nil {
-		err = t.begin()
-	}
-	if err != nil {
+	if err := t.begin(); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
 	return t, nil
+}
+
+// parentMode is that of directories above the target, less the process's umask: they
+// are the user's, not the backup's, and a server must get through them.
+const parentMode = 0o777
+
+// makeDir makes a directory, and those above it that are missing, unless it is
+// there. Each is in the one above it on disk before anything comes into it.
+func makeDir(system disk.System, dir string, mode fs.FileMode) error {
+	parent := filepath.Dir(dir)
+	err := system.Mkdir(dir, mode)
+	if errors.Is(err, fs.ErrNotExist) && parent != dir {
+		if err := makeDir(system, parent, parentMode); err != nil {
+			return err
+		}
+		err = system.Mkdir(dir, mode)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return disk.SyncPath(system, parent)
 }
 
 func (t *Target) begin() error {
