@@ -705,6 +705,37 @@ func TestApplyMySQLByServer(t *testing.T) {
 	}
 }
 
+// TestApplyMySQLByServerRenames: names that go round are not left to a server that
+// renames files while it reads the log; one that only goes on is.
+func TestApplyMySQLByServerRenames(t *testing.T) {
+	for _, format := range fakeFormats {
+		rename, name := mysqlredo.FileRename2, func(s string) string { return "./db/" + s + ".ibd" }
+		if format == mysqlredo.Format56 {
+			rename, name = mysqlredo.FileRename, func(s string) string { return "db/" + s }
+		}
+		for what, steps := range map[string][]string{"on": {"a", "x"}, "round": {"a", "x", "b", "a", "x", "b"}, "back": {"a", "x", "x", "a"}} {
+			b := newFakeMySQL(t, format)
+			b.table("db/a.ibd", 20, 5, 40000)
+			b.table("db/b.ibd", 21, 5, 40000)
+			ids := map[string]uint32{"a": 20, "b": 21}
+			for i := 0; i < len(steps); i += 2 {
+				from, to := steps[i], steps[i+1]
+				b.mtr(named(rename, ids[from], name(from), name(to)))
+				ids[to] = ids[from]
+			}
+			b.finish()
+			_, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true})
+			notBackup, refused := errors.AsType[*backupdir.NotBackupError](err)
+			if want := format < mysqlredo.Format801 && what != "on"; refused != want || refused && !strings.Contains(notBackup.What, "without --by-server") || !refused && err != nil {
+				t.Errorf("%v, %s: %v", format, what, err)
+			}
+			if refused {
+				b.mustApply()
+			}
+		}
+	}
+}
+
 // TestFixUpMySQL interrupts after every step XtraBackup's own fix-ups, which go
 // by ids: a swap, a chain across databases and the top directory, dropped and
 // new tables.

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"hb/sink/backupdir"
@@ -304,10 +306,32 @@ func (m *mysqlFamily) placeLog() error {
 	return nil
 }
 
-func (m *mysqlFamily) checkHandOver(t *tablespaces, _ *replay.Scanned) error {
+func (m *mysqlFamily) checkHandOver(t *tablespaces, s *replay.Scanned) error {
 	for _, s := range t.all {
 		if s.Deferred {
 			return m.notByServer("%s is only in the redo log, from which a server does not make it", s.Name())
+		}
+	}
+	if m.log.Header.Format < mysqlredo.Format801 {
+		return m.checkRenames(&s.Files)
+	}
+	return nil
+}
+
+// checkRenames refuses a log in which names go round: that one table gets the name
+// that another had, or its own again. A server before 8.0 renames files as it reads
+// the log, and stops where the other one is still there (5.7.29: "Cannot rename … for
+// space ID … because the target file exists").
+func (m *mysqlFamily) checkRenames(f *replay.Files) error {
+	first := make(map[string]bool)
+	for _, h := range f.Named {
+		if !h.Deleted {
+			first[h.First] = true
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(f.Named)) {
+		if h := f.Named[id]; h.Renamed && !h.Deleted && first[h.Name] {
+			return m.notByServer("the redo log renames a table to %s, a name that a table had before, and a server before 8.0 may not get through that", h.Name)
 		}
 	}
 	return nil
