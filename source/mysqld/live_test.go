@@ -200,6 +200,51 @@ func TestConnectOptions(t *testing.T) {
 	})
 }
 
+// TestDeniedHints: what is said to who is not let in, by what the account demands.
+func TestDeniedHints(t *testing.T) {
+	for _, server := range []string{mysqldtest.MariaDB118, mysqldtest.MySQL97} {
+		t.Run(server, func(t *testing.T) {
+			root := mysqldtest.Need(t, server)
+			s := mysqldtest.Start(t, root, mysqldtest.Options{})
+			plugin := map[bool]string{true: "unix_socket", false: "auth_socket"}[root.MariaDB()]
+			if !root.MariaDB() {
+				s.Exec(t, "INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'")
+			}
+			s.Exec(t, "CREATE USER plain@localhost IDENTIFIED BY 'pw'", "CREATE USER tls@localhost IDENTIFIED BY 'pw' REQUIRE SSL",
+				"CREATE USER x509@localhost IDENTIFIED BY 'pw' REQUIRE X509", "CREATE USER someone@localhost IDENTIFIED WITH "+plugin)
+			for _, test := range []struct {
+				user, password string
+				mode           TLSMode
+				hint           string
+			}{
+				{"plain", "wrong", TLSDefault, "the user is from --user, the password from HB_PASSWORD; TLS was not used"},
+				{"plain", "", TLSDefault, "there is no password, and hb does not read /home/x/.mylogin.cnf"},
+				{"tls", "pw", TLSDefault, "which an account with REQUIRE SSL or X509 demands: --ssl-mode=REQUIRED"},
+				{"x509", "pw", TLSRequired, "which an account with REQUIRE X509 demands: --ssl-cert and --ssl-key"},
+				{"someone", "", TLSDefault, "run hb as that user"},
+			} {
+				o := socketOptions(s)
+				o.User, o.UserFrom, o.Password, o.TLS.Mode = test.user, "--user", NewSecret(test.password), test.mode
+				if test.password != "" {
+					o.PasswordFrom = "HB_PASSWORD"
+				} else {
+					o.LoginFile = "/home/x/.mylogin.cnf"
+				}
+				_, err := Connect(t.Context(), o)
+				if e, ok := errors.AsType[*ConnectError](err); !ok || !strings.Contains(e.Hint, test.hint) {
+					t.Errorf("%s: %v, want %q", test.user, err, test.hint)
+				}
+			}
+			o := socketOptions(s)
+			o.TLS.Mode = TLSVerifyCA
+			_, err := Connect(t.Context(), o)
+			if e, ok := errors.AsType[*ConnectError](err); !ok || !strings.Contains(e.Hint, "--ssl-ca") {
+				t.Errorf("a certificate of an unknown authority: %v", err)
+			}
+		})
+	}
+}
+
 // TestUnixSocketUser connects as Debian's root, who has no password.
 func TestUnixSocketUser(t *testing.T) {
 	if os.Getuid() != 0 {

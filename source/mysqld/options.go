@@ -1,11 +1,13 @@
 package mysqld
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +40,15 @@ type Options struct {
 	User     string
 	Password Secret
 	TLS      TLSOptions
+
+	// UserFrom and PasswordFrom say where the two are from, for messages: an
+	// option, a variable, a line of an option file. "" is a password that is not set.
+	UserFrom, PasswordFrom string
+	// Overruled says that a password is set in two places, and which counts; "": it
+	// is not, or both have the same.
+	Overruled string
+	// LoginFile is the clients' file of logins, which hb does not read, if there is one.
+	LoginFile string
 
 	// ConnectTimeout bounds the time until the server has answered; 0 means
 	// DefaultConnectTimeout.
@@ -126,8 +137,9 @@ var FileOptions = slices.Concat([]string{
 	"ssl", "ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "ssl-verify-server-cert",
 }, notSupportedTLS)
 
-// variables are the environment's variables that Resolve looks at before option
-// files, the first counting.
+// variables are the environment's variables that Resolve looks at: hb's own before
+// option files, those of the servers' clients after them, as the clients do (seen
+// with the client of MariaDB 10.11.18).
 var variables = map[string][]string{
 	"host": {"MYSQL_HOST"}, "port": {"MYSQL_TCP_PORT"}, "socket": {"MYSQL_UNIX_PORT"}, "password": {"HB_PASSWORD", "MYSQL_PWD"},
 }
@@ -136,14 +148,37 @@ var variables = map[string][]string{
 // first that is not empty counting.
 func Variables(option string) []string { return variables[option] }
 
-// variable returns the environment's value of an option and the variable's name.
-func (e Env) variable(option string) (value, name string) {
+// The kinds of variables.
+const (
+	ownVariables     = true
+	clientsVariables = false
+)
+
+// variable returns the environment's value of an option and the variable's name, of
+// the variables of one kind.
+func (e Env) variable(option string, kind bool) (value, name string) {
 	for _, name := range variables[option] {
+		if strings.HasPrefix(name, "HB_") != kind {
+			continue
+		}
 		if v := e.Getenv(name); v != "" {
 			return v, name
 		}
 	}
 	return "", ""
+}
+
+// find returns the value of an option that no flag sets, and where it is from; o is
+// the option where that is a file.
+func (e Env) find(option string, set *optfile.Set) (value, origin string, o optfile.Option) {
+	if v, name := e.variable(option, ownVariables); name != "" {
+		return v, name, o
+	}
+	if o, ok := set.Lookup(option); ok {
+		return o.Value, o.Place(), o
+	}
+	value, origin = e.variable(option, clientsVariables)
+	return value, origin, o
 }
 
 // An Inherited is an option that Resolve takes from the environment or from option
@@ -157,14 +192,13 @@ type Inherited struct {
 // Inherited returns what Resolve takes from environment and option files.
 func (e Env) Inherited() (out []Inherited) {
 	for _, name := range FileOptions {
-		i := Inherited{Name: name, Secret: name == "password"}
-		if i.Value, i.Origin = e.variable(name); i.Origin == "" {
-			o, ok := e.Options.Lookup(name)
-			if !ok {
-				continue
-			}
-			i.Value, i.Origin = o.Value, o.Place()
-			if on, err := o.Bool(); (name == "ssl" || name == "ssl-verify-server-cert") && err == nil {
+		value, origin, o := e.find(name, e.Options)
+		if origin == "" {
+			continue
+		}
+		i := Inherited{Name: name, Value: value, Origin: origin, Secret: name == "password"}
+		if name == "ssl" || name == "ssl-verify-server-cert" {
+			if on, err := o.Bool(); err == nil {
 				i.Value = map[bool]string{true: "1", false: "0"}[on]
 			}
 		}
@@ -180,9 +214,10 @@ func (e Env) Inherited() (out []Inherited) {
 // of precedence:
 //
 //   - flags;
-//   - the environment: HB_PASSWORD, else MYSQL_PWD; MYSQL_HOST,
-//     MYSQL_TCP_PORT, MYSQL_UNIX_PORT;
-//   - option files (package optfile), groups Groups, the last setting winning.
+//   - HB_PASSWORD of the environment;
+//   - option files (package optfile), groups Groups, the last setting winning;
+//   - the variables of the servers' clients: MYSQL_PWD, MYSQL_HOST,
+//     MYSQL_TCP_PORT, MYSQL_UNIX_PORT.
 //
 // The host "localhost", or none, means the socket, as in the servers' clients,
 // unless protocol=tcp, or a port but no socket among the flags, says
@@ -218,26 +253,23 @@ type resolver struct {
 	set *optfile.Set
 }
 
-// text returns the first that is set: flag, environment variable, option.
-func (r resolver) text(flag, option string) string {
+// text returns the value that counts, and where it is from.
+func (r resolver) text(flag, option string) (value, origin string) {
 	if flag != "" {
-		return flag
+		return flag, "--" + option
 	}
-	if v, name := r.env.variable(option); name != "" {
-		return v
-	}
-	o, _ := r.set.Lookup(option)
-	return o.Value
+	value, origin, _ = r.env.find(option, r.set)
+	return value, origin
 }
 
 func (r resolver) user(o *Options) error {
-	o.User = r.text(r.f.User, "user")
+	o.User, o.UserFrom = r.text(r.f.User, "user")
 	if o.User == "" && r.env.UID == 0 {
-		o.User = "root"
+		o.User, o.UserFrom = "root", "the user that runs hb"
 	}
 	for _, name := range []string{"USER", "LOGNAME"} {
 		if o.User == "" {
-			o.User = r.env.Getenv(name)
+			o.User, o.UserFrom = r.env.Getenv(name), name
 		}
 	}
 	if o.User == "" {
@@ -265,13 +297,14 @@ func (r resolver) timeout(o *Options) error {
 }
 
 func (r resolver) address(o *Options) error {
-	o.Host = r.text(r.f.Host, "host")
+	o.Host, _ = r.text(r.f.Host, "host")
 	port, err := r.port()
 	if err != nil {
 		return err
 	}
 	o.Port = port
-	protocol := strings.ToLower(r.text(r.f.Protocol, "protocol"))
+	protocol, _ := r.text(r.f.Protocol, "protocol")
+	protocol = strings.ToLower(protocol)
 	switch {
 	case protocol == "tcp":
 	case protocol == "socket" || protocol == "unix":
@@ -297,14 +330,14 @@ func (r resolver) port() (int, error) {
 		}
 		return r.f.Port, nil
 	}
-	text, where := r.env.variable("port")
-	where = "the environment's " + where
-	if text == "" {
-		opt, ok := r.set.Lookup("port")
-		if !ok || opt.Value == "0" {
-			return DefaultPort, nil
-		}
-		text, where = opt.Value, opt.String()
+	text, where, opt := r.env.find("port", r.set)
+	switch {
+	case text == "" && where == "", opt.Value == "0":
+		return DefaultPort, nil
+	case opt.Value != "":
+		where = opt.String()
+	default:
+		where = "the environment's " + where
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 || n > 65535 {
@@ -323,7 +356,7 @@ func (e *NoSocketError) Error() string {
 
 func (r resolver) socket(o *Options) error {
 	o.Network = "unix"
-	o.Socket = r.text(r.f.Socket, "socket")
+	o.Socket, _ = r.text(r.f.Socket, "socket")
 	if o.Socket != "" {
 		return nil
 	}
@@ -346,34 +379,53 @@ func (r resolver) socket(o *Options) error {
 const maxPasswordFile = 64 << 10
 
 func (r resolver) password(o *Options) (err error) {
-	switch {
-	case r.f.Password != nil:
-		o.Password = *r.f.Password
-		return nil
-	case r.f.PasswordFile != "":
-		o.Password, err = readPasswordFile(r.f.PasswordFile)
-		return err
-	case r.f.AskPassword:
-		o.Password, err = r.ask(*o)
+	if o.Password, o.PasswordFrom, err = r.findPassword(*o); err != nil {
 		return err
 	}
-	if v, name := r.env.variable("password"); name != "" {
-		o.Password = NewSecret(v)
-		return nil
+	v, name := r.env.variable("password", clientsVariables)
+	asked := r.f.Password != nil || r.f.PasswordFile != "" || r.f.AskPassword
+	if v != "" && o.PasswordFrom != "" && v != o.Password.Reveal() && !asked {
+		o.Overruled = fmt.Sprintf("the password in %s counts, and another in %s does not", o.PasswordFrom, name)
+	}
+	if file := cmp.Or(r.env.Getenv("MYSQL_TEST_LOGIN_FILE"), filepath.Join(r.env.Getenv("HOME"), ".mylogin.cnf")); filepath.IsAbs(file) {
+		if _, err := os.Stat(file); err == nil {
+			o.LoginFile = file
+		}
+	}
+	return nil
+}
+
+// findPassword returns the password that counts, and where it is from.
+func (r resolver) findPassword(o Options) (s Secret, origin string, err error) {
+	const terminal = "the terminal"
+	switch {
+	case r.f.Password != nil:
+		return *r.f.Password, "--password", nil
+	case r.f.PasswordFile != "":
+		s, err = readPasswordFile(r.f.PasswordFile)
+		return s, r.f.PasswordFile, err
+	case r.f.AskPassword:
+		s, err = r.ask(o)
+		return s, terminal, err
+	}
+	if v, name := r.env.variable("password", ownVariables); name != "" {
+		return NewSecret(v), name, nil
 	}
 	opt, ok := r.set.Lookup("password", "password-file")
 	switch {
-	case !ok || opt.Setting().Off:
-		return nil
+	case !ok:
+		v, name := r.env.variable("password", clientsVariables)
+		return NewSecret(v), name, nil
+	case opt.Setting().Off:
+		return s, "", nil
 	case opt.Setting().Name == "password-file":
-		o.Password, err = readPasswordFile(opt.Value)
-		return err
+		s, err = readPasswordFile(opt.Value)
+		return s, opt.Value, err
 	case !opt.HasValue:
-		o.Password, err = r.ask(*o)
-		return err
+		s, err = r.ask(o)
+		return s, terminal, err
 	}
-	o.Password = NewSecret(opt.Value)
-	return nil
+	return NewSecret(opt.Value), opt.Place(), nil
 }
 
 func (r resolver) ask(o Options) (Secret, error) {

@@ -10,13 +10,11 @@ import (
 	"log"
 	"maps"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -257,27 +255,8 @@ func (s *Server) openPatient(ctx context.Context) (*session, error) {
 	return c, nil
 }
 
-// The server's reasons not to let a user in.
-const (
-	erTooManyConnections = 1040
-	erWrongPassword      = 1045
-	erNoPasswordGiven    = 1698
-)
-
 func (s *Server) connectError(err error) error {
-	e := &ConnectError{Options: s.opt, Err: err}
-	my, fromServer := errors.AsType[*mysql.MySQLError](err)
-	switch {
-	case fromServer && (my.Number == erWrongPassword || my.Number == erNoPasswordGiven):
-		e.Hint = "check the user name and the password (--user, --password, HB_PASSWORD, or [client] in an option file; hb does not read .mylogin.cnf)"
-	case fromServer && my.Number == erTooManyConnections:
-		e.Hint = "the server has no connection left; try later or raise max_connections"
-	case errors.Is(err, mysql.ErrUnknownPlugin):
-		e.Hint = "the user's authentication plugin is not one hb knows; use a user of mysql_native_password, caching_sha2_password, sha256_password, ed25519 or unix_socket"
-	case errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
-		e.Hint = "is the server running, and is this its address? See --socket, --host and --port"
-	}
-	return e
+	return &ConnectError{Options: s.opt, Err: err, Hint: s.opt.hint(err)}
 }
 
 // A session is one connection, never exchanged for another behind hb's back.

@@ -48,9 +48,9 @@ func (r resolver) tls(o *Options) error {
 		}
 	}
 	t := &o.TLS
-	t.CA = r.text(r.f.SSLCA, "ssl-ca")
-	t.Cert = r.text(r.f.SSLCert, "ssl-cert")
-	t.Key = r.text(r.f.SSLKey, "ssl-key")
+	t.CA, _ = r.text(r.f.SSLCA, "ssl-ca")
+	t.Cert, _ = r.text(r.f.SSLCert, "ssl-cert")
+	t.Key, _ = r.text(r.f.SSLKey, "ssl-key")
 	if (t.Cert == "") != (t.Key == "") {
 		return errors.New("ssl-cert and ssl-key belong together: one of them is missing")
 	}

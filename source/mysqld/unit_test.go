@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -200,7 +201,9 @@ func TestResolve(t *testing.T) {
 		want string
 	}{
 		{"file", Flags{}, file, nil, "mu at socket /fs fp 3s"},
-		{"environment", Flags{}, file, map[string]string{"MYSQL_PWD": "ep", "MYSQL_UNIX_PORT": "/es"}, "mu at socket /es ep 3s"},
+		{"environment", Flags{}, file, map[string]string{"MYSQL_PWD": "ep", "MYSQL_UNIX_PORT": "/es"}, "mu at socket /fs fp 3s"},
+		{"environment alone", Flags{User: "x"}, "", map[string]string{"MYSQL_PWD": "ep", "MYSQL_UNIX_PORT": "/es"}, "x at socket /es ep 10s"},
+		{"skip-password and environment", Flags{}, file + "[client]\nskip-password\n", map[string]string{"MYSQL_PWD": "ep"}, "mu at socket /fs  3s"},
 		{"hb's environment", Flags{}, file, map[string]string{"MYSQL_PWD": "ep", "HB_PASSWORD": "hp"}, "mu at socket /fs hp 3s"},
 		{"flags", Flags{User: "u", Socket: "/s", Password: &secret, ConnectTimeout: time.Second}, file, map[string]string{"HB_PASSWORD": "hp"}, "u at socket /s of flag 1s"},
 		{"password file", Flags{PasswordFile: pwFile}, file, map[string]string{"HB_PASSWORD": "hp"}, "mu at socket /fs of file 3s"},
@@ -243,6 +246,33 @@ func TestResolve(t *testing.T) {
 	} {
 		if o, err := resolve(t, test.f, test.file, nil); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "geheim") {
 			t.Errorf("%+v %q: %v, %v, want %q", test.f, test.file, o, err, test.want)
+		}
+	}
+}
+
+// TestOrigins: where user and password are from, and that two passwords differ.
+func TestOrigins(t *testing.T) {
+	secret := NewSecret("of flag")
+	const file = "[client]\nuser=fu\nsocket=/fs\npassword=fp\n"
+	for _, test := range []struct {
+		f    Flags
+		file string
+		env  map[string]string
+		want string
+	}{
+		{Flags{}, file, nil, "FILE:2 [client], FILE:4 [client], "},
+		{Flags{User: "u", Password: &secret}, file, map[string]string{"MYSQL_PWD": "x"}, "--user, --password, "},
+		{Flags{}, file, map[string]string{"HB_PASSWORD": "x"}, "FILE:2 [client], HB_PASSWORD, "},
+		{Flags{}, file, map[string]string{"MYSQL_PWD": "x"}, "FILE:2 [client], FILE:4 [client], the password in FILE:4 [client] counts, and another in MYSQL_PWD does not"},
+		{Flags{}, file, map[string]string{"MYSQL_PWD": "fp"}, "FILE:2 [client], FILE:4 [client], "},
+		{Flags{}, "", map[string]string{"HB_PASSWORD": "x", "MYSQL_PWD": "y", "LOGNAME": "me", "MYSQL_UNIX_PORT": "/s"}, "LOGNAME, HB_PASSWORD, the password in HB_PASSWORD counts, and another in MYSQL_PWD does not"},
+		{Flags{}, "[client]\nuser=x\nsocket=/s\n", map[string]string{"MYSQL_PWD": "y"}, "FILE:2 [client], MYSQL_PWD, "},
+		{Flags{User: "u", Socket: "/s"}, "", nil, "--user, , "},
+	} {
+		o, err := resolve(t, test.f, test.file, test.env)
+		got := regexp.MustCompile(`/\S+:(\d)`).ReplaceAllString(fmt.Sprintf("%s, %s, %s", o.UserFrom, o.PasswordFrom, o.Overruled), "FILE:$1")
+		if err != nil || got != test.want {
+			t.Errorf("%+v %v: %s, %v, want %s", test.f, test.env, got, err, test.want)
 		}
 	}
 }

@@ -229,7 +229,7 @@ ssl=0         # FILE:12 [hb]
 		t.Fatal(err)
 	}
 	after, _, err := mysqld.Resolve(mysqld.Flags{}, again.s.Env)
-	before.Password = mysqld.Secret{}
+	before.Password, before.UserFrom, before.PasswordFrom = mysqld.Secret{}, after.UserFrom, "" // it is the options that are printed
 	if err != nil || before != after {
 		t.Errorf("%v: the connection is\n%+v\nand was\n%+v", err, after, before)
 	}
