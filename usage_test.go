@@ -337,7 +337,7 @@ func TestTellsWithoutSettings(t *testing.T) {
 		r.Close()
 		cmd := hb(t, args...)
 		cmd.Stdout = w
-		if got := hbtest.Finish(t, cmd); got.Code != 9 {
+		if got := hbtest.Finish(t, cmd); got.Code != 9 || got.Stderr != "" {
 			t.Errorf("%v without a reader: exit code %d, %q", args, got.Code, got.Stderr)
 		}
 		w.Close()

@@ -8,8 +8,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"hb/sink/apply"
 	"hb/sink/catalog"
@@ -20,8 +22,8 @@ import (
 
 // Options say what Run does. The tags are the command line's.
 type Options struct {
-	// Directory is empty, or does not exist.
-	Directory string `short:"C" help:"Directory to extract into: empty, or not existing." default:"." placeholder:"DIR" type:"path"`
+	// Directory is empty, or does not exist; "" before Check.
+	Directory string `short:"C" help:"Directory to extract into: empty, or not existing (default: the archive's name without its extension)." placeholder:"DIR" type:"path"`
 	// Parallel is that of extract.Options, and of apply.Options.
 	Parallel int `help:"Number of writers, and of workers of --apply (default: processors, at most 8)." placeholder:"N"`
 	// Apply recovers the directory too. Memory, LogBin and InPlace are how: see
@@ -38,9 +40,34 @@ type Options struct {
 	Progress *progress.Tracker `kong:"-"`
 }
 
-// Check returns a *stream.UsageError if there are options that only Apply has, and not
-// that.
-func (o *Options) Check() error {
+// extensions are those of archives and of the stages around them.
+var extensions = []string{".age", ".zst", ".hb", ".xb", ".xbstream", ".mbstream"}
+
+// inDirectory says where the archive of that name is extracted to: into a directory
+// beside nothing else, never into whatever directory is the working one.
+func (o *Options) inDirectory(archive string) error {
+	if o.Directory != "" {
+		return nil
+	}
+	base := filepath.Base(archive)
+	name := base
+	for _, e := range extensions {
+		name = strings.TrimSuffix(name, e)
+	}
+	if archive == "" || name == base || name == "" {
+		return stream.AsUsage(errors.New("name the directory to extract into: -C DIR"))
+	}
+	o.Directory = name
+	return nil
+}
+
+// Check fills in Directory by the name of the archive, "" if it has none. It returns a
+// *stream.UsageError if that does not give a name, or if there are options that only
+// Apply has, and not that.
+func (o *Options) Check(archive string) error {
+	if err := o.inDirectory(archive); err != nil {
+		return err
+	}
 	switch {
 	case o.Apply:
 		return nil

@@ -102,8 +102,8 @@ func (f *Flags) check(ctx context.Context, env mysqld.Env, interval time.Duratio
 		return nil
 	}
 	connection := Finding{Check: "connection", Text: fmt.Sprint(o)}
-	if text := o.Unverified(); text != "" {
-		connection.Text += ": " + text
+	if doubts := o.Doubts(); len(doubts) > 0 {
+		connection.Text += ": " + strings.Join(doubts, "; ")
 		connection.Warning = true
 	}
 	tell(connection)

@@ -42,14 +42,14 @@ func (f *Flags) prepare() (stages stream.WriteOptions, mistakes []error) {
 }
 
 // Connect connects to the server that the flags name, or else env, and tells warn
-// what the connection does not prove. An error is that of mysqld.Connect, a
+// what is doubtful of the connection. An error is that of mysqld.Connect, a
 // *mysqld.NoSocketError, or a *stream.UsageError.
 func (f *Flags) Connect(ctx context.Context, env mysqld.Env, warn func(text string)) (*mysqld.Server, error) {
 	o, err := f.resolve(env)
 	if err != nil {
 		return nil, err
 	}
-	if text := o.Unverified(); text != "" {
+	for _, text := range o.Doubts() {
 		warn(text)
 	}
 	return mysqld.Connect(ctx, o)

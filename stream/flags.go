@@ -94,6 +94,14 @@ type ReadFlags struct {
 // Stdin reports whether the archive comes from standard input.
 func (f *ReadFlags) Stdin() bool { return f.Archive == "" || f.Archive == "-" }
 
+// Name is the archive's file, "" for standard input.
+func (f *ReadFlags) Name() string {
+	if f.Stdin() {
+		return ""
+	}
+	return f.Archive
+}
+
 // Input is an archive that is being read, without its stages.
 type Input struct {
 	*Reader

@@ -103,6 +103,16 @@ func parseTLSMode(name string) (TLSMode, error) {
 	return m, nil
 }
 
+// Doubts are what the user should know of a connection that may be good.
+func (o Options) Doubts() (out []string) {
+	for _, text := range []string{o.Unverified(), o.Overruled} {
+		if text != "" {
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
 // Unverified says that nothing proves who answers at the other end of a connection
 // to another address than this machine's own; "" if something does, or if TLS was
 // turned off on purpose.

@@ -37,8 +37,8 @@ hb verify --replay rehearses the first two steps without writing the directory.`
 
 1.	the command line
 2.	the environment: HB_ and the option's name in capitals, with '_' for '-'; HB_COMPRESS_LEVEL is --compress-level. Separate several values of an option with commas. An empty variable counts as unset. hb warns of a variable HB_... that no command has, and refuses one that resembles an option for encryption, compression or TLS
-3.	for the connection, the variables of the servers' clients: MYSQL_HOST, MYSQL_TCP_PORT, MYSQL_UNIX_PORT, MYSQL_PWD
-4.	option files; the last line wins. Give several values of an option on several lines
+3.	option files; the last line wins. Give several values of an option on several lines
+4.	for the connection, the variables of the servers' clients: MYSQL_HOST, MYSQL_TCP_PORT, MYSQL_UNIX_PORT, MYSQL_PWD
 5.	the default
 
 Option files are those of the servers' clients, such as /etc/my.cnf, /etc/mysql/my.cnf and ~/.my.cnf, with what they include. With --defaults-file hb reads only that file, with --defaults-extra-file it reads one more, and with --no-defaults it reads none. Groups [client], [client-server] and [client-mariadb] configure the connection. Group [hb] may have any option of hb and applies to all commands: a command ignores options that only another command has. An option that no command has is an error, unless it begins with loose-.
