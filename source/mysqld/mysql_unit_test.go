@@ -94,7 +94,7 @@ func TestMySQLSeries(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.learn(NewVars(map[string]string{"have_backup_locks": "YES"}))
+		d.learn(Vars{m: map[string]string{"have_backup_locks": "YES"}})
 		if !d.TablesLock || d.BinlogLock == d.LogStatus {
 			t.Errorf("%v: %s", patch, facts(d))
 		}
@@ -240,7 +240,7 @@ func TestMySQLPositionTexts(t *testing.T) {
 }
 
 func TestTablespaceRows(t *testing.T) {
-	v := NewVars(map[string]string{"datadir": "/d/data/", "innodb_undo_directory": "../undo", "innodb_directories": ` a ; "/b/c/";;../e`})
+	v := Vars{m: map[string]string{"datadir": "/d/data/", "innodb_undo_directory": "../undo", "innodb_directories": ` a ; "/b/c/";;../e`}}
 	row := func(path, kind, flag, encryption string) map[string]string {
 		return map[string]string{"SPACE": "7", "NAME": "n", "PATH": path, "TYPE": kind, "FLAG": flag, "ENCRYPTION": encryption}
 	}

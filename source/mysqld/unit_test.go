@@ -88,11 +88,11 @@ func TestTestedWith(t *testing.T) {
 }
 
 func TestVars(t *testing.T) {
-	v := NewVars(map[string]string{
+	v := Vars{m: map[string]string{
 		"datadir": "/d/data/", "innodb_data_home_dir": "", "innodb_log_group_home_dir": "./", "innodb_undo_directory": "../undo",
 		"aria_log_dir_path": "/aria/", "innodb_data_file_path": "ibdata1:12M;sub/ibdata2:10M:autoextend:max:1G;/abs/x:1M",
 		"ignore_db_dirs": "lost+found,.snap", "innodb_page_size": "65536", "log_bin": "ON", "socket": "s.sock", "bad": "x",
-	})
+	}}
 	for got, want := range map[string]string{
 		v.Datadir(): "/d/data", v.InnodbHome(): "/d/data", v.LogDir(): "/d/data", v.UndoDir(): "/d/undo", v.AriaLogDir(): "/aria",
 		v.SocketPath(): "/d/data/s.sock", strings.Join(v.IgnoredDirs(), "|"): "lost+found|.snap",
@@ -114,11 +114,11 @@ func TestVars(t *testing.T) {
 		}
 	}
 	for _, spec := range []string{"", "ibdata1", "/dev/sda:5Graw", "/dev/sda:5Gnewraw", ":5M"} {
-		if f, err := NewVars(map[string]string{"innodb_data_file_path": spec}).SystemFiles(); err == nil {
+		if f, err := (Vars{m: map[string]string{"innodb_data_file_path": spec}}).SystemFiles(); err == nil {
 			t.Errorf("%q: %q, want an error", spec, f)
 		}
 	}
-	if n, err := NewVars(map[string]string{"innodb_page_size": "1000"}).PageSize(); err == nil {
+	if n, err := (Vars{m: map[string]string{"innodb_page_size": "1000"}}).PageSize(); err == nil {
 		t.Errorf("page size %d, want an error", n)
 	}
 }

@@ -2,7 +2,6 @@ package mysqld
 
 import (
 	"fmt"
-	"maps"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,9 +16,6 @@ type Vars struct {
 	// 5.6.24 and 5.7.29).
 	dots bool
 }
-
-// NewVars makes Vars of a map, for tests and for callers without a server.
-func NewVars(m map[string]string) Vars { return Vars{m: maps.Clone(m)} }
 
 // Has reports whether the server knows the variable.
 func (v Vars) Has(name string) bool { _, ok := v.m[name]; return ok }

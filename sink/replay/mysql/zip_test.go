@@ -147,7 +147,7 @@ func newZipCase(t *testing.T, format mysqlredo.Format, p *census.Page, seen map[
 	if last == len(c.Runs) {
 		return nil
 	}
-	var counts mysqlredo.Census
+	var counts census.Counts
 	for _, r := range c.Runs[last:] {
 		counts.Add(r.Records)
 	}
@@ -177,11 +177,11 @@ func newZipCase(t *testing.T, format mysqlredo.Format, p *census.Page, seen map[
 
 // TestZipCases replays captured pages and wants the server's bytes.
 func TestZipCases(t *testing.T) {
-	var census mysqlredo.Census
+	var seen census.Counts
 	for name, cases := range readZipCases(t) {
 		for _, c := range cases {
 			for _, r := range c.Runs {
-				census.Add(r.Records)
+				seen.Add(r.Records)
 			}
 			got, err := c.replay(t, nil)
 			if err != nil {
@@ -193,7 +193,7 @@ func TestZipCases(t *testing.T) {
 	}
 	for _, types := range zipTypes(false) {
 		for _, of := range types {
-			if census[of] == 0 {
+			if seen[of] == 0 {
 				t.Errorf("no %v was captured", of)
 			}
 		}

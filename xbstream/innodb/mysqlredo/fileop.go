@@ -65,19 +65,3 @@ func (p *parser) fileName() string {
 	}
 	return string(name)
 }
-
-// Census counts records by type.
-type Census [numTypes]uint64
-
-// Add counts the records of a mini-transaction.
-func (c *Census) Add(records []byte) error {
-	for len(records) > 0 {
-		r, _, err := ParseRecord(records)
-		if err != nil {
-			return err
-		}
-		c[r.Type]++
-		records = records[r.Size:]
-	}
-	return nil
-}

@@ -97,11 +97,6 @@ func AppendC32(b []byte, v uint32) []byte {
 	return binary.BigEndian.AppendUint32(append(b, 0xF0), v)
 }
 
-// AppendC64 appends v as C64 reads it.
-func AppendC64(b []byte, v uint64) []byte {
-	return binary.BigEndian.AppendUint32(AppendC32(b, uint32(v>>32)), uint32(v))
-}
-
 // AppendM64 appends v as M64 reads it.
 func AppendM64(b []byte, v uint64) []byte {
 	if high := uint32(v >> 32); high != 0 {

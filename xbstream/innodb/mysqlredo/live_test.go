@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/census"
 	"hb/source/mysqld/mysqldtest/workload"
 	"hb/stream/disk"
 	"hb/stream/disk/disktest"
@@ -139,10 +140,10 @@ func countAll(t *testing.T, log []byte, end innodb.LSN) int {
 	}
 	cut := mysqlredo.NewCutter(l.Header.Format, l.Checkpoint.LSN)
 	cut.Feed(log[mysqlredo.HeaderSize:])
-	var census mysqlredo.Census
+	var counts census.Counts
 	var index mysqlredo.Index
 	for m, ok := cut.Next(); ok; m, ok = cut.Next() {
-		if err := census.Add(m.Records); err != nil {
+		if err := counts.Add(m.Records); err != nil {
 			t.Fatalf("LSN %d: %v", m.Start, err)
 		}
 		checkIndexes(t, m, &index)
@@ -151,7 +152,7 @@ func countAll(t *testing.T, log []byte, end innodb.LSN) int {
 		t.Errorf("%v: cut up to LSN %d (%v), want %d", l.Header.Format, cut.End(), cut.Stop(), end)
 	}
 	sum := 0
-	for typ, n := range census {
+	for typ, n := range counts {
 		if n > 0 {
 			t.Logf("%8d %v", n, mysqlredo.Type(typ))
 			sum += int(n)

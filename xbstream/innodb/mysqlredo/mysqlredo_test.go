@@ -98,18 +98,16 @@ func TestRealLogs(t *testing.T) {
 // checkPieces reads all records and finds each again by its LSN.
 func checkPieces(t *testing.T, l Linear, log []byte, pieces []piece) {
 	t.Helper()
-	var census Census
+	kinds := map[Type]bool{}
 	scratch := make([]byte, 1<<20)
 	for _, p := range pieces {
 		b := []byte(p.records)
-		if err := census.Add(b); err != nil {
-			t.Fatal(err)
-		}
 		for at := 0; at < len(b); {
 			r, single, err := ParseRecord(b[at:])
 			if err != nil || single != (len(b) == r.Size && !grouped(b)) {
 				t.Fatalf("LSN %d: %+v, single %v, %v", p.start, r, single, err)
 			}
+			kinds[r.Type] = true
 			lsn := redolog.Advance(p.start, at)
 			got, err := redolog.Payload(log[l.Offset(lsn):], lsn, r.Size, scratch)
 			if err != nil || !bytes.Equal(got, b[at:at+r.Size]) {
@@ -122,14 +120,8 @@ func checkPieces(t *testing.T, l Linear, log []byte, pieces []piece) {
 			t.Fatalf("a mini-transaction of %d bytes at LSN %d ends at %d", len(b), p.start, p.end)
 		}
 	}
-	kinds := 0
-	for _, n := range census {
-		if n > 0 {
-			kinds++
-		}
-	}
-	if kinds < 18 {
-		t.Errorf("only %d types of records", kinds)
+	if len(kinds) < 18 {
+		t.Errorf("only %d types of records", len(kinds))
 	}
 }
 
@@ -465,7 +457,7 @@ func TestIntegers(t *testing.T) {
 		}
 		for high := range uint64(2) {
 			want := high<<40 | uint64(tc.want)
-			if v, _ := C64(AppendC64(nil, want)); v != want {
+			if v, _ := C64(binary.BigEndian.AppendUint32(AppendC32(nil, uint32(want>>32)), uint32(want))); v != want {
 				t.Errorf("%d comes back as %d", want, v)
 			}
 			if v, _ := M64(AppendM64(nil, want)); v != want {

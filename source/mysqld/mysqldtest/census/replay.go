@@ -140,8 +140,8 @@ type Replay struct {
 	Files   *Files
 	Sum     innodb.Checksum // of pages that the log makes
 	Pages   map[innodb.PageID]*Page
-	Census  mysqlredo.Census // of the records that were applied
-	Skipped mysqlredo.Census // of those that pages had, or whose tablespace is gone
+	Census  Counts // of the records that were applied
+	Skipped Counts // of those that pages had, or whose tablespace is gone
 	Deleted map[innodb.SpaceID]innodb.LSN
 	Emptied map[innodb.SpaceID]innodb.LSN // 5.7: truncated, what is older is void
 	Missing map[innodb.SpaceID]int        // runs of tablespaces that no file is of

@@ -31,6 +31,22 @@ var old = []mysqlredo.Type{
 	mysqlredo.OldCompListEndCopyCreated, mysqlredo.OldCompReorganize,
 }
 
+// Counts is how many records there are of each type, which has seven bits.
+type Counts [1 << 7]uint64
+
+// Add counts the records of a mini-transaction.
+func (c *Counts) Add(records []byte) error {
+	for len(records) > 0 {
+		r, _, err := mysqlredo.ParseRecord(records)
+		if err != nil {
+			return err
+		}
+		c[r.Type]++
+		records = records[r.Size:]
+	}
+	return nil
+}
+
 // Types lists the types of records that a census makes, in a format and with
 // pages of a size in bytes: those that a replay of it must have met. The ones
 // that no server was ever seen to write are not among them.
