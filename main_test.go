@@ -15,9 +15,6 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asHB) == "1" {
 		main()
 	}
-	if file := os.Getenv(asPeak); file != "" {
-		os.Exit(runPeak(file, os.Args[1:]))
-	}
 	os.Exit(leaktest.Run(m))
 }
 

@@ -1,14 +1,24 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
+	"hb/sink/backupdir"
+	"hb/sink/catalog"
+	"hb/sink/sinktest"
 	"hb/source"
 	"hb/source/pages"
+	"hb/stream"
 	"hb/stream/disk"
+	"hb/xbstream"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mariadbredo"
+	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/metadata"
 )
 
 // TestSystems: hb says what it cannot do on a system that is not Linux, with an
@@ -31,6 +41,26 @@ func TestSystems(t *testing.T) {
 	}
 	if code := exitStatus(fmt.Errorf("db/t.ibd: %w", &innodb.InternalError{What: "no"})); code != 1 {
 		t.Errorf("exit code %d of an internal error", code)
+	}
+}
+
+// TestReadersExit: what is wrong with an archive or a directory has an exit code by its
+// kind, which the tests of damaged archives go by.
+func TestReadersExit(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		code int
+	}{
+		{&innodb.UnsupportedError{What: "it is encrypted"}, 4}, {&metadata.VersionError{}, 4},
+		{&mariadbredo.UnsupportedError{}, 4}, {&mysqlredo.UnsupportedError{}, 4}, {&mysqlredo.FlagsError{}, 4},
+		{&catalog.IncompleteError{}, 6}, {&backupdir.MissingError{}, 6}, {io.ErrUnexpectedEOF, 6},
+		{&xbstream.CorruptError{}, 7}, {&stream.DamageError{}, 7}, {&stream.NotArchiveError{}, 7}, {&backupdir.DamageError{}, 7},
+		{&backupdir.TargetError{}, 8}, {&backupdir.NotBackupError{}, 8}, {&stream.EncryptedError{}, 10},
+	} {
+		wrapped := errors.Join(test.err, errors.New("closing it"))
+		if code, told := exitStatus(wrapped), sinktest.Code(wrapped); code != test.code || told != test.code {
+			t.Errorf("%T: exit code %d, in tests %d, want %d", test.err, code, told, test.code)
+		}
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"hb/scripts/test.d/hbtest"
 	"hb/sink/catalog"
 	"hb/source/mysqld/mysqldtest"
+	"hb/stream/disk/disktest"
 	"hb/xbstream/innodb"
 )
 
@@ -182,7 +183,7 @@ func readFile(t *testing.T, command, archive string) int {
 	t.Helper()
 	args := []string{command}
 	if command == "extract" {
-		args = append(args, "-C", filepath.Join(hbtest.MemoryDir(t), "target"))
+		args = append(args, "-C", filepath.Join(disktest.Memory(t), "target"))
 	}
 	return hbtest.Finish(t, hb(t, append(args, archive)...)).Code
 }

@@ -29,10 +29,14 @@ import (
 var built string
 
 func TestMain(m *testing.M) {
+	if file := os.Getenv(asPeak); file != "" {
+		os.Exit(runPeak(file, os.Args[1:]))
+	}
 	os.Exit(runTests(m))
 }
 
-// runTests builds hb, with the race detector if the tests have it, and runs them.
+// runTests builds hb as users have it, or with the race detector if the tests have
+// that, and runs them.
 func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "hb-test-")
 	if err == nil {
@@ -41,12 +45,13 @@ func runTests(m *testing.M) int {
 	}
 	if err == nil {
 		built = filepath.Join(dir, "hb")
-		args := []string{"build", "-o", built}
+		build := exec.Command("go", "build", "-trimpath", "-o", built, "hb")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if mysqldtest.Race {
-			args = append(args, "-race")
+			build = exec.Command("go", "build", "-o", built, "-race", "hb")
 		}
 		var out []byte
-		if out, err = exec.Command("go", append(args, "hb")...).CombinedOutput(); err != nil {
+		if out, err = build.CombinedOutput(); err != nil {
 			err = fmt.Errorf("go build: %w\n%s", err, out)
 		}
 	}
@@ -166,6 +171,14 @@ func filled(t *testing.T, root *mysqldtest.Root, o mysqldtest.Options) *mysqldte
 
 // all are the names of all servers.
 var all = slices.Concat(mysqldtest.MariaDB, mysqldtest.MySQL)
+
+// refused: what a command that failed has left in a directory is no backup to hb apply.
+func refused(t *testing.T, dir string) {
+	t.Helper()
+	if r := hbtest.Finish(t, hb(t, "apply", dir)); r.Code != 8 {
+		t.Errorf("apply of what was left: exit code %d, %q", r.Code, r.Stderr)
+	}
+}
 
 // answers starts a server on a recovered directory and compares the table.
 func answers(t *testing.T, s *mysqldtest.Server, dir string) {

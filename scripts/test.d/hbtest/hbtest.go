@@ -1,5 +1,4 @@
-// Package hbtest helps tests that run hb as a program: how it ended, and archives
-// for it to read.
+// Package hbtest helps tests that run hb as a program: how it ended, and what it wrote.
 package hbtest
 
 import (
@@ -11,18 +10,6 @@ import (
 	"strings"
 	"testing"
 )
-
-// MemoryDir is a directory in memory, where syncing costs nothing, if there is
-// one.
-func MemoryDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "hb-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
 
 // ReadTree reads the files of a directory.
 func ReadTree(t testing.TB, dir string) map[string]string {

@@ -1,4 +1,4 @@
-package main
+package testd
 
 import (
 	"bufio"
@@ -19,7 +19,9 @@ import (
 
 	"hb/scripts/test.d/hbtest"
 	"hb/sink/backupdir"
+	"hb/sink/sinktest"
 	"hb/source/mysqld/mysqldtest"
+	"hb/stream/disk/disktest"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 	"hb/xbstream/xbtest"
@@ -51,29 +53,16 @@ func runPeak(file string, args []string) int {
 	return cmd.ProcessState.ExitCode()
 }
 
-// program builds hb as users have it: the test binary may hold the race
-// detector, whose memory would be measured too.
-func program(t *testing.T) string {
-	t.Helper()
-	exe := filepath.Join(t.TempDir(), "hb")
-	cmd := exec.Command(mysqldtest.Program(t, "go"), "build", "-o", exe, ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return exe
-}
-
-// measured runs exe with in on its standard input, and returns how it ended and
-// how large it became, in bytes.
-func measured(t *testing.T, exe string, in func(io.Writer) error, args ...string) (hbtest.Result, int64) {
+// measured runs hb with in on its standard input, and returns how it ended and how
+// large it became, in bytes.
+func measured(t *testing.T, in func(io.Writer) error, args ...string) (hbtest.Result, int64) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	peak := filepath.Join(t.TempDir(), "peak")
-	cmd := exec.Command(self, append([]string{exe}, args...)...)
+	cmd := exec.Command(self, append([]string{built}, args...)...)
 	cmd.Env = append(os.Environ(), asPeak+"="+peak)
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -330,73 +319,75 @@ func hostileStages(t *testing.T) []hostile {
 // must refuse each, stay small, and touch nothing but its target.
 func TestHostile(t *testing.T) {
 	mysqldtest.Heavy(t)
-	exe := program(t)
 	var largest int64
 	all := slices.Concat(hostiles(), hostileStages(t))
 	for _, h := range all {
 		if h.long && !mysqldtest.Long() {
 			continue
 		}
-		t.Run(h.name, func(t *testing.T) { largest = max(largest, h.try(t, exe)) })
+		t.Run(h.name, func(t *testing.T) { largest = max(largest, h.try(t)) })
 	}
-	t.Run("a million files", func(t *testing.T) { largest = max(largest, tinyFiles(t, exe)) })
+	t.Run("a million files", func(t *testing.T) { largest = max(largest, tinyFiles(t)) })
 	t.Logf("%d archives and one of a million files; largest process: %d MiB", len(all), largest>>20)
 }
 
 // try returns how large hb became.
-func (h *hostile) try(t *testing.T, exe string) (largest int64) {
+func (h *hostile) try(t *testing.T) (largest int64) {
 	t.Helper()
 	base := t.TempDir()
 	target := filepath.Join(base, "inner", "target")
 	if err := os.Mkdir(filepath.Dir(target), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range readers {
-		if h.only != "" && h.only != r.name {
+	for _, r := range sinktest.Readers {
+		if h.only != "" && h.only != r.Name {
 			continue
 		}
 		began := time.Now()
-		got, size := measured(t, exe, h.write, slices.Concat([]string{r.name}, h.args, r.args(target))...)
+		got, size := measured(t, h.write, slices.Concat([]string{r.Name}, h.args, r.Args(target))...)
 		took := time.Since(began)
-		t.Logf("%s: exit code %d, %d MiB, %v: %.200s", r.name, got.Code, size>>20, took, got.Stderr)
+		t.Logf("%s: exit code %d, %d MiB, %v: %.200s", r.Name, got.Code, size>>20, took, got.Stderr)
 		if got.Code != h.code || !strings.Contains(got.Stderr, h.says) {
-			t.Errorf("%s: exit code %d, want %d and %q: %.500s", r.name, got.Code, h.code, h.says, got.Stderr)
+			t.Errorf("%s: exit code %d, want %d and %q: %.500s", r.Name, got.Code, h.code, h.says, got.Stderr)
 		}
 		if size >= maxHostile {
-			t.Errorf("%s: %d MiB of memory", r.name, size>>20)
+			t.Errorf("%s: %d MiB of memory", r.Name, size>>20)
 		}
 		if took > time.Minute {
-			t.Errorf("%s took %v", r.name, took)
+			t.Errorf("%s took %v", r.Name, took)
 		}
 		largest = max(largest, size)
 	}
 	harmlessTree(t, base, target)
 	if _, err := os.Lstat(target); err == nil {
-		refusedByApply(t, target)
+		if marked, err := backupdir.IsMarked(target); err != nil || !marked {
+			t.Errorf("%s is left without its mark: %v", target, err)
+		}
+		refused(t, target)
 	}
 	return largest
 }
 
 // tinyFiles: a million files are no reason to refuse an archive, nor to become
 // large. Without the long form a tenth of them is extracted.
-func tinyFiles(t *testing.T, exe string) (largest int64) {
-	for _, r := range readers {
+func tinyFiles(t *testing.T) (largest int64) {
+	for _, r := range sinktest.Readers {
 		count := 1_000_000
-		if r.name == "extract" && !mysqldtest.Long() {
+		if r.Name == "extract" && !mysqldtest.Long() {
 			count /= 10
 		}
 		write := numbered(count, func(i int) []byte { return raw.File(fmt.Sprintf("db%03d/table%06d.MYD", i/1000, i), "x") })
-		base := hbtest.MemoryDir(t)
+		base := disktest.Memory(t)
 		target := filepath.Join(base, "target")
 		began := time.Now()
-		got, size := measured(t, exe, write, append([]string{r.name}, r.args(target)...)...)
-		t.Logf("%s of %d files: %d MiB, %v", r.name, count, size>>20, time.Since(began))
+		got, size := measured(t, write, append([]string{r.Name}, r.Args(target)...)...)
+		t.Logf("%s of %d files: %d MiB, %v", r.Name, count, size>>20, time.Since(began))
 		want := 0
-		if r.name == "verify" { // files alone are no backup
+		if r.Name == "verify" { // files alone are no backup
 			want = 7
 		}
 		if got.Code != want || size >= maxHostile {
-			t.Errorf("%s: exit code %d, %d MiB of memory: %.500s", r.name, got.Code, size>>20, got.Stderr)
+			t.Errorf("%s: exit code %d, %d MiB of memory: %.500s", r.Name, got.Code, size>>20, got.Stderr)
 		}
 		largest = max(largest, size)
 	}
