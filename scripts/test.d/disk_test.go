@@ -159,29 +159,38 @@ func peakOf(t *testing.T, disk string, f func()) (peak int64) {
 	}
 }
 
-// applyKilled kills apply at random moments and then lets it end.
-func applyKilled(t *testing.T, backup, want string, took time.Duration) {
-	dir := filepath.Join(disktest.Memory(t), "backup")
-	killed, half, n := 0, 0, rounds(50)
-	for try := 0; killed < n; try++ {
+// killSome runs commands and kills them at random moments of the time that they take.
+// After each of n that were killed, look finds what is left.
+func killSome(t *testing.T, n int, took time.Duration, command func() *exec.Cmd, look func()) {
+	t.Helper()
+	for try, kills := 0, 0; kills < n; try++ {
 		if try > 20*n {
-			t.Fatalf("apply was killed only %d times", killed)
+			t.Fatalf("it was killed only %d times", kills)
 		}
-		mustCopy(t, dir, backup)
-		cmd := hb(t, "apply", "--parallel", "2", dir)
+		cmd := command()
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		timer := time.AfterFunc(rand.N(took), func() { cmd.Process.Kill() })
 		cmd.Wait() // its outcome is in ProcessState
 		timer.Stop()
-		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() {
-			if !cmd.ProcessState.Success() {
-				t.Fatalf("apply: %v", cmd.ProcessState)
-			}
-			continue
+		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
+			kills++
+			look()
+		} else if !cmd.ProcessState.Success() {
+			t.Fatalf("%s: %v", strings.Join(cmd.Args[1:], " "), cmd.ProcessState)
 		}
-		killed++
+	}
+}
+
+// applyKilled kills apply at random moments and then lets it end.
+func applyKilled(t *testing.T, backup, want string, took time.Duration) {
+	dir := filepath.Join(disktest.Memory(t), "backup")
+	half, n := 0, rounds(50)
+	killSome(t, n, took, func() *exec.Cmd {
+		mustCopy(t, dir, backup)
+		return hb(t, "apply", "--parallel", "2", dir)
+	}, func() {
 		if st, err := os.Lstat(filepath.Join(dir, "ibdata1")); err != nil {
 			t.Fatal(err)
 		} else if st.Mode().Type() == fs.ModeSymlink {
@@ -189,8 +198,8 @@ func applyKilled(t *testing.T, backup, want string, took time.Duration) {
 		}
 		hbtest.Succeed(t, hb(t, "apply", dir))
 		same(t, dir, want)
-	}
-	t.Logf("killed %d times, %d of them half done", killed, half)
+	})
+	t.Logf("killed %d times, %d of them half done", n, half)
 }
 
 // restoreFull extracts and applies in one pass, on file systems that are too small
@@ -237,33 +246,18 @@ func restoreKilled(t *testing.T, archive, want string) {
 	began := time.Now()
 	hbtest.Succeed(t, restore())
 	took := time.Since(began)
-	killed, resumed, n := 0, 0, rounds(50)
-	for try := 0; killed < n; try++ {
-		if try > 20*n {
-			t.Fatalf("it was killed only %d times", killed)
-		}
+	resumed, n := 0, rounds(50)
+	killSome(t, n, took, func() *exec.Cmd {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
-		cmd := restore()
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		timer := time.AfterFunc(rand.N(took), func() { cmd.Process.Kill() })
-		cmd.Wait() // its outcome is in ProcessState
-		timer.Stop()
-		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() {
-			if !cmd.ProcessState.Success() {
-				t.Fatalf("extract --apply: %v", cmd.ProcessState)
-			}
-			continue
-		}
-		killed++
+		return restore()
+	}, func() {
 		if goesOn(t, dir, want) {
 			resumed++
 		}
-	}
-	t.Logf("killed %d times, %d of them resumed", killed, resumed)
+	})
+	t.Logf("killed %d times, %d of them resumed", n, resumed)
 }
 
 // goesOn reports whether apply goes on in a directory that one pass left, which
