@@ -1,7 +1,6 @@
 package testd
 
 import (
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,21 +13,9 @@ import (
 	"hb/scripts/test.d/hbtest"
 	"hb/source/infofile"
 	"hb/source/mysqld/mysqldtest"
+	"hb/stream/disk/disktest"
 	"hb/xbstream/metadata"
 )
-
-// readInfo reads what --info-file holds.
-func readInfo(t *testing.T, path string) (i infofile.Info) {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, &i); err != nil {
-		t.Fatalf("%v: %s", err, text)
-	}
-	return i
-}
 
 // TestInfoFile: what --info-file says is what became of the backup, and standard
 // output has those bytes and no other.
@@ -47,7 +34,7 @@ func TestInfoFile(t *testing.T) {
 		cmd := hb(t, append(args, "--compress")...)
 		cmd.Stdout = out
 		hbtest.Succeed(t, cmd)
-		i := readInfo(t, path)
+		i := disktest.ReadJSON[infofile.Info](t, path)
 		st, err := out.Stat()
 		if err != nil {
 			t.Fatal(err)
@@ -71,14 +58,14 @@ func TestInfoFile(t *testing.T) {
 			cmd := hb(t, args...)
 			part := filepath.Join(dir, "part")
 			interrupted(t, cmd, part, func() {
-				if i := readInfo(t, path); i.Status != infofile.Running || i.PID != cmd.Process.Pid || i.ExitCode != nil {
+				if i := disktest.ReadJSON[infofile.Info](t, path); i.Status != infofile.Running || i.PID != cmd.Process.Pid || i.ExitCode != nil {
 					t.Errorf("it runs: %+v", i)
 				}
 				if err := cmd.Process.Signal(test.signal); err != nil {
 					t.Fatal(err)
 				}
 			}, func(r hbtest.Result) {
-				i := readInfo(t, path)
+				i := disktest.ReadJSON[infofile.Info](t, path)
 				if r.Code != test.code || i.Status != test.status {
 					t.Errorf("%v: exit code %d, %+v", test.signal, r.Code, i)
 				}
@@ -108,7 +95,7 @@ func TestInfoFileRefused(t *testing.T) {
 		{[]string{"--tmpdir=/nowhere"}, 2},
 	} {
 		r := hbtest.Finish(t, hb(t, append([]string{"backup", "--no-defaults", "--info-file", path, "--password=sesame"}, test.args...)...))
-		i := readInfo(t, path)
+		i := disktest.ReadJSON[infofile.Info](t, path)
 		if r.Code != test.code || i.Status != infofile.Failed || i.ExitCode == nil || *i.ExitCode != test.code || i.Error == "" || r.Stderr != "hb: "+i.Error+"\n" ||
 			strings.Contains(i.Command, "sesame") || !strings.Contains(i.Command, "--info-file") {
 			t.Errorf("%v: exit code %d, %s; %+v", test.args, r.Code, r.Stderr, i)
@@ -145,7 +132,7 @@ func TestSettingsAlone(t *testing.T) {
 	set := []string{"HB_DEFAULTS_FILE=" + file, "HB_USER=root", "HB_COMPRESS=1", "HB_QUIET=1"}
 	cmd.Env = append(cmd.Env, set...)
 	r := hbtest.Succeed(t, cmd)
-	i := readInfo(t, info)
+	i := disktest.ReadJSON[infofile.Info](t, info)
 	if r.Stderr != "" || i.Status != infofile.Complete || !i.Options.Compressed || !i.Options.Encrypted || i.Bytes != int64(len(r.Stdout)) {
 		t.Errorf("%d bytes, %q; %+v", len(r.Stdout), r.Stderr, i)
 	}

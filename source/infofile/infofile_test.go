@@ -1,7 +1,6 @@
 package infofile
 
 import (
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -20,18 +19,6 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(leaktest.Run(m)) }
 
-func read(t *testing.T, path string) (i Info) {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, &i); err != nil {
-		t.Fatalf("%v: %s", err, text)
-	}
-	return i
-}
-
 // TestFile: what the file says while a backup runs, when it was complete, and when
 // it failed.
 func TestFile(t *testing.T) {
@@ -40,7 +27,7 @@ func TestFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if i := read(t, path); i.Version != Version || i.Status != Running || i.PID != os.Getpid() || i.ExitCode != nil || !i.End.IsZero() || i.Start.IsZero() {
+	if i := disktest.ReadJSON[Info](t, path); i.Version != Version || i.Status != Running || i.PID != os.Getpid() || i.ExitCode != nil || !i.End.IsZero() || i.Start.IsZero() {
 		t.Errorf("it runs: %+v", i)
 	}
 	var wg sync.WaitGroup
@@ -56,7 +43,7 @@ func TestFile(t *testing.T) {
 	if err := f.End(nil, 0, ""); err != nil {
 		t.Fatal(err)
 	}
-	i := read(t, path)
+	i := disktest.ReadJSON[Info](t, path)
 	if i.Status != Complete || *i.ExitCode != 0 || i.Error != "" || i.Bytes != 99 || i.Manifest.LastLSN != 77 || len(i.Warnings) != 10 || i.End.IsZero() {
 		t.Errorf("complete: %+v", i)
 	}
@@ -68,7 +55,7 @@ func TestFile(t *testing.T) {
 	if err := f.End(lost, 5, "it was lost"); !errors.Is(err, lost) {
 		t.Fatal(err)
 	}
-	if i := read(t, path); i.Status != Failed || *i.ExitCode != 5 || i.Error != "it was lost" {
+	if i := disktest.ReadJSON[Info](t, path); i.Status != Failed || *i.ExitCode != 5 || i.Error != "it was lost" {
 		t.Errorf("failed: %+v", i)
 	}
 	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) != 1 {
@@ -123,7 +110,7 @@ func TestPlaces(t *testing.T) {
 	if st, err := os.Lstat(link); err != nil || st.Mode()&os.ModeSymlink == 0 {
 		t.Errorf("the link is gone: %v", err)
 	}
-	if i := read(t, target); i.Status != Running {
+	if i := disktest.ReadJSON[Info](t, target); i.Status != Running {
 		t.Errorf("%+v", i)
 	}
 }
@@ -159,7 +146,7 @@ func TestFaults(t *testing.T) {
 				t.Errorf("%v: %v", op, err)
 			}
 			if _, err := os.Stat(path); err == nil {
-				read(t, path)
+				disktest.ReadJSON[Info](t, path)
 			}
 			n++
 		}

@@ -2,6 +2,7 @@
 package disktest
 
 import (
+	"encoding/json"
 	"os"
 	"testing"
 
@@ -22,6 +23,19 @@ func Memory(t testing.TB) string {
 		}
 	})
 	return dir
+}
+
+// ReadJSON reads a file that holds one value as JSON.
+func ReadJSON[T any](t testing.TB, path string) (value T) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &value); err != nil {
+		t.Fatalf("%s: %v: %s", path, err, text)
+	}
+	return value
 }
 
 // Open opens a directory until the test ends.
