@@ -421,8 +421,11 @@ func run(args []string, stderr io.Writer) int {
 	parser := grammar(&c, options, stderr)
 	t := terminal.New(stderr, terminal.Questions())
 	parsed, err := parser.Parse(usage.ShortHelp(terminal.PasswordFlags(args)))
-	if errors.Is(err, usage.ErrTold) {
+	switch {
+	case errors.Is(err, usage.ErrTold):
 		return 0
+	case stream.IsBrokenPipe(err): // of --help or --version
+		return exitReaderGone
 	}
 	t.Set(c.Quiet, c.LogFormat == formatJSON || err != nil && options.Peek(args, "log-format") == formatJSON)
 	if err != nil {
@@ -433,11 +436,7 @@ func run(args []string, stderr io.Writer) int {
 		t.Warn(w)
 	}
 	if c.PrintDefaults {
-		if err := options.Print(os.Stdout, parsed); err != nil {
-			t.Fail(err.Error(), 1)
-			return 1
-		}
-		return 0
+		return ended(context.Background(), t, options.Print(os.Stdout, parsed), false)
 	}
 	return execute(parsed, t)
 }
@@ -461,10 +460,15 @@ func execute(parsed *kong.Context, t *terminal.Console) int {
 	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	parsed.Bind(t)
-	text, code := explain(ctx, parsed.Run())
-	// head and the like go away when they have what they want. For a backup it is fatal.
-	enough := code == exitReaderGone && parsed.Selected().Name != "backup"
-	if code != 0 && !enough {
+	return ended(ctx, t, parsed.Run(), parsed.Selected().Name == "backup")
+}
+
+// ended tells of an error and returns its exit code. That the reader of standard
+// output went away is only told where an archive is lost: head and the like go when
+// they have what they want.
+func ended(ctx context.Context, t *terminal.Console, err error, archive bool) int {
+	text, code := explain(ctx, err)
+	if code != 0 && (code != exitReaderGone || archive) {
 		t.Fail(text, code)
 	}
 	return code

@@ -329,7 +329,7 @@ func TestTellsWithoutSettings(t *testing.T) {
 			t.Errorf("%v: exit code %d, %q", args, r.Code, r.Stderr)
 		}
 	}
-	for _, args := range [][]string{{"help"}, {"man"}, {"completion", "bash"}, {"version"}} {
+	for _, args := range [][]string{{"help"}, {"man"}, {"completion", "bash"}, {"version"}, {"--help"}, {"--version"}, {"backup", "--print-defaults", "--no-defaults", "-ux"}} {
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
