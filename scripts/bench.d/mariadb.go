@@ -14,8 +14,8 @@ import (
 var moved = &section{
 	title:   "Backup, extract, apply",
 	columns: []figure{wall, cpu, peak, size},
-	text: "CPU is that of all programs of a line, peak memory that of the largest of them; what reads the last pipe is in neither. " +
-		"hb and its peers run on as many threads as they like, but where the command says otherwise.",
+	text: "CPU time is the sum of all programs in the command, peak memory that of the largest one; neither counts the program that reads the last pipe. " +
+		"hb and its peers choose their number of threads, unless the command sets it.",
 }
 
 // mariadb is the MariaDB that contests are about, one after the other.

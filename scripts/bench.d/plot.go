@@ -37,7 +37,7 @@ type panel struct {
 const plotMost = 1.4
 
 var panels = []panel{
-	{"What hb takes, as a share of what its peers take", func(c *contest, b bar) bool { return b.peer != alone && c.section != growing }, "the peer"},
+	{"What hb needs, as a share of what its peers need", func(c *contest, b bar) bool { return b.peer != alone && c.section != growing }, "the peer"},
 	{"Peak memory, as a share of what it may be", func(_ *contest, b bar) bool { return b.peer == alone && b.figure.name == peak.name }, ""},
 	{"Growth: time for each GiB or table, as a share of the step before", func(c *contest, b bar) bool {
 		return c.section == growing && strings.HasPrefix(b.figure.name, wall.name)

@@ -14,9 +14,9 @@ import (
 // markdown is the report.
 func (b *bench) markdown(ctx context.Context) (string, error) {
 	var t strings.Builder
-	fmt.Fprintf(&t, "# hb and its peers, measured\n\nMade by `%s` on %s.\n", b.command, time.Now().UTC().Format("2 January 2006"))
+	fmt.Fprintf(&t, "# Benchmark: hb and its peers\n\nMade by `%s` on %s.\n", b.command, time.Now().UTC().Format("2 January 2006"))
 	if b.out != "" {
-		fmt.Fprintf(&t, "\n![What hb takes, as a share of what its peers take](%s.svg)\n", filepath.Base(b.out))
+		fmt.Fprintf(&t, "\n![What hb needs, as a share of what its peers need](%s.svg)\n", filepath.Base(b.out))
 	}
 	about, err := machine(b.dir)
 	if err != nil {
@@ -26,9 +26,9 @@ func (b *bench) markdown(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprintf(&t, "\n- %s\n- %s\n- %s of data on each server, at rest but where it says otherwise, in the cache\n"+
-		"- medians of %s, hb and its peers in turns (growth: of %s, hb alone)\n"+
-		"- every pipe has a buffer of %s, and the last one is read by splice(2) to /dev/null\n",
+	fmt.Fprintf(&t, "\n- %s\n- %s\n- %s of data on each server, cached; the server is idle unless the job says otherwise\n"+
+		"- medians of %s, hb and its peers take turns (growth: medians of %s, hb only)\n"+
+		"- every pipe has a buffer of %s; splice(2) moves the output of the last program to /dev/null\n",
 		about, programs, stream.Size(b.size), count(b.runs), count(min(b.runs, growthRuns)), stream.Size(pipeSize))
 	for _, err := range b.failed {
 		fmt.Fprintf(&t, "\n**Not all could be measured:** %s\n", firstLine(err.Error()))
