@@ -310,7 +310,9 @@ func TestResize(t *testing.T) {
 		}()
 		for _, size := range []int{96, 48, 64} {
 			s.Exec(t, fmt.Sprintf("SET GLOBAL innodb_log_file_size = %d", size<<20))
-			if err := f.Reach(ctx, currentLSN(t, s)); err != nil {
+			// One more byte can only come from the new file: what is written to that is
+			// lost if the next one takes its name before the reader has opened it.
+			if err := f.Reach(ctx, currentLSN(t, s)+1); err != nil {
 				t.Fatal(err)
 			}
 		}

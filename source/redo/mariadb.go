@@ -31,7 +31,8 @@ type mariadbLog struct {
 	geo    mariadbredo.Geometry
 	cutter *mariadbredo.Cutter
 	buf    []byte
-	size   int // of the next read
+	size   int  // of the next read
+	final  bool // another file has the name now: nobody writes to this one any more
 
 	changed changedSpaces
 	touched touchedPages
@@ -247,7 +248,10 @@ func (l *mariadbLog) readFrom(at, limit innodb.LSN) ([]byte, error) {
 }
 
 // follow goes over to the file that has taken the log's name, when this one
-// ends before the limit. Without one, the log is not what it was.
+// ends before the limit. Without one, the log is not what it was. The server may
+// have written to this file between its reading and the look at the name: it is read
+// to its end first. Where the name passed through another file meanwhile, which
+// nobody read, the log was overrun.
 func (l *mariadbLog) follow(got reading, stop mariadbredo.Stop) (reading, error) {
 	moved, err := l.moved()
 	if err != nil {
@@ -262,17 +266,23 @@ func (l *mariadbLog) follow(got reading, stop mariadbredo.Stop) (reading, error)
 		}
 		return got, err
 	}
+	if !l.final {
+		l.final, got.more = true, true
+		return got, nil
+	}
 	next, err := openMariaDB(l.disk, l.path)
 	if err != nil {
 		return got, fmt.Errorf("the redo log was resized: %w", err)
 	}
 	end := l.cutter.End()
-	if next.kind != l.kind || next.header.FirstLSN > end {
-		err := fmt.Errorf("the redo log was replaced by one that begins at LSN %d, after the %d that was read", next.header.FirstLSN, end)
-		return got, errors.Join(err, next.close())
+	switch {
+	case next.kind != l.kind:
+		return got, errors.Join(fmt.Errorf("the redo log was replaced by one of the format of %v", next.kind), next.close())
+	case next.header.FirstLSN > end:
+		return got, errors.Join(&OverrunError{Read: end, Now: next.header.FirstLSN}, next.close())
 	}
 	old := l.file
-	l.file, l.header, l.geo, l.cutter, l.size = next.file, next.header, next.geo, mariadbredo.NewCutter(next.geo, end), next.size
+	l.file, l.header, l.geo, l.cutter, l.size, l.final = next.file, next.header, next.geo, mariadbredo.NewCutter(next.geo, end), next.size, false
 	got.more = true
 	return got, old.Close()
 }
