@@ -25,7 +25,7 @@ type Options struct {
 	// Directory is empty, or does not exist; "" before Check.
 	Directory string `short:"C" help:"Directory to extract into: empty, or not existing (default: the archive's name without its extension)." placeholder:"DIR" type:"path"`
 	// Parallel is that of extract.Options, and of apply.Options.
-	Parallel int `help:"Number of writers, and of workers of --apply (default: processors, at most 8)." placeholder:"N"`
+	Parallel int `type:"count" help:"Number of writers, and of workers of --apply (default: processors, at most 8)." placeholder:"N"`
 	// Apply recovers the directory too. Memory, LogBin and InPlace are how: see
 	// apply.Options.
 	Apply   bool   `help:"Also replay the redo log, as hb apply does, in the same pass."`

@@ -20,7 +20,7 @@ type Options struct {
 	Datadir string `help:"Path of the server's data directory as hb sees it (default: the server's own path)." placeholder:"DIR" type:"path"`
 	// Parallel is how many readers there are, at most 64; 0: one for each processor,
 	// at most 8.
-	Parallel int `help:"Number of readers (default: processors, at most 8)." placeholder:"N"`
+	Parallel int `type:"count" help:"Number of readers (default: processors, at most 8)." placeholder:"N"`
 	// Throttle limits the reading of tablespaces; 0: full speed. Redo is never
 	// slowed down.
 	Throttle stream.Size `help:"Limit reading of tablespaces to SIZE bytes per second." placeholder:"SIZE"`

@@ -17,7 +17,7 @@ import (
 // archive on its way out.
 type WriteFlags struct {
 	Compress              bool     `help:"Compress with zstd."`
-	CompressLevel         int      `help:"zstd level, 1 to 19 (default 3); implies --compress." placeholder:"N"`
+	CompressLevel         int      `type:"count" help:"zstd level, 1 to 19 (default 3); implies --compress." placeholder:"N"`
 	EncryptTo             []string `help:"Encrypt to this recipient: age1..., or an SSH public key. May be repeated." placeholder:"RECIPIENT" sep:"none"`
 	EncryptToFile         []string `help:"Encrypt to the recipients in this file. May be repeated." placeholder:"FILE" type:"path" sep:"none"`
 	EncryptPassphraseFile string   `help:"Encrypt with the passphrase in the first line of this file." placeholder:"FILE" type:"path"`

@@ -36,7 +36,7 @@ const DefaultMemory = 256 << 20
 type Options struct {
 	// Parallel is the number of pages batches recovered at a time; 0: as many
 	// as there are processors.
-	Parallel int `help:"Number of workers, as far as --memory allows (default: processors)." placeholder:"N"`
+	Parallel int `type:"count" help:"Number of workers, as far as --memory allows (default: processors)." placeholder:"N"`
 	// Memory is about how many bytes of memory to use; 0: DefaultMemory. Redo
 	// that does not fit goes to a temporary file in the directory, which takes
 	// up to one and a half times the redo log's size.

@@ -36,7 +36,7 @@ import (
 type Options struct {
 	// Parallel is how many goroutines verify pages; 0: one for each
 	// processor, at most 8.
-	Parallel int `help:"Number of workers (default: processors, at most 8)." placeholder:"N"`
+	Parallel int `type:"count" help:"Number of workers (default: processors, at most 8)." placeholder:"N"`
 	// Memory is about how many bytes the records of the redo log may take;
 	// 0: DefaultMemory.
 	Memory int64 `type:"size" help:"Memory for redo records (default 256MiB); more records are sorted on disk." placeholder:"SIZE"`

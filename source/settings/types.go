@@ -12,9 +12,11 @@ import (
 	"hb/stream"
 )
 
-// sizeType is the type tag of a number of bytes that is a stream.Size on the
-// command line.
-const sizeType = "size"
+// Type tags.
+const (
+	sizeType  = "size"  // a number of bytes that is a stream.Size on the command line
+	countType = "count" // a number from 1 on; without the option it is 0
+)
 
 // maxWait bounds what can be waited for: the longest timeout that servers take.
 const maxWait = 365 * 24 * time.Hour
@@ -29,6 +31,13 @@ func Types() []kong.Option {
 		kong.NamedMapper(sizeType, mapper(func(s string) (int64, error) {
 			n, err := stream.ParseSize(s)
 			return int64(n), err
+		})),
+		kong.NamedMapper(countType, mapper(func(s string) (int, error) {
+			n, err := strconv.Atoi(s)
+			if err != nil || n < 1 {
+				return 0, fmt.Errorf("%q is not a number from 1 on", s)
+			}
+			return n, nil
 		})),
 	}
 }
