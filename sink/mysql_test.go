@@ -695,6 +695,16 @@ func TestApplyMySQLByServer(t *testing.T) {
 	if _, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true}); err == nil || !strings.Contains(err.Error(), "db/made.ibd") {
 		t.Errorf("a table that a server would not make: %v", err)
 	}
+	// What an interrupted run changed for a server stays so, whatever the next one says.
+	state := b.read(backupdir.ApplyingName)
+	b.write(backupdir.ApplyingName, []byte(`{"stage":"server","looked":true}`))
+	if _, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true}); err == nil {
+		t.Error("a table that a server would not make, the second time")
+	}
+	if _, err := b.apply(); err == nil {
+		t.Error("replayed what was being changed for the server")
+	}
+	b.write(backupdir.ApplyingName, state)
 	if r := b.mustApply(); !r.Resumed {
 		t.Errorf("refused by the server, then applied by hb: %+v", *r)
 	}

@@ -493,7 +493,7 @@ func (a *applier) byServer(ctx context.Context, st backupdir.State) (err error) 
 		return &backupdir.NotBackupError{Dir: a.dir, What: "its redo log was being replayed: go on without --by-server"}
 	}
 	if st.End == 0 {
-		if st, err = a.surveyForServer(ctx); err != nil {
+		if st, err = a.surveyForServer(ctx, st.Looked); err != nil {
 			return err
 		}
 	}
@@ -514,8 +514,9 @@ func (a *applier) byServer(ctx context.Context, st backupdir.State) (err error) 
 }
 
 // surveyForServer looks at log and tablespaces as if the one were to be replayed:
-// what is missing, the server would not tell.
-func (a *applier) surveyForServer(ctx context.Context) (_ backupdir.State, err error) {
+// what is missing, the server would not tell. looked: an interrupted run came as far
+// as to change the directory for a server, which stays noted.
+func (a *applier) surveyForServer(ctx context.Context, looked bool) (_ backupdir.State, err error) {
 	r, err := a.openRedo()
 	if err != nil {
 		return backupdir.State{}, err
@@ -524,7 +525,7 @@ func (a *applier) surveyForServer(ctx context.Context) (_ backupdir.State, err e
 	if len(a.backup.ReplayFrom()) > 0 {
 		return backupdir.State{}, a.notByServer("undo tablespaces may have been truncated during the backup, and a server would apply redo from before")
 	}
-	if err := a.enter(backupdir.State{Stage: backupdir.StageServer}); err != nil {
+	if err := a.enter(backupdir.State{Stage: backupdir.StageServer, Looked: looked}); err != nil {
 		return backupdir.State{}, err
 	}
 	spaces, err := a.look(ctx, r)
