@@ -44,7 +44,7 @@ func TestResolve(t *testing.T) {
 	}
 	f.Connection.Port = 1 << 20
 	if _, err := f.resolve(env); !isUsage(err) {
-		t.Errorf("a port that is none: %v", err)
+		t.Errorf("not a port: %v", err)
 	}
 }
 

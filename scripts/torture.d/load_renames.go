@@ -9,7 +9,7 @@ import (
 )
 
 // renames turns the names of tables around in circles, over two databases, and
-// drops and makes one anew. Whatever they are called, each table must be there
+// drops one and makes it again. Whatever they are called, each table must be there
 // once, with all of its rows.
 type renames struct {
 	quiet

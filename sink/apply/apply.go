@@ -130,7 +130,7 @@ type applier struct {
 //
 // Before it changes anything, all files of a backup of hb's are compared with its
 // manifest. What is wrong with a backup is a *DamageError or a *MissingError; a
-// directory that is none, or in use, a *NotBackupError.
+// directory that is not a backup, or in use, a *NotBackupError.
 //
 // It is idempotent: killed at any point and run again, it ends in the same
 // bytes. On an error nothing is promised of the directory but that running it

@@ -123,7 +123,7 @@ func (m *mysqlFamily) checkNumbers(t *tablespaces) error {
 	return nil
 }
 
-// hasUndo reports whether a tablespace is none for undo, or is there: the
+// hasUndo reports whether a tablespace is not for undo, or is there: the
 // server's own ones under their names, others as NAME.ibu.
 func (m *mysqlFamily) hasUndo(s metadata.ExternalSpace) (bool, error) {
 	if s.Type != metadata.ExternalUndo {
@@ -145,7 +145,7 @@ const (
 	mostUndo    = 127
 )
 
-// undoNumber is the number of an undo tablespace, 0 if the id is none's.
+// undoNumber is the number of an undo tablespace, 0 if the id is of another tablespace.
 func undoNumber(id innodb.SpaceID) int {
 	if id < lastUndoID || id > firstUndoID {
 		return 0

@@ -86,7 +86,7 @@ func (b *Buffers) tryGet(class int) []byte {
 	return make([]byte, class)
 }
 
-// Put takes a buffer back; nil is none.
+// Put takes a buffer back; it ignores nil.
 func (b *Buffers) Put(buf []byte) {
 	if buf == nil {
 		return

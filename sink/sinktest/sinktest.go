@@ -234,7 +234,7 @@ func (f *Form) Read(ctx context.Context, r Reader, archive []byte, dir string) e
 }
 
 // Code is the exit code that an error of those who read an archive or a directory has,
-// by its type; 0: it is none of those.
+// by its type; 0: another type.
 func Code(err error) int {
 	switch {
 	case has[*innodb.UnsupportedError](err), has[*metadata.VersionError](err),

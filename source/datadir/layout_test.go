@@ -33,7 +33,7 @@ func TestDataDirectory(t *testing.T) {
 }
 
 // TestListMySQL: tablespaces beside the databases are listed, and nothing of
-// what a server makes anew when it starts.
+// what a server makes again when it starts.
 func TestListMySQL(t *testing.T) {
 	d := sourcetest.NewDir(t)
 	d.Layout.General = true

@@ -176,7 +176,7 @@ func TestStageAppends(t *testing.T) {
 	}
 }
 
-// TestStageReplaced: a log that was rotated is copied anew.
+// TestStageReplaced: a log that was rotated is copied again.
 func TestStageReplaced(t *testing.T) {
 	s := newStaging(t)
 	s.Write("mysql/slow_log.CSV", []byte("a long old log"))

@@ -61,7 +61,7 @@ func (k Kind) Changes() bool {
 	return false
 }
 
-// Errors of a Rule that are none.
+// Errors of what is not a Rule.
 var (
 	// ErrTorn has a read succeed, with other bytes at its end, as if what is read
 	// was being written.
