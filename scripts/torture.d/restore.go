@@ -240,12 +240,22 @@ func (r *round) verify(ctx context.Context) error {
 	return r.hurtArchive(ctx)
 }
 
+// lostPage reports whether hb refused a restore for a page that is zero: a backup
+// cannot tell where the server has changed the file's page map since (concepts.md), and
+// then redo for part of the page does.
+func lostPage(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "hb_t_victim/") && strings.Contains(err.Error(), "it says it is page 0 of tablespace 0")
+}
+
 // restore restores the archive in all of the plan's ways.
 func (r *round) restore(ctx context.Context) (copies []copied, err error) {
 	for _, name := range r.ways {
 		w := ways[slices.IndexFunc(ways, func(w way) bool { return w.name == name })]
 		dir := filepath.Join(r.dir, "restored by "+name)
 		ok, err := w.do(ctx, r, dir)
+		if lostPage(err) && r.plan.fault == "page zeroed" {
+			ok, err = false, nil
+		}
 		if err != nil {
 			return nil, fmt.Errorf("restore by %s: %w", name, err)
 		}
