@@ -31,5 +31,5 @@ func ExampleRestore() {
 		log.Fatal(err)
 	}
 	fmt.Printf("%d files, recovered from LSN %d to %d, %d pages written\n", extracted.Files, applied.FromLSN, applied.LSN, applied.Pages)
-	// Output: 13 files, recovered from LSN 50000 to 56018, 4 pages written
+	// Output: 14 files, recovered from LSN 50000 to 56018, 4 pages written
 }

@@ -76,6 +76,7 @@ func checkTree(t testing.TB, dir string, contents map[string][]byte) {
 	t.Helper()
 	got := tree(t, dir)
 	delete(got, metadata.ArchiveName)
+	delete(got, metadata.IndexName)
 	delete(got, metadata.ManifestName)
 	for path, data := range contents {
 		if s, ok := got[path]; !ok || s != string(data) {
@@ -101,7 +102,7 @@ func TestExtract(t *testing.T) {
 			if result.Foreign || len(result.Warnings) > 0 || result.Archive == nil || result.Manifest == nil {
 				t.Fatalf("result %+v", result)
 			}
-			if result.Files != int64(len(contents))+2 || result.Manifest.LastLSN != 200 || result.Archive.PageSize != 16384 {
+			if result.Files != int64(len(contents))+3 || result.Manifest.LastLSN != 200 || result.Archive.PageSize != 16384 {
 				t.Errorf("result %+v", result)
 			}
 			if chunk >= 16<<10 && result.Written >= result.Bytes {

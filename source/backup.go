@@ -64,7 +64,7 @@ type backup struct {
 	copier   *pages.Copier
 	follower *redo.Follower
 	lsns     *mysqld.Observer // that the follower asks; nil: it asks nobody
-	redoFile *archiveFile
+	redoFile *xbstream.File
 	stage    *stage.Stage
 
 	at        mysqld.Moment        // what the backup stands for: set by stand only

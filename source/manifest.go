@@ -15,39 +15,21 @@ import (
 	"hb/xbstream/metadata"
 )
 
-// archive is the stream being written, and the record of what it holds, from
-// which the manifest is made.
+// archive is the stream being written, and the names in it.
 type archive struct {
 	w *xbstream.Writer
 
 	mu    sync.Mutex
-	files []fileSum
 	names datadir.NameSet
-}
-
-// fileSum is one finished file of the archive.
-type fileSum struct {
-	name string
-	xbstream.Sum
-}
-
-// archiveFile is one file being written.
-type archiveFile struct {
-	*xbstream.File
-	a *archive
 }
 
 // create begins a file. A name that could not be unpacked beside those before is
 // an error, whatever led to it.
-func (a *archive) create(name string) (*archiveFile, error) {
+func (a *archive) create(name string) (*xbstream.File, error) {
 	if err := a.enter(name); err != nil {
 		return nil, err
 	}
-	f, err := a.w.Create(name)
-	if err != nil {
-		return nil, err
-	}
-	return &archiveFile{f, a}, nil
+	return a.w.Create(name)
 }
 
 func (a *archive) enter(name string) error {
@@ -57,17 +39,6 @@ func (a *archive) enter(name string) error {
 		a.names = make(datadir.NameSet)
 	}
 	return a.names.Add(name, "of the backup")
-}
-
-// Close ends the file and enters it in the record.
-func (f *archiveFile) Close() error {
-	if err := f.File.Close(); err != nil {
-		return err
-	}
-	f.a.mu.Lock()
-	defer f.a.mu.Unlock()
-	f.a.files = append(f.a.files, fileSum{f.Path(), f.Sum()})
-	return nil
 }
 
 // put writes a whole small file.
@@ -88,8 +59,8 @@ func (a *archive) output(name string) (io.WriteCloser, error) { return a.create(
 // dropped returns the directories in the archive that are no databases any more.
 func (a *archive) dropped(databases []string) []string {
 	dropped := make(map[string]bool)
-	for _, f := range a.files {
-		if db, _, in := strings.Cut(f.name, "/"); in {
+	for _, f := range a.w.Ended() {
+		if db, _, in := strings.Cut(f.Path, "/"); in {
 			dropped[db] = true
 		}
 	}
@@ -109,8 +80,8 @@ func (b *backup) sendFixups() error {
 		}
 	}
 	has := make(map[string]bool)
-	for _, f := range b.archive.files {
-		db, _, _ := strings.Cut(f.name, "/")
+	for _, f := range b.archive.w.Ended() {
+		db, _, _ := strings.Cut(f.Path, "/")
 		has[db] = true
 	}
 	for _, db := range b.databases {
@@ -144,8 +115,27 @@ func lockTime(locks []mysqld.LockTime, what mysqld.Blocks) time.Duration {
 	return d
 }
 
-// sendManifest writes the archive's last file.
+// sendIndex writes the index of all files so far, and returns where it begins in the
+// archive; 0: the archive is too large for one, and has none. What stages gather is
+// cut before it, so that the end of an archive can be read without what is before.
+func (a *archive) sendIndex() (at int64, err error) {
+	index, ok := a.w.Index()
+	if !ok {
+		return 0, nil
+	}
+	if err := a.w.Cut(); err != nil {
+		return 0, err
+	}
+	at = a.w.Written()
+	return at, a.put(metadata.IndexName, index)
+}
+
+// sendManifest writes the archive's last files, the index and the manifest.
 func (b *backup) sendManifest() error {
+	indexAt, err := b.archive.sendIndex()
+	if err != nil {
+		return err
+	}
 	b.manifest = metadata.Manifest{
 		Version: metadata.ManifestVersion,
 		FromLSN: b.follower.Checkpoint().LSN, CheckpointLSN: b.newest, LastLSN: b.at.LSN,
@@ -165,7 +155,7 @@ func (b *backup) sendManifest() error {
 		b.manifest.AddWarning(w)
 	}
 	b.manifest.DroppedDatabases = b.archive.dropped(b.databases)
-	files := b.archive.files
+	files := b.archive.w.Ended()
 	b.manifest.Files = int64(len(files))
 	for _, f := range files {
 		b.manifest.Bytes += f.Size
@@ -178,8 +168,9 @@ func (b *backup) sendManifest() error {
 	if err != nil {
 		return err
 	}
+	w.IndexAt = indexAt
 	for _, f := range files {
-		if err := w.Add(metadata.File{Path: f.name, Size: f.Size, CRC32: f.CRC32}); err != nil {
+		if err := w.Add(metadata.File{Path: f.Path, Size: f.Size, CRC32: f.CRC32}); err != nil {
 			return err
 		}
 	}

@@ -13,7 +13,8 @@ import (
 	"hb/xbstream/metadata"
 )
 
-// sendArchiveHeader writes the archive's first file.
+// sendArchiveHeader writes the archive's first file, which can be read without what
+// comes next.
 func (b *backup) sendArchiveHeader() error {
 	head := metadata.Archive{
 		Version: metadata.ArchiveVersion, HBVersion: b.opt.ToolVersion,
@@ -26,7 +27,10 @@ func (b *backup) sendArchiveHeader() error {
 	if err != nil {
 		return err
 	}
-	return b.archive.put(metadata.ArchiveName, text)
+	if err := b.archive.put(metadata.ArchiveName, text); err != nil {
+		return err
+	}
+	return b.archive.w.Cut()
 }
 
 // sendMetadata writes what describes the backup: the peers' files, and last the

@@ -74,7 +74,7 @@ func (c *checker) checkNames(list *datadir.Listing) error {
 			names[name] = "a file that describes the backup"
 		}
 	}
-	for _, name := range []string{metadata.ArchiveName, metadata.ManifestName, metadata.MyCnfName, metadata.ExternalName, metadata.DonorGaleraInfoName, c.sequence.redoName} {
+	for _, name := range []string{metadata.ArchiveName, metadata.IndexName, metadata.ManifestName, metadata.MyCnfName, metadata.ExternalName, metadata.DonorGaleraInfoName, c.sequence.redoName} {
 		names[name] = "a file of the backup"
 	}
 	for _, p := range c.layout.System {

@@ -36,8 +36,23 @@ type Writer struct {
 	vec   VecWriter // sink, if it can gather
 	err   error     // the first error; ErrClosed after Close
 	heads uint32    // CRC-32 of all heads
+	index Indexer
+	ended []EndedFile
 	paths map[string]struct{}
 	nopen int
+}
+
+// EndedFile is a file that is whole in the archive.
+type EndedFile struct {
+	Path string
+	Sum
+}
+
+// Cutter is a sink that gathers what it is given into blocks, such as a stage that
+// compresses.
+type Cutter interface {
+	// Cut ends the block, so that what comes next can be read without it.
+	Cut() error
 }
 
 // NewWriter returns a Writer that writes to w. The Writer never closes w.
@@ -156,13 +171,7 @@ func (f *File) Close() error {
 	f.closed = true
 	head := f.head[:headSize+len(f.path)]
 	head[9] = byte(End)
-	if err := f.write(head, nil); err != nil {
-		return err
-	}
-	f.w.mu.Lock()
-	f.w.nopen--
-	f.w.mu.Unlock()
-	return nil
+	return f.write(head, nil)
 }
 
 // Abort gives the file up, and with it the whole archive: a reader could not
@@ -224,6 +233,33 @@ func (w *Writer) HeadsCRC32() uint32 {
 	return w.heads
 }
 
+// Index returns the index of the chunks written so far. ok is false if the archive
+// is too large for one, or if a file is open. Call it when no other goroutine writes.
+func (w *Writer) Index() (index []byte, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.index.Bytes()
+}
+
+// Ended returns the files that have ended, in the order in which they did. Call it
+// when no other goroutine writes.
+func (w *Writer) Ended() []EndedFile {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ended
+}
+
+// Cut lets the sink end its block here, if it is a Cutter.
+func (w *Writer) Cut() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c, ok := w.sink.(Cutter)
+	if !ok || w.err != nil {
+		return w.err
+	}
+	return w.account(0, 0, c.Cut())
+}
+
 // stickyOr returns the first error, or other if there is none.
 func (w *Writer) stickyOr(other error) error {
 	w.mu.Lock()
@@ -245,6 +281,7 @@ func (f *File) write(head, payload []byte) error {
 		return w.err
 	}
 	w.heads = crc32.Update(w.heads, crc32.IEEETable, head)
+	f.enter(len(payload))
 	if w.vec != nil && len(payload) > 0 {
 		n, err := w.vec.WriteVec(head, payload)
 		return w.account(n, len(head)+len(payload), err)
@@ -255,6 +292,19 @@ func (f *File) write(head, payload []byte) error {
 	}
 	n, err = w.sink.Write(payload)
 	return w.account(n, len(payload), err)
+}
+
+// enter notes a chunk with a payload of n bytes, or with none the file's end. The
+// caller holds mu, so that index and files have the order of the chunks.
+func (f *File) enter(n int) {
+	w := f.w
+	if n > 0 {
+		w.index.Payload(f.path, n)
+		return
+	}
+	w.index.End(f.path)
+	w.ended = append(w.ended, EndedFile{f.path, f.sum})
+	w.nopen--
 }
 
 // account counts what the sink took and keeps its error.

@@ -47,7 +47,8 @@ type Catalog struct {
 	Archive  *metadata.Archive
 	manifest *metadata.ManifestParser
 	heads    metadata.CRC32 // of the chunks before the manifest
-	ended    bool           // the manifest has ended
+	index    indexProof
+	ended    bool // the manifest has ended
 
 	files int64 // files that ended, the manifest too
 	bytes int64
@@ -63,8 +64,9 @@ type openEntry struct {
 
 // entrySum is a file that has ended.
 type entrySum struct {
-	size int64
-	crc  uint32
+	size   int64
+	crc    uint32
+	number int64 // in the order of the files' ends
 }
 
 func New() *Catalog {
@@ -100,6 +102,9 @@ func (c *Catalog) Add(ch *xbstream.Chunk) (*Entry, error) {
 		}
 		e = &openEntry{last: c.Own && ch.Path == metadata.ManifestName}
 		c.open[ch.Path] = e
+	}
+	if c.Own {
+		c.index.add(ch)
 	}
 	if ch.Type == xbstream.End {
 		return c.end(ch, e)
@@ -211,7 +216,7 @@ func (c *Catalog) end(ch *xbstream.Chunk, e *openEntry) (*Entry, error) {
 	if e.last {
 		return entry, c.endManifest()
 	}
-	c.done[ch.Path] = entrySum{e.end, e.sum.CRC32}
+	c.done[ch.Path] = entrySum{e.end, e.sum.CRC32, c.files - 1}
 	if ch.Path == metadata.ArchiveName {
 		var err error
 		if c.Archive, err = metadata.UnmarshalArchive(c.header); err != nil {
@@ -234,6 +239,7 @@ func (c *Catalog) listed(f metadata.File) error {
 	case got.crc != f.CRC32:
 		mismatch.Reason, mismatch.Want, mismatch.Got = "checksum in the manifest", fmt.Sprintf("%08x", f.CRC32), fmt.Sprintf("%08x", got.crc)
 	default:
+		c.index.listed(got.number)
 		delete(c.done, f.Path)
 		return nil
 	}
@@ -256,6 +262,9 @@ func (c *Catalog) endManifest() error {
 			Path: metadata.ManifestName, Offset: c.at, Reason: "the checksum over all chunks' heads: chunks are not those, or not in the order, that were written",
 			Want: fmt.Sprintf("%08x", uint32(want)), Got: fmt.Sprintf("%08x", uint32(c.heads)),
 		}
+	}
+	if reason := c.index.fault(c.manifest.IndexAt()); reason != "" {
+		return &xbstream.CorruptError{Path: metadata.IndexName, Offset: c.index.at, Reason: reason}
 	}
 	c.ended = true
 	return nil

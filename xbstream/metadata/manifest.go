@@ -184,7 +184,11 @@ type endLine struct {
 	Version int    `json:"hb_manifest_end"`
 	Files   int64  `json:"files"`
 	CRC32   *CRC32 `json:"crc32"`
+	IndexAt int64  `json:"index_at,omitempty"` // 0: there is no index
 }
+
+// endPrefix is what the last line begins with, and no other.
+const endPrefix = `{"hb_manifest_end"`
 
 // CRC32 is a CRC-32 (IEEE), in JSON a string of 8 hexadecimal digits.
 type CRC32 uint32
@@ -248,6 +252,10 @@ func unmarshalFile(text []byte) (File, error) {
 // ManifestWriter writes a manifest. It counts what it lists: the totals that
 // the first line promised must be right.
 type ManifestWriter struct {
+	// IndexAt is where the archive's index begins, in bytes; 0: it has none. It is
+	// written by Close.
+	IndexAt int64
+
 	w     *bufio.Writer
 	crc   hash.Hash32
 	m     Manifest
@@ -313,7 +321,7 @@ func (w *ManifestWriter) Close() error {
 		return w.err
 	}
 	crc := CRC32(w.crc.Sum32())
-	text, err := json.Marshal(endLine{Version: ManifestVersion, Files: w.files, CRC32: &crc})
+	text, err := json.Marshal(endLine{Version: ManifestVersion, Files: w.files, CRC32: &crc, IndexAt: w.IndexAt})
 	if err != nil {
 		w.err = fmt.Errorf("%s: %w", ManifestName, err)
 		return w.err
@@ -340,6 +348,7 @@ type ManifestParser struct {
 	m       *Manifest
 	files   int64
 	bytes   int64
+	indexAt int64
 	ended   bool
 	err     error
 }
@@ -401,7 +410,7 @@ func (p *ManifestParser) line(text []byte) error {
 			return p.head(m)
 		}
 		return nil
-	case bytes.HasPrefix(text, []byte(`{"hb_manifest_end"`)):
+	case bytes.HasPrefix(text, []byte(endPrefix)):
 		return p.end(text)
 	}
 	f, err := unmarshalFile(text)
@@ -438,7 +447,7 @@ func (p *ManifestParser) end(text []byte) error {
 	case *e.CRC32 != CRC32(p.crc):
 		return fmt.Errorf("checksum: want %08x, got %08x", uint32(*e.CRC32), p.crc)
 	}
-	p.ended = true
+	p.ended, p.indexAt = true, e.IndexAt
 	return nil
 }
 
@@ -472,6 +481,10 @@ func ReadManifestHead(dir fs.FS) (*Manifest, error) {
 	_, err = p.Write(text)
 	return p.Manifest(), err
 }
+
+// IndexAt returns where the manifest says that the archive's index begins; 0: it
+// says that there is none.
+func (p *ManifestParser) IndexAt() int64 { return p.indexAt }
 
 // Manifest returns the first line's facts, or nil before they came.
 func (p *ManifestParser) Manifest() *Manifest { return p.m }

@@ -18,9 +18,15 @@ type Archiver struct {
 	Out      bytes.Buffer      // the archive as far as it is written
 	Files    []metadata.File   // that have ended
 	Manifest metadata.Manifest // how the manifest begins: Finish fills in what it counts and sums
+	// Index makes the index that Finish writes of the one that is right; it writes
+	// none if that is nil. Moved is by how many bytes the manifest is wrong about where
+	// it begins.
+	Index func(right []byte) []byte
+	Moved int64
 
-	w   *xbstream.Writer
-	err error
+	w       *xbstream.Writer
+	indexAt int64 // where the index begins; 0: there is none
+	err     error
 }
 
 // Begin begins an archive with nothing: Close ends it.
@@ -115,8 +121,17 @@ func (a *Archiver) Interleave(names []string, contents map[string][]byte, piece 
 	}
 }
 
-// Finish writes the manifest of all files that have ended, ends the archive and returns it.
+// Finish writes index and manifest of all files that have ended, ends the archive and
+// returns it.
 func (a *Archiver) Finish() ([]byte, error) {
+	index, ok := a.w.Index()
+	if a.Index != nil {
+		index = a.Index(index)
+	}
+	if ok && index != nil {
+		a.indexAt = a.w.Written() + a.Moved
+		a.Put(metadata.IndexName, index)
+	}
 	a.List(a.Files)
 	return a.Close()
 }
@@ -135,6 +150,7 @@ func (a *Archiver) List(files []metadata.File) {
 	if a.note(err); err != nil {
 		return
 	}
+	w.IndexAt = a.indexAt
 	for _, f := range files {
 		a.note(w.Add(f))
 	}
