@@ -82,6 +82,9 @@ func (c *cli) BeforeResolve(ctx *kong.Context, s *settings.Settings) error {
 
 type backupCmd struct{ source.Flags }
 
+// subject is what a command works on, for programs; so below.
+func (c *backupCmd) subject() []slog.Attr { return nil }
+
 func (c *backupCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Settings) error {
 	if err := source.CheckSystem(runtime.GOOS); err != nil {
 		return err
@@ -120,7 +123,6 @@ func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env mysqld.Env
 }
 
 func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld.Server, stages stream.WriteOptions, info *infofile.File) error {
-	began := time.Now()
 	out, err := stream.NewStdout(os.Stdout)
 	if err != nil {
 		return err
@@ -149,8 +151,7 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld
 	if err != nil {
 		return err
 	}
-	took := since(began)
-	say(t, nil, result.Describe(w.Sent(), took), append(result.Facts(), slog.Int64("bytes", w.Sent())), took)
+	t.Done(result.Describe(w.Sent(), t.Took()), append(result.Facts(), slog.Int64("bytes", w.Sent()))...)
 	return nil
 }
 
@@ -169,7 +170,7 @@ func (c *backupCmd) estimate(ctx context.Context, t *terminal.Console, env mysql
 	if err := errors.Join(err, srv.Close()); err != nil {
 		return err
 	}
-	t.Say(e.Describe(), e.Facts()...)
+	t.Done(e.Describe(), e.Facts()...)
 	_, err = fmt.Println(e.Expected())
 	return err
 }
@@ -179,6 +180,8 @@ type checkCmd struct {
 	RateInterval time.Duration `help:"How long to measure the redo write rate (default 5)." default:"5" placeholder:"SECONDS"`
 	Grants       bool          `help:"Print only the GRANT statements that the account still needs, for the server's client to run."`
 }
+
+func (c *checkCmd) subject() []slog.Attr { return nil }
 
 func (c *checkCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Settings) error {
 	if err := source.CheckSystem(runtime.GOOS); err != nil {
@@ -234,8 +237,14 @@ type extractCmd struct {
 	sink.Options
 }
 
+func (c *extractCmd) subject() []slog.Attr {
+	if c.Check(c.Name()) != nil {
+		return c.Facts() // Run says what is wrong
+	}
+	return append(c.Facts(), slog.String("directory", c.Directory))
+}
+
 func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
-	began := time.Now()
 	if err := c.Check(c.Name()); err != nil {
 		return err
 	}
@@ -253,11 +262,15 @@ func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
 	if extracted == nil || err != nil && !c.Apply {
 		return err
 	}
-	took := since(began)
-	say(t, extracted.Warnings, extracted.Describe(c.Directory, took, applied != nil), extracted.Facts(), took)
-	if applied != nil {
-		say(t, applied.Warnings, applied.Describe(c.Directory, took), applied.Facts(), took)
+	warn(t, extracted.Warnings)
+	text := extracted.Describe(c.Directory, t.Took(), applied != nil)
+	if applied == nil {
+		t.Done(text, extracted.Facts()...)
+		return err
 	}
+	t.Say(terminal.EventExtracted, text, extracted.Facts()...)
+	warn(t, applied.Warnings)
+	t.Done(applied.Describe(c.Directory, t.Took()), append(extracted.Size(), applied.Facts()...)...)
 	return err
 }
 
@@ -266,8 +279,9 @@ type applyCmd struct {
 	apply.Options
 }
 
+func (c *applyCmd) subject() []slog.Attr { return []slog.Attr{slog.String("directory", c.Directory)} }
+
 func (c *applyCmd) Run(ctx context.Context, t *terminal.Console) error {
-	began := time.Now()
 	c.Tool, c.Progress = tool(), new(progress.Tracker)
 	var result *apply.Result
 	var err error
@@ -275,8 +289,8 @@ func (c *applyCmd) Run(ctx context.Context, t *terminal.Console) error {
 	if err != nil {
 		return err
 	}
-	took := since(began)
-	say(t, result.Warnings, result.Describe(c.Directory, took), result.Facts(), took)
+	warn(t, result.Warnings)
+	t.Done(result.Describe(c.Directory, t.Took()), result.Facts()...)
 	return nil
 }
 
@@ -285,22 +299,32 @@ type verifyCmd struct {
 	verify.Options
 }
 
+func (c *verifyCmd) subject() []slog.Attr {
+	if c.isDirectory() {
+		return []slog.Attr{slog.String("directory", c.Archive)}
+	}
+	return c.Facts()
+}
+
+// isDirectory reports whether what is to be verified is no archive.
+func (c *verifyCmd) isDirectory() bool {
+	st, err := os.Stat(c.Archive)
+	return err == nil && st.IsDir()
+}
+
 func (c *verifyCmd) Run(ctx context.Context, t *terminal.Console) error {
-	began := time.Now()
 	result, err := c.verify(ctx, t)
 	if err != nil {
 		return err
 	}
-	took := since(began)
 	warn(t, result.Warnings)
-	t.Say(result.Describe())
-	say(t, nil, result.Verdict(took), result.Facts(), took)
+	t.Done(result.Describe(t.Took()), result.Facts()...)
 	return nil
 }
 
 func (c *verifyCmd) verify(ctx context.Context, t *terminal.Console) (result *verify.Result, err error) {
 	c.Progress = new(progress.Tracker)
-	if st, err := os.Stat(c.Archive); err == nil && st.IsDir() {
+	if c.isDirectory() {
 		t.During(c.Progress, func() { result, err = verify.Directory(ctx, c.Archive, c.Options) })
 		return result, err
 	}
@@ -321,6 +345,8 @@ type listCmd struct {
 	stream.ReadFlags
 }
 
+func (c *listCmd) subject() []slog.Attr { return c.Facts() }
+
 func (c *listCmd) Run(ctx context.Context, t *terminal.Console) error {
 	r, err := open(&c.ReadFlags, nil)
 	if err != nil {
@@ -332,25 +358,16 @@ func (c *listCmd) Run(ctx context.Context, t *terminal.Console) error {
 		return err
 	}
 	warn(t, result.Warnings)
-	t.Say(result.Describe())
+	t.Done(result.Describe(), result.Facts()...)
 	return nil
 }
 
-// say tells what a command did in the time that it took, after the warnings, which a
-// result may have although it is good.
-func say(t *terminal.Console, warnings []string, text string, facts []slog.Attr, took time.Duration) {
-	warn(t, warnings)
-	t.Say(text, append(facts, slog.Float64("seconds", took.Seconds()))...)
-}
-
+// warn tells the warnings that a result may have although it is good.
 func warn(t *terminal.Console, warnings []string) {
 	for _, w := range warnings {
 		t.Warn(w)
 	}
 }
-
-// since is the time since a command began, as it is told.
-func since(began time.Time) time.Duration { return time.Since(began).Round(time.Millisecond) }
 
 // usageError is a mistake in the command line.
 func usageError(text string) error { return stream.AsUsage(errors.New(text)) }
@@ -429,12 +446,13 @@ func run(args []string, stderr io.Writer) int {
 	}
 	t.Set(c.Quiet, c.LogFormat == formatJSON || err != nil && options.Peek(args, "log-format") == formatJSON)
 	if err != nil {
-		t.Fail(terminal.WithoutPasswords(usage.Mistake(parser.Model, err), args), exitUsage)
+		t.End(terminal.WithoutPasswords(usage.Mistake(parser.Model, err), args), exitUsage)
 		return exitUsage
 	}
-	for _, w := range options.Env.Options.Warnings {
-		t.Warn(w)
+	if !c.PrintDefaults {
+		begin(t, parsed.Selected())
 	}
+	warn(t, options.Env.Options.Warnings)
 	if c.PrintDefaults {
 		return ended(context.Background(), t, options.Print(os.Stdout, parsed), false)
 	}
@@ -455,6 +473,13 @@ func grammar(c *cli, options *settings.Settings, stderr io.Writer) *kong.Kong {
 	return parser
 }
 
+// begin says for programs what a command begins to work on, if it does.
+func begin(t *terminal.Console, command *kong.Node) {
+	if c, works := command.Target.Addr().Interface().(interface{ subject() []slog.Attr }); works {
+		t.Begin(command.Name, append(c.subject(), slog.String("hb_version", version()), slog.Int("schema", usage.MessageSchema))...)
+	}
+}
+
 func execute(parsed *kong.Context, t *terminal.Console) int {
 	ctx, stop := terminal.Signals()
 	defer stop()
@@ -468,9 +493,10 @@ func execute(parsed *kong.Context, t *terminal.Console) int {
 // they have what they want.
 func ended(ctx context.Context, t *terminal.Console, err error, archive bool) int {
 	text, code := explain(ctx, err)
-	if code != 0 && (code != exitReaderGone || archive) {
-		t.Fail(text, code)
+	if code == exitReaderGone && !archive {
+		text = ""
 	}
+	t.End(text, code)
 	return code
 }
 

@@ -129,6 +129,7 @@ func parseExamples(t *testing.T, text string) (n int) {
 func parseLine(t *testing.T, line string) (n int) {
 	t.Helper()
 	line, _, _ = strings.Cut(line, " #")
+	line = strings.ReplaceAll(line, " 2>", " >")
 	for _, m := range exampleCommand.FindAllStringSubmatch(line, -1) {
 		if _, err := testGrammar().Parse(strings.Fields(m[1])); err != nil {
 			t.Errorf("%q: %v", m[0], err)

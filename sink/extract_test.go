@@ -636,7 +636,7 @@ func TestList(t *testing.T) {
 	if summary.Files != int64(len(sizes)) || summary.Manifest == nil || summary.Archive == nil {
 		t.Errorf("summary %+v", summary)
 	}
-	for _, want := range []string{"backup of mariadb 10.11.18-MariaDB", "complete", "LSN 100 to 200"} {
+	for _, want := range []string{"backup of MariaDB 10.11.18-MariaDB", "complete", "LSN 100 to 200"} {
 		if !strings.Contains(summary.Describe(), want) {
 			t.Errorf("Describe() = %q, without %q", summary.Describe(), want)
 		}

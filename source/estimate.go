@@ -188,7 +188,7 @@ func (e *Estimate) piece(info datadir.File, off int64, buf []byte) (n int, err e
 // Facts are those of the estimate for programs.
 func (e *Estimate) Facts() []slog.Attr {
 	return []slog.Attr{
-		slog.Int64("bytes", e.Size()), slog.Int64("expected_size", e.Expected()), slog.Int64("tablespaces", e.Tablespaces),
+		slog.Int64("estimated_bytes", e.Size()), slog.Int64("expected_size", e.Expected()), slog.Int64("tablespaces", e.Tablespaces),
 		slog.Int64("others", e.Others), slog.Int64("redo", e.Redo), slog.Int64("redo_rate", e.RedoRate), slog.Float64("part", e.Part),
 	}
 }

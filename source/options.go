@@ -110,5 +110,10 @@ func (r *Result) Describe(sent int64, took time.Duration) string {
 
 // Facts are what Describe says, for programs.
 func (r *Result) Facts() []slog.Attr {
-	return []slog.Attr{slog.Int64("archive_bytes", r.Bytes), slog.Any("locks", r.Locks), slog.Any("manifest", &r.Manifest)}
+	m := &r.Manifest
+	facts := []slog.Attr{slog.Int64("archive_bytes", r.Bytes), slog.Uint64("from_lsn", uint64(m.FromLSN)), slog.Uint64("last_lsn", uint64(m.LastLSN))}
+	if m.Binlog != nil {
+		facts = append(facts, slog.Any("binlog", m.Binlog))
+	}
+	return append(facts, slog.Any("locks", r.Locks), slog.Any("manifest", m))
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -100,6 +101,11 @@ func (f *ReadFlags) Name() string {
 		return ""
 	}
 	return f.Archive
+}
+
+// Facts is the archive for programs: its file, or "-" for standard input.
+func (f *ReadFlags) Facts() []slog.Attr {
+	return []slog.Attr{slog.String("archive", cmp.Or(f.Name(), "-"))}
 }
 
 // Input is an archive that is being read, without its stages.

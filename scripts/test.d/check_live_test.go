@@ -175,6 +175,7 @@ func TestCheckAgrees(t *testing.T) {
 // reportObjects reads a report in JSON, by what was checked.
 func reportObjects(t *testing.T, report string) map[string]map[string]any {
 	t.Helper()
+	hbtest.Messages(t, report)
 	checks := make(map[string]map[string]any)
 	lines := bufio.NewScanner(strings.NewReader(report))
 	for lines.Scan() {

@@ -34,6 +34,11 @@ func TestInfoFile(t *testing.T) {
 		cmd := hb(t, append(args, "--compress")...)
 		cmd.Stdout = out
 		hbtest.Succeed(t, cmd)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hbtest.CheckObject(t, "info", text)
 		i := disktest.ReadJSON[infofile.Info](t, path)
 		st, err := out.Stat()
 		if err != nil {

@@ -178,6 +178,7 @@ type jsonLine struct {
 
 func jsonLines(t *testing.T, text string) (lines []jsonLine) {
 	t.Helper()
+	hbtest.Messages(t, text)
 	for line := range strings.Lines(text) {
 		var l jsonLine
 		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Time.IsZero() || l.Level == "" || l.Msg == "" {

@@ -75,6 +75,7 @@ type Result struct {
 	ReadAhead      bool       // the redo log was read while it arrived, by Restore
 	ByServer       bool       // the directory is ready for a server to recover it
 	Warnings       []string
+	Binlog         *metadata.BinlogPos // of the server that was backed up; nil: the manifest has none, or there is none
 }
 
 // Describe says what became of a directory in the time that it took.
@@ -92,8 +93,12 @@ func (r *Result) Describe(dir string, took time.Duration) string {
 
 // Facts are the result for programs.
 func (r *Result) Facts() []slog.Attr {
-	return []slog.Attr{slog.Bool("already_applied", r.AlreadyApplied), slog.Uint64("from_lsn", uint64(r.FromLSN)),
-		slog.Uint64("last_lsn", uint64(r.LSN)), slog.Uint64("pages", r.Pages)}
+	facts := []slog.Attr{slog.Bool("already_applied", r.AlreadyApplied), slog.Bool("by_server", r.ByServer),
+		slog.Uint64("from_lsn", uint64(r.FromLSN)), slog.Uint64("last_lsn", uint64(r.LSN)), slog.Uint64("recovered_pages", r.Pages)}
+	if r.Binlog != nil {
+		facts = append(facts, slog.Any("binlog", r.Binlog))
+	}
+	return facts
 }
 
 // fill sets what is not set.
@@ -277,6 +282,9 @@ func (a *applier) done() (innodb.LSN, bool, error) {
 func (a *applier) open() (err error) {
 	if a.backup, err = backupdir.Read(a.root); err != nil {
 		return err
+	}
+	if a.backup.Manifest != nil {
+		a.result.Binlog = a.backup.Manifest.Binlog
 	}
 	a.family = &mariadbFamily{applier: a}
 	if a.backup.Flavor == metadata.FlavorMySQL {

@@ -115,9 +115,30 @@ func (c *Catalog) Summary(rd *xbstream.Reader) *Summary {
 	}
 }
 
-// Facts are the size of a backup for programs.
-func (s *Summary) Facts() []slog.Attr {
+// Size is how much a backup is, for programs.
+func (s *Summary) Size() []slog.Attr {
 	return []slog.Attr{slog.Int64("files", s.Files), slog.Int64("bytes", s.Bytes)}
+}
+
+// About is what a backup is, for programs: where it is from, and its position.
+func (s *Summary) About() []slog.Attr {
+	facts := []slog.Attr{slog.Bool("foreign", s.Foreign)}
+	if s.Archive != nil {
+		facts = append(facts, slog.String("server", s.Archive.Server()), slog.Time("created", s.Archive.Created))
+	}
+	if m := s.Manifest; m != nil && m.Binlog != nil {
+		facts = append(facts, slog.Any("binlog", m.Binlog))
+	}
+	return facts
+}
+
+// Facts are all of that, and the redo log that the manifest states.
+func (s *Summary) Facts() []slog.Attr {
+	facts := append(s.Size(), s.About()...)
+	if m := s.Manifest; m != nil {
+		facts = append(facts, slog.Uint64("from_lsn", uint64(m.FromLSN)), slog.Uint64("last_lsn", uint64(m.LastLSN)))
+	}
+	return facts
 }
 
 // Describe says in a few lines what the archive is.
@@ -125,7 +146,7 @@ func (s *Summary) Describe() string {
 	var b strings.Builder
 	switch {
 	case s.Archive != nil:
-		fmt.Fprintf(&b, "backup of %s %s by hb %s, begun %s", s.Archive.ServerFlavor, s.Archive.ServerVersion, s.Archive.HBVersion, s.Archive.Created.Format(time.RFC3339))
+		fmt.Fprintf(&b, "backup of %s by hb %s, begun %s", s.Archive.Server(), s.Archive.HBVersion, s.Archive.Created.Format(time.RFC3339))
 	case s.Foreign && s.Dialect != xbstream.AnyDialect:
 		fmt.Fprintf(&b, "xbstream archive of %v's", s.Dialect)
 	case s.Foreign:

@@ -72,9 +72,9 @@ type Result struct {
 	Temporary  int64  // bytes that were put into temporary files
 }
 
-// Verdict says in one line what was found in the time that it took, beside what
-// Describe says.
-func (r *Result) Verdict(took time.Duration) string {
+// Describe says in a few lines what the backup is, and what was found of it in the
+// time that it took.
+func (r *Result) Describe(took time.Duration) string {
 	found := fmt.Sprintf("; %d mini-transactions of redo, unbroken to LSN %d", r.MTRs, r.LSN)
 	switch {
 	case r.Applied && r.HandedOver:
@@ -84,13 +84,18 @@ func (r *Result) Verdict(took time.Duration) string {
 	case r.Replayed:
 		found = fmt.Sprintf("; hb apply was rehearsed to LSN %d, with %d pages written", r.LSN, r.Recovered)
 	}
-	return fmt.Sprintf("verified in %s: %d pages%s", took, r.Pages, found)
+	return fmt.Sprintf("%s\nverified in %s: %d pages%s", r.Summary.Describe(), took, r.Pages, found)
 }
 
 // Facts are the result for programs.
 func (r *Result) Facts() []slog.Attr {
-	return append(r.Summary.Facts(), slog.Int64("pages", r.Pages),
+	facts := append(r.Size(), r.About()...)
+	facts = append(facts, slog.Int64("pages", r.Pages), slog.Bool("applied", r.Applied), slog.Bool("by_server", r.HandedOver),
 		slog.Uint64("from_lsn", uint64(r.FromLSN)), slog.Uint64("last_lsn", uint64(r.LSN)))
+	if r.Replayed {
+		facts = append(facts, slog.Uint64("recovered_pages", r.Recovered))
+	}
+	return facts
 }
 
 // Archive reads an archive, already without its stages, to its end, and checks

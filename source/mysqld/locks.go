@@ -34,16 +34,21 @@ type LockTime struct {
 	Stage  Stage         // of MariaDB, else StageNone
 }
 
-// MarshalJSON says, for programs, what was locked and for how long, in
-// milliseconds.
-func (l LockTime) MarshalJSON() ([]byte, error) {
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	return json.Marshal(struct {
-		Lock   string  `json:"lock"`
-		Waited float64 `json:"waited_ms"`
-		Held   float64 `json:"held_ms"`
-	}{l.Lock, ms(l.Wait), ms(l.Held)})
+// ToldLock is a LockTime as programs are told of it.
+type ToldLock struct {
+	Lock   string  `json:"lock"`
+	Waited float64 `json:"waited_ms"`
+	Held   float64 `json:"held_ms"`
 }
+
+// Told says, for programs, what was locked and for how long, in milliseconds.
+func (l LockTime) Told() ToldLock {
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	return ToldLock{l.Lock, ms(l.Wait), ms(l.Held)}
+}
+
+// MarshalJSON is Told as JSON.
+func (l LockTime) MarshalJSON() ([]byte, error) { return json.Marshal(l.Told()) }
 
 // ErrLockLost means that a lock was, or may have been, lost while the backup
 // relied on it: the backup is void.

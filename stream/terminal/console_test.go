@@ -3,8 +3,10 @@ package terminal
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -50,14 +52,16 @@ func (w *written) take() []string {
 // --quiet leaves out.
 func TestMessages(t *testing.T) {
 	all := func(c *Console) {
-		c.Say("two\nlines", slog.Int("files", 3))
+		c.Begin("verify", slog.String("archive", "a"))
+		c.Say(EventExtracted, "two\nlines", slog.Int("files", 3))
 		c.Warn("look\x1b[2Jout")
-		c.Fail("it failed", 7)
+		c.Done("it is done", slog.Int("bytes", 5))
+		c.End("it failed", 7)
 	}
 	var w written
 	c := New(&w, nil)
 	all(c)
-	if got, want := w.String(), "hb: two\nhb: lines\nhb: warning: look?[2Jout\nhb: it failed\n"; got != want {
+	if got, want := w.String(), "hb: two\nhb: lines\nhb: warning: look?[2Jout\nhb: it is done\nhb: it failed\n"; got != want {
 		t.Errorf("text: %q, want %q", got, want)
 	}
 	w.take()
@@ -69,25 +73,69 @@ func TestMessages(t *testing.T) {
 	w.take()
 	c.Set(false, true)
 	all(c)
-	var levels []string
+	var events []string
 	for _, line := range w.take() {
-		var m struct {
-			Time     time.Time
-			Level    string
-			Msg      string
-			Files    int
-			ExitCode int `json:"exit_code"`
-		}
-		if err := json.Unmarshal([]byte(line), &m); err != nil || m.Time.IsZero() || strings.Count(line, "\n") != 1 {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil || strings.Count(line, "\n") != 1 {
 			t.Errorf("%q: %v", line, err)
 		}
-		levels = append(levels, m.Level)
-		if m.Level == "INFO" && (m.Msg != "two\nlines" || m.Files != 3) || m.Level == "ERROR" && (m.Msg != "it failed" || m.ExitCode != 7) {
-			t.Errorf("%q", line)
+		if _, err := time.Parse(time.RFC3339Nano, fmt.Sprint(m["time"])); err != nil || m["seconds"] == 0 {
+			t.Errorf("%q: %v", line, err)
 		}
+		delete(m, "time")
+		delete(m, "seconds")
+		events = append(events, fmt.Sprint(m))
 	}
-	if got := strings.Join(levels, " "); got != "INFO WARN ERROR" {
-		t.Errorf("levels: %s", got)
+	want := []string{
+		"map[archive:a command:verify event:start level:INFO msg:verify begins]",
+		"map[event:extracted files:3 level:INFO msg:two\nlines]",
+		"map[event:warning level:WARN msg:look\x1b[2Jout]",
+		"map[bytes:5 command:verify event:end exit_code:7 level:ERROR msg:it failed]",
+	}
+	if !slices.Equal(events, want) {
+		t.Errorf("events: %q, want %q", events, want)
+	}
+}
+
+// TestEnd: a command has one last message, whether it ends well or not, and says there
+// in which phase it failed.
+func TestEnd(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		do         func(*Console)
+		text, json string
+	}{
+		{"nothing to say", func(c *Console) { c.Begin("check"); c.End("", 0) }, "", "map[command:check event:end exit_code:0 level:INFO msg:ended]"},
+		{"done", func(c *Console) { c.Begin("list"); c.Done("3 files"); c.End("", 0) }, "hb: 3 files\n", "map[command:list event:end exit_code:0 level:INFO msg:3 files]"},
+		{"failed on the way", func(c *Console) {
+			c.Begin("apply")
+			var m progress.Tracker
+			c.During(&m, func() { m.Begin("recovering pages", 0) })
+			c.End("no", 7)
+		}, "hb: no\n", "map[command:apply event:end exit_code:7 level:ERROR msg:no phase:recovering pages]"},
+		{"the reader is gone", func(c *Console) { c.Begin("list"); c.End("", 9) }, "", "map[command:list event:end exit_code:9 level:INFO msg:ended]"},
+		{"no command", func(c *Console) { c.End("unknown flag", 2) }, "hb: unknown flag\n", "map[event:end exit_code:2 level:ERROR msg:unknown flag]"},
+	} {
+		for _, asJSON := range []bool{false, true} {
+			var w written
+			c := New(&w, nil)
+			c.Set(false, asJSON)
+			test.do(c)
+			got, want := w.String(), test.text
+			if asJSON {
+				var m map[string]any
+				pieces := w.take()
+				if err := json.Unmarshal([]byte(pieces[len(pieces)-1]), &m); err != nil {
+					t.Fatal(err)
+				}
+				delete(m, "time")
+				delete(m, "seconds")
+				got, want = fmt.Sprint(m), test.json
+			}
+			if got != want {
+				t.Errorf("%s: %q, want %q", test.name, got, want)
+			}
+		}
 	}
 }
 
@@ -157,7 +205,7 @@ func TestJSONProgress(t *testing.T) {
 		})
 		got := w.take()
 		var line struct {
-			Msg, Phase        string
+			Event, Msg, Phase string
 			Done, Total, Rate int64
 			ETA               int64  `json:"eta_seconds"`
 			Lag               int64  `json:"redo_lag"`
@@ -169,7 +217,7 @@ func TestJSONProgress(t *testing.T) {
 		if err := json.Unmarshal([]byte(got[0]), &line); err != nil {
 			t.Fatal(err)
 		}
-		if line.Msg != "progress" || line.Phase != "copying" || line.Total != 4000 || line.Lag != 77 || line.Spool != nil ||
+		if line.Event != "progress" || line.Msg != "progress" || line.Phase != "copying" || line.Total != 4000 || line.Lag != 77 || line.Spool != nil ||
 			line.Done != 3000 || line.Rate != 100 || line.ETA != 10 {
 			t.Errorf("%s", got[0])
 		}
@@ -291,7 +339,7 @@ func TestDrawn(t *testing.T) {
 		c := New(s, nil)
 		c.width = s.columns
 		var m progress.Tracker
-		c.Say("before")
+		c.Say(EventExtracted, "before")
 		c.During(&m, func() {
 			p := m.Begin("copying tablespaces", 900<<20)
 			m.SetLag(0)
@@ -329,7 +377,7 @@ func TestDrawn(t *testing.T) {
 			time.Sleep(drawInterval)
 			c.Warn("at last")
 		})
-		c.Say("after")
+		c.Say(EventExtracted, "after")
 		if got := s.String(); !strings.HasSuffix(got, "hb: warning: at last\nhb: after") || strings.Contains(got, "waiting") {
 			t.Errorf("at the end: %s", got)
 		}

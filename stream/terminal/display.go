@@ -35,6 +35,7 @@ const (
 
 // During does the work, and shows meanwhile how far it is.
 func (c *Console) During(m *progress.Tracker, work func()) {
+	c.meter = m
 	c.mu.Lock()
 	c.shown = true
 	c.mu.Unlock()
@@ -132,7 +133,7 @@ func (d *display) tell(r report) {
 	if d.json != nil {
 		text = "progress"
 	}
-	d.printAll([]message{{slog.LevelInfo, text, r.facts()}})
+	d.printAll([]message{{eventProgress, slog.LevelInfo, text, r.facts()}})
 }
 
 // report is how far the work is and how fast it goes.

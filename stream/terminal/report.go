@@ -1,7 +1,6 @@
 package terminal
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -40,7 +39,7 @@ func (r *Report) Add(level slog.Level, subject, text string, facts ...slog.Attr)
 	case level < r.least:
 	case r.json != nil:
 		facts = append([]slog.Attr{slog.String("check", subject), slog.String("result", verdicts[level])}, facts...)
-		r.json.LogAttrs(context.Background(), level, text, facts...)
+		log(r.json, message{eventFinding, level, text, facts})
 	default:
 		const indent = "\n    "
 		fmt.Fprintf(r, "%-7s  %s: %s\n", verdicts[level], printable(subject), strings.ReplaceAll(printable(text), "\n", indent))

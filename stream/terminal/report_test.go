@@ -15,8 +15,8 @@ func TestReport(t *testing.T) {
 	}{
 		{false, false, "ok       this: fine\nwarning  that: see to it\nFAIL     other: run\n    GRANT it?;\n"},
 		{true, false, "warning  that: see to it\nFAIL     other: run\n    GRANT it?;\n"},
-		{true, true, `"level":"WARN","msg":"see to it","check":"that","result":"warning"}` + "\n" +
-			`"level":"ERROR","msg":"run\nGRANT it\u001b;","check":"other","result":"FAIL","exit_code":3}` + "\n"},
+		{true, true, `"level":"WARN","msg":"see to it","event":"finding","check":"that","result":"warning"}` + "\n" +
+			`"level":"ERROR","msg":"run\nGRANT it\u001b;","event":"finding","check":"other","result":"FAIL","exit_code":3}` + "\n"},
 	} {
 		var out strings.Builder
 		c := New(io.Discard, nil)

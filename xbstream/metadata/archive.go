@@ -79,6 +79,14 @@ const (
 // maxText bounds each text field.
 const maxText = 1024
 
+// Server is the server's family and version, as in "MariaDB 10.11.18-MariaDB-log".
+func (a *Archive) Server() string {
+	if a.ServerFlavor == FlavorMariaDB {
+		return "MariaDB " + a.ServerVersion
+	}
+	return "MySQL " + a.ServerVersion
+}
+
 // Validate reports what is wrong with a.
 func (a *Archive) Validate() error {
 	if err := checkVersion(ArchiveName, a.Version, ArchiveVersion); err != nil {

@@ -96,6 +96,8 @@ An archive without its manifest is incomplete. hb verify checks this, and everyt
 
 hb apply and hb verify accept directories made by mariadb-backup, and mariadb-backup can prepare what hb extracted. For MySQL, they accept directories in XtraBackup's form; hb was tested with such directories, but not with XtraBackup itself.`},
 
+	{"messages", "Messages as JSON, for programs", messageTopic()},
+
 	{exitTopic, "What exit codes mean", allExits() + `
 When a signal interrupts hb, it releases all locks and exits with 130. The help of each command lists its exit codes.`},
 }
