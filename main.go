@@ -142,7 +142,7 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld
 		err = errors.Join(w.Close(), out.Close())
 	})
 	info.Note(func(i *infofile.Info) {
-		if i.Bytes, i.Locks = w.Sent(), srv.LockTimes(); err != nil {
+		if i.Bytes, i.Locks = w.Sent(), result.Locks; err != nil {
 			i.Phase = c.Progress.State().Name
 		} else {
 			i.ArchiveBytes, i.Manifest = result.Bytes, &result.Manifest

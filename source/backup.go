@@ -63,6 +63,7 @@ type backup struct {
 	registry *pages.Registry
 	copier   *pages.Copier
 	follower *redo.Follower
+	locks    *mysqld.Set
 	lsns     *mysqld.Observer // that the follower asks; nil: it asks nobody
 	redoFile *xbstream.File
 	stage    *stage.Stage
@@ -77,7 +78,8 @@ type backup struct {
 }
 
 // Run backs srv up into out. When it returns nil the archive is complete; after
-// an error what was written has no valid end. Locks are released in any case:
+// an error what was written has no valid end, and of the result only Locks is set.
+// Locks are released in any case:
 // where out has a method Interrupt, it is called when the backup fails, so that a
 // write that nobody takes does not keep them.
 func Run(ctx context.Context, srv *mysqld.Server, out io.Writer, opt Options) (*Result, error) {
@@ -89,12 +91,14 @@ func runOn(ctx context.Context, system disk.System, srv *mysqld.Server, out io.W
 	b, err := newBackup(system, srv, out, opt)
 	if err != nil {
 		cancel(err)
-		return nil, err
+		return &Result{}, err
 	}
 	b.fail = cancel
+	r := &Result{}
 	defer func() {
 		cancel(err)
 		err = b.close(err)
+		r.Locks = b.locks.Times()
 	}()
 	if i, ok := out.(interface{ Interrupt() }); ok {
 		defer context.AfterFunc(ctx, i.Interrupt)() // what follows a backup that succeeded goes on
@@ -103,11 +107,12 @@ func runOn(ctx context.Context, system disk.System, srv *mysqld.Server, out io.W
 		// The first failure, which ended the context, says more than what
 		// followed from it.
 		if cause := context.Cause(ctx); cause != nil {
-			return nil, cause
+			return r, cause
 		}
-		return nil, err
+		return r, err
 	}
-	return b.result()
+	r.Manifest, r.Bytes = b.manifest, b.archive.w.Written()
+	return r, nil
 }
 
 func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Options) (*backup, error) {
@@ -119,6 +124,7 @@ func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Option
 		subject: s, started: time.Now(),
 		archive:  &archive{w: xbstream.NewWriter(out)},
 		registry: pages.NewRegistry(),
+		locks:    mysqld.NewSet(srv),
 		stage:    stage.New(system, spool.New(system, opt.Tmpdir, stageMemory)),
 	}
 	b.family = b.sequence.begin(b)
@@ -374,7 +380,7 @@ func (b *backup) knowRedo(ctx context.Context) error {
 
 // flushLogTable has the server close a table of the database mysql.
 func (b *backup) flushLogTable(ctx context.Context, table string) error {
-	return b.srv.FlushTable(ctx, mysqld.Table{Schema: "mysql", Name: table})
+	return mysqld.FlushTable(ctx, b.srv, mysqld.Table{Schema: "mysql", Name: table})
 }
 
 // underStage has tablespaces copied into the stage from now on, at full speed:

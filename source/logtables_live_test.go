@@ -126,8 +126,8 @@ func tryBackup(t *testing.T, s *mysqldtest.Server) ([]mysqld.LockTime, error) {
 		t.Fatal(err)
 	}
 	defer srv.Close()
-	_, err = source.Run(t.Context(), srv, io.Discard, source.Options{Parallel: 2, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test"})
-	return srv.LockTimes(), err
+	result, err := source.Run(t.Context(), srv, io.Discard, source.Options{Parallel: 2, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test"})
+	return result.Locks, err
 }
 
 // keepRunning has some connections run statements, again and again, until stop is

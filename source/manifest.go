@@ -141,8 +141,8 @@ func (b *backup) sendManifest() error {
 		FromLSN: b.follower.Checkpoint().LSN, CheckpointLSN: b.newest, LastLSN: b.at.LSN,
 		Heads: metadata.CRC32(b.archive.w.HeadsCRC32()), Binlog: b.at.Binlog, Start: b.started.UTC(), End: time.Now().UTC(),
 		Locks: metadata.LockTimes{
-			DDL:    lockTime(b.srv.LockTimes(), mysqld.BlocksDDL).Milliseconds(),
-			Commit: lockTime(b.srv.LockTimes(), mysqld.BlocksCommits).Milliseconds(),
+			DDL:    lockTime(b.locks.Times(), mysqld.BlocksDDL).Milliseconds(),
+			Commit: lockTime(b.locks.Times(), mysqld.BlocksCommits).Milliseconds(),
 		},
 	}
 	b.family.describe(&b.manifest)
@@ -178,8 +178,4 @@ func (b *backup) sendManifest() error {
 		return err
 	}
 	return out.Close()
-}
-
-func (b *backup) result() (*Result, error) {
-	return &Result{Manifest: b.manifest, Locks: b.srv.LockTimes(), Bytes: b.archive.w.Written()}, nil
 }

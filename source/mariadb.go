@@ -27,9 +27,6 @@ type mariadbBackup struct {
 
 // release ends the stages after an error.
 func (b *mariadbBackup) release() error {
-	if b.stages == nil {
-		return nil
-	}
 	return b.stages.Close()
 }
 
@@ -65,7 +62,6 @@ func (b *mariadbBackup) undoTrimmed(ctx context.Context, id innodb.SpaceID, page
 func (b *mariadbBackup) enter(stage mysqld.Stage) step {
 	return func(ctx context.Context) error {
 		b.opt.Progress.Begin("waiting for BACKUP STAGE "+stage.String(), 0)
-		b.stages = b.srv.Stages()
 		if err := b.stages.Enter(ctx, stage); err != nil {
 			return fmt.Errorf("entering backup stage %v: %w", stage, err)
 		}

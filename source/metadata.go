@@ -173,7 +173,7 @@ func (b *backup) info() ([]byte, error) {
 		ToolVersion: b.opt.ToolVersion, IBBackupVersion: b.opt.ToolVersion,
 		ServerVersion: b.srv.Version.Full,
 		StartTime:     b.started.Format(metadata.InfoTime), EndTime: time.Now().Format(metadata.InfoTime),
-		LockTime: strconv.Itoa(int(lockTime(b.srv.LockTimes(), mysqld.BlocksCommits).Seconds())),
+		LockTime: strconv.Itoa(int(lockTime(b.locks.Times(), mysqld.BlocksCommits).Seconds())),
 		ToLSN:    b.newest, Format: b.sequence.infoFormat, Compressed: b.opt.Stored.Compressed,
 	}
 	if b.at.Binlog != nil {

@@ -48,7 +48,7 @@ func (b *mysql5Backup) describe(m *metadata.Manifest) {
 func (b *mysql5Backup) lockTableDDL(ctx context.Context) (err error) {
 	if b.opt.LockDDLPerTable {
 		b.opt.Progress.Begin("waiting for locks on tables", 0)
-		b.tables, _, err = b.srv.LockTableDDL(ctx)
+		b.tables, _, err = b.locks.LockTableDDL(ctx)
 	}
 	return err
 }
@@ -61,7 +61,7 @@ func (b *mysql5Backup) lockGlobal(ctx context.Context) error {
 	if b.tables == nil {
 		return b.takeFinal(ctx)
 	}
-	stop, err := b.srv.GiveWay(ctx, b.tables)
+	stop, err := b.tables.GiveWay(ctx)
 	if err != nil {
 		return err
 	}
@@ -76,9 +76,9 @@ func (b *mysql5Backup) lockGlobal(ctx context.Context) error {
 func (b *mysql5Backup) takeFinal(ctx context.Context) (err error) {
 	b.opt.Progress.Begin("waiting for the final lock", 0)
 	if b.srv.Series.TablesLock {
-		b.global, err = b.srv.LockTables(ctx)
+		b.global, err = b.locks.LockTables(ctx)
 	} else {
-		b.global, err = b.srv.LockGlobal(ctx, b.lockPolicy())
+		b.global, err = b.locks.LockGlobal(ctx, b.lockPolicy())
 	}
 	return err
 }

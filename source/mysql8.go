@@ -77,7 +77,7 @@ func (b *mysql8Backup) lockInstance(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b.instance, err = b.srv.LockInstance(ctx, tables)
+	b.instance, err = b.locks.LockInstance(ctx, tables)
 	return err
 }
 

@@ -188,9 +188,9 @@ func TestInexactReplica(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer srv.Close()
-		_, err = source.Run(t.Context(), srv, io.Discard, source.Options{Parallel: 1, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test", SlaveInfo: true})
-		if _, ok := errors.AsType[source.InexactSourceError](err); !ok || len(srv.LockTimes()) > 0 {
-			t.Errorf("while the appliers run: %v, %v", err, srv.LockTimes())
+		result, err := source.Run(t.Context(), srv, io.Discard, source.Options{Parallel: 1, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test", SlaveInfo: true})
+		if _, ok := errors.AsType[source.InexactSourceError](err); !ok || len(result.Locks) > 0 {
+			t.Errorf("while the appliers run: %v, %v", err, result.Locks)
 		}
 		hookedBackup(t, replica, filepath.Join(t.TempDir(), "archive"), hooks{opt: source.Options{SlaveInfo: true, MySQLOptions: source.MySQLOptions{SafeSlave: true}}})
 	})

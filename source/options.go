@@ -76,7 +76,7 @@ type MySQLOptions struct {
 	DumpBufferPoolTimeout time.Duration `name:"dump-innodb-buffer-pool-timeout" help:"How long to wait for the dump after the pages are copied (default 10)." placeholder:"SECONDS"`
 }
 
-// Result is what a finished backup has to tell.
+// Result is what Run has to tell of a backup.
 type Result struct {
 	Manifest metadata.Manifest
 	Locks    []mysqld.LockTime // in the order in which they were asked for

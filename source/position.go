@@ -144,7 +144,7 @@ func (b *mysql5Backup) standStill(ctx context.Context) error {
 	if !b.srv.Series.BinlogLock {
 		return b.stand(ctx, b.global)
 	}
-	l, err := b.srv.LockBinlog(ctx)
+	l, err := b.locks.LockBinlog(ctx)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ type sequence struct {
 var (
 	mariadbSequence = sequence{
 		flavor: metadata.FlavorMariaDB, redoName: "ib_logfile0", infoFormat: "mbstream", lookAtRedo: redo.Look,
-		begin: func(b *backup) family { return &mariadbBackup{backup: b} },
+		begin: func(b *backup) family { return &mariadbBackup{backup: b, stages: b.locks.Stages()} },
 	}
 	mysql8Sequence = sequence{
 		flavor: metadata.FlavorMySQL, redoName: "xtrabackup_logfile", infoFormat: "xbstream", lookAtRedo: redo.LookMySQL,

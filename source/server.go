@@ -240,7 +240,7 @@ func (s *subject) mustHoldTables(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return some, s.srv.CheckHold(tables)
+	return some, mysqld.CheckHold(s.srv, tables)
 }
 
 // hasPlainTables reports whether there are tables without transactions, other than

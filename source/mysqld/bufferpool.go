@@ -38,16 +38,14 @@ func (s *Server) DumpBufferPool(ctx context.Context, percent int) (*BufferPoolDu
 		return nil, err
 	}
 	d := &BufferPoolDump{srv: s, before: status[dumpStatus]}
-	s.mu.Lock()
-	s.closers = append(s.closers, d)
-	s.mu.Unlock()
+	s.OnClose(d)
 	if percent > 0 && vars.Has(pct) {
-		if err := s.control.exec(ctx, fmt.Sprintf("SET GLOBAL %s=%d", pct, percent)); err != nil {
+		if err := s.Control.Exec(ctx, fmt.Sprintf("SET GLOBAL %s=%d", pct, percent)); err != nil {
 			return nil, err
 		}
 		d.restore = fmt.Sprintf("SET GLOBAL %s=%s", pct, vars.String(pct))
 	}
-	if err := s.control.exec(ctx, "SET GLOBAL innodb_buffer_pool_dump_now=ON"); err != nil {
+	if err := s.Control.Exec(ctx, "SET GLOBAL innodb_buffer_pool_dump_now=ON"); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
@@ -72,7 +70,7 @@ func (d *BufferPoolDump) Wait(ctx context.Context, timeout time.Duration) (done 
 		if !time.Now().Before(end) {
 			return false, nil
 		}
-		if err := pause(ctx, pollPause); err != nil {
+		if err := Pause(ctx, PollPause); err != nil {
 			return false, err
 		}
 	}
@@ -88,7 +86,7 @@ func (d *BufferPoolDump) Close() error {
 	}
 	restore := d.restore
 	d.restore = ""
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), ReleaseTimeout)
 	defer cancel()
-	return d.srv.control.exec(ctx, restore)
+	return d.srv.Control.Exec(ctx, restore)
 }

@@ -50,7 +50,7 @@ func (s *Server) Builds(ctx context.Context) (map[uint64]Build, error) {
 	}
 	builds := make(map[uint64]Build)
 	parents := make(map[uint64]uint64) // of a full-text index's table: the index
-	err := s.control.each(ctx, query, func(row map[string]string) error {
+	err := s.Control.Each(ctx, query, func(row map[string]string) error {
 		id, err := strconv.ParseUint(row["INDEX_ID"], 10, 64)
 		space, err2 := strconv.ParseUint(row["SPACE"], 10, 32)
 		if err != nil || err2 != nil {

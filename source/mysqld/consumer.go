@@ -20,7 +20,7 @@ import (
 // redo is read.
 type RedoConsumer struct {
 	mu   sync.Mutex
-	conn *session
+	conn *Session
 	read innodb.LSN // accepted by the server
 }
 
@@ -32,25 +32,23 @@ type RedoConsumer struct {
 // missing) the consumer is nil and warning says why: the backup can go on, and
 // notices for certain if redo is overwritten before it was read.
 func (s *Server) RegisterRedoConsumer(ctx context.Context) (c *RedoConsumer, warning string, err error) {
-	conn, err := s.openPatient(ctx)
+	conn, err := s.Open(ctx)
 	if err != nil {
 		return nil, "", err
 	}
 	warning, err = register(ctx, conn)
 	if err != nil || warning != "" {
-		return nil, warning, errors.Join(err, conn.close())
+		return nil, warning, errors.Join(err, conn.Close())
 	}
 	c = &RedoConsumer{conn: conn}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closers = append(s.closers, c)
+	s.OnClose(c)
 	return c, "", nil
 }
 
 // register returns why the server refused, if it did.
-func register(ctx context.Context, conn *session) (string, error) {
-	row, err := conn.row(ctx, "SELECT innodb_redo_log_consumer_register() AS r")
-	if my, ok := errors.AsType[*mysql.MySQLError](err); ok && !lost(err) {
+func register(ctx context.Context, conn *Session) (string, error) {
+	row, err := conn.Row(ctx, "SELECT innodb_redo_log_consumer_register() AS r")
+	if my, ok := errors.AsType[*mysql.MySQLError](err); ok && !errors.Is(err, ErrConnectionLost) {
 		return fmt.Sprintf("the server does not keep redo log files for hb: %v", my), nil
 	}
 	if err != nil {
@@ -71,7 +69,7 @@ func (c *RedoConsumer) Advance(ctx context.Context, lsn innodb.LSN) error {
 	if c.conn == nil || lsn <= c.read {
 		return nil
 	}
-	row, err := c.conn.row(ctx, fmt.Sprintf("SELECT innodb_redo_log_consumer_advance(%d) AS r", lsn))
+	row, err := c.conn.Row(ctx, fmt.Sprintf("SELECT innodb_redo_log_consumer_advance(%d) AS r", lsn))
 	switch {
 	case err != nil:
 		return err
@@ -93,11 +91,11 @@ func (c *RedoConsumer) Close() error {
 	}
 	conn := c.conn
 	c.conn = nil
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), ReleaseTimeout)
 	defer cancel()
-	_, err := conn.row(ctx, "SELECT innodb_redo_log_consumer_unregister() AS r")
+	_, err := conn.Row(ctx, "SELECT innodb_redo_log_consumer_unregister() AS r")
 	if errors.Is(err, ErrConnectionLost) {
 		err = nil // and with the connection the registration
 	}
-	return errors.Join(err, conn.close())
+	return errors.Join(err, conn.Close())
 }

@@ -18,8 +18,8 @@ const (
 	erNoPasswordGiven    = 1698
 )
 
-// hint says what to do about an error of connecting; "" if there is nothing to say.
-func (o Options) hint(err error) string {
+// Hint says what to do about an error of connecting; "" if there is nothing to say.
+func (o Options) Hint(err error) string {
 	my, fromServer := errors.AsType[*mysql.MySQLError](err)
 	switch {
 	case fromServer && (my.Number == erWrongPassword || my.Number == erNoPasswordGiven):

@@ -2,14 +2,7 @@
 
 package mysqld
 
-import (
-	"errors"
-	"net"
-)
+import "errors"
 
-// What follows stands for what Linux alone has here. Nothing is backed up
-// elsewhere.
-
-func peerProcess(*net.UnixConn) int { return 0 }
-
+// Only Linux says it. Nothing is backed up elsewhere.
 func lockHolder(string) (pid int, locked bool, err error) { return 0, false, errors.ErrUnsupported }

@@ -15,7 +15,7 @@ type Plugin struct {
 
 // Plugins returns the server's active plugins.
 func (s *Server) Plugins(ctx context.Context) ([]Plugin, error) {
-	rows, err := s.control.rows(ctx, "SELECT PLUGIN_NAME AS n, PLUGIN_TYPE AS t, PLUGIN_LIBRARY AS l FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'")
+	rows, err := s.Control.Rows(ctx, "SELECT PLUGIN_NAME AS n, PLUGIN_TYPE AS t, PLUGIN_LIBRARY AS l FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'")
 	if err != nil {
 		return nil, err
 	}
@@ -24,17 +24,6 @@ func (s *Server) Plugins(ctx context.Context) ([]Plugin, error) {
 		out = append(out, Plugin{Name: r["n"], Type: r["t"], Library: r["l"]})
 	}
 	return out, nil
-}
-
-// An UnsupportedFeatureError says that the server uses something whose data hb
-// cannot copy correctly.
-type UnsupportedFeatureError struct {
-	Feature string // what it is
-	Detail  string // what was seen
-}
-
-func (e *UnsupportedFeatureError) Error() string {
-	return fmt.Sprintf("the server has %s (%s): hb does not back that up", e.Feature, e.Detail)
 }
 
 // uncopied are storage engines, by plugin name in upper case, that keep data
@@ -120,7 +109,7 @@ func (s *Server) CheckEncryption(ctx context.Context) error {
 			errs = append(errs, &UnsupportedFeatureError{set.feature, set.name + "=" + value})
 		}
 	}
-	rows, err := s.control.rows(ctx, "SELECT NAME AS n FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0 OR MIN_KEY_VERSION <> 0")
+	rows, err := s.Control.Rows(ctx, "SELECT NAME AS n FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0 OR MIN_KEY_VERSION <> 0")
 	switch {
 	case NoSuchList(err):
 	case err != nil:
@@ -141,7 +130,7 @@ func (s *Server) checkEngine(ctx context.Context, p Plugin) error {
 	}
 	n := "active"
 	if query != "" {
-		row, err := s.control.row(ctx, query)
+		row, err := s.Control.Row(ctx, query)
 		if err != nil {
 			return err
 		}

@@ -5,84 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 )
-
-// A QueryType is which statements count as long ones.
-type QueryType int
-
-// The types, by the names of XtraBackup's options.
-const (
-	QueryAll    QueryType = iota // every statement
-	QueryUpdate                  // INSERT, UPDATE, DELETE, REPLACE, LOAD DATA and DDL
-	QuerySelect                  // SELECT
-)
-
-var queryTypes = []string{"all", "update", "select"}
-
-// String is the type's name.
-func (q QueryType) String() string { return queryTypes[q] }
-
-// MarshalText returns the type's name.
-func (q QueryType) MarshalText() ([]byte, error) { return []byte(q.String()), nil }
-
-// UnmarshalText reads "all", "update" or "select", in any case.
-func (q *QueryType) UnmarshalText(text []byte) error {
-	i := slices.Index(queryTypes, strings.ToLower(string(text)))
-	if i < 0 {
-		return fmt.Errorf("query type %q is not one of %s", text, strings.Join(queryTypes, ", "))
-	}
-	*q = QueryType(i)
-	return nil
-}
-
-// verbs are the first words of statements by type.
-var verbs = map[string]QueryType{
-	"SELECT": QuerySelect, "WITH": QuerySelect, "TABLE": QuerySelect, "VALUES": QuerySelect,
-	"INSERT": QueryUpdate, "UPDATE": QueryUpdate, "DELETE": QueryUpdate, "REPLACE": QueryUpdate,
-	"LOAD": QueryUpdate, "IMPORT": QueryUpdate, "CREATE": QueryUpdate, "ALTER": QueryUpdate,
-	"DROP": QueryUpdate, "RENAME": QueryUpdate, "TRUNCATE": QueryUpdate,
-	"OPTIMIZE": QueryUpdate, "REPAIR": QueryUpdate, "ANALYZE": QueryUpdate,
-}
-
-// includes reports whether a statement is of the type.
-func (q QueryType) includes(statement string) bool {
-	if q == QueryAll {
-		return true
-	}
-	t, ok := verbs[firstWord(statement)]
-	return ok && t == q
-}
-
-// firstWord is a statement's first word in upper case, behind comments, white
-// space and opening parentheses.
-func firstWord(s string) string {
-	for {
-		s = strings.TrimLeft(s, " \t\r\n(")
-		var end string
-		switch {
-		case strings.HasPrefix(s, "/*"):
-			end = "*/"
-		case strings.HasPrefix(s, "#") || strings.HasPrefix(s, "--"):
-			end = "\n"
-		default:
-			i := strings.IndexFunc(s, func(r rune) bool { return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') })
-			if i >= 0 {
-				s = s[:i]
-			}
-			return strings.ToUpper(s)
-		}
-		_, rest, ok := strings.Cut(s, end)
-		if !ok {
-			return ""
-		}
-		s = rest
-	}
-}
 
 // An FTWRL says how FLUSH TABLES WITH READ LOCK is taken. The zero value asks at
 // once and kills nobody but itself.
@@ -109,51 +35,6 @@ type FTWRL struct {
 // DefaultWaitThreshold is XtraBackup's.
 const DefaultWaitThreshold = 60 * time.Second
 
-// A Process is a statement that runs on the server.
-type Process struct {
-	ID        uint64 // of the connection
-	User      string
-	State     string
-	Time      time.Duration // since when it runs, in whole seconds
-	Statement string        // its beginning
-}
-
-func (p Process) String() string {
-	return fmt.Sprintf("connection %d of %s runs for %v: %.100q", p.ID, p.User, p.Time, p.Statement)
-}
-
-// waiting reports whether the statement waits for a lock itself: then it is
-// not what is in the way.
-func (p Process) waiting() bool {
-	return strings.HasPrefix(p.State, "Waiting for") && (strings.Contains(p.State, "lock") || strings.Contains(p.State, "flush"))
-}
-
-// processes lists the statements that others run, without replication's
-// threads. It needs PROCESS.
-func (s *Server) processes(ctx context.Context, on *session, own ...string) ([]Process, error) {
-	rows, err := on.rows(ctx, "SELECT ID, USER, TIME, STATE, LEFT(INFO, 1024) AS INFO FROM information_schema.PROCESSLIST WHERE COMMAND IN ('Query', 'Execute') AND INFO IS NOT NULL")
-	if err != nil {
-		return nil, err
-	}
-	var out []Process
-	for _, r := range rows {
-		if slices.Contains(append(own, on.id, s.control.id), r["ID"]) {
-			continue
-		}
-		p := Process{User: r["USER"], State: r["STATE"], Statement: r["INFO"]}
-		seconds, err := strconv.ParseInt(r["TIME"], 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("PROCESSLIST: time %q: %w", r["TIME"], err)
-		}
-		p.Time = time.Duration(seconds) * time.Second
-		if p.ID, err = strconv.ParseUint(r["ID"], 10, 64); err != nil {
-			return nil, fmt.Errorf("PROCESSLIST: connection %q: %w", r["ID"], err)
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
-
 // The lock's statements. Flushing first leaves less to do under the lock; it
 // waits for the same statements, but does not yet hold up writers of other
 // tables.
@@ -172,13 +53,13 @@ const (
 // error is a *LockTimeoutError that names who was in the way. (Statements that
 // use the very tables of those go on waiting for them, in MySQL 5.6, 5.7 and 9.7:
 // a flush cannot be taken back.)
-func (s *Server) LockGlobal(ctx context.Context, p FTWRL) (_ *Lock, err error) {
-	watch, err := s.openPatient(ctx)
+func (s *Set) LockGlobal(ctx context.Context, p FTWRL) (_ *Lock, err error) {
+	watch, err := s.srv.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, watch.close()) }()
-	if err := s.awaitLong(ctx, watch, p); err != nil {
+	defer func() { err = errors.Join(err, watch.Close()) }()
+	if err := s.srv.awaitLong(ctx, watch, p); err != nil {
 		return nil, err
 	}
 	l := s.newLock("UNLOCK TABLES")
@@ -187,11 +68,11 @@ func (s *Server) LockGlobal(ctx context.Context, p FTWRL) (_ *Lock, err error) {
 	if err := l.open(ctx); err != nil {
 		return nil, err
 	}
-	bounded, cancel := context.WithTimeout(ctx, s.lockWait())
+	bounded, cancel := context.WithTimeout(ctx, s.srv.LockWait())
 	defer cancel()
-	stop := s.killLong(bounded, watch, p, l.conn.id)
+	stop := s.srv.killLong(bounded, watch, p, l.conn.ID)
 	began := time.Now()
-	err = l.conn.exec(bounded, flushTables)
+	err = l.conn.Exec(bounded, flushTables)
 	if err == nil {
 		err = l.acquire(bounded, LockTime{Lock: globalLock, Blocks: BlocksDDL | BlocksOthers | BlocksCommits})
 	}
@@ -210,10 +91,10 @@ var errGaveUp = errors.New("hb took its request back, so that the writers behind
 
 // notGranted makes the error of a lock that was not granted since began, and
 // takes the request back.
-func (s *Server) notGranted(ctx context.Context, l *Lock, watch *session, began time.Time, err error) error {
+func (s *Set) notGranted(ctx context.Context, l *Lock, watch *Session, began time.Time, err error) error {
 	own := ""
 	if l.conn != nil {
-		own = l.conn.id
+		own = l.conn.ID
 	}
 	l.kill()
 	err = errors.Join(err, l.hangUp())
@@ -224,7 +105,7 @@ func (s *Server) notGranted(ctx context.Context, l *Lock, watch *session, began 
 	}
 	e := &LockTimeoutError{Lock: globalLock, After: time.Since(began), Err: errGaveUp}
 	// The other connection may have ended with the request's context.
-	list, err := s.processes(ctx, s.control, own, watch.id)
+	list, err := s.srv.processes(ctx, s.srv.Control, own, watch.ID)
 	if err != nil {
 		e.Err = errors.Join(e.Err, err)
 	}
@@ -232,17 +113,8 @@ func (s *Server) notGranted(ctx context.Context, l *Lock, watch *session, began 
 	return e
 }
 
-// blockers are those statements that have run for that long and wait for no
-// lock themselves.
-func blockers(list []Process, since time.Duration) []Process {
-	return slices.DeleteFunc(list, func(p Process) bool { return p.waiting() || p.Time < since.Truncate(time.Second) })
-}
-
-// pollPause is the time between two looks at what runs.
-const pollPause = 300 * time.Millisecond
-
 // awaitLong waits until no long statement runs.
-func (s *Server) awaitLong(ctx context.Context, watch *session, p FTWRL) error {
+func (s *Server) awaitLong(ctx context.Context, watch *Session, p FTWRL) error {
 	if p.WaitTimeout <= 0 {
 		return nil
 	}
@@ -262,26 +134,16 @@ func (s *Server) awaitLong(ctx context.Context, watch *session, p FTWRL) error {
 		if after := time.Since(began); after >= p.WaitTimeout {
 			return &LockTimeoutError{Lock: globalLock, After: after, Holders: long, Err: errNotAsked}
 		}
-		if err := pause(ctx, pollPause); err != nil {
+		if err := Pause(ctx, PollPause); err != nil {
 			return err
 		}
-	}
-}
-
-// pause waits, or returns why the context ended.
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
 	}
 }
 
 // killLong starts to watch over a lock that is about to be asked for on the
 // connection own, and kills what is in its way after KillTimeout. The returned
 // function ends it and waits for its end.
-func (s *Server) killLong(ctx context.Context, watch *session, p FTWRL, own string) (stop func()) {
+func (s *Server) killLong(ctx context.Context, watch *Session, p FTWRL, own string) (stop func()) {
 	if p.KillTimeout <= 0 {
 		return func() {}
 	}
@@ -291,14 +153,14 @@ func (s *Server) killLong(ctx context.Context, watch *session, p FTWRL, own stri
 	go func() {
 		defer close(done)
 		wait := p.KillTimeout
-		for pause(ctx, wait) == nil {
-			wait = pollPause
+		for Pause(ctx, wait) == nil {
+			wait = PollPause
 			list, err := s.processes(ctx, watch, own)
 			if err != nil {
 				return // the lock's own timeout ends the wait
 			}
 			for _, q := range blockers(list, time.Since(began)) {
-				if p.KillQueryType.includes(q.Statement) && watch.exec(ctx, fmt.Sprintf("KILL QUERY %d", q.ID)) == nil && p.Killed != nil {
+				if p.KillQueryType.includes(q.Statement) && watch.Exec(ctx, fmt.Sprintf("KILL QUERY %d", q.ID)) == nil && p.Killed != nil {
 					p.Killed(q)
 				}
 			}

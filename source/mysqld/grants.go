@@ -82,7 +82,7 @@ func (e *MissingPrivilegesError) Lacks() string {
 // Grants are the statements that mend it, each with its semicolon.
 func (e *MissingPrivilegesError) Grants() []string {
 	user, host, _ := cutLast(e.User, "@")
-	to := " TO " + quoteString(user) + "@" + quoteString(host) + ";"
+	to := " TO " + QuoteString(user) + "@" + QuoteString(host) + ";"
 	var global, all []string
 	for _, p := range e.Missing {
 		if strings.Contains(string(p), " ON ") {
@@ -107,11 +107,11 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 // CheckPrivileges checks that the user may do all that the backup needs. The
 // error is a *MissingPrivilegesError if not.
 func (s *Server) CheckPrivileges(ctx context.Context, needs Needs) error {
-	row, err := s.control.row(ctx, "SELECT CURRENT_USER() AS u")
+	row, err := s.Control.Row(ctx, "SELECT CURRENT_USER() AS u")
 	if err != nil {
 		return err
 	}
-	have, err := s.globalPrivileges(ctx)
+	have, err := s.GlobalPrivileges(ctx)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ const (
 
 // maySelect tries whether the account may read a table of the server.
 func (s *Server) maySelect(ctx context.Context, table string) (bool, error) {
-	_, err := s.control.rows(ctx, "SELECT * FROM "+table+" LIMIT 0")
+	_, err := s.Control.Rows(ctx, "SELECT * FROM "+table+" LIMIT 0")
 	if isTableDenied(err) {
 		return false, nil
 	}
@@ -206,14 +206,14 @@ func ignoreAccessDenied(err error) error {
 	return err
 }
 
-// globalPrivileges asks for the privileges in force. MariaDB's SHOW GRANTS
+// GlobalPrivileges asks for the privileges in force. MariaDB's SHOW GRANTS
 // includes those of the current role and of PUBLIC; MySQL 8.0 and later must be
 // told the active roles. Both name a role that is granted without being set,
 // which gives nothing.
-func (s *Server) globalPrivileges(ctx context.Context) (map[Privilege]bool, error) {
+func (s *Server) GlobalPrivileges(ctx context.Context) (map[Privilege]bool, error) {
 	show := "SHOW GRANTS"
 	if s.Series.roles {
-		row, err := s.control.row(ctx, "SELECT CURRENT_ROLE() AS r")
+		row, err := s.Control.Row(ctx, "SELECT CURRENT_ROLE() AS r")
 		if err != nil {
 			return nil, err
 		}
@@ -221,7 +221,7 @@ func (s *Server) globalPrivileges(ctx context.Context) (map[Privilege]bool, erro
 			show = "SHOW GRANTS FOR CURRENT_USER() USING " + row["r"]
 		}
 	}
-	rows, err := s.control.rows(ctx, show)
+	rows, err := s.Control.Rows(ctx, show)
 	if err != nil {
 		return nil, err
 	}

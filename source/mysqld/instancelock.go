@@ -31,14 +31,14 @@ import (
 func (l *Lock) HoldTables(ctx context.Context, tables []Table, p FTWRL) (broken []BrokenTable, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.srv.CheckHold(tables); err != nil {
+	if err := CheckHold(l.srv, tables); err != nil {
 		return nil, err
 	}
-	watch, err := l.srv.openPatient(ctx)
+	watch, err := l.srv.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, watch.close()) }()
+	defer func() { err = errors.Join(err, watch.Close()) }()
 	if err := l.srv.awaitLong(ctx, watch, p); err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (l *Lock) HoldTables(ctx context.Context, tables []Table, p FTWRL) (broken 
 	if _, ok := errors.AsType[*refusedError](refused); !ok {
 		return nil, refused
 	}
-	whole, broken, err := watch.openable(ctx, tables)
+	whole, broken, err := openable(ctx, watch, tables)
 	switch {
 	case err != nil:
 		return nil, err
@@ -62,11 +62,11 @@ func (l *Lock) HoldTables(ctx context.Context, tables []Table, p FTWRL) (broken 
 }
 
 // holdTables is one try of HoldTables.
-func (l *Lock) holdTables(ctx context.Context, tables []Table, watch *session, p FTWRL) error {
+func (l *Lock) holdTables(ctx context.Context, tables []Table, watch *Session, p FTWRL) error {
 	t := LockTime{Lock: "FLUSH TABLES … WITH READ LOCK", Blocks: BlocksDDL | BlocksOthers}
-	stop := l.srv.killLong(ctx, watch, p, l.conn.id)
+	stop := l.srv.killLong(ctx, watch, p, l.conn.ID)
 	err := l.ask(ctx, t, func() error {
-		err := l.conn.exec(ctx, holdStatement(tables))
+		err := l.conn.Exec(ctx, holdStatement(tables))
 		if isTableError(err) {
 			return &refusedError{err}
 		}
@@ -74,7 +74,7 @@ func (l *Lock) holdTables(ctx context.Context, tables []Table, watch *session, p
 	})
 	stop()
 	if e, ok := errors.AsType[*LockTimeoutError](err); ok {
-		list, perr := l.srv.processes(ctx, watch, l.conn.id)
+		list, perr := l.srv.processes(ctx, watch, l.conn.ID)
 		e.Holders = blockers(list, e.After)
 		return errors.Join(e, perr)
 	}
@@ -92,15 +92,15 @@ func holdStatement(tables []Table) string {
 
 // CheckHold returns a *PacketError if there are so many tables that the server would
 // not take HoldTables' statement.
-func (s *Server) CheckHold(tables []Table) error {
+func CheckHold(srv *Server, tables []Table) error {
 	if len(tables) == 0 {
 		return nil
 	}
-	packet, err := s.Vars.Int("max_allowed_packet")
+	packet, err := srv.Vars.Int("max_allowed_packet")
 	if err != nil {
 		return err
 	}
-	buffer, err := s.Vars.Int("net_buffer_length")
+	buffer, err := srv.Vars.Int("net_buffer_length")
 	if err != nil {
 		return err
 	}
@@ -136,13 +136,13 @@ type BrokenTable struct {
 // the sake of a table, not because a lock was not granted in time.
 func isTableError(err error) bool {
 	my, ok := errors.AsType[*mysql.MySQLError](err)
-	return ok && !lost(err) && my.Number != erLockWaitTimeout && my.Number != erDeadlock
+	return ok && !errors.Is(err, ErrConnectionLost) && my.Number != erLockWaitTimeout && my.Number != erDeadlock
 }
 
 // openable tells tables that the server can open from those that it cannot.
-func (c *session) openable(ctx context.Context, tables []Table) (whole []Table, broken []BrokenTable, err error) {
+func openable(ctx context.Context, c *Session, tables []Table) (whole []Table, broken []BrokenTable, err error) {
 	for _, t := range tables {
-		_, err := c.rows(ctx, "SELECT 1 FROM "+tableList([]Table{t})+" LIMIT 0")
+		_, err := c.Rows(ctx, "SELECT 1 FROM "+tableList([]Table{t})+" LIMIT 0")
 		switch {
 		case err == nil:
 			whole = append(whole, t)
@@ -168,7 +168,7 @@ func (l *Lock) alone(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	row, err := l.conn.row(ctx, fmt.Sprintf("SELECT GET_LOCK(%s, %d) AS g, IS_USED_LOCK(%[1]s) AS holder", quoteString(oneBackup), l.srv.lockSeconds()))
+	row, err := l.conn.Row(ctx, fmt.Sprintf("SELECT GET_LOCK(%s, %d) AS g, IS_USED_LOCK(%[1]s) AS holder", QuoteString(oneBackup), l.srv.LockSeconds()))
 	if err != nil {
 		return l.fail(err)
 	}
@@ -183,7 +183,7 @@ func (l *Lock) alone(ctx context.Context) error {
 func tableList(tables []Table) string {
 	names := make([]string, len(tables))
 	for i, t := range tables {
-		names[i] = quoteName(t.Schema) + "." + quoteName(t.Name)
+		names[i] = QuoteName(t.Schema) + "." + QuoteName(t.Name)
 	}
 	return strings.Join(names, ", ")
 }

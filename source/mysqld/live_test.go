@@ -70,12 +70,12 @@ func TestConnect(t *testing.T) {
 		if on, base := srv.Vars.LogBin(); !on || base != filepath.Join(s.Datadir, "binlog") {
 			t.Errorf("log_bin = %v, %q", on, base)
 		}
-		row, err := srv.control.row(t.Context(), "SELECT @@sql_mode AS m, @@autocommit AS a, @@wait_timeout AS w, @@max_statement_time AS s, @@lock_wait_timeout AS l, @@character_set_client AS c, @@wsrep_sync_wait AS y")
+		row, err := srv.Control.Row(t.Context(), "SELECT @@sql_mode AS m, @@autocommit AS a, @@wait_timeout AS w, @@max_statement_time AS s, @@lock_wait_timeout AS l, @@character_set_client AS c, @@wsrep_sync_wait AS y")
 		want := map[string]string{"m": "", "a": "1", "w": "31536000", "s": "0", "l": "2", "c": "utf8mb4", "y": "0"}
 		if err != nil || fmt.Sprint(row) != fmt.Sprint(want) {
 			t.Errorf("session = %v, %v, want %v", row, err, want)
 		}
-		if rows, err := srv.control.rows(t.Context(), "SHOW GLOBAL VARIABLES"); err != nil || len(rows) < 100 {
+		if rows, err := srv.Control.Rows(t.Context(), "SHOW GLOBAL VARIABLES"); err != nil || len(rows) < 100 {
 			t.Errorf("sql_select_limit cuts answers: %d rows, %v", len(rows), err)
 		}
 	})
@@ -120,16 +120,16 @@ func TestHostileSettings(t *testing.T) {
 		if _, err := srv.CurrentLSN(ctx); err != nil {
 			t.Error(err)
 		}
-		session, err := srv.openPatient(ctx)
+		session, err := srv.Open(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer session.close()
-		rows, err := session.rows(ctx, "SELECT a.COLLATION_NAME AS n FROM information_schema.COLLATIONS a, (SELECT SLEEP(0.1)) b LIMIT 100")
+		defer session.Close()
+		rows, err := session.Rows(ctx, "SELECT a.COLLATION_NAME AS n FROM information_schema.COLLATIONS a, (SELECT SLEEP(0.1)) b LIMIT 100")
 		if err != nil || len(rows) != 100 {
 			t.Errorf("%d rows, %v", len(rows), err)
 		}
-		row, err := session.row(ctx, "SELECT @@sql_mode AS m, @@autocommit AS a, @@wait_timeout AS w, @@completion_type AS c, @@sql_safe_updates AS s, 'it''s \\\\' AS q")
+		row, err := session.Row(ctx, "SELECT @@sql_mode AS m, @@autocommit AS a, @@wait_timeout AS w, @@completion_type AS c, @@sql_safe_updates AS s, 'it''s \\\\' AS q")
 		want := map[string]string{"m": "", "a": "1", "w": "31536000", "c": "NO_CHAIN", "s": "0", "q": "it's \\"}
 		if err != nil || fmt.Sprint(row) != fmt.Sprint(want) {
 			t.Errorf("session = %v, %v, want %v", row, err, want)
@@ -138,7 +138,7 @@ func TestHostileSettings(t *testing.T) {
 			return
 		}
 		o.User = "root"
-		l, n, err := connect(t, o).LockTableDDL(ctx)
+		l, n, err := NewSet(connect(t, o)).LockTableDDL(ctx)
 		if err != nil || n == 0 {
 			t.Fatalf("metadata locks on %d tables: %v", n, err)
 		}
@@ -174,7 +174,7 @@ func TestConnectOptions(t *testing.T) {
 				t.Errorf("TLS required of a server without TLS: %v", err)
 			}
 		} else {
-			row, err := connect(t, opt).control.row(t.Context(), "SHOW STATUS LIKE 'Ssl_version'")
+			row, err := connect(t, opt).Control.Row(t.Context(), "SHOW STATUS LIKE 'Ssl_version'")
 			if err != nil || row["Value"] != "TLSv1.3" {
 				t.Errorf("TLS version %v, %v", row, err)
 			}
@@ -326,7 +326,7 @@ func checkPrivileges(t *testing.T, s *mysqldtest.Server, grant, missing string) 
 			t.Errorf("%s: what needs %s: %v", grant, p, err)
 		}
 	}
-	st := srv.Stages()
+	st := NewSet(srv).Stages()
 	if err := st.Enter(ctx, StageStart); IsAccessDenied(err) != strings.Contains(missing, "RELOAD") {
 		t.Errorf("%s: BACKUP STAGE START: %v", grant, err)
 	}
@@ -345,7 +345,7 @@ func TestStages(t *testing.T) {
 	each(t, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.i (a INT) ENGINE=InnoDB", "CREATE TABLE d.m (a INT) ENGINE=MyISAM")
 		srv := connect(t, socketOptions(s))
-		st := srv.Stages()
+		st := NewSet(srv).Stages()
 		ctx := t.Context()
 		if err := st.Holding(ctx); !errors.Is(err, ErrLockLost) {
 			t.Errorf("nothing held: %v", err)
@@ -416,11 +416,11 @@ func TestStageTimeout(t *testing.T) {
 		opt := socketOptions(s)
 		opt.LockWait = time.Second
 		srv, second := connect(t, opt), connect(t, opt)
-		st := srv.Stages()
+		st := NewSet(srv).Stages()
 		if err := st.Enter(ctx, StageStart); err != nil {
 			t.Fatal(err)
 		}
-		if err := second.Stages().Enter(ctx, StageStart); !isTimeout(err) {
+		if err := NewSet(second).Stages().Enter(ctx, StageStart); !isTimeout(err) {
 			t.Errorf("second backup: %v", err)
 		}
 		if err := second.Close(); err != nil {
@@ -434,7 +434,7 @@ func TestStageTimeout(t *testing.T) {
 		}
 
 		srv = connect(t, opt)
-		st = srv.Stages()
+		st = NewSet(srv).Stages()
 		blocker, err := s.DB().Conn(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -455,7 +455,7 @@ func TestStageTimeout(t *testing.T) {
 			t.Fatal(err)
 		}
 		srv = connect(t, opt)
-		st = srv.Stages()
+		st = NewSet(srv).Stages()
 		// From 10.11 on even START waits for LOCK TABLES ... WRITE.
 		if err := st.Enter(ctx, StageStart); isTimeout(err) != s.Root.AtLeast(10, 11) || (err != nil && !isTimeout(err)) {
 			t.Fatal(err)
@@ -497,11 +497,11 @@ func TestStageLost(t *testing.T) {
 	each(t, func(t *testing.T, s *mysqldtest.Server) {
 		ctx := t.Context()
 		srv := connect(t, socketOptions(s))
-		st := srv.Stages()
+		st := NewSet(srv).Stages()
 		if err := errors.Join(st.Enter(ctx, StageStart), st.Enter(ctx, StageBlockDDL)); err != nil {
 			t.Fatal(err)
 		}
-		s.Exec(t, "KILL "+st.conn.id)
+		s.Exec(t, "KILL "+st.conn.ID)
 		for range 2 {
 			if err := st.Holding(ctx); !errors.Is(err, ErrLockLost) {
 				t.Errorf("holding = %v", err)
@@ -516,7 +516,7 @@ func TestStageLost(t *testing.T) {
 
 		// A context that ends in the middle of a stage releases all.
 		srv = connect(t, socketOptions(s))
-		st = srv.Stages()
+		st = NewSet(srv).Stages()
 		if err := st.Enter(ctx, StageStart); err != nil {
 			t.Fatal(err)
 		}
@@ -543,7 +543,7 @@ func TestStageLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		third := connect(t, socketOptions(s))
-		if err := third.Stages().Enter(ctx, StageStart); err != nil {
+		if err := NewSet(third).Stages().Enter(ctx, StageStart); err != nil {
 			t.Errorf("after the context ended: %v", err)
 		}
 
@@ -552,13 +552,14 @@ func TestStageLost(t *testing.T) {
 			t.Error(err)
 		}
 		fourth := connect(t, socketOptions(s))
-		if err := fourth.Stages().Enter(ctx, StageStart); err != nil {
+		st = NewSet(fourth).Stages()
+		if err := st.Enter(ctx, StageStart); err != nil {
 			t.Errorf("after Close: %v", err)
 		}
 		if err := s.Stop(); err != nil {
 			t.Error(err)
 		}
-		if err := fourth.Stages().Holding(ctx); !errors.Is(err, ErrLockLost) {
+		if err := st.Holding(ctx); !errors.Is(err, ErrLockLost) {
 			t.Errorf("server gone: %v", err)
 		}
 	})

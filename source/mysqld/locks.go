@@ -1,7 +1,6 @@
 package mysqld
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -93,7 +92,7 @@ type lockConn struct {
 	release string // the statement that releases everything
 
 	mu      sync.Mutex
-	conn    *session
+	conn    *Session
 	held    bool
 	granted time.Time // the newest lock
 	times   []LockTime
@@ -110,7 +109,7 @@ func (e *refusedError) Unwrap() error { return e.error }
 // *LockTimeoutError the locks held before are still held; any other error has
 // released them all.
 func (l *lockConn) acquire(ctx context.Context, t LockTime) error {
-	return l.ask(ctx, t, func() error { return l.conn.exec(ctx, t.Lock) })
+	return l.ask(ctx, t, func() error { return l.conn.Exec(ctx, t.Lock) })
 }
 
 // ask is acquire for a lock that takes more than one statement.
@@ -146,7 +145,7 @@ func (l *lockConn) open(ctx context.Context) error {
 	if l.conn != nil {
 		return nil
 	}
-	conn, err := l.srv.openPatient(ctx)
+	conn, err := l.srv.Open(ctx)
 	if err != nil {
 		return err
 	}
@@ -176,18 +175,8 @@ func (l *lockConn) fail(err error) error {
 // kill ends the lock connection from the server's side.
 func (l *lockConn) kill() {
 	if l.conn != nil {
-		l.srv.kill(l.conn)
+		l.srv.Kill(l.conn)
 	}
-}
-
-// kill ends a connection from the server's side: a hang-up alone is noticed only
-// by and by while a statement waits for its lock, and until then every later
-// statement queues up behind it.
-func (s *Server) kill(c *session) {
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
-	defer cancel()
-	// A failure says that the connection, or the server, is gone already.
-	_ = s.control.exec(ctx, "KILL "+c.id)
 }
 
 func (l *lockConn) hangUp() error {
@@ -196,7 +185,7 @@ func (l *lockConn) hangUp() error {
 	}
 	conn := l.conn
 	l.conn = nil
-	return conn.close()
+	return conn.Close()
 }
 
 // holding proves that the locks were held without a break since they were
@@ -209,12 +198,12 @@ func (l *lockConn) holding(ctx context.Context) error {
 	if !l.held || l.conn == nil {
 		return fmt.Errorf("%w: none is held", ErrLockLost)
 	}
-	row, err := l.conn.row(ctx, "SELECT CONNECTION_ID() AS id")
+	row, err := l.conn.Row(ctx, "SELECT CONNECTION_ID() AS id")
 	if err != nil {
 		return l.fail(err)
 	}
-	if row["id"] != l.conn.id {
-		return l.fail(fmt.Errorf("connection %s answered in place of %s", row["id"], l.conn.id))
+	if row["id"] != l.conn.ID {
+		return l.fail(fmt.Errorf("connection %s answered in place of %s", row["id"], l.conn.ID))
 	}
 	return nil
 }
@@ -224,7 +213,7 @@ func (l *lockConn) end(ctx context.Context) error {
 	if err := l.holding(ctx); err != nil {
 		return err
 	}
-	if err := l.conn.exec(ctx, l.release); err != nil {
+	if err := l.conn.Exec(ctx, l.release); err != nil {
 		return l.fail(err)
 	}
 	l.leave(time.Now())
@@ -242,9 +231,9 @@ func (l *lockConn) close() error {
 	if l.held {
 		// The caller's context may be over; hanging up alone would release
 		// the locks too, but only when the server notices.
-		ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), ReleaseTimeout)
 		defer cancel()
-		if e := l.conn.exec(ctx, l.release); e != nil && !errors.Is(e, ErrConnectionLost) {
+		if e := l.conn.Exec(ctx, l.release); e != nil && !errors.Is(e, ErrConnectionLost) {
 			err = e
 		}
 		l.leave(time.Now())
@@ -299,85 +288,4 @@ func (l *Lock) Release(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.end(ctx)
-}
-
-// newLock makes a lock that is not taken yet; release is the statement that
-// will release it.
-func (s *Server) newLock(release string) *Lock {
-	l := &Lock{lockConn{srv: s, release: release}}
-	s.keep(&l.lockConn)
-	return l
-}
-
-// lock takes one lock by one statement on a connection of its own.
-func (s *Server) lock(ctx context.Context, t LockTime, release string) (*Lock, error) {
-	l := s.newLock(release)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.acquire(ctx, t); err != nil {
-		return nil, errors.Join(err, l.hangUp())
-	}
-	return l, nil
-}
-
-// keep has the server release the locks of l when it is closed.
-func (s *Server) keep(l *lockConn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.locks = append(s.locks, l)
-}
-
-// LockTimes says how each lock of this server went so far, in the order in
-// which they were asked for: MariaDB's stages and MySQL's locks alike.
-func (s *Server) LockTimes() []LockTime {
-	s.mu.Lock()
-	locks := slices.Clone(s.locks)
-	s.mu.Unlock()
-	var out []LockTime
-	for _, l := range locks {
-		out = append(out, l.Times()...)
-	}
-	slices.SortStableFunc(out, func(a, b LockTime) int { return cmp.Compare(a.Began.UnixNano(), b.Began.UnixNano()) })
-	return out
-}
-
-// LockInstance takes LOCK INSTANCE FOR BACKUP (Series.LogStatus), which blocks
-// DDL, the creation and removal of files, truncation of undo tablespaces and
-// the purge of binary logs, and lets all writes go on. Server.Close releases it.
-// It waits for running DDL; the error is a *LockTimeoutError after
-// Options.LockWait. tables says that HoldTables will follow: of such backups there
-// is only one at a time.
-func (s *Server) LockInstance(ctx context.Context, tables bool) (*Lock, error) {
-	l := s.newLock("UNLOCK INSTANCE")
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if tables {
-		if err := l.alone(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if err := l.acquire(ctx, LockTime{Lock: "LOCK INSTANCE FOR BACKUP", Blocks: BlocksDDL}); err != nil {
-		return nil, errors.Join(err, l.hangUp())
-	}
-	return l, nil
-}
-
-// LockTables takes Percona Server's LOCK TABLES FOR BACKUP (Series.TablesLock),
-// which blocks DDL and writes to non-transactional tables and waits for those
-// that run, but for no SELECT.
-func (s *Server) LockTables(ctx context.Context) (*Lock, error) {
-	return s.lock(ctx, LockTime{Lock: "LOCK TABLES FOR BACKUP", Blocks: BlocksDDL | BlocksOthers}, "UNLOCK TABLES")
-}
-
-// LockBinlog takes Percona Server's LOCK BINLOG FOR BACKUP (Series.BinlogLock),
-// which blocks whatever moves the binary log's position or that of the
-// replica's threads.
-func (s *Server) LockBinlog(ctx context.Context) (*Lock, error) {
-	return s.lock(ctx, LockTime{Lock: "LOCK BINLOG FOR BACKUP", Blocks: BlocksCommits}, "UNLOCK BINLOG")
-}
-
-// FlushTable has the server close a table, where nobody uses it: what it holds of
-// it is in its files then, and they say so. It needs RELOAD.
-func (s *Server) FlushTable(ctx context.Context, t Table) error {
-	return s.control.exec(ctx, "FLUSH NO_WRITE_TO_BINLOG TABLES "+tableList([]Table{t}))
 }

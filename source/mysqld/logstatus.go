@@ -44,27 +44,27 @@ const logStatus = "SELECT SERVER_UUID, LOCAL, REPLICATION, STORAGE_ENGINES FROM 
 // Where it waits for prepared transactions (Series.WaitsForPrepared), commits
 // wait behind it: after Options.LockWait the error is a *LockTimeoutError.
 func (s *Server) LogStatus(ctx context.Context) (st LogStatus, err error) {
-	conn, err := s.openPatient(ctx)
+	conn, err := s.Open(ctx)
 	if err != nil {
 		return st, err
 	}
-	defer func() { err = errors.Join(err, conn.close()) }()
-	bounded, cancel := context.WithTimeout(ctx, s.lockWait())
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	bounded, cancel := context.WithTimeout(ctx, s.LockWait())
 	defer cancel()
-	row, err := conn.row(bounded, logStatus)
+	row, err := conn.Row(bounded, logStatus)
 	if err != nil {
 		if bounded.Err() != nil {
-			s.kill(conn)
+			s.Kill(conn)
 		}
 		if bounded.Err() != nil && ctx.Err() == nil {
-			err = &LockTimeoutError{Lock: "performance_schema.log_status", After: s.lockWait(), Err: errors.New("a transaction is in the binary log and is not committed: does it wait for a replica (semi-synchronous replication)?")}
+			err = &LockTimeoutError{Lock: "performance_schema.log_status", After: s.LockWait(), Err: errors.New("a transaction is in the binary log and is not committed: does it wait for a replica (semi-synchronous replication)?")}
 		}
 		return st, err
 	}
 	if st, err = parseLogStatus(row); err != nil {
 		return st, fmt.Errorf("performance_schema.log_status: %w", err)
 	}
-	if row, err = conn.row(ctx, "SELECT @@global.gtid_purged AS p"); err != nil {
+	if row, err = conn.Row(ctx, "SELECT @@global.gtid_purged AS p"); err != nil {
 		return st, err
 	}
 	st.Purged = oneLine(row["p"])

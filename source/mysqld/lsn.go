@@ -21,7 +21,7 @@ import (
 // innodb_flush_log_at_trx_commit 1 or 2, the log up to it is in the redo log
 // file; see RedoDelay for 0.
 func (s *Server) CurrentLSN(ctx context.Context) (innodb.LSN, error) {
-	l, err := s.lsns(ctx, s.control)
+	l, err := s.lsns(ctx, s.Control)
 	return l.current, err
 }
 
@@ -29,13 +29,13 @@ func (s *Server) CurrentLSN(ctx context.Context) (innodb.LSN, error) {
 // CurrentLSN does, both of one moment. With innodb_flush_log_at_trx_commit=2 the
 // file may hold much more than what is synced.
 func (s *Server) LSNs(ctx context.Context) (flushed, current innodb.LSN, err error) {
-	l, err := s.lsns(ctx, s.control)
+	l, err := s.lsns(ctx, s.Control)
 	return l.flushed, l.current, err
 }
 
 // CheckpointLSN returns the server's last checkpoint.
 func (s *Server) CheckpointLSN(ctx context.Context) (innodb.LSN, error) {
-	l, err := s.lsns(ctx, s.control)
+	l, err := s.lsns(ctx, s.Control)
 	return l.checkpoint, err
 }
 
@@ -50,15 +50,15 @@ var (
 	mysqlLSNs   = [3]string{"Log sequence number", "Log flushed up to", "Last checkpoint at"}
 )
 
-func (s *Server) lsns(ctx context.Context, c *session) (lsns, error) {
+func (s *Server) lsns(ctx context.Context, c *Session) (lsns, error) {
 	if s.Flavor == MySQL {
-		row, err := c.row(ctx, "SHOW ENGINE INNODB STATUS")
+		row, err := c.Row(ctx, "SHOW ENGINE INNODB STATUS")
 		if err != nil {
 			return lsns{}, err
 		}
 		return parseLSNs(monitorLines(row["Status"]), mysqlLSNs)
 	}
-	status, err := c.status(ctx, "Innodb_lsn_%")
+	status, err := c.Status(ctx, "Innodb_lsn_%")
 	if err != nil {
 		return lsns{}, err
 	}
@@ -106,13 +106,13 @@ func parseLSN(name, value string) (innodb.LSN, error) {
 // current end. With innodb_flush_log_at_trx_commit=0 MariaDB ignores it (10.5.23,
 // 10.11.18 and 11.8.6): see RedoDelay. MySQL does it always.
 func (s *Server) FlushEngineLogs(ctx context.Context) error {
-	return s.control.exec(ctx, "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
+	return s.Control.Exec(ctx, "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
 }
 
 // FlushBinaryLogs has the server go on in a new binary log file (MySQL). It waits
 // for no transaction that is already in the current one.
 func (s *Server) FlushBinaryLogs(ctx context.Context) error {
-	return s.control.exec(ctx, "FLUSH NO_WRITE_TO_BINLOG BINARY LOGS")
+	return s.Control.Exec(ctx, "FLUSH NO_WRITE_TO_BINLOG BINARY LOGS")
 }
 
 // RedoDelay is how long the redo log may stay out of its file although

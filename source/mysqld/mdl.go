@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -21,8 +20,8 @@ var gone = []uint16{1146, 1812, 1814}
 // are. Tables made after are not among them. (--lock-ddl-per-table, for 5.6 and
 // 5.7) It waits for running DDL; the error is a *LockTimeoutError after
 // Options.LockWait. It needs SELECT on all tables.
-func (s *Server) LockTableDDL(ctx context.Context) (l *Lock, tables int, err error) {
-	list, err := s.tables(ctx, "ENGINE = 'InnoDB' AND TABLE_SCHEMA NOT IN ("+systemSchemas+")")
+func (s *Set) LockTableDDL(ctx context.Context) (l *Lock, tables int, err error) {
+	list, err := s.srv.baseTables(ctx, "ENGINE = 'InnoDB' AND TABLE_SCHEMA NOT IN ("+systemSchemas+")")
 	if err != nil {
 		return nil, 0, err
 	}
@@ -31,7 +30,7 @@ func (s *Server) LockTableDDL(ctx context.Context) (l *Lock, tables int, err err
 	defer l.mu.Unlock()
 	t := LockTime{Lock: "metadata locks on all InnoDB tables", Blocks: BlocksDDL}
 	err = l.ask(ctx, t, func() error {
-		tables, err = l.conn.lockTables(ctx, list)
+		tables, err = lockTables(ctx, l.conn, list)
 		return err
 	})
 	if err != nil {
@@ -43,14 +42,14 @@ func (s *Server) LockTableDDL(ctx context.Context) (l *Lock, tables int, err err
 // lockTables opens each table in one transaction, to whose end the metadata
 // locks last. LIMIT 0 reads nothing, and no snapshot is made that would keep
 // purge waiting.
-func (c *session) lockTables(ctx context.Context, list []Table) (n int, err error) {
+func lockTables(ctx context.Context, c *Session, list []Table) (n int, err error) {
 	for _, q := range []string{"SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", "START TRANSACTION"} {
-		if err := c.exec(ctx, q); err != nil {
+		if err := c.Exec(ctx, q); err != nil {
 			return 0, err
 		}
 	}
 	for _, t := range list {
-		_, err := c.rows(ctx, "SELECT 1 FROM "+quoteName(t.Schema)+"."+quoteName(t.Name)+" LIMIT 0")
+		_, err := c.Rows(ctx, "SELECT 1 FROM "+QuoteName(t.Schema)+"."+QuoteName(t.Name)+" LIMIT 0")
 		my, ok := errors.AsType[*mysql.MySQLError](err)
 		switch {
 		case err == nil:
@@ -68,8 +67,8 @@ func (c *session) lockTables(ctx context.Context, list []Table) (n int, err erro
 // DDL that waits for l keeps the final lock waiting (5.6, 5.7: it holds the global
 // lock's counterpart), so that hb would wait for itself. What asks later waits for
 // the final lock. stop ends it, and says whether l is released.
-func (s *Server) GiveWay(ctx context.Context, l *Lock) (stop func() (bool, error), err error) {
-	watch, err := s.openPatient(ctx)
+func (l *Lock) GiveWay(ctx context.Context) (stop func() (bool, error), err error) {
+	watch, err := l.srv.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -78,13 +77,13 @@ func (s *Server) GiveWay(ctx context.Context, l *Lock) (stop func() (bool, error
 	done := make(chan error, 1)
 	go func() {
 		for {
-			list, err := s.processes(ctx, watch)
+			list, err := l.srv.processes(ctx, watch)
 			if err == nil && slices.ContainsFunc(list, func(p Process) bool { return p.State == waitsForTable }) {
 				gave = true
 				done <- l.Release(ctx)
 				return
 			}
-			if err != nil || pause(ctx, pollPause) != nil {
+			if err != nil || Pause(ctx, PollPause) != nil {
 				done <- err
 				return
 			}
@@ -96,26 +95,10 @@ func (s *Server) GiveWay(ctx context.Context, l *Lock) (stop func() (bool, error
 		if errors.Is(err, context.Canceled) {
 			err = nil
 		}
-		return gave, errors.Join(err, watch.close())
+		return gave, errors.Join(err, watch.Close())
 	}, nil
 }
 
 // waitsForTable is the state of a statement that waits for a metadata lock on a
 // table.
 const waitsForTable = "Waiting for table metadata lock"
-
-// quoteName quotes an identifier.
-func quoteName(s string) string { return "`" + strings.ReplaceAll(s, "`", "``") + "`" }
-
-// tables lists the base tables that the account may see.
-func (s *Server) tables(ctx context.Context, condition string) ([]Table, error) {
-	rows, err := s.control.rows(ctx, "SELECT TABLE_SCHEMA AS s, TABLE_NAME AS n, ENGINE AS e FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND "+condition)
-	if err != nil {
-		return nil, err
-	}
-	var out []Table
-	for _, r := range rows {
-		out = append(out, Table{Schema: r["s"], Name: r["n"], Engine: r["e"]})
-	}
-	return out, nil
-}

@@ -27,10 +27,10 @@ type Moment struct {
 type Wanted struct{ Replica, Galera bool }
 
 // Held is a lock, as the witness of what cannot happen while it is held.
-type Held interface{ blocks() Blocks }
+type Held interface{ Blocking() Blocks }
 
-// blocks is whom the locks that are held keep waiting.
-func (l *lockConn) blocks() (b Blocks) {
+// Blocking is whom the locks that are held keep waiting.
+func (l *lockConn) Blocking() (b Blocks) {
 	if l == nil {
 		return 0
 	}
@@ -55,7 +55,7 @@ func (s *Server) Moment(ctx context.Context, by Held, w Wanted) (m Moment, err e
 	if s.Series.LogStatus {
 		need = BlocksDDL
 	}
-	if by.blocks()&need == 0 {
+	if by.Blocking()&need == 0 {
 		return m, fmt.Errorf("%w: position and LSN were asked for without it", ErrLockLost)
 	}
 	if s.Series.LogStatus {

@@ -57,13 +57,13 @@ func TestMySQLConnect(t *testing.T) {
 				t.Errorf("redo files: %v", err)
 			}
 		}
-		row, err := srv.control.row(t.Context(), "SELECT @@sql_mode AS m, @@autocommit AS a, @@wait_timeout AS w, @@lock_wait_timeout AS l, @@character_set_client AS c")
+		row, err := srv.Control.Row(t.Context(), "SELECT @@sql_mode AS m, @@autocommit AS a, @@wait_timeout AS w, @@lock_wait_timeout AS l, @@character_set_client AS c")
 		want := map[string]string{"m": "", "a": "1", "w": "31536000", "l": "2", "c": "utf8mb4"}
 		if err != nil || !maps.Equal(row, want) {
 			t.Errorf("session = %v, %v, want %v", row, err, want)
 		}
 		if s.Root.AtLeast(5, 7) {
-			if row, err := srv.control.row(t.Context(), "SELECT @@max_execution_time AS m"); err != nil || row["m"] != "0" {
+			if row, err := srv.Control.Row(t.Context(), "SELECT @@max_execution_time AS m"); err != nil || row["m"] != "0" {
 				t.Errorf("max_execution_time = %v, %v", row, err)
 			}
 		}
@@ -99,7 +99,7 @@ func TestMySQLPlugins(t *testing.T) {
 					t.Errorf("%s over %s: %v", plugin, name, err)
 					continue
 				}
-				row, err := srv.control.row(t.Context(), "SHOW STATUS LIKE 'Ssl_version'")
+				row, err := srv.Control.Row(t.Context(), "SHOW STATUS LIKE 'Ssl_version'")
 				t.Logf("%s %s over %s: TLS %q, %v", s.Root.Name, plugin, name, row["Value"], err)
 				if err := srv.Close(); err != nil {
 					t.Error(err)
@@ -144,7 +144,7 @@ func mysqlOps(root *mysqldtest.Root, s *mysqldtest.Server) map[Privilege][]func(
 		}
 		return l.Close()
 	}
-	global := func(ctx context.Context, srv *Server) error { return release(srv.LockGlobal(ctx, FTWRL{})) }
+	global := func(ctx context.Context, srv *Server) error { return release(NewSet(srv).LockGlobal(ctx, FTWRL{})) }
 	flush := func(ctx context.Context, srv *Server) error { return srv.FlushEngineLogs(ctx) }
 	spaces := func(ctx context.Context, srv *Server) error { _, err := srv.Tablespaces(ctx); return err }
 	builds := func(ctx context.Context, srv *Server) error { _, err := srv.Builds(ctx); return err }
@@ -152,7 +152,7 @@ func mysqlOps(root *mysqldtest.Root, s *mysqldtest.Server) map[Privilege][]func(
 	lsn := func(ctx context.Context, srv *Server) error { _, err := srv.CurrentLSN(ctx); return err }
 	position := func(ctx context.Context, srv *Server) error { _, err := srv.BinlogPosition(ctx); return err }
 	replica := func(ctx context.Context, srv *Server) error { _, err := srv.ReplicaState(ctx); return err }
-	instance := func(ctx context.Context, srv *Server) error { return release(srv.LockInstance(ctx, false)) }
+	instance := func(ctx context.Context, srv *Server) error { return release(NewSet(srv).LockInstance(ctx, false)) }
 	logStatus := func(ctx context.Context, srv *Server) error { _, err := srv.LogStatus(ctx); return err }
 	consumer := func(ctx context.Context, srv *Server) error {
 		c, warning, err := srv.RegisterRedoConsumer(ctx)
@@ -169,7 +169,7 @@ func mysqlOps(root *mysqldtest.Root, s *mysqldtest.Server) map[Privilege][]func(
 		return err
 	}
 	ddl := func(ctx context.Context, srv *Server) error {
-		l, n, err := srv.LockTableDDL(ctx)
+		l, n, err := NewSet(srv).LockTableDDL(ctx)
 		if err == nil && n != 1 { // it does not see the others
 			err = &mysql.MySQLError{Number: erAccessDenied}
 		}
@@ -180,10 +180,10 @@ func mysqlOps(root *mysqldtest.Root, s *mysqldtest.Server) map[Privilege][]func(
 		if err != nil {
 			return err
 		}
-		return errors.Join(srv.control.exec(ctx, "KILL QUERY "+victim.control.id), victim.Close())
+		return errors.Join(srv.Control.Exec(ctx, "KILL QUERY "+victim.Control.ID), victim.Close())
 	}
 	applier := func(ctx context.Context, srv *Server) error {
-		err := srv.control.exec(ctx, srv.words().applier("STOP", ""))
+		err := srv.Control.Exec(ctx, srv.words().applier("STOP", ""))
 		if my, ok := errors.AsType[*mysql.MySQLError](err); ok && my.Number == 1200 { // it is no replica
 			return nil
 		}
@@ -429,7 +429,7 @@ func TestLogStatus(t *testing.T) {
 	}
 	// And under the global lock, which holds the commits up.
 	for range 10 {
-		l, err := srv.LockGlobal(t.Context(), FTWRL{})
+		l, err := NewSet(srv).LockGlobal(t.Context(), FTWRL{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -595,17 +595,17 @@ func TestMySQLReadOnly(t *testing.T) {
 		}
 		var locks []*Lock
 		if srv.Series.LogStatus {
-			l, err := srv.LockInstance(ctx, false)
+			l, err := NewSet(srv).LockInstance(ctx, false)
 			if err != nil {
 				t.Fatal(err)
 			}
 			locks = append(locks, l)
 		}
-		d, _, err := srv.LockTableDDL(ctx)
+		d, _, err := NewSet(srv).LockTableDDL(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		g, err := srv.LockGlobal(ctx, FTWRL{})
+		g, err := NewSet(srv).LockGlobal(ctx, FTWRL{})
 		if err != nil {
 			t.Fatal(err)
 		}

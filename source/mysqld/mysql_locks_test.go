@@ -18,7 +18,7 @@ import (
 )
 
 // a table for each engine that the locks tell apart
-var lockTables = []string{"CREATE DATABASE d", "CREATE TABLE d.i (a INT PRIMARY KEY) ENGINE=InnoDB", "CREATE TABLE d.j (a INT PRIMARY KEY) ENGINE=InnoDB", "CREATE TABLE d.m (a INT) ENGINE=MyISAM", "INSERT INTO d.i VALUES (1)"}
+var tablesByEngine = []string{"CREATE DATABASE d", "CREATE TABLE d.i (a INT PRIMARY KEY) ENGINE=InnoDB", "CREATE TABLE d.j (a INT PRIMARY KEY) ENGINE=InnoDB", "CREATE TABLE d.m (a INT) ENGINE=MyISAM", "INSERT INTO d.i VALUES (1)"}
 
 func dbConn(t *testing.T, s *mysqldtest.Server) *sql.Conn {
 	t.Helper()
@@ -93,10 +93,11 @@ func untilNone(t *testing.T, s *mysqldtest.Server, text string) {
 
 func TestLockInstance(t *testing.T) {
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Binlog: true})
-	s.Exec(t, lockTables...)
+	s.Exec(t, tablesByEngine...)
 	ctx := t.Context()
 	srv := connect(t, socketOptions(s))
-	l, err := srv.LockInstance(ctx, false)
+	set := NewSet(srv)
+	l, err := set.LockInstance(ctx, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +111,7 @@ func TestLockInstance(t *testing.T) {
 		}
 	}
 	// The global lock fits under it, on another connection.
-	g, err := srv.LockGlobal(ctx, FTWRL{})
+	g, err := set.LockGlobal(ctx, FTWRL{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +124,7 @@ func TestLockInstance(t *testing.T) {
 	if err := l.Holding(ctx); !errors.Is(err, ErrLockLost) {
 		t.Errorf("released, but holding: %v", err)
 	}
-	times := srv.LockTimes()
+	times := set.Times()
 	if len(times) != 2 || times[0].Lock != "LOCK INSTANCE FOR BACKUP" || times[0].Blocks != BlocksDDL || times[0].Held < 3*time.Second || times[1].Lock != globalLock || times[1].Held <= 0 || times[1].Held > times[0].Held {
 		t.Errorf("times %+v", times)
 	}
@@ -131,14 +132,14 @@ func TestLockInstance(t *testing.T) {
 	// DDL in progress is waited for, and no longer than allowed.
 	slow := background(t, s, "CREATE TABLE d.slow SELECT SLEEP(3) AS a")
 	until(t, s, "CREATE TABLE d.slow", "User sleep")
-	if _, err := srv.LockInstance(ctx, false); !isTimeout(err) {
+	if _, err := set.LockInstance(ctx, false); !isTimeout(err) {
 		t.Errorf("DDL in the way: %v", err)
 	}
 	if err := slow(); err != nil {
 		t.Error(err)
 	}
 	// A closed server releases it.
-	if _, err := srv.LockInstance(ctx, false); err != nil {
+	if _, err := set.LockInstance(ctx, false); err != nil {
 		t.Fatal(err)
 	}
 	if err := srv.Close(); err != nil {
@@ -153,17 +154,18 @@ func TestLockInstance(t *testing.T) {
 // though DDL waits for that, which the global lock would wait for.
 func TestHoldTables(t *testing.T) {
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Binlog: true})
-	s.Exec(t, lockTables...)
+	s.Exec(t, tablesByEngine...)
 	s.Exec(t, "CREATE TABLE d.n (a INT) ENGINE=MyISAM")
 	ctx := t.Context()
 	srv := connect(t, socketOptions(s))
-	l, err := srv.LockInstance(ctx, false)
+	set := NewSet(srv)
+	l, err := set.LockInstance(ctx, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ddl := background(t, s, "ALTER TABLE d.m ADD b INT")
 	until(t, s, "ALTER", "Waiting for backup lock")
-	if g, err := srv.LockGlobal(ctx, FTWRL{}); !isTimeout(err) {
+	if g, err := set.LockGlobal(ctx, FTWRL{}); !isTimeout(err) {
 		t.Errorf("the global lock behind DDL that waits: %v, %v", g, err)
 	}
 	reader := dbConn(t, s)
@@ -201,7 +203,7 @@ func TestHoldTables(t *testing.T) {
 	if blocks(t, s, "INSERT INTO d.n VALUES (1)") || blocks(t, s, "CREATE TABLE d.c (a INT)") {
 		t.Error("still blocked after the release")
 	}
-	times := srv.LockTimes()
+	times := set.Times()
 	if n := len(times); n != 2 || times[1].Blocks&BlocksCommits != 0 || times[1].Held < time.Second {
 		t.Errorf("times %+v", times)
 	}
@@ -211,7 +213,7 @@ func TestHoldTables(t *testing.T) {
 // being locked, nor lose the instance lock.
 func TestBrokenTables(t *testing.T) {
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
-	s.Exec(t, lockTables...)
+	s.Exec(t, tablesByEngine...)
 	s.Exec(t, "CREATE TABLE d.gone (a INT) ENGINE=MyISAM", "CREATE TABLE d.merge (a INT) ENGINE=MERGE UNION=(d.gone)", "DROP TABLE d.gone",
 		"CREATE TABLE d.bad (a INT, KEY (a)) ENGINE=MyISAM", "FLUSH TABLES")
 	if err := os.WriteFile(filepath.Join(s.Datadir, "d/bad.MYI"), make([]byte, 1024), 0o644); err != nil {
@@ -219,12 +221,13 @@ func TestBrokenTables(t *testing.T) {
 	}
 	ctx := t.Context()
 	srv := connect(t, socketOptions(s))
+	set := NewSet(srv)
 	table := func(name string) Table { return Table{Schema: "d", Name: name} }
 	for _, c := range []struct{ tables, broken []Table }{
 		{[]Table{table("merge"), table("m"), table("bad")}, []Table{table("merge"), table("bad")}},
 		{[]Table{table("merge")}, []Table{table("merge")}},
 	} {
-		l, err := srv.LockInstance(ctx, true)
+		l, err := set.LockInstance(ctx, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -263,21 +266,22 @@ func TestBrokenTables(t *testing.T) {
 // chooses is told that a backup is in the way.
 func TestTwoBackups(t *testing.T) {
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
-	s.Exec(t, lockTables...)
+	s.Exec(t, tablesByEngine...)
 	ctx := t.Context()
 	o := socketOptions(s)
 	o.LockWait = time.Minute
-	patient := connect(t, o)
+	patientSet := NewSet(connect(t, o))
 	o.LockWait = time.Second
 	srv := connect(t, o)
-	first, err := patient.LockInstance(ctx, true)
+	set := NewSet(srv)
+	first, err := patientSet.LockInstance(ctx, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := srv.LockInstance(ctx, true); !isTimeout(err) || !strings.Contains(err.Error(), "another hb") {
+	if _, err := set.LockInstance(ctx, true); !isTimeout(err) || !strings.Contains(err.Error(), "another hb") {
 		t.Errorf("a second backup: %v", err)
 	}
-	other, err := patient.LockInstance(ctx, false)
+	other, err := patientSet.LockInstance(ctx, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,17 +310,18 @@ func TestTwoBackups(t *testing.T) {
 	if err := errors.Join(winner.err, winner.lock.Close()); err != nil {
 		t.Errorf("alone: %v", err)
 	}
-	if l, err := srv.LockInstance(ctx, true); err != nil || l.Release(ctx) != nil {
+	if l, err := set.LockInstance(ctx, true); err != nil || l.Release(ctx) != nil {
 		t.Errorf("after them: %v", err)
 	}
 }
 
 func TestGlobalLock(t *testing.T) {
 	eachMySQL(t, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
-		s.Exec(t, lockTables...)
+		s.Exec(t, tablesByEngine...)
 		ctx := t.Context()
 		srv := connect(t, socketOptions(s))
-		l, err := srv.LockGlobal(ctx, FTWRL{})
+		set := NewSet(srv)
+		l, err := set.LockGlobal(ctx, FTWRL{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -341,16 +346,16 @@ func TestGlobalLock(t *testing.T) {
 		if blocks(t, s, "INSERT INTO d.i VALUES (2)") {
 			t.Error("still blocked after the release")
 		}
-		times := srv.LockTimes()
+		times := set.Times()
 		if len(times) != 1 || times[0].Blocks != BlocksDDL|BlocksOthers|BlocksCommits || times[0].Held < 3*time.Second {
 			t.Errorf("times %+v", times)
 		}
 
 		// A killed lock is noticed.
-		if l, err = srv.LockGlobal(ctx, FTWRL{}); err != nil {
+		if l, err = set.LockGlobal(ctx, FTWRL{}); err != nil {
 			t.Fatal(err)
 		}
-		s.Exec(t, "KILL "+l.conn.id)
+		s.Exec(t, "KILL "+l.conn.ID)
 		for range 2 {
 			if err := l.Holding(ctx); !errors.Is(err, ErrLockLost) {
 				t.Errorf("holding = %v", err)
@@ -366,11 +371,12 @@ func TestGlobalLock(t *testing.T) {
 // writers go on that queued up behind it, and says who was in the way.
 func TestGlobalLockGivesUp(t *testing.T) {
 	eachMySQL(t, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
-		s.Exec(t, lockTables...)
+		s.Exec(t, tablesByEngine...)
 		ctx := t.Context()
 		opt := socketOptions(s)
 		opt.LockWait = 2 * time.Second
 		srv := connect(t, opt)
+		set := NewSet(srv)
 		for _, blocker := range []string{"SELECT a, SLEEP(5) FROM d.i", "UPDATE d.i SET a = 1 WHERE SLEEP(5)"} {
 			slow := background(t, s, blocker)
 			untilLong(t, s, blocker)
@@ -380,7 +386,7 @@ func TestGlobalLockGivesUp(t *testing.T) {
 				until(t, s, "FLUSH", "Waiting for")
 				write = background(t, s, "INSERT INTO d.j VALUES ("+fmt.Sprint(len(blocker))+")")
 			})
-			_, err := srv.LockGlobal(ctx, FTWRL{})
+			_, err := set.LockGlobal(ctx, FTWRL{})
 			given := time.Now()
 			e, ok := errors.AsType[*LockTimeoutError](err)
 			if !ok || len(e.Holders) != 1 || e.Holders[0].Statement != blocker || !strings.Contains(err.Error(), "SLEEP(5)") || e.After < opt.LockWait || e.After > opt.LockWait+2*time.Second {
@@ -394,7 +400,7 @@ func TestGlobalLockGivesUp(t *testing.T) {
 			if err := slow(); err != nil {
 				t.Error(err)
 			}
-			if l, err := srv.LockGlobal(ctx, FTWRL{}); err != nil {
+			if l, err := set.LockGlobal(ctx, FTWRL{}); err != nil {
 				t.Errorf("second try: %v", err)
 			} else if err := l.Release(ctx); err != nil {
 				t.Error(err)
@@ -405,7 +411,7 @@ func TestGlobalLockGivesUp(t *testing.T) {
 		until(t, s, "SELECT a, SLEEP(4)", "User sleep")
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		if _, err := srv.LockGlobal(short, FTWRL{}); !errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
+		if _, err := set.LockGlobal(short, FTWRL{}); !errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
 			t.Errorf("context ended: %v", err)
 		}
 		if blocks(t, s, "INSERT INTO d.j VALUES (99)") {
@@ -420,33 +426,34 @@ func TestGlobalLockGivesUp(t *testing.T) {
 // TestGlobalLockPolicy waits for long statements, and kills them.
 func TestGlobalLockPolicy(t *testing.T) {
 	eachMySQL(t, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
-		s.Exec(t, lockTables...)
+		s.Exec(t, tablesByEngine...)
 		ctx := t.Context()
 		opt := socketOptions(s)
 		opt.LockWait = 20 * time.Second
 		srv := connect(t, opt)
+		set := NewSet(srv)
 		const query = "/* report */ (SELECT a, SLEEP(5) FROM d.i)"
 		slow := background(t, s, query)
 		untilLong(t, s, query)
 
 		// It is waited for, but not so long; an update is none of these.
 		began := time.Now()
-		_, err := srv.LockGlobal(ctx, FTWRL{WaitTimeout: time.Second, WaitThreshold: time.Second})
+		_, err := set.LockGlobal(ctx, FTWRL{WaitTimeout: time.Second, WaitThreshold: time.Second})
 		if e, ok := errors.AsType[*LockTimeoutError](err); !ok || len(e.Holders) != 1 || e.Holders[0].Statement != query || time.Since(began) > 3*time.Second {
 			t.Errorf("long statement: %v", err)
 		}
 		if blocks(t, s, "SELECT * FROM d.i") {
 			t.Error("the lock was asked for")
 		}
-		if err := srv.awaitLong(ctx, srv.control, FTWRL{WaitTimeout: time.Second, WaitThreshold: time.Second, WaitQueryType: QueryUpdate}); err != nil {
+		if err := srv.awaitLong(ctx, srv.Control, FTWRL{WaitTimeout: time.Second, WaitThreshold: time.Second, WaitQueryType: QueryUpdate}); err != nil {
 			t.Errorf("a SELECT is waited for as an update: %v", err)
 		}
 		// It is waited for until its end.
-		l, err := srv.LockGlobal(ctx, FTWRL{WaitTimeout: 15 * time.Second, WaitThreshold: time.Second})
+		l, err := set.LockGlobal(ctx, FTWRL{WaitTimeout: 15 * time.Second, WaitThreshold: time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := srv.LockTimes(); n[0].Wait > 2*time.Second {
+		if n := set.Times(); n[0].Wait > 2*time.Second {
 			t.Errorf("writers waited for %v", n[0].Wait)
 		}
 		if err := errors.Join(slow(), l.Release(ctx)); err != nil {
@@ -459,7 +466,7 @@ func TestGlobalLockPolicy(t *testing.T) {
 		untilLong(t, s, query)
 		untilLong(t, s, "UPDATE")
 		var killed []string
-		l, err = srv.LockGlobal(ctx, FTWRL{KillTimeout: 2 * time.Second, KillQueryType: QuerySelect, Killed: func(p Process) { killed = append(killed, p.Statement) }})
+		l, err = set.LockGlobal(ctx, FTWRL{KillTimeout: 2 * time.Second, KillQueryType: QuerySelect, Killed: func(p Process) { killed = append(killed, p.Statement) }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -475,12 +482,13 @@ func TestGlobalLockPolicy(t *testing.T) {
 
 func TestLockTableDDL(t *testing.T) {
 	eachMySQL(t, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
-		s.Exec(t, lockTables...)
+		s.Exec(t, tablesByEngine...)
 		s.Exec(t, "CREATE TABLE d.`ä ``x` (a INT) ENGINE=InnoDB", "CREATE TABLE d.p (a INT) ENGINE=InnoDB PARTITION BY HASH(a) PARTITIONS 3",
 			"CREATE VIEW d.v AS SELECT 1", "CREATE TABLE d.gone (a INT) ENGINE=InnoDB", "ALTER TABLE d.gone DISCARD TABLESPACE")
 		ctx := t.Context()
 		srv := connect(t, socketOptions(s))
-		l, n, err := srv.LockTableDDL(ctx)
+		set := NewSet(srv)
+		l, n, err := set.LockTableDDL(ctx)
 		if err != nil || n < 4 || n > 5 { // with or without the discarded one
 			t.Fatalf("%d tables, %v", n, err)
 		}
@@ -496,7 +504,7 @@ func TestLockTableDDL(t *testing.T) {
 			t.Errorf("%s transactions of InnoDB are open: purge waits for them", n)
 		}
 		// It does not stand in the way of the global lock.
-		g, err := srv.LockGlobal(ctx, FTWRL{})
+		g, err := set.LockGlobal(ctx, FTWRL{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -510,7 +518,7 @@ func TestLockTableDDL(t *testing.T) {
 		if _, err := c.ExecContext(ctx, "LOCK TABLES d.j WRITE"); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := srv.LockTableDDL(ctx); !isTimeout(err) {
+		if _, _, err := set.LockTableDDL(ctx); !isTimeout(err) {
 			t.Errorf("a locked table: %v", err)
 		}
 	})
@@ -584,7 +592,7 @@ func TestRedoConsumer(t *testing.T) {
 	if c == nil || err != nil {
 		t.Fatalf("after Close: %v", err)
 	}
-	s.Exec(t, "KILL "+c.conn.id)
+	s.Exec(t, "KILL "+c.conn.ID)
 	if err := c.Advance(ctx, lsn+1); !errors.Is(err, ErrConnectionLost) {
 		t.Errorf("killed: %v", err)
 	}

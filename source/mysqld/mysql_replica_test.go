@@ -71,7 +71,7 @@ func TestMySQLReplicaState(t *testing.T) {
 			state(byFile + change + master + "_LOG_FILE='x.000007', " + master + "_LOG_POS=77 FOR CHANNEL 'o''x';\n")
 		}
 		// Under the global lock, as a backup of 5.6 and 5.7 asks.
-		l, err := srv.LockGlobal(ctx, FTWRL{})
+		l, err := NewSet(srv).LockGlobal(ctx, FTWRL{})
 		if err != nil {
 			t.Fatal(err)
 		}

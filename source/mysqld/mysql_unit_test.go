@@ -20,8 +20,8 @@ func facts(d Series) string {
 		name string
 		on   bool
 	}{
-		{"log_status", d.LogStatus}, {"consumer", d.RedoConsumer}, {"prepared", d.WaitsForPrepared}, {"files", d.files},
-		{"replica", d.replica}, {"binlog", d.binlog}, {"sources", d.sources}, {"roles", d.roles},
+		{"log_status", d.LogStatus}, {"consumer", d.RedoConsumer}, {"prepared", d.WaitsForPrepared}, {"files", d.ListsFiles},
+		{"replica", d.ReplicaWords}, {"binlog", d.BinlogStatus}, {"sources", d.SourceWords}, {"roles", d.roles},
 		{"tables", d.TablesLock}, {"binlock", d.BinlogLock}, {"stages", d.Stages},
 	} {
 		if f.on {

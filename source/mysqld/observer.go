@@ -10,12 +10,12 @@ import (
 // that, the backup does not depend on it.
 type Observer struct {
 	s *Server
-	c *session
+	c *Session
 }
 
 // Observe opens the connection. Close it.
 func (s *Server) Observe(ctx context.Context) (*Observer, error) {
-	c, err := s.openPatient(ctx)
+	c, err := s.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -23,7 +23,7 @@ func (s *Server) Observe(ctx context.Context) (*Observer, error) {
 }
 
 // Close hangs up.
-func (o *Observer) Close() error { return o.c.close() }
+func (o *Observer) Close() error { return o.c.Close() }
 
 // recentLSN is MySQL's status variable, of 8.0.30 and later, which is up to a
 // second old: seen on 9.7.4.
@@ -34,7 +34,7 @@ const recentLSN = "Innodb_redo_log_current_lsn"
 // for as rarely as those do who watch a server.
 func (o *Observer) LSN(ctx context.Context) (innodb.LSN, error) {
 	if o.s.Flavor == MySQL && o.s.Version.AtLeast(8, 0) {
-		status, err := o.c.status(ctx, recentLSN)
+		status, err := o.c.Status(ctx, recentLSN)
 		if err != nil {
 			return 0, err
 		}

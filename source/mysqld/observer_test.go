@@ -35,7 +35,7 @@ func TestObserver(t *testing.T) {
 				t.Fatalf("it sees LSN %d, the log ends at %d", lsn, end)
 			}
 		}
-		s.Exec(t, "KILL "+o.c.id)
+		s.Exec(t, "KILL "+o.c.ID)
 		if _, err := o.LSN(t.Context()); err == nil {
 			t.Error("a killed connection answers")
 		}

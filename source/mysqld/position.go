@@ -23,7 +23,7 @@ func (s *Server) BinlogPosition(ctx context.Context) (*metadata.BinlogPos, error
 	if s.Flavor == MariaDB {
 		gtid = "SELECT @@global.gtid_current_pos AS p"
 	}
-	row, err := s.control.row(ctx, gtid)
+	row, err := s.Control.Row(ctx, gtid)
 	if err != nil {
 		return nil, err
 	}
@@ -35,10 +35,10 @@ func (s *Server) BinlogPosition(ctx context.Context) (*metadata.BinlogPos, error
 		return p, nil
 	}
 	show := "SHOW MASTER STATUS"
-	if s.Series.binlog {
+	if s.Series.BinlogStatus {
 		show = "SHOW BINARY LOG STATUS"
 	}
-	if row, err = s.control.row(ctx, show); err != nil {
+	if row, err = s.Control.Row(ctx, show); err != nil {
 		return nil, err
 	}
 	p.File = row["File"]

@@ -4,26 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
-
-// peerProcess asks the kernel who listens at the other end of a connection: 0, if
-// it does not say.
-func peerProcess(c *net.UnixConn) (pid int) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	_ = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
-	return pid
-}
 
 // lockHolder asks which process holds a write lock on a file. The process is 0
 // if it is in a PID namespace that hb cannot see.

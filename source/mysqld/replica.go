@@ -27,7 +27,7 @@ func (s *Server) words() replicaWords {
 	switch {
 	case s.Flavor == MariaDB:
 		w.status, w.name = "SHOW ALL SLAVES STATUS", "Connection_name"
-	case s.Series.replica:
+	case s.Series.ReplicaWords:
 		w = replicaWords{
 			status: "SHOW REPLICA STATUS", thread: "REPLICA", name: "Channel_Name", host: "Source_Host", port: "Source_Port",
 			file: "Relay_Source_Log_File", pos: "Exec_Source_Log_Pos", applying: "Replica_SQL_Running", openTempTables: w.openTempTables,
@@ -42,9 +42,9 @@ func (w replicaWords) applier(verb, name string) string {
 	case name == "":
 		return verb + " " + w.thread + " SQL_THREAD"
 	case w.name == "Connection_name":
-		return verb + " SLAVE " + quoteString(name) + " SQL_THREAD"
+		return verb + " SLAVE " + QuoteString(name) + " SQL_THREAD"
 	}
-	return verb + " " + w.thread + " SQL_THREAD FOR CHANNEL " + quoteString(name)
+	return verb + " " + w.thread + " SQL_THREAD FOR CHANNEL " + QuoteString(name)
 }
 
 // A ReplicaSource is one source of a replica: where a copy of this replica
@@ -85,16 +85,19 @@ const groupReplication = "group_replication_"
 // READ LOCK, LOCK BINLOG FOR BACKUP, or with the applier stopped by PauseReplica;
 // without any of them see At.
 func (s *Server) ReplicaState(ctx context.Context) (ReplicaState, error) {
-	r := ReplicaState{flavor: s.Flavor, sources: s.Series.sources}
+	r := ReplicaState{flavor: s.Flavor, sources: s.Series.SourceWords}
 	vars, err := s.readVars(ctx) // which may change while the server runs
 	if err != nil {
 		return r, err
 	}
-	r.parallel = isSet(vars.String("slave_parallel_workers")) || isSet(vars.String("replica_parallel_workers"))
+	for _, name := range []string{"slave_parallel_workers", "replica_parallel_workers"} {
+		n := vars.String(name)
+		r.parallel = r.parallel || n != "" && n != "0"
+	}
 	on, _ := vars.LogBin()
 	r.unlogged = s.Series.LogStatus && (!on || !vars.Bool("log_slave_updates") && !vars.Bool("log_replica_updates"))
 	w := s.words()
-	rows, err := s.control.rows(ctx, w.status)
+	rows, err := s.Control.Rows(ctx, w.status)
 	if err != nil {
 		return r, err
 	}
@@ -121,7 +124,7 @@ func (s *Server) ReplicaState(ctx context.Context) (ReplicaState, error) {
 		}
 		r.Sources = append(r.Sources, src)
 	}
-	row, err := s.control.row(ctx, "SELECT @@global."+gtid+" AS p")
+	row, err := s.Control.Row(ctx, "SELECT @@global."+gtid+" AS p")
 	r.GTIDPos = oneLine(row["p"])
 	return r, err
 }
@@ -183,12 +186,12 @@ func (r ReplicaState) FileText() string {
 	for _, src := range r.Sources {
 		name := ""
 		if src.Name != "" {
-			name = quoteString(src.Name) + " "
+			name = QuoteString(src.Name) + " "
 		}
 		// Without any GTID the source would send all that it ever wrote: where
 		// something of it was applied, the coordinates say up to where.
 		if !src.UsingGTID || r.GTIDPos == "" && src.File != "" {
-			fmt.Fprintf(&b, "CHANGE MASTER %sTO MASTER_LOG_FILE=%s, MASTER_LOG_POS=%d;\n", name, quoteString(src.File), src.Pos)
+			fmt.Fprintf(&b, "CHANGE MASTER %sTO MASTER_LOG_FILE=%s, MASTER_LOG_POS=%d;\n", name, QuoteString(src.File), src.Pos)
 			continue
 		}
 		if !gtid {
@@ -210,10 +213,10 @@ func (r ReplicaState) mysqlText() string {
 	for _, src := range r.Sources {
 		channel := ""
 		if src.Name != "" {
-			channel = " FOR CHANNEL " + quoteString(src.Name)
+			channel = " FOR CHANNEL " + QuoteString(src.Name)
 		}
 		if !src.UsingGTID {
-			fmt.Fprintf(&b, "%s%sLOG_FILE=%s, %sLOG_POS=%d%s;\n", change, prefix, quoteString(src.File), prefix, src.Pos, channel)
+			fmt.Fprintf(&b, "%s%sLOG_FILE=%s, %sLOG_POS=%d%s;\n", change, prefix, QuoteString(src.File), prefix, src.Pos, channel)
 			continue
 		}
 		if !gtid {

@@ -44,9 +44,7 @@ func (s *Server) PauseReplica(ctx context.Context, timeout time.Duration) (*Paus
 		return nil, err
 	}
 	p := &PausedReplica{srv: s}
-	s.mu.Lock()
-	s.closers = append(s.closers, p)
-	s.mu.Unlock()
+	s.OnClose(p)
 	var running []string
 	for _, src := range state.Sources {
 		if src.Applying {
@@ -77,7 +75,7 @@ func (p *PausedReplica) quiesce(ctx context.Context, running []string, timeout t
 		if err := p.Resume(ctx); err != nil {
 			return err
 		}
-		if err := pause(ctx, min(safeSlavePause, timeout-after)); err != nil {
+		if err := Pause(ctx, min(safeSlavePause, timeout-after)); err != nil {
 			return err
 		}
 	}
@@ -89,7 +87,7 @@ func (p *PausedReplica) stop(ctx context.Context, name string) error {
 	p.mu.Lock()
 	p.stopped = append(p.stopped, name)
 	p.mu.Unlock()
-	return p.srv.control.exec(ctx, p.srv.words().applier("STOP", name))
+	return p.srv.Control.Exec(ctx, p.srv.words().applier("STOP", name))
 }
 
 func (s *Server) openTempTables(ctx context.Context) (int, error) {
@@ -116,14 +114,14 @@ func (p *PausedReplica) Resume(ctx context.Context) error {
 	for len(p.stopped) > 0 {
 		name := p.stopped[0]
 		p.stopped = p.stopped[1:]
-		errs = append(errs, p.srv.control.exec(ctx, p.srv.words().applier("START", name)))
+		errs = append(errs, p.srv.Control.Exec(ctx, p.srv.words().applier("START", name)))
 	}
 	return errors.Join(errs...)
 }
 
 // Close is Resume for every other way out.
 func (p *PausedReplica) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), ReleaseTimeout)
 	defer cancel()
 	return p.Resume(ctx)
 }

@@ -78,10 +78,10 @@ func (s *Server) Tablespaces(ctx context.Context) ([]Tablespace, error) {
 		return s.listSpaces(ctx, spacesOf106, out)
 	case s.Series.Stages:
 		return s.listDiscarded(ctx, out)
-	case s.Series.files:
+	case s.Series.ListsFiles:
 		return s.listSpaces(ctx, spacesOf80, out)
 	}
-	if out, err = s.listSpaces(ctx, spacesOf56, out); err != nil || s.Version.before(release{5, 7, 0}) {
+	if out, err = s.listSpaces(ctx, spacesOf56, out); err != nil || !s.Version.AtLeast(5, 7) {
 		return out, err
 	}
 	files, err := s.listSpaces(ctx, filesOf57, nil)
@@ -114,7 +114,7 @@ func (s *Server) listDiscarded(ctx context.Context, out []Tablespace) ([]Tablesp
 		return nil, err
 	}
 	ids := make(map[string]bool)
-	err = s.control.each(ctx, discarded105, func(row map[string]string) error {
+	err = s.Control.Each(ctx, discarded105, func(row map[string]string) error {
 		ids[row["SPACE"]] = true
 		return nil
 	})
@@ -126,7 +126,7 @@ func (s *Server) listDiscarded(ctx context.Context, out []Tablespace) ([]Tablesp
 
 // listSpaces adds the rows of a list to out, without the system tablespace.
 func (s *Server) listSpaces(ctx context.Context, query string, out []Tablespace) ([]Tablespace, error) {
-	err := s.control.each(ctx, query, func(row map[string]string) error {
+	err := s.Control.Each(ctx, query, func(row map[string]string) error {
 		t, err := s.Vars.tablespace(row)
 		if err != nil {
 			return fmt.Errorf("the server's list of tablespaces: %w", err)
@@ -183,21 +183,6 @@ func (v Vars) spacePath(t Tablespace) string {
 	}
 }
 
-// InnoDBTables returns the names of the tables, and partitions, of the dictionary
-// of InnoDB, as their files have them: db/table.
-func (s *Server) InnoDBTables(ctx context.Context) (map[string]bool, error) {
-	list := "INNODB_SYS_TABLES"
-	if s.Series.files {
-		list = "INNODB_TABLES"
-	}
-	names := make(map[string]bool)
-	err := s.control.each(ctx, "SELECT NAME FROM information_schema."+list, func(row map[string]string) error {
-		names[row["NAME"]] = true
-		return nil
-	})
-	return names, err
-}
-
 // NoSuchList reports whether an error of Tablespaces says that the server has no
 // such list: MariaDB can be started without (innodb_sys_tablespaces=OFF, or on 10.5
 // innodb_sys_indexes=OFF).
@@ -208,25 +193,3 @@ func NoSuchList(err error) bool {
 
 // erUnknownTable is the error for a table of INFORMATION_SCHEMA that is not there.
 const erUnknownTable = 1109
-
-// A Table is a table by its names as SQL has them.
-type Table struct{ Schema, Name, Engine string }
-
-func (t Table) String() string { return t.Schema + "." + t.Name }
-
-// NonTransactionalTables lists the tables of other engines than InnoDB that keep
-// data in files (not MEMORY, BLACKHOLE, FEDERATED), in the databases of the server
-// too, but without the log tables, which nobody can lock. complete is false
-// if the account may not see all tables, having no SELECT on *.*: then only the
-// disk can tell. On 8.0 and later the answer decides whether FLUSH TABLES WITH
-// READ LOCK is needed; before, the query opens every table's definition.
-func (s *Server) NonTransactionalTables(ctx context.Context) (tables []Table, complete bool, err error) {
-	have, err := s.globalPrivileges(ctx)
-	if err != nil {
-		return nil, false, err
-	}
-	complete = have["ALL PRIVILEGES"] || have[PrivSelect]
-	tables, err = s.tables(ctx, "TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema') AND NOT (TABLE_SCHEMA = 'mysql' AND TABLE_NAME IN ('general_log', 'slow_log')) "+
-		"AND ENGINE NOT IN ('InnoDB', 'MEMORY', 'BLACKHOLE', 'FEDERATED')")
-	return tables, complete, err
-}

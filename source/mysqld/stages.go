@@ -58,15 +58,11 @@ type Stages struct {
 	current Stage
 }
 
-// Stages returns the server's backup locks; nothing is locked yet.
-func (s *Server) Stages() *Stages {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stages == nil {
-		s.stages = &Stages{lockConn: lockConn{srv: s, release: "BACKUP STAGE END"}}
-		s.locks = append(s.locks, &s.stages.lockConn)
-	}
-	return s.stages
+// Stages returns MariaDB's backup locks; nothing is locked yet.
+func (s *Set) Stages() *Stages {
+	stages := &Stages{lockConn: lockConn{srv: s.srv, release: "BACKUP STAGE END"}}
+	s.keep(&stages.lockConn)
+	return stages
 }
 
 // Enter moves on to a stage. Except for a *LockTimeoutError, any error has

@@ -126,9 +126,9 @@ func (o Options) Unverified() string {
 		"add --ssl-mode=VERIFY_IDENTITY, and --ssl-ca where the system does not know who signed it", o.Host)
 }
 
-// config makes the driver's settings: nil for no TLS; fallback allows a server
+// Config makes the driver's settings: nil for no TLS; fallback allows a server
 // without TLS.
-func (t TLSOptions) config(network, host string) (c *tls.Config, fallback bool, err error) {
+func (t TLSOptions) Config(network, host string) (c *tls.Config, fallback bool, err error) {
 	mode := t.Mode
 	if mode == TLSDefault && network == "tcp" {
 		mode = TLSPreferred

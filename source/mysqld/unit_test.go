@@ -341,7 +341,7 @@ func TestTLSMode(t *testing.T) {
 		{TLSVerifyCA, "tcp", true, false, true, true},
 		{TLSVerifyIdentity, "tcp", true, false, false, false},
 	} {
-		c, fallback, err := TLSOptions{Mode: test.mode}.config(test.network, "h")
+		c, fallback, err := TLSOptions{Mode: test.mode}.Config(test.network, "h")
 		if err != nil || (c != nil) != test.tls || fallback != test.fallback {
 			t.Errorf("%+v: %v, %v, %v", test, c, fallback, err)
 			continue

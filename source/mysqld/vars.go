@@ -151,3 +151,11 @@ func (v Vars) SystemFiles() ([]string, error) {
 	}
 	return files, nil
 }
+
+// SocketPath is the path of the server's own socket, absolute.
+func (v Vars) SocketPath() string {
+	if p := v.m["socket"]; p != "" && !filepath.IsAbs(p) {
+		return filepath.Join(v.Datadir(), p)
+	}
+	return v.m["socket"]
+}
