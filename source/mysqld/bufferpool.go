@@ -29,7 +29,7 @@ func (s *Server) DumpBufferPool(ctx context.Context, percent int) (*BufferPoolDu
 		return nil, fmt.Errorf("%d is no percentage of the buffer pool", percent)
 	}
 	const pct = "innodb_buffer_pool_dump_pct"
-	vars, err := s.readVars(ctx)
+	vars, err := s.Refresh(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -83,7 +83,7 @@ func (s *Server) CheckDatadir(ctx context.Context, files DatadirFiles) (DatadirP
 	if err != nil {
 		return proof, err
 	}
-	proof.Server = s.peer.process()
+	proof.Server = s.PeerProcess()
 	pidFile := s.pidFile(files)
 	holder, locked, err := lockHolder(system)
 	if err == nil && !locked {

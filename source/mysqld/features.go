@@ -99,7 +99,7 @@ var mariadbEncryption = []setting{
 // the redo log, tablespaces, Aria tables. (hb does not copy its binary log.) It
 // needs PROCESS. The error is an *UnsupportedFeatureError for each, joined.
 func (s *Server) CheckEncryption(ctx context.Context) error {
-	vars, err := s.readVars(ctx) // innodb_encrypt_tables can be set at any time
+	vars, err := s.Refresh(ctx) // innodb_encrypt_tables can be set at any time
 	if err != nil {
 		return err
 	}

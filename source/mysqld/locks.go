@@ -289,3 +289,18 @@ func (l *Lock) Release(ctx context.Context) error {
 	defer l.mu.Unlock()
 	return l.end(ctx)
 }
+
+// Held is a lock, as the witness of what cannot happen while it is held.
+type Held interface{ Blocking() Blocks }
+
+// Blocking is whom the locks that are held keep waiting.
+func (l *lockConn) Blocking() (b Blocks) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.times {
+		if l.held {
+			b |= t.Blocks
+		}
+	}
+	return b
+}

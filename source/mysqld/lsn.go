@@ -125,7 +125,7 @@ func (s *Server) RedoDelay(ctx context.Context) (time.Duration, error) {
 	if s.Flavor == MySQL {
 		return 0, nil
 	}
-	vars, err := s.readVars(ctx) // both may change while the server runs
+	vars, err := s.Refresh(ctx) // both may change while the server runs
 	if err != nil {
 		return 0, err
 	}

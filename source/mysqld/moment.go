@@ -26,24 +26,6 @@ type Moment struct {
 // Wanted says what a Moment is to have beside its positions.
 type Wanted struct{ Replica, Galera bool }
 
-// Held is a lock, as the witness of what cannot happen while it is held.
-type Held interface{ Blocking() Blocks }
-
-// Blocking is whom the locks that are held keep waiting.
-func (l *lockConn) Blocking() (b Blocks) {
-	if l == nil {
-		return 0
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, t := range l.times {
-		if l.held {
-			b |= t.Blocks
-		}
-	}
-	return b
-}
-
 // Moment takes position and LSN, which belong together only under a lock:
 //
 //   - Where the server has log_status, that holds all logs still by itself, but DDL

@@ -27,3 +27,6 @@ func (p *peer) process() int {
 	defer p.mu.Unlock()
 	return p.pid
 }
+
+// PeerProcess is the process at the other end of the server's socket, 0 if unknown.
+func (s *Server) PeerProcess() int { return s.peer.process() }

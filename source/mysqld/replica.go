@@ -86,7 +86,7 @@ const groupReplication = "group_replication_"
 // without any of them see At.
 func (s *Server) ReplicaState(ctx context.Context) (ReplicaState, error) {
 	r := ReplicaState{flavor: s.Flavor, sources: s.Series.SourceWords}
-	vars, err := s.readVars(ctx) // which may change while the server runs
+	vars, err := s.Refresh(ctx) // which may change while the server runs
 	if err != nil {
 		return r, err
 	}

@@ -138,7 +138,7 @@ func (s *Server) identify(ctx context.Context) error {
 	if s.Series, err = SeriesOf(s.Flavor, s.Version); err != nil {
 		return err
 	}
-	if s.Vars, err = s.readVars(ctx); err != nil {
+	if s.Vars, err = s.Refresh(ctx); err != nil {
 		return err
 	}
 	s.Series.learn(s.Vars)
@@ -148,7 +148,9 @@ func (s *Server) identify(ctx context.Context) error {
 	return nil
 }
 
-func (s *Server) readVars(ctx context.Context) (Vars, error) {
+// Refresh reads the server's variables again: some, such as the size of the redo
+// log, may change while it runs.
+func (s *Server) Refresh(ctx context.Context) (Vars, error) {
 	rows, err := s.Control.Rows(ctx, "SHOW GLOBAL VARIABLES")
 	if err != nil {
 		return Vars{}, err
@@ -159,10 +161,6 @@ func (s *Server) readVars(ctx context.Context) (Vars, error) {
 	}
 	return Vars{m: m, dots: s.Flavor == MySQL && s.Series.ListsFiles}, nil
 }
-
-// Refresh reads the server's variables anew: some, such as the size of the redo
-// log, may change while it runs.
-func (s *Server) Refresh(ctx context.Context) (Vars, error) { return s.readVars(ctx) }
 
 // Status returns the global status variables whose names match a LIKE pattern.
 func (s *Server) Status(ctx context.Context, pattern string) (map[string]string, error) {

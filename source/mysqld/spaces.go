@@ -127,7 +127,7 @@ func (s *Server) listDiscarded(ctx context.Context, out []Tablespace) ([]Tablesp
 // listSpaces adds the rows of a list to out, without the system tablespace.
 func (s *Server) listSpaces(ctx context.Context, query string, out []Tablespace) ([]Tablespace, error) {
 	err := s.Control.Each(ctx, query, func(row map[string]string) error {
-		t, err := s.Vars.tablespace(row)
+		t, err := tablespace(row, s.Vars.Datadir(), s.Vars.UndoDir())
 		if err != nil {
 			return fmt.Errorf("the server's list of tablespaces: %w", err)
 		}
@@ -139,7 +139,8 @@ func (s *Server) listSpaces(ctx context.Context, query string, out []Tablespace)
 	return out, err
 }
 
-func (v Vars) tablespace(row map[string]string) (Tablespace, error) {
+// tablespace reads a row of a list. Relative paths count from datadir or undoDir.
+func tablespace(row map[string]string, datadir, undoDir string) (Tablespace, error) {
 	t := Tablespace{Name: row["NAME"], Path: row["PATH"], Encrypted: row["ENCRYPTION"] == "Y"}
 	id, err := strconv.ParseUint(row["SPACE"], 10, 32)
 	if err != nil {
@@ -165,21 +166,21 @@ func (v Vars) tablespace(row map[string]string) (Tablespace, error) {
 		return t, fmt.Errorf("%q is of the unknown type %q", t.Name, row["TYPE"])
 	}
 	t.Encrypted = t.Encrypted || t.Flags&flagEncrypted != 0
-	t.Path = v.spacePath(t)
+	t.Path = t.path(datadir, undoDir)
 	return t, nil
 }
 
-// spacePath is a tablespace's path as the server resolves it: against the data
+// path is the tablespace's path as the server resolves it: against the data
 // directory, but the mere name of an undo tablespace (CREATE UNDO TABLESPACE …
 // ADD DATAFILE 'u.ibu') against innodb_undo_directory.
-func (v Vars) spacePath(t Tablespace) string {
+func (t Tablespace) path(datadir, undoDir string) string {
 	switch path := filepath.Clean(t.Path); {
 	case filepath.IsAbs(path):
 		return path
 	case t.Kind == SpaceUndo && filepath.Base(path) == path:
-		return filepath.Join(v.UndoDir(), path)
+		return filepath.Join(undoDir, path)
 	default:
-		return filepath.Join(v.Datadir(), path)
+		return filepath.Join(datadir, path)
 	}
 }
 

@@ -166,6 +166,12 @@ func Each(t *testing.T, names []string, f func(t *testing.T, root *Root)) {
 	}
 }
 
+// EachServer is Each with a server that was just started.
+func EachServer(t *testing.T, names []string, o Options, f func(t *testing.T, s *Server)) {
+	t.Helper()
+	Each(t, names, func(t *testing.T, root *Root) { f(t, Start(t, root, o)) })
+}
+
 // Long reports whether the long forms of tests are asked for
 // (scripts/test --long sets HB_TEST_LONG=1).
 func Long() bool { return os.Getenv("HB_TEST_LONG") == "1" }

@@ -321,6 +321,29 @@ func (s *Server) Exec(t testing.TB, statements ...string) {
 	}
 }
 
+// Conn returns a connection of its own, which may be killed.
+func (s *Server) Conn(t testing.TB) *sql.Conn {
+	t.Helper()
+	c, err := s.db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() }) // it may be one that was killed
+	return c
+}
+
+// Background runs a statement on a connection of its own; wait returns its error.
+func (s *Server) Background(t testing.TB, q string) (wait func() error) {
+	t.Helper()
+	c := s.Conn(t)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.ExecContext(context.WithoutCancel(t.Context()), q)
+		done <- err
+	}()
+	return func() error { return <-done }
+}
+
 // Value returns the first column of the first row of a query; NULL is "".
 func (s *Server) Value(t testing.TB, query string, args ...any) string {
 	t.Helper()

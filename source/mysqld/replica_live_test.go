@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"hb/source/mysqld/mysqldtest"
 	"strings"
 	"testing"
 	"time"
-
-	"hb/source/mysqld/mysqldtest"
 )
 
 // replicaOf starts a replica of source, by file position.
@@ -177,7 +174,7 @@ func TestPauseReplica(t *testing.T) {
 		if err := errors.Join(p.Resume(ctx), p.Resume(ctx)); err != nil || !applying() {
 			t.Errorf("resumed: %v", err)
 		}
-		c := dbConn(t, source)
+		c := source.Conn(t)
 		for _, q := range []string{"CREATE DATABASE d", "SET SESSION binlog_format=STATEMENT", "CREATE TEMPORARY TABLE d.tmp (a INT)"} {
 			if _, err := c.ExecContext(ctx, q); err != nil {
 				t.Fatal(err)
@@ -216,62 +213,6 @@ func TestPauseReplica(t *testing.T) {
 		}
 		if err := p.Resume(ctx); err != nil || applying() {
 			t.Errorf("it was stopped before, and runs: %v", err)
-		}
-	})
-}
-
-func TestDumpBufferPool(t *testing.T) {
-	eachMySQL(t, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
-		ctx := t.Context()
-		srv := connect(t, socketOptions(s))
-		file := filepath.Join(s.Datadir, "ib_buffer_pool")
-		size := func() int64 {
-			t.Helper()
-			st, err := os.Stat(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return st.Size()
-		}
-		pct := func() string {
-			v, err := srv.Refresh(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return v.String("innodb_buffer_pool_dump_pct")
-		}
-		before := pct()
-		var sizes []int64
-		for _, percent := range []int{100, 1} {
-			d, err := srv.DumpBufferPool(ctx, percent)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if done, err := d.Wait(ctx, 20*time.Second); !done || err != nil {
-				t.Errorf("%d%%: %v, %v", percent, done, err)
-			}
-			if err := errors.Join(d.Close(), d.Close()); err != nil || pct() != before {
-				t.Errorf("percentage %s, was %s: %v", pct(), before, err)
-			}
-			sizes = append(sizes, size())
-			time.Sleep(1100 * time.Millisecond) // the server's status tells seconds apart
-		}
-		if s.Root.AtLeast(5, 7) && sizes[1] >= sizes[0] {
-			t.Errorf("sizes %v", sizes)
-		}
-		if _, err := srv.DumpBufferPool(ctx, 101); err == nil {
-			t.Error("101 %")
-		}
-		// Server.Close restores the setting.
-		if _, err := srv.DumpBufferPool(ctx, 7); err != nil {
-			t.Fatal(err)
-		}
-		if err := srv.Close(); err != nil {
-			t.Error(err)
-		}
-		srv = connect(t, socketOptions(s))
-		if pct() != before {
-			t.Errorf("percentage %s, was %s", pct(), before)
 		}
 	})
 }

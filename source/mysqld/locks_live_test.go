@@ -2,9 +2,9 @@ package mysqld
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"hb/source/mysqld/mysqldtest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,28 +12,17 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"hb/source/mysqld/mysqldtest"
-	"hb/xbstream/innodb"
 )
+
+func isTimeout(err error) bool { _, ok := errors.AsType[*LockTimeoutError](err); return ok }
 
 // a table for each engine that the locks tell apart
 var tablesByEngine = []string{"CREATE DATABASE d", "CREATE TABLE d.i (a INT PRIMARY KEY) ENGINE=InnoDB", "CREATE TABLE d.j (a INT PRIMARY KEY) ENGINE=InnoDB", "CREATE TABLE d.m (a INT) ENGINE=MyISAM", "INSERT INTO d.i VALUES (1)"}
 
-func dbConn(t *testing.T, s *mysqldtest.Server) *sql.Conn {
-	t.Helper()
-	c, err := s.DB().Conn(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() }) // it may be one that was killed
-	return c
-}
-
 // blocks reports whether a statement waits for a lock, for a second or so.
 func blocks(t *testing.T, s *mysqldtest.Server, q string) bool {
 	t.Helper()
-	c := dbConn(t, s)
+	c := s.Conn(t)
 	defer c.Close()
 	if _, err := c.ExecContext(t.Context(), "SET SESSION lock_wait_timeout=1, innodb_lock_wait_timeout=1"); err != nil {
 		t.Fatal(err)
@@ -43,18 +32,6 @@ func blocks(t *testing.T, s *mysqldtest.Server, q string) bool {
 		t.Fatalf("%s: %v", q, err)
 	}
 	return err != nil
-}
-
-// background runs a statement; wait returns its error.
-func background(t *testing.T, s *mysqldtest.Server, q string) (wait func() error) {
-	t.Helper()
-	c := dbConn(t, s)
-	done := make(chan error, 1)
-	go func() {
-		_, err := c.ExecContext(context.WithoutCancel(t.Context()), q)
-		done <- err
-	}()
-	return func() error { return <-done }
 }
 
 // until waits until a statement with that text is in that state.
@@ -130,7 +107,7 @@ func TestLockInstance(t *testing.T) {
 	}
 
 	// DDL in progress is waited for, and no longer than allowed.
-	slow := background(t, s, "CREATE TABLE d.slow SELECT SLEEP(3) AS a")
+	slow := s.Background(t, "CREATE TABLE d.slow SELECT SLEEP(3) AS a")
 	until(t, s, "CREATE TABLE d.slow", "User sleep")
 	if _, err := set.LockInstance(ctx, false); !isTimeout(err) {
 		t.Errorf("DDL in the way: %v", err)
@@ -163,12 +140,12 @@ func TestHoldTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ddl := background(t, s, "ALTER TABLE d.m ADD b INT")
+	ddl := s.Background(t, "ALTER TABLE d.m ADD b INT")
 	until(t, s, "ALTER", "Waiting for backup lock")
 	if g, err := set.LockGlobal(ctx, FTWRL{}); !isTimeout(err) {
 		t.Errorf("the global lock behind DDL that waits: %v, %v", g, err)
 	}
-	reader := dbConn(t, s)
+	reader := s.Conn(t)
 	for _, q := range []string{"LOCK TABLES d.m READ"} {
 		if _, err := reader.ExecContext(ctx, q); err != nil {
 			t.Fatal(err)
@@ -246,7 +223,7 @@ func TestBrokenTables(t *testing.T) {
 		if want := len(c.broken) < len(c.tables); blocks(t, s, "INSERT INTO d.m VALUES (1)") != want {
 			t.Errorf("writes to the whole table are blocked: %v", !want)
 		}
-		repair := dbConn(t, s)
+		repair := s.Conn(t)
 		if _, err := repair.ExecContext(ctx, "SET SESSION lock_wait_timeout=1"); err != nil {
 			t.Fatal(err)
 		}
@@ -378,13 +355,13 @@ func TestGlobalLockGivesUp(t *testing.T) {
 		srv := connect(t, opt)
 		set := NewSet(srv)
 		for _, blocker := range []string{"SELECT a, SLEEP(5) FROM d.i", "UPDATE d.i SET a = 1 WHERE SLEEP(5)"} {
-			slow := background(t, s, blocker)
+			slow := s.Background(t, blocker)
 			untilLong(t, s, blocker)
 			var write func() error
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				until(t, s, "FLUSH", "Waiting for")
-				write = background(t, s, "INSERT INTO d.j VALUES ("+fmt.Sprint(len(blocker))+")")
+				write = s.Background(t, "INSERT INTO d.j VALUES ("+fmt.Sprint(len(blocker))+")")
 			})
 			_, err := set.LockGlobal(ctx, FTWRL{})
 			given := time.Now()
@@ -407,7 +384,7 @@ func TestGlobalLockGivesUp(t *testing.T) {
 			}
 		}
 		// A context that ends takes the request back too.
-		slow := background(t, s, "SELECT a, SLEEP(4) FROM d.i")
+		slow := s.Background(t, "SELECT a, SLEEP(4) FROM d.i")
 		until(t, s, "SELECT a, SLEEP(4)", "User sleep")
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
@@ -433,7 +410,7 @@ func TestGlobalLockPolicy(t *testing.T) {
 		srv := connect(t, opt)
 		set := NewSet(srv)
 		const query = "/* report */ (SELECT a, SLEEP(5) FROM d.i)"
-		slow := background(t, s, query)
+		slow := s.Background(t, query)
 		untilLong(t, s, query)
 
 		// It is waited for, but not so long; an update is none of these.
@@ -461,8 +438,8 @@ func TestGlobalLockPolicy(t *testing.T) {
 		}
 
 		// Killed: of two long statements only the SELECT.
-		slow = background(t, s, query)
-		update := background(t, s, "UPDATE d.j, (SELECT SLEEP(5)) AS x SET d.j.a = 1")
+		slow = s.Background(t, query)
+		update := s.Background(t, "UPDATE d.j, (SELECT SLEEP(5)) AS x SET d.j.a = 1")
 		untilLong(t, s, query)
 		untilLong(t, s, "UPDATE")
 		var killed []string
@@ -514,7 +491,7 @@ func TestLockTableDDL(t *testing.T) {
 		if blocks(t, s, "TRUNCATE d.i") {
 			t.Error("DDL still blocked after the release")
 		}
-		c := dbConn(t, s)
+		c := s.Conn(t)
 		if _, err := c.ExecContext(ctx, "LOCK TABLES d.j WRITE"); err != nil {
 			t.Fatal(err)
 		}
@@ -522,90 +499,4 @@ func TestLockTableDDL(t *testing.T) {
 			t.Errorf("a locked table: %v", err)
 		}
 	})
-}
-
-// TestRedoConsumer shows that the server keeps the redo log for a consumer, and
-// for one only.
-func TestRedoConsumer(t *testing.T) {
-	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Config: []string{"innodb-redo-log-capacity=8M"}})
-	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (a LONGBLOB) ENGINE=InnoDB")
-	ctx := t.Context()
-	srv, second := connect(t, socketOptions(s)), connect(t, socketOptions(s))
-	first := func() string {
-		return s.Value(t, "SELECT MIN(FILE_ID) FROM performance_schema.innodb_redo_log_files")
-	}
-	write := func() { // 4 MB, and a checkpoint
-		for _, q := range []string{"INSERT INTO d.t VALUES (REPEAT('x', 4000000))", "DO innodb_redo_log_sharp_checkpoint()"} {
-			if _, err := s.DB().ExecContext(ctx, q); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	c, warning, err := srv.RegisterRedoConsumer(ctx)
-	if err != nil || warning != "" {
-		t.Fatal(warning, err)
-	}
-	if other, warning, err := second.RegisterRedoConsumer(ctx); other != nil || err != nil || !strings.Contains(warning, "another") {
-		t.Errorf("a second consumer: %v, %q, %v", other, warning, err)
-	}
-	// More than the log's capacity: it waits until hb has read some.
-	oldest := first()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for range 5 {
-			write()
-		}
-	}()
-	select {
-	case <-done:
-		t.Error("the server did not wait for the reader")
-	case <-time.After(2 * time.Second):
-	}
-	if got := first(); got != oldest {
-		t.Errorf("file %s was recycled, the first is %s", oldest, got)
-	}
-	if err := c.Advance(ctx, 1); err != nil {
-		t.Errorf("backwards: %v", err)
-	}
-	var lsn innodb.LSN
-	for going := true; going; {
-		select {
-		case <-done:
-			going = false
-		case <-time.After(20 * time.Millisecond):
-		}
-		if lsn, err = srv.CurrentLSN(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Advance(ctx, lsn); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if first() == oldest {
-		t.Errorf("file %s stays after its reader went on", oldest)
-	}
-	if err := errors.Join(c.Close(), c.Close(), c.Advance(ctx, lsn)); err != nil {
-		t.Error(err)
-	}
-	c, _, err = second.RegisterRedoConsumer(ctx)
-	if c == nil || err != nil {
-		t.Fatalf("after Close: %v", err)
-	}
-	s.Exec(t, "KILL "+c.conn.ID)
-	if err := c.Advance(ctx, lsn+1); !errors.Is(err, ErrConnectionLost) {
-		t.Errorf("killed: %v", err)
-	}
-	if err := c.Close(); err != nil {
-		t.Error(err)
-	}
-	if c, _, err = second.RegisterRedoConsumer(ctx); c == nil || err != nil {
-		t.Fatalf("after a kill: %v", err)
-	}
-	if err := second.Close(); err != nil {
-		t.Error(err)
-	}
-	if c, warning, err = srv.RegisterRedoConsumer(ctx); c == nil || err != nil {
-		t.Fatalf("after the server's Close: %q, %v", warning, err)
-	}
 }

@@ -1,0 +1,31 @@
+// Package client connects tests with test servers the way hb connects.
+package client
+
+import (
+	"testing"
+	"time"
+
+	"hb/source/mysqld"
+	"hb/source/mysqld/mysqldtest"
+)
+
+// Options reach a test server as root, by its socket. They wait two seconds for a
+// lock.
+func Options(s *mysqldtest.Server) mysqld.Options {
+	return mysqld.Options{Network: "unix", Socket: s.Socket, User: "root", LockWait: 2 * time.Second}
+}
+
+// Connect connects, and closes the connection when the test ends.
+func Connect(t testing.TB, opt mysqld.Options) *mysqld.Server {
+	t.Helper()
+	srv, err := mysqld.Connect(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := srv.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return srv
+}
