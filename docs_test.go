@@ -15,7 +15,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/settings"
 	"hb/stream/terminal/usage"
 )
@@ -206,7 +206,7 @@ func setPlaces(t *testing.T, c *kong.Node, f *kong.Flag, empty string) {
 		}
 	case err != nil:
 		t.Errorf("hb %s with %s=%s in [hb]: %v", c.Name, key, value, err)
-	case set == slices.Contains(mysqld.FileOptions, strings.TrimPrefix(key, "skip-")):
+	case set == slices.Contains(login.FileOptions, strings.TrimPrefix(key, "skip-")):
 		t.Errorf("hb %s with %s=%s in [hb]: set %v", c.Name, key, value, set)
 	}
 }
@@ -233,7 +233,7 @@ func sample(f *kong.Flag, file string) string {
 // environment and this option file.
 func isSet(t *testing.T, c *kong.Node, name string, environment map[string]string, file string) (bool, error) {
 	parse := func(environment map[string]string, args []string) (any, error) {
-		env := mysqld.Env{Getenv: func(v string) string { return environment[v] }, System: []string{}}
+		env := login.Env{Getenv: func(v string) string { return environment[v] }, System: []string{}}
 		ctx, err := grammar(new(cli), settings.New(env), io.Discard).Parse(args)
 		if err != nil {
 			return nil, err

@@ -38,6 +38,10 @@ import (
 	"hb/source/datadir"
 	"hb/source/infofile"
 	"hb/source/mysqld"
+	"hb/source/mysqld/identity"
+	"hb/source/mysqld/locks"
+	"hb/source/mysqld/login"
+	"hb/source/mysqld/position"
 	"hb/source/pages"
 	"hb/source/redo"
 	"hb/source/settings"
@@ -101,7 +105,7 @@ func (c *backupCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Se
 	return info.End(err, code, why)
 }
 
-func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env mysqld.Env, info *infofile.File) error {
+func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env login.Env, info *infofile.File) error {
 	if terminal.IsTerminal(os.Stdout) {
 		return usageError("standard output is a terminal: send the archive into a file or a pipe, such as hb backup | ssh host \"hb extract -C dir\"")
 	}
@@ -157,7 +161,7 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld
 
 // estimate says how large the archive would become. Standard output gets one
 // number, for a shell's $(...).
-func (c *backupCmd) estimate(ctx context.Context, t *terminal.Console, env mysqld.Env) error {
+func (c *backupCmd) estimate(ctx context.Context, t *terminal.Console, env login.Env) error {
 	stages, err := c.Prepare()
 	if err != nil {
 		return err
@@ -201,7 +205,7 @@ func (c *checkCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Set
 }
 
 // printGrants prints statements and nothing else: they are meant to be run.
-func (c *checkCmd) printGrants(ctx context.Context, t *terminal.Console, env mysqld.Env) error {
+func (c *checkCmd) printGrants(ctx context.Context, t *terminal.Console, env login.Env) error {
 	srv, err := c.Connect(ctx, env, t.Warn)
 	if err != nil {
 		return err
@@ -390,12 +394,12 @@ const (
 var exitCodes = []exitCode{
 	{130, of(is(terminal.ErrInterrupted))},
 	{exitUsage, of(as[*stream.UsageError], as[*usage.UnknownError], as[source.InexactSourceError], as[*apply.BinlogPlaceError])},
-	{3, of(as[*mysqld.ConnectError], as[*mysqld.NoSocketError], as[*mysqld.MissingPrivilegesError], as[*mysqld.DatadirError], as[*source.UnreadableError])},
-	{4, of(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*mysqld.PacketError], as[*pages.EncryptedError], as[*stage.BusyLogError], as[*datadir.NameError], as[*datadir.LinkError], as[*pages.DuplicateError], is(binlog.ErrEncrypted),
+	{3, of(as[*mysqld.ConnectError], as[*login.NoSocketError], as[*mysqld.MissingPrivilegesError], as[*identity.DatadirError], as[*source.UnreadableError])},
+	{4, of(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*locks.PacketError], as[*pages.EncryptedError], as[*stage.BusyLogError], as[*datadir.NameError], as[*datadir.LinkError], as[*pages.DuplicateError], is(binlog.ErrEncrypted),
 		as[*source.SystemError], as[*disk.NameError],
 		as[*innodb.UnsupportedError], as[*mariadbredo.UnsupportedError], as[*mysqlredo.UnsupportedError], as[*mysqlredo.FlagsError], as[*metadata.VersionError])},
-	{5, of(as[*redo.OverrunError], is(mysqld.ErrLockLost), is(mysqld.ErrConnectionLost), as[*mysqld.LockTimeoutError],
-		as[*mysqld.OpenTempTablesError], as[*source.LockBrokenError], as[*source.BinlogError], as[*source.UnloggedError])},
+	{5, of(as[*redo.OverrunError], is(locks.ErrLost), is(mysqld.ErrConnectionLost), as[*locks.TimeoutError],
+		as[*position.OpenTempTablesError], as[*source.LockBrokenError], as[*source.BinlogError], as[*source.UnloggedError])},
 	{exitReaderGone, of(stream.IsBrokenPipe)},
 	{6, of(as[*catalog.IncompleteError], as[*backupdir.MissingError], is(io.ErrUnexpectedEOF))},
 	{7, of(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError], as[*backupdir.DamageError])},
@@ -517,11 +521,11 @@ func explain(ctx context.Context, err error) (text string, code int) {
 
 // environment is the process's environment, with the terminal to ask for a
 // password.
-func environment() mysqld.Env {
-	env := mysqld.OSEnv()
-	env.AskPassword = func(prompt string) (mysqld.Secret, error) {
+func environment() login.Env {
+	env := login.OSEnv()
+	env.AskPassword = func(prompt string) (login.Secret, error) {
 		s, err := terminal.AskSecret(prompt)
-		return mysqld.NewSecret(s), err
+		return login.NewSecret(s), err
 	}
 	return env
 }

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"hb/source/infofile"
-	"hb/source/mysqld"
+	"hb/source/mysqld/locks"
 	"hb/stream/terminal/usage"
 	"hb/xbstream/metadata"
 )
@@ -104,7 +104,7 @@ func isSlog(x ast.Expr) bool {
 func TestMessageObjects(t *testing.T) {
 	for name, v := range map[string]any{
 		"position": metadata.BinlogPos{}, "manifest": metadata.Manifest{}, "binlog_home": metadata.BinlogHome{},
-		"lock_ms": metadata.LockTimes{}, "options": metadata.ArchiveFlags{}, "info": infofile.Info{}, "lock": mysqld.LockTime{}.Told(),
+		"lock_ms": metadata.LockTimes{}, "options": metadata.ArchiveFlags{}, "info": infofile.Info{}, "lock": locks.Timing{}.Told(),
 	} {
 		o, ok := usage.FindObject(name)
 		if !ok {

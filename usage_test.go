@@ -14,7 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"hb/scripts/test.d/hbtest"
-	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/settings"
 	"hb/stream/terminal/usage"
@@ -22,7 +22,7 @@ import (
 
 // testGrammar is a parser that has no environment and no option files.
 func testGrammar() *kong.Kong {
-	env := mysqld.Env{Getenv: func(string) string { return "" }, System: []string{}}
+	env := login.Env{Getenv: func(string) string { return "" }, System: []string{}}
 	return grammar(new(cli), settings.New(env), io.Discard)
 }
 

@@ -25,6 +25,7 @@ import (
 	"hb/sink/verify"
 	"hb/source"
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/workload"
 	"hb/stream"
@@ -254,7 +255,7 @@ func takeBackup(t *testing.T, root *mysqldtest.Root, c fidelityCase, target stri
 
 // ownBackup makes and extracts a backup with hb, slowly.
 func ownBackup(t *testing.T, s *mysqldtest.Server, target string) error {
-	srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
 	if err != nil {
 		return err
 	}

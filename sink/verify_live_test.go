@@ -22,6 +22,7 @@ import (
 	"hb/sink/verify"
 	"hb/source"
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/workload"
 	"hb/xbstream/innodb"
@@ -89,7 +90,7 @@ func serverArchive(t *testing.T, s *mysqldtest.Server, archive string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,9 @@ import (
 
 	"hb/source/datadir"
 	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
+	"hb/source/mysqld/locks"
+	"hb/source/mysqld/position"
 	"hb/source/pages"
 	"hb/source/redo"
 	"hb/source/spool"
@@ -63,12 +66,12 @@ type backup struct {
 	registry *pages.Registry
 	copier   *pages.Copier
 	follower *redo.Follower
-	locks    *mysqld.Set
-	lsns     *mysqld.Observer // that the follower asks; nil: it asks nobody
+	locks    *locks.Set
+	lsns     *position.Observer // that the follower asks; nil: it asks nobody
 	redoFile *xbstream.File
 	stage    *stage.Stage
 
-	at        mysqld.Moment        // what the backup stands for: set by stand only
+	at        position.Moment      // what the backup stands for: set by stand only
 	newest    innodb.LSN           // newest checkpoint when following ended
 	last      pages.Found          // the tablespaces at the end
 	now       map[pages.Key]string // and their final names
@@ -124,7 +127,7 @@ func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Option
 		subject: s, started: time.Now(),
 		archive:  &archive{w: xbstream.NewWriter(out)},
 		registry: pages.NewRegistry(),
-		locks:    mysqld.NewSet(srv),
+		locks:    locks.New(srv),
 		stage:    stage.New(system, spool.New(system, opt.Tmpdir, stageMemory)),
 	}
 	b.family = b.sequence.begin(b)
@@ -280,7 +283,7 @@ func (b *backup) copyMissing(ctx context.Context, look pages.Found) (int, error)
 // the backup needs.
 func (b *backup) flushLogs(ctx context.Context) error {
 	b.watcher.rest()
-	return b.srv.FlushEngineLogs(ctx)
+	return position.FlushEngineLogs(ctx, b.srv)
 }
 
 // finishRedo waits for the redo up to the LSN that the server reported.
@@ -368,11 +371,11 @@ func (b *backup) sendStub(t *pages.File) error {
 // knowRedo waits until the redo of all DDL is in hand, which says what was
 // changed without redo.
 func (b *backup) knowRedo(ctx context.Context) error {
-	lsn, err := b.srv.CurrentLSN(ctx)
+	lsn, err := position.CurrentLSN(ctx, b.srv)
 	if err != nil {
 		return err
 	}
-	if err := b.srv.FlushEngineLogs(ctx); err != nil {
+	if err := position.FlushEngineLogs(ctx, b.srv); err != nil {
 		return err
 	}
 	return b.follower.Reach(ctx, lsn)
@@ -380,7 +383,7 @@ func (b *backup) knowRedo(ctx context.Context) error {
 
 // flushLogTable has the server close a table of the database mysql.
 func (b *backup) flushLogTable(ctx context.Context, table string) error {
-	return mysqld.FlushTable(ctx, b.srv, mysqld.Table{Schema: "mysql", Name: table})
+	return locks.FlushTable(ctx, b.srv, contents.Table{Schema: "mysql", Name: table})
 }
 
 // underStage has tablespaces copied into the stage from now on, at full speed:

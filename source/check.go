@@ -13,6 +13,8 @@ import (
 	"hb/source/datadir"
 	"hb/source/infofile"
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
+	"hb/source/mysqld/position"
 	"hb/source/redo"
 	"hb/source/spool"
 	"hb/stream"
@@ -64,7 +66,7 @@ func (e *WouldFailError) Unwrap() error { return e.failed[0].Err }
 // same order, and then how much there will be to do. It takes no lock and writes
 // nothing. The rate at which redo is written is measured over interval. If a backup
 // would fail, the error is a *WouldFailError.
-func Check(ctx context.Context, f *Flags, env mysqld.Env, interval time.Duration, tell func(Finding)) error {
+func Check(ctx context.Context, f *Flags, env login.Env, interval time.Duration, tell func(Finding)) error {
 	var failed []Finding
 	err := f.check(ctx, env, interval, func(found Finding) {
 		if found.Err != nil {
@@ -80,7 +82,7 @@ func Check(ctx context.Context, f *Flags, env mysqld.Env, interval time.Duration
 
 // check tells what is to be said of the flags and of the connection, and of the server
 // if that is reached.
-func (f *Flags) check(ctx context.Context, env mysqld.Env, interval time.Duration, tell func(Finding)) error {
+func (f *Flags) check(ctx context.Context, env login.Env, interval time.Duration, tell func(Finding)) error {
 	if err := infofile.Check(f.InfoFile); err != nil {
 		tell(failure("options", err))
 	}
@@ -228,11 +230,11 @@ func (o *outlook) redoRate(c *checker, ctx context.Context, f *Finding) error {
 	}
 	capacity := state.Capacity
 	if capacity == 0 {
-		if capacity, err = c.srv.RedoCapacity(ctx); err != nil {
+		if capacity, err = position.RedoCapacity(ctx, c.srv); err != nil {
 			return err
 		}
 	}
-	first, err := c.srv.CurrentLSN(ctx)
+	first, err := position.CurrentLSN(ctx, c.srv)
 	if err != nil {
 		return err
 	}
@@ -240,7 +242,7 @@ func (o *outlook) redoRate(c *checker, ctx context.Context, f *Finding) error {
 	if err := datadir.Pause(ctx, o.interval); err != nil {
 		return err
 	}
-	last, err := c.srv.CurrentLSN(ctx)
+	last, err := position.CurrentLSN(ctx, c.srv)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"hb/source/datadir"
 	"hb/source/mysqld"
+	"hb/source/mysqld/locks"
 	"hb/stream/disk"
 )
 
@@ -111,7 +112,7 @@ func TestWithoutEffect(t *testing.T) {
 	all := Options{
 		GaleraInfo: true,
 		MySQLOptions: MySQLOptions{LockDDLPerTable: true, SafeSlave: true, DumpBufferPool: true,
-			FTWRL: mysqld.FTWRL{WaitTimeout: 1, KillTimeout: 1}},
+			FTWRL: locks.FTWRL{WaitTimeout: 1, KillTimeout: 1}},
 	}
 	for _, test := range []struct {
 		srv  *mysqld.Server

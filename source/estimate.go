@@ -10,6 +10,7 @@ import (
 
 	"hb/source/datadir"
 	"hb/source/mysqld"
+	"hb/source/mysqld/position"
 	"hb/source/pages"
 	"hb/stream"
 	"hb/stream/disk"
@@ -102,7 +103,7 @@ func (e *Estimate) measureRedo(ctx context.Context, s *subject) error {
 	if err != nil {
 		return err
 	}
-	first, err := s.srv.CurrentLSN(ctx)
+	first, err := position.CurrentLSN(ctx, s.srv)
 	if err != nil {
 		return err
 	}
@@ -110,7 +111,7 @@ func (e *Estimate) measureRedo(ctx context.Context, s *subject) error {
 	if err := datadir.Pause(ctx, rateTime); err != nil {
 		return err
 	}
-	second, err := s.srv.CurrentLSN(ctx)
+	second, err := position.CurrentLSN(ctx, s.srv)
 	if err != nil {
 		return err
 	}

@@ -9,13 +9,14 @@ import (
 
 	"hb/source"
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 )
 
 // A backup of the server on this machine, to standard output. The archive is complete
 // only if Run returns no error.
 func ExampleRun() {
 	ctx := context.Background()
-	options, _, err := mysqld.Resolve(mysqld.Flags{User: "backup", PasswordFile: "/etc/hb.password"}, mysqld.OSEnv())
+	options, _, err := login.Resolve(login.Flags{User: "backup", PasswordFile: "/etc/hb.password"}, login.OSEnv())
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 	"hb/stream/disk/disktest"
 	"hb/xbstream"
@@ -95,7 +96,7 @@ func someOf(ops []disktest.Op) []disktest.Op {
 // faultyBackup backs a server up.
 func faultyBackup(t *testing.T, s *mysqldtest.Server, f *disktest.Faults) ([]byte, error) {
 	t.Helper()
-	srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,12 +5,13 @@ import (
 	"errors"
 
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/stream"
 )
 
 // Flags are the options of the command line that say what is backed up, and how.
 type Flags struct {
-	Connection mysqld.Flags `embed:"" group:"Connection"`
+	Connection login.Flags `embed:"" group:"Connection"`
 	Options
 	InfoFile string            `help:"Keep the status of the backup in this file, as JSON: running, complete or failed." placeholder:"FILE" type:"path"`
 	Estimate bool              `help:"Estimate the size of the archive without taking a backup. Prints a number for aws s3 cp --expected-size."`
@@ -44,7 +45,7 @@ func (f *Flags) prepare() (stages stream.WriteOptions, mistakes []error) {
 // Connect connects to the server that the flags name, or else env, and tells warn
 // what is doubtful of the connection. An error is that of mysqld.Connect, a
 // *mysqld.NoSocketError, or a *stream.UsageError.
-func (f *Flags) Connect(ctx context.Context, env mysqld.Env, warn func(text string)) (*mysqld.Server, error) {
+func (f *Flags) Connect(ctx context.Context, env login.Env, warn func(text string)) (*mysqld.Server, error) {
 	o, err := f.resolve(env)
 	if err != nil {
 		return nil, err
@@ -57,9 +58,9 @@ func (f *Flags) Connect(ctx context.Context, env mysqld.Env, warn func(text stri
 
 // resolve says how to connect. Where nothing says where the server is, and it is
 // not where servers are, it does not run: that is not a mistake.
-func (f *Flags) resolve(env mysqld.Env) (mysqld.Options, error) {
-	o, _, err := mysqld.Resolve(f.Connection, env)
-	if _, stopped := errors.AsType[*mysqld.NoSocketError](err); !stopped {
+func (f *Flags) resolve(env login.Env) (login.Options, error) {
+	o, _, err := login.Resolve(f.Connection, env)
+	if _, stopped := errors.AsType[*login.NoSocketError](err); !stopped {
 		err = stream.AsUsage(err)
 	}
 	return o, err

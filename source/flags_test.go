@@ -5,7 +5,7 @@ import (
 	"runtime"
 	"testing"
 
-	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/stream"
 )
 
@@ -33,10 +33,10 @@ func TestPrepare(t *testing.T) {
 
 // TestResolve: a server that does not run is not a mistake in the command line.
 func TestResolve(t *testing.T) {
-	env := mysqld.Env{Getenv: func(string) string { return "" }, System: []string{}, Sockets: []string{"/nowhere/socket"}}
-	f := Flags{Connection: mysqld.Flags{User: "u"}}
+	env := login.Env{Getenv: func(string) string { return "" }, System: []string{}, Sockets: []string{"/nowhere/socket"}}
+	f := Flags{Connection: login.Flags{User: "u"}}
 	_, err := f.resolve(env)
-	if _, stopped := errors.AsType[*mysqld.NoSocketError](err); !stopped {
+	if _, stopped := errors.AsType[*login.NoSocketError](err); !stopped {
 		t.Errorf("no socket: %v", err)
 	}
 	if isUsage(err) {

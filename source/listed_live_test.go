@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -28,7 +29,7 @@ func TestProveListed(t *testing.T) {
 		s = mysqldtest.StartOn(t, root, s.Datadir, mysqldtest.Options{})
 		s.Exec(t, "SELECT * FROM d.gone")
 		backup := func() (string, error) {
-			srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+			srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,6 +13,7 @@ import (
 
 	"hb/source"
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/workload"
 )
@@ -109,7 +110,7 @@ func TestAlterUnderLock(t *testing.T) {
 // backup makes an archive of s.
 func backup(t testing.TB, s *mysqldtest.Server, archive string) *source.Result {
 	t.Helper()
-	srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
 	if err != nil {
 		t.Fatal(err)
 	}

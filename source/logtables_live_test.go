@@ -15,6 +15,8 @@ import (
 
 	"hb/source"
 	"hb/source/mysqld"
+	"hb/source/mysqld/locks"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/stage"
 )
@@ -119,9 +121,9 @@ func TestPlainSystemTables(t *testing.T) {
 
 // tryBackup is a backup that may fail, and whose archive is thrown away. It returns
 // the locks that it asked for.
-func tryBackup(t *testing.T, s *mysqldtest.Server) ([]mysqld.LockTime, error) {
+func tryBackup(t *testing.T, s *mysqldtest.Server) ([]locks.Timing, error) {
 	t.Helper()
-	srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"hb/source/datadir"
-	"hb/source/mysqld"
+	"hb/source/mysqld/locks"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
@@ -94,13 +94,13 @@ func (b *backup) sendFixups() error {
 	return nil
 }
 
-// lockTime is for how long any of locks, in the order in which they were asked for,
+// lockTime is for how long any lock of a list, in the order in which they were asked for,
 // kept waiting what is named: waiters queue up from the moment when a lock is asked
 // for.
-func lockTime(locks []mysqld.LockTime, what mysqld.Blocks) time.Duration {
+func lockTime(list []locks.Timing, what locks.Blocks) time.Duration {
 	var d time.Duration
 	var until time.Time
-	for _, l := range locks {
+	for _, l := range list {
 		end := l.Began.Add(l.Wait + l.Held)
 		if l.Blocks&what == 0 || !end.After(until) {
 			continue
@@ -141,8 +141,8 @@ func (b *backup) sendManifest() error {
 		FromLSN: b.follower.Checkpoint().LSN, CheckpointLSN: b.newest, LastLSN: b.at.LSN,
 		Heads: metadata.CRC32(b.archive.w.HeadsCRC32()), Binlog: b.at.Binlog, Start: b.started.UTC(), End: time.Now().UTC(),
 		Locks: metadata.LockTimes{
-			DDL:    lockTime(b.locks.Times(), mysqld.BlocksDDL).Milliseconds(),
-			Commit: lockTime(b.locks.Times(), mysqld.BlocksCommits).Milliseconds(),
+			DDL:    lockTime(b.locks.Times(), locks.BlocksDDL).Milliseconds(),
+			Commit: lockTime(b.locks.Times(), locks.BlocksCommits).Milliseconds(),
 		},
 	}
 	b.family.describe(&b.manifest)

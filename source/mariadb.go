@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"hb/source/datadir"
-	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
+	"hb/source/mysqld/locks"
+	"hb/source/mysqld/position"
 	"hb/source/pages"
 	"hb/source/redo"
 	"hb/xbstream/innodb"
@@ -18,7 +20,7 @@ import (
 // mariadbBackup is a backup of MariaDB.
 type mariadbBackup struct {
 	*backup
-	stages *mysqld.Stages
+	stages *locks.Stages
 
 	// listed are the tablespaces that the server listed last, while DDL went on; nil:
 	// it does not say.
@@ -41,7 +43,7 @@ func (b *mariadbBackup) openRedo(ctx context.Context) (err error) {
 	b.copier.Again = true // until DDL is locked out
 	b.copier.Truncated = b.undoTrimmed
 	b.beforeList = b.listOpen
-	if b.lsns, err = b.srv.Observe(ctx); err != nil { // it must not wait behind other queries
+	if b.lsns, err = position.Observe(ctx, b.srv); err != nil { // it must not wait behind other queries
 		return err
 	}
 	b.follower, err = redo.Open(b.disk, b.layout.RedoDir, b.opt.Tmpdir, b.lsns.LSNs)
@@ -59,7 +61,7 @@ func (b *mariadbBackup) undoTrimmed(ctx context.Context, id innodb.SpaceID, page
 }
 
 // enter makes the step of entering a backup stage.
-func (b *mariadbBackup) enter(stage mysqld.Stage) step {
+func (b *mariadbBackup) enter(stage locks.Stage) step {
 	return func(ctx context.Context) error {
 		b.opt.Progress.Begin("waiting for BACKUP STAGE "+stage.String(), 0)
 		if err := b.stages.Enter(ctx, stage); err != nil {
@@ -74,7 +76,7 @@ func (b *mariadbBackup) endStages(ctx context.Context) error { return b.stages.E
 // proveUnencrypted makes sure that the server did not begin to encrypt tablespaces
 // while they were copied, as SET GLOBAL innodb_encrypt_tables has it do.
 func (b *mariadbBackup) proveUnencrypted(ctx context.Context) error {
-	return b.srv.CheckEncryption(ctx)
+	return contents.CheckEncryption(ctx, b.srv)
 }
 
 // stageMariaDB stages the files of other engines, Aria's control file first: it
@@ -94,8 +96,8 @@ func (b *mariadbBackup) stageMariaDB(ctx context.Context) error {
 
 // listOpen asks which tablespaces the server has open, before files are listed.
 func (b *mariadbBackup) listOpen(ctx context.Context) error {
-	spaces, err := b.srv.Tablespaces(ctx)
-	if mysqld.NoSuchList(err) {
+	spaces, err := contents.Tablespaces(ctx, b.srv)
+	if contents.NoSuchList(err) {
 		return nil // proveListed warns of it
 	}
 	b.copier.Known = make(map[innodb.SpaceID]bool, len(spaces))
@@ -120,13 +122,13 @@ const (
 func (b *mariadbBackup) proveListed(ctx context.Context) error {
 	missing, err := b.missingSpaces(ctx)
 	switch {
-	case mysqld.NoSuchList(err):
+	case contents.NoSuchList(err):
 		b.warn("the server does not list its tablespaces (innodb_sys_tablespaces=OFF): hb cannot detect data files that were deleted while the server was running, or tablespaces that were imported while they were copied")
 		return nil
 	case err != nil:
 		return err
 	}
-	missing = slices.DeleteFunc(missing, func(s mysqld.Tablespace) bool {
+	missing = slices.DeleteFunc(missing, func(s contents.Tablespace) bool {
 		if s.Discarded {
 			b.warn("tablespace %d, %s, has no file: it was discarded (ALTER TABLE … DISCARD TABLESPACE), and will be in a restored server too", s.ID, s.Name)
 		}
@@ -140,10 +142,10 @@ func (b *mariadbBackup) proveListed(ctx context.Context) error {
 
 // missingSpaces returns the tablespaces that the server lists, that are not in the
 // archive, and that have no file either.
-func (b *mariadbBackup) missingSpaces(ctx context.Context) (missing []mysqld.Tablespace, err error) {
+func (b *mariadbBackup) missingSpaces(ctx context.Context) (missing []contents.Tablespace, err error) {
 	wait := firstListRetry
 	for try := 0; ; try++ {
-		spaces, err := b.srv.Tablespaces(ctx)
+		spaces, err := contents.Tablespaces(ctx, b.srv)
 		if err != nil {
 			return nil, err
 		}
@@ -156,8 +158,8 @@ func (b *mariadbBackup) missingSpaces(ctx context.Context) (missing []mysqld.Tab
 			return nil, err
 		}
 		if try > 0 {
-			missing = slices.DeleteFunc(missing, func(s mysqld.Tablespace) bool {
-				return !slices.ContainsFunc(before, func(t mysqld.Tablespace) bool { return t.ID == s.ID })
+			missing = slices.DeleteFunc(missing, func(s contents.Tablespace) bool {
+				return !slices.ContainsFunc(before, func(t contents.Tablespace) bool { return t.ID == s.ID })
 			})
 		}
 		if len(missing) == 0 || try == listRetries {
@@ -172,10 +174,10 @@ func (b *mariadbBackup) missingSpaces(ctx context.Context) (missing []mysqld.Tab
 
 // withoutFile returns those of the server's tablespaces of which the archive has no
 // copy, and the disk no file.
-func (b *mariadbBackup) withoutFile(spaces []mysqld.Tablespace) (out []mysqld.Tablespace, err error) {
+func (b *mariadbBackup) withoutFile(spaces []contents.Tablespace) (out []contents.Tablespace, err error) {
 	have := b.registry.IDs()
 	for _, s := range spaces {
-		if have[s.ID] || s.Kind == mysqld.SpaceTemporary || datadir.IsTemporary(s) {
+		if have[s.ID] || s.Kind == contents.SpaceTemporary || datadir.IsTemporary(s) {
 			continue
 		}
 		_, err := b.disk.Stat(b.layout.Seen(s.Path))
@@ -194,7 +196,7 @@ func (b *mariadbBackup) withoutFile(spaces []mysqld.Tablespace) (out []mysqld.Ta
 // final state, while DDL and the writers of those engines wait.
 func (b *mariadbBackup) underBlockDDL(ctx context.Context) error {
 	b.opt.Progress.Begin("copying changed files", 0)
-	locked, err := b.srv.CurrentLSN(ctx)
+	locked, err := position.CurrentLSN(ctx, b.srv)
 	if err != nil {
 		return err
 	}
@@ -233,7 +235,7 @@ func (b *mariadbBackup) underBlockCommit(ctx context.Context) error {
 	if err := b.stand(ctx, b.stages); err != nil {
 		return err
 	}
-	if err := b.srv.FlushEngineLogs(ctx); err != nil {
+	if err := position.FlushEngineLogs(ctx, b.srv); err != nil {
 		return err
 	}
 	return b.stageLast(ctx)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
+	"hb/source/mysqld/locks"
 	"hb/xbstream/metadata"
 )
 
@@ -141,12 +143,12 @@ func (b *backup) myCnf(ctx context.Context) ([]byte, error) {
 			cnf.Set(name, v.String(name))
 		}
 	}
-	plugins, err := b.srv.Plugins(ctx)
+	plugins, err := contents.Plugins(ctx, b.srv)
 	if err != nil {
 		return nil, err
 	}
 	var load []string
-	for _, p := range mysqld.ProviderPlugins(plugins) {
+	for _, p := range contents.ProviderPlugins(plugins) {
 		load = append(load, p.Name+"="+p.Library)
 	}
 	if len(load) > 0 {
@@ -173,7 +175,7 @@ func (b *backup) info() ([]byte, error) {
 		ToolVersion: b.opt.ToolVersion, IBBackupVersion: b.opt.ToolVersion,
 		ServerVersion: b.srv.Version.Full,
 		StartTime:     b.started.Format(metadata.InfoTime), EndTime: time.Now().Format(metadata.InfoTime),
-		LockTime: strconv.Itoa(int(lockTime(b.locks.Times(), mysqld.BlocksCommits).Seconds())),
+		LockTime: strconv.Itoa(int(lockTime(b.locks.Times(), locks.BlocksCommits).Seconds())),
 		ToLSN:    b.newest, Format: b.sequence.infoFormat, Compressed: b.opt.Stored.Compressed,
 	}
 	if b.at.Binlog != nil {

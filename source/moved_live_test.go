@@ -11,6 +11,7 @@ import (
 
 	"hb/source"
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 	"hb/xbstream/innodb"
 )
@@ -108,7 +109,7 @@ func flip(t *testing.T, path string) {
 // hooked makes a backup that may fail.
 func hooked(t *testing.T, s *mysqldtest.Server, out io.Writer, o source.Options) (*source.Result, error) {
 	t.Helper()
-	srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,9 @@ import (
 
 	"hb/source/datadir"
 	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
+	"hb/source/mysqld/locks"
+	"hb/source/mysqld/position"
 	"hb/source/pages"
 	"hb/xbstream/innodb"
 	"hb/xbstream/metadata"
@@ -18,10 +21,10 @@ import (
 // Whatever was not needed is nil.
 type mysqlBackup struct {
 	*backup
-	replica *mysqld.PausedReplica
+	replica *position.PausedReplica
 	dump    *mysqld.BufferPoolDump
 
-	spaces []mysqld.Tablespace // that the server knew at the end
+	spaces []contents.Tablespace // that the server knew at the end
 }
 
 // closeReplica ends what may still be held of a replica after an error.
@@ -40,7 +43,7 @@ func (b *mysqlBackup) closeDump() error {
 }
 
 // closeLock ends a lock that may still be held, if there is one.
-func closeLock(l *mysqld.Lock) error {
+func closeLock(l *locks.Lock) error {
 	if l == nil {
 		return nil
 	}
@@ -51,9 +54,9 @@ func closeLock(l *mysqld.Lock) error {
 func (b *mysqlBackup) rules() pages.Rules { return pages.Rules{} }
 
 func (b *mysqlBackup) describe(m *metadata.Manifest) {
-	m.UndoSpaces = b.spaceIDs(func(s mysqld.Tablespace) bool { return s.Kind == mysqld.SpaceUndo })
-	m.TemporarySpaces = b.spaceIDs(func(s mysqld.Tablespace) bool {
-		return s.Kind == mysqld.SpaceTemporary || datadir.IsTemporary(s)
+	m.UndoSpaces = b.spaceIDs(func(s contents.Tablespace) bool { return s.Kind == contents.SpaceUndo })
+	m.TemporarySpaces = b.spaceIDs(func(s contents.Tablespace) bool {
+		return s.Kind == contents.SpaceTemporary || datadir.IsTemporary(s)
 	})
 }
 
@@ -63,7 +66,7 @@ func (b *mysqlBackup) describe(m *metadata.Manifest) {
 // gives an id another file, and a server that starts without an undo tablespace
 // makes an empty one, and never says that transactions were lost with it.
 func (b *mysqlBackup) proveComplete(ctx context.Context) error {
-	spaces, err := b.srv.Tablespaces(ctx)
+	spaces, err := contents.Tablespaces(ctx, b.srv)
 	if err != nil {
 		return err
 	}
@@ -76,10 +79,10 @@ func (b *mysqlBackup) proveComplete(ctx context.Context) error {
 	for _, t := range b.last.Files {
 		have[t.Space.ID] = b.registry.Has(t.Key())
 	}
-	var missing []mysqld.Tablespace
+	var missing []contents.Tablespace
 	for _, s := range spaces {
 		switch {
-		case have[s.ID] || s.Kind == mysqld.SpaceSystem || s.Kind == mysqld.SpaceTemporary || datadir.IsTemporary(s):
+		case have[s.ID] || s.Kind == contents.SpaceSystem || s.Kind == contents.SpaceTemporary || datadir.IsTemporary(s):
 		case s.Discarded:
 			b.warn("tablespace %d, %s, has no file: it was discarded (ALTER TABLE … DISCARD TABLESPACE), and will be in a restored server too", s.ID, s.Name)
 		default:
@@ -93,7 +96,7 @@ func (b *mysqlBackup) proveComplete(ctx context.Context) error {
 }
 
 // spaceIDs returns the ids of the server's tablespaces for which is holds.
-func (b *mysqlBackup) spaceIDs(is func(mysqld.Tablespace) bool) []innodb.SpaceID {
+func (b *mysqlBackup) spaceIDs(is func(contents.Tablespace) bool) []innodb.SpaceID {
 	var ids []innodb.SpaceID
 	for _, s := range b.spaces {
 		if is(s) {
@@ -109,11 +112,11 @@ func (b *mysqlBackup) externalSpaces() []metadata.ExternalSpace {
 	var out []metadata.ExternalSpace
 	for _, s := range b.spaces {
 		kind := metadata.ExternalTable
-		if s.Kind == mysqld.SpaceUndo {
+		if s.Kind == contents.SpaceUndo {
 			kind = metadata.ExternalUndo
 		}
 		outside := b.layout.IsOutside(b.layout.Seen(s.Path))
-		if s.Kind == mysqld.SpaceUndo && b.srv.Series.LogStatus || s.Kind == mysqld.SpaceTables && outside && !s.Discarded && !datadir.IsTemporary(s) {
+		if s.Kind == contents.SpaceUndo && b.srv.Series.LogStatus || s.Kind == contents.SpaceTables && outside && !s.Discarded && !datadir.IsTemporary(s) {
 			out = append(out, metadata.ExternalSpace{File: s.Path, Name: s.Name, Type: kind, Outside: outside})
 		}
 	}
@@ -184,7 +187,7 @@ func (b *mysqlBackup) awaitBufferPool(ctx context.Context) error {
 func (b *mysqlBackup) pauseReplica(ctx context.Context) (err error) {
 	if b.opt.SafeSlave {
 		b.opt.Progress.Begin("waiting for the replica's temporary tables", 0)
-		b.replica, err = b.srv.PauseReplica(ctx, cmp.Or(b.opt.SafeSlaveTimeout, DefaultSafeSlaveTimeout))
+		b.replica, err = position.PauseReplica(ctx, b.srv, cmp.Or(b.opt.SafeSlaveTimeout, DefaultSafeSlaveTimeout))
 	}
 	return err
 }
@@ -192,9 +195,9 @@ func (b *mysqlBackup) pauseReplica(ctx context.Context) (err error) {
 func (b *mysqlBackup) resumeReplica(ctx context.Context) error { return b.replica.Resume(ctx) }
 
 // lockPolicy says how long others may hold up a lock.
-func (b *mysqlBackup) lockPolicy() mysqld.FTWRL {
+func (b *mysqlBackup) lockPolicy() locks.FTWRL {
 	policy := b.opt.FTWRL
-	policy.Killed = func(p mysqld.Process) {
+	policy.Killed = func(p locks.Process) {
 		b.warn("killed a statement that held up the backup's lock: %v", p)
 		if b.opt.FTWRL.Killed != nil {
 			b.opt.FTWRL.Killed(p)

@@ -7,7 +7,9 @@ import (
 	"sync"
 
 	"hb/source/datadir"
-	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
+	"hb/source/mysqld/locks"
+	"hb/source/mysqld/position"
 	"hb/source/pages"
 	"hb/source/redo"
 	"hb/xbstream/innodb"
@@ -17,8 +19,8 @@ import (
 // mysql5Backup is a backup of MySQL 5.6 or 5.7. Whatever was not needed is nil.
 type mysql5Backup struct {
 	mysqlBackup
-	tables *mysqld.Lock // metadata locks on all tables
-	global *mysqld.Lock // the final lock
+	tables *locks.Lock // metadata locks on all tables
+	global *locks.Lock // the final lock
 	cuts   *datadir.Truncations
 	builds builds
 
@@ -48,7 +50,7 @@ func (b *mysql5Backup) describe(m *metadata.Manifest) {
 func (b *mysql5Backup) lockTableDDL(ctx context.Context) (err error) {
 	if b.opt.LockDDLPerTable {
 		b.opt.Progress.Begin("waiting for locks on tables", 0)
-		b.tables, _, err = b.locks.LockTableDDL(ctx)
+		b.tables, _, err = b.locks.TableDDL(ctx)
 	}
 	return err
 }
@@ -76,9 +78,9 @@ func (b *mysql5Backup) lockGlobal(ctx context.Context) error {
 func (b *mysql5Backup) takeFinal(ctx context.Context) (err error) {
 	b.opt.Progress.Begin("waiting for the final lock", 0)
 	if b.srv.Series.TablesLock {
-		b.global, err = b.locks.LockTables(ctx)
+		b.global, err = b.locks.Tables(ctx)
 	} else {
-		b.global, err = b.locks.LockGlobal(ctx, b.lockPolicy())
+		b.global, err = b.locks.Global(ctx, b.lockPolicy())
 	}
 	return err
 }
@@ -101,7 +103,7 @@ func (b *mysql5Backup) underGlobalLock(ctx context.Context) error {
 	if err := b.copyLast(ctx); err != nil {
 		return err
 	}
-	return b.srv.FlushEngineLogs(ctx)
+	return position.FlushEngineLogs(ctx, b.srv)
 }
 
 // lastTries is how often undo tablespaces are copied again that purge, which no
@@ -207,7 +209,7 @@ func (b *mysql5Backup) replace(void []*pages.Copy) error {
 type builds struct {
 	mu    sync.Mutex
 	asked innodb.LSN // up to where the redo was in hand before
-	list  map[uint64]mysqld.Build
+	list  map[uint64]contents.Build
 }
 
 // watchBuilds asks for the first time. That is before any tablespace is copied.
@@ -221,12 +223,12 @@ func (b *mysql5Backup) watchBuilds(ctx context.Context) error {
 // askBuilds is called with the state locked.
 func (b *mysql5Backup) askBuilds(ctx context.Context) (err error) {
 	b.builds.asked = b.follower.End()
-	b.builds.list, err = b.srv.Builds(ctx)
+	b.builds.list, err = contents.Builds(ctx, b.srv)
 	return err
 }
 
 // buildsIn returns what is under way in a tablespace whose copy begins.
-func (b *mysql5Backup) buildsIn(ctx context.Context, id innodb.SpaceID) (map[uint64]mysqld.Build, error) {
+func (b *mysql5Backup) buildsIn(ctx context.Context, id innodb.SpaceID) (map[uint64]contents.Build, error) {
 	now := &b.builds
 	now.mu.Lock()
 	defer now.mu.Unlock()
@@ -239,12 +241,12 @@ func (b *mysql5Backup) buildsIn(ctx context.Context, id innodb.SpaceID) (map[uin
 }
 
 // in is called with the state locked.
-func (l *builds) in(id innodb.SpaceID) map[uint64]mysqld.Build {
-	var out map[uint64]mysqld.Build
+func (l *builds) in(id innodb.SpaceID) map[uint64]contents.Build {
+	var out map[uint64]contents.Build
 	for index, build := range l.list {
 		if build.Space == id {
 			if out == nil {
-				out = make(map[uint64]mysqld.Build)
+				out = make(map[uint64]contents.Build)
 			}
 			out[index] = build
 		}
@@ -277,7 +279,7 @@ func (b *mysql5Backup) voidChanged(ctx context.Context) error {
 }
 
 // pendingBuilds asks for what is under way, if any copy began while something was.
-func (b *mysql5Backup) pendingBuilds(ctx context.Context) (map[uint64]mysqld.Build, error) {
+func (b *mysql5Backup) pendingBuilds(ctx context.Context) (map[uint64]contents.Build, error) {
 	if !b.registry.Any(func(a *pages.Copy) bool { return len(a.Builds) > 0 }) {
 		return nil, nil
 	}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"sync"
 
-	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
+	"hb/source/mysqld/locks"
+	"hb/source/mysqld/position"
 	"hb/source/redo"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
@@ -16,9 +18,9 @@ import (
 // mysql8Backup is a backup of MySQL 8.0 or later. Whatever was not needed is nil.
 type mysql8Backup struct {
 	mysqlBackup
-	consumer *mysqld.RedoConsumer
-	instance *mysqld.Lock // LOCK INSTANCE FOR BACKUP
-	binlog   disk.File    // that the position is in
+	consumer *position.RedoConsumer
+	instance *locks.Lock // LOCK INSTANCE FOR BACKUP
+	binlog   disk.File   // that the position is in
 
 	lostConsumer sync.Once // to warn
 }
@@ -63,7 +65,7 @@ func (b *mysql8Backup) keepRedo(ctx context.Context) error {
 	if !b.srv.Series.RedoConsumer {
 		return nil
 	}
-	consumer, warning, err := b.srv.RegisterRedoConsumer(ctx)
+	consumer, warning, err := position.RegisterRedoConsumer(ctx, b.srv)
 	if warning != "" {
 		b.warn("%s", warning)
 	}
@@ -77,7 +79,7 @@ func (b *mysql8Backup) lockInstance(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b.instance, err = b.locks.LockInstance(ctx, tables)
+	b.instance, err = b.locks.Instance(ctx, tables)
 	return err
 }
 
@@ -99,11 +101,11 @@ func (b *mysql8Backup) rotateBinlog(ctx context.Context) error {
 	if on, _ := b.srv.Vars.LogBin(); !on {
 		return nil
 	}
-	return b.srv.FlushBinaryLogs(ctx)
+	return position.FlushBinaryLogs(ctx, b.srv)
 }
 
 // plainTables lists the tables without transactions that are to be locked.
-func (b *mysql8Backup) plainTables(ctx context.Context) ([]mysqld.Table, error) {
+func (b *mysql8Backup) plainTables(ctx context.Context) ([]contents.Table, error) {
 	tables, some, err := b.hasPlainTables(ctx, b.stage.Names())
 	if err != nil || !some {
 		return nil, err

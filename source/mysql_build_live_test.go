@@ -13,6 +13,7 @@ import (
 
 	"hb/source"
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -224,7 +225,7 @@ func TestBuildInSystem(t *testing.T) {
 				s.Exec(t, "ALTER TABLE d.b ADD KEY k (v(50)), ALGORITHM=COPY", "UPDATE d.b SET b = REPEAT('b', 60000) WHERE id % 100 = 0", "DROP TABLE d.n")
 			}
 		}})
-		srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+		srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
 		if err != nil {
 			t.Fatal(err)
 		}

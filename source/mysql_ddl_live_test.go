@@ -15,6 +15,7 @@ import (
 
 	"hb/source"
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 	"hb/xbstream"
 )
@@ -29,7 +30,7 @@ type hooks struct {
 // hookedBackup makes an archive and lets h act meanwhile.
 func hookedBackup(t *testing.T, s *mysqldtest.Server, archive string, h hooks) *source.Result {
 	t.Helper()
-	srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"hb/source"
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 	"hb/xbstream/metadata"
 )
@@ -33,7 +34,7 @@ func TestBinlogLockOrder(t *testing.T) {
 	stop := commitsOf57(t, s)
 	dir := t.TempDir()
 	archive := filepath.Join(dir, "archive")
-	srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: socket, User: "root"})
+	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: socket, User: "root"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +184,7 @@ func TestInexactReplica(t *testing.T) {
 		}
 		mysqldtest.Attach(t, replica, primary, mysqldtest.Position{File: at.File, Pos: at.Pos})
 		mysqldtest.CatchUp(t, replica, primary, time.Minute)
-		srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: replica.Socket, User: "root"})
+		srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: replica.Socket, User: "root"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"hb/source/mysqld"
+	"hb/source/mysqld/locks"
 	"hb/stream"
 	"hb/stream/progress"
 	"hb/xbstream/metadata"
@@ -53,7 +53,7 @@ type Options struct {
 type MySQLOptions struct {
 	// FTWRL says how FLUSH TABLES WITH READ LOCK is taken, where it is. The backup
 	// makes a warning of what its Killed is told, and tells the caller after that.
-	FTWRL mysqld.FTWRL `embed:""`
+	FTWRL locks.FTWRL `embed:""`
 	// LockDDLPerTable takes a metadata lock on every InnoDB table before
 	// copying begins, so that DDL on them waits for the end of the backup (5.6
 	// and 5.7; later servers have one lock for that). Without it DDL goes on,
@@ -79,8 +79,8 @@ type MySQLOptions struct {
 // Result is what Run has to tell of a backup.
 type Result struct {
 	Manifest metadata.Manifest
-	Locks    []mysqld.LockTime // in the order in which they were asked for
-	Bytes    int64             // of the archive, before compression
+	Locks    []locks.Timing // in the order in which they were asked for
+	Bytes    int64          // of the archive, before compression
 }
 
 // The waits that XtraBackup has by default.

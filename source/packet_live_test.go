@@ -8,6 +8,8 @@ import (
 
 	"hb/source"
 	"hb/source/mysqld"
+	"hb/source/mysqld/locks"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -22,7 +24,7 @@ func TestManyPlainTables(t *testing.T) {
 		s.Exec(t, fmt.Sprintf("CREATE TABLE d.%s%03d (i INT) ENGINE=MyISAM", strings.Repeat("t", 57), i))
 	}
 	backup := func() (copied bool, err error) {
-		srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+		srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +37,7 @@ func TestManyPlainTables(t *testing.T) {
 		s.Exec(t, "SET GLOBAL "+set)
 	}
 	copied, err := backup()
-	packet, ok := errors.AsType[*mysqld.PacketError](err)
+	packet, ok := errors.AsType[*locks.PacketError](err)
 	if !ok || packet.Tables != 100 || packet.Limit != 4096 || copied {
 		t.Fatalf("copied %v, %v", copied, err)
 	}

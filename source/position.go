@@ -8,7 +8,8 @@ import (
 	"path/filepath"
 
 	"hb/source/binlog"
-	"hb/source/mysqld"
+	"hb/source/mysqld/locks"
+	"hb/source/mysqld/position"
 	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
@@ -16,9 +17,9 @@ import (
 // stand takes the moment that the backup stands for, under a lock that holds the
 // server still as far as that takes. Nothing else sets it. Redo that is read from
 // before this on is held back: what lies beyond the moment must not reach the archive.
-func (b *backup) stand(ctx context.Context, by mysqld.Held) (err error) {
+func (b *backup) stand(ctx context.Context, by locks.Held) (err error) {
 	b.follower.Hold()
-	b.at, err = b.srv.Moment(ctx, by, mysqld.Wanted{Replica: b.opt.SlaveInfo, Galera: b.opt.GaleraInfo})
+	b.at, err = position.Take(ctx, b.srv, by, position.Wanted{Replica: b.opt.SlaveInfo, Galera: b.opt.GaleraInfo})
 	if err == nil && !b.at.Exact {
 		err = InexactSourceError{}
 	}
@@ -144,7 +145,7 @@ func (b *mysql5Backup) standStill(ctx context.Context) error {
 	if !b.srv.Series.BinlogLock {
 		return b.stand(ctx, b.global)
 	}
-	l, err := b.locks.LockBinlog(ctx)
+	l, err := b.locks.Binlog(ctx)
 	if err != nil {
 		return err
 	}

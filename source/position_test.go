@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"hb/source/mysqld"
+	"hb/source/mysqld/position"
 	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
@@ -35,7 +35,7 @@ func TestCountGTIDs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &mysql8Backup{mysqlBackup: mysqlBackup{backup: &backup{at: mysqld.Moment{Binlog: &metadata.BinlogPos{File: "binlog.000002", Pos: c.pos, GTID: c.reported}, Purged: c.purged}}}}
+		b := &mysql8Backup{mysqlBackup: mysqlBackup{backup: &backup{at: position.Moment{Binlog: &metadata.BinlogPos{File: "binlog.000002", Pos: c.pos, GTID: c.reported}, Purged: c.purged}}}}
 		b.binlog = f
 		err = b.countGTIDs(t.Context())
 		if err := f.Close(); err != nil {

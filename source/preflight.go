@@ -13,6 +13,9 @@ import (
 	"hb/source/binlog"
 	"hb/source/datadir"
 	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
+	"hb/source/mysqld/identity"
+	"hb/source/mysqld/position"
 	"hb/source/pages"
 	"hb/source/stage"
 	"hb/stream/disk"
@@ -31,7 +34,7 @@ func (c *checker) checkBinlog(ctx context.Context, f *Finding) error {
 		f.Text = "only its position is recorded"
 		return nil
 	}
-	st, err := c.srv.LogStatus(ctx)
+	st, err := position.ReadLogStatus(ctx, c.srv)
 	if err != nil || st.Binlog == nil || st.Binlog.File == "" {
 		return err
 	}
@@ -54,7 +57,7 @@ func (c *checker) checkReplica(ctx context.Context, f *Finding) error {
 		f.Text = "not asked for (--slave-info)"
 		return nil
 	}
-	exact, err := c.srv.ReplicaIsExact(ctx)
+	exact, err := position.ReplicaIsExact(ctx, c.srv)
 	if err == nil && !exact && !c.opt.SafeSlave {
 		err = InexactSourceError{}
 	}
@@ -195,7 +198,7 @@ func (c *checker) checkLogTables() error {
 }
 
 func (c *checker) checkFeatures(ctx context.Context, f *Finding) error {
-	if err := errors.Join(c.srv.CheckFeatures(ctx), c.checkLogTables(), c.checkEngines()); err != nil {
+	if err := errors.Join(contents.CheckFeatures(ctx, c.srv), c.checkLogTables(), c.checkEngines()); err != nil {
 		return err
 	}
 	f.Text = "no encryption, engine or setting that hb does not back up"
@@ -284,7 +287,7 @@ func readable(paths []string) error {
 
 // checkDatadir makes sure that the files are the server's.
 func (c *checker) checkDatadir(ctx context.Context, f *Finding) error {
-	_, err := c.srv.CheckDatadir(ctx, mysqld.DatadirFiles{
+	_, err := identity.Prove(ctx, c.srv, identity.Files{
 		Datadir: c.layout.Datadir, SystemFile: c.layout.System[0], Checkpoint: c.checkpoint,
 	})
 	if err == nil {
@@ -331,7 +334,7 @@ func (c *checker) refuseStrays(ctx context.Context, look *pages.Found) error {
 	if !ok {
 		return err
 	}
-	known, err := c.srv.InnoDBTables(ctx)
+	known, err := contents.InnoDBTables(ctx, c.srv)
 	if err != nil {
 		return err
 	}

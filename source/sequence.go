@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"hb/source/mysqld"
+	"hb/source/mysqld/locks"
 	"hb/source/pages"
 	"hb/source/redo"
 	"hb/stream/disk"
@@ -90,16 +91,16 @@ func sequenceOf(d *mysqld.Series) *sequence {
 func (b *mariadbBackup) steps() []step {
 	return []step{
 		b.preflight,
-		b.enter(mysqld.StageStart),
+		b.enter(locks.StageStart),
 		b.followRedo,
 		b.copyTablespaces,
 		b.stageMariaDB,
 		b.copyRounds,
 		b.proveListed,
 		b.flushLogs,
-		b.enter(mysqld.StageBlockDDL),
+		b.enter(locks.StageBlockDDL),
 		b.underBlockDDL,
-		b.enter(mysqld.StageBlockCommit),
+		b.enter(locks.StageBlockCommit),
 		b.underBlockCommit,
 		b.endStages,
 		b.proveUnencrypted,

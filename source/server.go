@@ -14,6 +14,8 @@ import (
 
 	"hb/source/datadir"
 	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
+	"hb/source/mysqld/locks"
 	"hb/source/pages"
 	"hb/source/redo"
 	"hb/stream/disk"
@@ -100,7 +102,7 @@ func (s *subject) list(ctx context.Context) (*datadir.Listing, error) {
 // were not found: those outside the data directory. They are archived as if
 // they lay in it (see datadir.Layout.ArchiveName).
 func (s *subject) addRemote(ctx context.Context, list *datadir.Listing) error {
-	spaces, err := s.srv.Tablespaces(ctx)
+	spaces, err := contents.Tablespaces(ctx, s.srv)
 	if err != nil {
 		return err
 	}
@@ -112,8 +114,8 @@ func (s *subject) addRemote(ctx context.Context, list *datadir.Listing) error {
 		there[info.FileID], taken[info.Name] = true, info.Path
 	}
 	for _, space := range spaces {
-		if space.Kind == mysqld.SpaceSystem || space.Kind == mysqld.SpaceTemporary || datadir.IsTemporary(space) ||
-			space.Kind == mysqld.SpaceUndo && s.layout.SkipUndo {
+		if space.Kind == contents.SpaceSystem || space.Kind == contents.SpaceTemporary || datadir.IsTemporary(space) ||
+			space.Kind == contents.SpaceUndo && s.layout.SkipUndo {
 			continue
 		}
 		name := s.layout.ArchiveName(space)
@@ -146,10 +148,10 @@ func (s *subject) addRemote(ctx context.Context, list *datadir.Listing) error {
 }
 
 // MissingSpacesError says that tablespaces that the server knows were not found.
-type MissingSpacesError struct{ Spaces []mysqld.Tablespace }
+type MissingSpacesError struct{ Spaces []contents.Tablespace }
 
-func newMissingSpaces(spaces []mysqld.Tablespace) *MissingSpacesError {
-	slices.SortFunc(spaces, func(a, b mysqld.Tablespace) int { return cmp.Compare(a.ID, b.ID) })
+func newMissingSpaces(spaces []contents.Tablespace) *MissingSpacesError {
+	slices.SortFunc(spaces, func(a, b contents.Tablespace) int { return cmp.Compare(a.ID, b.ID) })
 	return &MissingSpacesError{spaces}
 }
 
@@ -240,14 +242,14 @@ func (s *subject) mustHoldTables(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return some, mysqld.CheckHold(s.srv, tables)
+	return some, locks.CheckHold(s.srv, tables)
 }
 
 // hasPlainTables reports whether there are tables without transactions, other than
 // the log tables, and which of them the account may see, by the names of the files
 // that are not InnoDB's: what the account may not see it cannot be told of.
-func (s *subject) hasPlainTables(ctx context.Context, files iter.Seq[string]) ([]mysqld.Table, bool, error) {
-	tables, complete, err := s.srv.NonTransactionalTables(ctx)
+func (s *subject) hasPlainTables(ctx context.Context, files iter.Seq[string]) ([]contents.Table, bool, error) {
+	tables, complete, err := contents.NonTransactionalTables(ctx, s.srv)
 	if err != nil || complete || len(tables) > 0 {
 		return tables, len(tables) > 0, err
 	}
@@ -274,8 +276,8 @@ func (s *subject) checkEmpty(ctx context.Context, info datadir.File) error {
 	if empty, err := datadir.StaysEmpty(ctx, s.disk, info); err != nil || !empty {
 		return err
 	}
-	spaces, err := s.srv.Tablespaces(ctx)
-	if err != nil && !mysqld.NoSuchList(err) {
+	spaces, err := contents.Tablespaces(ctx, s.srv)
+	if err != nil && !contents.NoSuchList(err) {
 		return err
 	}
 	for _, space := range spaces {

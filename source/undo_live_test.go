@@ -11,6 +11,7 @@ import (
 
 	"hb/source"
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 	"hb/xbstream/innodb"
 )
@@ -77,7 +78,7 @@ func TestUndoCut(t *testing.T) {
 		if err := os.Truncate(undo, st.Size()/2); err != nil {
 			t.Fatal(err)
 		}
-		srv, err := mysqld.Connect(t.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+		srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"hb/source/mysqld"
+	"hb/source/mysqld/position"
 	"hb/xbstream/innodb"
 )
 
@@ -24,8 +24,8 @@ type watcher struct {
 	wg      sync.WaitGroup
 	resting atomic.Bool
 
-	server *mysqld.Observer // nil: it could not be had
-	newest innodb.LSN       // 0: not known
+	server *position.Observer // nil: it could not be had
+	newest innodb.LSN         // 0: not known
 	asked  time.Time
 }
 
@@ -57,7 +57,7 @@ func (w *watcher) run(ctx context.Context) {
 		case <-tick.C:
 		}
 		if first {
-			w.server, _ = w.b.srv.Observe(ctx)
+			w.server, _ = position.Observe(ctx, w.b.srv)
 			if w.server != nil {
 				defer w.server.Close() // to an end that the backup does not depend on
 			}

@@ -5,9 +5,9 @@ package main
 var mutantList = []mutant{
 	// The order of a backup.
 	{"position before the commit lock", "source/sequence.go",
-		"		b.enter(mysqld.StageBlockCommit),\n		b.underBlockCommit,", "		b.underBlockCommit,\n		b.enter(mysqld.StageBlockCommit),",
+		"		b.enter(locks.StageBlockCommit),\n		b.underBlockCommit,", "		b.underBlockCommit,\n		b.enter(locks.StageBlockCommit),",
 		"position and LSN are of two moments", "server=mariadb1011, fault=none, load=mixed"},
-	{"global lock not taken", "source/mysqld/ftwrl.go",
+	{"global lock not taken", "source/mysqld/locks/ftwrl.go",
 		"	globalLock  = \"FLUSH TABLES WITH READ LOCK\"", "	globalLock  = flushTables",
 		"position and LSN are of two moments", "server=mysql57, fault=none, load=mixed"},
 	{"LSN before the position", "source/position.go",
@@ -17,10 +17,10 @@ var mutantList = []mutant{
 		"		b.followRedo,\n		b.copyTablespaces,\n		b.stageMariaDB,", "		b.copyTablespaces,\n		b.followRedo,\n		b.stageMariaDB,",
 		"redo of the time of the copy is missing", "server=mariadb1011, fault=none, load=bulk, setting=eager pages"},
 	{"DDL not locked out", "source/sequence.go",
-		"		b.enter(mysqld.StageBlockDDL),\n", "",
+		"		b.enter(locks.StageBlockDDL),\n", "",
 		"files come and go while they are listed for the last time", "server=mariadb1011, fault=none, load=renames, load=truncates, load=databases"},
-	{"no instance lock", "source/mysqld/locks.go",
-		"l.acquire(ctx, LockTime{Lock: \"LOCK INSTANCE FOR BACKUP\"", "l.acquire(ctx, LockTime{Lock: \"DO 0\"",
+	{"no instance lock", "source/mysqld/locks/set.go",
+		"l.acquire(ctx, Timing{Lock: \"LOCK INSTANCE FOR BACKUP\"", "l.acquire(ctx, Timing{Lock: \"DO 0\"",
 		"DDL goes on while pages are copied", "server=mysql97, fault=none, load=truncates, load=renames"},
 
 	// Reading pages.
@@ -116,8 +116,8 @@ var mutantList = []mutant{
 		"crash-safe Aria tables lose rows", "server=mariadb1011, fault=none, load=plain, load=mixed"},
 
 	// Locks and connections.
-	{"killed lock ignored", "source/mysqld/locks.go",
-		"	if err := l.holding(ctx); err != nil {\n		return err\n	}\n	if err := l.conn.exec(ctx, l.release); err != nil {\n		return l.fail(err)\n	}\n", "	_ = l.conn.exec(ctx, l.release)\n",
+	{"killed lock ignored", "source/mysqld/locks/locks.go",
+		"	if err := l.holding(ctx); err != nil {\n		return err\n	}\n	if err := l.conn.Exec(ctx, l.release); err != nil {\n		return l.fail(err)\n	}\n", "	_ = l.conn.Exec(ctx, l.release)\n",
 		"a lock that was lost counts as held", "server=mysql97, fault=connection killed, load=truncates, load=renames, when=busy"},
 
 	// Extracting.
@@ -263,19 +263,19 @@ var mutantList = []mutant{
 	{"MyISAM log table stays open", "source/stage/logtables.go",
 		"			binary.BigEndian.PutUint16(before[myiOpen:], 0)\n", "",
 		"a log table in MyISAM format counts as crashed", "fault=none, load=logs"},
-	{"tables of schema mysql not locked", "source/mysqld/spaces.go",
+	{"tables of schema mysql not locked", "source/mysqld/contents/tables.go",
 		"TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema') AND NOT", "TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'mysql') AND NOT",
 		"9.7: MyISAM tables there are of another moment", "server=mysql97, fault=none, load=plain"},
-	{"sessions cut answers", "source/mysqld/server.go",
+	{"sessions cut answers", "source/mysqld/session.go",
 		"	\"sql_select_limit=18446744073709551615\", ", "	",
 		"lists have one row", "fault=none, setting=sql_select_limit"},
-	{"statements end in time", "source/mysqld/server.go",
+	{"statements end in time", "source/mysqld/session.go",
 		"	{\"max_statement_time\", \"0\"},", "	{\"max_statement_time_\", \"0\"},",
 		"a statement of hb's is ended by the server", "server=mariadb1011, fault=none, setting=max_statement_time"},
-	{"joins refused", "source/mysqld/server.go",
+	{"joins refused", "source/mysqld/session.go",
 		" \"sql_big_selects=1\",", "",
 		"a statement of hb's is refused by the server", "fault=none, setting=max_join_size"},
-	{"backups in each other's way", "source/mysqld/locks.go",
+	{"backups in each other's way", "source/mysqld/locks/set.go",
 		"		if err := l.alone(ctx); err != nil {", "		if err := error(nil); err != nil {",
 		"9.7: one of two backups at a time fails", "server=mysql97, fault=second backup, load=plain"},
 	{"last block without a beginning", "xbstream/innodb/mysqlredo/backup.go",

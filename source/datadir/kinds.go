@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
 )
 
 // otherSuffixes are the files beside InnoDB's that belong to a database:
@@ -78,7 +78,7 @@ func IsLateFile(name string) bool {
 
 // IsTemporary reports whether a tablespace is one that the server drops at its
 // next start: a temporary table of 5.6, a table of an ALTER that was cut short.
-func IsTemporary(s mysqld.Tablespace) bool {
+func IsTemporary(s contents.Tablespace) bool {
 	return IsTemporaryTable(filepath.Base(s.Path))
 }
 

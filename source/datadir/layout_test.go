@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"hb/source/datadir"
-	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
 	"hb/source/sourcetest"
 	"hb/stream/disk"
 	"hb/xbstream/innodb/innodbtest"
@@ -83,17 +83,17 @@ func TestArchiveName(t *testing.T) {
 		return p
 	}}
 	for _, test := range []struct {
-		space mysqld.Tablespace
+		space contents.Tablespace
 		want  string
 	}{
-		{mysqld.Tablespace{Name: "db/t", Path: "/data/db/t.ibd"}, "db/t.ibd"},
-		{mysqld.Tablespace{Name: "db/t#P#p0", Path: "/far/db/t#p#p0.ibd"}, "db/t#p#p0.ibd"},
-		{mysqld.Tablespace{Name: "mysql", Path: "/data/mysql.ibd"}, "mysql.ibd"},
-		{mysqld.Tablespace{Name: "archive", Path: "/far/file.ibd"}, "archive.ibd"},
-		{mysqld.Tablespace{Name: "archive", Path: "/data/file.ibd"}, "file.ibd"},
-		{mysqld.Tablespace{Name: "innodb_undo_001", Path: "/far/undo_001", Kind: mysqld.SpaceUndo}, "undo_001"},
-		{mysqld.Tablespace{Name: "undo", Path: "/far/undo002", Kind: mysqld.SpaceUndo}, "undo002"},
-		{mysqld.Tablespace{Name: "mine", Path: "/far/x.ibu", Kind: mysqld.SpaceUndo}, "mine.ibu"},
+		{contents.Tablespace{Name: "db/t", Path: "/data/db/t.ibd"}, "db/t.ibd"},
+		{contents.Tablespace{Name: "db/t#P#p0", Path: "/far/db/t#p#p0.ibd"}, "db/t#p#p0.ibd"},
+		{contents.Tablespace{Name: "mysql", Path: "/data/mysql.ibd"}, "mysql.ibd"},
+		{contents.Tablespace{Name: "archive", Path: "/far/file.ibd"}, "archive.ibd"},
+		{contents.Tablespace{Name: "archive", Path: "/data/file.ibd"}, "file.ibd"},
+		{contents.Tablespace{Name: "innodb_undo_001", Path: "/far/undo_001", Kind: contents.SpaceUndo}, "undo_001"},
+		{contents.Tablespace{Name: "undo", Path: "/far/undo002", Kind: contents.SpaceUndo}, "undo002"},
+		{contents.Tablespace{Name: "mine", Path: "/far/x.ibu", Kind: contents.SpaceUndo}, "mine.ibu"},
 	} {
 		if got := l.ArchiveName(test.space); got != test.want {
 			t.Errorf("%s at %s is archived as %q, want %q", test.space.Name, test.space.Path, got, test.want)

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
 	"hb/xbstream"
 	"hb/xbstream/innodb"
 )
@@ -25,17 +25,17 @@ import (
 //
 // So XtraBackup names them, too, except that it puts them back to where they
 // came from.
-func (l *Layout) ArchiveName(s mysqld.Tablespace) string {
+func (l *Layout) ArchiveName(s contents.Tablespace) string {
 	path := l.Seen(s.Path)
 	rel, err := filepath.Rel(l.Datadir, path)
-	if err == nil && filepath.IsLocal(rel) && (s.Kind != mysqld.SpaceUndo || filepath.Base(rel) == rel) {
+	if err == nil && filepath.IsLocal(rel) && (s.Kind != contents.SpaceUndo || filepath.Base(rel) == rel) {
 		return rel
 	}
 	base := filepath.Base(path)
 	switch {
-	case s.Kind == mysqld.SpaceUndo && l.IsUndo(base):
+	case s.Kind == contents.SpaceUndo && l.IsUndo(base):
 		return base
-	case s.Kind == mysqld.SpaceUndo:
+	case s.Kind == contents.SpaceUndo:
 		return s.Name + ".ibu"
 	case strings.Contains(s.Name, "/"):
 		return filepath.Join(filepath.Base(filepath.Dir(path)), base)

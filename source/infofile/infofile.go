@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"hb/source/mysqld"
+	"hb/source/mysqld/locks"
 	"hb/stream"
 	"hb/stream/disk"
 	"hb/xbstream/metadata"
@@ -53,7 +53,7 @@ type Info struct {
 	Options      metadata.ArchiveFlags `json:"options"`
 	Bytes        int64                 `json:"bytes"`         // that standard output took
 	ArchiveBytes int64                 `json:"archive_bytes"` // before compression; 0 if it failed
-	Locks        []mysqld.LockTime     `json:"locks,omitempty"`
+	Locks        []locks.Timing        `json:"locks,omitempty"`
 	Warnings     []string              `json:"warnings,omitempty"`
 
 	// Manifest is the first line of the archive's manifest, if that is complete.

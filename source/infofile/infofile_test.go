@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"hb/source/mysqld"
+	"hb/source/mysqld/locks"
 	"hb/stream/disk"
 	"hb/stream/disk/disktest"
 	"hb/stream/leaktest"
@@ -36,7 +36,7 @@ func TestFile(t *testing.T) {
 	}
 	wg.Wait()
 	f.Note(func(i *Info) {
-		i.Locks = []mysqld.LockTime{{Lock: "LOCK", Wait: 1500 * time.Microsecond, Held: time.Second}}
+		i.Locks = []locks.Timing{{Lock: "LOCK", Wait: 1500 * time.Microsecond, Held: time.Second}}
 		i.Manifest = &metadata.Manifest{LastLSN: 77}
 		i.Bytes = 99
 	})

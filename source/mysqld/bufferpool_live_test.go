@@ -1,18 +1,20 @@
-package mysqld
+package mysqld_test
 
 import (
 	"errors"
-	"hb/source/mysqld/mysqldtest"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 )
 
 func TestDumpBufferPool(t *testing.T) {
-	eachMySQL(t, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
+	mysqldtest.EachServer(t, mysqldtest.MySQL, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
 		ctx := t.Context()
-		srv := connect(t, socketOptions(s))
+		srv := client.Connect(t, client.Options(s))
 		file := filepath.Join(s.Datadir, "ib_buffer_pool")
 		size := func() int64 {
 			t.Helper()
@@ -58,7 +60,7 @@ func TestDumpBufferPool(t *testing.T) {
 		if err := srv.Close(); err != nil {
 			t.Error(err)
 		}
-		srv = connect(t, socketOptions(s))
+		srv = client.Connect(t, client.Options(s))
 		if pct() != before {
 			t.Errorf("percentage %s, was %s", pct(), before)
 		}

@@ -1,9 +1,8 @@
-package mysqld
+package mysqld_test
 
 import (
 	"errors"
 	"fmt"
-	"hb/source/mysqld/mysqldtest"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,14 +10,22 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
+	"hb/source/mysqld/locks"
+	"hb/source/mysqld/login"
+	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
+	"hb/source/mysqld/position"
 )
 
 func TestConnect(t *testing.T) {
-	each(t, func(t *testing.T, s *mysqldtest.Server) {
+	mysqldtest.EachServer(t, mysqldtest.MariaDB, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "SET GLOBAL sql_select_limit=1", "SET GLOBAL sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES'", "SET GLOBAL autocommit=0",
 			"SET GLOBAL wait_timeout=2", "SET GLOBAL max_statement_time=1")
-		srv := connect(t, socketOptions(s))
-		if srv.Flavor != MariaDB || srv.Version.String() != s.Root.Version || !strings.HasPrefix(srv.Version.Full, s.Root.Version) {
+		srv := client.Connect(t, client.Options(s))
+		if srv.Flavor != mysqld.MariaDB || srv.Version.String() != s.Root.Version || !strings.HasPrefix(srv.Version.Full, s.Root.Version) {
 			t.Errorf("server = %v %+v, want %s", srv.Flavor, srv.Version, s.Root.Version)
 		}
 		if got := srv.Vars.Datadir(); got != s.Datadir {
@@ -78,15 +85,15 @@ func TestHostileSettings(t *testing.T) {
 		if _, err := admin.ExecContext(t.Context(), "SET "+strings.Join(hostile, ", ")); err != nil {
 			t.Fatal(err)
 		}
-		o := socketOptions(s)
+		o := client.Options(s)
 		o.User = "plain" // who may do little more than ask
-		srv := connect(t, o)
+		srv := client.Connect(t, o)
 		time.Sleep(1500 * time.Millisecond) // longer than wait_timeout
 		ctx := t.Context()
-		if _, err := srv.Tablespaces(ctx); err != nil {
+		if _, err := contents.Tablespaces(ctx, srv); err != nil {
 			t.Error(err)
 		}
-		if _, err := srv.CurrentLSN(ctx); err != nil {
+		if _, err := position.CurrentLSN(ctx, srv); err != nil {
 			t.Error(err)
 		}
 		session, err := srv.Open(ctx)
@@ -107,7 +114,7 @@ func TestHostileSettings(t *testing.T) {
 			return
 		}
 		o.User = "root"
-		l, n, err := NewSet(connect(t, o)).LockTableDDL(ctx)
+		l, n, err := locks.New(client.Connect(t, o)).TableDDL(ctx)
 		if err != nil || n == 0 {
 			t.Fatalf("metadata locks on %d tables: %v", n, err)
 		}
@@ -119,51 +126,51 @@ func TestHostileSettings(t *testing.T) {
 
 // TestConnectOptions connects by option file and by TCP.
 func TestConnectOptions(t *testing.T) {
-	each(t, func(t *testing.T, s *mysqldtest.Server) {
+	mysqldtest.EachServer(t, mysqldtest.MariaDB, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "CREATE USER u@'127.0.0.1' IDENTIFIED BY 'p w#'")
-		opt, _, err := Resolve(Flags{DefaultsFile: s.DefaultsFile}, OSEnv())
+		opt, _, err := login.Resolve(login.Flags{DefaultsFile: s.DefaultsFile}, login.OSEnv())
 		if err != nil {
 			t.Fatal(err)
 		}
-		connect(t, opt)
+		client.Connect(t, opt)
 		file := filepath.Join(t.TempDir(), "my.cnf")
 		text := fmt.Sprintf("[client]\nhost=127.0.0.1\nport=%d\nuser=u\npassword='p w#'\n", s.Port)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if opt, _, err = Resolve(Flags{DefaultsFile: file}, OSEnv()); err != nil {
+		if opt, _, err = login.Resolve(login.Flags{DefaultsFile: file}, login.OSEnv()); err != nil {
 			t.Fatal(err)
 		}
-		connect(t, opt)
+		client.Connect(t, opt)
 
 		// TLS: MariaDB has it without any setting since 11.4.
-		opt.TLS.Mode = TLSRequired
+		opt.TLS.Mode = login.TLSRequired
 		if !s.Root.AtLeast(11, 4) {
-			if _, err := Connect(t.Context(), opt); err == nil || !strings.Contains(err.Error(), "TLS") {
+			if _, err := mysqld.Connect(t.Context(), opt); err == nil || !strings.Contains(err.Error(), "TLS") {
 				t.Errorf("TLS required of a server without TLS: %v", err)
 			}
 		} else {
-			row, err := connect(t, opt).Control.Row(t.Context(), "SHOW STATUS LIKE 'Ssl_version'")
+			row, err := client.Connect(t, opt).Control.Row(t.Context(), "SHOW STATUS LIKE 'Ssl_version'")
 			if err != nil || row["Value"] != "TLSv1.3" {
 				t.Errorf("TLS version %v, %v", row, err)
 			}
-			opt.TLS.Mode = TLSVerifyIdentity
-			if _, err := Connect(t.Context(), opt); err == nil || !strings.Contains(err.Error(), "certificate") {
+			opt.TLS.Mode = login.TLSVerifyIdentity
+			if _, err := mysqld.Connect(t.Context(), opt); err == nil || !strings.Contains(err.Error(), "certificate") {
 				t.Errorf("self-signed certificate: %v", err)
 			}
 		}
-		opt.TLS.Mode = TLSPreferred
-		connect(t, opt)
+		opt.TLS.Mode = login.TLSPreferred
+		client.Connect(t, opt)
 
-		opt.Password = NewSecret("geheim")
-		_, err = Connect(t.Context(), opt)
-		ce, ok := errors.AsType[*ConnectError](err)
+		opt.Password = login.NewSecret("geheim")
+		_, err = mysqld.Connect(t.Context(), opt)
+		ce, ok := errors.AsType[*mysqld.ConnectError](err)
 		if !ok || !strings.Contains(ce.Hint, "password") || strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), "geheim") {
 			t.Errorf("wrong password: %v", err)
 		}
 		opt.Network, opt.Socket = "unix", filepath.Join(t.TempDir(), "none")
-		_, err = Connect(t.Context(), opt)
-		if ce, ok := errors.AsType[*ConnectError](err); !ok || !strings.Contains(ce.Hint, "--socket") {
+		_, err = mysqld.Connect(t.Context(), opt)
+		if ce, ok := errors.AsType[*mysqld.ConnectError](err); !ok || !strings.Contains(ce.Hint, "--socket") {
 			t.Errorf("no socket: %v", err)
 		}
 	})
@@ -183,31 +190,31 @@ func TestDeniedHints(t *testing.T) {
 				"CREATE USER x509@localhost IDENTIFIED BY 'pw' REQUIRE X509", "CREATE USER someone@localhost IDENTIFIED WITH "+plugin)
 			for _, test := range []struct {
 				user, password string
-				mode           TLSMode
+				mode           login.TLSMode
 				hint           string
 			}{
-				{"plain", "wrong", TLSDefault, "the user is from --user, the password from HB_PASSWORD; TLS was not used"},
-				{"plain", "", TLSDefault, "there is no password, and hb does not read /home/x/.mylogin.cnf"},
-				{"tls", "pw", TLSDefault, "which an account with REQUIRE SSL or X509 demands: --ssl-mode=REQUIRED"},
-				{"x509", "pw", TLSRequired, "which an account with REQUIRE X509 demands: --ssl-cert and --ssl-key"},
-				{"someone", "", TLSDefault, "run hb as that user"},
+				{"plain", "wrong", login.TLSDefault, "the user is from --user, the password from HB_PASSWORD; TLS was not used"},
+				{"plain", "", login.TLSDefault, "there is no password, and hb does not read /home/x/.mylogin.cnf"},
+				{"tls", "pw", login.TLSDefault, "which an account with REQUIRE SSL or X509 demands: --ssl-mode=REQUIRED"},
+				{"x509", "pw", login.TLSRequired, "which an account with REQUIRE X509 demands: --ssl-cert and --ssl-key"},
+				{"someone", "", login.TLSDefault, "run hb as that user"},
 			} {
-				o := socketOptions(s)
-				o.User, o.UserFrom, o.Password, o.TLS.Mode = test.user, "--user", NewSecret(test.password), test.mode
+				o := client.Options(s)
+				o.User, o.UserFrom, o.Password, o.TLS.Mode = test.user, "--user", login.NewSecret(test.password), test.mode
 				if test.password != "" {
 					o.PasswordFrom = "HB_PASSWORD"
 				} else {
 					o.LoginFile = "/home/x/.mylogin.cnf"
 				}
-				_, err := Connect(t.Context(), o)
-				if e, ok := errors.AsType[*ConnectError](err); !ok || !strings.Contains(e.Hint, test.hint) {
+				_, err := mysqld.Connect(t.Context(), o)
+				if e, ok := errors.AsType[*mysqld.ConnectError](err); !ok || !strings.Contains(e.Hint, test.hint) {
 					t.Errorf("%s: %v, want %q", test.user, err, test.hint)
 				}
 			}
-			o := socketOptions(s)
-			o.TLS.Mode = TLSVerifyCA
-			_, err := Connect(t.Context(), o)
-			if e, ok := errors.AsType[*ConnectError](err); !ok || !strings.Contains(e.Hint, "--ssl-ca") {
+			o := client.Options(s)
+			o.TLS.Mode = login.TLSVerifyCA
+			_, err := mysqld.Connect(t.Context(), o)
+			if e, ok := errors.AsType[*mysqld.ConnectError](err); !ok || !strings.Contains(e.Hint, "--ssl-ca") {
 				t.Errorf("a certificate of an unknown authority: %v", err)
 			}
 		})
@@ -219,11 +226,11 @@ func TestUnixSocketUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip(mysqldtest.SkipMark, "needs root")
 	}
-	each(t, func(t *testing.T, s *mysqldtest.Server) {
+	mysqldtest.EachServer(t, mysqldtest.MariaDB, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "ALTER USER root@localhost IDENTIFIED VIA mysql_native_password USING 'invalid' OR unix_socket")
-		connect(t, socketOptions(s))
+		client.Connect(t, client.Options(s))
 		s.Exec(t, "ALTER USER root@localhost IDENTIFIED VIA unix_socket")
-		connect(t, socketOptions(s))
+		client.Connect(t, client.Options(s))
 	})
 }
 
@@ -234,21 +241,21 @@ func TestNoInnoDB(t *testing.T) {
 		mysqldtest.MySQL56:     {"skip-innodb", "default-storage-engine=MyISAM", "default-tmp-storage-engine=MyISAM"},
 	} {
 		s := mysqldtest.Start(t, mysqldtest.Need(t, name), mysqldtest.Options{Config: off})
-		srv, err := Connect(t.Context(), socketOptions(s))
-		if fe, ok := errors.AsType[*UnsupportedFeatureError](err); !ok || fe.Feature != "no InnoDB" {
+		srv, err := mysqld.Connect(t.Context(), client.Options(s))
+		if fe, ok := errors.AsType[*mysqld.UnsupportedFeatureError](err); !ok || fe.Feature != "no InnoDB" {
 			t.Errorf("%s: %v, %v", name, srv, err)
 		}
 	}
 }
 
 func TestMySQLConnect(t *testing.T) {
-	eachMySQL(t, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
+	mysqldtest.EachServer(t, mysqldtest.MySQL, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "SET GLOBAL sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES'", "SET GLOBAL autocommit=0", "SET GLOBAL wait_timeout=2")
 		if s.Root.AtLeast(5, 7) {
 			s.Exec(t, "SET GLOBAL max_execution_time=1")
 		}
-		srv := connect(t, socketOptions(s))
-		if srv.Flavor != MySQL || srv.Version.String() != s.Root.Version || srv.Version.Comment == "" || srv.Version.Percona() {
+		srv := client.Connect(t, client.Options(s))
+		if srv.Flavor != mysqld.MySQL || srv.Version.String() != s.Root.Version || srv.Version.Comment == "" || srv.Version.Percona() {
 			t.Errorf("server = %v %+v, want %s", srv.Flavor, srv.Version, s.Root.Version)
 		}
 		v := srv.Vars
@@ -287,28 +294,28 @@ func TestMySQLConnect(t *testing.T) {
 // TestMySQLPlugins connects with every authentication plugin that MySQL itself
 // makes users with, over the socket, TLS and plain TCP.
 func TestMySQLPlugins(t *testing.T) {
-	eachMySQL(t, mysqldtest.Options{TCP: true}, func(t *testing.T, s *mysqldtest.Server) {
+	mysqldtest.EachServer(t, mysqldtest.MySQL, mysqldtest.Options{TCP: true}, func(t *testing.T, s *mysqldtest.Server) {
 		plugins := []string{"mysql_native_password", "sha256_password", "caching_sha2_password"}
-		known, err := connect(t, socketOptions(s)).Plugins(t.Context())
+		known, err := contents.Plugins(t.Context(), client.Connect(t, client.Options(s)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, plugin := range plugins {
 			// 5.6 has sha256_password, but without certificates or keys of its
 			// own lets nobody in by it, its own client neither.
-			if !slices.ContainsFunc(known, func(p Plugin) bool { return p.Name == plugin }) ||
+			if !slices.ContainsFunc(known, func(p contents.Plugin) bool { return p.Name == plugin }) ||
 				(plugin == "sha256_password" && !s.Root.AtLeast(5, 7)) {
 				continue
 			}
 			for _, host := range []string{"localhost", "127.0.0.1"} {
 				makeUser(t, s, "u@"+host, plugin)
 			}
-			socket := Options{Network: "unix", Socket: s.Socket, User: "u", Password: NewSecret("geheim")}
-			tcp := Options{Network: "tcp", Host: "127.0.0.1", Port: s.Port, User: "u", Password: NewSecret("geheim")}
+			socket := login.Options{Network: "unix", Socket: s.Socket, User: "u", Password: login.NewSecret("geheim")}
+			tcp := login.Options{Network: "tcp", Host: "127.0.0.1", Port: s.Port, User: "u", Password: login.NewSecret("geheim")}
 			plain := tcp
-			plain.TLS.Mode = TLSDisabled
-			for name, opt := range map[string]Options{"socket": socket, "tcp": tcp, "plain": plain} {
-				srv, err := Connect(t.Context(), opt)
+			plain.TLS.Mode = login.TLSDisabled
+			for name, opt := range map[string]login.Options{"socket": socket, "tcp": tcp, "plain": plain} {
+				srv, err := mysqld.Connect(t.Context(), opt)
 				if err != nil {
 					t.Errorf("%s over %s: %v", plugin, name, err)
 					continue
@@ -319,9 +326,9 @@ func TestMySQLPlugins(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			socket.Password = NewSecret("falsch")
-			_, err = Connect(t.Context(), socket)
-			if ce, ok := errors.AsType[*ConnectError](err); !ok || !strings.Contains(ce.Hint, "password") {
+			socket.Password = login.NewSecret("falsch")
+			_, err = mysqld.Connect(t.Context(), socket)
+			if ce, ok := errors.AsType[*mysqld.ConnectError](err); !ok || !strings.Contains(ce.Hint, "password") {
 				t.Errorf("%s: wrong password: %v", plugin, err)
 			}
 			s.Exec(t, "DROP USER u@localhost, u@127.0.0.1")
@@ -356,41 +363,42 @@ func TestAuthSocket(t *testing.T) {
 	}
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
 	s.Exec(t, "INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'", "ALTER USER root@localhost IDENTIFIED WITH auth_socket")
-	connect(t, socketOptions(s))
+	client.Connect(t, client.Options(s))
 }
 
 // TestMySQLReadOnly backs up a replica that lets nobody write.
 func TestMySQLReadOnly(t *testing.T) {
-	eachMySQL(t, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
+	mysqldtest.EachServer(t, mysqldtest.MySQL, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.i (a INT) ENGINE=InnoDB", "SET GLOBAL read_only=ON")
 		if s.Root.AtLeast(5, 7) {
 			s.Exec(t, "SET GLOBAL super_read_only=ON")
 		}
 		ctx := t.Context()
-		srv := connect(t, socketOptions(s))
-		if err := errors.Join(srv.CheckPrivileges(ctx, everything), srv.CheckFeatures(ctx)); err != nil {
+		srv := client.Connect(t, client.Options(s))
+		if err := errors.Join(srv.CheckPrivileges(ctx, everything), contents.CheckFeatures(ctx, srv)); err != nil {
 			t.Error(err)
 		}
-		var locks []*Lock
+		set := locks.New(srv)
+		var held []*locks.Lock
 		if srv.Series.LogStatus {
-			l, err := NewSet(srv).LockInstance(ctx, false)
+			l, err := set.Instance(ctx, false)
 			if err != nil {
 				t.Fatal(err)
 			}
-			locks = append(locks, l)
+			held = append(held, l)
 		}
-		d, _, err := NewSet(srv).LockTableDDL(ctx)
+		d, _, err := set.TableDDL(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		g, err := NewSet(srv).LockGlobal(ctx, FTWRL{})
+		g, err := set.Global(ctx, locks.FTWRL{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(srv.FlushEngineLogs(ctx), srv.FlushBinaryLogs(ctx)); err != nil {
+		if err := errors.Join(position.FlushEngineLogs(ctx, srv), position.FlushBinaryLogs(ctx, srv)); err != nil {
 			t.Error(err)
 		}
-		for _, l := range append(locks, d, g) {
+		for _, l := range append(held, d, g) {
 			if err := l.Release(ctx); err != nil {
 				t.Error(err)
 			}

@@ -33,9 +33,9 @@ const (
 	// PrivBackupAdmin: LOCK INSTANCE FOR BACKUP, log_status, the redo log
 	// consumer.
 	PrivBackupAdmin Privilege = "BACKUP_ADMIN"
-	// PrivSelect: LockTableDDL on every table, HoldTables.
+	// PrivSelect: metadata locks on every table (locks.Set.TableDDL), locks.Lock.HoldTables.
 	PrivSelect     Privilege = "SELECT"
-	PrivLockTables Privilege = "LOCK TABLES" // HoldTables
+	PrivLockTables Privilege = "LOCK TABLES" // locks.Lock.HoldTables
 	// Each for one option, on 8.0 and later; before, SUPER.
 	PrivConnectionAdmin      Privilege = "CONNECTION_ADMIN"
 	PrivReplicationAdmin     Privilege = "REPLICATION_SLAVE_ADMIN"
@@ -52,7 +52,7 @@ type Needs struct {
 	KillQueries    bool // kill statements that block it
 	SafeSlave      bool // stop the replica's applier threads
 	DumpBufferPool bool
-	LockTableDDL   bool // LockTableDDL, which reads every InnoDB table
+	LockTableDDL   bool // locks.Set.TableDDL, which reads every InnoDB table
 	HoldTables     bool // lock tables without transactions on 8.0 and later
 }
 
@@ -147,7 +147,7 @@ func (d Series) wanted(needs Needs, binlog bool) []Privilege {
 		return want
 	}
 	kill, replica, vars := privSuper, privSuper, privSuper
-	if d.roles {
+	if d.Roles {
 		kill, replica, vars = PrivConnectionAdmin, PrivReplicationAdmin, PrivSystemVariablesAdmin
 	}
 	add(d.LogStatus, PrivBackupAdmin)
@@ -212,7 +212,7 @@ func ignoreAccessDenied(err error) error {
 // which gives nothing.
 func (s *Server) GlobalPrivileges(ctx context.Context) (map[Privilege]bool, error) {
 	show := "SHOW GRANTS"
-	if s.Series.roles {
+	if s.Series.Roles {
 		row, err := s.Control.Row(ctx, "SELECT CURRENT_ROLE() AS r")
 		if err != nil {
 			return nil, err

@@ -1,9 +1,8 @@
-package mysqld
+package mysqld_test
 
 import (
 	"context"
 	"errors"
-	"hb/source/mysqld/mysqldtest"
 	"maps"
 	"slices"
 	"strings"
@@ -11,12 +10,20 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
+	"hb/source/mysqld/locks"
+	"hb/source/mysqld/login"
+	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
+	"hb/source/mysqld/position"
 )
 
 // TestPrivileges gives a user one privilege less than it needs, and shows that
 // the check agrees with what the server really refuses.
 func TestPrivileges(t *testing.T) {
-	each(t, func(t *testing.T, s *mysqldtest.Server) {
+	mysqldtest.EachServer(t, mysqldtest.MariaDB, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
 		super := "RELOAD, PROCESS, SUPER"
 		superMissing := ""
 		if s.Root.AtLeast(11, 0) {
@@ -56,13 +63,13 @@ func TestPrivileges(t *testing.T) {
 
 func checkPrivileges(t *testing.T, s *mysqldtest.Server, grant, missing string) {
 	t.Helper()
-	opt := socketOptions(s)
-	opt.User, opt.Password = "g", NewSecret("x")
-	srv := connect(t, opt)
+	opt := client.Options(s)
+	opt.User, opt.Password = "g", login.NewSecret("x")
+	srv := client.Connect(t, opt)
 	ctx := t.Context()
-	err := srv.CheckPrivileges(ctx, Needs{SlaveInfo: true})
+	err := srv.CheckPrivileges(ctx, mysqld.Needs{SlaveInfo: true})
 	got := ""
-	if me, ok := errors.AsType[*MissingPrivilegesError](err); ok {
+	if me, ok := errors.AsType[*mysqld.MissingPrivilegesError](err); ok {
 		_, got, _ = strings.Cut(strings.TrimSuffix(strings.Join(me.Grants(), " "), " ON *.* TO 'g'@'localhost';"), "GRANT ")
 	} else if err != nil {
 		t.Errorf("%s: %v", grant, err)
@@ -71,24 +78,24 @@ func checkPrivileges(t *testing.T, s *mysqldtest.Server, grant, missing string) 
 		t.Errorf("%s: missing %q, want %q", grant, got, missing)
 	}
 	for p, run := range map[string]func() error{
-		"PROCESS":        func() error { _, err := srv.Tablespaces(ctx); return err },
-		"RELOAD":         func() error { return srv.FlushEngineLogs(ctx) },
-		"BINLOG MONITOR": func() error { _, err := srv.BinlogPosition(ctx); return err },
-		"SLAVE MONITOR":  func() error { _, err := srv.ReplicaState(ctx); return err },
+		"PROCESS":        func() error { _, err := contents.Tablespaces(ctx, srv); return err },
+		"RELOAD":         func() error { return position.FlushEngineLogs(ctx, srv) },
+		"BINLOG MONITOR": func() error { _, err := position.Binlog(ctx, srv); return err },
+		"SLAVE MONITOR":  func() error { _, err := position.ReadReplica(ctx, srv); return err },
 	} {
 		err := run()
-		if refused := IsAccessDenied(err); refused != strings.Contains(missing, p) || (err != nil && !refused) {
+		if refused := mysqld.IsAccessDenied(err); refused != strings.Contains(missing, p) || (err != nil && !refused) {
 			t.Errorf("%s: what needs %s: %v", grant, p, err)
 		}
 	}
-	st := NewSet(srv).Stages()
-	if err := st.Enter(ctx, StageStart); IsAccessDenied(err) != strings.Contains(missing, "RELOAD") {
+	st := locks.New(srv).Stages()
+	if err := st.Enter(ctx, locks.StageStart); mysqld.IsAccessDenied(err) != strings.Contains(missing, "RELOAD") {
 		t.Errorf("%s: BACKUP STAGE START: %v", grant, err)
 	}
-	if _, err := srv.CurrentLSN(ctx); err != nil {
+	if _, err := position.CurrentLSN(ctx, srv); err != nil {
 		t.Errorf("%s: %v", grant, err)
 	}
-	if err := srv.CheckFeatures(ctx); IsAccessDenied(err) != strings.Contains(missing, "PROCESS") || err != nil && !IsAccessDenied(err) {
+	if err := contents.CheckFeatures(ctx, srv); mysqld.IsAccessDenied(err) != strings.Contains(missing, "PROCESS") || err != nil && !mysqld.IsAccessDenied(err) {
 		t.Errorf("%s: what needs PROCESS: %v", grant, err)
 	}
 	if err := srv.Close(); err != nil {
@@ -98,73 +105,89 @@ func checkPrivileges(t *testing.T, s *mysqldtest.Server, grant, missing string) 
 
 // mysqlOps are what a backup asks of a MySQL server, each with the privilege
 // that it needs on this series.
-func mysqlOps(root *mysqldtest.Root, s *mysqldtest.Server) map[Privilege][]func(ctx context.Context, srv *Server) error {
-	release := func(l *Lock, err error) error {
+func mysqlOps(root *mysqldtest.Root, s *mysqldtest.Server) map[mysqld.Privilege][]func(ctx context.Context, srv *mysqld.Server) error {
+	release := func(l *locks.Lock, err error) error {
 		if err != nil {
 			return err
 		}
 		return l.Close()
 	}
-	global := func(ctx context.Context, srv *Server) error { return release(NewSet(srv).LockGlobal(ctx, FTWRL{})) }
-	flush := func(ctx context.Context, srv *Server) error { return srv.FlushEngineLogs(ctx) }
-	spaces := func(ctx context.Context, srv *Server) error { _, err := srv.Tablespaces(ctx); return err }
-	builds := func(ctx context.Context, srv *Server) error { _, err := srv.Builds(ctx); return err }
-	features := func(ctx context.Context, srv *Server) error { return srv.CheckFeatures(ctx) }
-	lsn := func(ctx context.Context, srv *Server) error { _, err := srv.CurrentLSN(ctx); return err }
-	position := func(ctx context.Context, srv *Server) error { _, err := srv.BinlogPosition(ctx); return err }
-	replica := func(ctx context.Context, srv *Server) error { _, err := srv.ReplicaState(ctx); return err }
-	instance := func(ctx context.Context, srv *Server) error { return release(NewSet(srv).LockInstance(ctx, false)) }
-	logStatus := func(ctx context.Context, srv *Server) error { _, err := srv.LogStatus(ctx); return err }
-	consumer := func(ctx context.Context, srv *Server) error {
-		c, warning, err := srv.RegisterRedoConsumer(ctx)
+	global := func(ctx context.Context, srv *mysqld.Server) error {
+		return release(locks.New(srv).Global(ctx, locks.FTWRL{}))
+	}
+	flush := func(ctx context.Context, srv *mysqld.Server) error { return position.FlushEngineLogs(ctx, srv) }
+	spaces := func(ctx context.Context, srv *mysqld.Server) error {
+		_, err := contents.Tablespaces(ctx, srv)
+		return err
+	}
+	builds := func(ctx context.Context, srv *mysqld.Server) error { _, err := contents.Builds(ctx, srv); return err }
+	features := func(ctx context.Context, srv *mysqld.Server) error { return contents.CheckFeatures(ctx, srv) }
+	lsn := func(ctx context.Context, srv *mysqld.Server) error {
+		_, err := position.CurrentLSN(ctx, srv)
+		return err
+	}
+	where := func(ctx context.Context, srv *mysqld.Server) error { _, err := position.Binlog(ctx, srv); return err }
+	replica := func(ctx context.Context, srv *mysqld.Server) error {
+		_, err := position.ReadReplica(ctx, srv)
+		return err
+	}
+	instance := func(ctx context.Context, srv *mysqld.Server) error {
+		return release(locks.New(srv).Instance(ctx, false))
+	}
+	logStatus := func(ctx context.Context, srv *mysqld.Server) error {
+		_, err := position.ReadLogStatus(ctx, srv)
+		return err
+	}
+	consumer := func(ctx context.Context, srv *mysqld.Server) error {
+		c, warning, err := position.RegisterRedoConsumer(ctx, srv)
 		if c == nil && err == nil {
 			return &mysql.MySQLError{Number: 1227, Message: warning}
 		}
 		return errors.Join(err, c.Close())
 	}
-	dump := func(ctx context.Context, srv *Server) error {
+	dump := func(ctx context.Context, srv *mysqld.Server) error {
 		d, err := srv.DumpBufferPool(ctx, 10)
 		if err == nil {
 			err = d.Close()
 		}
 		return err
 	}
-	ddl := func(ctx context.Context, srv *Server) error {
-		l, n, err := NewSet(srv).LockTableDDL(ctx)
+	ddl := func(ctx context.Context, srv *mysqld.Server) error {
+		l, n, err := locks.New(srv).TableDDL(ctx)
 		if err == nil && n != 1 { // it does not see the others
 			err = &mysql.MySQLError{Number: 1227}
 		}
 		return errors.Join(err, l.Close())
 	}
-	kill := func(ctx context.Context, srv *Server) error {
-		victim, err := Connect(ctx, Options{Network: "unix", Socket: s.Socket, User: "victim", Password: NewSecret("x")})
+	kill := func(ctx context.Context, srv *mysqld.Server) error {
+		victim, err := mysqld.Connect(ctx, login.Options{Network: "unix", Socket: s.Socket, User: "victim", Password: login.NewSecret("x")})
 		if err != nil {
 			return err
 		}
 		return errors.Join(srv.Control.Exec(ctx, "KILL QUERY "+victim.Control.ID), victim.Close())
 	}
-	applier := func(ctx context.Context, srv *Server) error {
+	applier := func(ctx context.Context, srv *mysqld.Server) error {
 		err := srv.Control.Exec(ctx, "STOP "+map[bool]string{true: "REPLICA", false: "SLAVE"}[srv.Series.ReplicaWords]+" SQL_THREAD")
 		if my, ok := errors.AsType[*mysql.MySQLError](err); ok && my.Number == 1200 { // it is no replica
 			return nil
 		}
 		return err
 	}
-	type ops = map[Privilege][]func(context.Context, *Server) error
+	type ops = map[mysqld.Privilege][]func(context.Context, *mysqld.Server) error
 	if root.AtLeast(8, 0) {
 		return ops{
-			PrivReload: {global, flush}, PrivProcess: {spaces, features}, PrivReplicationClient: {position, replica},
-			PrivBackupAdmin: {instance, logStatus, consumer}, PrivLogStatus: {logStatus}, PrivSystemVariablesAdmin: {dump},
-			PrivSelect: {ddl}, PrivConnectionAdmin: {kill}, PrivReplicationAdmin: {applier},
+			mysqld.PrivReload: {global, flush}, mysqld.PrivProcess: {spaces, features}, mysqld.PrivReplicationClient: {where, replica},
+			mysqld.PrivBackupAdmin: {instance, logStatus, consumer}, mysqld.PrivLogStatus: {logStatus}, mysqld.PrivSystemVariablesAdmin: {dump},
+			mysqld.PrivSelect: {ddl}, mysqld.PrivConnectionAdmin: {kill}, mysqld.PrivReplicationAdmin: {applier},
 		}
 	}
-	super := []func(context.Context, *Server) error{kill, dump, applier}
+	super := []func(context.Context, *mysqld.Server) error{kill, dump, applier}
 	if !root.AtLeast(5, 7) {
-		super = []func(context.Context, *Server) error{kill, dump}
+		super = []func(context.Context, *mysqld.Server) error{kill, dump}
 	}
 	return ops{
-		PrivReload: {global, flush}, PrivProcess: {spaces, builds, features, lsn}, PrivReplicationClient: {position, replica},
-		"SUPER": super, PrivSelect: {ddl},
+		mysqld.PrivReload: {global, flush}, mysqld.PrivProcess: {spaces, builds, features, lsn}, mysqld.PrivReplicationClient: {where, replica},
+		"SUPER": super, mysqld.PrivSelect: {ddl},
 	}
 }
 
@@ -172,17 +195,17 @@ func mysqlOps(root *mysqldtest.Root, s *mysqldtest.Server) map[Privilege][]func(
 // one, and shows that the check says so and that the server really refuses what
 // needs it, and nothing else.
 func TestMySQLPrivileges(t *testing.T) {
-	eachMySQL(t, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
+	mysqldtest.EachServer(t, mysqldtest.MySQL, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (a INT) ENGINE=InnoDB", "CREATE USER victim@localhost IDENTIFIED BY 'x'")
 		ops := mysqlOps(s.Root, s)
 		all := slices.Sorted(maps.Keys(ops))
-		for _, missing := range append([]Privilege{""}, all...) {
+		for _, missing := range append([]mysqld.Privilege{""}, all...) {
 			s.Exec(t, "CREATE USER g@localhost IDENTIFIED BY 'x'")
 			for _, p := range all {
 				switch {
 				case p == missing:
 				case strings.Contains(string(p), " ON "):
-					if missing != PrivSelect { // SELECT on *.* is more than this one
+					if missing != mysqld.PrivSelect { // SELECT on *.* is more than this one
 						s.Exec(t, "GRANT "+string(p)+" TO g@localhost")
 					}
 				default:
@@ -196,22 +219,22 @@ func TestMySQLPrivileges(t *testing.T) {
 }
 
 // everything is all that may be asked for.
-var everything = Needs{SlaveInfo: true, KillQueries: true, SafeSlave: true, DumpBufferPool: true, LockTableDDL: true}
+var everything = mysqld.Needs{SlaveInfo: true, KillQueries: true, SafeSlave: true, DumpBufferPool: true, LockTableDDL: true}
 
-func checkMySQLPrivileges(t *testing.T, s *mysqldtest.Server, ops map[Privilege][]func(context.Context, *Server) error, missing Privilege) {
+func checkMySQLPrivileges(t *testing.T, s *mysqldtest.Server, ops map[mysqld.Privilege][]func(context.Context, *mysqld.Server) error, missing mysqld.Privilege) {
 	t.Helper()
-	srv := connect(t, Options{Network: "unix", Socket: s.Socket, User: "g", Password: NewSecret("x"), LockWait: 2 * time.Second})
+	srv := client.Connect(t, login.Options{Network: "unix", Socket: s.Socket, User: "g", Password: login.NewSecret("x"), LockWait: 2 * time.Second})
 	err := srv.CheckPrivileges(t.Context(), everything)
-	me, _ := errors.AsType[*MissingPrivilegesError](err)
-	want := map[Privilege]bool{missing: true}
+	me, _ := errors.AsType[*mysqld.MissingPrivilegesError](err)
+	want := map[mysqld.Privilege]bool{missing: true}
 	switch {
-	case missing == "" || missing == PrivLogStatus, // SELECT on *.* is enough
-		missing == PrivReplicationClient && !srv.Series.roles: // SUPER includes it
+	case missing == "" || missing == mysqld.PrivLogStatus, // SELECT on *.* is enough
+		missing == mysqld.PrivReplicationClient && !srv.Series.Roles: // SUPER includes it
 		clear(want)
-	case missing == PrivSelect && srv.Series.LogStatus:
-		want[PrivLogStatus] = true
+	case missing == mysqld.PrivSelect && srv.Series.LogStatus:
+		want[mysqld.PrivLogStatus] = true
 	}
-	got := make(map[Privilege]bool)
+	got := make(map[mysqld.Privilege]bool)
 	if me != nil {
 		for _, p := range me.Missing {
 			got[p] = true
@@ -223,11 +246,11 @@ func checkMySQLPrivileges(t *testing.T, s *mysqldtest.Server, ops map[Privilege]
 		t.Errorf("without %q: %v", missing, err)
 	}
 	// log_status wants two privileges.
-	got[PrivLogStatus] = got[PrivLogStatus] || got[PrivBackupAdmin]
+	got[mysqld.PrivLogStatus] = got[mysqld.PrivLogStatus] || got[mysqld.PrivBackupAdmin]
 	for p, list := range ops {
 		for i, op := range list {
 			err := op(t.Context(), srv)
-			if refused := got[p] || (p == PrivBackupAdmin && i == 1 && got[PrivLogStatus]); (err != nil) != refused {
+			if refused := got[p] || (p == mysqld.PrivBackupAdmin && i == 1 && got[mysqld.PrivLogStatus]); (err != nil) != refused {
 				t.Errorf("without %q: operation %d of %s: %v", missing, i, p, err)
 			}
 		}
@@ -244,14 +267,14 @@ func TestMySQLRoles(t *testing.T) {
 		"GRANT RELOAD ON *.* TO `back``up`", "GRANT SELECT ON performance_schema.log_status TO `back``up`", "GRANT `back``up` TO g@localhost")
 	check := func(want string) {
 		t.Helper()
-		srv := connect(t, Options{Network: "unix", Socket: s.Socket, User: "g", Password: NewSecret("x")})
-		err := srv.CheckPrivileges(t.Context(), Needs{})
-		me, ok := errors.AsType[*MissingPrivilegesError](err)
+		srv := client.Connect(t, login.Options{Network: "unix", Socket: s.Socket, User: "g", Password: login.NewSecret("x")})
+		err := srv.CheckPrivileges(t.Context(), mysqld.Needs{})
+		me, ok := errors.AsType[*mysqld.MissingPrivilegesError](err)
 		if (want == "") != (err == nil) || (ok && strings.Join(me.Grants(), " ") != want) {
 			t.Errorf("error = %v, want %q", err, want)
 		}
 		if want == "" {
-			if _, err := srv.LogStatus(t.Context()); err != nil {
+			if _, err := position.ReadLogStatus(t.Context(), srv); err != nil {
 				t.Error(err)
 			}
 		}

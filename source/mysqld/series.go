@@ -2,9 +2,10 @@ package mysqld
 
 import (
 	"fmt"
-	"hb/xbstream/metadata"
 	"slices"
 	"strings"
+
+	"hb/xbstream/metadata"
 )
 
 // A Series is what differs between the release series of one flavor, as far
@@ -60,7 +61,7 @@ type Series struct {
 	ReplicaWords bool // SHOW REPLICA STATUS and the like
 	BinlogStatus bool // SHOW BINARY LOG STATUS
 	SourceWords  bool // the slave info file says CHANGE REPLICATION SOURCE TO
-	roles        bool // roles and dynamic privileges
+	Roles        bool // roles and dynamic privileges
 }
 
 // The MariaDB releases that hb backs up: from 10.5, whose redo log is the
@@ -120,7 +121,7 @@ var mysqlFacts = []struct {
 }{
 	{release{5, 6, 10}, func(d *Series) { d.Files = metadata.XtraBackupNames }},
 	{release{5, 7, 9}, func(d *Series) { d.UnloggedBuilds = true }},
-	{release{8, 0, 11}, func(d *Series) { d.LogStatus, d.ListsFiles, d.roles, d.UnloggedBuilds = true, true, true, false }},
+	{release{8, 0, 11}, func(d *Series) { d.LogStatus, d.ListsFiles, d.Roles, d.UnloggedBuilds = true, true, true, false }},
 	{release{8, 0, 22}, func(d *Series) { d.ReplicaWords = true }},
 	{release{8, 0, 30}, func(d *Series) { d.RedoConsumer = true }},
 	{release{8, 2, 0}, func(d *Series) { d.BinlogStatus = true }},

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"hb/source/mysqld/login"
 )
 
 // A Server is a connection to one server. It holds a control connection for
@@ -26,7 +28,7 @@ type Server struct {
 	Series  Series
 	Vars    Vars
 
-	opt     Options
+	opt     login.Options
 	db      *sql.DB
 	Control *Session // for questions, and for statements that are done at once
 	peer    *peer
@@ -45,7 +47,7 @@ const ReleaseTimeout = 5 * time.Second
 // ConnectError says that the server could not be reached or did not let the
 // user in. Its text holds no password.
 type ConnectError struct {
-	Options Options
+	Options login.Options
 	Hint    string // what to do next; may be empty
 	Err     error
 }
@@ -62,7 +64,7 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 
 // Connect connects, learns who the server is and reads its variables. The
 // error is a *ConnectError, an *UnsupportedError or that of a query.
-func Connect(ctx context.Context, opt Options) (_ *Server, err error) {
+func Connect(ctx context.Context, opt login.Options) (_ *Server, err error) {
 	s := &Server{opt: opt, peer: &peer{}}
 	cfg, err := s.driverConfig()
 	if err != nil {
@@ -103,7 +105,7 @@ func (s *Server) driverConfig() (*mysql.Config, error) {
 	}
 	timeout := opt.ConnectTimeout
 	if timeout == 0 {
-		timeout = DefaultConnectTimeout
+		timeout = login.DefaultConnectTimeout
 	}
 	cfg.Timeout = timeout
 	if err := cfg.Apply(mysql.Charset("utf8mb4", "utf8mb4_general_ci")); err != nil {
@@ -196,7 +198,7 @@ func (s *Server) Close() error {
 // LockWait bounds each wait for a lock.
 func (s *Server) LockWait() time.Duration {
 	if s.opt.LockWait <= 0 {
-		return DefaultLockWait
+		return login.DefaultLockWait
 	}
 	return s.opt.LockWait
 }
@@ -209,7 +211,7 @@ func (s *Server) dial(ctx context.Context) (*Session, error) {
 	// The driver bounds the dialling, but not the handshake.
 	timeout := s.opt.ConnectTimeout
 	if timeout == 0 {
-		timeout = DefaultConnectTimeout
+		timeout = login.DefaultConnectTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

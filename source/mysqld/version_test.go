@@ -3,9 +3,10 @@ package mysqld
 import (
 	"errors"
 	"fmt"
-	"hb/xbstream/metadata"
 	"strings"
 	"testing"
+
+	"hb/xbstream/metadata"
 )
 
 const community = "MySQL Community Server - GPL"
@@ -18,7 +19,7 @@ func facts(d Series) string {
 		on   bool
 	}{
 		{"log_status", d.LogStatus}, {"consumer", d.RedoConsumer}, {"prepared", d.WaitsForPrepared}, {"files", d.ListsFiles},
-		{"replica", d.ReplicaWords}, {"binlog", d.BinlogStatus}, {"sources", d.SourceWords}, {"roles", d.roles},
+		{"replica", d.ReplicaWords}, {"binlog", d.BinlogStatus}, {"sources", d.SourceWords}, {"roles", d.Roles},
 		{"tables", d.TablesLock}, {"binlock", d.BinlogLock}, {"stages", d.Stages},
 	} {
 		if f.on {

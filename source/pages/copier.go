@@ -18,7 +18,7 @@ import (
 	"sync/atomic"
 
 	"hb/source/datadir"
-	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
 	"hb/stream/disk"
 	"hb/stream/progress"
 	"hb/xbstream/innodb"
@@ -47,7 +47,7 @@ type Copier struct {
 	Truncated func(ctx context.Context, id innodb.SpaceID, page0 innodb.LSN) (bool, error)
 	// Builds returns what changes pages of a tablespace without redo just now; nil:
 	// nothing does.
-	Builds func(ctx context.Context, id innodb.SpaceID) (map[uint64]mysqld.Build, error)
+	Builds func(ctx context.Context, id innodb.SpaceID) (map[uint64]contents.Build, error)
 	// Again: DDL may cut a file or write another tablespace into it while it is
 	// copied (TRUNCATE TABLE of MySQL 5.7, IMPORT TABLESPACE); it will be
 	// copied again.
@@ -75,7 +75,7 @@ type File struct {
 	head     innodb.LSN // of page 0 when it was read first
 	page0    []byte     // as it was before size was taken; nil: another file has it, or it was sent
 	since    innodb.LSN // see Copier
-	builds   map[uint64]mysqld.Build
+	builds   map[uint64]contents.Build
 	out      io.WriteCloser
 	segments int           // of the size when it was opened
 	next     int           // first segment that no worker has

@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"hb/source/datadir"
-	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
 	"hb/source/redo"
 	"hb/xbstream/innodb"
 )
@@ -47,10 +47,10 @@ type Key struct {
 // Copy is the copy of a tablespace in the archive.
 type Copy struct {
 	Key
-	Name     string                  // in the archive
-	Since    innodb.LSN              // up to where the redo was in hand when copying began
-	Builds   map[uint64]mysqld.Build // that were under way then
-	Unlisted bool                    // the server did not have it open then
+	Name     string                    // in the archive
+	Since    innodb.LSN                // up to where the redo was in hand when copying began
+	Builds   map[uint64]contents.Build // that were under way then
+	Unlisted bool                      // the server did not have it open then
 }
 
 // NewRegistry returns a registry of an archive that is empty.

@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/position"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
 )
@@ -29,7 +31,7 @@ func benchmarkReader(b *testing.B, root *mysqldtest.Root) {
 	for range 17 {
 		s.Exec(b, "INSERT INTO d.t (a, b) SELECT a + 1, b FROM d.t")
 	}
-	srv, err := mysqld.Connect(b.Context(), mysqld.Options{Network: "unix", Socket: s.Socket, User: "root"})
+	srv, err := mysqld.Connect(b.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -58,7 +60,7 @@ func readAll(ctx context.Context, dir string, srv *mysqld.Server) (n int64, err 
 	if srv.Flavor == mysqld.MySQL {
 		log, err = openMySQL(disk.OS, dir)
 	} else if log, err = openMariaDB(disk.OS, filepath.Join(dir, logName)); err == nil && !log.blocks() {
-		limit, _, err = srv.LSNs(ctx)
+		limit, _, err = position.LSNs(ctx, srv)
 	}
 	if err != nil {
 		return 0, err

@@ -9,8 +9,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"hb/source/mysqld"
-	"hb/source/mysqld/optfile"
+	"hb/source/mysqld/login"
+	"hb/source/mysqld/login/optfile"
 	"hb/stream"
 )
 
@@ -106,7 +106,7 @@ func write(w io.Writer, files []string, lines []line) error {
 	for i := range lines {
 		if l := &lines[i]; l.secret {
 			name, _, _ := strings.Cut(l.option, "=")
-			l.option = "#" + name + "=" + fmt.Sprint(mysqld.Secret{})
+			l.option = "#" + name + "=" + fmt.Sprint(login.Secret{})
 		}
 		width = max(width, len(lines[i].option))
 	}

@@ -26,8 +26,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"hb/source/mysqld"
-	"hb/source/mysqld/optfile"
+	"hb/source/mysqld/login"
+	"hb/source/mysqld/login/optfile"
 )
 
 // Files are the options of the command line that say where options are that it does
@@ -42,13 +42,13 @@ type Files struct {
 
 // Settings is a kong.Resolver of one command line. Call Load before kong resolves.
 type Settings struct {
-	Env mysqld.Env // Load fills in Options, which are none until then
+	Env login.Env // Load fills in Options, which are none until then
 
 	origins map[string][]string // of the options that were found, by name; one for all values, or one for each
 }
 
 // New returns Settings from an environment.
-func New(env mysqld.Env) *Settings {
+func New(env login.Env) *Settings {
 	if env.Getenv == nil {
 		env.Getenv = os.Getenv
 	}
@@ -82,7 +82,7 @@ const group = "hb"
 // Load reads the option files that the command line and the environment name, and
 // makes sure that [hb] has no option that no command knows.
 func (s *Settings) Load(ctx *kong.Context) error {
-	src := optfile.Source{Groups: mysqld.Groups, Getenv: s.Env.Getenv, System: s.Env.System}
+	src := optfile.Source{Groups: login.Groups, Getenv: s.Env.Getenv, System: s.Env.System}
 	for _, f := range ctx.Model.Flags {
 		text, err := s.early(ctx, f)
 		if err != nil {
@@ -151,7 +151,7 @@ func check(app *kong.Application, set *optfile.Set) error {
 	if err != nil {
 		return err
 	}
-	known = append(known, mysqld.FileOptions...)
+	known = append(known, login.FileOptions...)
 	for _, o := range set.InGroup(group).Options {
 		name := o.Setting().Name
 		switch {
@@ -174,7 +174,7 @@ func PlacesOf(option string) (variables []string, key string) {
 	if !slices.Contains(commandLineOnly, option) {
 		key = option
 	}
-	return append(variables, mysqld.Variables(option)...), key
+	return append(variables, login.Variables(option)...), key
 }
 
 // Variable is the name of an option's environment variable.
@@ -206,7 +206,7 @@ func (s *Settings) find(ctx *kong.Context, f *kong.Flag) (v any, origins []strin
 	if v, err := s.fromEnvironment(ctx, f); v != nil || err != nil {
 		return v, []string{Variable(f.Name)}, err
 	}
-	if slices.Contains(mysqld.FileOptions, f.Name) {
+	if slices.Contains(login.FileOptions, f.Name) {
 		return nil, nil, nil
 	}
 	return s.fromFiles(f)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/stream"
 )
 
@@ -52,10 +52,10 @@ type parsed struct {
 
 func parse(t *testing.T, file string, env map[string]string, args ...string) (*parsed, error) {
 	t.Helper()
-	return parseIn(t, file, mysqld.Env{Getenv: func(n string) string { return env[n] }}, args...)
+	return parseIn(t, file, login.Env{Getenv: func(n string) string { return env[n] }}, args...)
 }
 
-func parseIn(t *testing.T, file string, env mysqld.Env, args ...string) (*parsed, error) {
+func parseIn(t *testing.T, file string, env login.Env, args ...string) (*parsed, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "my.cnf")
 	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
@@ -177,7 +177,7 @@ func TestUnknownVariables(t *testing.T) {
 		{"hb_compres=1", "", ""},
 		{"XHB_COMPRES=1", "", ""},
 	} {
-		p, err := parseIn(t, "", mysqld.Env{Getenv: func(string) string { return "" }, Environ: func() []string { return []string{"PATH=/bin", test.variable} }}, "two")
+		p, err := parseIn(t, "", login.Env{Getenv: func(string) string { return "" }, Environ: func() []string { return []string{"PATH=/bin", test.variable} }}, "two")
 		switch {
 		case test.mistake == "" && err != nil, test.mistake != "" && (err == nil || !strings.Contains(err.Error(), test.mistake)):
 			t.Errorf("%s: %v, want %q", test.variable, err, test.mistake)
@@ -224,12 +224,12 @@ ssl=0         # FILE:12 [hb]
 	if err != nil || !reflect.DeepEqual(again.One, p.One) {
 		t.Errorf("read again: %v\n%+v\n%+v", err, again.One, p.One)
 	}
-	before, _, err := mysqld.Resolve(mysqld.Flags{}, p.s.Env)
+	before, _, err := login.Resolve(login.Flags{}, p.s.Env)
 	if err != nil {
 		t.Fatal(err)
 	}
-	after, _, err := mysqld.Resolve(mysqld.Flags{}, again.s.Env)
-	before.Password, before.UserFrom, before.PasswordFrom = mysqld.Secret{}, after.UserFrom, "" // it is the options that are printed
+	after, _, err := login.Resolve(login.Flags{}, again.s.Env)
+	before.Password, before.UserFrom, before.PasswordFrom = login.Secret{}, after.UserFrom, "" // it is the options that are printed
 	if err != nil || before != after {
 		t.Errorf("%v: the connection is\n%+v\nand was\n%+v", err, after, before)
 	}
@@ -282,7 +282,7 @@ func TestPeek(t *testing.T) {
 		{"list", "json", "json"},
 		{"list --log-formats=json", "", ""},
 	} {
-		s := New(mysqld.Env{Getenv: func(name string) string { return map[string]string{"HB_LOG_FORMAT": test.variable}[name] }})
+		s := New(login.Env{Getenv: func(name string) string { return map[string]string{"HB_LOG_FORMAT": test.variable}[name] }})
 		if got := s.Peek(strings.Fields(test.args), option); got != test.want {
 			t.Errorf("%+v: %q", test, got)
 		}

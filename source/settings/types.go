@@ -8,7 +8,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/stream"
 )
 
@@ -25,8 +25,8 @@ const maxWait = 365 * 24 * time.Hour
 func Types() []kong.Option {
 	return []kong.Option{
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), mapper(wait)),
-		kong.TypeMapper(reflect.TypeFor[mysqld.Secret](), mapper(func(s string) (mysqld.Secret, error) {
-			return mysqld.NewSecret(s), nil
+		kong.TypeMapper(reflect.TypeFor[login.Secret](), mapper(func(s string) (login.Secret, error) {
+			return login.NewSecret(s), nil
 		})),
 		kong.NamedMapper(sizeType, mapper(func(s string) (int64, error) {
 			n, err := stream.ParseSize(s)

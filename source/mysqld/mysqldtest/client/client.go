@@ -6,17 +6,18 @@ import (
 	"time"
 
 	"hb/source/mysqld"
+	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 )
 
 // Options reach a test server as root, by its socket. They wait two seconds for a
 // lock.
-func Options(s *mysqldtest.Server) mysqld.Options {
-	return mysqld.Options{Network: "unix", Socket: s.Socket, User: "root", LockWait: 2 * time.Second}
+func Options(s *mysqldtest.Server) login.Options {
+	return login.Options{Network: "unix", Socket: s.Socket, User: "root", LockWait: 2 * time.Second}
 }
 
 // Connect connects, and closes the connection when the test ends.
-func Connect(t testing.TB, opt mysqld.Options) *mysqld.Server {
+func Connect(t testing.TB, opt login.Options) *mysqld.Server {
 	t.Helper()
 	srv, err := mysqld.Connect(t.Context(), opt)
 	if err != nil {

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package mysqld
-
-import "errors"
-
-// Only Linux says it. Nothing is backed up elsewhere.
-func lockHolder(string) (pid int, locked bool, err error) { return 0, false, errors.ErrUnsupported }

@@ -1,0 +1,135 @@
+package locks
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"hb/source/mysqld"
+)
+
+// A QueryType is which statements count as long ones.
+type QueryType int
+
+// The types, by the names of XtraBackup's options.
+const (
+	QueryAll    QueryType = iota // every statement
+	QueryUpdate                  // INSERT, UPDATE, DELETE, REPLACE, LOAD DATA and DDL
+	QuerySelect                  // SELECT
+)
+
+var queryTypes = []string{"all", "update", "select"}
+
+// String is the type's name.
+func (q QueryType) String() string { return queryTypes[q] }
+
+// MarshalText returns the type's name.
+func (q QueryType) MarshalText() ([]byte, error) { return []byte(q.String()), nil }
+
+// UnmarshalText reads "all", "update" or "select", in any case.
+func (q *QueryType) UnmarshalText(text []byte) error {
+	i := slices.Index(queryTypes, strings.ToLower(string(text)))
+	if i < 0 {
+		return fmt.Errorf("query type %q is not one of %s", text, strings.Join(queryTypes, ", "))
+	}
+	*q = QueryType(i)
+	return nil
+}
+
+// verbs are the first words of statements by type.
+var verbs = map[string]QueryType{
+	"SELECT": QuerySelect, "WITH": QuerySelect, "TABLE": QuerySelect, "VALUES": QuerySelect,
+	"INSERT": QueryUpdate, "UPDATE": QueryUpdate, "DELETE": QueryUpdate, "REPLACE": QueryUpdate,
+	"LOAD": QueryUpdate, "IMPORT": QueryUpdate, "CREATE": QueryUpdate, "ALTER": QueryUpdate,
+	"DROP": QueryUpdate, "RENAME": QueryUpdate, "TRUNCATE": QueryUpdate,
+	"OPTIMIZE": QueryUpdate, "REPAIR": QueryUpdate, "ANALYZE": QueryUpdate,
+}
+
+// includes reports whether a statement is of the type.
+func (q QueryType) includes(statement string) bool {
+	if q == QueryAll {
+		return true
+	}
+	t, ok := verbs[firstWord(statement)]
+	return ok && t == q
+}
+
+// firstWord is a statement's first word in upper case, behind comments, white
+// space and opening parentheses.
+func firstWord(s string) string {
+	for {
+		s = strings.TrimLeft(s, " \t\r\n(")
+		var end string
+		switch {
+		case strings.HasPrefix(s, "/*"):
+			end = "*/"
+		case strings.HasPrefix(s, "#") || strings.HasPrefix(s, "--"):
+			end = "\n"
+		default:
+			i := strings.IndexFunc(s, func(r rune) bool { return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') })
+			if i >= 0 {
+				s = s[:i]
+			}
+			return strings.ToUpper(s)
+		}
+		_, rest, ok := strings.Cut(s, end)
+		if !ok {
+			return ""
+		}
+		s = rest
+	}
+}
+
+// A Process is a statement that runs on the server.
+type Process struct {
+	ID        uint64 // of the connection
+	User      string
+	State     string
+	Time      time.Duration // since when it runs, in whole seconds
+	Statement string        // its beginning
+}
+
+func (p Process) String() string {
+	return fmt.Sprintf("connection %d of %s runs for %v: %.100q", p.ID, p.User, p.Time, p.Statement)
+}
+
+// waiting reports whether the statement waits for a lock itself: then it is
+// not what is in the way.
+func (p Process) waiting() bool {
+	return strings.HasPrefix(p.State, "Waiting for") && (strings.Contains(p.State, "lock") || strings.Contains(p.State, "flush"))
+}
+
+// processes lists the statements that others run, without replication's
+// threads. It needs PROCESS.
+func processes(ctx context.Context, srv *mysqld.Server, on *mysqld.Session, own ...string) ([]Process, error) {
+	rows, err := on.Rows(ctx, "SELECT ID, USER, TIME, STATE, LEFT(INFO, 1024) AS INFO FROM information_schema.PROCESSLIST WHERE COMMAND IN ('Query', 'Execute') AND INFO IS NOT NULL")
+	if err != nil {
+		return nil, err
+	}
+	var out []Process
+	for _, r := range rows {
+		if slices.Contains(append(own, on.ID, srv.Control.ID), r["ID"]) {
+			continue
+		}
+		p := Process{User: r["USER"], State: r["STATE"], Statement: r["INFO"]}
+		seconds, err := strconv.ParseInt(r["TIME"], 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("PROCESSLIST: time %q: %w", r["TIME"], err)
+		}
+		p.Time = time.Duration(seconds) * time.Second
+		if p.ID, err = strconv.ParseUint(r["ID"], 10, 64); err != nil {
+			return nil, fmt.Errorf("PROCESSLIST: connection %q: %w", r["ID"], err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// blockers are those statements that have run for that long and wait for no
+// lock themselves.
+func blockers(list []Process, since time.Duration) []Process {
+	return slices.DeleteFunc(list, func(p Process) bool { return p.waiting() || p.Time < since.Truncate(time.Second) })
+}
