@@ -21,9 +21,8 @@ import (
 	"hb/sink/extract"
 	"hb/sink/verify"
 	"hb/source"
-	"hb/source/mysqld"
-	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 	"hb/source/mysqld/mysqldtest/workload"
 	"hb/xbstream/innodb"
 	"hb/xbstream/metadata"
@@ -90,10 +89,7 @@ func serverArchive(t *testing.T, s *mysqldtest.Server, archive string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	srv := client.Open(t, s)
 	_, err = source.Run(t.Context(), srv, out, source.Options{Parallel: 2, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test"})
 	if err := errors.Join(err, srv.Close(), out.Close()); err != nil {
 		t.Fatal(err)

@@ -9,9 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"hb/source/mysqld"
-	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 	"hb/stream/disk/disktest"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
@@ -96,12 +95,9 @@ func someOf(ops []disktest.Op) []disktest.Op {
 // faultyBackup backs a server up.
 func faultyBackup(t *testing.T, s *mysqldtest.Server, f *disktest.Faults) ([]byte, error) {
 	t.Helper()
-	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	srv := client.Open(t, s)
 	var archive bytes.Buffer
-	_, err = runOn(t.Context(), f, srv, &archive, Options{Parallel: 1, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test"})
+	_, err := runOn(t.Context(), f, srv, &archive, Options{Parallel: 1, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test"})
 	if cerr := srv.Close(); cerr != nil {
 		t.Fatal(cerr)
 	}

@@ -8,9 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"hb/source/mysqld"
-	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 )
 
 // TestProveListed: what the server lists and has no file for good reasons fails no
@@ -29,12 +28,9 @@ func TestProveListed(t *testing.T) {
 		s = mysqldtest.StartOn(t, root, s.Datadir, mysqldtest.Options{})
 		s.Exec(t, "SELECT * FROM d.gone")
 		backup := func() (string, error) {
-			srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
-			if err != nil {
-				t.Fatal(err)
-			}
+			srv := client.Open(t, s)
 			var warnings []string
-			_, err = Run(t.Context(), srv, io.Discard, Options{Parallel: 1, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test",
+			_, err := Run(t.Context(), srv, io.Discard, Options{Parallel: 1, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test",
 				Warn: func(text string) { warnings = append(warnings, text) }})
 			if cerr := srv.Close(); cerr != nil {
 				t.Fatal(cerr)

@@ -12,9 +12,8 @@ import (
 	"time"
 
 	"hb/source"
-	"hb/source/mysqld"
-	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 	"hb/source/mysqld/mysqldtest/workload"
 )
 
@@ -110,10 +109,7 @@ func TestAlterUnderLock(t *testing.T) {
 // backup makes an archive of s.
 func backup(t testing.TB, s *mysqldtest.Server, archive string) *source.Result {
 	t.Helper()
-	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	srv := client.Open(t, s)
 	defer srv.Close()
 	f, err := os.Create(archive)
 	if err != nil {

@@ -14,10 +14,9 @@ import (
 	"testing"
 
 	"hb/source"
-	"hb/source/mysqld"
 	"hb/source/mysqld/locks"
-	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 	"hb/source/stage"
 )
 
@@ -123,10 +122,7 @@ func TestPlainSystemTables(t *testing.T) {
 // the locks that it asked for.
 func tryBackup(t *testing.T, s *mysqldtest.Server) ([]locks.Timing, error) {
 	t.Helper()
-	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	srv := client.Open(t, s)
 	defer srv.Close()
 	result, err := source.Run(t.Context(), srv, io.Discard, source.Options{Parallel: 2, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test"})
 	return result.Locks, err

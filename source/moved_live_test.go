@@ -10,9 +10,8 @@ import (
 	"testing"
 
 	"hb/source"
-	"hb/source/mysqld"
-	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 	"hb/xbstream/innodb"
 )
 
@@ -109,10 +108,7 @@ func flip(t *testing.T, path string) {
 // hooked makes a backup that may fail.
 func hooked(t *testing.T, s *mysqldtest.Server, out io.Writer, o source.Options) (*source.Result, error) {
 	t.Helper()
-	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	srv := client.Open(t, s)
 	defer srv.Close()
 	o.Parallel, o.Tmpdir, o.Tool, o.ToolVersion = 1, t.TempDir(), "hb", "test"
 	return source.Run(t.Context(), srv, out, o)

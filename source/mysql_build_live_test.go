@@ -12,9 +12,8 @@ import (
 	"time"
 
 	"hb/source"
-	"hb/source/mysqld"
-	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 )
 
 // builds are ways to build an index in place, each on a table of its own that is
@@ -225,10 +224,7 @@ func TestBuildInSystem(t *testing.T) {
 				s.Exec(t, "ALTER TABLE d.b ADD KEY k (v(50)), ALGORITHM=COPY", "UPDATE d.b SET b = REPEAT('b', 60000) WHERE id % 100 = 0", "DROP TABLE d.n")
 			}
 		}})
-		srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		srv := client.Open(t, s)
 		defer srv.Close()
 		f, err := os.Create(filepath.Join(dir, "second"))
 		if err != nil {

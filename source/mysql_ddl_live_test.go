@@ -14,9 +14,8 @@ import (
 	"time"
 
 	"hb/source"
-	"hb/source/mysqld"
-	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 	"hb/xbstream"
 )
 
@@ -30,10 +29,7 @@ type hooks struct {
 // hookedBackup makes an archive and lets h act meanwhile.
 func hookedBackup(t *testing.T, s *mysqldtest.Server, archive string, h hooks) *source.Result {
 	t.Helper()
-	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	srv := client.Open(t, s)
 	defer srv.Close()
 	f, err := os.Create(archive)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"hb/source/mysqld"
 	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 	"hb/xbstream/metadata"
 )
 
@@ -184,10 +185,7 @@ func TestInexactReplica(t *testing.T) {
 		}
 		mysqldtest.Attach(t, replica, primary, mysqldtest.Position{File: at.File, Pos: at.Pos})
 		mysqldtest.CatchUp(t, replica, primary, time.Minute)
-		srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: replica.Socket, User: "root"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		srv := client.Open(t, replica)
 		defer srv.Close()
 		result, err := source.Run(t.Context(), srv, io.Discard, source.Options{Parallel: 1, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test", SlaveInfo: true})
 		if _, ok := errors.AsType[source.InexactSourceError](err); !ok || len(result.Locks) > 0 {

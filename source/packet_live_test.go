@@ -7,10 +7,9 @@ import (
 	"testing"
 
 	"hb/source"
-	"hb/source/mysqld"
 	"hb/source/mysqld/locks"
-	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 )
 
 // TestManyPlainTables: more tables without transactions than the server takes in one
@@ -24,10 +23,7 @@ func TestManyPlainTables(t *testing.T) {
 		s.Exec(t, fmt.Sprintf("CREATE TABLE d.%s%03d (i INT) ENGINE=MyISAM", strings.Repeat("t", 57), i))
 	}
 	backup := func() (copied bool, err error) {
-		srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		srv := client.Open(t, s)
 		defer srv.Close()
 		_, err = source.Run(t.Context(), srv, writer(func(p []byte) (int, error) { copied = true; return len(p), nil }),
 			source.Options{Parallel: 1, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test"})

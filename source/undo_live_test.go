@@ -10,9 +10,8 @@ import (
 	"time"
 
 	"hb/source"
-	"hb/source/mysqld"
-	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 	"hb/xbstream/innodb"
 )
 
@@ -78,10 +77,7 @@ func TestUndoCut(t *testing.T) {
 		if err := os.Truncate(undo, st.Size()/2); err != nil {
 			t.Fatal(err)
 		}
-		srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		srv := client.Open(t, s)
 		defer srv.Close()
 		_, err = source.Run(t.Context(), srv, io.Discard, source.Options{Parallel: 1, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test"})
 		if _, ok := errors.AsType[*innodb.LengthError](err); !ok {

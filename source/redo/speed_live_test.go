@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"hb/source/mysqld"
-	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 	"hb/source/mysqld/position"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
@@ -31,10 +31,7 @@ func benchmarkReader(b *testing.B, root *mysqldtest.Root) {
 	for range 17 {
 		s.Exec(b, "INSERT INTO d.t (a, b) SELECT a + 1, b FROM d.t")
 	}
-	srv, err := mysqld.Connect(b.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
-	if err != nil {
-		b.Fatal(err)
-	}
+	srv := client.Open(b, s)
 	defer srv.Close()
 	for b.Loop() {
 		n, err := readAll(b.Context(), s.Datadir, srv)

@@ -30,3 +30,13 @@ func Connect(t testing.TB, opt login.Options) *mysqld.Server {
 	})
 	return srv
 }
+
+// Open connects as root, and waits for locks as hb does. The caller closes it.
+func Open(t testing.TB, s *mysqldtest.Server) *mysqld.Server {
+	t.Helper()
+	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: s.Socket, User: "root"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return srv
+}
