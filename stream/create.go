@@ -93,6 +93,15 @@ func (w *Writer) WriteVec(bufs ...[]byte) (int, error) {
 	return n, err
 }
 
+// Cut lets compression begin with what is written next, so that this can be read
+// without what was written before.
+func (w *Writer) Cut() error {
+	if s, ok := w.in.(*stage); ok && w.err == nil {
+		w.err = s.cut()
+	}
+	return w.err
+}
+
 // Interrupt makes writes to the destination fail, one that waits included, if
 // the destination has such a method (Sink). Any goroutine may call it.
 func (w *Writer) Interrupt() {

@@ -2,10 +2,12 @@ package stream
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,12 +64,12 @@ func TestRealZstdBlocks(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-	for _, want := range []string{"# Zstandard Frames: 3", "# Skippable Frames: 5", "Check: XXH64", fmt.Sprintf("(%d B)", 3*maxBlock)} {
+	for _, want := range []string{"# Zstandard Frames: 3", "# Skippable Frames: 6", "Check: XXH64", fmt.Sprintf("(%d B)", 3*maxBlock)} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("zstd -lv does not say %q:\n%s", want, text)
 		}
 	}
-	cut := out[:len(out)-len(blocksEnd)]
+	cut := out[:len(out)-(12+8+12*(1+2*3+1)+9)] // without end and the seek table
 	if _, err := tryPipe(cut, zstd, "-dcq"); err != nil {
 		t.Fatalf("this is no cut between frames: %v", err)
 	}
@@ -169,5 +171,67 @@ func TestRealBoth(t *testing.T) {
 	}
 	if s := strings.Join(names, " "); s != "zstd armor age zstd" {
 		t.Errorf("stages %q", s)
+	}
+}
+
+// TestRealZstdSeekTable reads the seek table as zstd's document describes it, and has
+// zstd decompress each frame by itself from where the table says that it is.
+func TestRealZstdSeekTable(t *testing.T) {
+	zstd := mysqldtest.Program(t, "zstd")
+	data := archive(2*maxBlock + 12345)
+	var out bytes.Buffer
+	w, err := Create(&out, WriteOptions{Compress: &Compression{Threads: 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cuts := []int{100, 5000, maxBlock + 7, len(data)} // and where a block is full
+	for i, cut := range cuts {
+		from := 0
+		if i > 0 {
+			from = cuts[i-1]
+		}
+		if _, err := w.Write(data[from:cut]); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(w.Cut(), w.Cut()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b := out.Bytes()
+	foot := b[len(b)-9:]
+	frames := int(binary.LittleEndian.Uint32(foot))
+	table := b[len(b)-9-12*frames-8:]
+	if foot[4] != 0x80 || binary.LittleEndian.Uint32(foot[5:]) != 0x8F92EAB1 ||
+		binary.LittleEndian.Uint32(table) != 0x184D2A5E || int(binary.LittleEndian.Uint32(table[4:])) != len(table)-8 {
+		t.Fatalf("the table is % x", table)
+	}
+	var plain []int
+	at, got := 0, []byte(nil)
+	for entry := table[8 : len(table)-9]; len(entry) > 0; entry = entry[12:] {
+		packed, n := int(binary.LittleEndian.Uint32(entry)), int(binary.LittleEndian.Uint32(entry[4:]))
+		part := pipe(t, b[at:at+packed], zstd, "-dcq") // which verifies the frame's checksum
+		if len(part) != n {
+			t.Fatalf("the frame at %d holds %d bytes, %d by the table", at, len(part), n)
+		}
+		want := []byte{0x99, 0xe9, 0xd8, 0x51} // of nothing: xxHash's own test value
+		if n > 0 {
+			want = b[at+packed-4 : at+packed]
+			plain = append(plain, n)
+		}
+		if !bytes.Equal(entry[8:12], want) {
+			t.Errorf("checksum % x of the frame at %d, want % x", entry[8:12], at, want)
+		}
+		at += packed
+		got = append(got, part...)
+	}
+	if at != len(b)-len(table) || !bytes.Equal(got, data) {
+		t.Errorf("the frames end at byte %d of %d and hold %d bytes of %d", at, len(b)-len(table), len(got), len(data))
+	}
+	want := []int{100, 4900, maxBlock - 4993, maxBlock, len(data) - 2*maxBlock - 7}
+	if !slices.Equal(plain, want) {
+		t.Errorf("the frames hold %d bytes, want %d", plain, want)
 	}
 }

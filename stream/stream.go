@@ -68,6 +68,18 @@ func (s *stage) Write(p []byte) (int, error) {
 	return n, s.err
 }
 
+// cut ends what the codec gathers, if it gathers: see xbstream.Cutter.
+func (s *stage) cut() error {
+	c, ok := s.codec.(xbstream.Cutter)
+	if !ok || s.err != nil {
+		return s.err
+	}
+	if err := c.Cut(); err != nil {
+		s.abort(fmt.Errorf("%s: %w", s.name, err))
+	}
+	return s.err
+}
+
 func (s *stage) Close() error {
 	if s.err != nil {
 		return s.err

@@ -133,7 +133,7 @@ func (d *decompressor) Read(p []byte) (int, error) {
 		err = fmt.Errorf("zstd: %w", err)
 	case err != io.EOF:
 		err = &DamageError{"zstd", err}
-	case d.in.endsIn(blocksEnd):
+	case d.in.ends():
 		err = &DamageError{"zstd", errors.New("it ends as hb writes it, and does not begin so")}
 	}
 	d.err = err
@@ -159,7 +159,7 @@ func (e *endReader) Read(p []byte) (int, error) {
 	n, err := e.r.Read(p)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	kept := len(blocksEnd)
+	const kept = 32 // more than what ends needs
 	e.tail = append(e.tail, p[max(0, n-kept):n]...)
 	e.tail = e.tail[max(0, len(e.tail)-kept):]
 	if err != nil && err != io.EOF {
@@ -168,11 +168,11 @@ func (e *endReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// endsIn reports whether what was read last is b.
-func (e *endReader) endsIn(b []byte) bool {
+// ends reports whether what was read last ends a stage of hb's.
+func (e *endReader) ends() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return bytes.HasSuffix(e.tail, b)
+	return bytes.HasSuffix(e.tail, blocksEnd1) || endsInTable(e.tail)
 }
 
 // failure returns the error that the input had, if it was not its end.

@@ -19,16 +19,19 @@ import (
 // block of the archive, and a skippable frame in front of it tells how long it
 // is, so that a reader finds the next one without decompressing this one.
 //
-//	skippable 0x184D2A5B, 4 bytes: "hb" 0x00 0x01          beginning, version 1
+//	skippable 0x184D2A5B, 4 bytes: "hb" 0x00 0x02          beginning, version 2
 //	skippable 0x184D2A5B, 8 bytes: length of what follows, and its CRC-32C
 //	frame: single segment, content size, checksum          at most maxBlock bytes
 //	...
-//	skippable 0x184D2A5B, 4 bytes: "hb" 0xff 0x01          end
+//	skippable 0x184D2A5B, 4 bytes: "hb" 0xff 0x02          end
+//	skippable 0x184D2A5E: seek table                       see seekTable
 //
 // Numbers are little endian. Other tools skip the skippable frames, and so cannot
 // tell a cut between two frames from the end. hb can: without the last one the
 // stage was cut. The CRC is of the frame as it is stored, because some bits of
 // one say nothing: changed ones are damage all the same.
+//
+// Version 1, which hb wrote before, has 0x01 in place of 0x02, and no seek table.
 const (
 	skipHead  = 8 // magic and length of a skippable frame
 	skipFrame = skipHead + 8
@@ -36,9 +39,11 @@ const (
 )
 
 var (
-	blocksBegin = []byte("\x5b\x2a\x4d\x18\x04\x00\x00\x00hb\x00\x01")
-	blocksEnd   = []byte("\x5b\x2a\x4d\x18\x04\x00\x00\x00hb\xff\x01")
-	frameHead   = []byte("\x5b\x2a\x4d\x18\x08\x00\x00\x00")
+	blocksBegin  = []byte("\x5b\x2a\x4d\x18\x04\x00\x00\x00hb\x00\x02")
+	blocksBegin1 = []byte("\x5b\x2a\x4d\x18\x04\x00\x00\x00hb\x00\x01")
+	blocksEnd    = []byte("\x5b\x2a\x4d\x18\x04\x00\x00\x00hb\xff\x02")
+	blocksEnd1   = []byte("\x5b\x2a\x4d\x18\x04\x00\x00\x00hb\xff\x01")
+	frameHead    = []byte("\x5b\x2a\x4d\x18\x08\x00\x00\x00")
 )
 
 const (
@@ -49,6 +54,9 @@ const (
 	// stored, with 3 bytes for each 128 KiB around it, and less than 32 for
 	// header and checksum.
 	maxBlockFrame = maxBlock + maxBlock>>15 + 64
+	// minBlockFrame is the least that a frame has: magic, descriptor, content size,
+	// the head of a block, and the checksum.
+	minBlockFrame = 4 + 1 + 1 + 3 + 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -101,6 +109,7 @@ type blockWriter struct {
 	cur     *block      // being filled, or nil
 	flushed chan struct{}
 	closed  bool
+	table   seekTable // of what flush wrote
 
 	out io.Writer
 	mu  sync.Mutex
@@ -162,6 +171,15 @@ func (w *blockWriter) failure() error {
 	return w.err
 }
 
+// Cut ends the block that is being filled, so that what is written next is in
+// another frame.
+func (w *blockWriter) Cut() error {
+	if w.cur != nil && len(w.cur.plain) > 0 {
+		w.submit()
+	}
+	return w.failure()
+}
+
 // compress is a worker's part.
 func (w *blockWriter) compress(b *block) error {
 	if err := w.failure(); err != nil {
@@ -191,9 +209,15 @@ func (w *blockWriter) flush() {
 			w.fail(err)
 		}
 		w.write(b.packed)
+		if w.failure() == nil {
+			w.table.add(b.packed[skipFrame:], len(b.plain))
+		}
 		w.free <- b
 	}
 	w.write(blocksEnd)
+	table, err := w.table.frame()
+	w.fail(err)
+	w.write(table)
 }
 
 func (w *blockWriter) write(p []byte) {
@@ -228,10 +252,11 @@ func (w *blockWriter) Close() error {
 	return w.err
 }
 
-// isBlocks reports whether r begins as a blockWriter's output does.
+// isBlocks reports whether r begins as a blockWriter's output does, now or in
+// version 1.
 func isBlocks(r *bufio.Reader) bool {
 	head, _ := r.Peek(len(blocksBegin))
-	return bytes.Equal(head, blocksBegin)
+	return bytes.Equal(head, blocksBegin) || bytes.Equal(head, blocksBegin1)
 }
 
 // maxBlockReaders is how many processors decompress: these are faster than any
@@ -249,9 +274,14 @@ type blockReader struct {
 	free    []*block
 	cur     *block // being read by the caller, or nil
 	rest    []byte // of it
-	inErr   error  // why no more can be read from in; io.EOF at the end
+	first   bool   // version 1: no seek table
+	table   seekTable
+	inErr   error // why no more can be read from in; io.EOF at the end, or errTable
 	err     error
 }
+
+// errTable says that the seek table comes next.
+var errTable = errors.New("the seek table begins")
 
 func newBlockReader(in io.Reader) (*blockReader, error) {
 	workers := min(runtime.GOMAXPROCS(0), maxBlockReaders)
@@ -264,9 +294,11 @@ func newBlockReader(in io.Reader) (*blockReader, error) {
 	}
 	r := &blockReader{in: in, dec: dec, ahead: workers + 1}
 	r.workers = startWorkers(workers, r.ahead, r.decompress)
-	if _, err := io.ReadFull(in, make([]byte, len(blocksBegin))); err != nil {
+	begin := make([]byte, len(blocksBegin))
+	if _, err := io.ReadFull(in, begin); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
+	r.first = bytes.Equal(begin, blocksBegin1)
 	return r, nil
 }
 
@@ -292,6 +324,9 @@ func (r *blockReader) next() error {
 		r.inErr = r.readAhead()
 	}
 	if len(r.ordered) == 0 {
+		if r.inErr == errTable {
+			r.inErr = r.checkTable()
+		}
 		return r.inErr
 	}
 	b := r.ordered[0]
@@ -300,6 +335,9 @@ func (r *blockReader) next() error {
 		return err
 	}
 	r.cur, r.rest = b, b.plain
+	if !r.first {
+		r.table.add(b.packed, len(b.plain))
+	}
 	return nil
 }
 
@@ -309,14 +347,17 @@ func (r *blockReader) readAhead() error {
 	if err := r.full(head[:skipMark]); err != nil {
 		return err
 	}
-	if bytes.Equal(head[:skipMark], blocksEnd) {
+	switch {
+	case r.first && bytes.Equal(head[:skipMark], blocksEnd1):
 		return r.atEnd()
+	case !r.first && bytes.Equal(head[:skipMark], blocksEnd):
+		return errTable
 	}
 	if err := r.full(head[skipMark:]); err != nil {
 		return err
 	}
 	n := binary.LittleEndian.Uint32(head[skipHead:])
-	if !bytes.HasPrefix(head[:], frameHead) || n > maxBlockFrame {
+	if !bytes.HasPrefix(head[:], frameHead) || n < minBlockFrame || n > maxBlockFrame {
 		return &DamageError{"zstd", fmt.Errorf("no frame begins where one should (%x)", head)}
 	}
 	b := r.takeBlock()
@@ -327,6 +368,23 @@ func (r *blockReader) readAhead() error {
 	r.ordered = append(r.ordered, b)
 	r.workers.work <- b
 	return nil
+}
+
+// checkTable reads the seek table, which must be that of the frames before it, and
+// makes sure that nothing follows.
+func (r *blockReader) checkTable() error {
+	want, err := r.table.frame()
+	if err != nil {
+		return err
+	}
+	got := make([]byte, len(want))
+	if err := r.full(got); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return &DamageError{"zstd", errors.New("the seek table is not that of the frames before it")}
+	}
+	return r.atEnd()
 }
 
 // full fills p; the input may not end meanwhile.
