@@ -4,14 +4,20 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"hb/source/datadir"
 	"hb/source/mysqld"
 	"hb/source/mysqld/contents"
 	"hb/source/mysqld/locks"
+	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
 
@@ -191,4 +197,169 @@ func newUUID() string {
 	u[6] = u[6]&0x0F | 0x40
 	u[8] = u[8]&0x3F | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+}
+
+// archive is the stream being written, and the names in it.
+type archive struct {
+	w *xbstream.Writer
+
+	mu    sync.Mutex
+	names datadir.NameSet
+}
+
+// create begins a file. A name that could not be unpacked beside those before is
+// an error, whatever led to it.
+func (a *archive) create(name string) (*xbstream.File, error) {
+	if err := a.enter(name); err != nil {
+		return nil, err
+	}
+	return a.w.Create(name)
+}
+
+func (a *archive) enter(name string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.names == nil {
+		a.names = make(datadir.NameSet)
+	}
+	return a.names.Add(name, "of the backup")
+}
+
+// put writes a whole small file.
+func (a *archive) put(name string, content []byte) error {
+	f, err := a.create(name)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(content); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return f.Close()
+}
+
+// output is create for callers that need to know no more of the file.
+func (a *archive) output(name string) (io.WriteCloser, error) { return a.create(name) }
+
+// dropped returns the directories in the archive that are no databases any more.
+func (a *archive) dropped(databases []string) []string {
+	dropped := make(map[string]bool)
+	for _, f := range a.w.Ended() {
+		if db, _, in := strings.Cut(f.Path, "/"); in {
+			dropped[db] = true
+		}
+	}
+	for _, db := range databases {
+		delete(dropped, db)
+	}
+	return slices.Sorted(maps.Keys(dropped))
+}
+
+// sendFixups writes the files that bring names to their final state, and one
+// for each database that has no file, so that its directory is made.
+func (b *backup) sendFixups() error {
+	fixups := b.registry.Fixups(b.now)
+	for _, name := range slices.Sorted(maps.Keys(fixups)) {
+		if err := b.archive.put(name, []byte(fixups[name])); err != nil {
+			return err
+		}
+	}
+	has := make(map[string]bool)
+	for _, f := range b.archive.w.Ended() {
+		db, _, _ := strings.Cut(f.Path, "/")
+		has[db] = true
+	}
+	for _, db := range b.databases {
+		if !has[db] {
+			if err := b.archive.put(db+"/db.opt", nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// lockTime is for how long any lock of a list, in the order in which they were asked for,
+// kept waiting what is named: waiters queue up from the moment when a lock is asked
+// for.
+func lockTime(list []locks.Timing, what locks.Blocks) time.Duration {
+	var d time.Duration
+	var until time.Time
+	for _, l := range list {
+		end := l.Began.Add(l.Wait + l.Held)
+		if l.Blocks&what == 0 || !end.After(until) {
+			continue
+		}
+		from := l.Began
+		if until.After(from) {
+			from = until // locks may be held together
+		}
+		d += end.Sub(from)
+		until = end
+	}
+	return d
+}
+
+// sendIndex writes the index of all files so far, and returns where it begins in the
+// archive; 0: the archive is too large for one, and has none. What stages gather is
+// cut before it, so that the end of an archive can be read without what is before.
+func (a *archive) sendIndex() (at int64, err error) {
+	index, ok := a.w.Index()
+	if !ok {
+		return 0, nil
+	}
+	if err := a.w.Cut(); err != nil {
+		return 0, err
+	}
+	at = a.w.Written()
+	return at, a.put(metadata.IndexName, index)
+}
+
+// sendManifest writes the archive's last files, the index and the manifest.
+func (b *backup) sendManifest() error {
+	indexAt, err := b.archive.sendIndex()
+	if err != nil {
+		return err
+	}
+	b.manifest = metadata.Manifest{
+		Version: metadata.ManifestVersion,
+		FromLSN: b.follower.Checkpoint().LSN, CheckpointLSN: b.newest, LastLSN: b.at.LSN,
+		Heads: metadata.CRC32(b.archive.w.HeadsCRC32()), Binlog: b.at.Binlog, Start: b.started.UTC(), End: time.Now().UTC(),
+		Locks: metadata.LockTimes{
+			DDL:    lockTime(b.locks.Times(), locks.BlocksDDL).Milliseconds(),
+			Commit: lockTime(b.locks.Times(), locks.BlocksCommits).Milliseconds(),
+		},
+	}
+	b.family.describe(&b.manifest)
+	tally := b.copier.Tally()
+	b.manifest.UnsummedPages, b.manifest.UnprovenPages = tally.Unsummed, tally.Unproven
+	if text := tally.Describe(); text != "" {
+		b.warn("%s", text)
+	}
+	for _, w := range b.warnings {
+		b.manifest.AddWarning(w)
+	}
+	b.manifest.DroppedDatabases = b.archive.dropped(b.databases)
+	files := b.archive.w.Ended()
+	b.manifest.Files = int64(len(files))
+	for _, f := range files {
+		b.manifest.Bytes += f.Size
+	}
+	out, err := b.archive.create(metadata.ManifestName)
+	if err != nil {
+		return err
+	}
+	w, err := metadata.NewManifestWriter(out, b.manifest)
+	if err != nil {
+		return err
+	}
+	w.IndexAt = indexAt
+	for _, f := range files {
+		if err := w.Add(metadata.File{Path: f.Path, Size: f.Size, CRC32: f.CRC32}); err != nil {
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return out.Close()
 }

@@ -252,7 +252,7 @@ var mutantList = []mutant{
 	{"truncation in place taken for damage", "source/pages/copier.go",
 		"		if c.Begun != nil && c.Begun(t.Space.ID) > t.head {\n			return nil\n		}\n", "",
 		"5.7: TRUNCATE TABLE ends the backup", "server=mysql57, fault=none, load=truncates, option=--throttle=20MiB"},
-	{"dropped databases stay", "source/manifest.go",
+	{"dropped databases stay", "source/metadata.go",
 		"	b.manifest.DroppedDatabases = b.archive.dropped(b.databases)", "	_ = b.archive.dropped(b.databases)",
 		"databases that were dropped are there, empty", "server=mariadb1011, fault=none, load=databases, when=busy, option=--throttle=4MiB"},
 

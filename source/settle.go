@@ -1,10 +1,62 @@
 package source
 
 import (
+	"context"
 	"fmt"
 
+	"hb/source/mysqld"
+	"hb/source/pages"
 	"hb/xbstream/innodb"
 )
+
+// settle sends what the archive still lacks of tablespaces, and records their
+// final names.
+func (b *backup) settle(ctx context.Context) error {
+	files := b.follower.Files()
+	end, err := pages.Settle(b.last, files, b.family.rules())
+	if err != nil {
+		return err
+	}
+	for _, info := range end.Unknown {
+		if err := b.inventory.Young(ctx, info); err != nil {
+			return err
+		}
+	}
+	for _, info := range end.Empty {
+		if err := b.checkEmpty(ctx, info); err != nil {
+			return err
+		}
+	}
+	if b.srv.Flavor == mysqld.MariaDB { // else the server's own list is compared
+		if err := b.registry.Vanished(b.last.Files, files); err != nil {
+			return err
+		}
+	}
+	for _, t := range end.Stubs {
+		if err := b.sendStub(t); err != nil {
+			return err
+		}
+	}
+	b.now = end.Now
+	return nil
+}
+
+// stubPages is how many pages a tablespace that has not been written has on
+// disk (FIL_IBD_FILE_INITIAL_SIZE).
+const stubPages = 4
+
+// sendStub archives a tablespace whose creation is in the copied redo, which
+// makes every page of it: the file need only exist. So it is where page 0 has not
+// reached the file: the first checkpoint after its creation would have written
+// it, so that it was created after the checkpoint at which the copy of the redo
+// begins.
+func (b *backup) sendStub(t *pages.File) error {
+	name, isNew := b.registry.Add(t, 0)
+	if !isNew {
+		return nil
+	}
+	return b.archive.put(name, make([]byte, stubPages*b.pageSize))
+}
 
 // proveWritten makes sure that every page which the archive has as zeros, and which is
 // in use, is made by the redo log. The server had written all pages as they were at
