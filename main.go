@@ -32,6 +32,7 @@ import (
 	"hb/sink/backupdir"
 	"hb/sink/catalog"
 	"hb/sink/extract"
+	"hb/sink/listing"
 	"hb/sink/verify"
 	"hb/source"
 	"hb/source/binlog"
@@ -347,18 +348,23 @@ func (c *verifyCmd) verify(ctx context.Context, t *terminal.Console) (result *ve
 
 type listCmd struct {
 	stream.ReadFlags
+	listing.Options
 }
 
 func (c *listCmd) subject() []slog.Attr { return c.Facts() }
 
 func (c *listCmd) Run(ctx context.Context, t *terminal.Console) error {
+	list, err := listing.New(c.Options)
+	if err != nil {
+		return err
+	}
 	r, err := open(&c.ReadFlags, nil)
 	if err != nil {
 		return err
 	}
+	result, err := catalog.List(ctx, r, list.Add)
 	out := bufio.NewWriter(os.Stdout)
-	result, err := catalog.List(ctx, r, func(e catalog.Entry) error { _, err := fmt.Fprintln(out, e); return err })
-	if err := errors.Join(err, out.Flush(), r.Close()); err != nil {
+	if err := errors.Join(err, list.Write(out, result), out.Flush(), r.Close()); err != nil {
 		return err
 	}
 	warn(t, result.Warnings)

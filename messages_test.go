@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"hb/sink/listing"
 	"hb/source/infofile"
 	"hb/source/mysqld/locks"
 	"hb/stream/terminal/usage"
@@ -104,6 +105,7 @@ func isSlog(x ast.Expr) bool {
 func TestMessageObjects(t *testing.T) {
 	for name, v := range map[string]any{
 		"position": metadata.BinlogPos{}, "manifest": metadata.Manifest{}, "binlog_home": metadata.BinlogHome{},
+		"list": listing.Document{}, "database": listing.Total{}, "file": listing.File{}, "archive": metadata.Archive{},
 		"lock_ms": metadata.LockTimes{}, "options": metadata.ArchiveFlags{}, "info": infofile.Info{}, "lock": locks.Timing{}.Told(),
 	} {
 		o, ok := usage.FindObject(name)

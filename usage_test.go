@@ -292,7 +292,7 @@ func TestMistakes(t *testing.T) {
 		{"apply -C dir", "unknown flag -C of hb apply: it is one of hb extract (hb apply --help shows how)"},
 		{"--compress backup", "unknown flag --compress before the command: it belongs behind hb backup, hb check (hb --help shows how)"},
 		{"apply", "DIRECTORY is missing (hb apply --help shows how)"},
-		{"list a b", "unexpected argument b (hb list --help shows how)"},
+		{"verify a b", "unexpected argument b (hb verify --help shows how)"},
 		{"help restor", `there is no help on "restor", did you mean restore?`},
 		{"man backpu", `there is no command "backpu", did you mean backup?`},
 		{"help frobnicate", `there is no help on "frobnicate"`},

@@ -61,6 +61,8 @@ func TestJSONMessages(t *testing.T) {
 		if backup["bytes"] != json.Number(fmt.Sprint(st.Size())) {
 			t.Errorf("the archive has %d bytes: %v", st.Size(), backup)
 		}
+		r := hbtest.Succeed(t, hb(t, "list", "--json", archive))
+		hbtest.CheckObject(t, "list", []byte(r.Stdout))
 		check := append([]string{"check", "--rate-interval=10ms"}, account...)
 		if end := ended(t, "", check...); end["command"] != "check" {
 			t.Errorf("check: %v", end)

@@ -32,17 +32,6 @@ type Entry struct {
 	HasCRC32 bool
 }
 
-// String is the entry's line in a listing: size, chunks, path.
-func (e Entry) String() string {
-	switch e.Op {
-	case OpRename:
-		return fmt.Sprintf("%12s %6s %s -> %s", "renamed", "", e.Path, e.NewPath)
-	case OpRemove:
-		return fmt.Sprintf("%12s %6s %s", "removed", "", e.Path)
-	}
-	return fmt.Sprintf("%12d %6d %s", e.Size, e.Chunks, e.Path)
-}
-
 // Summary is what an archive turned out to be.
 type Summary struct {
 	Files    int64 // files that it leaves, the manifest included

@@ -32,6 +32,7 @@ var Exits = []Exit{
 	{0, tellers, "everything was written"},
 	{1, "", "anything else, such as no space left or an I/O error"},
 	{1, "backup", "a damaged page on the server; or the archive is complete, but --info-file could not be updated"},
+	{1, "list", "no file matches the pattern"},
 	{2, "", "the command line, or a file that it names, is wrong"},
 	{2, "backup", "standard output is a terminal, or closed"},
 	{2, readers, "standard input is a terminal"},

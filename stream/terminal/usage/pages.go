@@ -65,14 +65,18 @@ With --apply, a server can start on the directory afterwards. If it is interrupt
 		Topics: []string{"archive", "stages", "options", "exit-codes"},
 	},
 	"list": {
-		Text:   `Each line has a file's size in bytes, the number of its chunks, and its path. If a file was renamed or removed during the backup, the word "renamed" or "removed" replaces the size.`,
+		Text: `It lists the files that hb extract makes, sorted by path. Each line has a file's size in bytes, the number of its chunks, and its path. With --long, sizes have units, and totals by database follow. With --json the list is one JSON object, which has the facts of the archive too: hb help messages describes it.
+
+It reads the whole archive, and shows the list, as far as it came, of an archive that turns out to be damaged or incomplete too: only exit code 0 says that it is complete.`,
 		Reads:  "the archive, from the file or standard input; keys and passphrases from files, or the terminal.",
 		Writes: "the list to standard output; messages to standard error.",
 		Examples: []Example{
 			{`hb list backup.hb`, "list all files, and the server they came from"},
+			{`hb list --long backup.hb shop '*.frm'`, "the files of the database shop, and all files with that extension"},
+			{`hb list --json backup.hb | jq .manifest.binlog`, "the binary log position"},
 			{`hb list -i key.txt < backup.hb`, "list an archive that is encrypted to a key"},
 		},
-		Topics: []string{"archive", "stages", "options", "exit-codes"},
+		Topics: []string{"archive", "messages", "stages", "options", "exit-codes"},
 	},
 	"help": {
 		Reads:  "nothing.",
