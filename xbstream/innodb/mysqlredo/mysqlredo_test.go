@@ -831,3 +831,30 @@ func TestSyntheticFirst(t *testing.T) {
 		}
 	}
 }
+
+// TestAdditive: of the sum of 5.6 a byte c counts c and c<<n, n from 0 to 24 and again
+// from 0. Each is a number that is easy to work out, without carries; then come the
+// blocks that a server wrote.
+func TestAdditive(t *testing.T) {
+	for _, tc := range []struct {
+		at   int
+		c    byte
+		want uint32
+	}{{0, 0, 1}, {0, 5, 1 + 5 + 5}, {1, 5, 1 + 5 + 10}, {23, 1, 1 + 1 + 8388608}, {24, 1, 1 + 1 + 16777216}, {25, 1, 1 + 1 + 1}, {49, 1, 1 + 1 + 16777216}, {500, 3, 1 + 3 + 3}, {507, 3, 1 + 3 + 384}} {
+		b := make([]byte, blockEnd)
+		b[tc.at] = tc.c
+		if got := additive(b); got != tc.want {
+			t.Errorf("%d at %d: %d, want %d", tc.c, tc.at, got, tc.want)
+		}
+	}
+	log, blocks := realLog(t, "5.6.24")[HeaderSize:], 0
+	for b := range slices.Chunk(log, blockSize) {
+		blocks++
+		if got, want := additive(b[:blockEnd]), binary.BigEndian.Uint32(b[blockEnd:]); got != want {
+			t.Fatalf("block %d of the server: %#x, it has %#x", blocks, got, want)
+		}
+	}
+	if blocks < 10 {
+		t.Errorf("%d blocks", blocks)
+	}
+}
