@@ -47,7 +47,7 @@ func TestVerifyApplied(t *testing.T) {
 				damage{mariadb.LogName, "", flipAt(20), false})
 		}
 		for _, d := range all {
-			files := tree(t, b.dir)
+			files := disktest.ReadTree(t, b.dir)
 			if d.change != nil {
 				if c := d.change(b.read(d.name)); c == nil {
 					os.Remove(b.dir + "/" + d.name)
@@ -84,7 +84,7 @@ func TestAppliedFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := tree(t, b.dir)
+	files := disktest.ReadTree(t, b.dir)
 	delete(files, backupdir.AppliedName)
 	for name, content := range files {
 		if f, ok := d.Files[name]; !ok || f.Size != int64(len(content)) {

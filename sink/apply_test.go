@@ -181,7 +181,7 @@ func (b *fakeBackup) sealTo(last innodb.LSN) {
 	b.t.Helper()
 	m := metadata.Manifest{FromLSN: fakeStart, CheckpointLSN: fakeStart, LastLSN: last, Start: time.Unix(1e9, 0), End: time.Unix(1e9, 0), Binlog: b.binlog, BinlogHome: b.binlogHome}
 	var text bytes.Buffer
-	files := tree(b.t, b.dir)
+	files := disktest.ReadTree(b.t, b.dir)
 	for _, content := range files {
 		m.Files++
 		m.Bytes += int64(len(content))
@@ -633,7 +633,7 @@ func TestFixUp(t *testing.T) {
 		if err != nil {
 			t.Fatalf("killed at step %d: %v", at, err)
 		}
-		got := readTree(t, dir)
+		got := disktest.ReadTree(t, dir)
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Fatalf("killed at step %d:\n%v\nwant\n%v", at, got, want)
 		}
@@ -641,28 +641,6 @@ func TestFixUp(t *testing.T) {
 			return
 		}
 	}
-}
-
-func readTree(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	got := make(map[string]string)
-	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		if d.Type() == fs.ModeSymlink {
-			target, err := os.Readlink(filepath.Join(dir, name))
-			got[name] = "-> " + target
-			return err
-		}
-		content, err := os.ReadFile(filepath.Join(dir, name))
-		got[name] = string(content)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got
 }
 
 func TestFixUpRefuses(t *testing.T) {
@@ -687,10 +665,10 @@ func TestFixUpRefuses(t *testing.T) {
 			continue
 		}
 		if err == nil {
-			t.Errorf("%s: accepted: %v", name, readTree(t, b.dir))
+			t.Errorf("%s: accepted: %v", name, disktest.ReadTree(t, b.dir))
 		}
 		var kept []string
-		for _, content := range readTree(t, b.dir) {
+		for _, content := range disktest.ReadTree(t, b.dir) {
 			kept = append(kept, content)
 		}
 		for _, content := range tree {

@@ -191,7 +191,7 @@ func TestExtractCrash(t *testing.T) {
 			if _, err := extract.Run(t.Context(), bytes.NewReader(archives[name]), whole, extract.Options{}); err != nil {
 				t.Fatal(err)
 			}
-			want := readTree(t, whole)
+			want := disktest.ReadTree(t, whole)
 			eachCrash(t, t.TempDir(), nil, func(system disk.System, dir string) error {
 				_, err := extractOn(t.Context(), system, bytes.NewReader(archives[name]), filepath.Join(dir, "target"), extract.Options{Parallel: 1})
 				return err
@@ -200,7 +200,7 @@ func TestExtractCrash(t *testing.T) {
 				if _, err := os.Stat(target); err != nil {
 					return
 				}
-				got := readTree(t, target)
+				got := disktest.ReadTree(t, target)
 				if _, marked := got[backupdir.MarkerName]; !marked && len(got) > 0 && !maps.Equal(got, want) {
 					t.Errorf("%s: not marked, and not whole: %v", at, differences(got, want))
 				}

@@ -103,7 +103,7 @@ func TestUndamaged(t *testing.T) {
 				t.Fatalf("%s: %s: %v", f.Name, r.Name, err)
 			}
 		}
-		got := readTree(t, dir)
+		got := disktest.ReadTree(t, dir)
 		for name, want := range contents {
 			if got[name] != string(want) {
 				t.Errorf("%s: %s differs", f.Name, name)

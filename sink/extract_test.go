@@ -22,6 +22,7 @@ import (
 	"hb/sink/catalog"
 	"hb/sink/extract"
 	"hb/source/mysqld/mysqldtest"
+	"hb/stream/disk/disktest"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 	"hb/xbstream/xbtest"
@@ -74,7 +75,7 @@ func ownArchive(t testing.TB, contents map[string][]byte, chunk int) []byte {
 
 func checkTree(t testing.TB, dir string, contents map[string][]byte) {
 	t.Helper()
-	got := tree(t, dir)
+	got := disktest.ReadTree(t, dir)
 	delete(got, metadata.ArchiveName)
 	delete(got, metadata.IndexName)
 	delete(got, metadata.ManifestName)
@@ -306,7 +307,7 @@ func TestExtractForeign(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got := tree(t, dir); !maps.Equal(got, tt.want) {
+				if got := disktest.ReadTree(t, dir); !maps.Equal(got, tt.want) {
 					t.Errorf("got %.200q, want %.200q", got, tt.want)
 				}
 				if !result.Foreign || len(result.Warnings) != 1 || result.Files != int64(len(tt.want)) {
@@ -513,13 +514,13 @@ func TestExtractTarget(t *testing.T) {
 	} {
 		before := map[string]string{}
 		if info, err := os.Stat(tt.dir); err == nil && info.IsDir() {
-			before = tree(t, tt.dir)
+			before = disktest.ReadTree(t, tt.dir)
 		}
 		_, err := extract.Run(t.Context(), bytes.NewReader(in), tt.dir, extract.Options{})
 		if _, ok := errors.AsType[*backupdir.TargetError](err); !ok || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v, want one with %q", name, err, tt.want)
 		}
-		if info, err := os.Stat(tt.dir); err == nil && info.IsDir() && !maps.Equal(tree(t, tt.dir), before) {
+		if info, err := os.Stat(tt.dir); err == nil && info.IsDir() && !maps.Equal(disktest.ReadTree(t, tt.dir), before) {
 			t.Errorf("%s: the directory was changed", name)
 		}
 	}

@@ -183,7 +183,7 @@ func (c *trial) backup(dir string) string { return filepath.Join(dir, c.sub) }
 func (c *trial) tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := make(map[string]string)
-	for name, content := range readTree(t, dir) {
+	for name, content := range disktest.ReadTree(t, dir) {
 		rel, err := filepath.Rel(c.sub, name)
 		if err != nil {
 			t.Fatal(err)
@@ -320,7 +320,7 @@ func TestExtractFaults(t *testing.T) {
 				}
 				_, err := extractOn(t.Context(), f, bytes.NewReader(archives[name]), dir, extract.Options{Parallel: 1})
 				if whole == nil {
-					whole = readTree(t, dir)
+					whole = disktest.ReadTree(t, dir)
 				}
 				return err
 			}, func(op disktest.Op, dead bool, err error) {
@@ -346,7 +346,7 @@ func unusable(t *testing.T, dir string, op disktest.Op, dead bool, failure error
 	}
 	// When all else was done and on disk, a disk that is gone does not take the
 	// mark back, and neither does a directory that is being closed.
-	if _, err := os.Stat(dir); err == nil && (dead || op.Kind == disktest.CloseDir) && maps.Equal(readTree(t, dir), whole) {
+	if _, err := os.Stat(dir); err == nil && (dead || op.Kind == disktest.CloseDir) && maps.Equal(disktest.ReadTree(t, dir), whole) {
 		return
 	}
 	_, err = apply.Run(t.Context(), dir, apply.Options{})

@@ -10,6 +10,7 @@ import (
 	"hb/sink/apply"
 	"hb/sink/backupdir"
 	"hb/stream/disk"
+	"hb/stream/disk/disktest"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/mysqlredo"
@@ -77,7 +78,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(false, uint8(5), uint32(13000), []byte{0x80}, false, file(0xB0, 9, "./db/new.ibd"))
 	f.Fuzz(func(t *testing.T, mysql bool, which uint8, at uint32, patch []byte, stamp bool, redo []byte) {
 		b := fuzzedBackup(t, mysql, redo)
-		names := slices.Sorted(maps.Keys(tree(t, b.dir)))
+		names := slices.Sorted(maps.Keys(disktest.ReadTree(t, b.dir)))
 		name := names[int(which)%len(names)]
 		b.edit(name, func(c []byte) []byte {
 			if len(c) == 0 || len(patch) == 0 {

@@ -135,7 +135,7 @@ func TestApplyKilled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := apply.Options{Memory: 1, Parallel: 1, Tool: "hb test"}
 			image := images[name].dir
-			before := readTree(t, image)
+			before := disktest.ReadTree(t, image)
 			dir := filepath.Join(disktest.Memory(t), "dir")
 			fresh := func() {
 				if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(image))); err != nil {
@@ -148,7 +148,7 @@ func TestApplyKilled(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := readTree(t, dir)
+			want := disktest.ReadTree(t, dir)
 			checkFileOps(t, want)
 			t.Log(len(r.Warnings), "warnings")
 			points := slices.DeleteFunc(slices.Clone(f.Ops()), func(op disktest.Op) bool { return !op.Kind.Changes() })
@@ -162,10 +162,10 @@ func TestApplyKilled(t *testing.T) {
 				if _, err := applyOn(t.Context(), f, dir, o); err == nil {
 					t.Errorf("killed at %v: no error", op)
 				}
-				startable(t, op, dir, readTree(t, dir), before, want)
+				startable(t, op, dir, disktest.ReadTree(t, dir), before, want)
 				if _, err := apply.Run(t.Context(), dir, o); err != nil {
 					t.Errorf("killed at %v, and again: %v", op, err)
-				} else if got := readTree(t, dir); !maps.Equal(got, want) {
+				} else if got := disktest.ReadTree(t, dir); !maps.Equal(got, want) {
 					t.Errorf("killed at %v, and again: other bytes: %v", op, differences(got, want))
 				}
 			}
@@ -192,12 +192,12 @@ func TestApplyLostState(t *testing.T) {
 		if err := os.Remove(filepath.Join(b.dir, backupdir.ApplyingName)); err != nil {
 			t.Fatal(err)
 		}
-		half := readTree(t, b.dir)
+		half := disktest.ReadTree(t, b.dir)
 		_, err := apply.Run(t.Context(), b.dir, apply.Options{})
 		if !hasType[*backupdir.NotBackupError](err) || !strings.Contains(err.Error(), backupdir.ApplyingName) {
 			t.Errorf("own %v: error %v", own, err)
 		}
-		if got := readTree(t, b.dir); !held(t, b.dir) || !maps.Equal(got, half) {
+		if got := disktest.ReadTree(t, b.dir); !held(t, b.dir) || !maps.Equal(got, half) {
 			t.Errorf("own %v: a server could start on it (held %v), or it was changed: %v", own, held(t, b.dir), differences(got, half))
 		}
 	}
@@ -273,7 +273,7 @@ func TestApplyWithoutLinks(t *testing.T) {
 	b.mtr(write50(7, 3, "first"), write50(0, 4, "system"))
 	b.finish()
 	o := apply.Options{Parallel: 1, Tool: "hb test"}
-	before := readTree(t, b.dir)
+	before := disktest.ReadTree(t, b.dir)
 	dir := filepath.Join(disktest.Memory(t), "dir")
 	fresh := func() {
 		if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(b.dir))); err != nil {
@@ -284,7 +284,7 @@ func TestApplyWithoutLinks(t *testing.T) {
 	if _, err := apply.Run(t.Context(), dir, o); err != nil {
 		t.Fatal(err)
 	}
-	want := readTree(t, dir)
+	want := disktest.ReadTree(t, dir)
 	for _, l := range []linkless{{hard: syscall.EPERM}, {soft: syscall.ENOTSUP}, {hard: syscall.ENOSYS, soft: syscall.EPERM}} {
 		fresh()
 		f := disktest.NewFaults(dir)
@@ -292,7 +292,7 @@ func TestApplyWithoutLinks(t *testing.T) {
 		if _, err := applyOn(t.Context(), l, dir, o); err != nil {
 			t.Fatalf("%v: %v", l, err)
 		}
-		if got := readTree(t, dir); !maps.Equal(got, want) {
+		if got := disktest.ReadTree(t, dir); !maps.Equal(got, want) {
 			t.Fatalf("%v: other bytes: %v", l, differences(got, want))
 		}
 		points := slices.DeleteFunc(slices.Clone(f.Ops()), func(op disktest.Op) bool { return !op.Kind.Changes() })
@@ -306,11 +306,11 @@ func TestApplyWithoutLinks(t *testing.T) {
 			if _, err := applyOn(t.Context(), l, dir, o); err == nil {
 				t.Errorf("killed at %v: no error", op)
 			}
-			startable(t, op, dir, readTree(t, dir), before, want)
+			startable(t, op, dir, disktest.ReadTree(t, dir), before, want)
 			l.System = disk.OS
 			if _, err := applyOn(t.Context(), l, dir, o); err != nil {
 				t.Errorf("%v: killed at %v, and again: %v", l, op, err)
-			} else if got := readTree(t, dir); !maps.Equal(got, want) {
+			} else if got := disktest.ReadTree(t, dir); !maps.Equal(got, want) {
 				t.Errorf("%v: killed at %v, and again: other bytes: %v", l, op, differences(got, want))
 			}
 		}

@@ -180,7 +180,7 @@ func TestApplyMySQL(t *testing.T) {
 // checkFinal checks what a server finds, by series.
 func (b *fakeMySQL) checkFinal(end innodb.LSN) {
 	b.t.Helper()
-	files := readTree(b.t, b.dir)
+	files := disktest.ReadTree(b.t, b.dir)
 	flush := func(name string) innodb.LSN {
 		return innodb.LSN(binary.BigEndian.Uint64([]byte(files[name][26:34])))
 	}
@@ -585,9 +585,9 @@ func TestApplyMySQLResumes(t *testing.T) {
 			whole.mtr(put(7, 3, "text"))
 		}
 		whole.finish()
-		at := readTree(t, whole.dir)
+		at := disktest.ReadTree(t, whole.dir)
 		whole.mustApply()
-		want := readTree(t, whole.dir)
+		want := disktest.ReadTree(t, whole.dir)
 		finishing := fmt.Sprintf(`{"stage":"finish","end":%d,"format":%d}`, whole.end, format)
 		for name, change := range map[string]func(b *fakeMySQL){
 			"begun": func(b *fakeMySQL) { b.write(backupdir.ApplyingName, []byte(`{"stage":"replay"}`)) },
@@ -612,7 +612,7 @@ func TestApplyMySQLResumes(t *testing.T) {
 			if r := b.mustApply(); !r.Resumed {
 				t.Errorf("%v, %s: %+v", format, name, *r)
 			}
-			if got := readTree(t, b.dir); !maps.Equal(got, want) {
+			if got := disktest.ReadTree(t, b.dir); !maps.Equal(got, want) {
 				t.Errorf("%v, %s: another result", format, name)
 			}
 		}
@@ -633,7 +633,7 @@ func TestApplyMySQLByServer(t *testing.T) {
 		end := b.mtr(put(7, 3, "text"))
 		b.mtr(put(7, 3, "behind"))
 		b.finish().checkpoints(metadata.FullBackup, end)
-		before := readTree(t, b.dir)
+		before := disktest.ReadTree(t, b.dir)
 		b.write("db/t.isl", []byte("/elsewhere/db/t.ibd"))
 		o := apply.Options{ByServer: true}
 		for _, stage := range []string{"", `{"stage":"server","looked":true}`} {
@@ -650,7 +650,7 @@ func TestApplyMySQLByServer(t *testing.T) {
 			if err != nil || r.LSN != end || r.AlreadyApplied {
 				t.Fatalf("%v: %+v, %v", format, r, err)
 			}
-			after := readTree(t, b.dir)
+			after := disktest.ReadTree(t, b.dir)
 			for name, content := range before {
 				if name != mysql.LogName && name != "xtrabackup_checkpoints" && after[name] != content {
 					t.Errorf("%v: %s was changed", format, name)
@@ -788,7 +788,7 @@ func TestFixUpMySQL(t *testing.T) {
 		if err != nil {
 			t.Fatalf("killed at step %d: %v", at, err)
 		}
-		got := readTree(t, b.dir)
+		got := disktest.ReadTree(t, b.dir)
 		for name, id := range want {
 			if len(got[name]) < fakePage || innodb.HeaderSpace([]byte(got[name])) != id {
 				t.Errorf("killed at step %d: %s is not tablespace %d", at, name, id)

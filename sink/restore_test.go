@@ -65,7 +65,7 @@ func (b *fakeBackup) sameOutcome(dir string, got *apply.Result, failed error, wa
 	if fmt.Sprint(g) != fmt.Sprint(*want) || got.ReadAhead && own == nil {
 		b.t.Errorf("in one pass: %+v, want %+v", *got, *want)
 	}
-	a, w := readTree(b.t, dir), readTree(b.t, b.dir)
+	a, w := disktest.ReadTree(b.t, dir), disktest.ReadTree(b.t, b.dir)
 	delete(a, metadata.ManifestName) // says how the archive is cut into chunks
 	delete(w, metadata.ManifestName)
 	if !maps.Equal(a, w) {
@@ -88,7 +88,7 @@ func ownImages(t *testing.T) map[string]*fakeBackup {
 // mixed, of sizes up to most.
 func (b *fakeBackup) interleaved(seed uint64, most int) []byte {
 	b.t.Helper()
-	files := tree(b.t, b.dir)
+	files := disktest.ReadTree(b.t, b.dir)
 	random := rand.New(rand.NewPCG(seed, 1))
 	a := xbtest.Begin()
 	a.Put(metadata.ArchiveName, []byte(files[metadata.ArchiveName]))
@@ -246,11 +246,11 @@ func restoreFaults(t *testing.T, archive []byte) {
 	if _, err := extract.Run(t.Context(), bytes.NewReader(archive), dir, extract.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	extracted := readTree(t, dir)
+	extracted := disktest.ReadTree(t, dir)
 	if _, err := apply.Run(t.Context(), dir, o); err != nil {
 		t.Fatal(err)
 	}
-	want := readTree(t, dir)
+	want := disktest.ReadTree(t, dir)
 	eachFault(t, base, someOps, func(f *disktest.Faults) error {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
@@ -265,10 +265,10 @@ func restoreFaults(t *testing.T, archive []byte) {
 			}
 			return
 		}
-		startable(t, op, dir, readTree(t, dir), extracted, want)
+		startable(t, op, dir, disktest.ReadTree(t, dir), extracted, want)
 		if _, again := apply.Run(t.Context(), dir, o); again != nil {
 			t.Errorf("after %v failed (%v): %v", op, err, again)
-		} else if got := readTree(t, dir); !maps.Equal(got, want) {
+		} else if got := disktest.ReadTree(t, dir); !maps.Equal(got, want) {
 			t.Errorf("after %v failed and apply went on, there are other bytes: %v", op, differences(got, want))
 		}
 	})

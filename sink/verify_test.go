@@ -28,7 +28,7 @@ import (
 // last, if it has them, and all files with their right sums.
 func (b *fakeBackup) archive() []byte {
 	b.t.Helper()
-	return archiveOf(b.t, tree(b.t, b.dir))
+	return archiveOf(b.t, disktest.ReadTree(b.t, b.dir))
 }
 
 func archiveOf(t testing.TB, files map[string]string) []byte {
@@ -108,9 +108,9 @@ func (b *fakeBackup) rehearse() (checked func(r *apply.Result, err error)) {
 			return func(*apply.Result, error) {}
 		}
 	}
-	before := tree(b.t, b.dir)
+	before := disktest.ReadTree(b.t, b.dir)
 	found := b.verifyAll(true)
-	if !maps.Equal(before, tree(b.t, b.dir)) {
+	if !maps.Equal(before, disktest.ReadTree(b.t, b.dir)) {
 		b.t.Error("verifying changed the directory")
 	}
 	return func(r *apply.Result, err error) {
@@ -319,7 +319,7 @@ func TestManifestAgain(t *testing.T) {
 			b := fakeOwn(t, metadata.FlavorMariaDB)
 			b.seal()
 			tc.make(b)
-			before := tree(t, b.dir)
+			before := disktest.ReadTree(t, b.dir)
 			_, verified := verify.Directory(t.Context(), b.dir, verify.Options{})
 			_, applied := apply.Run(t.Context(), b.dir, apply.Options{})
 			for what, err := range map[string]error{"verify": verified, "apply": applied} {
@@ -327,7 +327,7 @@ func TestManifestAgain(t *testing.T) {
 					t.Errorf("%s: %v; want %q", what, err, tc.want)
 				}
 			}
-			if tc.want != "" && !maps.Equal(before, tree(t, b.dir)) {
+			if tc.want != "" && !maps.Equal(before, disktest.ReadTree(t, b.dir)) {
 				t.Error("the directory was changed")
 			}
 		})
@@ -366,7 +366,7 @@ func TestVerifyHoles(t *testing.T) {
 		b := fakeOwn(t, metadata.FlavorMySQL)
 		b.edit("db/t.ibd", func(c []byte) []byte { clear(c[3*fakePage : 4*fakePage]); return c })
 		b.edit("db/t.ibd", tc.change)
-		files := tree(t, b.dir)
+		files := disktest.ReadTree(t, b.dir)
 		delete(files, metadata.ArchiveName)
 		table := files["db/t.ibd"]
 		delete(files, "db/t.ibd")
@@ -450,7 +450,7 @@ func TestByServerAgain(t *testing.T) {
 	}
 	for _, family := range []string{metadata.FlavorMariaDB, metadata.FlavorMySQL} {
 		b := make(family)
-		before := tree(t, b.dir)
+		before := disktest.ReadTree(t, b.dir)
 		for _, byServer := range []bool{true, false} {
 			r, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: byServer})
 			if err != nil || !r.AlreadyApplied || r.LSN != b.end {
@@ -463,7 +463,7 @@ func TestByServerAgain(t *testing.T) {
 				t.Errorf("%s, rehearsed %v: %+v, %v", family, replay, r, err)
 			}
 		}
-		if !maps.Equal(before, tree(t, b.dir)) {
+		if !maps.Equal(before, disktest.ReadTree(t, b.dir)) {
 			t.Errorf("%s: the directory was changed", family)
 		}
 		b.edit("db/t.ibd", flipAt(2*fakePage+5000))

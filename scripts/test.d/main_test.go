@@ -21,6 +21,7 @@ import (
 
 	"hb/scripts/test.d/hbtest"
 	"hb/source/mysqld/mysqldtest"
+	"hb/stream/disk/disktest"
 	"hb/stream/terminal"
 	"hb/xbstream/xbtest"
 )
@@ -404,7 +405,7 @@ func TestSecrets(t *testing.T) {
 		cmd = hb(t, "extract", "--passphrase-file=/dev/fd/3", "-C", dir, archive)
 		descriptor(cmd)
 		hbtest.Succeed(t, cmd)
-		for name, content := range hbtest.ReadTree(t, dir) {
+		for name, content := range disktest.ReadTree(t, dir) {
 			for _, secret := range []string{password, passphrase} {
 				if strings.Contains(content, secret) {
 					t.Errorf("%s holds %q", name, secret)

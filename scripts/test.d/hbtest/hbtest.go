@@ -4,30 +4,10 @@ package hbtest
 import (
 	"bytes"
 	"errors"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
-
-// ReadTree reads the files of a directory.
-func ReadTree(t testing.TB, dir string) map[string]string {
-	files := make(map[string]string)
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		name, _ := filepath.Rel(dir, path)
-		files[name] = string(data)
-		return err
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	return files
-}
 
 // Result is how a command ended.
 type Result struct {
