@@ -81,10 +81,9 @@ type backup struct {
 }
 
 // Run backs srv up into out. When it returns nil the archive is complete; after
-// an error what was written has no valid end, and of the result only Locks is set.
-// Locks are released in any case:
-// where out has a method Interrupt, it is called when the backup fails, so that a
-// write that nobody takes does not keep them.
+// an error the archive has no valid end, and only Locks of the result is set.
+// Locks are released in any case: if out has a method Interrupt, Run calls it when
+// the backup fails, so that a write that nobody reads does not keep them.
 func Run(ctx context.Context, srv *mysqld.Server, out io.Writer, opt Options) (*Result, error) {
 	return runOn(ctx, disk.OS, srv, out, opt)
 }
@@ -107,8 +106,8 @@ func runOn(ctx context.Context, system disk.System, srv *mysqld.Server, out io.W
 		defer context.AfterFunc(ctx, i.Interrupt)() // what follows a backup that succeeded goes on
 	}
 	if err := b.run(ctx); err != nil {
-		// The first failure, which ended the context, says more than what
-		// followed from it.
+		// The first failure ended the context, and explains more than the
+		// errors that followed from it.
 		if cause := context.Cause(ctx); cause != nil {
 			return r, cause
 		}
@@ -179,8 +178,7 @@ func (b *backup) close(err error) error {
 	return others
 }
 
-// preflight finds out, before anything is locked or sent, what would stop the
-// backup.
+// preflight makes the checks that come before anything is locked or sent.
 func (b *backup) preflight(ctx context.Context) error { return (&checker{b.subject}).preflight(ctx) }
 
 // followRedo begins the archive and the copy of the redo log in it.
@@ -203,7 +201,7 @@ func (b *backup) followRedo(ctx context.Context) error {
 	return nil
 }
 
-// copyTablespaces copies the tablespaces that there are.
+// copyTablespaces copies the tablespaces that exist now.
 func (b *backup) copyTablespaces(ctx context.Context) error {
 	list, err := b.list(ctx)
 	if err != nil {
@@ -233,8 +231,8 @@ func (b *backup) copyFiles(ctx context.Context, phase string, files []*pages.Fil
 
 // copyRounds bounds how often the databases are listed again for tablespaces
 // that appeared, or were changed without redo, while others were copied. Each
-// round is shorter than the one before, and what is left for the lock is what
-// happened during the last.
+// round is shorter than the one before. What happened during the last one is left
+// for the lock.
 const copyRounds = 4
 
 // copyRounds copies what appeared while others were copied.
@@ -262,7 +260,7 @@ func (b *backup) copyNew(ctx context.Context) (int, error) {
 	return b.copyMissing(ctx, look)
 }
 
-// voidChanged is that of families whose redo tells of all changes.
+// voidChanged is that of families whose redo records all changes.
 func (b *backup) voidChanged(context.Context) error { return nil }
 
 func (b *backup) copyMissing(ctx context.Context, look pages.Found) (int, error) {
@@ -278,9 +276,8 @@ func (b *backup) copyMissing(ctx context.Context, look pages.Found) (int, error)
 	return len(missing), b.copyFiles(ctx, "copying changed tablespaces", missing)
 }
 
-// flushLogs has the redo log written out now, so that little is left to be
-// written under the lock. From here on the server is asked for nothing but what
-// the backup needs.
+// flushLogs has the server write out the redo log now, so that little is left to
+// write under the lock. After this hb asks the server only for what the backup needs.
 func (b *backup) flushLogs(ctx context.Context) error {
 	b.watcher.rest()
 	return position.FlushEngineLogs(ctx, b.srv)
@@ -295,7 +292,7 @@ func (b *backup) finishRedo(ctx context.Context) error {
 	return b.proveWritten()
 }
 
-// sendRest sends what was held in hand under the lock, and ends the archive.
+// sendRest sends everything that was held back under the lock, and ends the archive.
 func (b *backup) sendRest(ctx context.Context) error {
 	b.stage.Phase = b.opt.Progress.Begin("sending other files", b.stage.Size())
 	if err := b.stage.Send(ctx, b.archive.output); err != nil {
@@ -319,8 +316,8 @@ func (b *backup) sendRest(ctx context.Context) error {
 	return b.archive.w.Close()
 }
 
-// knowRedo waits until the redo of all DDL is in hand, which says what was
-// changed without redo.
+// knowRedo waits until the redo of all DDL has been read: it records which
+// tablespaces were changed without redo.
 func (b *backup) knowRedo(ctx context.Context) error {
 	lsn, err := position.CurrentLSN(ctx, b.srv)
 	if err != nil {
@@ -337,8 +334,8 @@ func (b *backup) flushLogTable(ctx context.Context, table string) error {
 	return locks.FlushTable(ctx, b.srv, contents.Table{Schema: "mysql", Name: table})
 }
 
-// underStage has tablespaces copied into the stage from now on, at full speed:
-// the archive may be slow to take them, and somebody waits.
+// underStage makes the copier write into the stage, at full speed: the archive may
+// be slow, and the server's clients are waiting for the lock.
 func (b *backup) underStage() { b.copier.Create, b.copier.Wait = b.stage.Output, nil }
 
 // stageAhead stages lists of files, in a phase of their own.

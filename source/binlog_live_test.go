@@ -139,7 +139,7 @@ func subtract(t *testing.T, s *mysqldtest.Server, set, other string) string {
 // TestBinlogElsewhere: where the server has its binary log outside of its data
 // directory, hb apply asks where the restored server has its own, and puts the end of it there,
 // under the same path as before or another: the server reads it, and has executed
-// what is recorded, the writes to tables without transactions too.
+// what is recorded, the writes to non-transactional tables too.
 func TestBinlogElsewhere(t *testing.T) {
 	mysqldtest.Heavy(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)

@@ -25,13 +25,13 @@ import (
 // A Finding is what one check found.
 type Finding struct {
 	Check   string      // what was looked at
-	Text    string      // what was seen, and what to do about it; a statement to run has a line for itself
-	Warning bool        // a backup would succeed, but somebody should see to this
-	Err     error       // a backup would end with it
+	Text    string      // what was found, and what to do about it; a statement to run has a line of its own
+	Warning bool        // a backup would succeed, but the user should act on this
+	Err     error       // with which a backup would fail
 	Facts   []slog.Attr // for programs
 }
 
-// Level says how bad it is.
+// Level is the finding's severity.
 func (f *Finding) Level() slog.Level {
 	switch {
 	case f.Err != nil:
@@ -61,9 +61,9 @@ func (e *WouldFailError) Error() string {
 
 func (e *WouldFailError) Unwrap() error { return e.failed[0].Err }
 
-// Check finds out what would stop a backup with these flags, and what may become a
-// problem, and tells all of it: first what a backup looks at before it begins, in the
-// same order, and then how much there will be to do. It takes no lock and writes
+// Check makes all checks for a backup with these flags, and passes each finding to
+// tell: first the checks that a backup itself makes before it begins, in the same
+// order, then how much work the backup will be. It takes no lock and writes
 // nothing. The rate at which redo is written is measured over interval. If a backup
 // would fail, the error is a *WouldFailError.
 func Check(ctx context.Context, f *Flags, env login.Env, interval time.Duration, tell func(Finding)) error {
@@ -80,8 +80,7 @@ func Check(ctx context.Context, f *Flags, env login.Env, interval time.Duration,
 	return err
 }
 
-// check tells what is to be said of the flags and of the connection, and of the server
-// if that is reached.
+// check checks the flags and the connection, and the server if it can be reached.
 func (f *Flags) check(ctx context.Context, env login.Env, interval time.Duration, tell func(Finding)) error {
 	if err := infofile.Check(f.InfoFile); err != nil {
 		tell(failure("options", err))
@@ -112,7 +111,7 @@ func (f *Flags) check(ctx context.Context, env login.Env, interval time.Duration
 	return errors.Join(checkServer(ctx, srv, f.Options, interval, tell), srv.Close())
 }
 
-// checkServer looks at a server and its files. The error is that of ctx.
+// checkServer checks a server and its files. The error is that of ctx.
 func checkServer(ctx context.Context, srv *mysqld.Server, opt Options, interval time.Duration, tell func(Finding)) error {
 	s, err := newSubject(disk.OS, srv, opt)
 	if err != nil {
@@ -176,7 +175,7 @@ func (c check) find(ctx context.Context, by *checker, blind bool) Finding {
 	return f
 }
 
-// tellVersion says how well the server's release is known. One that is not
+// tellVersion reports how well hb knows the server's release. One that is not
 // supported is refused when hb connects.
 func (c *checker) tellVersion(_ context.Context, f *Finding) error {
 	srv := c.srv
@@ -191,7 +190,7 @@ func (c *checker) tellVersion(_ context.Context, f *Finding) error {
 	return nil
 }
 
-// tellChecksums says whether the server gives pages checksums.
+// tellChecksums reports whether the server's pages have checksums.
 func (c *checker) tellChecksums(_ context.Context, f *Finding) error {
 	algorithm := c.srv.Vars.String("innodb_checksum_algorithm")
 	f.Text = "pages are written with checksums (" + algorithm + ")"
@@ -204,25 +203,25 @@ func (c *checker) tellChecksums(_ context.Context, f *Finding) error {
 	return nil
 }
 
-// outlook looks at what a backup will have to do with.
+// outlook is the second half of Check: how much work the backup will be.
 type outlook struct {
 	interval time.Duration
 	rate     float64 // of redo, bytes a second; 0: none, or not known
 }
 
 const (
-	// shortLap is the time in which a server should not come round its redo log.
+	// shortLap: a redo log that wraps in less time is worth a warning.
 	shortLap = time.Minute
-	// shortSpool is the time for which redo should find room in --tmpdir, while
-	// the archive takes none.
+	// shortSpool is for how long --tmpdir should hold the redo while the archive
+	// takes none.
 	shortSpool = 10 * time.Minute
-	// muchPlain is how many bytes, in tables without transactions, may hold up
-	// their writers for long.
+	// muchPlain: so many bytes in non-transactional tables may block their writers
+	// for long.
 	muchPlain = 1 << 30
 )
 
-// redoRate measures how fast the server writes redo, and says when it will
-// overwrite what hb has not read.
+// redoRate measures how fast the server writes redo, and reports how soon the log
+// would wrap.
 func (o *outlook) redoRate(c *checker, ctx context.Context, f *Finding) error {
 	state, err := c.lookAtRedo()
 	if err != nil {
@@ -252,8 +251,8 @@ func (o *outlook) redoRate(c *checker, ctx context.Context, f *Finding) error {
 	return nil
 }
 
-// describeLap says how long the redo log lasts, in bytes of capacity. kept: the
-// server overwrites nothing that hb has not read.
+// describeLap reports how soon a redo log of capacity bytes would wrap. kept: the
+// server overwrites no redo that hb has not read.
 func (o *outlook) describeLap(f *Finding, capacity int64, kept bool) {
 	f.Text = fmt.Sprintf("the log holds %s; ", stream.Size(capacity))
 	if o.rate == 0 {
@@ -277,14 +276,14 @@ func (o *outlook) describeLap(f *Finding, capacity int64, kept bool) {
 	f.Text += "make the log larger (innodb_log_file_size, or innodb_redo_log_capacity)"
 }
 
-// lasts is how long so many bytes last.
+// lasts is how long it takes to write so many bytes of redo.
 func lasts(bytes int64, rate float64) time.Duration {
 	const most = float64(1000 * 24 * time.Hour)
 	return time.Duration(min(float64(bytes)/rate*float64(time.Second), most))
 }
 
-// tellPlainTables says what is to be copied again, where it changes, while its
-// writers wait.
+// tellPlainTables reports the non-transactional tables: hb copies those that change
+// again, while their writers wait.
 func (c *checker) tellPlainTables(_ context.Context, f *Finding) error {
 	list, err := c.layout.List()
 	if err != nil {
@@ -298,7 +297,7 @@ func (c *checker) tellPlainTables(_ context.Context, f *Finding) error {
 	return nil
 }
 
-// describePlain says which tables need a lock.
+// describePlain reports which tables need a lock.
 func describePlain(f *Finding, tables []datadir.PlainTable, lock string) {
 	const most = 5
 	if len(tables) == 0 {
@@ -321,8 +320,8 @@ func describePlain(f *Finding, tables []datadir.PlainTable, lock string) {
 	}
 }
 
-// finalLock is the lock under which tables without transactions are copied for
-// the last time.
+// finalLock is the lock under which hb copies non-transactional tables for the last
+// time.
 func (c *checker) finalLock() string {
 	switch d := &c.srv.Series; {
 	case d.Stages:
@@ -348,8 +347,8 @@ func (e *SpaceError) Error() string {
 
 func (e *SpaceError) Unwrap() error { return syscall.ENOSPC }
 
-// space looks for room for what a backup spools: the files of other engines,
-// for certain, and redo that the archive has not taken yet.
+// space checks that --tmpdir has room for what a backup spools: always the files of
+// other engines, and redo that the archive has not taken yet.
 func (o *outlook) space(c *checker, ctx context.Context, f *Finding) error {
 	free, inMemory, err := spool.FreeSpace(c.opt.Tmpdir)
 	if err != nil {
@@ -382,8 +381,8 @@ func (c *checker) toStage() (n int64, err error) {
 	return n, nil
 }
 
-// describeSpace judges the free space in dir for so many bytes of other files,
-// and redo.
+// describeSpace judges the free space in dir, for toStage bytes of other files and
+// for redo.
 func (o *outlook) describeSpace(f *Finding, dir string, free, staged int64, inMemory bool) error {
 	f.Facts = append(f.Facts, slog.Int64("free", free), slog.Int64("staged", staged), slog.Bool("in_memory", inMemory))
 	if staged > free {
@@ -419,7 +418,7 @@ func (c *checker) tellOutside(ctx context.Context, f *Finding) error {
 	return nil
 }
 
-// tellBinlog says what a backup has of the binary log.
+// tellBinlog reports what a backup has of the binary log.
 func (c *checker) tellBinlog(_ context.Context, f *Finding) error {
 	on, base := c.srv.Vars.LogBin()
 	f.Text = "the backup has the position of the binary log"

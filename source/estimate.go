@@ -17,17 +17,17 @@ import (
 	"hb/xbstream"
 )
 
-// Estimate is what an archive of a server would have, as it looks before a backup:
-// bytes, before its stages.
+// Estimate is the size of an archive of a server, in bytes before its stages, as far
+// as that is known before the backup.
 type Estimate struct {
 	Tablespaces int64
 	Others      int64 // files of other engines, definitions, and what the format adds
 	Redo        int64 // what there is already
-	// RedoRate is what the redo log grows by in a second now, as the archive will
-	// for as long as the backup lasts.
+	// RedoRate is how many bytes of redo the server writes in a second now. The archive
+	// grows as fast while the backup lasts.
 	RedoRate int64
-	// Part is what compression and encryption leave of samples of the tablespaces:
-	// 0 to about 1.
+	// Part is the size of samples of the tablespaces after compression and encryption,
+	// as a part of their size before: 0 to about 1.
 	Part float64
 
 	compressed bool
@@ -38,8 +38,8 @@ type Estimate struct {
 // rateTime is for how long the redo log is watched.
 const rateTime = 2 * time.Second
 
-// EstimateSize looks what a backup would hold, after all that a backup looks at
-// before it locks or sends anything. It takes rateTime and the reading of samples.
+// EstimateSize estimates the archive of a backup. It makes the backup's own checks
+// first. It takes rateTime and the reading of samples.
 func EstimateSize(ctx context.Context, srv *mysqld.Server, opt Options, stages stream.WriteOptions) (*Estimate, error) {
 	s, err := newSubject(disk.OS, srv, opt)
 	if err != nil {
@@ -97,7 +97,7 @@ func framing(f datadir.File) int64 {
 	return xbstream.Framing(f.Name, f.Size, pages.SegmentSize) + int64(len(f.Name)) + manifestLine
 }
 
-// measureRedo looks at the redo log from its checkpoint on, and at how it grows.
+// measureRedo measures the redo log since its checkpoint, and how fast it grows.
 func (e *Estimate) measureRedo(ctx context.Context, s *subject) error {
 	checkpoint, err := s.checkpoint()
 	if err != nil {
@@ -120,7 +120,7 @@ func (e *Estimate) measureRedo(ctx context.Context, s *subject) error {
 	return nil
 }
 
-// redoPart is what compression leaves of redo, at least: rows that are alike lie
+// redoPart is the least that compression leaves of redo, as a part: similar rows lie
 // close together in tables, but not in the log.
 const redoPart = 0.3
 
@@ -130,7 +130,7 @@ func (e *Estimate) Size() int64 {
 }
 
 // What an archive may have more than its estimate, in percent: redo of the time
-// that the backup takes, what is inserted meanwhile, pages unlike the samples.
+// that the backup takes, rows inserted during it, pages unlike the samples.
 const (
 	spare           = 25
 	spareCompressed = 50
@@ -143,7 +143,7 @@ func (e *Estimate) spare() int64 {
 	return spare
 }
 
-// Expected is a size that the archive is not expected to reach.
+// Expected is an upper bound: the archive is not expected to reach it.
 func (e *Estimate) Expected() int64 { return e.Size() / 100 * (100 + e.spare()) }
 
 // samples is how many pieces of pages.SegmentSize are taken.
@@ -153,7 +153,7 @@ const samples = 64
 func (e *Estimate) sample(ctx context.Context, w io.Writer) error {
 	step := max(pages.SegmentSize, e.Tablespaces/samples)
 	buf := make([]byte, pages.SegmentSize)
-	next := int64(0) // of the next piece, in all tablespaces one behind the other
+	next := int64(0) // of the next piece, in all tablespaces one after the other
 	at := int64(0)   // of the file
 	for _, info := range e.files {
 		for ; next < at+info.Size; next += step {
@@ -186,7 +186,7 @@ func (e *Estimate) piece(info datadir.File, off int64, buf []byte) (n int, err e
 	return n, errors.Join(err, f.Close())
 }
 
-// Facts are those of the estimate for programs.
+// Facts are the fields of the message for programs.
 func (e *Estimate) Facts() []slog.Attr {
 	return []slog.Attr{
 		slog.Int64("estimated_bytes", e.Size()), slog.Int64("expected_size", e.Expected()), slog.Int64("tablespaces", e.Tablespaces),

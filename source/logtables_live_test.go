@@ -82,7 +82,7 @@ func TestLogTablesRefused(t *testing.T) {
 	}
 }
 
-// TestPlainSystemTables: tables without transactions in the server's own databases,
+// TestPlainSystemTables: non-transactional tables in the server's own databases,
 // as plugins and old versions leave some, are locked and copied like others.
 func TestPlainSystemTables(t *testing.T) {
 	mysqldtest.Each(t, slices.Concat(mysqldtest.MariaDB, mysqldtest.MySQL), func(t *testing.T, root *mysqldtest.Root) {

@@ -23,7 +23,7 @@ type mariadbBackup struct {
 	stages *locks.Stages
 
 	// listed are the tablespaces that the server listed last, while DDL went on; nil:
-	// it does not say.
+	// it has no such list.
 	listed map[innodb.SpaceID]bool
 }
 
@@ -43,7 +43,7 @@ func (b *mariadbBackup) openRedo(ctx context.Context) (err error) {
 	b.copier.Again = true // until DDL is locked out
 	b.copier.Truncated = b.undoTrimmed
 	b.beforeList = b.listOpen
-	if b.lsns, err = position.Observe(ctx, b.srv); err != nil { // it must not wait behind other queries
+	if b.lsns, err = position.Observe(ctx, b.srv); err != nil { // it must not queue behind other queries
 		return err
 	}
 	b.follower, err = redo.Open(b.disk, b.layout.RedoDir, b.opt.Tmpdir, b.lsns.LSNs)
@@ -108,17 +108,17 @@ func (b *mariadbBackup) listOpen(ctx context.Context) error {
 }
 
 // A tablespace whose file is not there, although the server lists it, may be one
-// that is being renamed or dropped: so often it is looked at again, after pauses
-// of which each is twice the one before.
+// that is being renamed or dropped: hb looks for it again so many times, after pauses
+// that double.
 const (
 	listRetries    = 5
 	firstListRetry = 4 * time.Millisecond
 )
 
-// proveListed makes sure that no file of a tablespace was removed behind the
-// server's back, which holds it open and believes that it has it, before it was
-// copied. (What vanishes later settle notices.) DDL goes on meanwhile: what it
-// makes has a file, and is copied later.
+// proveListed makes sure that nobody removed a tablespace's file before hb copied it:
+// the server, which holds the file open, would not notice. (settle notices files
+// that vanish later.) DDL goes on: the tablespaces it creates have files, and hb
+// copies them later.
 func (b *mariadbBackup) proveListed(ctx context.Context) error {
 	missing, err := b.missingSpaces(ctx)
 	switch {
@@ -228,8 +228,8 @@ func (b *mariadbBackup) underBlockDDL(ctx context.Context) error {
 	return err
 }
 
-// underBlockCommit takes the position, and all that only this lock holds still.
-// Here every microsecond counts: no commit goes through.
+// underBlockCommit takes the position, and everything that only this lock keeps from
+// changing. Every microsecond counts here: no commit goes through.
 func (b *mariadbBackup) underBlockCommit(ctx context.Context) error {
 	b.opt.Progress.Begin("taking the position", 0)
 	if err := b.stand(ctx, b.stages); err != nil {
@@ -241,9 +241,9 @@ func (b *mariadbBackup) underBlockCommit(ctx context.Context) error {
 	return b.stageLast(ctx)
 }
 
-// stageLast stages what is written until commits are blocked: the log and
-// statistics tables, and at the very end the Aria log, which then holds every
-// change to the crash-safe Aria tables that were staged before.
+// stageLast stages the files that are written until commits are blocked: the log and
+// statistics tables, and last the Aria log, which then has every change to the
+// crash-safe Aria tables that were staged before.
 func (b *mariadbBackup) stageLast(ctx context.Context) error {
 	late, err := b.layout.LateFiles()
 	if err != nil {

@@ -21,8 +21,8 @@ import (
 	"hb/xbstream/metadata"
 )
 
-// sendArchiveHeader writes the archive's first file, which can be read without what
-// comes next.
+// sendArchiveHeader writes the archive's first file, which can be read without the
+// rest.
 func (b *backup) sendArchiveHeader() error {
 	head := metadata.Archive{
 		Version: metadata.ArchiveVersion, HBVersion: b.opt.ToolVersion,
@@ -129,8 +129,8 @@ func (b *backup) checkpoints() metadata.Checkpoints {
 	return c
 }
 
-// cnfOptions are the options of backup-my.cnf that are taken as they are, where
-// the server has them.
+// cnfOptions are the options of backup-my.cnf that are the server's variables of the
+// same names, if it has them.
 var cnfOptions = []string{
 	"innodb_checksum_algorithm", "innodb_log_checksums", "innodb_log_checksum_algorithm",
 	"innodb_log_files_in_group", "innodb_log_file_size", "innodb_redo_log_capacity", "innodb_page_size", "innodb_log_block_size",
@@ -207,8 +207,8 @@ type archive struct {
 	names datadir.NameSet
 }
 
-// create begins a file. A name that could not be unpacked beside those before is
-// an error, whatever led to it.
+// create begins a file. A name that cannot be extracted beside the earlier ones is an
+// error, whatever the cause.
 func (a *archive) create(name string) (*xbstream.File, error) {
 	if err := a.enter(name); err != nil {
 		return nil, err
@@ -240,7 +240,7 @@ func (a *archive) put(name string, content []byte) error {
 // output is create for callers that need to know no more of the file.
 func (a *archive) output(name string) (io.WriteCloser, error) { return a.create(name) }
 
-// dropped returns the directories in the archive that are no databases any more.
+// dropped returns the directories in the archive that are no longer databases.
 func (a *archive) dropped(databases []string) []string {
 	dropped := make(map[string]bool)
 	for _, f := range a.w.Ended() {
@@ -278,9 +278,8 @@ func (b *backup) sendFixups() error {
 	return nil
 }
 
-// lockTime is for how long any lock of a list, in the order in which they were asked for,
-// kept waiting what is named: waiters queue up from the moment when a lock is asked
-// for.
+// lockTime is for how long any lock of a list blocked what is named. The list is in
+// the order in which hb asked for the locks: waiters queue up from that moment on.
 func lockTime(list []locks.Timing, what locks.Blocks) time.Duration {
 	var d time.Duration
 	var until time.Time
@@ -301,7 +300,7 @@ func lockTime(list []locks.Timing, what locks.Blocks) time.Duration {
 
 // sendIndex writes the index of all files so far, and returns where it begins in the
 // archive; 0: the archive is too large for one, and has none. What stages gather is
-// cut before it, so that the end of an archive can be read without what is before.
+// cut before it, so that the end of an archive can be read without the rest.
 func (a *archive) sendIndex() (at int64, err error) {
 	index, ok := a.w.Index()
 	if !ok {

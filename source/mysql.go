@@ -61,10 +61,10 @@ func (b *mysqlBackup) describe(m *metadata.Manifest) {
 }
 
 // proveComplete checks, while the list cannot change, that every tablespace that
-// the server knows has a file and is in the archive, in a copy of that file: one that
-// was removed since it was copied would go from the archive too, IMPORT TABLESPACE
-// gives an id another file, and a server that starts without an undo tablespace
-// makes an empty one, and never says that transactions were lost with it.
+// the server knows has a file, and that the archive has a copy of that very file. If
+// a file was removed after it was copied, settle would drop the copy, too; IMPORT
+// TABLESPACE gives an id another file; and a server that starts without an undo
+// tablespace makes an empty one and does not report the lost transactions.
 func (b *mysqlBackup) proveComplete(ctx context.Context) error {
 	spaces, err := contents.Tablespaces(ctx, b.srv)
 	if err != nil {
@@ -133,8 +133,8 @@ func (b *mysqlBackup) stageOthers(ctx context.Context) error {
 	return b.stageAhead(ctx, list.Others)
 }
 
-// restage stages again, under the lock, what changed of other engines' files
-// since they were staged.
+// restage stages again, under the lock, the files of other engines that changed since
+// they were staged.
 func (b *mysqlBackup) restage(ctx context.Context) error {
 	list, err := b.layout.List()
 	if err != nil {
@@ -154,9 +154,8 @@ func (b *mysqlBackup) dumpBufferPool(ctx context.Context) (err error) {
 	return err
 }
 
-// awaitBufferPool stages the file that says which pages the buffer pool held, of
-// this dump or an earlier one: a server warms up faster with it, and logs an error
-// without it. Servers have it where the system tablespace is (get_buf_dump_dir,
+// awaitBufferPool stages the list of the buffer pool's pages, from this dump or an
+// earlier one: a server warms up faster with it, and logs an error without it. Servers have it where the system tablespace is (get_buf_dump_dir,
 // storage/innobase/buf/buf0dump.cc).
 func (b *mysqlBackup) awaitBufferPool(ctx context.Context) error {
 	if b.dump != nil {
@@ -194,7 +193,7 @@ func (b *mysqlBackup) pauseReplica(ctx context.Context) (err error) {
 
 func (b *mysqlBackup) resumeReplica(ctx context.Context) error { return b.replica.Resume(ctx) }
 
-// lockPolicy says how long others may hold up a lock.
+// lockPolicy says how long to wait for a lock, and what to kill.
 func (b *mysqlBackup) lockPolicy() locks.FTWRL {
 	policy := b.opt.FTWRL
 	policy.Killed = func(p locks.Process) {

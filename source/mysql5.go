@@ -56,9 +56,8 @@ func (b *mysql5Backup) lockTableDDL(ctx context.Context) (err error) {
 }
 
 // lockGlobal takes the final lock, which includes the metadata locks. They are
-// released before only if DDL waits for them: what that changes is copied again
-// like all that DDL changes. Percona Server's lock blocks no reader and does not
-// wait for one.
+// released earlier only if DDL waits for them: hb copies again what that DDL changes.
+// Percona Server's lock neither blocks readers nor waits for them.
 func (b *mysql5Backup) lockGlobal(ctx context.Context) error {
 	if b.tables == nil {
 		return b.takeFinal(ctx)
@@ -88,9 +87,9 @@ func (b *mysql5Backup) takeFinal(ctx context.Context) (err error) {
 // unlockGlobal releases the final lock, which proves that it was held to now.
 func (b *mysql5Backup) unlockGlobal(ctx context.Context) error { return b.global.Release(ctx) }
 
-// underGlobalLock brings everything to its final state: what DDL did is over,
-// nobody writes to tables without transactions. Then nobody may commit either,
-// and position and LSN are taken.
+// underGlobalLock brings everything to its final state: DDL is locked out, and nobody
+// writes to non-transactional tables. Then it blocks commits, too, and takes position
+// and LSN.
 func (b *mysql5Backup) underGlobalLock(ctx context.Context) error {
 	b.opt.Progress.Begin("copying changed files", 0)
 	b.underStage()
@@ -106,12 +105,12 @@ func (b *mysql5Backup) underGlobalLock(ctx context.Context) error {
 	return position.FlushEngineLogs(ctx, b.srv)
 }
 
-// lastTries is how often undo tablespaces are copied again that purge, which no
-// lock stops, truncates under the copier's hands.
+// lastTries is how often hb copies again undo tablespaces that purge truncates while
+// they are copied; no lock stops purge.
 const lastTries = 5
 
 // copyLast copies what is not in the archive as it is now, and takes position and LSN.
-// Purge goes on: what it writes to pages before they are copied is in the redo
+// Purge goes on: the redo of its changes to pages that are copied afterwards lies
 // before that LSN.
 func (b *mysql5Backup) copyLast(ctx context.Context) error {
 	b.copier.Again, b.layout.SkipUndo = false, false
@@ -152,7 +151,7 @@ func (b *mysql5Backup) copyLast(ctx context.Context) error {
 
 // replayUndoFrom notes that redo from before a checkpoint must not be applied to
 // undo tablespaces that were copied after it, because they may have been
-// truncated: that ends with a checkpoint, and nothing in the redo tells of it.
+// truncated: that ends with a checkpoint, and the redo does not record it.
 func (b *mysql5Backup) replayUndoFrom(checkpoint innodb.LSN) {
 	b.replayFrom = make(map[innodb.SpaceID]innodb.LSN)
 	for _, t := range b.last.Files {
@@ -162,7 +161,7 @@ func (b *mysql5Backup) replayUndoFrom(checkpoint innodb.LSN) {
 	}
 }
 
-// watchTruncation begins to look out for truncations. Undo tablespaces that the
+// watchTruncation starts watching for truncations. Undo tablespaces that the
 // server may truncate are copied last.
 func (b *mysql5Backup) watchTruncation(context.Context) (err error) {
 	b.copier.Again = true
@@ -182,7 +181,7 @@ func (b *mysql5Backup) voidTruncated() (int, error) {
 	return len(ids), b.replace(b.registry.Discard(func(a *pages.Copy) bool { return ids[a.ID] }))
 }
 
-// replace sees to it that void copies can be made again. The second copy of a
+// replace makes room for second copies. The second copy of a
 // table has another name in the archive. System and undo tablespaces can have no
 // other; but what is only staged is not in the archive yet.
 func (b *mysql5Backup) replace(void []*pages.Copy) error {
@@ -203,12 +202,12 @@ func (b *mysql5Backup) replace(void []*pages.Copy) error {
 
 // builds is what changes pages of MySQL 5.6 and 5.7 without redo, and was under
 // way when the server was asked last: indexes under construction, and tables
-// whose tablespace is discarded. A copy that begins meanwhile may have any part of
-// it. The redo log tells when more begins (redo.FileState.Unlogged), but not when
-// it ends: if it says anything, the server is asked again.
+// whose tablespace is discarded. A copy that begins during one may have any part of
+// its changes. The redo log records when one begins (redo.FileState.Unlogged), but
+// not when it ends: after such a record hb asks the server again.
 type builds struct {
 	mu    sync.Mutex
-	asked innodb.LSN // up to where the redo was in hand before
+	asked innodb.LSN // up to where the redo had been read before
 	list  map[uint64]contents.Build
 }
 
@@ -254,9 +253,9 @@ func (l *builds) in(id innodb.SpaceID) map[uint64]contents.Build {
 	return out
 }
 
-// voidChanged makes void the copies of tablespaces that were changed without redo
-// since they began, so that they are made again: what began since is in the redo
-// log, what was under way then has ended or become something else.
+// voidChanged voids the copies of tablespaces that were changed without redo since
+// the copies began, so that hb copies them again: builds that began later are in the
+// redo log, and earlier ones have ended or have another state.
 func (b *mysql5Backup) voidChanged(ctx context.Context) error {
 	if _, err := b.voidTruncated(); err != nil {
 		return err
@@ -289,8 +288,8 @@ func (b *mysql5Backup) pendingBuilds(ctx context.Context) (map[uint64]contents.B
 	return b.builds.list, err
 }
 
-// UnloggedError says that DDL changed a file without redo that was copied already
-// and can be in the archive only once.
+// UnloggedError says that DDL changed a file without redo after hb had copied it, and
+// that the archive can have that file only once.
 type UnloggedError struct{ Name string }
 
 func (e *UnloggedError) Error() string {

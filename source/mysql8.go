@@ -38,9 +38,9 @@ func (b *mysql8Backup) release() error {
 	return err
 }
 
-// openRedo opens the redo log and, where the server keeps it for hb, tells it
-// what was read. A registration that is lost is no harm by itself: what is
-// overwritten before it is read is noticed.
+// openRedo opens the redo log and, if the server keeps it for hb, reports to the
+// server how far hb has read. A lost registration does no harm by itself: hb notices
+// redo that is overwritten before it is read.
 func (b *mysql8Backup) openRedo(context.Context) (err error) {
 	o := redo.MySQLOptions{PageSize: b.pageSize}
 	if c := b.consumer; c != nil {
@@ -95,8 +95,7 @@ func (b *mysql8Backup) releaseRedo(context.Context) error {
 	return b.consumer.Close()
 }
 
-// rotateBinlog begins a new binary log file, so that little of it is to be
-// copied.
+// rotateBinlog begins a new binary log file, so that there is little to copy.
 func (b *mysql8Backup) rotateBinlog(ctx context.Context) error {
 	if on, _ := b.srv.Vars.LogBin(); !on {
 		return nil
@@ -104,7 +103,7 @@ func (b *mysql8Backup) rotateBinlog(ctx context.Context) error {
 	return position.FlushBinaryLogs(ctx, b.srv)
 }
 
-// plainTables lists the tables without transactions that are to be locked.
+// plainTables lists the non-transactional tables to lock.
 func (b *mysql8Backup) plainTables(ctx context.Context) ([]contents.Table, error) {
 	tables, some, err := b.hasPlainTables(ctx, b.stage.Names())
 	if err != nil || !some {
@@ -116,8 +115,8 @@ func (b *mysql8Backup) plainTables(ctx context.Context) ([]contents.Table, error
 	return tables, b.srv.CheckPrivileges(ctx, needs)
 }
 
-// LockBrokenError says that tablespaces came or went although LOCK INSTANCE FOR
-// BACKUP was held.
+// LockBrokenError says that tablespaces were created or dropped although hb held LOCK
+// INSTANCE FOR BACKUP.
 type LockBrokenError struct{ ID innodb.SpaceID }
 
 func (e *LockBrokenError) Error() string {
@@ -125,9 +124,9 @@ func (e *LockBrokenError) Error() string {
 		"which should have prevented that: the backup is void; back up again", e.ID)
 }
 
-// proveUnchanged checks that what was copied is what there is: while the lock is
-// held no tablespace comes, goes or is truncated, and every one that the server
-// knows is in the archive.
+// proveUnchanged checks that the copies are those of the tablespaces that exist: none
+// was created, dropped or truncated under the lock, and the archive has every
+// tablespace that the server knows.
 func (b *mysql8Backup) proveUnchanged(ctx context.Context) error {
 	list, err := b.list(ctx)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // TestLocksOf97: the global lock is never taken, and a lock on tables only where
-// there are tables without transactions.
+// there are non-transactional tables.
 func TestLocksOf97(t *testing.T) {
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	dir := t.TempDir()

@@ -18,16 +18,16 @@ import (
 
 // Options say how to make a backup. The tags are the command line's.
 type Options struct {
-	// Datadir is where the server's data directory is seen from here; empty: where
-	// the server says.
+	// Datadir is the path of the server's data directory as hb sees it; empty: the
+	// server's own path.
 	Datadir string `help:"Path of the server's data directory as hb sees it (default: the server's own path)." placeholder:"DIR" type:"path"`
-	// Parallel is how many readers there are, at most 64; 0: one for each processor,
-	// at most 8.
+	// Parallel is the number of readers, at most 64; 0: one for each processor, at
+	// most 8.
 	Parallel int `type:"count" help:"Number of readers (default: processors, at most 8)." placeholder:"N"`
 	// Throttle limits the reading of tablespaces; 0: full speed. Redo is never
 	// slowed down.
 	Throttle stream.Size `help:"Limit reading of tablespaces to SIZE bytes per second." placeholder:"SIZE"`
-	// Tmpdir is where redo and staged files are spooled that memory does not hold.
+	// Tmpdir is the directory for redo and staged files that do not fit into memory.
 	Tmpdir string `help:"Directory for the spool of redo that the archive cannot take yet (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
 	// SlaveInfo records the position of the server's own replication.
 	SlaveInfo bool `help:"Record the position of the server's own replication."`
@@ -39,47 +39,48 @@ type Options struct {
 	Tool        string `kong:"-"` // name of the program, for metadata
 	ToolVersion string `kong:"-"`
 	Command     string `kong:"-"` // the command line without secrets, for metadata
-	// Stored is what the stages after the archive do, for metadata.
+	// Stored says which stages the archive passes through, for metadata.
 	Stored metadata.ArchiveFlags `kong:"-"`
 
-	// Progress is told how far the backup is; nil: nobody looks.
+	// Progress counts what the backup has done; nil: nobody looks.
 	Progress *progress.Tracker `kong:"-"`
-	// Warn is told what the user should know although the backup is good, when it
-	// is noticed; it must not wait. The manifest has it too. nil: nobody is told.
+	// Warn gets what the user should know although the backup is good, as soon as hb
+	// notices it; it must not block. The manifest has the warnings, too. nil: only the
+	// manifest has them.
 	Warn func(text string) `kong:"-"`
-	// Pace is asked before so many bytes of a tablespace are read, and may wait.
-	// nil: Throttle says how fast.
+	// Pace is called before hb reads that many bytes of a tablespace, and may wait;
+	// nil: Throttle sets the rate.
 	Pace func(ctx context.Context, bytes int) error `kong:"-"`
 }
 
 // MySQLOptions are those of MySQL and Percona Server only.
 type MySQLOptions struct {
-	// FTWRL says how FLUSH TABLES WITH READ LOCK is taken, where it is. The backup
-	// makes a warning of what its Killed is told, and tells the caller after that.
+	// FTWRL says how to take FLUSH TABLES WITH READ LOCK, where hb takes it. The
+	// backup warns of each killed statement before it calls Killed.
 	FTWRL locks.FTWRL `embed:""`
 	// LockDDLPerTable takes a metadata lock on every InnoDB table before
 	// copying begins, so that DDL on them waits for the end of the backup (5.6
 	// and 5.7; later servers have one lock for that). Without it DDL goes on,
-	// and what it changed is copied again under the final lock.
+	// and hb copies again, under the final lock, what it changed.
 	LockDDLPerTable bool `name:"lock-ddl-per-table" help:"Lock every table against DDL before copying (5.6 and 5.7). Not needed: hb copies again what DDL changed."`
 	// SafeSlave stops the replica's applier threads, waits at most
 	// SafeSlaveTimeout (0: DefaultSafeSlaveTimeout) until no temporary table of
 	// replication is open, and starts them again after the locks. On 5.6 and
-	// 5.7 that is around the final lock; later servers let nobody stop the
-	// threads while the instance is locked, so that they rest while pages are
-	// copied.
+	// 5.7 that is around the final lock; later servers do not let anybody stop the
+	// threads while the instance is locked, so the threads are stopped while hb copies
+	// pages.
 	SafeSlave        bool          `name:"safe-slave-backup" help:"Stop the replica's SQL threads, once none of their temporary tables is open, while hb reads the position."`
 	SafeSlaveTimeout time.Duration `name:"safe-slave-backup-timeout" help:"How long to wait for those tables to close (default 300)." placeholder:"SECONDS"`
-	// DumpBufferPool has the server write down which pages its buffer pool
-	// holds, DumpBufferPoolPct percent of each instance (0: as it is set), and
-	// waits at most DumpBufferPoolTimeout (0: DefaultDumpTimeout) beyond the
-	// time that copying takes. Without it the file of an earlier dump is taken.
+	// DumpBufferPool has the server dump the list of pages in its buffer pool,
+	// DumpBufferPoolPct percent of each instance (0: the server's setting), and waits
+	// at most DumpBufferPoolTimeout (0: DefaultDumpTimeout) after the pages are copied.
+	// Without it hb backs up the file of an earlier dump.
 	DumpBufferPool        bool          `name:"dump-innodb-buffer-pool" help:"Have the server dump the list of pages in its buffer pool, and back that list up."`
 	DumpBufferPoolPct     int           `name:"dump-innodb-buffer-pool-pct" help:"Share of the buffer pool to dump (default: the server's setting)." placeholder:"PERCENT"`
 	DumpBufferPoolTimeout time.Duration `name:"dump-innodb-buffer-pool-timeout" help:"How long to wait for the dump after the pages are copied (default 10)." placeholder:"SECONDS"`
 }
 
-// Result is what Run has to tell of a backup.
+// Result describes a backup.
 type Result struct {
 	Manifest metadata.Manifest
 	Locks    []locks.Timing // in the order in which they were asked for
@@ -92,8 +93,8 @@ const (
 	DefaultDumpTimeout      = 10 * time.Second
 )
 
-// Describe says in a few lines what the archive holds and what making it took: sent
-// is its bytes after its stages, took the time.
+// Describe describes the archive in a few lines, and the time and the locks that it
+// took. sent is its size after the stages, in bytes.
 func (r *Result) Describe(sent int64, took time.Duration) string {
 	var b strings.Builder
 	m := &r.Manifest
@@ -111,7 +112,7 @@ func (r *Result) Describe(sent int64, took time.Duration) string {
 	return b.String()
 }
 
-// Facts are what Describe says, for programs.
+// Facts are the same for programs.
 func (r *Result) Facts() []slog.Attr {
 	m := &r.Manifest
 	facts := []slog.Attr{slog.Int64("archive_bytes", r.Bytes), slog.Uint64("from_lsn", uint64(m.FromLSN)), slog.Uint64("last_lsn", uint64(m.LastLSN))}
@@ -121,7 +122,7 @@ func (r *Result) Facts() []slog.Attr {
 	return append(facts, slog.Any("locks", r.Locks), slog.Any("manifest", m))
 }
 
-// Flags are the options of the command line that say what is backed up, and how.
+// Flags are the command-line options of a backup.
 type Flags struct {
 	Connection login.Flags `embed:"" group:"Connection"`
 	Options
@@ -130,9 +131,9 @@ type Flags struct {
 	Stages   stream.WriteFlags `embed:"" group:"Stages"`
 }
 
-// Prepare completes the Options, and returns what is done to the archive on its way
-// out. The first mistake in the flags, or in what they name, is a *stream.UsageError.
-// The server is left to Connect.
+// Prepare completes the Options, and returns the stages that the archive passes
+// through. The first mistake in the flags, or in what they name, is a
+// *stream.UsageError. It does not look at the connection: see Connect.
 func (f *Flags) Prepare() (stream.WriteOptions, error) {
 	stages, mistakes := f.prepare()
 	if len(mistakes) > 0 {
@@ -154,9 +155,9 @@ func (f *Flags) prepare() (stages stream.WriteOptions, mistakes []error) {
 	return stages, mistakes
 }
 
-// Connect connects to the server that the flags name, or else env, and tells warn
-// what is doubtful of the connection. An error is that of mysqld.Connect, a
-// *mysqld.NoSocketError, or a *stream.UsageError.
+// Connect connects to the server that the flags or env name, and passes to warn what
+// is doubtful about the connection. An error is that of mysqld.Connect, a
+// *login.NoSocketError, or a *stream.UsageError.
 func (f *Flags) Connect(ctx context.Context, env login.Env, warn func(text string)) (*mysqld.Server, error) {
 	o, err := f.resolve(env)
 	if err != nil {
@@ -168,8 +169,8 @@ func (f *Flags) Connect(ctx context.Context, env login.Env, warn func(text strin
 	return mysqld.Connect(ctx, o)
 }
 
-// resolve says how to connect. Where nothing says where the server is, and it is
-// not where servers are, it does not run: that is not a mistake.
+// resolve says how to connect. If no option names the socket, and there is none in the
+// usual places, the server probably does not run: that is not a *stream.UsageError.
 func (f *Flags) resolve(env login.Env) (login.Options, error) {
 	o, _, err := login.Resolve(f.Connection, env)
 	if _, stopped := errors.AsType[*login.NoSocketError](err); !stopped {

@@ -12,7 +12,7 @@ import (
 	"hb/source/mysqld/mysqldtest/client"
 )
 
-// TestManyPlainTables: more tables without transactions than the server takes in one
+// TestManyPlainTables: more non-transactional tables than the server takes in one
 // statement are refused before anything is copied; with the setting that the error
 // names they are locked.
 func TestManyPlainTables(t *testing.T) {

@@ -14,9 +14,9 @@ import (
 	"hb/xbstream/metadata"
 )
 
-// stand takes the moment that the backup stands for, under a lock that holds the
-// server still as far as that takes. Nothing else sets it. Redo that is read from
-// before this on is held back: what lies beyond the moment must not reach the archive.
+// stand takes the moment that the backup stands for, under a lock that keeps the
+// server's logs from moving. Nothing else sets it. From just before this, redo that is
+// read is held back: redo beyond the moment must not reach the archive.
 func (b *backup) stand(ctx context.Context, by locks.Held) (err error) {
 	b.follower.Hold()
 	b.at, err = position.Take(ctx, b.srv, by, position.Wanted{Replica: b.opt.SlaveInfo, Galera: b.opt.GaleraInfo})
@@ -26,7 +26,7 @@ func (b *backup) stand(ctx context.Context, by locks.Held) (err error) {
 	return err
 }
 
-// InexactSourceError says that a replica's position is not known to the
+// InexactSourceError says that hb cannot know a replica's position to the
 // transaction.
 type InexactSourceError struct{}
 
@@ -36,7 +36,7 @@ func (InexactSourceError) Error() string {
 		"add --safe-slave-backup to --slave-info, or replicate by GTID (SOURCE_AUTO_POSITION=1, or MASTER_AUTO_POSITION=1) with log_replica_updates"
 }
 
-// A BinlogError says that the server's binary log is not what it should be.
+// A BinlogError says that hb cannot use the server's binary log.
 type BinlogError struct {
 	File string
 	Err  error
@@ -71,10 +71,9 @@ func (b *mysql8Backup) openBinlog() (err error) {
 	return err
 }
 
-// stageBinlog stages the binary log file up to the position, and an index that
-// names only this file: a server that finds them where its binary log is knows which
-// of the transactions that were only prepared are to be committed, and its GTID
-// set is exactly that of the position.
+// stageBinlog stages the binary log file up to the position, and an index that names
+// only this file. From them a restored server knows which prepared transactions to
+// commit, and its GTID set is exactly that of the position.
 func (b *mysql8Backup) stageBinlog(ctx context.Context) error {
 	if b.binlog == nil {
 		return nil
@@ -103,15 +102,15 @@ func (b *mysql8Backup) binlogHome() *metadata.BinlogHome {
 	return &metadata.BinlogHome{Base: base, Index: index}
 }
 
-// countGTIDs records the GTID set that belongs to the position: what the binary
-// log holds up to there. log_status reports gtid_executed, which lacks the transactions
-// that are in the binary log and in the redo log, but whose session has not come
-// to add their GTIDs yet: seen on 8.0.30 with plain commits and on 9.7.4 with XA
-// transactions. A replica that began with that set would apply them twice.
+// countGTIDs records the GTID set that belongs to the position: the set of the binary
+// log up to there. log_status reports gtid_executed, which lacks transactions that are
+// in the binary log and in the redo log, but whose sessions have not added their GTIDs
+// yet: seen on 8.0.30 with plain commits and on 9.7.4 with XA transactions. A replica
+// that began with that set would apply them twice.
 //
-// What was executed but is in no binary log that the server has (gtid_purged)
-// belongs to the set, too. Whatever else log_status reports must be in the log:
-// otherwise this file is not the one that the server writes.
+// Transactions that were executed, but are in no binary log that the server has
+// (gtid_purged), belong to the set, too. Everything else in gtid_executed must be in
+// the log: otherwise this file is not the one that the server writes.
 func (b *mysql8Backup) countGTIDs(ctx context.Context) error {
 	end := int64(b.at.Binlog.Pos)
 	log, err := binlog.Read(ctx, io.NewSectionReader(b.binlog, 0, end), end)
@@ -138,9 +137,9 @@ func (b *mysql8Backup) countGTIDs(ctx context.Context) error {
 	return nil
 }
 
-// standStill takes position and LSN while nothing can commit: under the final lock
-// itself or, where that lets commits go on, under Percona Server's lock for the
-// binary log, which is held only for that.
+// standStill takes position and LSN while nothing can commit: under the final lock or,
+// if that lets commits go on, under Percona Server's lock for the binary log, which hb
+// holds only for that.
 func (b *mysql5Backup) standStill(ctx context.Context) error {
 	if !b.srv.Series.BinlogLock {
 		return b.stand(ctx, b.global)
@@ -155,9 +154,9 @@ func (b *mysql5Backup) standStill(ctx context.Context) error {
 	return l.Release(ctx)
 }
 
-// position takes position and LSN of one moment. While there are tables without
-// transactions nobody may write to them from when what changed in them is staged
-// until then.
+// position takes position and LSN of one moment. If there are non-transactional
+// tables, it locks them first, so that nobody writes to them between the last staging
+// of their files and that moment.
 func (b *mysql8Backup) position(ctx context.Context) error {
 	b.opt.Progress.Begin("taking the position", 0)
 	tables, err := b.plainTables(ctx)

@@ -68,8 +68,8 @@ func (c *checker) checkReplica(ctx context.Context, f *Finding) error {
 	return nil
 }
 
-// checkNames makes sure, before anything is copied, that the archive can have all
-// that it will have under its own name.
+// checkNames makes sure, before anything is copied, that the archive can hold every
+// file under its own name.
 func (c *checker) checkNames(list *datadir.Listing) error {
 	names := make(datadir.NameSet)
 	for _, n := range []metadata.Names{metadata.XtraBackupNames, metadata.MariaDBNames} {
@@ -98,17 +98,17 @@ func (c *checker) checkNames(list *datadir.Listing) error {
 	return nil
 }
 
-// checker looks at what may stop a backup.
+// checker makes the checks of a server and its files.
 type checker struct{ *subject }
 
-// A check looks at one thing that may stop a backup. What it finds is told by
-// Check alone; its error is what the backup ends with.
+// A check is one of them. Only Check reports its findings; its error is that with
+// which a backup fails.
 type check struct {
 	name string
 	look func(c *checker, ctx context.Context, f *Finding) error
 }
 
-// run is look; what this user may not open becomes an *UnreadableError.
+// run is look; a file that this user may not open becomes an *UnreadableError.
 func (c *check) run(ctx context.Context, by *checker, f *Finding) error {
 	err := c.look(by, ctx, f)
 	if _, told := errors.AsType[*UnreadableError](err); told || !errors.Is(err, fs.ErrPermission) {
@@ -120,9 +120,9 @@ func (c *check) run(ctx context.Context, by *checker, f *Finding) error {
 	return err
 }
 
-// preflightChecks are what every backup begins with, in this order: missing
-// privileges, what hb cannot copy, files that are not this server's or cannot be
-// read, a redo log or a binary log of unknown format.
+// preflightChecks are the checks with which every backup begins, in this order:
+// missing privileges, features that hb cannot copy, files that are not this server's
+// or cannot be read, a redo log or a binary log of unknown format.
 var preflightChecks = []check{
 	{"privileges", (*checker).checkPrivileges},
 	{"features", (*checker).checkFeatures},
@@ -134,8 +134,7 @@ var preflightChecks = []check{
 	{"binary log", (*checker).checkBinlog},
 }
 
-// preflight finds out, before anything is locked or sent, what would stop the
-// backup.
+// preflight makes these checks, before anything is locked or sent.
 func (c *checker) preflight(ctx context.Context) error {
 	c.opt.Progress.Begin("looking at the server", 0)
 	for _, look := range preflightChecks {
@@ -149,8 +148,7 @@ func (c *checker) preflight(ctx context.Context) error {
 	return nil
 }
 
-// withoutEffect names the options that were given and mean nothing to this server;
-// "" if there are none.
+// withoutEffect names the given options that have no effect on this server, or "".
 func (c *checker) withoutEffect() string {
 	var names []string
 	add := func(given bool, name string) {
@@ -171,8 +169,8 @@ func (c *checker) withoutEffect() string {
 	return fmt.Sprintf("without effect on %v %s: %s", c.srv.Flavor, c.srv.Version.Full, strings.Join(names, ", "))
 }
 
-// checkPrivileges looks for all that is needed now, so that no privilege is
-// missed at the end of a long copy.
+// checkPrivileges checks all privileges now, so that none is missing at the end of a
+// long copy.
 func (c *checker) checkPrivileges(ctx context.Context, f *Finding) error {
 	needs := c.needs()
 	if c.srv.Series.LogStatus {
@@ -236,8 +234,8 @@ func (e *UnreadableError) Error() string {
 
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// checkReadable looks whether this user may read every file of the backup, those
-// first that the server need not be asked for.
+// checkReadable checks that this user may read every file of the backup: first those
+// that hb finds without the server.
 func (c *checker) checkReadable(ctx context.Context, f *Finding) error {
 	for _, dir := range []string{c.layout.Datadir, c.layout.RedoDir, c.layout.UndoDir, c.layout.AriaLogDir} {
 		if err := disk.Access(dir, disk.Readable|disk.Searchable); err != nil {
@@ -274,8 +272,7 @@ func pathsOf(lists ...[]datadir.File) (paths []string) {
 	return paths
 }
 
-// readable looks whether this user may read files; those that are gone do not
-// matter.
+// readable checks that this user may read files; it ignores those that are gone.
 func readable(paths []string) error {
 	for _, path := range paths {
 		if err := disk.Access(path, disk.Readable); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -297,8 +294,8 @@ func (c *checker) checkDatadir(ctx context.Context, f *Finding) error {
 }
 
 // checkTablespaces reads page 0 of every tablespace, so that a stray copy, an empty
-// or a damaged file, or an encrypted one is told of before all is copied. What it
-// reads is remembered for the backup.
+// or a damaged file, or an encrypted one is reported before the copy begins. The
+// backup remembers what it reads.
 func (c *checker) checkTablespaces(ctx context.Context, f *Finding) error {
 	list, err := c.list(ctx)
 	if err != nil {
@@ -326,8 +323,8 @@ func (c *checker) checkTablespaces(ctx context.Context, f *Finding) error {
 	return nil
 }
 
-// refuseStrays refuses two files of one id. A file that is there for IMPORT
-// TABLESPACE has the id of another until that is done: the server knows its table.
+// refuseStrays refuses two files of one id. A file that waits for IMPORT TABLESPACE
+// has the id of another until then: the server knows its table.
 func (c *checker) refuseStrays(ctx context.Context, look *pages.Found) error {
 	err := look.Unique()
 	twice, ok := errors.AsType[*pages.DuplicateError](err)
@@ -346,7 +343,7 @@ func (c *checker) refuseStrays(ctx context.Context, look *pages.Found) error {
 	return nil
 }
 
-// tellPassed adds to a finding what is passed over.
+// tellPassed adds to a finding which paths hb passes over.
 func (c *checker) tellPassed(f *Finding) {
 	c.warnMu.Lock()
 	defer c.warnMu.Unlock()

@@ -16,26 +16,25 @@ type family interface {
 	// steps are those of a backup, in their order. A step that fails ends the
 	// backup; locks are released in any case.
 	steps() []step
-	// openRedo opens the redo log, and prepares for what is to be known of the
-	// family's tablespaces.
+	// openRedo opens the redo log, and prepares the copy of the family's tablespaces.
 	openRedo(ctx context.Context) error
-	// voidChanged makes void the copies of tablespaces that were changed, since they
-	// began, in ways that the redo does not tell of whole: they are made again.
+	// voidChanged voids the copies of tablespaces that were changed since the copies
+	// began in ways that the redo does not record completely: hb copies them again.
 	voidChanged(ctx context.Context) error
-	// rules are those by which tablespaces are settled.
+	// rules are the rules for settling tablespaces.
 	rules() pages.Rules
 	// externalSpaces are those that xtrabackup_tablespaces lists.
 	externalSpaces() []metadata.ExternalSpace
-	// describe adds what only this family has to the manifest.
+	// describe adds the family's own fields to the manifest.
 	describe(m *metadata.Manifest)
-	// release ends what may still be held after an error.
+	// release releases what the family may still hold after an error.
 	release() error
 }
 
 type step func(ctx context.Context) error
 
-// A sequence is how servers of one kind are backed up: the steps in their
-// order, and what the archive calls things.
+// A sequence is how servers of one kind are backed up: the steps in their order, and
+// the names that the archive uses.
 type sequence struct {
 	flavor     string // as hb-archive.json has it
 	redoName   string // of the redo log in the archive
@@ -74,19 +73,20 @@ func sequenceOf(d *mysqld.Series) *sequence {
 //
 //  1. BACKUP STAGE START, which blocks nothing but other backups.
 //  2. The redo follower starts at the newest checkpoint; only then are the
-//     tablespaces listed. All that is written from here on is either on the
-//     pages that are copied or in the redo that is followed.
+//     tablespaces listed. Everything that is written after this is either on the
+//     copied pages or in the redo that hb follows.
 //  3. All tablespaces are copied, the files of other engines go to the stage,
-//     and then, while DDL goes on, tablespaces that appeared meanwhile are copied.
-//     All that the server knows must be in the archive, or have a file.
-//  4. BACKUP STAGE BLOCK_DDL: what appeared at last is copied, files of other
+//     and then, while DDL goes on, tablespaces that appeared in the meantime are
+//     copied. Every tablespace that the server knows must be in the archive, or have
+//     a file.
+//  4. BACKUP STAGE BLOCK_DDL: the last new tablespaces are copied, and files of other
 //     engines that changed are staged again. Transactions go on.
 //  5. BACKUP STAGE BLOCK_COMMIT: binary log position, LSN, the tail of the Aria
 //     log, log and statistics tables.
-//  6. BACKUP STAGE END. The redo up to that LSN is waited for: a server with
+//  6. BACKUP STAGE END. hb waits for the redo up to that LSN: a server with
 //     innodb_flush_log_at_trx_commit=0 writes it to the file only once a second,
-//     whatever is flushed. Then tablespaces are settled (pages.Settle), and what is
-//     staged and spooled goes into the archive, then fix-ups, metadata and the
+//     even after a flush. Then tablespaces are settled (pages.Settle), and staged
+//     files and spooled redo go into the archive, then fix-ups, metadata and the
 //     manifest.
 func (b *mariadbBackup) steps() []step {
 	return []step{
@@ -112,23 +112,22 @@ func (b *mariadbBackup) steps() []step {
 
 // steps are those of MySQL 8.0 and later; they are in mysql8.go and mysql.go.
 //
-//  1. The server is told to keep the redo log files that are not read yet.
+//  1. hb has the server keep the redo log files that it has not read yet.
 //  2. LOCK INSTANCE FOR BACKUP, which blocks DDL, the creation, truncation and
-//     removal of tablespaces, and the purge of binary logs, and nobody else.
+//     removal of tablespaces, and the purge of binary logs, and nothing else.
 //  3. The redo follower starts at the newest checkpoint. Tablespaces are
 //     listed, by the server and on disk, and copied. Files of other engines go
 //     to the stage.
 //  4. The binary log goes on in a new file. All tablespaces that the server
 //     knows must be in the archive.
-//  5. Position and LSN, of one moment, by performance_schema.log_status, which
-//     keeps nobody waiting. Only while there are tables without transactions,
-//     those are locked and flushed, and what changed in them is staged again.
-//     Where a transaction is prepared at that moment (an XA transaction, on
-//     servers before 9.7 any) it is the binary log that says whether it is
-//     committed.
+//  5. Position and LSN, of one moment, from performance_schema.log_status, which
+//     blocks nobody. If there are non-transactional tables, hb locks and flushes
+//     them first, and stages again those that changed. If a transaction is prepared
+//     at that moment (an XA transaction; before 9.7 any), the binary log decides
+//     whether it is committed.
 //  6. The locks are released. The binary log is copied up to the position, and
-//     its GTIDs are counted. The redo up to that LSN is waited for.
-//  7. What is staged and spooled, metadata and the manifest.
+//     its GTIDs are counted. hb waits for the redo up to that LSN.
+//  7. Staged files, spooled redo, metadata and the manifest.
 func (b *mysql8Backup) steps() []step {
 	return []step{
 		b.preflight,
@@ -155,24 +154,23 @@ func (b *mysql8Backup) steps() []step {
 	}
 }
 
-// steps are those of MySQL 5.6 and 5.7, which have no lock against DDL
-// alone; they are in mysql5.go and mysql.go.
+// steps are those of MySQL 5.6 and 5.7, which have no lock that blocks only DDL; they
+// are in mysql5.go and mysql.go.
 //
-//  1. Where asked, metadata locks on all tables.
-//  2. The redo follower starts at the newest checkpoint, and the server says which
+//  1. If asked for, metadata locks on all tables.
+//  2. The redo follower starts at the newest checkpoint, and hb asks the server which
 //     indexes it is building. Tablespaces are listed and copied, files of other
-//     engines go to the stage, and then, while DDL goes on, tablespaces that
-//     appeared meanwhile are copied, and those again that were changed without
-//     redo (mysql5.go).
+//     engines go to the stage, and then, while DDL goes on, new tablespaces are
+//     copied, and tablespaces that were changed without redo are copied again
+//     (mysql5.go).
 //  3. FLUSH TABLES WITH READ LOCK, or the backup locks of Percona Server: no
-//     DDL, no writes to tables without transactions, no commits.
-//  4. Tablespaces are listed for the last time. What appeared or was changed
-//     without redo since is copied, and what changed in the files of other
-//     engines.
+//     DDL, no writes to non-transactional tables, no commits.
+//  4. Tablespaces are listed for the last time. hb copies those that appeared or were
+//     changed without redo since, and the changed files of other engines.
 //  5. Binary log position and LSN, of one moment: Percona Server's final lock lets
-//     commits go on, so that its lock for the binary log is taken first. The locks
-//     are released.
-//  6. The redo up to that LSN is waited for; then as for the others.
+//     commits go on, so hb takes its lock for the binary log first. The locks are
+//     released.
+//  6. hb waits for the redo up to that LSN; then as for the others.
 func (b *mysql5Backup) steps() []step {
 	return []step{
 		b.preflight,

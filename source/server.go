@@ -33,7 +33,7 @@ type subject struct {
 	inventory *pages.Inventory
 	engines   *datadir.Engines
 
-	beforeList func(ctx context.Context) error // nil: nothing is to be known before files are listed
+	beforeList func(ctx context.Context) error // runs before hb lists the files; may be nil
 
 	warnMu   sync.Mutex
 	warnings []string
@@ -59,7 +59,7 @@ func newSubject(system disk.System, srv *mysqld.Server, opt Options) (*subject, 
 	return s, nil
 }
 
-// warn notes what the user should know although the backup is good.
+// warn records what the user should know although the backup is good.
 func (s *subject) warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if s.opt.Warn != nil {
@@ -70,7 +70,8 @@ func (s *subject) warn(format string, args ...any) {
 	s.warnings = append(s.warnings, text)
 }
 
-// passOver tells, once, of what has the name of a file of the backup and is not one.
+// passOver warns, once for each path, of something that has the name of a file of the
+// backup and is not one.
 func (s *subject) passOver(path, what string) {
 	s.warnMu.Lock()
 	told := s.passed[path]
@@ -84,7 +85,7 @@ func (s *subject) passOver(path, what string) {
 	}
 }
 
-// list looks at the databases, and asks the server where it knows more.
+// list lists the databases' files, and adds those that only the server knows.
 func (s *subject) list(ctx context.Context) (*datadir.Listing, error) {
 	if s.beforeList != nil {
 		if err := s.beforeList(ctx); err != nil {
@@ -98,9 +99,9 @@ func (s *subject) list(ctx context.Context) (*datadir.Listing, error) {
 	return list, s.addRemote(ctx, list)
 }
 
-// addRemote adds to a listing the tablespaces that the server knows and that
-// were not found: those outside the data directory. They are archived as if
-// they lay in it (see datadir.Layout.ArchiveName).
+// addRemote adds to a listing the tablespaces that the server knows and hb did not
+// find: those outside the data directory. The archive has them as if they lay in it
+// (see datadir.Layout.ArchiveName).
 func (s *subject) addRemote(ctx context.Context, list *datadir.Listing) error {
 	spaces, err := contents.Tablespaces(ctx, s.srv)
 	if err != nil {
@@ -132,7 +133,7 @@ func (s *subject) addRemote(ctx context.Context, list *datadir.Listing) error {
 		switch taken[info.Name] {
 		case "":
 		case info.Path:
-			continue // DDL has put another file there meanwhile: the next look has it
+			continue // DDL has put another file there since: the next listing has it
 		default:
 			// 5.6 and 5.7 would not find it under another name; later servers know
 			// it by its id.
@@ -147,7 +148,7 @@ func (s *subject) addRemote(ctx context.Context, list *datadir.Listing) error {
 	return nil
 }
 
-// MissingSpacesError says that tablespaces that the server knows were not found.
+// MissingSpacesError says that hb found no files of tablespaces that the server knows.
 type MissingSpacesError struct{ Spaces []contents.Tablespace }
 
 func newMissingSpaces(spaces []contents.Tablespace) *MissingSpacesError {
@@ -169,11 +170,11 @@ func (e *MissingSpacesError) Error() string {
 		"a backup without them could not be restored: drop the tables, or bring the files back", strings.Join(names, "; "), more)
 }
 
-// A backup has everything in one directory. Of a server that keeps files elsewhere
-// that must be known where the backup is restored in its place.
+// A backup has everything in one directory. If the server keeps files elsewhere, the
+// user must know that when restoring over this server.
 
-// outsideText says which files of the server lie outside its data directory, and
-// which settings have them there; "" if there are none.
+// outsideText names the server's files outside its data directory, and the settings
+// that put them there; "" if all lie inside.
 func (s *subject) outsideText(files []datadir.File) string {
 	var paths []string
 	for _, info := range files {
@@ -196,8 +197,8 @@ func (s *subject) outsideText(files []datadir.File) string {
 	return strings.Join(text, "; ")
 }
 
-// outsideSettings are the settings by which a server looks elsewhere for what the
-// backup has in its directory.
+// outsideSettings are the settings that make a server look elsewhere for files that
+// the backup has in its directory.
 func (s *subject) outsideSettings() (out []string) {
 	add := func(name, path string) {
 		if path != "" && s.layout.IsOutside(path) {
@@ -222,8 +223,8 @@ func (s *subject) warnOutside(files []datadir.File) {
 	}
 }
 
-// mustHoldTables reports whether there are tables without transactions to be
-// locked at the end, on 8.0 and later.
+// mustHoldTables reports whether non-transactional tables have to be locked at the end
+// (8.0 and later).
 func (s *subject) mustHoldTables(ctx context.Context) (bool, error) {
 	list, err := s.layout.List()
 	switch {
@@ -245,9 +246,9 @@ func (s *subject) mustHoldTables(ctx context.Context) (bool, error) {
 	return some, locks.CheckHold(s.srv, tables)
 }
 
-// hasPlainTables reports whether there are tables without transactions, other than
-// the log tables, and which of them the account may see, by the names of the files
-// that are not InnoDB's: what the account may not see it cannot be told of.
+// hasPlainTables reports whether there are non-transactional tables, other than the
+// log tables, and which of them the account may see. It goes by the files that are
+// not InnoDB's: the server does not list tables that the account may not see.
 func (s *subject) hasPlainTables(ctx context.Context, files iter.Seq[string]) ([]contents.Table, bool, error) {
 	tables, complete, err := contents.NonTransactionalTables(ctx, s.srv)
 	if err != nil || complete || len(tables) > 0 {
@@ -261,8 +262,8 @@ func (s *subject) hasPlainTables(ctx context.Context, files iter.Seq[string]) ([
 	return nil, false, nil
 }
 
-// needs says what the backup is going to do, but for its last lock: what that
-// takes goes by the series.
+// needs says what the backup is going to do, apart from its last lock, which depends
+// on the series.
 func (s *subject) needs() mysqld.Needs {
 	return mysqld.Needs{
 		SlaveInfo: s.opt.SlaveInfo, KillQueries: s.opt.FTWRL.KillTimeout > 0, SafeSlave: s.opt.SafeSlave,
@@ -270,8 +271,8 @@ func (s *subject) needs() mysqld.Needs {
 	}
 }
 
-// checkEmpty decides of a file without a byte: it holds no data. If it is not just
-// being made, it is passed over, unless it is the server's.
+// checkEmpty decides what to do about an empty file. Unless it is just being created,
+// hb passes it over, or refuses it if the server knows it.
 func (s *subject) checkEmpty(ctx context.Context, info datadir.File) error {
 	if empty, err := datadir.StaysEmpty(ctx, s.disk, info); err != nil || !empty {
 		return err

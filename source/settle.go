@@ -9,8 +9,8 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// settle sends what the archive still lacks of tablespaces, and records their
-// final names.
+// settle sends the tablespaces that the archive still lacks, and records their final
+// names.
 func (b *backup) settle(ctx context.Context) error {
 	files := b.follower.Files()
 	end, err := pages.Settle(b.last, files, b.family.rules())
@@ -45,11 +45,10 @@ func (b *backup) settle(ctx context.Context) error {
 // disk (FIL_IBD_FILE_INITIAL_SIZE).
 const stubPages = 4
 
-// sendStub archives a tablespace whose creation is in the copied redo, which
-// makes every page of it: the file need only exist. So it is where page 0 has not
-// reached the file: the first checkpoint after its creation would have written
-// it, so that it was created after the checkpoint at which the copy of the redo
-// begins.
+// sendStub archives a tablespace whose creation is in the copied redo: the redo makes
+// every page of it, so that the file need only exist. If page 0 has not reached the
+// file, the redo has the creation: the first checkpoint after it would have written
+// page 0, so it lies after the checkpoint where the copy of the redo begins.
 func (b *backup) sendStub(t *pages.File) error {
 	name, isNew := b.registry.Add(t, 0)
 	if !isNew {
@@ -58,17 +57,17 @@ func (b *backup) sendStub(t *pages.File) error {
 	return b.archive.put(name, make([]byte, stubPages*b.pageSize))
 }
 
-// proveWritten makes sure that every page which the archive has as zeros, and which is
-// in use, is made by the redo log. The server had written all pages as they were at
-// the checkpoint where the log begins: one that was in use then, that no record is
-// about since, and that is zero, has lost its content. Where the server has changed
-// which pages are in use since, that cannot be told of servers that build indexes
-// without redo while a backup runs (MySQL up to 5.7, and MariaDB up to 10.5 with
-// innodb_log_optimize_ddl): there the page passes. Of the system
-// tablespace hb only warns: it may have been upgraded from servers that no test has.
+// proveWritten makes sure that the redo log makes every page that is in use and zero
+// in the archive. The server had written all pages as they were at the checkpoint
+// where the log begins. So a page that was in use then, that no later record changes,
+// and that is zero has lost its content. If the server has changed since which pages
+// are in use, hb cannot know this of servers that build indexes without redo during a
+// backup (MySQL up to 5.7, and MariaDB up to 10.5 with innodb_log_optimize_ddl): there
+// the page passes. For the system tablespace hb only warns: it may have been upgraded
+// from servers that no test has.
 func (b *backup) proveWritten() error {
 	from, files := b.follower.Checkpoint().LSN, b.follower.Files()
-	logged := b.srv.Series.ListsOpen || b.srv.Series.LogStatus // MariaDB from 10.6 on; MySQL from 8.0 on
+	logged := b.srv.Series.ListsOpen || b.srv.Series.LogStatus // MariaDB 10.6, MySQL 8.0, and later
 	pages, full := b.copier.ZeroPages()
 	if full {
 		b.warn("the server had so many pages in use and not yet written (%d or more) that hb did not look at all of them for lost ones: hb verify finds those in the directory that hb apply leaves", len(pages))

@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// watchInterval is how often what is spooled is looked at.
+	// watchInterval is the time between two looks at the spool.
 	watchInterval = time.Second
-	// lsnInterval is how often the server is asked how far its redo log is.
+	// lsnInterval is the time between two questions to the server for its LSN.
 	lsnInterval = 5 * time.Second
 )
 
-// watcher tells of a backup what nobody tells who works on it: how far the redo
-// in hand is behind the server, and how much is spooled.
+// watcher reports what no single step knows: how far the redo that hb has read lags
+// behind the server, and how much is spooled.
 type watcher struct {
 	b       *backup
 	wg      sync.WaitGroup
@@ -29,13 +29,13 @@ type watcher struct {
 	asked  time.Time
 }
 
-// rest has the server not asked any more: it is about to be locked.
+// rest stops the questions to the server: it is about to be locked.
 func (w *watcher) rest() { w.resting.Store(true) }
 
 // wait returns when the watcher has ended, which it does with its context.
 func (w *watcher) wait() { w.wg.Wait() }
 
-// start begins to watch a backup, if anybody looks.
+// start starts watching a backup, if anybody looks.
 func (w *watcher) start(ctx context.Context, b *backup) {
 	if b.opt.Progress != nil {
 		w.b = b
@@ -44,9 +44,8 @@ func (w *watcher) start(ctx context.Context, b *backup) {
 	}
 }
 
-// run watches. A backup that is done before the first look costs the server no
-// connection. A server that does not answer is not its business: the backup will
-// notice.
+// run watches. A backup that ends before the first look costs the server no
+// connection. It ignores a server that does not answer: the backup will notice.
 func (w *watcher) run(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()

@@ -9,7 +9,7 @@ import (
 )
 
 // fill gives a server a database shop with some 4,000 orders, some of which are
-// in a table without transactions.
+// in a non-transactional table.
 func fill(t *testing.T, s *mysqldtest.Server) {
 	t.Helper()
 	s.Exec(t, "CREATE DATABASE shop",

@@ -109,9 +109,9 @@ func TestCheckAgrees(t *testing.T) {
 	s.Exec(t, "CREATE USER some@localhost IDENTIFIED BY 'pw'", "GRANT BACKUP_ADMIN, PROCESS, RELOAD ON *.* TO some@localhost",
 		"GRANT SELECT ON performance_schema.log_status TO some@localhost")
 	some := []string{"-u", "some", "--password=pw"}
-	agree("no table without transactions", 0, some, "ok       privileges: ", "there are none")
+	agree("no non-transactional table", 0, some, "ok       privileges: ", "there are none")
 	s.Exec(t, "CREATE TABLE d.m (id INT) ENGINE=MyISAM")
-	agree("a table without transactions", 3, some, "GRANT LOCK TABLES, SELECT ON *.* TO 'some'@'localhost';", "d/m (MyISAM")
+	agree("a non-transactional table", 3, some, "GRANT LOCK TABLES, SELECT ON *.* TO 'some'@'localhost';", "d/m (MyISAM")
 	s.Exec(t, "ALTER INSTANCE DISABLE INNODB REDO_LOG")
 	agree("no redo log", 4, []string{"-u", "root"}, "FAIL     features: ", "DISABLE INNODB REDO_LOG", "ok       files: ", "redo rate: ")
 	agree("no privileges and no redo log", 3, []string{"-u", "nobody", "--password=pw"}, "FAIL     privileges: ", "FAIL     features: ", "DISABLE INNODB REDO_LOG")

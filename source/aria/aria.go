@@ -4,7 +4,7 @@
 // A table is two files of blocks: t.MAI, its header and indexes, and t.MAD,
 // its rows. The blocks of crash-safe tables (TRANSACTIONAL=1, which implies
 // PAGE_CHECKSUM=1) end in a checksum, so that a block that is read while the
-// server writes it is noticed; what the file misses is in the Aria log. Files
+// server writes it is noticed; the Aria log has the changes that the file lacks. Files
 // of all other Aria tables are only consistent while writers are locked out.
 //
 // The header of t.MAI, integers big-endian, as hb needs it:
@@ -36,9 +36,9 @@ const (
 	noChecksum   = 0xFFFFFFFE
 	checksumSize = 4
 
-	// usedOffset is where an index block of a crash-safe table says how many
-	// of its bytes are in use: behind LSN (7), transaction id (6), key number
-	// (1) and flag (1). Its checksum covers only those.
+	// usedOffset is where an index block of a crash-safe table has the number of its
+	// bytes that are in use: after LSN (7), transaction id (6), key number (1) and flag
+	// (1). Its checksum covers only those bytes.
 	usedOffset = 7 + 6 + 1 + 1
 
 	headSize   = 24
@@ -46,7 +46,7 @@ const (
 	maxBasePos = 1 << 15
 )
 
-// Table is what the header of t.MAI says of a table.
+// Table is the header of t.MAI.
 type Table struct {
 	BlockSize  int   // bytes
 	HeaderSize int64 // bytes of t.MAI that are not index blocks

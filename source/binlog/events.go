@@ -41,7 +41,7 @@ func parseHeader(b []byte) header {
 	}
 }
 
-// group is what a GTID event says of the transaction that it begins.
+// group is a GTID event, which begins a transaction.
 type group struct {
 	id     origin
 	number uint64 // 0: the transaction is anonymous
@@ -115,7 +115,7 @@ type message struct {
 }
 
 // number reads an integer: as many bytes follow the first as that has low ones;
-// then comes a zero, and the number in what is left.
+// then comes a zero, and the number in the remaining bits.
 func (m *message) number() uint64 {
 	if m.err == nil && len(m.b) == 0 {
 		m.err = errShort

@@ -101,7 +101,7 @@ func (s *Set) add(o origin, n span) error {
 func (s *Set) AddSet(t Set) {
 	for o, list := range t.spans {
 		for _, n := range list {
-			_ = s.add(o, n) // what is in a set is right
+			_ = s.add(o, n) // a run of a set is valid
 		}
 	}
 }

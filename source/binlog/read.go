@@ -30,7 +30,7 @@ const (
 	maxFormat = 4 << 10
 )
 
-// A Log is what a binary log file holds up to a position.
+// A Log is the contents of a binary log file up to a position.
 type Log struct {
 	Previous     Set // the GTIDs of all earlier files
 	Own          Set // those of this one
@@ -254,7 +254,7 @@ func (f *file) pass(h header) error {
 	return nil
 }
 
-// look takes what an event that began at a position says of GTIDs.
+// look takes the GTIDs from an event that began at a position.
 func (f *file) look(kind byte, body []byte, began int64) (err error) {
 	if kind == eventPreviousGTID {
 		if f.previous || f.log.Transactions > 0 {

@@ -18,7 +18,7 @@ import (
 // knownTypes are the storage engines by their number in a .frm (enum legacy_db_type
 // of MariaDB) that hb copies, or that keep no data: MEMORY, MyISAM, MERGE, InnoDB,
 // EXAMPLE, ARCHIVE, CSV, FEDERATED, BLACKHOLE, PERFORMANCE_SCHEMA, Aria, SEQUENCE.
-// What a FEDERATED table shows is another server's.
+// A FEDERATED table shows rows of another server.
 var knownTypes = map[byte]bool{6: true, 9: true, 10: true, 12: true, 15: true, 16: true, 17: true, 18: true, 19: true, 28: true, 42: true, 44: true}
 
 // knownEngines are those that have no number of their own: their tables show what
@@ -36,7 +36,7 @@ var (
 	frmEngine = regexp.MustCompile(`ENGINE = ([0-9A-Za-z_]+)`) // of a partition
 )
 
-// Engines looks into each definition once.
+// Engines reads each definition once.
 type Engines struct {
 	disk disk.System
 	seen map[string]File
@@ -65,7 +65,7 @@ func (e *Engines) Check(files []File) error {
 }
 
 // unknownEngine names the storage engine of a table's definition; "" for one whose
-// tables hb copies, for what is no table, and for what is gone.
+// tables hb copies, for a view, and for a file that is gone.
 func unknownEngine(system disk.System, path string) (string, error) {
 	head, err := ReadAll(system, path, frmHead)
 	if err != nil || len(head) < frmHead || string(head[:2]) != string(frmMagic) {

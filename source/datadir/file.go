@@ -16,7 +16,7 @@ type FileID struct {
 	born     int64 // nanoseconds
 }
 
-// File is what a listing knows of one file.
+// File is one file of a listing.
 type File struct {
 	Path string // on disk
 	Name string // relative to the data directory, as the archive has it

@@ -85,10 +85,10 @@ func IsTemporary(s contents.Tablespace) bool {
 // AnyFile matches the names of Listing.Others.
 func AnyFile(name string) bool { return otherSuffixes[filepath.Ext(name)] }
 
-// IsNoLog matches the names of Listing.Others but for IsLogData.
+// IsNoLog matches the names of Listing.Others that IsLogData does not match.
 func IsNoLog(name string) bool { return AnyFile(name) && !IsLogData(name) }
 
-// IsPlainFile reports whether a file has the rows of a table without transactions
+// IsPlainFile reports whether a file has the rows of a non-transactional table
 // that a lock on tables keeps still: in any database, as plugins and upgrades leave
 // some in mysql, but not of a log table.
 func IsPlainFile(name string) bool {

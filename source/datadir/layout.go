@@ -1,6 +1,6 @@
-// Package datadir knows where a server's files are and what they are called: it
-// lists them, tells by name and content what each is, and which of them hb does
-// not copy, and notices what comes and goes.
+// Package datadir knows where a server's files are and what they are called: it lists
+// them, recognises each by name and content, knows which of them hb does not copy, and
+// notices files that appear and vanish.
 //
 // In come the settings of a server and a file system; out come lists of files, with
 // the names that they have in the archive. It copies nothing and locks nothing.
@@ -18,7 +18,7 @@ import (
 	"hb/stream/disk"
 )
 
-// Layout says where on disk a server keeps what a backup copies. All paths are
+// Layout says where a server keeps the files that a backup copies. All paths are
 // absolute.
 type Layout struct {
 	Datadir string
@@ -28,14 +28,14 @@ type Layout struct {
 	UndoDir    string
 	RedoDir    string
 	AriaLogDir string   // MariaDB; where aria_log_control and aria_log.* are
-	IgnoreDirs []string // ignore_db_dirs: directories of Datadir that are no databases
+	IgnoreDirs []string // ignore_db_dirs: directories of Datadir that are not databases
 	General    bool     // tablespaces lie in Datadir itself too (MySQL)
 	SkipUndo   bool     // leave out undo tablespaces: they are copied last
 
 	Disk  disk.System
 	Seen  func(path string) string // where hb sees a path of the server's; nil: there
-	Links bool                     // the server has tables without transactions elsewhere, by symbolic links (symbolic-links)
-	Pass  func(path, what string)  // is told what has the name of a file of the backup, and is no file; nil: nobody is
+	Links bool                     // the server has non-transactional tables elsewhere, by symbolic links (symbolic-links)
+	Pass  func(path, what string)  // called for a path with the name of a backup's file that is not a file; may be nil
 }
 
 // NewLayout finds the server's files, below datadir instead of the place that
@@ -71,7 +71,7 @@ type Listing struct {
 }
 
 // List looks at the databases, undo tablespaces, and on MySQL general ones. What
-// vanishes meanwhile is left out; what cannot be read is an error.
+// vanishes in the meantime is left out; a directory that cannot be read is an error.
 func (l *Layout) List() (*Listing, error) {
 	out := Listing{Layout: l}
 	entries, err := l.Disk.ReadDir(l.Datadir)
@@ -185,7 +185,7 @@ func (out *Listing) addLinked(path, name string) error {
 const maxLink = 4096
 
 // readLink reads the .isl file of a table with DATA DIRECTORY, or of a general
-// tablespace: the path of the tablespace file, perhaps with a newline behind.
+// tablespace: the path of the tablespace file, perhaps followed by a newline.
 func readLink(system disk.System, path string) (string, error) {
 	f, err := system.OpenRegular(path, false)
 	if err != nil {

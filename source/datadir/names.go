@@ -55,7 +55,7 @@ func (e *NameError) Error() string {
 		"rename the database or the tablespace, or move its file", e.Name, e.What)
 }
 
-// NameSet is the names in an archive, and what each is: what the server calls a
+// NameSet is the names in an archive, each with its origin: what the server calls a
 // file, or "" for a directory.
 type NameSet map[string]string
 

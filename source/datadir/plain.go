@@ -10,7 +10,7 @@ import (
 	"hb/stream/disk"
 )
 
-// PlainTable is a table without transactions, partitions and all.
+// PlainTable is a non-transactional table, partitions and all.
 type PlainTable struct {
 	Name, Engine string
 	Bytes        int64
@@ -22,9 +22,9 @@ var plainEngines = map[string]string{
 	".CSV": "CSV", ".CSM": "CSV", ".ARZ": "ARCHIVE", ".ARM": "ARCHIVE", ".MRG": "MERGE",
 }
 
-// PlainTables finds the users' tables without transactions by their files, the
-// largest first. (Those in mysql, of which 5.6 and 5.7 have dozens, are small.) Aria's crash-safe tables are not among them: they are written
-// while they are copied.
+// PlainTables finds the users' non-transactional tables by their files, the largest
+// first. (Those in mysql, of which 5.6 and 5.7 have dozens, are small.) Aria's
+// crash-safe tables are not among them: they may be written while they are copied.
 func PlainTables(system disk.System, files []File) ([]PlainTable, error) {
 	tables, safe := make(map[string]*PlainTable), make(map[string]bool)
 	for _, info := range files {

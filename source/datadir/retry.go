@@ -11,16 +11,16 @@ import (
 )
 
 // A page that fails its check may be in the middle of being written: it is read
-// again, at most Retries times, after pauses that double from FirstRetry on, about
-// one second in all.
+// again, at most Retries times, after pauses that begin with FirstRetry and double:
+// about one second in all.
 const (
 	Retries    = 10
 	FirstRetry = time.Millisecond
 )
 
-// Retry calls read until it succeeds, or says for certain that the page is
-// not there, or fails for the last time. What the system reports is no torn page
-// and not tried again.
+// Retry calls read until it succeeds, or finds for certain that the page does not
+// exist, or fails for the last time. An error of the system is not a torn page: Retry
+// does not try again.
 func Retry(ctx context.Context, read func() error) error {
 	wait := FirstRetry
 	for try := 0; ; try++ {
@@ -35,8 +35,8 @@ func Retry(ctx context.Context, read func() error) error {
 	}
 }
 
-// SystemFailed reports whether the system could not do what was asked of it:
-// nothing that the server did meanwhile explains that.
+// SystemFailed reports whether the system call failed for a reason that no change by
+// the server explains.
 func SystemFailed(err error) bool {
 	_, ok := errors.AsType[*fs.PathError](err)
 	return ok && !errors.Is(err, fs.ErrNotExist)

@@ -13,7 +13,7 @@ import (
 )
 
 // Truncations notices for certain when MySQL 5.7 truncates a tablespace in place,
-// with no or too little redo to tell: it makes a file undo_ID_trunc.log, or
+// with no redo or too little to notice it: it makes a file undo_ID_trunc.log, or
 // ib_ID_TABLE_trunc.log, in the directory of the redo log, and removes it when
 // the tablespace is whole again. (storage/innobase/row/row0trunc.cc)
 type Truncations struct {
@@ -22,7 +22,7 @@ type Truncations struct {
 
 	mu      sync.Mutex
 	names   *nameWatch
-	pending map[innodb.SpaceID]bool // seen, and not told yet
+	pending map[innodb.SpaceID]bool // seen, and not reported yet
 }
 
 // truncName is the name of such a file; the first number is the tablespace's id.
@@ -37,7 +37,7 @@ func truncSpace(name string) (innodb.SpaceID, bool) {
 	return innodb.SpaceID(id), err == nil
 }
 
-// WatchTruncations begins to look out for truncations in dir, the directory of the
+// WatchTruncations starts watching for truncations in dir, the directory of the
 // redo log.
 func WatchTruncations(system disk.System, dir string) (*Truncations, error) {
 	names, err := watchNames(dir)
@@ -76,8 +76,8 @@ func (w *Truncations) look() error {
 	return nil
 }
 
-// Of reports whether a tablespace is being truncated, or seen will tell of it: what
-// was copied of it is void.
+// Of reports whether a tablespace is being truncated, or seen will report it: any copy
+// of it is void.
 func (w *Truncations) Of(id innodb.SpaceID) (bool, error) {
 	now, err := w.underWay()
 	if err != nil || now[id] {

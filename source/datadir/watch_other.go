@@ -7,7 +7,7 @@ import (
 	"iter"
 )
 
-// What follows stands for what Linux alone has here: see CheckSystem.
+// These stand in for functions that exist only on Linux: see CheckSystem.
 
 type nameWatch struct{}
 

@@ -1,5 +1,5 @@
-// Package infofile keeps, beside a backup, a file that says what became of it,
-// for who watches backups and has no use for the archive.
+// Package infofile maintains the status file of a backup (--info-file), for
+// monitoring.
 //
 // The file is written when the backup begins and again when it ends, well or not,
 // each time as a whole: who reads it never sees a part. A backup that was killed
@@ -127,7 +127,7 @@ func createOn(system disk.System, path, command, version string) (*File, error) 
 	return f, f.write()
 }
 
-// Note lets change add to what the file will say.
+// Note lets change update the status that the file will have.
 func (f *File) Note(change func(*Info)) {
 	if f == nil {
 		return

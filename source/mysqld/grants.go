@@ -40,25 +40,25 @@ const (
 	PrivConnectionAdmin      Privilege = "CONNECTION_ADMIN"
 	PrivReplicationAdmin     Privilege = "REPLICATION_SLAVE_ADMIN"
 	PrivSystemVariablesAdmin Privilege = "SYSTEM_VARIABLES_ADMIN"
-	// PrivLogStatus is asked for by trying.
+	// hb checks PrivLogStatus by trying.
 	PrivLogStatus Privilege = "SELECT ON performance_schema.log_status"
 
 	privSuper Privilege = "SUPER"
 )
 
-// Needs says what a backup is going to do.
+// Needs is what a backup is going to do.
 type Needs struct {
 	SlaveInfo      bool // ask for the replica's state
 	KillQueries    bool // kill statements that block it
 	SafeSlave      bool // stop the replica's applier threads
 	DumpBufferPool bool
 	LockTableDDL   bool // locks.Set.TableDDL, which reads every InnoDB table
-	HoldTables     bool // lock tables without transactions on 8.0 and later
+	HoldTables     bool // lock non-transactional tables on 8.0 and later
 }
 
 // MissingPrivilegesError names the privileges that the user lacks.
 type MissingPrivilegesError struct {
-	User    string // as CURRENT_USER() says
+	User    string // CURRENT_USER()
 	Missing []Privilege
 }
 
@@ -236,7 +236,7 @@ func (s *Server) GlobalPrivileges(ctx context.Context) (map[Privilege]bool, erro
 
 // addGlobalGrants reads one line of SHOW GRANTS. Grants on less than *.*,
 // PROXY and roles add nothing. A REVOKE on one database (partial_revokes of
-// MySQL 8.0.16 and later), which stands behind what was granted, takes away
+// MySQL 8.0.16 and later), which follows the grants, takes away
 // SELECT, the one privilege that hb needs on the users' tables.
 func addGlobalGrants(have map[Privilege]bool, line string) {
 	if strings.HasPrefix(line, "REVOKE ") {

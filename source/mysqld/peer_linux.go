@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerProcess asks the kernel who listens at the other end of a connection: 0, if
-// it does not say.
+// peerProcess asks the kernel which process listens at the other end of a connection:
+// 0 if it does not know.
 func peerProcess(c *net.UnixConn) (pid int) {
 	raw, err := c.SyscallConn()
 	if err != nil {

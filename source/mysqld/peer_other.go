@@ -4,5 +4,5 @@ package mysqld
 
 import "net"
 
-// Only Linux says it. Nothing is backed up elsewhere.
+// Only Linux has it. hb backs up on no other system.
 func peerProcess(*net.UnixConn) int { return 0 }

@@ -28,10 +28,9 @@ type Series struct {
 	// GaleraDomain: the Galera file has the domain id after the position, and
 	// there is a second copy of it (metadata.DonorGaleraInfoName).
 	GaleraDomain bool
-	// ListsOpen: INNODB_SYS_TABLESPACES has what InnoDB has open, so that what is
-	// discarded or found to be missing is not in it. Before, it is a table of the
-	// dictionary (MariaDB's manual names 10.6.0 as the change; run on 10.5, 10.11
-	// and 11.8).
+	// ListsOpen: INNODB_SYS_TABLESPACES lists the tablespaces that InnoDB has open, so it
+	// omits discarded and missing ones. Before MariaDB 10.6.0 it lists the dictionary's
+	// contents instead (per the manual; verified on 10.5, 10.11 and 11.8).
 	ListsOpen bool
 
 	// LogStatus: the server has LOCK INSTANCE FOR BACKUP and
@@ -40,9 +39,9 @@ type Series struct {
 	LogStatus bool
 	// WaitsForPrepared: log_status answers only when no transaction is
 	// prepared and not yet committed, so that position and LSN agree exactly,
-	// but for XA transactions and for the GTID set. True of 9.7 (9.7.2,
+	// except for XA transactions and for the GTID set. True of 9.7 (9.7.2,
 	// sql/log_resource.cc); taken as false of all that is older. The end of the
-	// binary log says which transactions are committed.
+	// binary log decides which transactions are committed.
 	WaitsForPrepared bool
 	// TablesLock: Percona Server's LOCK TABLES FOR BACKUP, which blocks DDL
 	// and writes to non-transactional tables (have_backup_locks).
@@ -51,7 +50,7 @@ type Series struct {
 	// commits (5.6 and 5.7 with have_backup_locks).
 	BinlogLock bool
 	// UnloggedBuilds: indexes are built on pages whose contents are not in the redo
-	// log, and DDL can go on during a backup (5.7). 5.6 logs them, and from 8.0 on
+	// log, and DDL can go on during a backup (5.7). 5.6 logs them, and in 8.0 and later
 	// the backup lock waits for DDL.
 	UnloggedBuilds bool
 	// RedoConsumer: the server has innodb_redo_log_consumer_register().
@@ -83,8 +82,8 @@ var mysqlSpans = []struct{ from, before release }{
 	{release{8, 0, 30}, release{9, 8, 0}},
 }
 
-// testedReleases are those that the tests run, each for all releases from one on
-// to before another that share their formats.
+// testedReleases are the releases that the tests run, each for a range of releases
+// that share its formats.
 var testedReleases = []struct {
 	flavor       Flavor
 	from, before release
@@ -99,7 +98,7 @@ var testedReleases = []struct {
 }
 
 // TestedWith returns the releases with v's formats that the tests run; none, if
-// what hb knows of them is from the server's source alone, or if v is a fork.
+// hb knows them only from the server's source, or if v is a fork.
 func TestedWith(f Flavor, v Version) []string {
 	for _, t := range testedReleases {
 		if t.flavor == f && !v.Percona() && !v.before(t.from) && v.before(t.before) {
@@ -177,7 +176,7 @@ func (v Version) supportedMySQL() bool {
 	return false
 }
 
-// learn adds what only the server's variables tell.
+// learn adds the facts that only the server's variables show.
 func (d *Series) learn(v Vars) {
 	d.TablesLock = v.String("have_backup_locks") == "YES"
 	d.BinlogLock = d.TablesLock && !d.LogStatus
@@ -203,8 +202,8 @@ func mariadbSeries(v Version) Series {
 // An UnsupportedFeatureError says that the server uses something whose data hb
 // cannot copy correctly.
 type UnsupportedFeatureError struct {
-	Feature string // what it is
-	Detail  string // what was seen
+	Feature string // its name
+	Detail  string // the evidence
 }
 
 func (e *UnsupportedFeatureError) Error() string {

@@ -150,7 +150,7 @@ func (s *Server) identify(ctx context.Context) error {
 	return nil
 }
 
-// Refresh reads the server's variables again: some, such as the size of the redo
+// Refresh reads the server's variables: some, such as the size of the redo
 // log, may change while it runs.
 func (s *Server) Refresh(ctx context.Context) (Vars, error) {
 	rows, err := s.Control.Rows(ctx, "SHOW GLOBAL VARIABLES")
@@ -247,12 +247,12 @@ func (s *Server) connectError(err error) error {
 	return &ConnectError{Options: s.opt, Err: err, Hint: s.opt.Hint(err)}
 }
 
-// Kill ends a connection from the server's side: a hang-up alone is noticed only
-// by and by while a statement waits for its lock, and until then every later
-// statement queues up behind it.
+// Kill ends a connection from the server's side. After a mere hang-up, a server takes
+// a while to notice while a statement waits for its lock, and until then every later
+// statement queues up behind that.
 func (s *Server) Kill(c *Session) {
 	ctx, cancel := context.WithTimeout(context.Background(), ReleaseTimeout)
 	defer cancel()
-	// A failure says that the connection, or the server, is gone already.
+	// A failure means that the connection, or the server, is gone already.
 	_ = s.Control.Exec(ctx, "KILL "+c.ID)
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// A session is one connection, never exchanged for another behind hb's back.
+// A Session is one connection; the driver never replaces it with another.
 type Session struct {
 	mu   sync.Mutex // one statement at a time
 	conn *sql.Conn
@@ -28,9 +28,9 @@ type Session struct {
 // lock connection must not be hung up.
 const sessionWait = 31536000
 
-// neutralSettings are what a session of hb must not take over from the server's
-// global settings, nor from init_connect: what changes or cuts answers, what ends
-// statements or sessions, what makes a transaction of a statement or forbids one.
+// neutralSettings are the settings that a session of hb must not inherit from the
+// server's global ones, nor from init_connect: those that change or cut answers, end
+// statements or sessions, make a transaction of a statement, or forbid one.
 // Every server since MySQL 5.6 knows them.
 var neutralSettings = []string{
 	"sql_mode=''", "autocommit=1", "completion_type=0",
@@ -69,8 +69,8 @@ func (c *Session) neutral(ctx context.Context, lockSeconds int64) error {
 // erUnknownVariable is the server's error about a variable that it does not have.
 const erUnknownVariable = 1193
 
-// patient turns off what may end a session, or its statements, where the server has
-// it. known says which variables it has; without it each is tried: the first
+// patient turns off the timeouts, of those that the server has, that may end a session
+// or its statements. known is which variables it has; if it is nil, hb tries each: the first
 // connection may be allowed less time than it takes to list them.
 func (c *Session) patient(ctx context.Context, known func(name string) bool) error {
 	for _, set := range laterSettings {
@@ -213,7 +213,7 @@ func (c *Session) Row(ctx context.Context, statement string) (map[string]string,
 }
 
 // Close hangs up: the pool keeps no idle connection. A connection that is
-// already lost is no error.
+// already lost is not an error.
 func (c *Session) Close() error {
 	if err := c.conn.Close(); err != nil && !errors.Is(err, sql.ErrConnDone) {
 		return err

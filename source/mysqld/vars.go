@@ -29,7 +29,7 @@ func (v Vars) Bool(name string) bool {
 	return strings.EqualFold(s, "ON") || s == "1"
 }
 
-// Int returns a number, or an error if the variable is missing or no number.
+// Int returns a number, or an error if the variable is missing or not a number.
 func (v Vars) Int(name string) (int64, error) {
 	s, ok := v.m[name]
 	if !ok {

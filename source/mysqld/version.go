@@ -31,7 +31,7 @@ func (f Flavor) String() string {
 // A Version is a server's release.
 type Version struct {
 	Major, Minor, Patch int
-	// Full is what VERSION() says, such as
+	// Full is the answer to VERSION(), such as
 	// "11.8.6-MariaDB-0+deb13u1 from Debian-log".
 	Full string
 	// Comment is version_comment: what MySQL and its forks call themselves,

@@ -1,5 +1,5 @@
 // Package pages copies tablespaces while they are written and while DDL renames,
-// drops and makes them, and knows what the archive has of them.
+// drops and creates them, and knows which of them the archive has.
 //
 // In come lists of files (package datadir) and what the redo log tells of
 // tablespaces; out go checked pages, to files that its caller creates, the fix-ups
@@ -30,7 +30,7 @@ import (
 const SegmentSize = 1 << 20
 
 // Copier sends tablespaces into the archive. Several workers read segments,
-// in turns of as many files as there are workers, so that whoever unpacks the
+// in turns of as many files as there are workers, so that the reader of the
 // archive can write several files at a time, and at the end all of the last one.
 // The segments of a file leave in order, each worker waiting for its turn.
 type Copier struct {
@@ -40,7 +40,7 @@ type Copier struct {
 	PageSize int // innodb_page_size, bytes
 	Parallel int
 	Wait     func(ctx context.Context, n int) error // paces reading; nil: full speed
-	Since    func() innodb.LSN                      // up to where the redo is in hand; nil: it does not matter
+	Since    func() innodb.LSN                      // up to where the redo has been read; nil: it does not matter
 	Begun    func(innodb.SpaceID) innodb.LSN        // where the redo begins a tablespace again (redo.FileState.Begun); nil: nowhere
 	// Truncated reports whether the server has truncated an undo tablespace since its
 	// page 0 had an LSN, or does so just now; nil: it never truncates a file in place.
@@ -52,7 +52,7 @@ type Copier struct {
 	// copied (TRUNCATE TABLE of MySQL 5.7, IMPORT TABLESPACE); it will be
 	// copied again.
 	Again bool
-	// Known are the tablespaces that the server has open; nil: it does not say, or it
+	// Known are the tablespaces that the server has open; nil: it does not list them, or it
 	// does not matter. The server imports into other files, and then may write
 	// pages of the same tablespace id without redo.
 	Known map[innodb.SpaceID]bool
@@ -85,7 +85,7 @@ type File struct {
 
 // CopyFiles copies the given files, and returns when all are in the archive.
 // Files that have vanished, or are in the archive already by identity, are
-// passed over: the final settling sees to them.
+// passed over: Settle decides about them.
 func (c *Copier) CopyFiles(ctx context.Context, files []*File) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -102,7 +102,7 @@ func (c *Copier) CopyFiles(ctx context.Context, files []*File) error {
 	err := context.Cause(ctx)
 	if err != nil {
 		for _, f := range w.opened {
-			f.Close() // again, for those that were finished: an error that says nothing
+			f.Close() // again, for those that were finished: an error without meaning
 		}
 	}
 	return err
@@ -221,7 +221,7 @@ func (c *Copier) identify(ctx context.Context, t *File, f disk.File, page []byte
 }
 
 // awaitLength makes sure that an open file has the pages that its page 0, which
-// was read before, counts. A file that grows meanwhile is being copied to its
+// was read before, counts. A file that grows in the meantime is copied to its
 // place, for IMPORT TABLESPACE: it reports false, and the file is copied later. An
 // undo tablespace that was truncated may be shorter: it is cut first, and page 0
 // follows. So it is with a table that MySQL 5.7 truncates in place, which the redo
@@ -250,7 +250,7 @@ func (c *Copier) awaitLength(ctx context.Context, t *File, f disk.File) (bool, e
 		}
 	}
 	if err != nil && c.Again && (size > first || c.Builds != nil && !t.undo) {
-		return false, nil // 5.7: the redo that tells of a truncation may not be read yet
+		return false, nil // 5.7: the redo of a truncation may not be read yet
 	}
 	if err != nil {
 		return false, fmt.Errorf("%s: %w; check the table on the server (CHECK TABLE) before backing up", t.Path, err)
@@ -268,7 +268,7 @@ func (c *Copier) wasTruncated(ctx context.Context, t *File) (bool, error) {
 }
 
 // readSpace reads and verifies page 0 of an open tablespace. buf is as long as
-// innodb_page_size: what is behind page 0 may be written before page 0 is.
+// innodb_page_size: the pages after page 0 may be written before page 0 is.
 func readSpace(ctx context.Context, f disk.File, buf []byte) (innodb.Space, error) {
 	var s innodb.Space
 	err := datadir.Retry(ctx, func() error {
@@ -348,7 +348,7 @@ func await(ctx context.Context, turn <-chan struct{}) error {
 	}
 }
 
-// finish ends the file behind its last segment.
+// finish ends the file after its last segment.
 func (t *File) finish(seg *segment) error {
 	if seg.index != t.segments-1 {
 		return nil
@@ -421,8 +421,8 @@ func (c *Copier) readSegment(ctx context.Context, seg *segment, buf []byte) (dat
 		return nil, false, err
 	}
 	if seg.index == 0 && t.page0 != nil {
-		// The file may have grown since, and page 0 says so: the copy would be
-		// shorter than it says of itself.
+		// The file may have grown since, and its page 0 with it: the copy would be
+		// shorter than the size in its page 0.
 		copy(buf[:n], t.page0)
 		t.page0 = nil
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // Inventory keeps track of which tablespace is in which file, while DDL goes
-// on. It looks into a file again only if that was written since.
+// on. It reads a file again only if that was written since.
 type Inventory struct {
 	disk  disk.System
 	known map[datadir.FileID]identified
@@ -50,7 +50,7 @@ type Found struct {
 	LSN      innodb.LSN     // the server's before the look, where Settle wants to know
 }
 
-// Look identifies the listed files. What vanishes meanwhile is left out.
+// Look identifies the listed files. It leaves out files that vanish in the meantime.
 func (v *Inventory) Look(ctx context.Context, files []datadir.File) (Found, error) {
 	var out Found
 	for _, info := range files {
@@ -124,21 +124,22 @@ type Settlement struct {
 	Empty   []datadir.File // likewise, and there is not a byte in them
 }
 
-// Rules say what Settle has to know of a server.
+// Rules are the properties of a server that Settle needs.
 type Rules struct {
 	LogsCreation bool // the redo has the whole of a tablespace that it creates: MariaDB
 	// Listed are the tablespaces that the server listed last, while DDL went on; nil:
-	// it does not say.
+	// it does not list them.
 	Listed map[innodb.SpaceID]bool
 }
 
-// Settle decides of the tablespaces that were there while DDL was locked out,
-// with the redo of all DDL in hand, what each is. Every tablespace that the redo
-// names must be there: a backup without it would be found out only at its restore.
+// Settle classifies the tablespaces that were listed while DDL was locked out, using
+// the redo of all DDL up to that point. Every tablespace that the redo names must be
+// there: otherwise the loss would only surface at restore.
 //
 // MariaDB's redo has the whole of a tablespace that it creates, which then need not
-// be there; MySQL writes page 0 before it logs the creation. Nor need a tablespace be there that MariaDB's redo only names, if the
-// server does not list it either: a checkpoint between the two halves of DROP TABLE
+// be there; MySQL writes page 0 before it logs the creation. A tablespace that
+// MariaDB's redo only names need not be there either, if the
+// server does not list it: a checkpoint between the two halves of DROP TABLE
 // names a file that is gone (fil_delete_tablespace, fil_names_clear). The server's
 // recovery accepts that too: it asks for the file only if there are records of the
 // tablespace's pages (recv_validate_tablespace in log0recv.cc: "there were no
@@ -197,7 +198,7 @@ func (r Rules) dispensable(id innodb.SpaceID, state *redo.FileState) bool {
 }
 
 // Young makes sure that a file whose page 0 was empty was just being created, so
-// that it is no part of the backup: page 0 follows at once, or the file goes.
+// that it is not part of the backup: page 0 follows at once, or the file goes.
 func (v *Inventory) Young(ctx context.Context, info datadir.File) error {
 	wait := datadir.FirstRetry
 	for range datadir.Retries {

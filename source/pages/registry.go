@@ -19,7 +19,7 @@ import (
 // as the fix-up files that mariadb-backup's --prepare knows too:
 //
 //	db/t.del   db/t.ibd is to be deleted
-//	db/t.ren   db/t.ibd is to be renamed to what the file says (db/u, no suffix)
+//	db/t.ren   db/t.ibd is to be renamed to the name in the file (db/u, no suffix)
 //
 // in this order. A tablespace that is found when its name is taken already, by
 // one that was renamed or dropped or by an earlier copy of itself, is archived
@@ -48,7 +48,7 @@ type Key struct {
 type Copy struct {
 	Key
 	Name     string                    // in the archive
-	Since    innodb.LSN                // up to where the redo was in hand when copying began
+	Since    innodb.LSN                // up to where the redo had been read when copying began
 	Builds   map[uint64]contents.Build // that were under way then
 	Unlisted bool                      // the server did not have it open then
 }
@@ -92,7 +92,7 @@ func (r *Registry) Has(key Key) bool {
 	return ok
 }
 
-// lose makes the copy of a file void that was removed before all of it was copied.
+// lose voids the copy of a file that was removed before hb had copied all of it.
 func (r *Registry) lose(key Key) {
 	void := r.Discard(func(a *Copy) bool { return a.Key == key })
 	r.mu.Lock()
@@ -124,7 +124,7 @@ func (r *Registry) IDs() map[innodb.SpaceID]bool {
 }
 
 // Vanished reports a table whose file was there when it was copied, and is not at
-// the end, although the redo log does not say that it was dropped: the server may
+// the end, although the redo log does not record that it was dropped: the server may
 // still hold it open, and believe that it has it.
 func (r *Registry) Vanished(last []*File, log map[innodb.SpaceID]*redo.FileState) error {
 	there := make(map[datadir.FileID]bool, len(last))

@@ -15,7 +15,7 @@ import (
 )
 
 // System prepares the files of the system tablespace for copying. Their pages are
-// numbered through all files, and only the first file says what they are.
+// numbered through all files, and only the first file has their flags.
 func (v *Inventory) System(ctx context.Context, paths []string) ([]*File, error) {
 	first, pageSize := paths[0], len(v.buf)
 	f, err := v.disk.OpenRegular(first, true)

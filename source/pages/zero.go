@@ -19,14 +19,14 @@ type ZeroPage struct {
 	Key  Key
 	File datadir.File // as it was copied
 	size int          // of the page, bytes
-	// Listed is the LSN of the page that says that it is in use.
+	// Listed is the LSN of the page map that marks it as in use.
 	Listed innodb.LSN
 }
 
 // maxZeroPages bounds how many are kept: one that is lost suffices to fail a backup.
 const maxZeroPages = 1 << 16
 
-// usage tells which pages of a file are in use, as the file says now.
+// usage is which pages of a file are in use, by the file's own page maps now.
 type usage struct {
 	mu sync.Mutex
 	of *innodb.Usage // nil: not asked yet
@@ -52,7 +52,7 @@ func (c *Copier) forgetZero(key Key) {
 }
 
 // Written reports whether the server has written a page since: of the very file that
-// was copied. Of one that has another name now it says no.
+// was copied. It returns false for a file that has another name now.
 func (c *Copier) Written(z ZeroPage) (_ bool, err error) {
 	f, err := c.Disk.OpenRegular(z.File.Path, z.File.Linked)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"hb/xbstream/innodb/redolog"
 )
 
-// FileState is what the log has said of a tablespace since following began.
+// FileState is what the log has recorded about a tablespace since following began.
 type FileState struct {
 	Path    string     // the newest name, as the server wrote it; with .ibd, which 5.6 leaves out; "" if the log names none
 	Created innodb.LSN // the end LSN of the record that creates it: the log has its whole life; or 0
@@ -40,7 +40,7 @@ func (s *FileState) Name() string {
 	return archiveName(s.Path)
 }
 
-// opKind is what a record says of a file.
+// opKind is what a record does to a file.
 type opKind uint8
 
 const (
@@ -57,21 +57,21 @@ const (
 type fileOp struct {
 	kind  opKind
 	space innodb.SpaceID
-	name  string // the newest one, if it says any
+	name  string // the newest one, if the log has any
 	end   innodb.LSN
 }
 
 const (
 	// maxFileMemory bounds what the follower keeps of files, in bytes: about two
-	// million of them, of which the server has changed each since its last checkpoint.
+	// million, each of which the server has changed since its last checkpoint.
 	maxFileMemory = 256 << 20
 	// fileMemory is about what a file takes besides its name: a FileState, and its
 	// place in the map.
 	fileMemory = 96
 )
 
-// Files returns what the log says, up to its end, of each tablespace that it
-// names. It is for after Finish; nobody may change what it returns.
+// Files returns the state of each tablespace that the log names, at the log's end.
+// Call it after Finish, and do not change the result.
 func (f *Follower) Files() map[innodb.SpaceID]*FileState {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -222,7 +222,7 @@ func (l *mysqlLog) fileOps(ops []fileOp, m redolog.MTR) ([]fileOp, error) {
 	return ops, nil
 }
 
-// named fills in what a record with a file name says.
+// named fills in the fields of a record with a file name.
 func (o *fileOp) named(r *mysqlredo.Record, format mysqlredo.Format) error {
 	op, err := r.FileOp()
 	o.name = op.Name

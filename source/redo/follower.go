@@ -1,7 +1,7 @@
 // Package redo follows the redo log of a running server: from its checkpoint
 // on, at the server's pace, up to an LSN that the server names at the end.
 //
-// The reader never waits for the archive: what the archive does not take at
+// The reader never waits for the archive: redo that the archive does not take at
 // once goes to a spool, first in memory and then on disk. A log that is
 // overwritten before it was read is noticed for certain, by the numbers of its
 // blocks or by its checkpoints. While it reads, the follower parses the log as
@@ -41,10 +41,10 @@ const (
 	maxPause = 20 * time.Millisecond
 
 	// stallTimeout is how long a log may stand still short of an LSN that the
-	// server says it has reached.
+	// server reports to have reached.
 	stallTimeout = 60 * time.Second
 
-	// A server that keeps redo for hb is told when so much was read, or less
+	// hb reports to a server that keeps redo for it after so many bytes, or fewer
 	// after a pause.
 	advanceStep  = 1 << 20
 	advancePause = 50 * time.Millisecond
@@ -53,7 +53,7 @@ const (
 	spoolMemory = 16 << 20
 )
 
-// OverrunError says that the server overwrote redo before it was read.
+// OverrunError says that the server overwrote redo before hb had read it.
 type OverrunError struct {
 	Read innodb.LSN // up to where it was read
 	Now  innodb.LSN // an LSN that the server has certainly reached
@@ -77,9 +77,9 @@ type Follower struct {
 
 	mu                sync.Mutex
 	changed           chan struct{}   // closed and replaced when anything below changes
-	queue             []piece         // what is in hand and not sent
-	end               innodb.LSN      // of the last whole mini-transaction in hand
-	last              []byte          // the block that is not full behind the queue, if any
+	queue             []piece         // read, and not sent
+	end               innodb.LSN      // of the last whole mini-transaction that was read
+	last              []byte          // the block after the queue, if it is not full
 	lastAt            innodb.LSN      // its LSN
 	why               error           // why the last look at the log brought no more
 	wanted            bool            // somebody waits for an LSN: read without pauses
@@ -91,7 +91,7 @@ type Follower struct {
 	tail              []byte          // what follows the queue at the target
 	done              bool            // the reader has reached the target
 	sent              int64           // bytes that the archive has taken
-	phase             *progress.Phase // counts them, from Drain on
+	phase             *progress.Phase // counts them, since Drain
 	err               error           // the first failure
 	ops               map[innodb.SpaceID]*FileState
 	opsSize, opsLimit int // about how many bytes of memory ops takes, and may take
@@ -199,7 +199,7 @@ func (f *Follower) Close() error {
 	return errors.Join(f.log.close(), f.spool.Close())
 }
 
-// update changes the shared state and tells everybody who waits.
+// update changes the shared state and wakes all waiting goroutines.
 func (f *Follower) update(change func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -208,7 +208,7 @@ func (f *Follower) update(change func()) {
 	f.changed = make(chan struct{})
 }
 
-// waitFor blocks until ready, which is called with the state locked, says yes,
+// waitFor blocks until ready, which is called with the state locked, returns true,
 // or the follower fails.
 func (f *Follower) waitFor(ctx context.Context, ready func() bool) error {
 	for {
@@ -229,7 +229,7 @@ func (f *Follower) waitFor(ctx context.Context, ready func() bool) error {
 	}
 }
 
-// Reach returns when the redo up to lsn is in hand: the server must flush it,
+// Reach returns when the redo up to lsn has been read: the server must flush it,
 // by itself or because it was asked to. It fails when nothing new has come for
 // stallTimeout.
 func (f *Follower) Reach(ctx context.Context, lsn innodb.LSN) error {
@@ -282,16 +282,16 @@ func (f *Follower) hurry() {
 	}
 }
 
-// Hold keeps back everything that is not in hand yet, until Finish says where
-// the copy ends. It is called before the server is asked for that LSN: redo
-// behind it must not reach the archive.
+// Hold holds back everything that is read after this, until Finish sets where the
+// copy ends. Call it before you ask the server for that LSN: redo
+// beyond it must not reach the archive.
 func (f *Follower) Hold() {
 	f.update(func() { f.held, f.heldEnd = true, f.end })
 	f.hurry()
 }
 
 // Finish ends the copy exactly at lsn, which must be the end of a
-// mini-transaction, not before the Hold: it waits until the redo is in hand.
+// mini-transaction, not before the Hold: it waits until the redo has been read.
 // Drain then waits until the archive has it.
 func (f *Follower) Finish(ctx context.Context, lsn innodb.LSN) error {
 	if f.log.blocks() {
@@ -308,14 +308,14 @@ func (f *Follower) Finish(ctx context.Context, lsn innodb.LSN) error {
 	return f.waitFor(ctx, func() bool { return f.done })
 }
 
-// truncate drops from the queue what lies behind lsn. The state is locked.
+// truncate drops from the queue the redo after lsn. The state is locked.
 func (f *Follower) truncate(lsn innodb.LSN) error {
 	if !f.boundary(lsn) {
 		return fmt.Errorf("LSN %d, which the server named, is not the end of a mini-transaction in its redo log", lsn)
 	}
 	limit := lsn
 	if f.log.blocks() {
-		limit = redolog.BlockOf(lsn) // the block that it is in is made anew
+		limit = redolog.BlockOf(lsn) // the block that it is in is made again
 		block, err := f.blockAt(limit)
 		if err != nil {
 			return err
@@ -378,7 +378,7 @@ func (f *Follower) boundary(lsn innodb.LSN) bool {
 	return false
 }
 
-// Pending returns how many bytes are in hand and not sent.
+// Pending returns how many bytes have been read and not sent.
 func (f *Follower) Pending() (n int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -392,7 +392,7 @@ func (f *Follower) Pending() (n int64) {
 func (f *Follower) Spooled() int64 { return f.spool.Size() }
 
 // Drain returns when the archive has taken everything, and how many bytes that
-// was. What it takes from now on is counted in phase, which may be nil.
+// was. phase, which may be nil, counts the redo that it takes after this.
 func (f *Follower) Drain(ctx context.Context, phase *progress.Phase) (int64, error) {
 	f.mu.Lock()
 	f.phase = phase
@@ -409,14 +409,14 @@ func (f *Follower) Drain(ctx context.Context, phase *progress.Phase) (int64, err
 	return f.sent, f.err
 }
 
-// End returns the LSN up to which the redo is in hand.
+// End returns the LSN up to which the redo has been read.
 func (f *Follower) End() innodb.LSN {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.end
 }
 
-// File returns what the log has said so far of one tablespace.
+// File returns the state of one tablespace so far.
 func (f *Follower) File(id innodb.SpaceID) FileState {
 	f.mu.Lock()
 	defer f.mu.Unlock()

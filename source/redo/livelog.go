@@ -24,14 +24,14 @@ type liveLog interface {
 	// newest reads the newest checkpoint that the log has now.
 	newest() (innodb.LSN, error)
 	// next reads what the server has written since the last call, but nothing
-	// at or behind the LSN limit. What was overwritten before it was read is an
+	// at or after the LSN limit. Redo that was overwritten before it was read is an
 	// *OverrunError.
 	next(limit innodb.LSN) (reading, error)
 	// peek reads some bytes at the place up to which the log was read, of a log
 	// without blocks: while they stay as they are, the server writes nothing.
 	peek() ([]byte, error)
 	// blocks reports whether the log consists of blocks that prove themselves.
-	// Then the last one of a copy must say itself where the log ends: lastBlock
+	// Then the last block of a copy must itself mark where the log ends: lastBlock
 	// makes it, so that the log ends at end, from that block as it is in the
 	// live log, or from any other where end is at its beginning.
 	blocks() bool
@@ -44,10 +44,10 @@ type liveLog interface {
 
 // reading is what one look at the log brought.
 type reading struct {
-	bytes []byte       // log bytes as a backup holds them, from start on
+	bytes []byte       // log bytes as a backup holds them, beginning at start
 	start innodb.LSN   // LSN of bytes[0]
-	last  []byte       // the block behind bytes, if it is valid and not full
-	lost  innodb.LSN   // where the server begins to overwrite what was read; of a log without blocks
+	last  []byte       // the block after bytes, if it is valid and not full
+	lost  innodb.LSN   // where the server begins to overwrite the bytes that were read; of a log without blocks
 	end   innodb.LSN   // end of the last whole mini-transaction
 	ends  []innodb.LSN // ends of all of them
 	ops   []fileOp     // what they did to files

@@ -12,12 +12,12 @@ import (
 // on two cores that had four times as much to do. (9.7: 106, MariaDB 10.11: 170 MB/s.)
 const FollowRate = 40_000_000
 
-// State is what a look at a server's log tells.
+// State is what a look at a server's log files finds out.
 type State struct {
 	Format     Format
 	Checkpoint innodb.LSN // the newest
 	// Capacity is how many bytes of log there is room for before the server
-	// comes round; 0: the files do not say, which is so of MySQL since 8.0.30.
+	// wraps; 0: unknown, because the files do not have it (MySQL 8.0.30 and later).
 	Capacity int64
 }
 

@@ -127,18 +127,18 @@ func (l *mariadbLog) checkpoint() (mariadbredo.Checkpoint, error) {
 }
 
 // next reads what the server has written since the last call, but nothing at or
-// behind the LSN limit.
+// after the LSN limit.
 //
 // In the 10.5 format every block proves itself, and limit is beyond everything.
 // In the later one it must be an LSN that the server has flushed, because a
-// mini-transaction does not say where it belongs: the server rewrites the last
-// block of the log as it fills, what lies in that block behind the end is an
+// mini-transaction does not record where it belongs: the server rewrites the last
+// block of the log as it fills, and that block has, after the end, an
 // older part of the log buffer, with sequence bytes of this lap and whole
-// mini-transactions in it, and who reads while the server writes can see those
-// where newer ones are about to be. (log_t::write_buf, "garbage"; seen on
+// mini-transactions in it, so that a concurrent reader can see those where newer
+// ones are about to be. (log_t::write_buf, "garbage"; seen on
 // 10.11.18: a short mini-transaction in place of a long one.) For the same reason
-// sequence bytes alone do not prove that the log was not overwritten: what is
-// returned counts only if the server has not reached reading.lost meanwhile.
+// sequence bytes alone do not prove that the log was not overwritten: the redo that is
+// returned counts only if the server has not reached reading.lost in the meantime.
 func (l *mariadbLog) next(limit innodb.LSN) (reading, error) {
 	if l.header.Format == mariadbredo.Format108 {
 		return l.nextFlushed(limit)
@@ -228,7 +228,7 @@ func (l *mariadbLog) adapt(taken int) {
 	}
 }
 
-// readFrom fills the buffer from an LSN on, up to the limit, around the end of
+// readFrom fills the buffer from an LSN up to the limit, around the end of
 // the file if it has to. It never reads more than the log holds.
 func (l *mariadbLog) readFrom(at, limit innodb.LSN) ([]byte, error) {
 	b := l.buf[:min(int64(l.size), l.geo.Capacity)]
@@ -248,9 +248,9 @@ func (l *mariadbLog) readFrom(at, limit innodb.LSN) ([]byte, error) {
 }
 
 // follow goes over to the file that has taken the log's name, when this one
-// ends before the limit. Without one, the log is not what it was. The server may
+// ends before the limit. Without one, the log was replaced. The server may
 // have written to this file between its reading and the look at the name: it is read
-// to its end first. Where the name passed through another file meanwhile, which
+// to its end first. If the name passed through another file in between, which
 // nobody read, the log was overrun.
 func (l *mariadbLog) follow(got reading, stop mariadbredo.Stop) (reading, error) {
 	moved, err := l.moved()

@@ -12,11 +12,11 @@ import (
 	"hb/xbstream/innodb/redolog"
 )
 
-// surveyPause is how long an idle log is left alone before its files are looked
+// surveyPause is how long hb leaves an idle log alone before its files are looked
 // through.
 const surveyPause = 200 * time.Millisecond
 
-// defaultPageSize is that of servers which were not told otherwise.
+// defaultPageSize is the servers' default.
 const defaultPageSize = 16 << 10
 
 // mysqlLog is the log of a running MySQL, and how far it was read.
@@ -112,7 +112,7 @@ func (l *mysqlLog) next(innodb.LSN) (reading, error) {
 	return got, l.judge(stop, len(got.bytes) == 0 && !got.more)
 }
 
-// judge decides what it means that there was no more to be read.
+// judge decides why there was no more to read.
 func (l *mysqlLog) judge(stop mysqlredo.Stop, idle bool) error {
 	switch {
 	case stop.Newer:
@@ -142,7 +142,7 @@ func (l *mysqlLog) adapt(full bool) {
 	}
 }
 
-// tellServer tells the server from time to time what was read, until the end.
+// tellServer reports to the server from time to time how far hb has read.
 // It never keeps back the end of what there is: a server that has no room left
 // waits for the last byte of a file to be read before it writes on.
 func (f *Follower) tellServer(ctx context.Context) error {

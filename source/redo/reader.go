@@ -102,7 +102,7 @@ func (f *Follower) isWanted() bool {
 	return f.wanted
 }
 
-// check takes what was read into the queue, after making sure that the server
+// check takes the redo that was read into the queue, after making sure that the server
 // had not come around the log to where it was read: asked now, the server names
 // an end that it had not passed then. It returns up to where the log may be read
 // next.
@@ -127,14 +127,14 @@ func (f *Follower) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// accept takes what was read into the queue.
+// accept takes the redo that was read into the queue.
 func (f *Follower) accept(got reading) (err error) {
 	if f.idle(got) {
 		return nil
 	}
 	f.update(func() {
 		if f.target != 0 {
-			return // all of this lies behind it
+			return // all of this lies after it
 		}
 		if len(got.bytes) > 0 {
 			p := piece{start: got.start}
@@ -145,8 +145,8 @@ func (f *Follower) accept(got reading) (err error) {
 		}
 		f.end = max(f.end, got.end)
 		f.why = got.why
-		// A look at a block that is just being written brings nothing: what was
-		// seen of it before still stands.
+		// A block that is just being written shows nothing new: the earlier reading
+		// of it still counts.
 		if len(got.bytes) > 0 || len(got.last) > 0 {
 			f.last, f.lastAt = append(f.last[:0], got.last...), got.start+innodb.LSN(len(got.bytes))
 		}
@@ -164,7 +164,7 @@ func (f *Follower) accept(got reading) (err error) {
 	return err
 }
 
-// idle reports whether what was read has nothing that is not in hand.
+// idle reports whether the last read brought nothing new.
 func (f *Follower) idle(got reading) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

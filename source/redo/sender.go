@@ -8,7 +8,7 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// send is the sender: it gives the archive what is in hand, as fast as that
+// send is the sender: it gives the archive the redo that has been read, as fast as that
 // takes it.
 func (f *Follower) send(ctx context.Context, out io.Writer, head []byte) error {
 	if err := f.give(out, head); err != nil {

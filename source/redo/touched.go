@@ -6,7 +6,7 @@ import "hb/xbstream/innodb"
 // one page in a hundred that is not is taken for one that is (TestTouchedPages).
 const touchedBits = 1 << 25
 
-// touchedPages remembers of which pages the log has records, in a Bloom filter: of a
+// touchedPages remembers which pages the log has records for, in a Bloom filter: of a
 // page that is in it has is true, and of another one it mostly is false. The two bits
 // of a page are in one cache line.
 type touchedPages struct {

@@ -17,12 +17,12 @@ const prefix = "HB_"
 // miss: a variable that is perhaps meant to be one of them is not passed over.
 var protecting = []string{"encrypt", "compress", "ssl"}
 
-// others are variables that are no options: the password's, and those of hb's own
+// others are variables that are not options: the password's, and those of hb's own
 // scripts and tests, which begin so.
 var others = []string{"HB_PASSWORD", "HB_SERVERS", "HB_TEST_", "HB_TORTURE_", "HB_RECIPE_"}
 
 // checkEnvironment makes sure that no variable is a misspelled option that protects,
-// and warns of others that are no option of any command.
+// and warns of others that are not an option of any command.
 func (s *Settings) checkEnvironment(app *kong.Application) error {
 	if s.Env.Environ == nil {
 		return nil

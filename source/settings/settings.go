@@ -12,8 +12,8 @@
 //
 // [hb] is for all commands of hb: options that only another command has are passed
 // over, those that no command has are mistakes, unless they begin with "loose-".
-// What is said about the server's connection in other groups, and in variables of
-// other names, is left to package mysqld, and so are passwords.
+// Settings of the server's connection in other groups, and in variables of other
+// names, are left to package login, and so are passwords.
 package settings
 
 import (
@@ -30,8 +30,7 @@ import (
 	"hb/source/mysqld/login/optfile"
 )
 
-// Files are the options of the command line that say where options are that it does
-// not have.
+// Files are the command-line options that name option files.
 type Files struct {
 	DefaultsFile        string `help:"Read only this option file." placeholder:"FILE" type:"path"`
 	DefaultsExtraFile   string `help:"Read this option file after the global ones." placeholder:"FILE" type:"path"`
@@ -42,7 +41,7 @@ type Files struct {
 
 // Settings is a kong.Resolver of one command line. Call Load before kong resolves.
 type Settings struct {
-	Env login.Env // Load fills in Options, which are none until then
+	Env login.Env // Load fills in Options, which are empty until then
 
 	origins map[string][]string // of the options that were found, by name; one for all values, or one for each
 }
@@ -58,7 +57,7 @@ func New(env login.Env) *Settings {
 	return &Settings{Env: env, origins: make(map[string][]string)}
 }
 
-// Options that say where options are.
+// The options that name option files.
 const (
 	defaultsFile   = "defaults-file"
 	extraFile      = "defaults-extra-file"
@@ -72,8 +71,8 @@ const (
 // commandLineOnly are options that option files cannot have.
 var commandLineOnly = []string{defaultsFile, extraFile, groupSuffix, noDefaults, "help", "version", "print-defaults", "estimate", askOption}
 
-// neverFromEnvironment are options that are no variable's: they ask for something
-// else to be done, or are secret, which mysqld sees to.
+// neverFromEnvironment are options that no variable sets: they ask for something else
+// to be done, or are secret, and package login handles those.
 var neverFromEnvironment = []string{"help", "version", "print-defaults", "estimate", passwordOption, askOption}
 
 // group is the option group of hb.
@@ -110,7 +109,7 @@ func (s *Settings) Load(ctx *kong.Context) error {
 	return check(ctx.Model, set)
 }
 
-// early is the value of an option that says where options are, as text.
+// early is the value of an option that names option files, as text.
 func (s *Settings) early(ctx *kong.Context, f *kong.Flag) (string, error) {
 	if !given(ctx, f.Name) {
 		text := s.Env.Getenv(Variable(f.Name))
@@ -164,9 +163,9 @@ func check(app *kong.Application, set *optfile.Set) error {
 	return nil
 }
 
-// PlacesOf says where an option can be set but on the command line: variables of the
-// environment, of which the first counts that is not empty, and what it is called in
-// group [hb] of option files. Either may be none.
+// PlacesOf returns where an option can be set other than on the command line: the
+// environment variables, of which the first that is not empty counts, and its name in
+// group [hb] of option files. Either may be empty.
 func PlacesOf(option string) (variables []string, key string) {
 	if !slices.Contains(neverFromEnvironment, option) {
 		variables = append(variables, Variable(option))
@@ -266,7 +265,7 @@ func (s *Settings) fromFiles(f *kong.Flag) (v any, origins []string, err error) 
 	return v, origins[len(origins)-1:], nil
 }
 
-// list is several values as kong takes them, which leaves paths alone then.
+// list is several values in the form that kong takes; it does not complete paths then.
 func list(f *kong.Flag, values []string) []any {
 	out := make([]any, len(values))
 	for i, v := range values {

@@ -15,10 +15,10 @@ import (
 // Type tags.
 const (
 	sizeType  = "size"  // a number of bytes that is a stream.Size on the command line
-	countType = "count" // a number from 1 on; without the option it is 0
+	countType = "count" // a number, 1 or more; without the option it is 0
 )
 
-// maxWait bounds what can be waited for: the longest timeout that servers take.
+// maxWait bounds a time to wait: the longest timeout that servers take.
 const maxWait = 365 * 24 * time.Hour
 
 // Types teach kong the types that options have beside its own.

@@ -132,7 +132,7 @@ func (s *Spool) place(n int64) (*segment, error) {
 	return seg, nil
 }
 
-// keep stores p in memory after what the segment has.
+// keep stores p in memory, at the end of the segment.
 func (s *Spool) keep(seg *segment, p []byte) {
 	for at := seg.size; len(p) > 0; {
 		if at == int64(len(seg.blocks))*blockSize {

@@ -16,7 +16,7 @@ type verifier struct {
 	check1 func(block []byte, no int64) error
 }
 
-// verifierFor returns what can be checked of the file at path.
+// verifierFor returns the verifier for the file at path.
 func verifierFor(system disk.System, f disk.File, path string) (verifier, error) {
 	base, isData := strings.CutSuffix(path, ".MAD")
 	if !isData && !strings.HasSuffix(path, ".MAI") {

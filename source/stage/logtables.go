@@ -20,9 +20,9 @@ import (
 // files in place.
 //
 //   - CSV: whole lines of the .CSV, which are rows, and a .CSM made for them. The
-//     server's own says that the table crashed, as long as it is open.
+//     server's own marks the table as crashed while it is open.
 //   - MyISAM: the state at the beginning of the .MYI, which the server writes after
-//     each row, and the part of the .MYD that it speaks of.
+//     each row, and the part of the .MYD that it covers.
 
 // RefreshLogTables brings the log tables to a state that they had at a moment of
 // this call, while nobody may truncate, alter or rename them.
@@ -88,7 +88,7 @@ func (s *Stage) copyCSVLog(ctx context.Context, info, meta datadir.File) (err er
 	return s.stageCSM(meta, c.lines)
 }
 
-// endOfLines returns the offset behind the last line end in the first size bytes.
+// endOfLines returns the offset after the last line end in the first size bytes.
 func endOfLines(f io.ReaderAt, size int64, buf []byte) (int64, error) {
 	for size > 0 {
 		n := min(int64(len(buf)), size)
@@ -105,7 +105,7 @@ func endOfLines(f io.ReaderAt, size int64, buf []byte) (int64, error) {
 }
 
 // stageCSM stages the .CSM of a table that was closed with so many rows. One that
-// is no such file is staged as it is.
+// is not such a file is staged as it is.
 func (s *Stage) stageCSM(info datadir.File, rows uint64) error {
 	b, err := datadir.ReadAll(s.disk, info.Path, csmSize+1)
 	if err != nil {
@@ -145,7 +145,7 @@ func (e *BusyLogError) Error() string {
 const withIndexes = "has indexes"
 
 // copyMyISAMLog stages a log table in MyISAM format. Without indexes and deleted
-// rows, what its state speaks of does not change any more. With them, nobody may
+// rows, the rows that its state covers do not change any more. With them, nobody may
 // have it open from before it is read until it was read.
 func (s *Stage) copyMyISAMLog(ctx context.Context, index, data datadir.File, flush func() error) error {
 	if data.Name == "" {
@@ -188,7 +188,7 @@ func (s *Stage) copyMyISAMLog(ctx context.Context, index, data datadir.File, flu
 }
 
 // copyData stages the part of a .MYD that the state in the head of its .MYI
-// speaks of, or what there is of it.
+// covers, or all of it if it is shorter.
 func (s *Stage) copyData(ctx context.Context, data datadir.File, head []byte) (err error) {
 	f, err := s.disk.OpenRegular(data.Path, data.Linked)
 	if err != nil {

@@ -1,9 +1,9 @@
-// Package stage holds files back until a server's lock is gone: what must be copied
-// under the lock does not wait for the archive.
+// Package stage holds files back until the lock is released, so that a copy under the
+// lock does not wait for the archive.
 //
-// In come files of other engines and what is copied of tablespaces under the lock;
-// out they go, when all locks are released, to files that the caller creates. What
-// is held is in a spool (package spool).
+// In come files of other engines and tablespaces that are copied under the lock; out
+// they go, when all locks are released, to files that the caller creates. A spool
+// (package spool) holds them.
 package stage
 
 import (
@@ -29,7 +29,7 @@ import (
 // tablespaces that were copied under it, and all files that are not InnoDB's. These
 // are copied once before the final lock, at leisure, and under it those again that
 // were written since; they go into the archive after it, however slow that is. So
-// the lock lasts as long as what changed takes to be read from the page cache.
+// the lock is held only while the changed files are read from the page cache.
 type Stage struct {
 	disk  disk.System
 	spool *spool.Spool
@@ -131,8 +131,8 @@ func (s *Stage) CopyAhead(ctx context.Context, files []datadir.File) error {
 	return nil
 }
 
-// Refresh brings the stage to what is on disk now, while the files' writers
-// are locked out: it copies what is new or changed and forgets what is gone.
+// Refresh brings the stage up to date, while the files' writers are locked out: it
+// copies files that are new or changed and forgets those that are gone.
 // Only files that match belongs are looked at.
 func (s *Stage) Refresh(ctx context.Context, files []datadir.File, belongs func(name string) bool) error {
 	there := make(map[string]bool)
@@ -152,7 +152,7 @@ func (s *Stage) Refresh(ctx context.Context, files []datadir.File, belongs func(
 	return nil
 }
 
-// when says under which protection a file is copied.
+// when is the protection under which a file is copied.
 type when bool
 
 const (
@@ -237,10 +237,10 @@ func (s *Stage) sameEnd(f disk.File, old *staged) (bool, error) {
 // ariaLogPage is the size of a page of the Aria log (TRANSLOG_PAGE_SIZE).
 const ariaLogPage = 8 << 10
 
-// appendOnly tells of a file that its server only ever appends to, and how many
-// of its first bytes cannot change any more: the log tables in CSV format all
-// of them, an Aria log all but its last page, which is written again as it
-// fills. It is nil for all other files.
+// appendOnly returns, for a file that the server only ever appends to, how many of
+// its first bytes cannot change any more: all bytes of a log table in CSV format, and
+// all but the last page of an Aria log, which is written again as it fills. It is nil
+// for all other files.
 func appendOnly(name string) func(size int64) int64 {
 	switch {
 	case name == "mysql/general_log.CSV" || name == "mysql/slow_log.CSV":
@@ -328,7 +328,7 @@ func (s *Stage) sendOne(ctx context.Context, create func(name string) (io.WriteC
 // Names are those of the staged files.
 func (s *Stage) Names() iter.Seq[string] { return maps.Keys(s.files) }
 
-// Close gives back what the stage takes.
+// Close frees the stage's memory and files.
 func (s *Stage) Close() error { return s.spool.Close() }
 
 // Spooled is how many bytes of memory and disk the stage takes.
@@ -342,7 +342,7 @@ func (s *Stage) Size() (n int64) {
 	return n
 }
 
-// prefixWait bounds the wait for a file to be as long as the server says.
+// prefixWait bounds the wait for a file to reach the length that the server reports.
 const prefixWait = 10 * time.Second
 
 // CopyPrefix stages the first n bytes of f, which grows, under a name.

@@ -18,8 +18,8 @@ type Build struct {
 	State string
 }
 
-// The indexes that are not in service, of all that the dictionary has: it tells at
-// once, without regard to transactions. DISTINCT makes the list of tables one that
+// The indexes in the dictionary that are not in service. The dictionary shows changes
+// at once, without regard to transactions. DISTINCT makes the list of tables one that
 // the server looks up by its key.
 //
 // In 5.7, whose builds leave no redo, the dictionary marks the name of an index

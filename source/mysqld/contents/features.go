@@ -30,7 +30,7 @@ func Plugins(ctx context.Context, srv *mysqld.Server) ([]Plugin, error) {
 
 // uncopied are storage engines, by plugin name in upper case, that keep data
 // where hb does not copy it, each with the query that counts the user's tables
-// without opening them; without a query the engine's presence alone is refused.
+// without opening them; if there is no query, hb refuses the mere presence of the engine.
 var uncopied = map[string]string{
 	"ROCKSDB":     "SELECT COUNT(DISTINCT TABLE_SCHEMA, TABLE_NAME) AS n FROM information_schema.ROCKSDB_DDL WHERE TABLE_SCHEMA NOT LIKE '\\_\\_%'",
 	"TOKUDB":      "",

@@ -15,7 +15,7 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// A SpaceKind says what a tablespace is for.
+// A SpaceKind is what a tablespace is for.
 type SpaceKind int
 
 // The kinds.
@@ -32,13 +32,13 @@ type Tablespace struct {
 	Name string // "db/t", "innodb_undo_001", or a general tablespace's
 	Path string // absolute, as the server sees it; of the system tablespace the first file
 	Kind SpaceKind
-	// Flags are FSP_FLAGS; 0 if the server does not say: for the system
-	// tablespace, undo tablespaces, and what is discarded.
+	// Flags are FSP_FLAGS; 0 if the server does not list them: for the system
+	// tablespace, undo tablespaces, and discarded ones.
 	Flags uint32
 	// Encrypted: its pages are, or are being, encrypted.
 	Encrypted bool
 	// Discarded: ALTER TABLE … DISCARD TABLESPACE took its file away, and no IMPORT
-	// TABLESPACE has ended since. MySQL 5.6 does not say so: there, and if somebody
+	// TABLESPACE has ended since. MySQL 5.6 does not show this: there, and if somebody
 	// deleted it, the file is missing. MariaDB 10.6 and later do not list it.
 	Discarded bool
 }
@@ -48,8 +48,8 @@ const flagEncrypted = 1 << 13
 
 // The lists of tablespaces. Before MySQL 8.0 and MariaDB 10.6 the dictionary's own
 // tables have those of tables. On MySQL 5.7 INFORMATION_SCHEMA.FILES has the open
-// ones with undo and temporary tablespaces; from 8.0 on FILES has them all, but not
-// the id of what is discarded, which the brief list has.
+// ones with undo and temporary tablespaces; in 8.0 and later FILES has them all, but
+// not the ids of discarded ones, which the brief list has.
 const (
 	spacesOf105 = "SELECT s.SPACE, s.NAME, 0 AS FLAG, d.PATH, " + mariadbType + ", '' AS ENCRYPTION" + dictionary
 	spacesOf106 = "SELECT s.SPACE, s.NAME, 0 AS FLAG, s.FILENAME AS PATH, " + mariadbType + ", '' AS ENCRYPTION FROM information_schema.INNODB_SYS_TABLESPACES s"
@@ -94,7 +94,7 @@ func Tablespaces(ctx context.Context, srv *mysqld.Server) ([]Tablespace, error) 
 	return merge57(out, files), nil
 }
 
-// merge57 adds those of files that are no table's, and notes which tables have
+// merge57 adds those of files that belong to no table, and notes which tables have
 // no file.
 func merge57(out, files []Tablespace) []Tablespace {
 	open := make(map[innodb.SpaceID]bool)
@@ -110,7 +110,7 @@ func merge57(out, files []Tablespace) []Tablespace {
 	return out
 }
 
-// listDiscarded is listSpaces for MariaDB 10.5: the dictionary has what is discarded.
+// listDiscarded is listSpaces for MariaDB 10.5: the dictionary lists discarded ones, too.
 func listDiscarded(ctx context.Context, srv *mysqld.Server, out []Tablespace) ([]Tablespace, error) {
 	out, err := listSpaces(ctx, srv, spacesOf105, out)
 	if err != nil {

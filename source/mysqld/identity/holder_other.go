@@ -4,5 +4,5 @@ package identity
 
 import "errors"
 
-// Only Linux says it. Nothing is backed up elsewhere.
+// Only Linux has it. hb backs up on no other system.
 func lockHolder(string) (pid int, locked bool, err error) { return 0, false, errors.ErrUnsupported }

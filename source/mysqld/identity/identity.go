@@ -209,7 +209,7 @@ func readPidFile(srv *mysqld.Server, files Files) int {
 }
 
 // Checkpoints move while they are compared: the one on disk must lie between
-// what the server said before and after, and is asked for again a few times.
+// the server's before and after; hb tries again a few times.
 const (
 	checkpointTries = 20
 	checkpointPause = 50 * time.Millisecond

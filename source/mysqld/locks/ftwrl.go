@@ -143,7 +143,7 @@ func awaitLong(ctx context.Context, srv *mysqld.Server, watch *mysqld.Session, p
 }
 
 // killLong starts to watch over a lock that is about to be asked for on the
-// connection own, and kills what is in its way after KillTimeout. The returned
+// connection own, and kills statements in its way after KillTimeout. The returned
 // function ends it and waits for its end.
 func killLong(ctx context.Context, srv *mysqld.Server, watch *mysqld.Session, p FTWRL, own string) (stop func()) {
 	if p.KillTimeout <= 0 {

@@ -13,8 +13,8 @@ import (
 	"hb/source/mysqld/contents"
 )
 
-// HoldTables keeps all writers from some tables, and has the server write out
-// what it holds of them: FLUSH TABLES … WITH READ LOCK, on the connection of l,
+// HoldTables keeps all writers from some tables, and has the server write out their
+// cached changes: FLUSH TABLES … WITH READ LOCK, on the connection of l,
 // which must be that of Set.Instance. Readers and other tables are not disturbed.
 // Release then releases both. The error is a *TimeoutError after
 // Options.LockWait, and l is held still; after any other one it is not. It needs
@@ -30,7 +30,7 @@ import (
 // break the deadlock by an error for the DDL. The lock on tables waits for nobody
 // but those who use them, and for instance locks of other connections: not even
 // for DDL on the same tables. UNLOCK TABLES releases the instance lock
-// too, so that there is no going back. (All seen on 9.7.4.)
+// too, so the locks cannot be released one by one. (All seen on 9.7.4.)
 func (l *Lock) HoldTables(ctx context.Context, tables []contents.Table, p FTWRL) (broken []BrokenTable, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -107,7 +107,7 @@ func CheckHold(srv *mysqld.Server, tables []contents.Table) error {
 	if err != nil {
 		return err
 	}
-	const head = 64 // more than what the protocol adds
+	const head = 64 // more than the protocol adds
 	e := &PacketError{Tables: len(tables), Need: int64(len(holdStatement(tables)) + head), Limit: max(packet, buffer)}
 	if e.Need <= e.Limit {
 		return nil
@@ -125,7 +125,7 @@ type PacketError struct {
 }
 
 func (e *PacketError) Error() string {
-	return fmt.Sprintf("the statement that locks the %d tables without transactions has %d bytes, and the server takes %d: "+
+	return fmt.Sprintf("the statement that locks the %d non-transactional tables has %d bytes, and the server takes %d: "+
 		"set max_allowed_packet for the time of the backup (SET GLOBAL max_allowed_packet = %d)", e.Tables, e.Need, e.Limit, (e.Need+1023)/1024*1024)
 }
 
@@ -142,7 +142,7 @@ func isTableError(err error) bool {
 	return ok && !errors.Is(err, mysqld.ErrConnectionLost) && my.Number != erLockWaitTimeout && my.Number != erDeadlock
 }
 
-// openable tells tables that the server can open from those that it cannot.
+// openable separates the tables that the server can open from those that it cannot.
 func openable(ctx context.Context, c *mysqld.Session, tables []contents.Table) (whole []contents.Table, broken []BrokenTable, err error) {
 	for _, t := range tables {
 		_, err := c.Rows(ctx, "SELECT 1 FROM "+tableList([]contents.Table{t})+" LIMIT 0")
@@ -176,7 +176,7 @@ func (l *Lock) alone(ctx context.Context) error {
 		return l.fail(err)
 	}
 	if row["g"] != "1" {
-		reason := fmt.Errorf("connection %s holds it: another hb, which backs this server up, and there are tables without transactions, which only one backup at a time can lock", row["holder"])
+		reason := fmt.Errorf("connection %s holds it: another hb, which backs this server up, and there are non-transactional tables, which only one backup at a time can lock", row["holder"])
 		return errors.Join(&TimeoutError{Lock: "GET_LOCK('" + oneBackup + "')", After: time.Since(began), Err: reason}, l.hangUp())
 	}
 	return nil

@@ -14,7 +14,7 @@ import (
 	"hb/source/mysqld"
 )
 
-// Blocks says whom a lock keeps waiting.
+// Blocks is what a lock blocks.
 type Blocks uint8
 
 // What locks block. None of them keeps readers waiting.
@@ -24,11 +24,11 @@ const (
 	BlocksCommits                    // commits, and with them the binary log
 )
 
-// A LockTime says how one lock, or one stage of MariaDB's lock, went. What it
-// blocks was held up for Wait and Held: others queue up behind who asks.
+// A Timing says how one lock, or one stage of MariaDB's lock, went. Whatever the lock
+// blocks was blocked for Wait and Held: requests queue up behind a pending lock.
 type Timing struct {
 	Lock   string        // the statement, such as "BACKUP STAGE START"
-	Blocks Blocks        // whom it keeps waiting
+	Blocks Blocks        // what it blocks
 	Began  time.Time     // when it was asked for
 	Wait   time.Duration // how long the server took to grant it
 	Held   time.Duration // from the grant to the release or the next stage, or to now
@@ -87,7 +87,7 @@ const (
 )
 
 // A lockConn is a connection of its own that holds locks. A lost connection
-// ends them on the server without a word: only holding can tell. Its methods
+// ends them on the server silently: only holding notices. Its methods
 // want mu to be held.
 type lockConn struct {
 	srv     *mysqld.Server
@@ -224,14 +224,14 @@ func (l *lockConn) end(ctx context.Context) error {
 	return l.hangUp()
 }
 
-// close releases whatever is still held, for every way out but end.
+// close releases whatever is still held, on every way out other than end.
 func (l *lockConn) close() error {
 	if l.conn == nil {
 		return nil
 	}
 	var err error
 	if l.held {
-		// The caller's context may be over; hanging up alone would release
+		// The caller's context may be over; only hanging up would release
 		// the locks too, but only when the server notices.
 		ctx, cancel := context.WithTimeout(context.Background(), mysqld.ReleaseTimeout)
 		defer cancel()
@@ -256,7 +256,7 @@ func (l *lockConn) Times() []Timing {
 	return out
 }
 
-// Close releases whatever is still held, for every way out but the regular
+// Close releases whatever is still held, on every way out other than the regular
 // end, after which it does nothing.
 func (l *lockConn) Close() error {
 	l.mu.Lock()
@@ -275,8 +275,8 @@ func (l *lockConn) Holding(ctx context.Context) error {
 // A Lock is one lock on the server, held by a connection of its own.
 type Lock struct{ lockConn }
 
-// Close releases the lock, for every way out but Release, after which it does
-// nothing; nor does it on a nil Lock.
+// Close releases the lock, on every way out other than Release, after which it does
+// nothing. It does nothing on a nil Lock either.
 func (l *Lock) Close() error {
 	if l == nil {
 		return nil
@@ -295,7 +295,7 @@ func (l *Lock) Release(ctx context.Context) error {
 // Held is a lock, as the witness of what cannot happen while it is held.
 type Held interface{ Blocking() Blocks }
 
-// Blocking is whom the locks that are held keep waiting.
+// Blocking is what the locks that are held block.
 func (l *lockConn) Blocking() (b Blocks) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -57,7 +57,7 @@ func (q QueryType) includes(statement string) bool {
 	return ok && t == q
 }
 
-// firstWord is a statement's first word in upper case, behind comments, white
+// firstWord is a statement's first word in upper case, after comments, white
 // space and opening parentheses.
 func firstWord(s string) string {
 	for {
@@ -96,8 +96,8 @@ func (p Process) String() string {
 	return fmt.Sprintf("connection %d of %s runs for %v: %.100q", p.ID, p.User, p.Time, p.Statement)
 }
 
-// waiting reports whether the statement waits for a lock itself: then it is
-// not what is in the way.
+// waiting reports whether the statement waits for a lock itself: then it is not in
+// the way.
 func (p Process) waiting() bool {
 	return strings.HasPrefix(p.State, "Waiting for") && (strings.Contains(p.State, "lock") || strings.Contains(p.State, "flush"))
 }

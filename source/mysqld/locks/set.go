@@ -1,5 +1,5 @@
 // Package locks takes the locks of a backup, each on a connection of its own, proves
-// that they were held to the end, and says for how long.
+// that they were held to the end, and records for how long.
 package locks
 
 import (
@@ -44,7 +44,7 @@ func (s *Set) lock(ctx context.Context, t Timing, release string) (*Lock, error)
 	return l, nil
 }
 
-// keep has the set count the locks of l, and the server release them when it is closed.
+// keep adds l to the set, and has the server release its locks when it is closed.
 func (s *Set) keep(l *lockConn) {
 	s.srv.OnClose(l)
 	s.mu.Lock()
@@ -70,8 +70,8 @@ func (s *Set) Times() []Timing {
 // DDL, the creation and removal of files, truncation of undo tablespaces and
 // the purge of binary logs, and lets all writes go on. Server.Close releases it.
 // It waits for running DDL; the error is a *TimeoutError after
-// Options.LockWait. tables says that HoldTables will follow: of such backups there
-// is only one at a time.
+// Options.LockWait. tables announces HoldTables: there is only one such backup at a
+// time.
 func (s *Set) Instance(ctx context.Context, tables bool) (*Lock, error) {
 	l := s.newLock("UNLOCK INSTANCE")
 	l.mu.Lock()
@@ -89,20 +89,20 @@ func (s *Set) Instance(ctx context.Context, tables bool) (*Lock, error) {
 
 // Tables takes Percona Server's LOCK TABLES FOR BACKUP (Series.TablesLock),
 // which blocks DDL and writes to non-transactional tables and waits for those
-// that run, but for no SELECT.
+// that run, but not for SELECT.
 func (s *Set) Tables(ctx context.Context) (*Lock, error) {
 	return s.lock(ctx, Timing{Lock: "LOCK TABLES FOR BACKUP", Blocks: BlocksDDL | BlocksOthers}, "UNLOCK TABLES")
 }
 
 // Binlog takes Percona Server's LOCK BINLOG FOR BACKUP (Series.BinlogLock),
-// which blocks whatever moves the binary log's position or that of the
+// which blocks everything that moves the position of the binary log or of the
 // replica's threads.
 func (s *Set) Binlog(ctx context.Context) (*Lock, error) {
 	return s.lock(ctx, Timing{Lock: "LOCK BINLOG FOR BACKUP", Blocks: BlocksCommits}, "UNLOCK BINLOG")
 }
 
-// FlushTable has the server close a table, where nobody uses it: what it holds of
-// it is in its files then, and they say so. It needs RELOAD.
+// FlushTable has the server close a table that nobody uses: its files then have all
+// changes, and are marked as closed. It needs RELOAD.
 func FlushTable(ctx context.Context, srv *mysqld.Server, t contents.Table) error {
 	return srv.Control.Exec(ctx, "FLUSH NO_WRITE_TO_BINLOG TABLES "+tableList([]contents.Table{t}))
 }

@@ -37,7 +37,7 @@ func (s Stage) String() string {
 	return "none"
 }
 
-// blocks says whom a stage keeps waiting.
+// blocks is what a stage blocks.
 func (s Stage) blocks() Blocks {
 	switch s {
 	case StageFlush:
@@ -51,8 +51,8 @@ func (s Stage) blocks() Blocks {
 }
 
 // Stages are MariaDB's backup locks of one backup, on a connection of their
-// own. A lost connection ends all stages on the server without a word: only
-// Holding and End can tell. Server.Close releases them.
+// own. A lost connection ends all stages on the server silently: only Holding and End
+// notice. Server.Close releases them.
 type Stages struct {
 	lockConn
 	current Stage
@@ -84,7 +84,7 @@ func (s *Stages) Enter(ctx context.Context, stage Stage) error {
 	return err
 }
 
-// stage is the stage held, StageNone if there is none.
+// stage is the stage held, or StageNone.
 func (s *Stages) stage() Stage {
 	if !s.held {
 		return StageNone
@@ -92,7 +92,7 @@ func (s *Stages) stage() Stage {
 	return s.current
 }
 
-// Current is the stage held, StageNone if there is none.
+// Current is the stage held, or StageNone.
 func (s *Stages) Current() Stage {
 	s.mu.Lock()
 	defer s.mu.Unlock()

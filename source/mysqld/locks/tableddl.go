@@ -69,7 +69,7 @@ func lockTables(ctx context.Context, c *mysqld.Session, list []contents.Table) (
 // and releases l as soon as a statement waits for a metadata lock. A statement of
 // DDL that waits for l keeps the final lock waiting (5.6, 5.7: it holds the global
 // lock's counterpart), so that hb would wait for itself. What asks later waits for
-// the final lock. stop ends it, and says whether l is released.
+// the final lock. stop ends it, and returns whether l is released.
 func (l *Lock) GiveWay(ctx context.Context) (stop func() (bool, error), err error) {
 	watch, err := l.srv.Open(ctx)
 	if err != nil {

@@ -18,7 +18,7 @@ const (
 	erNoPasswordGiven    = 1698
 )
 
-// Hint says what to do about an error of connecting; "" if there is nothing to say.
+// Hint is advice on an error of connecting, or "".
 func (o Options) Hint(err error) string {
 	my, fromServer := errors.AsType[*mysql.MySQLError](err)
 	switch {
@@ -27,7 +27,7 @@ func (o Options) Hint(err error) string {
 	case fromServer && my.Number == erTooManyConnections:
 		return "the server has no connection left; try later or raise max_connections"
 	case fromServer && strings.Contains(my.Message, "require_secure_transport"):
-		return "the server only lets in who uses TLS or the socket: --ssl-mode=REQUIRED, or --socket"
+		return "the server requires TLS or the socket: --ssl-mode=REQUIRED, or --socket"
 	case errors.Is(err, mysql.ErrUnknownPlugin):
 		return "the user's authentication plugin is not one hb knows; use a user of mysql_native_password, caching_sha2_password, sha256_password, ed25519 or unix_socket"
 	case errors.Is(err, mysql.ErrNoTLS):
@@ -49,7 +49,7 @@ func certificateHint(err error) string {
 	return ""
 }
 
-// deniedHint says what the server was told, and from where that is.
+// deniedHint names the credentials that hb used, and where they are from.
 func (o Options) deniedHint(number uint16) string {
 	text := "the user is from " + cmp.Or(o.UserFrom, "the program's options")
 	switch {

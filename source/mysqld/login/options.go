@@ -35,7 +35,7 @@ type Options struct {
 	Password Secret
 	TLS      TLSOptions
 
-	// UserFrom and PasswordFrom say where the two are from, for messages: an
+	// UserFrom and PasswordFrom are where the two are from, for messages: an
 	// option, a variable, a line of an option file. "" is a password that is not set.
 	UserFrom, PasswordFrom string
 	// Overruled says that a password is set in two places, and which counts; "": it
@@ -60,7 +60,7 @@ const (
 	DefaultLockWait       = 60 * time.Second
 )
 
-// String says where the options lead, without the password.
+// String is user and address, without the password.
 func (o Options) String() string {
 	if o.Network == "unix" {
 		return fmt.Sprintf("%s at socket %s", o.User, o.Socket)
@@ -68,8 +68,7 @@ func (o Options) String() string {
 	return fmt.Sprintf("%s at %s port %d", o.User, o.Host, o.Port)
 }
 
-// Flags are what the command line said about the connection. A zero field was
-// not said.
+// Flags are the command line's options of the connection. A zero field was not given.
 type Flags struct {
 	DefaultsFile        string `kong:"-"`
 	DefaultsExtraFile   string `kong:"-"`

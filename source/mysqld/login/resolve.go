@@ -16,13 +16,13 @@ import (
 	"hb/source/mysqld/login/optfile"
 )
 
-// An Env is the world outside of the flags.
+// An Env is the environment outside of the flags.
 type Env struct {
 	Getenv func(string) string // nil means os.Getenv
 	// Environ lists the environment as os.Environ does; nil means that nothing is
 	// known of variables that nobody asks for.
 	Environ func() []string
-	// AskPassword prompts on the terminal; nil means that there is none.
+	// AskPassword prompts on the terminal; nil means that there is no terminal.
 	AskPassword func(prompt string) (Secret, error)
 	UID         int
 	// Options are the options in option files, if these were read already.
@@ -98,7 +98,7 @@ func (e Env) find(option string, set *optfile.Set) (value, origin string, o optf
 }
 
 // An Inherited is an option that Resolve takes from the environment or from option
-// files, if no flag says otherwise.
+// files, if no flag overrides it.
 type Inherited struct {
 	Name, Value string // Value is empty if Secret
 	Origin      string // a variable's name, or the option's place
@@ -136,8 +136,7 @@ func (e Env) Inherited() (out []Inherited) {
 //     MYSQL_TCP_PORT, MYSQL_UNIX_PORT.
 //
 // The host "localhost", or none, means the socket, as in the servers' clients,
-// unless protocol=tcp, or a port but no socket among the flags, says
-// otherwise. The set of options is returned too: [hb] may hold settings that
+// unless the flags have protocol=tcp, or a port but no socket. The set of options is returned too: [hb] may hold settings that
 // are not about the connection.
 func Resolve(f Flags, env Env) (Options, *optfile.Set, error) {
 	if env.Getenv == nil {

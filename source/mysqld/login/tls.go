@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// A TLSMode says how much the connection asks of TLS. The zero mode is
+// A TLSMode is how much the connection demands of TLS. The zero mode is
 // TLSPreferred over TCP and none over a socket.
 type TLSMode int
 
@@ -59,8 +59,8 @@ func (r resolver) tls(o *Options) error {
 	return err
 }
 
-// tlsMode finds the mode. A CA or a client certificate without a word on the
-// mode asks for what it is good for, as in MySQL's clients.
+// tlsMode finds the mode. A CA or a client certificate without a mode implies the
+// mode that uses it, as in MySQL's clients.
 func (r resolver) tlsMode(t *TLSOptions) (TLSMode, error) {
 	if r.f.SkipSSL {
 		return TLSDisabled, nil
@@ -103,7 +103,7 @@ func parseTLSMode(name string) (TLSMode, error) {
 	return m, nil
 }
 
-// Doubts are what the user should know of a connection that may be good.
+// Doubts are warnings about a connection that may be good.
 func (o Options) Doubts() (out []string) {
 	for _, text := range []string{o.Unverified(), o.Overruled} {
 		if text != "" {

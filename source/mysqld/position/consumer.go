@@ -16,9 +16,9 @@ import (
 // read (MySQL 8.0.30 and later). It lives on a connection of its own.
 //
 // A consumer that does not advance stalls all writers of the server once the
-// redo log's capacity is used up: call Advance every few MB, from whoever reads
-// the log and not from who waits for the archive, and Close as soon as the last
-// redo is read.
+// redo log's capacity is used up. Call Advance every few MB, from the goroutine that
+// reads the log (never from one that may wait for the archive), and Close as soon as
+// the last redo has been read.
 type RedoConsumer struct {
 	mu   sync.Mutex
 	conn *mysqld.Session
@@ -30,8 +30,8 @@ type RedoConsumer struct {
 // Only one reader can be registered with a server.
 //
 // If the server does not do it (there is another reader, or the privilege is
-// missing) the consumer is nil and warning says why: the backup can go on, and
-// notices for certain if redo is overwritten before it was read.
+// missing) the consumer is nil and warning is the reason: the backup can go on, and
+// always notices redo that is overwritten before it was read.
 func RegisterRedoConsumer(ctx context.Context, srv *mysqld.Server) (c *RedoConsumer, warning string, err error) {
 	conn, err := srv.Open(ctx)
 	if err != nil {
@@ -61,7 +61,7 @@ func register(ctx context.Context, conn *mysqld.Session) (string, error) {
 	return "", nil
 }
 
-// Advance says that all redo before lsn has been read. It must not lie beyond
+// Advance reports to the server that hb has read all redo before lsn. It must not lie beyond
 // the end of the log; going back is ignored. An error means that the
 // registration is, or may be, lost; reading can go on as if there had been none.
 func (c *RedoConsumer) Advance(ctx context.Context, lsn innodb.LSN) error {

@@ -32,8 +32,8 @@ type LogChannel struct {
 	Name     string // empty: the default channel
 	RelayLog string // base name of the relay log
 	RelayPos uint64
-	// SourceLog and SourcePos are what was executed of the source's binary
-	// log. Percona Server alone says so; else SourceLog is empty.
+	// SourceLog and SourcePos are the executed position in the source's binary
+	// log. Only Percona Server reports it; else SourceLog is empty.
 	SourceLog string
 	SourcePos uint64
 }

@@ -28,7 +28,7 @@ func CurrentLSN(ctx context.Context, srv *mysqld.Server) (innodb.LSN, error) {
 
 // LSNs returns up to where the server has synced the redo log, and its end as
 // CurrentLSN does, both of one moment. With innodb_flush_log_at_trx_commit=2 the
-// file may hold much more than what is synced.
+// file may hold much more than the synced part.
 func LSNs(ctx context.Context, srv *mysqld.Server) (flushed, current innodb.LSN, err error) {
 	l, err := readLSNs(ctx, srv, srv.Control)
 	return l.flushed, l.current, err
@@ -120,8 +120,7 @@ func FlushBinaryLogs(ctx context.Context, srv *mysqld.Server) error {
 // FlushEngineLogs returned: 0, or on MariaDB with
 // innodb_flush_log_at_trx_commit=0 the interval of the server's own flush. No
 // statement that leaves the settings alone shortens it, so wait for the file
-// after the locks are released: what was written before the LSN does not change
-// any more.
+// after the locks are released: the redo before the LSN does not change any more.
 func RedoDelay(ctx context.Context, srv *mysqld.Server) (time.Duration, error) {
 	if srv.Flavor == mysqld.MySQL {
 		return 0, nil
@@ -141,8 +140,8 @@ func RedoDelay(ctx context.Context, srv *mysqld.Server) (time.Duration, error) {
 	return time.Duration(seconds) * time.Second, nil
 }
 
-// The size of the redo log of MySQL 8.0.30 and later: what was asked for, and what
-// it is once a change has been carried out (a status variable).
+// The size of the redo log of MySQL 8.0.30 and later: the configured one, and the
+// actual one after a change has been carried out (a status variable).
 const (
 	redoCapacity = "innodb_redo_log_capacity"
 	redoResized  = "Innodb_redo_log_capacity_resized"

@@ -1,6 +1,7 @@
-// Package position asks a server where its logs are: the redo log's LSNs, the binary
-// log, the sources of a replica, Galera. Take has all of them of one moment. It also
-// has what the server does for that: it keeps redo, or stops a replica's appliers.
+// Package position asks a server for the positions of its logs: the redo log's LSNs,
+// the binary log, the sources of a replica, Galera. Take reads all of them at one
+// moment. RegisterRedoConsumer and PauseReplica have the server help: it keeps redo,
+// and stops a replica's appliers.
 package position
 
 import (
@@ -16,8 +17,8 @@ import (
 // A Moment is what a backup stands for: where all logs of the server are at one
 // moment.
 type Moment struct {
-	// LSN is the end of the redo log, that of a mini-transaction. It may lie beyond
-	// what is in the log's files: call FlushEngineLogs after.
+	// LSN is the end of the redo log, and of a mini-transaction. The log's files may not
+	// reach so far: call FlushEngineLogs after.
 	LSN    innodb.LSN
 	Binlog *metadata.BinlogPos // nil: the binary log is off, and no GTID was ever executed
 	// Purged is gtid_purged of MySQL 8.0 and later: executed, and in no binary log
@@ -28,7 +29,7 @@ type Moment struct {
 	Galera  *GaleraState // nil: not asked for, or no cluster
 }
 
-// Wanted says what a Moment is to have beside its positions.
+// Wanted is what a Moment has beside its positions.
 type Wanted struct{ Replica, Galera bool }
 
 // Take takes position and LSN, which belong together only under a lock:

@@ -7,8 +7,8 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// An Observer watches the server on a connection of its own: whatever becomes of
-// that, the backup does not depend on it.
+// An Observer watches the server on a connection of its own. The backup does not
+// depend on that connection.
 type Observer struct {
 	s *mysqld.Server
 	c *mysqld.Session

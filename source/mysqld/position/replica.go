@@ -9,7 +9,7 @@ import (
 	"hb/source/mysqld"
 )
 
-// replicaWords are what the releases call a replica's things.
+// replicaWords are a release's words for replication.
 type replicaWords struct {
 	status         string // the statement that lists all sources
 	thread         string // "SLAVE" or "REPLICA", in START and STOP
@@ -72,9 +72,9 @@ type ReplicaState struct {
 	flavor   mysqld.Flavor // 0 is MariaDB
 	sources  bool          // Series.SourceWords
 	parallel bool          // MySQL: several threads apply
-	// unlogged: MySQL 8.0 and later, and what is applied comes into no binary log.
-	// Then nothing tells which of it is in the data at the moment of a LogStatus:
-	// a session adds its GTID to gtid_executed after the engine's commit.
+	// unlogged: MySQL 8.0 and later, and applied transactions are written to no binary
+	// log. Then nothing shows which of them are in the data at the moment of a
+	// LogStatus: a session adds its GTID to gtid_executed after the engine's commit.
 	unlogged bool
 }
 
@@ -131,10 +131,10 @@ func ReadReplica(ctx context.Context, srv *mysqld.Server) (ReplicaState, error) 
 	return r, err
 }
 
-// Inexact are the sources whose coordinates may lie before what is in the data,
+// Inexact are the sources whose coordinates may lie before transactions in the data,
 // so that a copy would apply transactions twice: MySQL's, if they are followed by
-// file and position and several threads apply what comes from them, which note
-// their position only from time to time. PauseReplica makes them exact.
+// file and position and several threads apply their transactions: those record their
+// position only from time to time. PauseReplica makes them exact.
 func (r ReplicaState) Inexact() []ReplicaSource {
 	var out []ReplicaSource
 	for _, src := range r.Sources {
@@ -191,7 +191,7 @@ func (r ReplicaState) FileText() string {
 			name = mysqld.QuoteString(src.Name) + " "
 		}
 		// Without any GTID the source would send all that it ever wrote: where
-		// something of it was applied, the coordinates say up to where.
+		// some of it was applied, the coordinates have the end of that.
 		if !src.UsingGTID || r.GTIDPos == "" && src.File != "" {
 			fmt.Fprintf(&b, "CHANGE MASTER %sTO MASTER_LOG_FILE=%s, MASTER_LOG_POS=%d;\n", name, mysqld.QuoteString(src.File), src.Pos)
 			continue

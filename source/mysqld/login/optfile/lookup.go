@@ -9,14 +9,14 @@ import (
 // A Setting is an option's name taken apart.
 type Setting struct {
 	Name  string // with '-' between its words and without prefixes
-	Loose bool   // "loose-": an unknown name is no mistake
+	Loose bool   // "loose-": an unknown name is not a mistake
 	// Off is "skip-" or "disable-", On is "enable-": a flag written without
 	// a value.
 	Off, On bool
 }
 
 // Setting takes the option's name apart. The prefixes are those of MariaDB's
-// and MySQL's option reader; "maximum-" belongs to the server alone.
+// and MySQL's option reader; "maximum-" belongs to the server only.
 func (o Option) Setting() Setting {
 	s := Setting{Name: strings.ReplaceAll(o.Key, "_", "-")}
 	if rest, ok := strings.CutPrefix(s.Name, "loose-"); ok {

@@ -73,13 +73,13 @@ func (o Option) String() string {
 	return fmt.Sprintf("option %q in group [%s] at %s:%d", o.Key, o.Group, o.File, o.Line)
 }
 
-// Place says where the option stands.
+// Place is the option's file and line.
 func (o Option) Place() string { return fmt.Sprintf("%s:%d [%s]", o.File, o.Line, o.Group) }
 
 // GoString is String, so that no way of printing shows a password.
 func (o Option) GoString() string { return o.String() }
 
-// A Source says which files and groups to read.
+// A Source is which files and groups to read.
 type Source struct {
 	DefaultsFile string // --defaults-file: read this file only
 	ExtraFile    string // --defaults-extra-file: read before ~/.my.cnf
@@ -100,11 +100,11 @@ type Source struct {
 // MySQL 9.7 and MariaDB 10.5 to 11.8 as packaged by Debian have the same ones.
 var SystemFiles = []string{"/etc/my.cnf", "/etc/mysql/my.cnf"}
 
-// A Set is what a Source held.
+// A Set is the options of a Source.
 type Set struct {
 	Options  []Option // in reading order: later ones win
 	Files    []string // the files read, in order
-	Warnings []string // what was skipped, and why
+	Warnings []string // lines that were skipped, and why
 
 	suffix string // of the groups that were read too
 }
@@ -196,7 +196,7 @@ func (l *loader) load(path string, required bool) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case errors.Is(err, fs.ErrPermission):
-		// A distribution may keep some files for the server's user alone.
+		// A distribution may make some files readable only for the server's user.
 		l.warn("%v: ignored", err)
 		return nil
 	}

@@ -174,7 +174,7 @@ func unquote(v string) string {
 	return v
 }
 
-// escapes maps the byte after a backslash to what the two stand for.
+// escapes maps the byte after a backslash to the byte that the two stand for.
 var escapes = map[byte]byte{
 	'b': '\b', 't': '\t', 'n': '\n', 'r': '\r', 's': ' ', '\\': '\\', '"': '"', '\'': '\'',
 }
