@@ -228,12 +228,15 @@ func (c *checkCmd) printGrants(ctx context.Context, t *terminal.Console, env log
 // archives of some million files.
 const readMemory = 160 << 20
 
-// open opens the archive.
-func open(f *stream.ReadFlags, phase *progress.Phase) (*stream.Input, error) {
+// open opens the archive, for parts of it by its index, if that can be.
+func open(f *stream.ReadFlags, phase *progress.Phase, parts bool) (*stream.Input, error) {
 	if f.Stdin() && terminal.IsTerminal(os.Stdin) {
 		return nil, usageError("standard input is a terminal: give the archive through a pipe or name a file")
 	}
 	debug.SetMemoryLimit(readMemory)
+	if parts {
+		return f.OpenParts(phase, terminal.AskSecret)
+	}
 	return f.Open(phase, terminal.AskSecret)
 }
 
@@ -254,11 +257,11 @@ func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
 		return err
 	}
 	phase := progress.NewPhase("extracting", 0)
-	r, err := open(&c.ReadFlags, phase)
+	r, err := open(&c.ReadFlags, phase, len(c.Files) > 0)
 	if err != nil {
 		return err
 	}
-	c.Tool, c.Progress = tool(), new(progress.Tracker)
+	c.Tool, c.Progress, c.Parts = tool(), new(progress.Tracker), r.Parts
 	c.Progress.Enter(phase)
 	var extracted *extract.Result
 	var applied *apply.Result
@@ -268,9 +271,10 @@ func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
 		return err
 	}
 	warn(t, extracted.Warnings)
+	extracted.Read = r.BytesRead()
 	text := extracted.Describe(c.Directory, t.Took(), applied != nil)
 	if applied == nil {
-		t.Done(text, extracted.Facts()...)
+		t.Done(text, append(extracted.Facts(), slog.Int64("bytes_read", extracted.Read))...)
 		return err
 	}
 	t.Say(terminal.EventExtracted, text, extracted.Facts()...)
@@ -334,7 +338,7 @@ func (c *verifyCmd) verify(ctx context.Context, t *terminal.Console) (result *ve
 		return result, err
 	}
 	phase := progress.NewPhase("verifying", 0)
-	r, err := open(&c.ReadFlags, phase)
+	r, err := open(&c.ReadFlags, phase, false)
 	if err != nil {
 		return nil, err
 	}
@@ -358,17 +362,17 @@ func (c *listCmd) Run(ctx context.Context, t *terminal.Console) error {
 	if err != nil {
 		return err
 	}
-	r, err := open(&c.ReadFlags, nil)
+	r, err := open(&c.ReadFlags, nil, true)
 	if err != nil {
 		return err
 	}
-	result, err := catalog.List(ctx, r, list.Add)
+	result, err := catalog.ListInput(ctx, r, list.Add)
 	out := bufio.NewWriter(os.Stdout)
 	if err := errors.Join(err, list.Write(out, result), out.Flush(), r.Close()); err != nil {
 		return err
 	}
 	warn(t, result.Warnings)
-	t.Done(result.Describe(), result.Facts()...)
+	t.Done(result.Describe(), append(result.Facts(), slog.Int64("bytes_read", r.BytesRead()))...)
 	return nil
 }
 

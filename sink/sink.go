@@ -24,6 +24,8 @@ import (
 type Options struct {
 	// Directory is empty, or does not exist; "" before Check.
 	Directory string `short:"C" help:"Directory to extract into: empty, or not existing (default: the archive's name without its extension)." placeholder:"DIR" type:"path"`
+	// Files are patterns for the files to extract; none: all. See catalog.NewPatterns.
+	Files []string `help:"Extract only files that match this shell pattern: a path, a directory, or, without a slash, a file's name. May be repeated. Only what is needed is read, if the archive is a file." placeholder:"PATTERN" sep:"none"`
 	// Parallel is that of extract.Options, and of apply.Options.
 	Parallel int `type:"count" help:"Number of writers, and of workers of --apply (default: processors, at most 8)." placeholder:"N"`
 	// Apply recovers the directory too. Memory, LogBin and InPlace are how: see
@@ -33,6 +35,8 @@ type Options struct {
 	LogBin  string `help:"With --apply: log_bin of the server that will start on the directory; see hb apply." placeholder:"PATH"`
 	InPlace bool   `help:"With --apply: restore over the original server, which must be stopped. Rename its old tablespaces outside the data directory to FILE.hb-aside."`
 
+	// Parts is that of extract.Options.
+	Parts *stream.Parts `kong:"-"`
 	// Tool is that of apply.Options.
 	Tool string `kong:"-"`
 	// Progress is told how far the work is, but for the reading of the archive, which
@@ -68,7 +72,12 @@ func (o *Options) Check(archive string) error {
 	if err := o.inDirectory(archive); err != nil {
 		return err
 	}
+	if _, err := catalog.NewPatterns(o.Files); err != nil {
+		return err
+	}
 	switch {
+	case o.Apply && len(o.Files) > 0:
+		return stream.AsUsage(errors.New("--files gives no backup that --apply could recover"))
 	case o.Apply:
 		return nil
 	case o.Memory != 0:
@@ -96,7 +105,13 @@ const (
 // without Apply the second is nil. To recover, it raises GOMAXPROCS and Go's memory
 // limit, if there is one, as far as the work needs, until it returns.
 func Run(ctx context.Context, r io.Reader, o Options) (*extract.Result, *apply.Result, error) {
-	x := extract.Options{Parallel: o.Parallel, Progress: o.Progress}
+	x := extract.Options{Parallel: o.Parallel, Progress: o.Progress, Parts: o.Parts}
+	if len(o.Files) > 0 {
+		var err error
+		if x.Patterns, err = catalog.NewPatterns(o.Files); err != nil {
+			return nil, nil, err
+		}
+	}
 	if !o.Apply {
 		extracted, err := extract.Run(ctx, r, o.Directory, x)
 		return extracted, nil, err

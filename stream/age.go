@@ -179,6 +179,24 @@ func (p Prompt) ask(what string) (string, error) {
 	return p(what)
 }
 
+// once asks for each secret once.
+func (p Prompt) once() Prompt {
+	if p == nil {
+		return nil
+	}
+	known := make(map[string]string)
+	return func(what string) (string, error) {
+		if secret, ok := known[what]; ok {
+			return secret, nil
+		}
+		secret, err := p(what)
+		if err == nil {
+			known[what] = secret
+		}
+		return secret, err
+	}
+}
+
 func parseSSHIdentity(name string, text []byte, ask func() (string, error)) ([]age.Identity, error) {
 	id, err := agessh.ParseIdentity(text)
 	if missing, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {
@@ -339,38 +357,57 @@ func (e *EncryptedError) Error() string {
 	return "the archive is encrypted to other keys: none of those in the files given with --identity opens it"
 }
 
-// decrypt returns a reader of what the age file in r holds.
-func decrypt(r io.Reader, opts Options) (io.Reader, error) {
+// keyring is what is tried on an archive.
+type keyring struct {
+	ids   []age.Identity
+	probe *stanzaProbe
+	files int // identities that were given
+}
+
+func newKeyring(opts Options) *keyring {
 	probe := &stanzaProbe{}
-	ids := []age.Identity{probe}
+	k := &keyring{[]age.Identity{probe}, probe, len(opts.Identities)}
 	if opts.Passphrase != nil {
-		ids = append(ids, &strictIdentity{&passphraseIdentity{ask: func() (string, error) {
+		k.ids = append(k.ids, &strictIdentity{&passphraseIdentity{ask: func() (string, error) {
 			return opts.Passphrase("passphrase of the archive")
 		}}, probe})
 	}
 	for _, open := range []bool{true, false} { // those that lie open first: others may ask for something
 		for _, id := range opts.Identities {
 			if liesOpen(id) == open {
-				ids = append(ids, &strictIdentity{id, probe})
+				k.ids = append(k.ids, &strictIdentity{id, probe})
 			}
 		}
 	}
-	in := &tailReader{r: r}
-	plain, err := age.Decrypt(in, ids...)
+	return k
+}
+
+// fault is age's error when it opens an archive; ended and failed are how the input
+// did.
+func (k *keyring) fault(err error, ended, failed bool) error {
 	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
-		return nil, &EncryptedError{Passphrase: probe.scrypt, Tried: len(opts.Identities)}
+		return &EncryptedError{Passphrase: k.probe.scrypt, Tried: k.files}
 	}
 	switch {
-	case err == nil:
-		return &ageReader{in: in, r: plain}, nil
-	case probe.opened && !errors.Is(err, io.ErrUnexpectedEOF) && !in.failed:
-		return nil, &DamageError{"age", err} // the header is not the one that was written for the key
-	case probe.asked: // the header was read: it is the keys that fail
-		return nil, ageError(err, false)
-	case in.ended || in.failed:
-		return nil, ageError(err, in.ended)
+	case k.probe.opened && !errors.Is(err, io.ErrUnexpectedEOF) && !failed:
+		return &DamageError{"age", err} // the header is not the one that was written for the key
+	case k.probe.asked: // the header was read: it is the keys that fail
+		return ageError(err, false)
+	case ended || failed:
+		return ageError(err, ended)
 	}
-	return nil, &DamageError{"age", err}
+	return &DamageError{"age", err}
+}
+
+// decrypt returns a reader of what the age file in r holds.
+func decrypt(r io.Reader, opts Options) (io.Reader, error) {
+	keys := newKeyring(opts)
+	in := &tailReader{r: r}
+	plain, err := age.Decrypt(in, keys.ids...)
+	if err != nil {
+		return nil, keys.fault(err, in.ended, in.failed)
+	}
+	return &ageReader{in: in, r: plain}, nil
 }
 
 // ageReader tells a cut from damage as far as can be: age cannot know whether

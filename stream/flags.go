@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"hb/stream/disk"
-	"hb/stream/progress"
 )
 
 // WriteFlags are the options of the command line that say what is done to an
@@ -107,50 +106,6 @@ func (f *ReadFlags) Name() string {
 func (f *ReadFlags) Facts() []slog.Attr {
 	return []slog.Attr{slog.String("archive", cmp.Or(f.Name(), "-"))}
 }
-
-// Input is an archive that is being read, without its stages.
-type Input struct {
-	*Reader
-	in    *os.File
-	named bool // it is not standard input
-}
-
-// Open opens the archive. What is read of it counts as done in the phase, which may be
-// nil. Passphrases that no file has come from ask. A file that cannot be opened is a
-// *UsageError.
-func (f *ReadFlags) Open(phase *progress.Phase, ask Prompt) (*Input, error) {
-	in := os.Stdin
-	if !f.Stdin() {
-		var err error
-		if in, err = os.Open(f.Archive); err != nil {
-			return nil, AsUsage(err)
-		}
-	}
-	o, err := f.options(ask)
-	if err != nil {
-		return nil, errors.Join(err, in.Close())
-	}
-	if st, err := in.Stat(); err == nil && st.Mode().IsRegular() {
-		phase.Expect(st.Size())
-	}
-	r, err := Open(phase.Reader(in), o)
-	if err != nil {
-		return nil, errors.Join(err, in.Close())
-	}
-	return &Input{r, in, !f.Stdin()}, nil
-}
-
-// Anywhere is for reading anywhere in the archive; nil: it is no file, or has stages.
-func (i *Input) Anywhere() io.ReaderAt {
-	st, err := i.in.Stat()
-	if !i.named || len(i.Stages) > 0 || err != nil || !st.Mode().IsRegular() {
-		return nil
-	}
-	return i.in
-}
-
-// Close ends the reading.
-func (i *Input) Close() error { return errors.Join(i.Reader.Close(), i.in.Close()) }
 
 // options reads the identities that the flags name. An error is a *UsageError.
 func (f *ReadFlags) options(ask Prompt) (o Options, err error) {

@@ -145,7 +145,7 @@ func (r *Reader) peel(b *bufio.Reader, opts Options) (next io.Reader, stage stri
 		return nil, "", r.emptyError()
 	case hasPrefix(p, xbMagic):
 		return nil, "", nil
-	case hasPrefix(p, zstdMagic), p[0]&0xf0 == 0x50 && (len(p) == 1 || hasPrefix(p[1:], zstdSkipTail)):
+	case isZstd(p):
 		window := uint64(maxWindow)
 		if r.Compressed() {
 			window = maxInnerWindow

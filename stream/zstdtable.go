@@ -31,8 +31,6 @@ const (
 	tableEndMagic = 0x8F92EAB1
 	// emptySum is the XXH64 of nothing, its last 32 bits.
 	emptySum = 0x51D8E999
-	// maxTable bounds a table that is read, in bytes: enough for 40 TiB.
-	maxTable = 256 << 20
 )
 
 // tableMagic begins the table.

@@ -52,6 +52,11 @@ func Read(root disk.Dir) (*Backup, error) {
 	} else if marked {
 		return nil, no("an earlier extract into this directory did not finish (%s exists): remove the directory and extract again", MarkerName)
 	}
+	if partial, err := Exists(root, PartialName); err != nil {
+		return nil, fmt.Errorf("looking for %s: %w", PartialName, err)
+	} else if partial {
+		return nil, no("only some files of an archive were extracted here (%s exists): extract the whole archive", PartialName)
+	}
 	b := &Backup{Undo: -1}
 	var err error
 	b.Checkpoints, b.CheckpointsName, err = metadata.ReadCheckpoints(root.FS())

@@ -44,11 +44,15 @@ const NewRedoDir = "hb-redo"
 // a directory with it is never a whole backup.
 const MarkerName = "hb-incomplete"
 
+// PartialName is a file in a directory into which only some files of an archive were
+// extracted: it is no backup.
+const PartialName = "hb-partial"
+
 // IsMark reports whether path is one that hb keeps in a directory for itself:
 // what stands there says how far hb is, and apply believes it.
 func IsMark(path string) bool {
 	top, _, _ := strings.Cut(path, "/")
-	return IsOneOf(top, MarkerName, ApplyingName, AppliedName, HandedOverName, replay.DoublewriteName, replay.SpillName, NewRedoDir) ||
+	return IsOneOf(top, MarkerName, PartialName, ApplyingName, AppliedName, HandedOverName, replay.DoublewriteName, replay.SpillName, NewRedoDir) ||
 		len(top) >= len(ExtHeld) && IsOneOf(top[len(top)-len(ExtHeld):], ExtHeld)
 }
 

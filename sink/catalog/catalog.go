@@ -300,6 +300,9 @@ func (c *Catalog) forget(path string) {
 	}
 }
 
+// Header is what the archive says of itself; nil: it has not come, or is not one of hb's.
+func (c *Catalog) Header() *metadata.Archive { return c.Archive }
+
 // Finish decides, at the end of the archive, whether it is complete as far as
 // that can be known.
 func (c *Catalog) Finish() error {

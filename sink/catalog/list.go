@@ -41,7 +41,11 @@ type Summary struct {
 	Dialect  xbstream.Dialect
 	// Foreign is set for an archive that hb did not make: Archive and
 	// Manifest are nil, and Warnings says so.
-	Foreign  bool
+	Foreign bool
+	// Indexed is set where the archive was not read from front to back: what it says
+	// is known by its index and its manifest, and Files and Bytes are of what was read
+	// or listed.
+	Indexed  bool
 	Warnings []string
 }
 
@@ -143,7 +147,11 @@ func (s *Summary) Describe() string {
 	}
 	fmt.Fprintf(&b, "\n%d files, %d bytes", s.Files, s.Bytes)
 	if m := s.Manifest; m != nil {
-		fmt.Fprintf(&b, "\ncomplete; redo from LSN %d to %d", m.FromLSN, m.LastLSN)
+		state := "complete"
+		if s.Indexed {
+			state = "listed by its index, without reading the files: hb verify proves them"
+		}
+		fmt.Fprintf(&b, "\n%s; redo from LSN %d to %d", state, m.FromLSN, m.LastLSN)
 		if m.Binlog != nil {
 			fmt.Fprintf(&b, "\nbinary log position: %s", m.Binlog.InfoText())
 		}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"hb/sink/backupdir"
 	"hb/sink/catalog"
 	"hb/stream"
 	"hb/stream/disk"
@@ -36,6 +37,13 @@ type Options struct {
 	// written: up to size bytes, and with ended that no more will come. One goroutine
 	// calls it. nil: nobody follows.
 	Follow func(archive *metadata.Archive, name string) (reach func(size int64, ended bool))
+	// Patterns choose files; nil: all. Of an archive that is read from front to back all
+	// of it is proven all the same. The directory then has the file
+	// backupdir.PartialName in it.
+	Patterns *catalog.Patterns
+	// Parts is the archive by its index, with Patterns: only what is chosen is read, and
+	// proven. nil: it is read from front to back.
+	Parts *stream.Parts
 	// System is the files that the directory is among; nil: the operating system's.
 	System disk.System
 }
@@ -44,12 +52,18 @@ type Options struct {
 type Result struct {
 	catalog.Summary
 	Written int64 // bytes written: without those that became holes
+	Chosen  bool  // files were chosen by patterns: it may be a part of the backup
+	// Read is how many bytes of the archive's file were read, as its reader says.
+	Read int64
 }
 
 // Describe says what became of a directory in the time that it took. applied: it was
 // recovered too, which is told beside.
 func (r *Result) Describe(dir string, took time.Duration, applied bool) string {
 	text := fmt.Sprintf("extracted %d files, %s", r.Files, stream.Size(r.Bytes))
+	if r.Chosen {
+		return fmt.Sprintf("%s, in %s; read %s of the archive; %s has what was chosen, and cannot be applied", text, took, stream.Size(r.Read), dir)
+	}
 	if !applied {
 		text += fmt.Sprintf(", in %s, %s/s; next: hb apply %s", took, stream.Rate(r.Bytes, took), dir)
 	}
@@ -77,6 +91,9 @@ const syncParallel = 16
 // Runs of zeros that reach to the end of a page become holes. Run returns
 // when ctx ends, but cannot interrupt a Read of r.
 func Run(ctx context.Context, r io.Reader, dir string, opts Options) (*Result, error) {
+	if err := opts.checkIndex(); err != nil {
+		return nil, err
+	}
 	t, err := Open(opts.System, dir)
 	if err != nil {
 		return nil, err
@@ -90,37 +107,62 @@ func Run(ctx context.Context, r io.Reader, dir string, opts Options) (*Result, e
 
 // Extract fills the directory with the files of the archive in r, as [Run] does.
 func (t *Target) Extract(ctx context.Context, r io.Reader, opts Options) (*Result, error) {
-	x := newExtraction(ctx, t, opts)
+	if opts.Parts != nil {
+		picked := catalog.NewPicked(opts.Parts, opts.wanted)
+		defer picked.Close()
+		return t.extract(newExtraction(ctx, t, opts, picked), picked.Open(), opts)
+	}
+	return t.extract(newExtraction(ctx, t, opts, catalog.New()), r, opts)
+}
+
+func (t *Target) extract(x *extraction, r io.Reader, opts Options) (*Result, error) {
 	err := x.run(r, opts.Dialect)
+	if err == nil && x.opts.Patterns != nil {
+		err = t.markPartial()
+	}
 	if err == nil {
 		err = t.finish()
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Result{Summary: *x.summary, Written: x.written.Load()}, nil
+	return &Result{Summary: *x.summary, Written: x.written.Load(), Chosen: x.opts.Patterns != nil}, nil
+}
+
+// proof follows an archive and proves what is in it: a Catalog all of it, a Picked some
+// files.
+type proof interface {
+	Add(*xbstream.Chunk) (*catalog.Entry, error)
+	Finish() error
+	Explain(error) error
+	Summary(*xbstream.Reader) *catalog.Summary
+	Header() *metadata.Archive // what the archive says of itself; nil: not known
 }
 
 // extraction is one Run under way.
 type extraction struct {
 	*pipeline
-	cat     *catalog.Catalog
+	proof   proof
+	opts    Options
 	begun   func(archive *metadata.Archive, name string) (reach func(size int64, ended bool))
 	files   map[string]*outFile // files that have not ended
 	next    int                 // the writer that the next file gets
 	page    int
+	count   int64 // files that were chosen, and their bytes
+	bytes   int64
 	summary *catalog.Summary
 	meter   *progress.Tracker
 }
 
-func newExtraction(ctx context.Context, t *Target, opts Options) *extraction {
+func newExtraction(ctx context.Context, t *Target, opts Options, p proof) *extraction {
 	parallel := opts.Parallel
 	if parallel <= 0 {
 		parallel = min(max(minWriters, runtime.GOMAXPROCS(0)), catalog.MaxWorkers)
 	}
 	return &extraction{
 		pipeline: newPipeline(ctx, t, min(parallel, catalog.MaxParallel)),
-		cat:      catalog.New(),
+		proof:    p,
+		opts:     opts,
 		files:    make(map[string]*outFile),
 		page:     catalog.DefaultPage,
 		meter:    opts.Progress,
@@ -132,13 +174,16 @@ func newExtraction(ctx context.Context, t *Target, opts Options) *extraction {
 func (x *extraction) run(r io.Reader, dialect xbstream.Dialect) error {
 	rd := xbstream.NewReader(r, xbstream.ReaderOptions{Dialect: dialect, Alloc: x.buffers.Get})
 	if err := x.follow(rd); err != nil {
-		x.fail(x.cat.Explain(err))
+		x.fail(x.proof.Explain(err))
 	}
 	x.meter.Begin("syncing files", 0)
 	if err := x.wait(); err != nil {
 		return err
 	}
-	x.summary = x.cat.Summary(rd)
+	x.summary = x.proof.Summary(rd)
+	if x.opts.Patterns != nil {
+		x.summary.Files, x.summary.Bytes = x.count, x.bytes
+	}
 	return nil
 }
 
@@ -149,18 +194,65 @@ func (x *extraction) follow(rd *xbstream.Reader) error {
 		}
 		ch, err := rd.Next()
 		if err == io.EOF {
-			return x.cat.Finish()
+			return x.finish()
 		}
 		if err != nil {
 			return err
 		}
-		if _, err := x.cat.Add(ch); err != nil {
+		ended, err := x.proof.Add(ch)
+		if err != nil {
 			return err
 		}
-		if err := x.dispatch(ch); err != nil {
+		if err := x.choose(ch, ended); err != nil {
 			return err
 		}
 	}
+}
+
+// finish decides at the archive's end whether it is complete, and whether each pattern
+// has chosen something.
+func (x *extraction) finish() error {
+	err := x.proof.Finish()
+	if err == nil && x.opts.Patterns != nil {
+		err = x.opts.Patterns.Unused()
+	}
+	return err
+}
+
+// choose dispatches a chunk, if it is of a file that is wanted.
+func (x *extraction) choose(ch *xbstream.Chunk, ended *catalog.Entry) error {
+	if x.opts.Patterns == nil {
+		return x.dispatch(ch)
+	}
+	if ch.Type == xbstream.Rename || ch.Type == xbstream.Remove {
+		return &xbstream.CorruptError{Path: ch.Path, Offset: ch.At, Reason: "it gets another name, or goes, later in the archive: extract all of this archive"}
+	}
+	if ch.First && !x.opts.wanted(ch.Path) || !ch.First && x.files[ch.Path] == nil {
+		x.buffers.Put(ch.Data)
+		return nil
+	}
+	if ended != nil {
+		x.count++
+		x.bytes += ended.Size
+	}
+	return x.dispatch(ch)
+}
+
+// checkIndex makes sure, before anything is written, that each pattern chooses a file, if
+// that can be known.
+func (o *Options) checkIndex() error {
+	if o.Parts == nil {
+		return nil
+	}
+	for i := range o.Parts.Index.Files() {
+		o.wanted(o.Parts.Path(i))
+	}
+	return o.Patterns.Unused()
+}
+
+// wanted reports whether a file is chosen: what hb adds to an archive never is.
+func (o *Options) wanted(name string) bool {
+	return !backupdir.IsOneOf(name, metadata.ArchiveName, metadata.IndexName, metadata.ManifestName) && o.Patterns.Choose(name)
 }
 
 // dispatch hands a chunk to its file's writer.
@@ -168,6 +260,9 @@ func (x *extraction) dispatch(ch *xbstream.Chunk) error {
 	switch ch.Type {
 	case xbstream.Rename, xbstream.Remove:
 		return x.moveFiles(ch)
+	}
+	if head := x.proof.Header(); head != nil {
+		x.page = head.PageSize
 	}
 	if ch.First {
 		if err := x.begin(ch); err != nil {
@@ -180,9 +275,6 @@ func (x *extraction) dispatch(ch *xbstream.Chunk) error {
 	}
 	if ch.Type == xbstream.End {
 		delete(x.files, ch.Path)
-		if ch.Path == metadata.ArchiveName && x.cat.Archive != nil {
-			x.page = x.cat.Archive.PageSize
-		}
 	}
 	return x.send(f.writer, job{
 		file: f, end: ch.Type == xbstream.End,
@@ -200,7 +292,7 @@ func (x *extraction) begin(ch *xbstream.Chunk) error {
 	}
 	f := &outFile{path: ch.Path, writer: x.next, page: x.page, made: ch.Rewrite, trunc: ch.Rewrite}
 	if x.begun != nil {
-		f.reach = x.begun(x.cat.Archive, ch.Path)
+		f.reach = x.begun(x.proof.Header(), ch.Path)
 	}
 	x.files[ch.Path] = f
 	x.next = (x.next + 1) % len(x.queues)

@@ -14,7 +14,10 @@ import (
 	"hb/stream/disk"
 )
 
-const markerText = "hb extract has not finished in this directory, or has failed.\nIt is no backup: remove it and extract again.\n"
+const (
+	markerText  = "hb extract has not finished in this directory, or has failed.\nIt is no backup: remove it and extract again.\n"
+	partialText = "hb extract --files put some files of an archive into this directory.\nIt is not a backup: hb apply does not take it.\n"
+)
 
 // Target is a new directory, marked as incomplete, that [Target.Extract] fills once. Its
 // unexported methods may be called from several goroutines.
@@ -79,12 +82,18 @@ func (t *Target) begin() error {
 	return t.mark()
 }
 
-func (t *Target) mark() error {
-	f, err := t.create(backupdir.MarkerName)
+func (t *Target) mark() error { return t.put(backupdir.MarkerName, markerText) }
+
+// markPartial says in the directory that it has some files of an archive only.
+func (t *Target) markPartial() error { return t.put(backupdir.PartialName, partialText) }
+
+// put makes one of hb's own files, and makes it durable.
+func (t *Target) put(name, text string) error {
+	f, err := t.create(name)
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(f, markerText)
+	_, err = io.WriteString(f, text)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("marking the target directory: %w", err)
 	}

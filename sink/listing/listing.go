@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -34,8 +33,9 @@ type Options struct {
 // files it must not become large.
 type Listing struct {
 	Options
-	blocks [][]file         // each but the last has blockFiles
-	at     map[string]*file // each by its path, once one was renamed or removed; else nil
+	patterns *catalog.Patterns
+	blocks   [][]file         // each but the last has blockFiles
+	at       map[string]*file // each by its path, once one was renamed or removed; else nil
 }
 
 // blockFiles is how many files are kept in one piece: one slice of all would be in memory
@@ -53,12 +53,8 @@ type file struct {
 
 // New begins a list. A pattern that is none is a *stream.UsageError.
 func New(o Options) (*Listing, error) {
-	for _, p := range o.Patterns {
-		if _, err := path.Match(p, ""); err != nil {
-			return nil, stream.AsUsage(fmt.Errorf("the pattern %q is wrong: a bracket is not closed, or nothing follows a backslash", p))
-		}
-	}
-	return &Listing{Options: o}, nil
+	patterns, err := catalog.NewPatterns(o.Patterns)
+	return &Listing{Options: o, patterns: patterns}, err
 }
 
 // Add takes what the archive says next of a file. It returns no error.
@@ -116,7 +112,7 @@ func (l *Listing) kept() []*file {
 // Write writes the list of the archive that s sums up to w, sorted by path. That no file
 // matches the patterns is an error after that.
 func (l *Listing) Write(w io.Writer, s *catalog.Summary) error {
-	chosen := slices.DeleteFunc(l.kept(), func(f *file) bool { return !l.chooses(f.path) })
+	chosen := slices.DeleteFunc(l.kept(), func(f *file) bool { return !l.patterns.Choose(f.path) })
 	slices.SortFunc(chosen, func(a, b *file) int { return strings.Compare(a.path, b.path) })
 	write := writeShort
 	switch {
@@ -130,27 +126,6 @@ func (l *Listing) Write(w io.Writer, s *catalog.Summary) error {
 		err = errors.New("the archive has no file that matches " + strings.Join(l.Patterns, " or "))
 	}
 	return err
-}
-
-// chooses reports whether a file is to be shown.
-func (l *Listing) chooses(name string) bool {
-	return len(l.Patterns) == 0 || slices.ContainsFunc(l.Patterns, func(p string) bool { return matches(p, name) })
-}
-
-// matches reports whether a pattern is for a file: its path, one of the directories that
-// it is in, or its name.
-func matches(pattern, name string) bool {
-	pattern = strings.TrimSuffix(pattern, "/")
-	is := func(s string) bool { ok, err := path.Match(pattern, s); return ok && err == nil }
-	if !strings.Contains(pattern, "/") && is(path.Base(name)) {
-		return true
-	}
-	for ; name != "."; name = path.Dir(name) {
-		if is(name) {
-			return true
-		}
-	}
-	return false
 }
 
 // writeShort writes bytes, chunks and path, for a shell.
@@ -229,13 +204,14 @@ type Document struct {
 	Archive   *metadata.Archive  `json:"archive,omitempty"`
 	Manifest  *metadata.Manifest `json:"manifest,omitempty"`
 	Complete  bool               `json:"complete"` // it has its manifest
+	Indexed   bool               `json:"indexed"`  // it was not read but for its index and manifest
 	Databases []Total            `json:"databases"`
 	Files     []File             `json:"files"`
 }
 
 // writeJSON writes a Document, each file on a line of its own.
 func writeJSON(w io.Writer, s *catalog.Summary, files []*file) error {
-	d := Document{Version, s.Archive, s.Manifest, s.Manifest != nil, totals(files), []File{}}
+	d := Document{Version, s.Archive, s.Manifest, s.Manifest != nil, s.Indexed, totals(files), []File{}}
 	if d.Databases == nil {
 		d.Databases = []Total{}
 	}

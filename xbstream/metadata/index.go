@@ -52,6 +52,10 @@ type Trailer struct {
 	// Files are the lines of the manifest, in the order of the files' ends: the file
 	// of an indexed chunk, by its number, and last the index itself.
 	Files []File
+	// Last is the manifest itself. IndexChunks and LastChunks are how many payload
+	// chunks it and the index have.
+	Last                    File
+	IndexChunks, LastChunks int64
 	// At is where the index begins in the archive, and Size the archive's, in bytes.
 	At, Size int64
 }
@@ -65,6 +69,7 @@ func ReadTrailer(r io.Reader, at, size int64) (*Trailer, error) {
 		t.Files = append(t.Files, f)
 		return nil
 	})
+	var sum xbstream.Sum
 	rd := xbstream.NewReader(io.LimitReader(r, size-at), xbstream.ReaderOptions{})
 	for {
 		ch, err := rd.Next()
@@ -74,9 +79,12 @@ func ReadTrailer(r io.Reader, at, size int64) (*Trailer, error) {
 		switch {
 		case err != nil:
 			return nil, err
+		case ch.Type == xbstream.End && (ch.Path == IndexName || ch.Path == ManifestName):
 		case ch.Path == IndexName && len(index)+len(ch.Data) <= xbstream.MaxIndex:
 			index = append(index, ch.Data...)
+			t.IndexChunks++
 		case ch.Path == ManifestName:
+			sum.Add(len(ch.Data), ch.CRC32)
 			_, err = manifest.Write(ch.Data)
 		default:
 			err = fmt.Errorf("%q is not expected here", ch.Path)
@@ -88,7 +96,7 @@ func ReadTrailer(r io.Reader, at, size int64) (*Trailer, error) {
 	if err := manifest.Close(); err != nil {
 		return nil, err
 	}
-	t.Manifest = manifest.Manifest()
+	t.Manifest, t.Last, t.LastChunks = manifest.Manifest(), File{ManifestName, sum.Size, sum.CRC32}, sum.Chunks
 	var err error
 	if t.Index, err = xbstream.ParseIndex(index); err == nil {
 		err = t.check(index)

@@ -30,13 +30,16 @@ Run hb on the database server, as root or as the server's user.`,
 	"extract": {
 		Text: `zstd compression and age encryption are detected and removed, whichever program applied them. Until everything is extracted, the file hb-incomplete marks the directory, and no other command accepts it.
 
-With --apply, a server can start on the directory afterwards. If it is interrupted after the whole archive has arrived, run hb apply to continue.`,
+With --apply, a server can start on the directory afterwards. If it is interrupted after the whole archive has arrived, run hb apply to continue.
+
+With --files, only files that match a pattern are extracted, under their paths in the archive, which hb list prints. If the archive is a file that has an index, hb reads only its ends and what is needed, and proves each file by the manifest's size and checksum. An archive made by zstd or age is read so if hb wrote the zstd part. From a pipe, hb reads and checks the whole archive. A pattern that matches nothing is an error. The directory gets the file hb-partial: it is not a backup, and hb apply refuses it.`,
 		Reads:  "the archive, from the file or standard input; keys and passphrases from files, or the terminal.",
 		Writes: "the directory, which must be empty or not exist; messages to standard error. Writes nothing to standard output.",
 		Examples: []Example{
 			{`hb extract -C dir backup.hb`, "from a file; then run hb apply dir"},
 			{`hb extract --apply -C dir < backup.hb`, "extract and apply in one pass"},
 			{`hb extract -i key.txt -C dir backup.hb`, "an archive that is encrypted to a key"},
+			{`hb extract --files 'shop/orders.*' --files mysql -C dir backup.hb`, "the files of one table, and of the database mysql"},
 			{`ssh host "hb backup --compress" | hb extract -C dir`, "from another machine"},
 		},
 		Topics: []string{"restore", "stages", "options", "exit-codes"},
@@ -67,7 +70,7 @@ With --apply, a server can start on the directory afterwards. If it is interrupt
 	"list": {
 		Text: `It lists the files that hb extract makes, sorted by path. Each line has a file's size in bytes, the number of its chunks, and its path. With --long, sizes have units, and totals by database follow. With --json the list is one JSON object, which has the facts of the archive too: hb help messages describes it.
 
-It reads the whole archive, and shows the list, as far as it came, of an archive that turns out to be damaged or incomplete too: only exit code 0 says that it is complete.`,
+If the archive is a file, hb reads only the index and the manifest at its end: it then knows that nothing is missing, and only hb verify proves the content. From a pipe, or if the archive has no index, it reads the whole archive, and shows the list, as far as it came, of an archive that turns out to be damaged or incomplete too. Only exit code 0 says that the archive is complete.`,
 		Reads:  "the archive, from the file or standard input; keys and passphrases from files, or the terminal.",
 		Writes: "the list to standard output; messages to standard error.",
 		Examples: []Example{

@@ -1,0 +1,139 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"filippo.io/age"
+
+	"hb/stream/ranges"
+)
+
+// At is an archive, or a stage of it, that can be read anywhere. It belongs to one
+// goroutine.
+type At interface {
+	io.ReaderAt
+	// Size is how many bytes it has.
+	Size() int64
+	// Plan says what will be read, from front to back, so that it is got from where
+	// the archive is in few requests: see ranges.Window.
+	Plan([]ranges.Span)
+}
+
+// errNotSeekable says that the archive has to be read from front to back.
+var errNotSeekable = errors.New("the archive cannot be read from the middle")
+
+// OpenAt is Open for an archive that is to be read from the middle. The stages must be
+// able to: age, and zstd with a seek table. Else the error is errNotSeekable.
+func OpenAt(in At, opts Options) (at At, stages []string, err error) {
+	at = in
+	for range maxStages + 1 {
+		head := make([]byte, min(peekSize, at.Size()))
+		if _, err := readAt(at, head, 0); err != nil {
+			return nil, nil, fmt.Errorf("reading the archive: %w", err)
+		}
+		switch {
+		case hasPrefix(head, xbMagic):
+			return at, stages, nil
+		case isZstd(head):
+			at, err = newZstdAt(at)
+			stages = append(stages, "zstd")
+		case hasPrefix(head, ageMagic):
+			at, err = newAgeAt(at, opts)
+			stages = append(stages, "age")
+		default:
+			err = errNotSeekable
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	return nil, nil, errNotSeekable
+}
+
+// readAt fills p; io.EOF at the end of p is none.
+func readAt(r io.ReaderAt, p []byte, off int64) (int, error) {
+	n, err := r.ReadAt(p, off)
+	switch {
+	case n == len(p):
+		return n, nil
+	case err == io.EOF || err == nil:
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// isZstd reports whether a zstd stage begins so.
+func isZstd(p []byte) bool {
+	return hasPrefix(p, zstdMagic) || len(p) > 0 && p[0]&0xf0 == 0x50 && (len(p) == 1 || hasPrefix(p[1:], zstdSkipTail))
+}
+
+// ageAt is age's own random access.
+type ageAt struct {
+	io.ReaderAt
+	in      *faultAt
+	size    int64
+	payload int64 // where it begins in the input
+}
+
+const (
+	ageChunk    = 64 << 10 // bytes of content that age encrypts at a time
+	ageOverhead = 16       // bytes that each chunk has more when it is encrypted
+)
+
+func newAgeAt(in At, opts Options) (At, error) {
+	keys := newKeyring(opts)
+	below := &faultAt{At: in}
+	plain, size, err := age.DecryptReaderAt(below, in.Size(), keys.ids...)
+	if err != nil {
+		if err = keys.fault(err, false, below.err != nil); isDamage(err) {
+			err = errNotSeekable // from front to back it is known whether it was cut
+		}
+		return nil, err
+	}
+	chunks := max(1, (size+ageChunk-1)/ageChunk)
+	return &ageAt{plain, below, size, in.Size() - size - chunks*ageOverhead}, nil
+}
+
+func (a *ageAt) Size() int64 { return a.size }
+
+func (a *ageAt) Plan(spans []ranges.Span) {
+	below := make([]ranges.Span, len(spans))
+	for i, s := range spans {
+		first, end := s.Off/ageChunk, (s.End()+ageChunk-1)/ageChunk
+		from := a.payload + first*(ageChunk+ageOverhead)
+		below[i] = ranges.Span{Off: from, Len: min(a.in.Size(), a.payload+end*(ageChunk+ageOverhead)) - from}
+	}
+	a.in.Plan(below)
+}
+
+func (a *ageAt) ReadAt(p []byte, off int64) (int, error) {
+	n, err := a.ReaderAt.ReadAt(p, off)
+	switch {
+	case err == nil || err == io.EOF:
+		return n, err
+	case a.in.err != nil:
+		return n, ageError(a.in.err, false)
+	}
+	return n, &DamageError{"age", err}
+}
+
+// faultAt remembers the error that its input had.
+type faultAt struct {
+	At
+	err error
+}
+
+func (f *faultAt) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.At.ReadAt(p, off)
+	if err != nil && err != io.EOF {
+		f.err = err
+	}
+	return n, err
+}
+
+func isDamage(err error) bool {
+	_, ok := errors.AsType[*DamageError](err)
+	return ok
+}
