@@ -21,6 +21,10 @@ type At interface {
 	Plan([]ranges.Span)
 }
 
+// magicSize is enough for the magic of each stage that can be read from the middle, and
+// little enough to be in the first file of an archive, which has a frame of its own.
+const magicSize = 32
+
 // errNotSeekable says that the archive has to be read from front to back.
 var errNotSeekable = errors.New("the archive cannot be read from the middle")
 
@@ -29,7 +33,7 @@ var errNotSeekable = errors.New("the archive cannot be read from the middle")
 func OpenAt(in At, opts Options) (at At, stages []string, err error) {
 	at = in
 	for range maxStages + 1 {
-		head := make([]byte, min(peekSize, at.Size()))
+		head := make([]byte, min(magicSize, at.Size()))
 		if _, err := readAt(at, head, 0); err != nil {
 			return nil, nil, fmt.Errorf("reading the archive: %w", err)
 		}

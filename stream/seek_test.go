@@ -52,7 +52,7 @@ func TestOpenAt(t *testing.T) {
 func TestOpenAtRefuses(t *testing.T) {
 	id := testIdentity(t)
 	to := []age.Recipient{id.Recipient()}
-	data := archive(200 << 10)
+	data := archive(900 << 10)
 	encrypted, compressed := stages(t, WriteOptions{Recipients: to}, data), stages(t, WriteOptions{Compress: &Compression{}}, data)
 	table := len(compressed) - (8 + 12*4 + 9)
 	change := func(at int, b byte) []byte {
@@ -81,7 +81,7 @@ func TestOpenAtRefuses(t *testing.T) {
 		src := ranges.File{R: failingAt{bytes.NewReader(b), errNet}, Bytes: int64(len(b))}
 		r, _, err := OpenAt(ranges.New(src, nil), Options{Identities: []age.Identity{id}})
 		if err == nil {
-			_, err = r.ReadAt(make([]byte, 100<<10), 70<<10)
+			_, err = r.ReadAt(make([]byte, 200<<10), 100<<10)
 		}
 		if !errors.Is(err, errNet) || isDamage(err) {
 			t.Errorf("an error of the input: %v", err)
@@ -89,7 +89,7 @@ func TestOpenAtRefuses(t *testing.T) {
 	}
 }
 
-// failingAt fails after its first 64 KiB.
+// failingAt fails after its head.
 type failingAt struct {
 	io.ReaderAt
 	err error

@@ -551,3 +551,16 @@ func TestMeter(t *testing.T) {
 		t.Errorf("Count() = %d", m.Count())
 	}
 }
+
+// TestIncompressible: blocks that do not get smaller pass at every strength, as tables
+// that the server compresses or encrypts make them.
+func TestIncompressible(t *testing.T) {
+	data := append([]byte("XBSTCK01"), make([]byte, maxBlock)...)
+	_, _ = rand.NewChaCha8([32]byte{5}).Read(data[8:])
+	for _, c := range []Compression{{Level: 1}, {Level: 1, Threads: maxWorkers}, {Level: 3}, {Level: 7}, {Level: 19}} {
+		out := stages(t, WriteOptions{Compress: &c}, data)
+		if got, _, err := readAll(bytes.NewReader(out), Options{}); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}

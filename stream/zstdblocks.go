@@ -50,10 +50,10 @@ const (
 	// maxBlock is the most content of one frame in bytes, and what a reader
 	// allocates for it.
 	maxBlock = 4 << 20
-	// maxBlockFrame bounds a frame: content that does not get smaller is
-	// stored, with 3 bytes for each 128 KiB around it, and less than 32 for
-	// header and checksum.
-	maxBlockFrame = maxBlock + maxBlock>>15 + 64
+	// maxBlockFrame bounds a frame: content that does not get smaller is stored, with
+	// 3 bytes for each piece of it, and less than 32 for header and checksum. A piece
+	// has 128 KiB, or 64 KiB at the lowest level; there is room for 16 KiB.
+	maxBlockFrame = maxBlock + 3*(maxBlock>>14) + 64
 	// minBlockFrame is the least that a frame has: magic, descriptor, content size,
 	// the head of a block, and the checksum.
 	minBlockFrame = 4 + 1 + 1 + 3 + 4

@@ -31,9 +31,9 @@ type Span struct{ Off, Len int64 }
 func (s Span) End() int64 { return s.Off + s.Len }
 
 const (
-	// HeadSize is how many bytes at the beginning are read at once: more than any
-	// header of age, and hb-archive.json.
-	HeadSize = 64 << 10
+	// HeadSize is how many bytes at the beginning are read at once: more than a header
+	// of age, the first 64 KiB of what it encrypts, and hb-archive.json.
+	HeadSize = 128 << 10
 	// tailPart is which part of a source is read at once at its end, between minTail
 	// and maxTail bytes: the index and the manifest of an archive take about that of
 	// one with many small files, and much less of others.
