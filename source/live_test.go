@@ -86,12 +86,16 @@ func TestAlterUnderLock(t *testing.T) {
 			rounds = 30
 		}
 		dir := t.TempDir()
+		archive := func(round int) string { return filepath.Join(dir, fmt.Sprint("archive", round)) }
 		for round := range rounds {
-			archive := filepath.Join(dir, fmt.Sprint("archive", round))
-			backup(t, s, archive)
+			backup(t, s, archive(round))
+		}
+		cancel()
+		wg.Wait()
+		for round := range rounds {
 			for name, restore := range restorers {
 				target := filepath.Join(dir, fmt.Sprint(round, " by ", name))
-				restore(t, root, archive, target)
+				restore(t, root, archive(round), target)
 				copied := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
 				for i := range tables {
 					if got := copied.Rows(t, fmt.Sprintf("CHECK TABLE d.t%d EXTENDED", i)); len(got) != 1 || got[0][3] != "OK" {
