@@ -43,6 +43,11 @@ type fakeBackup struct {
 	// what the manifest says of the binary log
 	binlog     *metadata.BinlogPos
 	binlogHome *metadata.BinlogHome
+
+	archived struct { // the last archive that was made of it
+		files   map[string]string
+		archive []byte
+	}
 }
 
 const (

@@ -25,28 +25,41 @@ import (
 )
 
 // archive is the directory as an archive: the header first and the manifest
-// last, if it has them, and all files with their right sums.
+// last, if it has them, and all files with their right sums. It stays the
+// backup's: the next call returns it again if no file has changed.
 func (b *fakeBackup) archive() []byte {
 	b.t.Helper()
-	return archiveOf(b.t, disktest.ReadTree(b.t, b.dir))
+	files := disktest.ReadTree(b.t, b.dir)
+	if b.archived.archive == nil || !maps.Equal(files, b.archived.files) {
+		b.archived.files = maps.Clone(files)
+		b.archived.archive = archiveOf(b.t, files)
+	}
+	return b.archived.archive
 }
 
 func archiveOf(t testing.TB, files map[string]string) []byte {
 	t.Helper()
+	size := 0
+	for _, content := range files {
+		size += len(content)
+	}
 	a := xbtest.Begin()
+	a.Out.Grow(size + size/50 + 64<<10) // with the heads of its chunks
 	names := slices.Sorted(maps.Keys(files))
 	place := func(name string) int {
 		return map[string]int{metadata.ArchiveName: -1, metadata.ManifestName: 1}[name]
 	}
 	slices.SortStableFunc(names, func(a, b string) int { return place(a) - place(b) })
+	var part [100_000]byte
 	for _, name := range names {
 		if name == metadata.ManifestName {
 			files[name] = withHeads(files[name], a.Heads())
 		}
 		f := a.Create(name)
 		// Pieces that fit no page, so that pages are cut between them.
-		for part := range slices.Chunk([]byte(files[name]), 100_000) {
-			a.Write(f, part)
+		for in := strings.NewReader(files[name]); in.Len() > 0; {
+			n, _ := in.Read(part[:])
+			a.Write(f, part[:n])
 		}
 		a.End(f)
 	}
