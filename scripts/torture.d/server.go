@@ -117,9 +117,7 @@ func (r *round) restoredOptions(name string) mysqldtest.Options {
 			o.Config = append(o.Config, s.config...)
 		}
 	}
-	o.Config = slices.Concat([]string{"innodb-buffer-pool-size=128M", "skip-slave-start",
-		// Nobody connects over TLS: to make keys takes up to ten seconds.
-		"loose-auto-generate-certs=OFF", "loose-sha256-password-auto-generate-rsa-keys=OFF", "loose-caching-sha2-password-auto-generate-rsa-keys=OFF"}, o.Config)
+	o.Config = slices.Concat([]string{"innodb-buffer-pool-size=128M", "skip-slave-start"}, o.Config)
 	return o
 }
 

@@ -126,7 +126,7 @@ func TestHostileSettings(t *testing.T) {
 
 // TestConnectOptions connects by option file and by TCP.
 func TestConnectOptions(t *testing.T) {
-	mysqldtest.EachServer(t, mysqldtest.MariaDB, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
+	mysqldtest.EachServer(t, mysqldtest.MariaDB, mysqldtest.Options{Binlog: true, TLS: true}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "CREATE USER u@'127.0.0.1' IDENTIFIED BY 'p w#'")
 		opt, _, err := login.Resolve(login.Flags{DefaultsFile: s.DefaultsFile}, login.OSEnv())
 		if err != nil {
@@ -181,7 +181,7 @@ func TestDeniedHints(t *testing.T) {
 	for _, server := range []string{mysqldtest.MariaDB118, mysqldtest.MySQL97} {
 		t.Run(server, func(t *testing.T) {
 			root := mysqldtest.Need(t, server)
-			s := mysqldtest.Start(t, root, mysqldtest.Options{})
+			s := mysqldtest.Start(t, root, mysqldtest.Options{TLS: true})
 			plugin := map[bool]string{true: "unix_socket", false: "auth_socket"}[root.MariaDB()]
 			if !root.MariaDB() {
 				s.Exec(t, "INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'")

@@ -38,6 +38,10 @@ type Options struct {
 	// TCP makes the server listen on a free port of 127.0.0.1.
 	TCP bool
 
+	// TLS lets the server make keys for TLS, where it does so by itself. Without,
+	// MariaDB has no TLS, and MySQL has it where its data directory has keys.
+	TLS bool
+
 	// Address and Port say where else it listens, if it does.
 	Address string
 	Port    int
@@ -95,6 +99,18 @@ func (r *Root) basedir() string {
 	return filepath.Join(r.Dir, "usr")
 }
 
+// noKeys keeps a server from making keys as it starts, which takes up to ten
+// seconds. MySQL uses those that are in its data directory, as from a template.
+func (r *Root) noKeys() []string {
+	if r.MariaDB() {
+		return []string{"ssl=OFF"}
+	}
+	return []string{
+		"loose-auto-generate-certs=OFF", "loose-sha256-password-auto-generate-rsa-keys=OFF",
+		"loose-caching-sha2-password-auto-generate-rsa-keys=OFF",
+	}
+}
+
 // runLines returns what a running server has beyond its base.
 func (r *Root) runLines(s *Server, o *Options) []string {
 	id := o.ServerID
@@ -107,6 +123,9 @@ func (r *Root) runLines(s *Server, o *Options) []string {
 		fmt.Sprintf("server-id=%d", id),
 		"skip-name-resolve",
 		"relay-log=relay",
+	}
+	if !o.TLS {
+		lines = append(lines, r.noKeys()...)
 	}
 	if o.tcp() {
 		lines = append(lines, "bind-address="+s.Address, fmt.Sprintf("port=%d", s.Port))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -35,7 +36,7 @@ func (r *Root) template(lines []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	key := sha256.Sum256([]byte(strings.Join(append([]string{r.Version, "1"}, lines...), "\n")))
+	key := sha256.Sum256([]byte(strings.Join(append([]string{r.Version, "2"}, lines...), "\n")))
 	parent := filepath.Join(cache, ".templates")
 	dir := filepath.Join(parent, fmt.Sprintf("%s-%s-%x", r.Name, r.Version, key[:6]))
 	if dirExists(dir) {
@@ -57,10 +58,27 @@ func (r *Root) template(lines []string) (string, error) {
 	if err := os.Remove(filepath.Join(data, "auto.cnf")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
+	if err := digHoles(data); err != nil {
+		return "", err
+	}
 	if err := os.Rename(data, dir); err != nil && !dirExists(dir) {
 		return "", fmt.Errorf("put the template in place: %w", err)
 	}
 	return dir, nil
+}
+
+// digHoles makes holes of the zeroes in the files below dir: a fresh redo log is
+// large and empty.
+func digHoles(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		if out, err := exec.Command("fallocate", "--dig-holes", path).CombinedOutput(); err != nil {
+			return fmt.Errorf("dig holes into %s: %w: %s", path, err, out)
+		}
+		return nil
+	})
 }
 
 // Initialise makes a data directory with the server's own means, as Launch does
