@@ -21,7 +21,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -522,9 +521,9 @@ func explain(ctx context.Context, err error) (text string, code int) {
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
-	text = strings.ReplaceAll(err.Error(), "\n", "; ") // of errors that came together
+	text = err.Error() // errors that came together have a line each
 	if disk.IsFull(err) {
-		text += "; make room and start again"
+		text += "\nmake room and start again"
 	}
 	return text, exitStatus(err)
 }

@@ -504,3 +504,59 @@ func TestByServerAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestAllFaults: what is wrong with several files of a directory is told in one run, one
+// line for each file, before and after recovery, and of very many the first ones.
+func TestAllFaults(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		applied bool
+		harm    func(b *fakeBackup)
+		want    []string
+	}{
+		{"before", false, func(b *fakeBackup) {
+			b.write("db/u.frm", []byte("x"))                   // none of the backup's
+			os.Remove(b.dir + "/db/t.frm")                     // missing
+			b.edit("undo001", flipAt(2*fakePage+77))           // damaged
+			b.edit("db/t.ibd", flipAt(3*fakePage+77))          // damaged
+			b.write("ib_logfile0", b.read("ib_logfile0")[:99]) // cut
+		}, []string{"db/u.frm is there", "ib_logfile0: it has 99 bytes", "db/t.frm is missing", "db/t.ibd: ", "undo001: "}},
+		{"after", true, func(b *fakeBackup) {
+			os.Remove(b.dir + "/db/t.frm")
+			b.edit("undo001", flipAt(2*fakePage+77))
+			b.edit("db/t.ibd", flipAt(3*fakePage+77))
+		}, []string{"db/t.frm is missing", "db/t.ibd: ", "undo001: "}},
+		{"many", false, func(b *fakeBackup) {
+			for i := range 30 {
+				b.write(fmt.Sprintf("db/%d.frm", i), []byte("x"))
+			}
+		}, append(slices.Repeat([]string{".frm is there"}, 20), "and 10 more files")},
+	} {
+		b := fakeOwn(t, metadata.FlavorMariaDB)
+		b.seal()
+		if test.applied {
+			b.mustApply()
+		}
+		test.harm(b)
+		before := tree(t, b.dir)
+		_, verified := verify.Directory(t.Context(), b.dir, verify.Options{})
+		told := map[string]error{"verify": verified}
+		if !test.applied {
+			_, told["apply"] = apply.Run(t.Context(), b.dir, apply.Options{})
+		}
+		for what, err := range told {
+			lines := strings.Split(fmt.Sprint(err), "\n")
+			if len(lines) != len(test.want) {
+				t.Errorf("%s, %s: %d lines, want %d: %v", test.name, what, len(lines), len(test.want), err)
+			}
+			for _, want := range test.want {
+				if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, want) }) {
+					t.Errorf("%s, %s: %v; want %q", test.name, what, err, want)
+				}
+			}
+		}
+		if !maps.Equal(before, tree(t, b.dir)) {
+			t.Errorf("%s: the directory was changed", test.name)
+		}
+	}
+}

@@ -208,21 +208,24 @@ func (a *applier) run(ctx context.Context) (err error) {
 
 // compare compares the files of a backup of hb's with its manifest, and has the
 // redo log read meanwhile, which takes one processor. What the files hold is not
-// read again where they were written just now.
+// read again where they were written just now. Where files are missing or damaged, the
+// error tells of all of them.
 func (a *applier) compare(ctx context.Context) error {
 	if !a.backup.Own || a.verified {
 		return nil
 	}
 	files, listed, err := backupdir.CheckNames(a.root)
-	if err != nil || a.fresh {
+	if a.fresh || err != nil && !backupdir.OfContent(err) {
 		return err
 	}
-	// Not before the names: it makes a file, for a moment.
-	a.ahead.whole(a.backup.Archive, listed)
-	if err := backupdir.ReadFiles(ctx, a.root, files, a.workers(backupdir.SegmentSize), a.Progress); err != nil {
-		return err
+	if err == nil { // not before the names: it makes a file, for a moment
+		a.ahead.whole(a.backup.Archive, listed)
 	}
-	return backupdir.MatchContent(files, listed)
+	err = errors.Join(err, backupdir.ReadFiles(ctx, a.root, files, a.workers(backupdir.SegmentSize), a.Progress))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(err, backupdir.MatchContent(files, listed))
 }
 
 // checkLinks makes sure that no file that is to be changed has a second name: in a

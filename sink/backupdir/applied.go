@@ -170,30 +170,32 @@ func parseApplied(text []byte) (*Applied, error) {
 // Match makes sure that the files are there as recovery left them, as far as
 // that is noted. Their content is yet to be read.
 func (d *Applied) Match(files []*File) error {
-	found := make(map[string]int64, len(files))
+	var wrong Faults
+	found := make(map[string]*File, len(files))
 	for _, f := range files {
-		found[f.Path] = f.Size
+		found[f.Path] = f
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.Files)) {
-		size, ok := found[name]
+		f, ok := found[name]
 		switch want := d.Files[name].Size; {
 		case !ok:
-			return Missing("%s is missing, which hb apply left: copy the directory again, or extract and apply the backup again", name)
-		case size != want:
-			return &DamageError{name, fmt.Errorf("it has %d bytes, %d by %s", size, want, AppliedName)}
+			wrong.Add(Missing("%s is missing, which hb apply left: copy the directory again, or extract and apply the backup again", name))
+		case f.Size != want:
+			wrong.Of(f, &DamageError{name, fmt.Errorf("it has %d bytes, %d by %s", f.Size, want, AppliedName)})
 		}
 	}
-	return nil
+	return wrong.Err()
 }
 
 // MatchContent compares files that were read.
 func (d *Applied) MatchContent(files []*File) error {
+	var wrong Faults
 	for _, f := range files {
 		if want := d.Files[f.Path].CRC32; want != nil && metadata.CRC32(f.crc32) != *want {
-			return &DamageError{f.Path, fmt.Errorf("its checksum is %08x, %08x by %s", f.crc32, uint32(*want), AppliedName)}
+			wrong.Of(f, &DamageError{f.Path, fmt.Errorf("its checksum is %08x, %08x by %s", f.crc32, uint32(*want), AppliedName)})
 		}
 	}
-	return nil
+	return wrong.Err()
 }
 
 // SameLog reports whether the redo log is the one that recovery left, by the

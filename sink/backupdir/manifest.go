@@ -36,11 +36,12 @@ type File struct {
 	Usage  func() (*innodb.Usage, error)
 	Unused []innodb.PageNo // that are in use all the same
 
-	mu   sync.Mutex // of the rest, but for next
-	f    disk.File
-	crcs []uint32 // of its segments
-	next int      // the segment that nobody has yet
-	left int      // segments that were not read
+	mu     sync.Mutex // of the rest, but for next
+	f      disk.File
+	crcs   []uint32 // of its segments
+	next   int      // the segment that nobody has yet
+	left   int      // segments that were not read
+	faulty bool     // something is wrong with it, and Faults have that
 }
 
 // SegmentSize is how much of a file a worker reads at a time: a multiple of
@@ -97,14 +98,13 @@ type reading struct {
 }
 
 // ReadFiles reads files through, as fast as several goroutines can, for their
-// CRC-32 and their pages.
+// CRC-32 and their pages. It reads all of them, whatever is wrong with some.
 func ReadFiles(ctx context.Context, root disk.Dir, files []*File, parallel int, m *progress.Tracker) error {
 	var total int64
 	for _, f := range files {
 		total += f.Size
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	var wrong Faults
 	r := &reading{root: root, phase: m.Begin("reading all files", total), todo: files}
 	var wg sync.WaitGroup
 	for range parallel {
@@ -115,14 +115,20 @@ func ReadFiles(ctx context.Context, root disk.Dir, files []*File, parallel int, 
 				if f == nil {
 					return
 				}
+				if f.isFaulty() {
+					continue
+				}
 				if err := r.read(f, segment, buf); err != nil {
-					cancel(err)
+					wrong.Of(f, err)
 				}
 			}
 		})
 	}
 	wg.Wait()
 	err := context.Cause(ctx)
+	if err == nil {
+		err = wrong.Err()
+	}
 	for _, f := range r.done {
 		if f.f != nil {
 			err = errors.Join(err, f.f.Close())
@@ -290,6 +296,7 @@ func ReadManifest(root disk.Dir) (files map[string]metadata.File, err error) {
 // MatchManifest makes sure that a directory holds the manifest's files and no
 // other, by name and size. The files' content is yet to be read.
 func MatchManifest(root disk.Dir, files []*File, empty []string, listed map[string]metadata.File) error {
+	var wrong Faults
 	extra := func(name string) error {
 		return &NotBackupError{root.Name(), fmt.Sprintf("%s is there, but not in %s: move it out of the backup", name, metadata.ManifestName)}
 	}
@@ -300,30 +307,31 @@ func MatchManifest(root disk.Dir, files []*File, empty []string, listed map[stri
 		switch {
 		case f.Path == metadata.ManifestName:
 		case !ok:
-			return extra(f.Path)
+			wrong.Of(f, extra(f.Path))
 		case f.Size != want.Size:
-			return &DamageError{f.Path, fmt.Errorf("it has %d bytes, %d by the manifest", f.Size, want.Size)}
+			wrong.Of(f, &DamageError{f.Path, fmt.Errorf("it has %d bytes, %d by the manifest", f.Size, want.Size)})
 		}
 	}
-	if len(empty) > 0 {
-		return extra(empty[0])
+	for _, name := range empty {
+		wrong.Add(extra(name))
 	}
 	for _, name := range slices.Sorted(maps.Keys(listed)) {
 		if !found[name] {
-			return Missing("%s is missing: it is in the manifest; extract the backup again", name)
+			wrong.Add(Missing("%s is missing: it is in the manifest; extract the backup again", name))
 		}
 	}
-	return nil
+	return wrong.Err()
 }
 
 // MatchContent compares files that were read with the manifest.
 func MatchContent(files []*File, listed map[string]metadata.File) error {
+	var wrong Faults
 	for _, f := range files {
 		if want, ok := listed[f.Path]; ok && f.crc32 != want.CRC32 {
-			return &DamageError{f.Path, fmt.Errorf("its checksum is %08x, %08x by the manifest", f.crc32, want.CRC32)}
+			wrong.Of(f, &DamageError{f.Path, fmt.Errorf("its checksum is %08x, %08x by the manifest", f.crc32, want.CRC32)})
 		}
 	}
-	return nil
+	return wrong.Err()
 }
 
 // CheckNames makes sure that a directory holds what was extracted, by name and

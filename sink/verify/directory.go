@@ -1,10 +1,12 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -124,7 +126,8 @@ func (v *dirVerifier) checkUnused(look *apply.Inspection) error {
 	return &backupdir.NotBackupError{Dir: v.root.Name(), What: fmt.Sprintf("a server has run on it since hb apply recovered it: its redo log is newer than LSN %d; it is no longer as hb left it, and there is nothing to compare it with", v.left.Lsn)}
 }
 
-// readAll compares the directory with its manifest, and verifies all pages.
+// readAll compares the directory with its manifest, and verifies all pages. Where files
+// are missing or damaged, the error tells of all of them.
 func (v *dirVerifier) readAll(ctx context.Context) error {
 	var err error
 	if v.files, v.empty, err = backupdir.ListFiles(v.root, ""); err != nil {
@@ -137,31 +140,30 @@ func (v *dirVerifier) readAll(ctx context.Context) error {
 	} else {
 		v.warn("this backup was not made by hb: that no file is missing from it cannot be proven")
 	}
-	switch {
-	case v.listed == nil:
-	case v.result.Applied || v.handed:
-		err = v.matchApplied()
-	default:
-		err = backupdir.MatchManifest(v.root, v.files, v.empty, v.listed)
-	}
-	if err == nil && v.left != nil {
+	if v.left != nil {
 		err = v.left.Match(v.files)
 	}
-	if err != nil {
+	switch {
+	case v.listed == nil:
+	case v.result.Applied || v.handed: // what recovery left tells more than what it found
+		err = cmp.Or(err, v.matchApplied())
+	default:
+		err = cmp.Or(err, backupdir.MatchManifest(v.root, v.files, v.empty, v.listed))
+	}
+	if err != nil && !backupdir.OfContent(err) {
 		return err
 	}
-	if err := v.choosePages(); err != nil {
-		return err
+	if chosen := v.choosePages(); chosen != nil {
+		return cmp.Or(err, chosen)
 	}
-	if err := backupdir.ReadFiles(ctx, v.root, v.files, v.Parallel, v.Progress); err != nil {
-		return err
+	err = errors.Join(err, backupdir.ReadFiles(ctx, v.root, v.files, v.Parallel, v.Progress))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	if v.left != nil {
-		if err := v.left.MatchContent(v.files); err != nil {
-			return err
-		}
+		err = errors.Join(err, v.left.MatchContent(v.files))
 	}
-	return backupdir.MatchContent(v.files, v.listed)
+	return errors.Join(err, backupdir.MatchContent(v.files, v.listed))
 }
 
 func (v *dirVerifier) warn(format string, args ...any) {
@@ -173,31 +175,31 @@ func (v *dirVerifier) warn(format string, args ...any) {
 // matchApplied makes sure that nothing is missing from a directory that was
 // recovered, and leaves in the manifest only what recovery does not change.
 func (v *dirVerifier) matchApplied() error {
-	found := make(map[string]int64, len(v.files))
+	var wrong backupdir.Faults
+	found := make(map[string]*backupdir.File, len(v.files))
 	for _, f := range v.files {
-		found[f.Path] = f.Size
+		found[f.Path] = f
 	}
 	unchanged := make(map[string]metadata.File)
-	for name, want := range v.listed {
-		size, ok := found[name]
+	for _, name := range slices.Sorted(maps.Keys(v.listed)) {
+		want, f := v.listed[name], found[name]
 		switch v.recoveryMay(name) {
 		case mayRemove:
 		case mayChange:
-			if !ok {
-				return backupdir.Missing("%s is missing, which the backup held and recovery left", name)
+			if f == nil {
+				wrong.Add(backupdir.Missing("%s is missing, which the backup held and recovery left", name))
 			}
 		default:
 			unchanged[name] = want
-			if !ok {
-				return backupdir.Missing("%s is missing: it is in the manifest", name)
-			}
-			if size != want.Size {
-				return &backupdir.DamageError{File: name, Err: fmt.Errorf("it has %d bytes, %d by the manifest: it is damaged, or a server has run on it", size, want.Size)}
+			if f == nil {
+				wrong.Add(backupdir.Missing("%s is missing: it is in the manifest", name))
+			} else if f.Size != want.Size {
+				wrong.Of(f, &backupdir.DamageError{File: name, Err: fmt.Errorf("it has %d bytes, %d by the manifest: it is damaged, or a server has run on it", f.Size, want.Size)})
 			}
 		}
 	}
 	v.listed = unchanged
-	return nil
+	return wrong.Err()
 }
 
 // What recovery does to a file of a backup.
