@@ -521,7 +521,7 @@ func explain(ctx context.Context, err error) (text string, code int) {
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
-	text = err.Error() // errors that came together have a line each
+	text = terminal.Causes(err)
 	if disk.IsFull(err) {
 		text += "\nmake room and start again"
 	}

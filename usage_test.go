@@ -304,6 +304,26 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+// TestMistakesElsewhere: help is not said to show what is wrong in a file or a variable.
+func TestMistakesElsewhere(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "my.cnf")
+	if err := os.WriteFile(file, []byte("[hb]\nparallel=0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ variable, args, want string }{
+		{"HB_X=", "backup --defaults-file=" + file, "--parallel: " + file + ":2 [hb]: \"0\" is not a number from 1 on"},
+		{"HB_X=", "backup --defaults-file=" + file + ".no", "option file: stat " + file + ".no: no such file or directory"},
+		{"HB_PARALLEL=0", "backup --no-defaults", "--parallel: HB_PARALLEL: \"0\" is not a number from 1 on"},
+		{"HB_NO_DEFAULTS=maybe", "backup", "HB_NO_DEFAULTS: \"maybe\" is neither on nor off"},
+	} {
+		cmd := hb(t, strings.Fields(test.args)...)
+		cmd.Env = append(cmd.Env, test.variable)
+		if r := hbtest.Finish(t, cmd); r.Code != exitUsage || r.Stderr != "hb: "+test.want+"\n" {
+			t.Errorf("%s hb %s: exit code %d, %q, want %q", test.variable, test.args, r.Code, r.Stderr, test.want)
+		}
+	}
+}
+
 // TestShortHelp: -h is the host where it has one, and help where it has none.
 func TestShortHelp(t *testing.T) {
 	for args, want := range map[string]string{"-h": "Usage: hb COMMAND", "extract -h": "Usage: hb extract", "backup -h": "Usage: hb backup", "backup -u x -h": "Usage: hb backup", "-h backup": "Usage: hb"} {

@@ -538,7 +538,7 @@ func TestAllFaults(t *testing.T) {
 			b.mustApply()
 		}
 		test.harm(b)
-		before := tree(t, b.dir)
+		before := disktest.ReadTree(t, b.dir)
 		_, verified := verify.Directory(t.Context(), b.dir, verify.Options{})
 		told := map[string]error{"verify": verified}
 		if !test.applied {
@@ -555,7 +555,7 @@ func TestAllFaults(t *testing.T) {
 				}
 			}
 		}
-		if !maps.Equal(before, tree(t, b.dir)) {
+		if !maps.Equal(before, disktest.ReadTree(t, b.dir)) {
 			t.Errorf("%s: the directory was changed", test.name)
 		}
 	}

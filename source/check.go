@@ -167,7 +167,7 @@ func (c check) find(ctx context.Context, by *checker, blind bool) Finding {
 		f.Text += "not checked: this needs the privileges listed above"
 		f.Warning = true
 	case lacks:
-		f.Text, f.Err = missing.Lacks()+": run\n"+strings.Join(missing.Grants(), "\n"), err
+		f.Text, f.Err = missing.Error(), err
 		f.Facts = append(f.Facts, slog.Any("grants", missing.Grants()))
 	default:
 		f.Text, f.Err = err.Error(), err

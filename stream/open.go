@@ -173,11 +173,24 @@ func hasPrefix(p []byte, magic string) bool {
 	return n > 0 && string(p[:n]) == magic[:n]
 }
 
+// EmptyError says that there is nothing where an archive should be.
+type EmptyError struct{ stage string } // in which; "": not even a stage
+
+func (e *EmptyError) Error() string {
+	if e.stage != "" {
+		return fmt.Sprintf("the archive is empty inside its %s stage: did the backup fail?", e.stage)
+	}
+	return "the input is empty: did the command that feeds it fail?"
+}
+
+// Unwrap makes every EmptyError a truncation.
+func (e *EmptyError) Unwrap() error { return io.ErrUnexpectedEOF }
+
 func (r *Reader) emptyError() error {
 	if len(r.Stages) > 0 {
-		return fmt.Errorf("the archive is empty inside its %s stage; did the backup fail?: %w", r.Stages[len(r.Stages)-1], io.ErrUnexpectedEOF)
+		return &EmptyError{r.Stages[len(r.Stages)-1]}
 	}
-	return fmt.Errorf("the input is empty; did the command that feeds it fail?: %w", io.ErrUnexpectedEOF)
+	return &EmptyError{}
 }
 
 // DamageError reports a stage whose bytes were changed on the way, or were

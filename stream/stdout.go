@@ -2,11 +2,34 @@ package stream
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"slices"
 )
 
 // errGivenUp is the error of writes after Interrupt.
 var errGivenUp = errors.New("given up")
+
+// OutputError is the failure to write the archive.
+type OutputError struct{ Err error }
+
+func (e *OutputError) Error() string {
+	err := e.Err
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		err = path.Err
+	}
+	text := fmt.Sprintf("writing to standard output: %v", err)
+	if IsBrokenPipe(err) {
+		text += ": the program that reads it has ended; see what it says"
+	}
+	return text
+}
+
+// Unwrap returns the system's error.
+func (e *OutputError) Unwrap() error { return e.Err }
+
+// Whole is true: see package terminal.
+func (e *OutputError) Whole() bool { return true }
 
 // IsBrokenPipe reports whether err means that the reader of the output is
 // gone.

@@ -129,7 +129,7 @@ func (s *Stdout) WriteVec(bufs ...[]byte) (int, error) {
 		n, err := s.writev(rest[:min(len(rest), maxIovecs)])
 		total += n
 		if err != nil {
-			s.err = fmt.Errorf("writing to %s: %w", s.f.Name(), err)
+			s.err = &OutputError{err}
 			return total, s.err
 		}
 		rest = advance(rest, n)

@@ -26,7 +26,11 @@ func (s *Stdout) Write(p []byte) (int, error) {
 	if s.interrupted.Load() {
 		return 0, errGivenUp
 	}
-	return s.f.Write(p)
+	n, err := s.f.Write(p)
+	if err != nil {
+		err = &OutputError{err}
+	}
+	return n, err
 }
 
 // WriteVec writes all slices.

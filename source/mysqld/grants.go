@@ -63,7 +63,7 @@ type MissingPrivilegesError struct {
 }
 
 func (e *MissingPrivilegesError) Error() string {
-	return e.Lacks() + ": run " + strings.Join(e.Grants(), " ")
+	return e.Lacks() + ": run\n" + strings.Join(e.Grants(), "\n")
 }
 
 // Lacks is the error without what mends it.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -53,12 +54,19 @@ type ConnectError struct {
 }
 
 func (e *ConnectError) Error() string {
-	s := fmt.Sprintf("connect as %v: %v", e.Options, e.Err)
+	why := e.Err
+	if errno, ok := errors.AsType[syscall.Errno](why); ok {
+		why = errno // without the network's words for what Options say
+	}
+	s := fmt.Sprintf("cannot connect as %v: %v", e.Options, why)
 	if e.Hint != "" {
-		s += ": " + e.Hint
+		s += "\n" + e.Hint
 	}
 	return s
 }
+
+// Whole is true: see package terminal.
+func (e *ConnectError) Whole() bool { return true }
 
 func (e *ConnectError) Unwrap() error { return e.Err }
 

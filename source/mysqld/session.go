@@ -98,12 +98,20 @@ type QueryError struct {
 const maxQuoted = 300
 
 func (e *QueryError) Error() string {
+	if e.Whole() {
+		return ErrConnectionLost.Error() + ": the server was stopped or restarted, it crashed, or the connection was killed; see its error log"
+	}
 	statement := e.Statement
 	if len(statement) > maxQuoted {
 		statement = strings.ToValidUTF8(statement[:maxQuoted], "") + " …"
 	}
 	return fmt.Sprintf("server: %s: %v", statement, e.Err)
 }
+
+// Whole is whether the connection is lost, whatever the statement was: see package
+// terminal.
+func (e *QueryError) Whole() bool { return errors.Is(e.Err, ErrConnectionLost) }
+
 func (e *QueryError) Unwrap() error { return e.Err }
 
 // ErrConnectionLost is in the chain of every error that means that the

@@ -80,12 +80,13 @@ const group = "hb"
 
 // Load reads the option files that the command line and the environment name, and
 // makes sure that [hb] has no option that no command knows.
-func (s *Settings) Load(ctx *kong.Context) error {
+func (s *Settings) Load(ctx *kong.Context) (err error) {
+	defer func() { err = elsewhere(err) }()
 	src := optfile.Source{Groups: login.Groups, Getenv: s.Env.Getenv, System: s.Env.System}
 	for _, f := range ctx.Model.Flags {
 		text, err := s.early(ctx, f)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", Variable(f.Name), err)
 		}
 		switch f.Name {
 		case defaultsFile:
@@ -107,6 +108,24 @@ func (s *Settings) Load(ctx *kong.Context) error {
 		return err
 	}
 	return check(ctx.Model, set)
+}
+
+// A SourceError is a mistake in an option file or the environment: help on the command
+// says nothing of it.
+type SourceError struct{ error }
+
+// Unwrap returns what is wrong.
+func (e *SourceError) Unwrap() error { return e.error }
+
+// Whole is true: see package terminal.
+func (e *SourceError) Whole() bool { return true }
+
+// elsewhere returns an error as a *SourceError; nil stays nil.
+func elsewhere(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &SourceError{err}
 }
 
 // early is the value of an option that names option files, as text.
@@ -189,11 +208,11 @@ func (s *Settings) Validate(*kong.Application) error { return nil }
 func (s *Settings) Resolve(ctx *kong.Context, _ *kong.Path, f *kong.Flag) (any, error) {
 	v, origins, err := s.find(ctx, f)
 	if err != nil || v == nil {
-		return nil, err
+		return nil, elsewhere(err)
 	}
 	// Kong would say what is wrong with a value, but not where it is.
 	if err := try(f, v); err != nil {
-		return nil, fmt.Errorf("%s: %w", origins[len(origins)-1], err)
+		return nil, elsewhere(fmt.Errorf("%s: %w", origins[len(origins)-1], err))
 	}
 	s.origins[f.Name] = origins
 	return v, nil

@@ -68,15 +68,18 @@ type TimeoutError struct {
 
 func (e *TimeoutError) Error() string {
 	after := e.After.Round(time.Millisecond)
-	text := fmt.Sprintf("%s was not granted within %v: a long statement is in the way, or another backup: wait for it, or allow a longer lock wait", e.Lock, after)
+	text := fmt.Sprintf("%s was not granted within %v: a long statement is in the way, or another backup\nwait for it, or allow a longer wait with --lock-wait-timeout", e.Lock, after)
 	if errors.Is(e.Err, errNotAsked) {
-		text = fmt.Sprintf("%s was not asked for, because long statements ran for %v and more: wait for them, or allow a longer wait", e.Lock, after)
+		text = fmt.Sprintf("%s was not asked for, because long statements ran for %v and more\nwait for them, or allow a longer wait with --ftwrl-wait-timeout", e.Lock, after)
 	}
 	for _, p := range e.Holders {
-		text += fmt.Sprintf("; %v", p)
+		text += fmt.Sprintf("\n%v", p)
 	}
-	return fmt.Sprintf("%s: %v", text, e.Err)
+	return text
 }
+
+// Whole is true: see package terminal.
+func (e *TimeoutError) Whole() bool { return true }
 
 func (e *TimeoutError) Unwrap() error { return e.Err }
 

@@ -58,18 +58,18 @@ func (o Options) deniedHint(number uint16) string {
 	case o.PasswordFrom != "":
 		text += ", the password from " + o.PasswordFrom
 	case o.LoginFile != "":
-		text += "; there is no password, and hb does not read " + o.LoginFile + ": put it into an option file or HB_PASSWORD"
+		text += "\nthere is no password, and hb does not read " + o.LoginFile + ": put it into an option file or HB_PASSWORD"
 	default:
-		text += "; there is no password: see --password-file, HB_PASSWORD and option files"
+		text += "\nthere is no password: see --password-file, HB_PASSWORD and option files"
 	}
 	if number == erNoPasswordGiven {
-		text += "; an account of auth_socket or unix_socket lets in only the system's user of that name: run hb as that user"
+		text += "\nan account of auth_socket or unix_socket lets in only the system's user of that name: run hb as that user"
 	}
 	switch {
 	case o.Network == "unix" && o.TLS.Mode == TLSDefault, o.TLS.Mode == TLSDisabled:
-		text += "; TLS was not used, which an account with REQUIRE SSL or X509 demands: --ssl-mode=REQUIRED"
+		text += "\nTLS was not used, which an account with REQUIRE SSL or X509 demands: --ssl-mode=REQUIRED"
 	case o.TLS.Cert == "":
-		text += "; no client certificate was shown, which an account with REQUIRE X509 demands: --ssl-cert and --ssl-key"
+		text += "\nno client certificate was shown, which an account with REQUIRE X509 demands: --ssl-cert and --ssl-key"
 	}
 	return text
 }

@@ -56,6 +56,10 @@ func ShortHelp(args []string) []string {
 // Mistake is what is wrong with a command line that kong refused, with what was
 // perhaps meant, and what tells more.
 func Mistake(app *kong.Application, err error) string {
+	var whole interface{ Whole() bool }
+	if errors.As(err, &whole) && whole.Whole() { // it is not in the command line
+		return err.Error()
+	}
 	var selected *kong.Node
 	more := app.Name
 	if e, ok := errors.AsType[*kong.ParseError](err); ok && e.Context != nil && e.Context.Selected() != nil {
