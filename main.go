@@ -228,15 +228,15 @@ func (c *checkCmd) printGrants(ctx context.Context, t *terminal.Console, env log
 const readMemory = 160 << 20
 
 // open opens the archive, for parts of it by its index, if that can be.
-func open(f *stream.ReadFlags, phase *progress.Phase, parts bool) (*stream.Input, error) {
+func open(ctx context.Context, f *stream.ReadFlags, phase *progress.Phase, parts bool) (*stream.Input, error) {
 	if f.Stdin() && terminal.IsTerminal(os.Stdin) {
 		return nil, usageError("standard input is a terminal: give the archive through a pipe or name a file")
 	}
 	debug.SetMemoryLimit(readMemory)
 	if parts {
-		return f.OpenParts(phase, terminal.AskSecret)
+		return f.OpenParts(ctx, phase, terminal.AskSecret)
 	}
-	return f.Open(phase, terminal.AskSecret)
+	return f.Open(ctx, phase, terminal.AskSecret)
 }
 
 type extractCmd struct {
@@ -256,7 +256,7 @@ func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
 		return err
 	}
 	phase := progress.NewPhase("extracting", 0)
-	r, err := open(&c.ReadFlags, phase, len(c.Files) > 0)
+	r, err := open(ctx, &c.ReadFlags, phase, len(c.Files) > 0)
 	if err != nil {
 		return err
 	}
@@ -337,7 +337,7 @@ func (c *verifyCmd) verify(ctx context.Context, t *terminal.Console) (result *ve
 		return result, err
 	}
 	phase := progress.NewPhase("verifying", 0)
-	r, err := open(&c.ReadFlags, phase, false)
+	r, err := open(ctx, &c.ReadFlags, phase, false)
 	if err != nil {
 		return nil, err
 	}
@@ -361,7 +361,7 @@ func (c *listCmd) Run(ctx context.Context, t *terminal.Console) error {
 	if err != nil {
 		return err
 	}
-	r, err := open(&c.ReadFlags, nil, true)
+	r, err := open(ctx, &c.ReadFlags, nil, true)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"hb/stream/disk"
+	"hb/stream/remote"
 )
 
 // WriteFlags are the options of the command line that say what is done to an
@@ -88,16 +89,20 @@ func TempDir(dir string) (string, error) {
 type ReadFlags struct {
 	Identity       []string `short:"i" help:"Decrypt with the age identity or SSH key in this file. May be repeated." placeholder:"FILE" type:"path" sep:"none"`
 	PassphraseFile string   `help:"Decrypt with the passphrase in the first line of this file (default: ask)." placeholder:"FILE" type:"path"`
-	Archive        string   `arg:"" optional:"" help:"Archive to read (default: standard input)." type:"path"`
+	Archive        string   `arg:"" optional:"" help:"Archive to read: a file, or an https:// address that answers range requests (default: standard input)." type:"archive"`
 }
 
 // Stdin reports whether the archive comes from standard input.
 func (f *ReadFlags) Stdin() bool { return f.Archive == "" || f.Archive == "-" }
 
-// Name is the archive's file, "" for standard input.
+// Name is the archive's file, or its address without what may be secret in it; "" for
+// standard input.
 func (f *ReadFlags) Name() string {
-	if f.Stdin() {
+	switch {
+	case f.Stdin():
 		return ""
+	case remote.Is(f.Archive):
+		return remote.Name(f.Archive)
 	}
 	return f.Archive
 }

@@ -1,12 +1,14 @@
 package stream
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
 
 	"hb/stream/progress"
 	"hb/stream/ranges"
+	"hb/stream/remote"
 )
 
 // Input is an archive that is being read, without its stages.
@@ -16,79 +18,101 @@ type Input struct {
 	// Parts is the archive by its index; nil: it is read from front to back.
 	Parts *Parts
 
-	in     *os.File
-	named  bool // it is not standard input
+	in     source
 	window *ranges.Window
+}
+
+// source is where an archive comes from.
+type source interface {
+	io.Closer
+	// all reads it from front to back.
+	all() io.Reader
+	// ranges reads it anywhere; nil: it cannot be.
+	ranges() ranges.Source
+	// bytes is how many there are; below 0: that is not known.
+	bytes() int64
 }
 
 // Open opens the archive to be read from front to back. What is read of it counts as done
 // in the phase, which may be nil. Passphrases that no file has come from ask. A file that
-// cannot be opened is a *UsageError.
-func (f *ReadFlags) Open(phase *progress.Phase, ask Prompt) (*Input, error) {
-	return f.open(phase, ask, (*Input).stream)
+// cannot be opened is a *UsageError. Reading an address ends when ctx does.
+func (f *ReadFlags) Open(ctx context.Context, phase *progress.Phase, ask Prompt) (*Input, error) {
+	return f.open(ctx, -1, ask, func(i *Input, o Options) error { return i.stream(phase, o) })
 }
 
 // OpenParts is Open for parts of the archive: by its index, if it has one and can be read
 // anywhere, or else from front to back.
-func (f *ReadFlags) OpenParts(phase *progress.Phase, ask Prompt) (*Input, error) {
-	return f.open(phase, ask, (*Input).parts)
+func (f *ReadFlags) OpenParts(ctx context.Context, phase *progress.Phase, ask Prompt) (*Input, error) {
+	return f.open(ctx, ranges.HeadSize, ask, func(i *Input, o Options) error { return i.parts(phase, o) })
 }
 
-func (f *ReadFlags) open(phase *progress.Phase, ask Prompt, open func(*Input, *progress.Phase, Options) error) (*Input, error) {
-	i := &Input{in: os.Stdin, named: !f.Stdin()}
-	if i.named {
-		var err error
-		if i.in, err = os.Open(f.Archive); err != nil {
-			return nil, AsUsage(err)
-		}
+// open opens the archive, of which the first bytes will be read first; below 0: all.
+func (f *ReadFlags) open(ctx context.Context, first int64, ask Prompt, open func(*Input, Options) error) (*Input, error) {
+	in, err := f.source(ctx, first)
+	if err != nil {
+		return nil, err
 	}
+	i := &Input{in: in}
 	o, err := f.options(ask)
 	if err == nil {
-		err = open(i, phase, o)
+		err = open(i, o)
 	}
 	if err != nil {
-		return nil, errors.Join(err, i.in.Close())
+		return nil, errors.Join(err, i.Close())
 	}
 	return i, nil
 }
 
+func (f *ReadFlags) source(ctx context.Context, first int64) (source, error) {
+	switch {
+	case f.Stdin():
+		return fileSource{os.Stdin, false}, nil
+	case remote.Is(f.Archive):
+		o, err := remote.Open(ctx, f.Archive, first)
+		if _, wrong := errors.AsType[*remote.AddressError](err); wrong {
+			err = AsUsage(err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return objectSource{o}, nil
+	}
+	file, err := os.Open(f.Archive)
+	if err != nil {
+		return nil, AsUsage(err)
+	}
+	return fileSource{file, true}, nil
+}
+
 func (i *Input) stream(phase *progress.Phase, o Options) (err error) {
-	if size, ok := i.regular(); ok {
+	if size := i.in.bytes(); size > 0 {
 		phase.Expect(size)
 	}
-	i.Reader, err = Open(phase.Reader(i.in), o)
+	i.Reader, err = Open(phase.Reader(i.in.all()), o)
 	return err
 }
 
 // parts opens the index, or falls back to stream.
 func (i *Input) parts(phase *progress.Phase, o Options) (err error) {
-	size, ok := i.regular()
-	if !ok || !i.named {
+	src := i.in.ranges()
+	if src == nil {
 		return i.stream(phase, o)
 	}
 	o.Passphrase = o.Passphrase.once()
-	i.window = ranges.New(ranges.File{R: i.in, Bytes: size}, phase)
+	i.window = ranges.New(src, phase)
 	if i.Parts, err = OpenParts(i.window, o); err == errNotSeekable {
-		return i.stream(phase, o)
+		return errors.Join(i.window.Close(), i.stream(phase, o))
 	}
 	return err
 }
 
-// regular returns the size of a regular file.
-func (i *Input) regular() (size int64, ok bool) {
-	st, err := i.in.Stat()
-	if err != nil || !st.Mode().IsRegular() {
-		return 0, false
-	}
-	return st.Size(), true
-}
-
 // Anywhere is for reading anywhere in the archive; nil: it is no file, or has stages.
 func (i *Input) Anywhere() io.ReaderAt {
-	if _, ok := i.regular(); !ok || !i.named || len(i.Stages) > 0 {
+	f, ok := i.in.(fileSource)
+	if !ok || f.ranges() == nil || len(i.Stages) > 0 {
 		return nil
 	}
-	return i.in
+	return f.File
 }
 
 // BytesRead returns how many bytes of the archive's file have been read.
@@ -112,4 +136,40 @@ func (i *Input) Close() error {
 		errs = append(errs, i.window.Close())
 	}
 	return errors.Join(append(errs, i.in.Close())...)
+}
+
+// fileSource is a file, or standard input.
+type fileSource struct {
+	*os.File
+	named bool // it is not standard input
+}
+
+func (f fileSource) all() io.Reader { return f.File }
+
+func (f fileSource) bytes() int64 {
+	if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
+		return st.Size()
+	}
+	return -1
+}
+
+func (f fileSource) ranges() ranges.Source {
+	if size := f.bytes(); f.named && size >= 0 {
+		return ranges.File{R: f.File, Bytes: size}
+	}
+	return nil
+}
+
+// objectSource is an object at an address.
+type objectSource struct{ *remote.Object }
+
+func (o objectSource) all() io.Reader { return o.Reader() }
+
+func (o objectSource) bytes() int64 { return o.Size() }
+
+func (o objectSource) ranges() ranges.Source {
+	if o.Ranged() && o.Size() >= 0 {
+		return o.Object
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"hb/scripts/test.d/hbtest"
@@ -45,7 +46,11 @@ func outside(t *testing.T, f *sinktest.Form, d sinktest.Damage, key, dir string)
 		target := filepath.Join(dir, r.Name)
 		want := sinktest.Code(f.Read(t.Context(), r, archive, target+"-inside"))
 		args := append([]string{r.Name, "-i", key}, r.Args(target)...)
-		if got := hbtest.Finish(t, hb(t, append(args, file)...)); got.Code != want || want == 0 {
+		got := hbtest.Finish(t, hb(t, append(args, file)...))
+		if r.Name == "list" && got.Code == 0 && len(archive) == len(f.Bytes) && strings.Contains(got.Stderr, "without reading the files") {
+			continue // it says that it proves no more than that nothing is missing
+		}
+		if got.Code != want || want == 0 {
 			t.Errorf("%s, %s: %s of the file ends with exit code %d, want %d: %s", f.Name, d.What, r.Name, got.Code, want, got.Stderr)
 		}
 		cmd := hb(t, append([]string{r.Name, "-i", key}, r.Args(target+"-pipe")...)...)

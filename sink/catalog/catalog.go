@@ -66,7 +66,7 @@ type openEntry struct {
 type entrySum struct {
 	size   int64
 	crc    uint32
-	number int64 // in the order of the files' ends
+	number uint32 // in the order of the files' ends; at most xbstream.MaxFiles
 }
 
 func New() *Catalog {
@@ -216,7 +216,7 @@ func (c *Catalog) end(ch *xbstream.Chunk, e *openEntry) (*Entry, error) {
 	if e.last {
 		return entry, c.endManifest()
 	}
-	c.done[ch.Path] = entrySum{e.end, e.sum.CRC32, c.files - 1}
+	c.done[ch.Path] = entrySum{e.end, e.sum.CRC32, uint32(c.files - 1)}
 	if ch.Path == metadata.ArchiveName {
 		var err error
 		if c.Archive, err = metadata.UnmarshalArchive(c.header); err != nil {

@@ -16,8 +16,8 @@ type indexProof struct {
 	at    int64  // where the index begins; 0: it has not come
 	rest  []byte // what is still to come of it
 	wrong bool
-	lines int64 // of the manifest
-	order bool  // the manifest lists files in another order than that of their ends
+	lines uint32 // of the manifest
+	order bool   // the manifest lists files in another order than that of their ends
 }
 
 // add takes the next chunk.
@@ -49,7 +49,7 @@ func (p *indexProof) compare(ch *xbstream.Chunk) {
 
 // listed takes the number of the file, in the order of their ends, that the next line
 // of the manifest is about.
-func (p *indexProof) listed(number int64) {
+func (p *indexProof) listed(number uint32) {
 	p.order = p.order || number != p.lines
 	p.lines++
 }

@@ -10,12 +10,15 @@ import (
 
 	"hb/source/mysqld/login"
 	"hb/stream"
+	"hb/stream/remote"
 )
 
 // Type tags.
 const (
 	sizeType  = "size"  // a number of bytes that is a stream.Size on the command line
 	countType = "count" // a number, 1 or more; without the option it is 0
+	// archiveType is a path, or an address, which stays as it is.
+	archiveType = "archive"
 )
 
 // maxWait bounds a time to wait: the longest timeout that servers take.
@@ -31,6 +34,12 @@ func Types() []kong.Option {
 		kong.NamedMapper(sizeType, mapper(func(s string) (int64, error) {
 			n, err := stream.ParseSize(s)
 			return int64(n), err
+		})),
+		kong.NamedMapper(archiveType, mapper(func(s string) (string, error) {
+			if s != "-" && !remote.Is(s) {
+				s = kong.ExpandPath(s)
+			}
+			return s, nil
 		})),
 		kong.NamedMapper(countType, mapper(func(s string) (int, error) {
 			n, err := strconv.Atoi(s)

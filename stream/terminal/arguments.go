@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"unsafe"
+
+	"hb/stream/remote"
 )
 
 // Arguments returns the process's arguments, and takes passwords out of those
@@ -23,8 +25,12 @@ func Arguments() []string {
 	return args
 }
 
-// passwordAt returns where in an argument a password begins, or 0.
+// passwordAt returns where in an argument a password begins, or 0. The query of an
+// address counts as one: it has a presigned one's signature.
 func passwordAt(arg string) int {
+	if remote.Is(arg) {
+		return strings.IndexByte(arg, '?') + 1
+	}
 	for _, flag := range []string{"--password=", "-p"} {
 		if strings.HasPrefix(arg, flag) && len(arg) > len(flag) {
 			return len(flag)

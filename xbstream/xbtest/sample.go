@@ -16,7 +16,7 @@ import (
 
 // What sample archives have: the LSN where the redo begins, and the pages.
 const (
-	sampleStart = innodb.LSN(50000)
+	SampleStart = innodb.LSN(50000)
 	SamplePage  = 4 << 10
 )
 
@@ -26,7 +26,7 @@ const sampleSeed = 20261124
 // pages is a tablespace whose pages hold about what rows do.
 func pages(id innodb.SpaceID, n int) []byte {
 	rng := rand.New(rand.NewPCG(sampleSeed, uint64(id)))
-	return innodbtest.Tablespace{ID: id, Flags: innodbtest.Full4K, Pages: n, LSN: sampleStart - 1000, Fill: func(page []byte, no innodb.PageNo) {
+	return innodbtest.Tablespace{ID: id, Flags: innodbtest.Full4K, Pages: n, LSN: SampleStart - 1000, Fill: func(page []byte, no innodb.PageNo) {
 		if no != 0 && no != 2 { // one page is empty
 			for at := 120; at < SamplePage*3/4; at += 24 {
 				copy(page[at:], fmt.Sprintf("row %06d", at*int(no)))
@@ -42,12 +42,12 @@ func pages(id innodb.SpaceID, n int) []byte {
 // sampleRedo is redo of some mini-transactions, each of which writes to a page
 // of table 7, and the LSN that it reaches.
 func sampleRedo() (log []byte, last innodb.LSN) {
-	made := innodbtest.Log{Form: innodbtest.MariaDB108, Start: sampleStart}
+	made := innodbtest.Log{Form: innodbtest.MariaDB108, Start: SampleStart}
 	made.MTR(innodbtest.MariaDBFile(byte(mariadbredo.FileModify)<<4, 7, "./db/t.ibd"))
 	for i := range uint32(300) {
 		made.MTR(innodbtest.MariaDBWrite(7, 3+i%4, 200, fmt.Sprintf("change%04d", i)))
 	}
-	head := mariadbredo.BackupHead(mariadbredo.Format108, mariadbredo.Checkpoint{LSN: sampleStart, End: sampleStart, Number: 4}, "test")
+	head := mariadbredo.BackupHead(mariadbredo.Format108, mariadbredo.Checkpoint{LSN: SampleStart, End: SampleStart, Number: 4}, "test")
 	return append(head, made.Bytes()...), made.End()
 }
 
@@ -55,7 +55,7 @@ func sampleRedo() (log []byte, last innodb.LSN) {
 // in which they could come.
 func SampleFiles() (names []string, contents map[string][]byte, last innodb.LSN, err error) {
 	redo, last := sampleRedo()
-	checkpoints, err := (&metadata.Checkpoints{BackupType: metadata.FullBackup, ToLSN: sampleStart, LastLSN: last}).Marshal()
+	checkpoints, err := (&metadata.Checkpoints{BackupType: metadata.FullBackup, ToLSN: SampleStart, LastLSN: last}).Marshal()
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -90,7 +90,7 @@ func Sample() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := NewArchiver(SamplePage, sampleStart, last)
+	a := NewArchiver(SamplePage, SampleStart, last)
 	a.Interleave(names, contents, 2*SamplePage)
 	for _, name := range slices.Sorted(maps.Keys(contents)) {
 		if !slices.Contains(names, name) {

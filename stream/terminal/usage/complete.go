@@ -50,7 +50,7 @@ func valueOf(app *kong.Application, v *kong.Value) value {
 		return value{}
 	case v.Tag.Type == "path" && (name == "DIR" || name == "DIRECTORY"):
 		return value{dirValue, name, nil}
-	case v.Tag.Type == "path" || name == "FILE":
+	case v.Tag.Type == "path" || v.Tag.Type == "archive" || name == "FILE":
 		return value{fileValue, name, nil}
 	}
 	return value{anyValue, name, nil}

@@ -61,7 +61,7 @@ hb backup --print-defaults shows which options are set and where, as a group [hb
 	hb backup | zstd | age -r age1... > backup.hb
 	hb extract -i key.txt -C dir backup.hb
 
-Both give the same result, but when hb runs every stage, its exit code covers every stage. In a shell pipeline, use set -o pipefail for that.
+Both give the same result, but when hb runs every stage, its exit code covers every stage. An archive that hb compressed can also be read from the middle; one that zstd compressed cannot. In a shell pipeline, use set -o pipefail for that.
 
 --encrypt-to takes an age recipient (age1...) or an SSH public key (ssh-ed25519, ssh-rsa), and --encrypt-to-file a file of several; the owner of each can decrypt the archive. --encrypt-passphrase-file encrypts with a passphrase instead. To decrypt, give --identity or --passphrase-file; without either, hb asks for the passphrase on the terminal. age-keygen creates keys.
 
@@ -86,13 +86,18 @@ At its end hb backup reports how long it waited for each lock and held it. There
 
 	{"archive", "What an archive is", `An archive is a stream of files in the format of xbstream and mbstream; those programs can unpack it too. It may be inside stages: see hb help stages.
 
-The first file is hb-archive.json, which names the program and the server. Then come the pages of tablespaces in the order in which hb read them, so that files alternate; the redo log; files of other engines; what DDL changed during the copy; metadata under the names of XtraBackup or mariadb-backup; and finally the manifest, hb-manifest.json, with the size and checksum of every file.
+The first file is hb-archive.json, which names the program and the server. Then come the pages of tablespaces in the order in which hb read them, so that files alternate; the redo log; files of other engines; what DDL changed during the copy; metadata under the names of XtraBackup or mariadb-backup; an index, hb-index, of where each file lies; and finally the manifest, hb-manifest.json, with the size and checksum of every file.
 
 An archive without its manifest is incomplete. hb verify checks this, and everything else that can be checked without restoring.
 
 	hb list backup.hb
 	hb verify backup.hb
 	xbstream -x -C dir < backup.hb
+
+An archive in a file can be read from the middle, also through the stages that hb made: hb list and hb extract --files then read its ends and what they need. The same works for an https:// address that answers range requests, such as a presigned URL of an object store; hb extract and hb verify read a whole archive from there, too. If a connection breaks, hb continues at the byte where it broke, and it notices if the object is replaced. hb trusts the certificates of the system (or of SSL_CERT_FILE), uses the proxy in HTTPS_PROXY, and never prints what follows the ? in an address.
+
+	hb extract --files 'shop/orders.*' -C dir backup.hb
+	hb verify "$(aws s3 presign s3://backups/backup.hb)"
 
 hb apply and hb verify accept directories made by mariadb-backup, and mariadb-backup can prepare what hb extracted. For MySQL, they accept directories in XtraBackup's form; hb was tested with such directories, but not with XtraBackup itself.`},
 
