@@ -13,7 +13,7 @@ import (
 )
 
 // TestVerifyApplied: of a recovered directory, and so of a copy of one, nothing
-// may be missing behind page 0, and no file may be another one.
+// may be missing after page 0, and no file may be another one.
 func TestVerifyApplied(t *testing.T) {
 	cut := func(pages int) func([]byte) []byte { return func(c []byte) []byte { return c[:pages*fakePage] } }
 	clearPage := func(no int) func([]byte) []byte {

@@ -359,7 +359,7 @@ func TestApplyCreates(t *testing.T) {
 	}
 }
 
-// TestApplySizes: pages behind the end of the file, and FSP_SIZE beyond all.
+// TestApplySizes: pages past the end of the file, and FSP_SIZE beyond all.
 func TestApplySizes(t *testing.T) {
 	b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
 	b.mtr(rec(0x30, 7, 0, 46, 0, 0, 0, 12))
@@ -417,7 +417,7 @@ func TestApplyRefuses(t *testing.T) {
 		is   error
 	}{
 		{"incomplete extraction", func(b *fakeBackup) { b.write(backupdir.MarkerName, nil) }, "extract again", nil},
-		{"no backup", func(b *fakeBackup) { os.Remove(b.dir + "/xtrabackup_checkpoints") }, "no extracted backup", nil},
+		{"no backup", func(b *fakeBackup) { os.Remove(b.dir + "/xtrabackup_checkpoints") }, "not an extracted backup", nil},
 		{"incremental", func(b *fakeBackup) { b.checkpoints(metadata.Incremental, b.end) }, "incremental", nil},
 		{"unknown type", func(b *fakeBackup) { b.checkpoints("half", b.end) }, "half", nil},
 		{"no log", func(b *fakeBackup) { os.Remove(b.dir + "/ib_logfile0") }, "ib_logfile0 is missing", nil},
@@ -485,7 +485,7 @@ func TestApplyEncryptedLog(t *testing.T) {
 	}
 }
 
-// TestApplyInitHealsPage: a page that the log begins anew may be bad.
+// TestApplyInitHealsPage: a page that the log initialises may be bad.
 func TestApplyInitHealsPage(t *testing.T) {
 	b := newFakeBackup(t, mariadbredo.Format108, oldFlags)
 	b.mtr(write50(7, 3, "text"))

@@ -342,7 +342,7 @@ func applyKilled(t *testing.T, dir string) int {
 	return kills
 }
 
-var updateImages = flag.Bool("update-images", false, "make the crash images in testdata/mysql anew, with real servers")
+var updateImages = flag.Bool("update-images", false, "make the crash images in testdata/mysql again, with real servers")
 
 // imageDir holds small crash images, each with what the server made of it: a
 // backup whose tablespaces have only the pages that its redo log changes, and

@@ -181,7 +181,7 @@ func TestRestoreUnfit(t *testing.T) {
 		make func(b *fakeBackup)
 		want string
 	}{
-		"behind the end": {func(b *fakeBackup) {
+		"after the end": {func(b *fakeBackup) {
 			end := b.end
 			b.mtr(write50(7, 5, "does not count"), file(0x90, 7, "./db/t.ibd"))
 			b.finish().checkpoints(metadata.FullBackup, end)

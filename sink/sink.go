@@ -20,7 +20,7 @@ import (
 	"hb/stream/progress"
 )
 
-// Options say what Run does. The tags are the command line's.
+// Options are those of Run. The tags are the command line's.
 type Options struct {
 	// Directory is empty, or does not exist; "" before Check.
 	Directory string `short:"C" help:"Directory to extract into: empty, or not existing (default: the archive's name without its extension)." placeholder:"DIR" type:"path"`
@@ -39,7 +39,7 @@ type Options struct {
 	Parts *stream.Parts `kong:"-"`
 	// Tool is that of apply.Options.
 	Tool string `kong:"-"`
-	// Progress is told how far the work is, but for the reading of the archive, which
+	// Progress counts what is done, except for the reading of the archive, which
 	// its reader can count; nil: nobody looks.
 	Progress *progress.Tracker `kong:"-"`
 }
@@ -47,8 +47,8 @@ type Options struct {
 // extensions are those of archives and of the stages around them.
 var extensions = []string{".age", ".zst", ".hb", ".xb", ".xbstream", ".mbstream"}
 
-// inDirectory says where the archive of that name is extracted to: into a directory
-// beside nothing else, never into whatever directory is the working one.
+// inDirectory returns the directory for the archive of that name: one of its own, and
+// never just the working directory.
 func (o *Options) inDirectory(archive string) error {
 	if o.Directory != "" {
 		return nil
@@ -101,9 +101,9 @@ const (
 )
 
 // Run extracts the archive in r, already without its stages, and recovers the
-// directory, if that is wanted: see extract.Run and Restore, whose results it returns;
-// without Apply the second is nil. To recover, it raises GOMAXPROCS and Go's memory
-// limit, if there is one, as far as the work needs, until it returns.
+// directory, if that is wanted: see extract.Run and Restore, whose results it
+// returns; without Apply the second is nil. To recover, it raises GOMAXPROCS and Go's
+// memory limit, if the process has one, as far as the work needs, until it returns.
 func Run(ctx context.Context, r io.Reader, o Options) (*extract.Result, *apply.Result, error) {
 	x := extract.Options{Parallel: o.Parallel, Progress: o.Progress, Parts: o.Parts}
 	if len(o.Files) > 0 {
@@ -133,7 +133,7 @@ func Run(ctx context.Context, r io.Reader, o Options) (*extract.Result, *apply.R
 // steps: killed before the archive's end it has the file backupdir.MarkerName in it,
 // and afterwards apply.Run goes on.
 //
-// The result of the extraction is returned when that is complete, whatever
+// It returns the extraction's result once that is complete, whatever
 // becomes of the recovery.
 func Restore(ctx context.Context, r io.Reader, dir string, x extract.Options, o apply.Options) (extracted *extract.Result, applied *apply.Result, err error) {
 	t, err := extract.Open(x.System, dir)

@@ -236,7 +236,7 @@ func TestVerifyDamage(t *testing.T) {
 		"MySQL's redo cut":   {my, func(b *fakeBackup) { b.edit("xtrabackup_logfile", func(c []byte) []byte { return c[:len(c)-512] }) }, "the backup needs it up to"},
 		"general tablespace": {my, func(b *fakeBackup) { b.edit("general.ibd", flipAt(3*fakePage+5000)) }, "general.ibd: page 3: wrong checksum"},
 		"doublewrite area":   {my, func(b *fakeBackup) { b.edit("ibdata1", flipAt((fakeArea+3)*fakePage+5000)) }, ""},
-		"behind that area":   {my, func(b *fakeBackup) { b.edit("ibdata1", flipAt((fakeArea-1)*fakePage+5000)) }, "ibdata1: page 7: wrong checksum"},
+		"after that area":    {my, func(b *fakeBackup) { b.edit("ibdata1", flipAt((fakeArea-1)*fakePage+5000)) }, "ibdata1: page 7: wrong checksum"},
 		"second system file": {my, func(b *fakeBackup) { b.edit("ibdata2", flipAt(3*fakePage+5000)) }, "ibdata2: page 139: wrong checksum"},
 		"its first page":     {my, func(b *fakeBackup) { b.edit("ibdata2", flipAt(5000)) }, "ibdata2: page"},
 		"flush LSN alone": {my, func(b *fakeBackup) {
@@ -386,7 +386,7 @@ func TestVerifyHoles(t *testing.T) {
 		var extents []uint32
 		var data string
 		at := 0
-		for no := range 6 { // each page but for what is zero behind its content, and its trailer
+		for no := range 6 { // each page but for what is zero after its content, and its trailer
 			for _, part := range [][2]int{{0, 9000}, {fakePage - 8, fakePage}} {
 				from, to := no*fakePage+part[0], no*fakePage+part[1]
 				if table[from:to] == strings.Repeat("\x00", to-from) {

@@ -1,7 +1,7 @@
 // Package apply recovers a directory that a backup was extracted into: a backup comes
 // in, and a directory that a server starts on comes out. [Run] does it; [Ahead] reads
-// the redo log while the archive arrives; [Inspect], [Survey] and [Rehearse] tell
-// those who verify a directory what Run would make of it.
+// the redo log while the archive arrives; [Inspect], [Survey] and [Rehearse] are for
+// verifying a directory: they find out what Run would do with it.
 //
 // What both server families share is here; what differs is in the two families, and
 // the redo records are replayed by package replay.
@@ -29,7 +29,7 @@ import (
 	"hb/xbstream/metadata"
 )
 
-// DefaultMemory is what Run uses of memory unless told, in bytes.
+// DefaultMemory is Run's default memory limit, in bytes.
 const DefaultMemory = 256 << 20
 
 // Options are how Run works. The zero value is usable.
@@ -54,7 +54,7 @@ type Options struct {
 
 	// Tool is named as the creator of the new redo log: "hb 1.0".
 	Tool string `kong:"-"`
-	// Progress is told how far the work is; nil: nobody looks.
+	// Progress counts what is done; nil: nobody looks.
 	Progress *progress.Tracker `kong:"-"`
 	// System is the files that directories are among; nil: the operating system's.
 	System disk.System `kong:"-"`
@@ -75,10 +75,10 @@ type Result struct {
 	ReadAhead      bool       // the redo log was read while it arrived, by Restore
 	ByServer       bool       // the directory is ready for a server to recover it
 	Warnings       []string
-	Binlog         *metadata.BinlogPos // of the server that was backed up; nil: the manifest has none, or there is none
+	Binlog         *metadata.BinlogPos // of the server that was backed up; nil: the manifest has none, or there is no manifest
 }
 
-// Describe says what became of a directory in the time that it took.
+// Describe describes the result for a directory, and the time that it took.
 func (r *Result) Describe(dir string, took time.Duration) string {
 	switch {
 	case r.AlreadyApplied:
@@ -101,7 +101,7 @@ func (r *Result) Facts() []slog.Attr {
 	return facts
 }
 
-// fill sets what is not set.
+// fill sets defaults.
 func (o *Options) fill() {
 	if o.Parallel <= 0 {
 		o.Parallel = runtime.GOMAXPROCS(0)
@@ -123,7 +123,7 @@ type applier struct {
 	family   family
 	verified bool         // the manifest was compared with the files just now
 	fresh    bool         // the files were written just now, by Restore
-	ahead    *Ahead       // reads the redo log meanwhile; or nil
+	ahead    *Ahead       // reads the redo log during the extraction; or nil
 	binlog   []binlogFile // to be placed
 	result   Result
 }
@@ -134,7 +134,7 @@ type applier struct {
 // were not committed is the server's business at its start.
 //
 // Before it changes anything, all files of a backup of hb's are compared with its
-// manifest. What is wrong with a backup is a *DamageError or a *MissingError; a
+// manifest. A fault of the backup is a *DamageError or a *MissingError; a
 // directory that is not a backup, or in use, a *NotBackupError.
 //
 // It is idempotent: killed at any point and run again, it ends in the same
@@ -206,10 +206,10 @@ func (a *applier) run(ctx context.Context) (err error) {
 	return a.finish(st)
 }
 
-// compare compares the files of a backup of hb's with its manifest, and has the
-// redo log read meanwhile, which takes one processor. What the files hold is not
-// read again where they were written just now. Where files are missing or damaged, the
-// error tells of all of them.
+// compare compares the files of a backup of hb's with its manifest, and has the redo
+// log read at the same time, which takes one processor. What the files hold is not
+// read again where they were written just now. If files are missing or damaged, the
+// error names all of them.
 func (a *applier) compare(ctx context.Context) error {
 	if !a.backup.Own || a.verified {
 		return nil
@@ -259,7 +259,7 @@ func (a *applier) checkLinks() error {
 	})
 }
 
-// endHeld ends the work on a directory that is held and does not say how far it is:
+// endHeld ends the work on a directory that is held and has no state file:
 // all was done but this, if the directory is done.
 func (a *applier) endHeld(done bool) error {
 	if done {
@@ -268,7 +268,7 @@ func (a *applier) endHeld(done bool) error {
 	return &backupdir.NotBackupError{Dir: a.dir, What: fmt.Sprintf("hb apply has not finished on it (%s is there), and %s, which tells how far it was, is missing: remove the directory and extract the backup again", a.backup.SystemFiles[0], backupdir.ApplyingName)}
 }
 
-// done reports whether nothing has to be done to the directory, and of which LSN
+// done reports whether the directory is already recovered, and of which LSN
 // it is, or will be once a server has recovered it.
 func (a *applier) done() (innodb.LSN, bool, error) {
 	st, err := backupdir.ReadState(a.root, backupdir.HandedOverName, a.backup.Flavor)
@@ -281,7 +281,7 @@ func (a *applier) done() (innodb.LSN, bool, error) {
 	return a.family.alreadyApplied()
 }
 
-// open reads what the backup is.
+// open reads the backup's metadata.
 func (a *applier) open() (err error) {
 	if a.backup, err = backupdir.Read(a.root); err != nil {
 		return err
@@ -296,16 +296,16 @@ func (a *applier) open() (err error) {
 	return nil
 }
 
-// redo is a backup's redo log and what was read of it.
+// redo is a backup's redo log and the part that was read of it.
 type redo struct {
 	redoLog
 	plan    *replay.Plan
 	scanned *replay.Scanned // after look
 }
 
-// Shares of the memory limit, in eighths: what the plan holds and what workers
+// Shares of the memory limit, in eighths: for the plan, and for what the workers
 // have, those that compare files first, then those that recover pages. Merging what
-// the plan put aside comes out of what is left.
+// the plan put aside comes out of the rest.
 const (
 	planShare   = 5
 	workerShare = 2
@@ -314,7 +314,7 @@ const (
 // planMemory is how much of memory the plan holds, in bytes.
 func (o *Options) planMemory() int64 { return o.Memory / 8 * planShare }
 
-// workers is how many workers there are that take so many bytes each.
+// workers is how many workers fit, if each takes so many bytes.
 func (o *Options) workers(each int64) int {
 	return min(o.Parallel, max(1, int(o.Memory/8*workerShare/each)))
 }
@@ -360,13 +360,13 @@ func (a *applier) replay(ctx context.Context, st backupdir.State) (_ backupdir.S
 	return a.family.recovered(r.scanned)
 }
 
-// identity tells this recovery from others.
+// identity distinguishes this recovery from others.
 func (a *applier) identity(r *redo) replay.Identity {
 	return replay.Identity{From: r.Start(), To: a.backup.Checkpoints.LastLSN}
 }
 
-// restoreTorn writes what an interrupted run was writing, by the ids in the files:
-// that run may have renamed some of them.
+// restoreTorn writes the pages that an interrupted run was writing, by the ids in the
+// files: that run may have renamed some of them.
 func (a *applier) restoreTorn(r *redo) error {
 	var found *tablespaces
 	n, err := replay.RestoreDoublewrite(a.root, a.identity(r), func(id innodb.SpaceID) (_ *replay.Tablespace, err error) {
@@ -382,7 +382,7 @@ func (a *applier) restoreTorn(r *redo) error {
 	return err
 }
 
-// keepCut notes what is cut while the pages are as they were copied. An
+// keepCut records which files are cut, while the pages are as they were copied. An
 // interrupted run may have recovered some since: then its note counts.
 func (a *applier) keepCut(st backupdir.State, spaces *tablespaces) error {
 	if st.Looked {
@@ -395,7 +395,7 @@ func (a *applier) keepCut(st backupdir.State, spaces *tablespaces) error {
 	return a.note(backupdir.State{Stage: backupdir.StageReplay, Looked: true, Cut: spaces.cut})
 }
 
-// look settles what the files are called, reads the log, and finds the
+// look settles the files' names, reads the log, and finds the
 // tablespaces that it changes.
 func (a *applier) look(ctx context.Context, r *redo) (*tablespaces, error) {
 	if err := a.checkRange(r); err != nil {
@@ -456,7 +456,7 @@ func (a *applier) scan(r *redo) (err error) {
 	if r.scanned == nil {
 		goal.Read = a.Progress.Begin(readingLog, int64(goal.Target)-int64(r.Start()))
 		if r.scanned, err = r.Scan(r.plan, goal); err == nil {
-			err = r.plan.Settle() // what was put aside last may have failed
+			err = r.plan.Settle() // the last write of runs may have failed
 		}
 	}
 	return err
@@ -525,8 +525,8 @@ func (a *applier) byServer(ctx context.Context, st backupdir.State) (err error) 
 }
 
 // surveyForServer looks at log and tablespaces as if the one were to be replayed:
-// what is missing, the server would not tell. looked: an interrupted run came as far
-// as to change the directory for a server, which stays noted.
+// the server would not report what is missing. looked: an interrupted run had come so
+// far that it changed the directory for a server, which stays recorded.
 func (a *applier) surveyForServer(ctx context.Context, looked bool) (_ backupdir.State, err error) {
 	r, err := a.openRedo()
 	if err != nil {
@@ -566,8 +566,8 @@ func (a *applier) surveyForServer(ctx context.Context, looked bool) (_ backupdir
 	return st, a.family.prepareHandOver(r.scanned)
 }
 
-// notByServer refuses what hb recovers and a server does not. The directory is not
-// changed yet, but for fix-up files: hb can go on with it.
+// notByServer refuses backups that hb can recover and a server cannot. Apart from
+// fix-up files, the directory is not changed yet: hb can recover it.
 func (a *applier) notByServer(format string, args ...any) error {
 	return &backupdir.NotBackupError{Dir: a.dir, What: fmt.Sprintf(format, args...) + ": apply it without --by-server"}
 }
@@ -577,7 +577,7 @@ func (a *applier) recoveredBefore() error {
 	return &backupdir.NotBackupError{Dir: a.dir, What: fmt.Sprintf("%s says that it was recovered before it was archived: extract it, and verify the directory", a.backup.CheckpointsName)}
 }
 
-// survey looks at a backup as replay does, but leaves its pages alone. It returns
+// survey looks at a backup as replay does, but does not change its pages. It returns
 // the LSN where the redo log ends.
 func (a *applier) survey(ctx context.Context) (end innodb.LSN, err error) {
 	if err := a.open(); err != nil {

@@ -15,7 +15,7 @@ import (
 	"hb/xbstream/metadata"
 )
 
-// A BinlogPlaceError says that Run must be told where the restored server keeps
+// A BinlogPlaceError says that Run does not know where the restored server keeps
 // its binary log.
 type BinlogPlaceError struct {
 	Base string // where the backed up server had it
@@ -34,7 +34,7 @@ type binlogFile struct {
 	content string // "": that of the file of that name in the backup
 }
 
-// findBinlogFiles says where a server with that log_bin looks for its binary log's
+// findBinlogFiles returns where a server with that log_bin looks for its binary log's
 // file and for its index; relative paths are in its data directory, at datadir. The
 // server leaves out what follows the last dot of log_bin.
 func findBinlogFiles(logBin, datadir, file string) []binlogFile {
@@ -52,7 +52,7 @@ func findBinlogFiles(logBin, datadir, file string) []binlogFile {
 }
 
 // findBinlog finds out where the binary log that came with a backup belongs, before
-// anything is changed. What is there already, and is not the same, belongs to
+// anything is changed. A file that is there already, and is not the same, belongs to
 // somebody.
 func (a *applier) findBinlog() error {
 	if a.verified { // changes are thrown away: no server will look for it
@@ -108,7 +108,7 @@ func (a *applier) placeBinlog() error {
 	return nil
 }
 
-// contentOf opens what a file is to have.
+// contentOf opens the content for a file.
 func (a *applier) contentOf(f binlogFile) (io.ReaderAt, func() error, error) {
 	if f.content != "" {
 		return strings.NewReader(f.content), func() error { return nil }, nil

@@ -6,7 +6,7 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// redoLog is what a backup's redo log tells Run.
+// redoLog is a backup's redo log, as Run sees it.
 type redoLog interface {
 	replay.Log
 	// Start is the LSN at which recovery begins.
@@ -24,17 +24,17 @@ type family interface {
 	// alreadyApplied recognises a directory that was recovered, and that
 	// nothing has to be done to.
 	alreadyApplied() (innodb.LSN, bool, error)
-	// checkApplied looks whether such a directory is as apply leaves it, at an
-	// LSN.
+	// checkApplied checks that such a directory is as apply leaves it, at an LSN.
 	checkApplied(lsn innodb.LSN) error
 	// ranSince reports whether the redo log of a recovered directory, which is
 	// not the one that apply left, is a server's that goes on from an LSN.
 	ranSince(lsn innodb.LSN) bool
 	// openLog opens the redo log.
 	openLog() (redoLog, error)
-	// goal says where the log must end, once it is open.
+	// goal is where the log must end, once it is open.
 	goal() replay.Goal
-	// fixUp settles what backup tools say of DDL that went on while they copied.
+	// fixUp carries out the fix-up files of backup tools, for DDL that went on while
+	// they copied.
 	fixUp() error
 	// rules are those of the tablespaces' files.
 	rules() *fileRules
@@ -47,7 +47,7 @@ type family interface {
 	// finish makes the directory one that a server starts on. It can be
 	// repeated.
 	finish(s backupdir.State) error
-	// checkHandOver refuses what the server would not recover by itself.
+	// checkHandOver refuses a backup that the server would not recover by itself.
 	checkHandOver(t *tablespaces, s *replay.Scanned) error
 	// prepareHandOver makes a log that the server can recover from by itself,
 	// aside; handOver puts it where the server looks for it, and can be repeated.
@@ -55,7 +55,7 @@ type family interface {
 	handOver() error
 	// keepsLog: the log that is handed over is the backup's, as it was.
 	keepsLog() bool
-	// checkHandedOver looks whether no server has run on a directory since it was
+	// checkHandedOver checks that no server has run on a directory since it was
 	// handed over.
 	checkHandedOver(s backupdir.State) error
 }

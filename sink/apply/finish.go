@@ -15,32 +15,32 @@ import (
 	"hb/xbstream/metadata"
 )
 
-// What a crash of the machine leaves of a directory is what was synced, and any of
+// A crash of the machine leaves of a directory what was synced, and any of
 // the names that were changed since. So apply syncs in this order, and each line is
 // on disk before the next begins:
 //
-//  1. ApplyingName says that pages are being recovered (enter).
+//  1. ApplyingName records that pages are being recovered (enter).
 //  2. The system tablespace has its second name, and then the placeholder is in
 //     the place of the first (hold). From here on no server starts, and all that
 //     follows up to 6 can be done again.
-//  3. What tools say of DDL is done, step by step (inSteps).
+//  3. The tools' fix-up files for DDL are carried out, step by step (inSteps).
 //  4. Pages and sizes: each file is synced when it is done with (openSpace). What
 //     is lost before is recovered again from the redo log, which is there up to 7.
 //  5. Names that the redo log gives up, and then those that it gives (settleNames);
 //     the directories that these are in (SyncTree), and the redo log that the
 //     server is to find, beside the backup's (recovered).
-//  6. ApplyingName says that all pages are recovered, and all that it speaks of is
+//  6. ApplyingName records that all pages are recovered, and everything that it relies on is
 //     on disk (enter): now the backup's redo log is not needed any more.
-//  7. What the server finds: LSNs in the system tablespace, the new redo log in the
+//  7. What the server will find: LSNs in the system tablespace, the new redo log in the
 //     old one's place, links to other directories removed (family.finish).
-//  8. The metadata say that the directory was recovered. It is held, and
-//     ApplyingName says that this step may have to be done again.
+//  8. The metadata record that the directory was recovered. It is held, and
+//     ApplyingName records that this step may have to be done again.
 //  9. ApplyingName is gone (clean), and then the system tablespace has its name
-//     back (release). Between the two, the metadata and the second name say that
+//     back (release). Between the two, the metadata and the second name show that
 //     only this is left to do.
 
 // enter begins a stage of the work: from the first one on no server starts. What
-// the stage relies on is on disk before the state says so, and the state before
+// the stage relies on is on disk before the state is, and the state before
 // anything is done that relies on it.
 func (a *applier) enter(s backupdir.State) error {
 	if err := backupdir.SyncIn(a.root, "."); err != nil {
@@ -52,7 +52,8 @@ func (a *applier) enter(s backupdir.State) error {
 	return a.backup.Hold(a.root)
 }
 
-// note says how far apply is. That is on disk before what depends on it is changed.
+// note records how far apply is. The record is on disk before anything that depends
+// on it is changed.
 func (a *applier) note(s backupdir.State) error {
 	if err := backupdir.WriteState(a.root, backupdir.ApplyingName, s); err != nil {
 		return err
@@ -116,8 +117,8 @@ func (a *applier) clean() error {
 	return a.backup.Release(a.root)
 }
 
-// writeCheckpoints gives the backup another type. What that says of the directory
-// is on disk before.
+// writeCheckpoints gives the backup another type. What that records about the
+// directory is on disk before.
 func (a *applier) writeCheckpoints(backupType string) error {
 	if err := backupdir.SyncIn(a.root, "."); err != nil {
 		return err

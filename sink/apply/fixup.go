@@ -18,9 +18,9 @@ import (
 // hb writes such files for MySQL too, there also for the general tablespaces in
 // the top directory.
 
-// FixUp settles what a backup tool says of DDL that went on while it copied the
-// tables in the directories of databases. did, if not nil, is told of every change
-// to the directory; tests interrupt there.
+// FixUp carries out the fix-up files of a backup tool, for DDL that went on while it
+// copied the tables in the directories of databases. It calls did, if not nil, after
+// every change to the directory; tests interrupt there.
 func FixUp(root disk.Dir, did func() error) error { return fixUp(root, inDatabases, did) }
 
 // fixUp brings the tables of a directory to their final names.
@@ -28,7 +28,7 @@ func fixUp(root disk.Dir, in scope, did func() error) error {
 	return (&fixer{root: root, scope: in, did: did}).run()
 }
 
-// scope is where tables are: what lists the files that count, and what tells
+// scope is where tables are: functions that list the files that count, and map
 // which of them a name means.
 type scope struct {
 	each func(root disk.Dir, f func(file string) error) error
@@ -44,7 +44,7 @@ var (
 type fixer struct {
 	root disk.Dir
 	scope
-	// did, if not nil, is told of every change to the directory; tests
+	// did, if not nil, is called after every change to the directory; tests
 	// interrupt there.
 	did func() error
 }
@@ -118,8 +118,7 @@ func (x *fixer) drop(name string) error {
 	return x.step("removing a dropped table", err)
 }
 
-// list returns the files that say what to do, by their extension and without
-// it, as db/name.
+// list returns the fix-up files, by their extension and without it, as db/name.
 func (x *fixer) list() (map[string][]string, error) {
 	found := make(map[string][]string)
 	err := x.each(x.root, func(file string) error {
@@ -132,11 +131,11 @@ func (x *fixer) list() (map[string][]string, error) {
 	return found, err
 }
 
-// longestAside is how long a table's name may be so that it can be told apart from
+// longestAside is how long a table's name may be so that it stays distinct from
 // its names while it is renamed.
 const longestAside = xbstream.MaxName - max(len(backupdir.ExtMoved), len(backupdir.ExtSecond), len(backupdir.ExtTemporary))
 
-// movedAs is what a table is called while it is renamed: as it is or, where that
+// movedAs is a table's name while it is renamed: its own or, where that
 // would be too long for a file system, by a digest of its name.
 func movedAs(name string) string {
 	dir, base := path.Split(name)

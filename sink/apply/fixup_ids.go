@@ -24,7 +24,7 @@ func (m *mysqlFamily) fixUp() error {
 }
 
 // FixUpIDs is FixUp of a backup of XtraBackup's, which names tablespaces by their
-// ids. isSystem tells the files of the system tablespace.
+// ids. isSystem recognises the files of the system tablespace.
 func FixUpIDs(root disk.Dir, isSystem func(name string) bool, did func() error) error {
 	x := &idFixer{root: root, did: did}
 	if err := x.list(isSystem); err != nil {
@@ -40,19 +40,19 @@ type idFixer struct {
 	deletes []idFile
 	renames []idFile
 	created []string // with backupdir.ExtNew
-	// did, if not nil, is told of every change to the directory; tests
+	// did, if not nil, is called after every change to the directory; tests
 	// interrupt there.
 	did func() error
 }
 
-// idFile is a file that says something of a tablespace.
+// idFile is a fix-up file for a tablespace.
 type idFile struct {
 	name string
 	id   innodb.SpaceID
 }
 
-// list finds what there is to do, and the tablespaces that it is about: those
-// of which twice the same id is found are reported later.
+// list finds the fix-up files, and the tablespaces that they are about. Two
+// tablespaces with the same id are reported later.
 func (x *idFixer) list(isSystem func(name string) bool) error {
 	x.files = make(map[innodb.SpaceID]string)
 	return backupdir.EachFile(x.root, func(file string) error {

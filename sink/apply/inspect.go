@@ -12,7 +12,7 @@ import (
 // Inspection is a look at a directory by the rules of recovery. It changes nothing.
 type Inspection struct{ a *applier }
 
-// Inspect reads what a directory says of itself. One that is no backup is a
+// Inspect reads a directory's metadata. A directory that is not a backup is a
 // *NotBackupError.
 func Inspect(root disk.Dir, o Options) (*Inspection, error) {
 	a := &applier{Options: o, dir: root.Name(), root: root}
@@ -22,7 +22,7 @@ func Inspect(root disk.Dir, o Options) (*Inspection, error) {
 	return &Inspection{a}, nil
 }
 
-// Backup is what the directory says of itself.
+// Backup is the directory's metadata.
 func (i *Inspection) Backup() *backupdir.Backup { return i.a.backup }
 
 // Recovered reports whether the directory was recovered, or made ready for recovery
@@ -54,7 +54,7 @@ func (i *Inspection) CheckRecovered(ctx context.Context, lsn innodb.LSN) error {
 }
 
 // Survey does what Run does on a directory whose files were compared with the
-// manifest, but for recovering pages, and returns where the redo log ends. What is
+// manifest, except for recovering pages, and returns where the redo log ends. What is
 // wrong with the backup is a *DamageError or a *MissingError.
 func Survey(ctx context.Context, root disk.Dir, o Options) (*Result, error) {
 	a := &applier{Options: o, dir: root.Name(), root: root, verified: true}

@@ -65,7 +65,7 @@ func lengthOf(root disk.Dir, s *replay.Tablespace) (int64, error) {
 	return bytes, nil
 }
 
-// checkMade makes sure that the redo log made what was missing of them.
+// checkMade makes sure that the redo log made their missing pages.
 func (c cutFiles) checkMade(root disk.Dir, spaces *tablespaces) error {
 	for _, id := range slices.Sorted(maps.Keys(c)) {
 		s := spaces.ids[id]
@@ -79,7 +79,7 @@ func (c cutFiles) checkMade(root disk.Dir, spaces *tablespaces) error {
 	return nil
 }
 
-// warnings says of each what a look without recovery cannot decide.
+// warnings says, for each file, what cannot be decided without a recovery.
 func (c cutFiles) warnings(spaces *tablespaces) (w []string) {
 	for _, id := range slices.Sorted(maps.Keys(c)) {
 		w = append(w, fmt.Sprintf("%s is shorter than its page 0 says; whether the redo log makes the rest is seen when it is applied: hb verify --replay", spaces.ids[id].Name()))

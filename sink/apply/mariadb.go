@@ -75,8 +75,8 @@ func (m *mariadbFamily) alreadyApplied() (innodb.LSN, bool, error) {
 	return lsn, true, nil
 }
 
-// checkApplied: that the log is a clean one is what the directory was recognised
-// by; where there is none, the server begins one at the LSN in page 0.
+// checkApplied: hb recognised the directory by its clean log; if there is no log, the
+// server begins one at the LSN in page 0.
 func (m *mariadbFamily) checkApplied(lsn innodb.LSN) error {
 	if m.backup.Archive == nil {
 		return nil
@@ -91,7 +91,7 @@ func (m *mariadbFamily) checkApplied(lsn innodb.LSN) error {
 	return m.checkFlushLSN(lsn, redolog.Canonical(lsn))
 }
 
-// ranSince has nothing to say: a server's log was recognised by its creator
+// ranSince has nothing to report: a server's log was recognised by its creator
 // (alreadyApplied).
 func (m *mariadbFamily) ranSince(innodb.LSN) bool { return false }
 
@@ -161,7 +161,7 @@ func (m *mariadbFamily) handOver() error { return nil }
 
 func (m *mariadbFamily) keepsLog() bool { return true }
 
-// checkHandedOver goes by where recovery begins: a server moves that when it is
+// checkHandedOver relies on where recovery begins: a server moves that when it is
 // done, and has another creator in the log.
 func (m *mariadbFamily) checkHandedOver(s backupdir.State) error {
 	log, err := mariadb.OpenLog(m.root)

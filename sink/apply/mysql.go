@@ -28,27 +28,27 @@ type mysqlFamily struct {
 	log *mysql.Log
 }
 
-// mysqlSeries is what the series that write one redo format want.
+// mysqlSeries is the needs of the series that write one redo format.
 type mysqlSeries struct {
 	files fileRules
-	// flushFiles is how many files of the system tablespace tell the LSN at
+	// flushFiles is how many files of the system tablespace have the LSN at
 	// which the server begins a new redo log; 0: it does not begin one.
 	flushFiles int
 	// newLog writes the redo log that the server finds, into a directory; nil:
 	// it finds none.
 	newLog func(m *mysqlFamily, home disk.Dir, s *replay.Scanned) error
 	// tempRsegs: slots 1 to 32 of the rollback segments are those of temporary
-	// tables, which every start makes anew.
+	// tables, which every start recreates.
 	tempRsegs bool
 	// implicitUndo: the first two undo tablespaces always exist. All releases that
-	// were generally available, from 8.0.11 on, make them.
+	// were generally available (8.0.11 and later) make them.
 	implicitUndo bool
 }
 
 var (
-	// mysql5 are 5.6 and 5.7: a server that finds no redo log makes one from
-	// FLUSH LSN on. Recovery does what the log says of files, but ends at a page
-	// behind the end of its file ("outside the tablespace bounds").
+	// mysql5 are 5.6 and 5.7: a server that finds no redo log makes one that begins
+	// at FLUSH LSN. Recovery carries out the log's file operations, but ends at a
+	// page after the end of its file ("outside the tablespace bounds").
 	mysql5 = fileRules{find: (*tablespaces).findTop, path: mysqlPath, renamed: wasRenamed, removes: true, extents: true, lengthen: true}
 	// mysql8 are 8.0 and later: files are the data dictionary's business.
 	mysql8 = fileRules{find: (*tablespaces).findTop, path: mysqlPath, extents: true}
@@ -87,7 +87,7 @@ func (m *mysqlFamily) goal() replay.Goal {
 	return replay.Goal{Needed: redolog.Canonical(c.ToLSN), Target: redolog.Canonical(c.LastLSN), Exact: m.backup.Own}
 }
 
-// alreadyApplied goes by what the tool says that recovered the backup: once a
+// alreadyApplied relies on the metadata of the tool that recovered the backup: once a
 // server has run on it, nothing is left to check that against.
 func (m *mysqlFamily) alreadyApplied() (innodb.LSN, bool, error) {
 	c := m.backup.Checkpoints
@@ -133,7 +133,7 @@ func (m *mysqlFamily) openLog() (redoLog, error) {
 		if found, err := backupdir.Exists(m.root, name); err != nil {
 			return nil, fmt.Errorf("looking for a redo log: %w", err)
 		} else if found {
-			return nil, &backupdir.NotBackupError{Dir: m.dir, What: fmt.Sprintf("%s is there, a server's own redo log: this is no backup, or a server has run on it", name)}
+			return nil, &backupdir.NotBackupError{Dir: m.dir, What: fmt.Sprintf("%s is there, a server's own redo log: this is not a backup, or a server has run on it", name)}
 		}
 	}
 	log, err := mysql.OpenLog(m.root, m.backup.PageSize)
@@ -225,7 +225,7 @@ func (m *mysqlFamily) synthesize(home disk.Dir, s *replay.Scanned) error {
 	return errors.Join(err, f.Close(), disk.SyncDir(home, mysqlredo.RedoDir), disk.SyncDir(home, "."))
 }
 
-// rebuild makes the server's own log of what was captured of it.
+// rebuild makes the server's own log from the captured one.
 func (m *mysqlFamily) rebuild(home disk.Dir, s *replay.Scanned) error {
 	f, err := m.root.Open(mysql.LogName)
 	if err != nil {
@@ -234,7 +234,7 @@ func (m *mysqlFamily) rebuild(home disk.Dir, s *replay.Scanned) error {
 	return errors.Join(mysqlredo.Rebuild(home, f, s.End), f.Close())
 }
 
-// ownLikeData gives what is in a directory the owner of the data files.
+// ownLikeData gives the files of a directory the owner of the data files.
 func (m *mysqlFamily) ownLikeData(dir string) error {
 	like, err := m.root.Stat(m.backup.SystemFiles[0])
 	if err != nil {
@@ -350,7 +350,7 @@ func (m *mysqlFamily) handOver() error {
 
 func (m *mysqlFamily) keepsLog() bool { return false }
 
-// checkHandedOver has nothing to go by, as alreadyApplied.
+// checkHandedOver has nothing to check, like alreadyApplied.
 func (m *mysqlFamily) checkHandedOver(backupdir.State) error { return nil }
 
 // clearDoublewrite zeroes the doublewrite area of the system tablespace: the

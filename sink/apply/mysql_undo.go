@@ -13,7 +13,7 @@ import (
 )
 
 // A server makes an undo tablespace that it misses again, empty, and then what
-// was not committed stays for good. So everything that names one is asked.
+// was not committed stays for good. So hb reads everything that names one.
 
 func lacksUndo(format string, args ...any) error {
 	return backupdir.Missing("%s is missing: the backup is incomplete. A server would start without it and keep uncommitted changes", fmt.Sprintf(format, args...))
@@ -102,7 +102,7 @@ func (m *mysqlFamily) checkUndo(t *tablespaces) error {
 	return m.checkNumbers(t)
 }
 
-// checkNumbers goes by the numbers of the undo tablespaces of 8.0 and later that
+// checkNumbers uses the numbers of the undo tablespaces of 8.0 and later that
 // are there.
 func (m *mysqlFamily) checkNumbers(t *tablespaces) error {
 	found := make(map[int]bool)

@@ -25,7 +25,7 @@ import (
 const asideSuffix = ".hb-aside"
 
 // outsideFiles are the tablespaces of the backup that lay outside its server's data
-// directory, and of which this machine has a file at that place.
+// directory, where this machine has a file at that place.
 func outsideFiles(of *metadata.External) (paths []string, err error) {
 	for _, s := range of.Spaces {
 		if !s.Outside || !filepath.IsAbs(s.File) {
@@ -75,12 +75,12 @@ func (a *applier) settleOutside() error {
 	return nil
 }
 
-// checkStopped makes sure that no server runs on a system tablespace, which is
-// named as the server saw it. The files outside do not tell: a server closes a file
-// that it has not read or written for a while.
+// checkStopped makes sure that no server runs on a system tablespace, which is named
+// as the server saw it. The files outside do not show it: a server closes a file that
+// it has not read or written for a while.
 func checkStopped(system string) error {
 	if !filepath.IsAbs(system) {
-		return nil // the backup does not say where the server had it
+		return nil // the backup does not record where the server had it
 	}
 	dir, err := disk.OS.OpenDir(filepath.Dir(system))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -140,7 +140,7 @@ func setAside(p string) (err error) {
 }
 
 // openedBy returns a process, other than this one, that has a file open, as far as
-// the system tells: MariaDB locks none but the system tablespace.
+// the system shows: MariaDB locks only the system tablespace.
 func openedBy(p string) int {
 	file, err := os.Stat(p)
 	if err != nil {

@@ -16,12 +16,11 @@ import (
 	"hb/xbstream/metadata"
 )
 
-// Ahead reads the redo log of a backup of hb's into a plan while the archive
-// is extracted, or the directory is compared with its manifest: from the log's
-// file, as far as that is written, so that neither waits for the other's memory.
-// What came of it counts only if the log ends exactly where the backup says, which
-// is known at the archive's end. If not, and for other tools' backups, the file is
-// read again.
+// Ahead reads the redo log of a backup of hb's into a plan while the archive is
+// extracted, or the directory is compared with its manifest: from the log's file, as
+// far as that is written, so that neither waits for the other's memory. The result
+// counts only if the log ends exactly where the metadata says, which is known at the
+// archive's end. If not, and for other tools' backups, the file is read again.
 type Ahead struct {
 	root disk.Dir
 	o    Options
@@ -55,9 +54,9 @@ var logReaders = map[string]logReader{
 	metadata.FlavorMySQL:   {mysql.LogName, func(f io.ReadCloser, pageSize int) (redoLog, error) { return mysql.ReadLog(f, pageSize) }},
 }
 
-// Begin is called for each file of an archive of hb's that begins. If it is the
-// redo log it is read from now on, and its writer has to call reach to say how far it
-// is: up to size bytes, and with ended that no more will come. Otherwise reach is nil.
+// Begin is called for each file of an archive of hb's that begins. If it is the redo
+// log, Ahead reads it from now on, and its writer has to call reach after each write:
+// size bytes are written, and ended if no more will come. Otherwise reach is nil.
 func (h *Ahead) Begin(archive *metadata.Archive, name string) (reach func(size int64, ended bool)) {
 	if archive == nil || h.log != nil || logReaders[archive.ServerFlavor].name != name {
 		return nil
@@ -101,8 +100,8 @@ func (h *Ahead) Apply(ctx context.Context, dir string) (*Result, error) {
 	return &a.result, a.settleOutside()
 }
 
-// Take waits until the reading has ended, and returns what came of a log that has
-// to end at the goal; nothing, if it is of no use. The disk's errors are none of
+// Take waits until the reading has ended, and returns what came of a log that has to
+// end at the goal; nothing, if it is of no use. The disk's errors are not errors of
 // the log's.
 func (h *Ahead) Take(goal replay.Goal) (*replay.Plan, *replay.Scanned, error) {
 	h.reading.Wait()
@@ -157,7 +156,7 @@ type growing struct {
 	at int64     // likewise
 }
 
-// reach says how far the file is written.
+// reach reports how far the file is written.
 func (g *growing) reach(size int64, ended bool) {
 	g.mu.Lock()
 	g.size, g.ended = size, ended
@@ -171,8 +170,7 @@ func (g *growing) reach(size int64, ended bool) {
 	}
 }
 
-// Read fills p, or what of it there is before the file's end, and waits for that
-// to be written.
+// Read fills p, or the part before the file's end, and waits for that to be written.
 func (g *growing) Read(p []byte) (int, error) {
 	n, err := g.await(int64(len(p)))
 	if err != nil {
@@ -190,7 +188,7 @@ func (g *growing) Read(p []byte) (int, error) {
 }
 
 // await waits until n bytes can be read, and returns how many can: fewer at the
-// file's end, and at last io.EOF.
+// file's end, and then io.EOF.
 func (g *growing) await(n int64) (int64, error) {
 	for {
 		if g.ctx.Err() != nil {

@@ -16,27 +16,27 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// fileRules are what a server family, or a series of it, makes of the files of
+// fileRules are how a server family, or a series of it, treats the files of
 // tablespaces.
 type fileRules struct {
 	// find finds the tablespaces that are not in the directory of a database,
-	// but for the system tablespace.
+	// except for the system tablespace.
 	find func(t *tablespaces, root disk.Dir) error
 	// path returns where in a backup the file is that the redo log names so.
 	path func(h *replay.FileHistory, name string) (string, error)
 	// renamed reports whether recovery gives the file the name that it has at
 	// the end of the log; nil: it never does.
 	renamed func(h *replay.FileHistory) bool
-	// removes: recovery removes files that the log says were deleted.
+	// removes: recovery removes files that the log deletes.
 	removes bool
 	// extents: see replay.SetSizes.
 	extents bool
-	// lengthen: the server's recovery ends at a page behind the end of its file,
+	// lengthen: the server's recovery ends at a page past the end of its file,
 	// and files that grew after they were copied must be as long as the log needs.
 	lengthen bool
 }
 
-// tablespaces are those of a directory, and what the redo log says of them.
+// tablespaces are those of a directory, with the redo log's records about them.
 type tablespaces struct {
 	root     disk.Dir
 	backup   *backupdir.Backup
@@ -80,9 +80,9 @@ func findTablespaces(root disk.Dir, b *backupdir.Backup, rules *fileRules, log *
 	return t, t.findStale(root)
 }
 
-// findStale finds what the log says was deleted. Where the log says when, it is
-// taken out, unless it is newer than that: a tablespace of the same id was imported
-// then.
+// findStale finds the files that the log deletes. Where the log has the LSN of the
+// deletion, the file is taken out, unless it is newer: then a tablespace of the same
+// id was imported.
 func (t *tablespaces) findStale(root disk.Dir) error {
 	for _, id := range slices.Sorted(maps.Keys(t.log.Named)) {
 		h, s := t.log.Named[id], t.ids[id]
@@ -143,7 +143,7 @@ func (t *tablespaces) findSystem(root disk.Dir) error {
 }
 
 // findUndo finds undo001, undo002 …. Their ids are consecutive, so that one
-// whose page 0 was just being written anew is known by its neighbours.
+// whose page 0 was just being written is known by its neighbours.
 func (t *tablespaces) findUndo(root disk.Dir) error {
 	top, err := root.ReadDir(".")
 	if err != nil {
@@ -317,8 +317,8 @@ func (t *tablespaces) resolveNamed(id innodb.SpaceID, h *replay.FileHistory, nam
 	return backupdir.Missing("%s (tablespace %d) is missing: the redo log changes it, and does not say that it was dropped: the backup is incomplete", name, id)
 }
 
-// leftOut reports whether a partial backup leaves out the whole database of a
-// table: it has no directory. Then what the log creates there was left out too.
+// leftOut reports whether a partial backup leaves out the whole database of a table:
+// it has no directory. Then the files that the log creates there were left out, too.
 func (t *tablespaces) leftOut(name string) (bool, error) {
 	if dir := path.Dir(name); t.backup.Partial && dir != "." {
 		there, err := backupdir.Exists(t.root, dir)
@@ -352,7 +352,7 @@ func (m *move) rename(root disk.Dir, to string) error {
 	return nil
 }
 
-// asideName is what a tablespace is called, beside a name, as long as it cannot
+// asideName is a tablespace's temporary name, beside a name, while it cannot
 // have that. No table has such a name: a server encodes the hyphen.
 func asideName(name string, id innodb.SpaceID) string {
 	return path.Join(path.Dir(name), movedName(id)+backupdir.ExtTable)
@@ -417,15 +417,15 @@ func (t *tablespaces) moveOf(id innodb.SpaceID) (*move, error) {
 	return &move{s, was, to}, nil
 }
 
-// settleNames gives files the names that the redo log says they have at its
-// end, and removes those that it says were deleted, as far as the server does so
-// after a crash or another file is to have the name. Backup tools have seen to
-// that already, so that there is normally nothing to do.
+// settleNames gives files the names that they have at the redo log's end, and removes
+// those that it deletes, as far as the server does so after a crash or another file
+// is to have the name. Backup tools have seen to that already, so that there is
+// normally nothing to do.
 //
-// What it does can be interrupted, and any of the renames be lost in a crash: all
-// goes by the ids in the files when it is done again. So no rename relies on one
-// that is not on disk. First files give up the names that others are to have,
-// then all take their own.
+// It can be interrupted, and a crash can lose any of the renames: when it runs again
+// it relies only on the ids in the files. So no rename relies on one that is not on
+// disk. First files give up the names that others are to have, then all take their
+// own.
 func (t *tablespaces) settleNames(root disk.Dir) error {
 	if err := t.removeStale(root); err != nil {
 		return err
@@ -469,7 +469,7 @@ func (t *tablespaces) take(root disk.Dir, m *move) error {
 	return nil
 }
 
-// removeStale removes what the log says was deleted.
+// removeStale removes the files that the log deletes.
 func (t *tablespaces) removeStale(root disk.Dir) error {
 	for _, s := range t.stale {
 		name := s.Name()

@@ -57,7 +57,7 @@ func isServerLog(name string) bool {
 // isPassing reports whether a file is there only while apply works.
 func isPassing(name string) bool { return IsMark(name) || strings.HasSuffix(name, ExtTemporary) }
 
-// WriteApplied notes what the directory holds at the end of the recovery.
+// WriteApplied records what the directory holds at the end of the recovery.
 func WriteApplied(root disk.Dir, b *Backup, lsn innodb.LSN) error {
 	fail := func(err error) error { return fmt.Errorf("noting what is in the directory: %w", err) }
 	placeholder := ""
@@ -110,7 +110,7 @@ func sumFile(root disk.Dir, name string) (*metadata.CRC32, error) {
 	return &sum, errors.Join(err, f.Close())
 }
 
-// ReadApplied reads the file; nil: there is none.
+// ReadApplied reads the file; nil: it does not exist.
 func ReadApplied(root disk.Dir) (*Applied, error) {
 	st, err := root.Lstat(AppliedName)
 	if errors.Is(err, fs.ErrNotExist) {

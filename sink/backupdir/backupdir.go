@@ -1,5 +1,5 @@
-// Package backupdir is what a backup directory is, whoever works on it: which files
-// hb keeps in it for itself and what they say (marks, state), what the backup says of
+// Package backupdir is what a backup directory is, for all commands: which files hb
+// keeps in it for itself and what they hold (marks, state), what the backup says of
 // itself, its manifest, the pages of its tablespaces, and how it is held so that no
 // server starts on it.
 //
@@ -26,7 +26,7 @@ import (
 	"hb/xbstream/metadata"
 )
 
-// Backup is what the metadata of an extracted backup say.
+// Backup is the metadata of an extracted backup.
 type Backup struct {
 	Checkpoints     *metadata.Checkpoints
 	CheckpointsName string
@@ -40,7 +40,7 @@ type Backup struct {
 	PageSize        int                // innodb_page_size
 	Checksum        innodb.Checksum    // innodb_checksum_algorithm, where a file states it
 	Undo            int                // innodb_undo_tablespaces, likewise; -1: not stated
-	Manifest        *metadata.Manifest // of an archive of hb's, its first line; nil: there is none
+	Manifest        *metadata.Manifest // of an archive of hb's, its first line; or nil
 }
 
 func Read(root disk.Dir) (*Backup, error) {
@@ -61,7 +61,7 @@ func Read(root disk.Dir) (*Backup, error) {
 	var err error
 	b.Checkpoints, b.CheckpointsName, err = metadata.ReadCheckpoints(root.FS())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, no("this is no extracted backup: it has neither %s nor %s",
+		return nil, no("this is not an extracted backup: it has neither %s nor %s",
 			metadata.XtraBackupNames.Checkpoints, metadata.MariaDBNames.Checkpoints)
 	}
 	if err != nil {
@@ -83,8 +83,8 @@ func Read(root disk.Dir) (*Backup, error) {
 	return b, b.readSystem(root, no)
 }
 
-// findFlavor tells whose backup it is, where hb's own file does not. Only
-// XtraBackup keeps the redo log under a name of its own, and says of a backup that
+// findFlavor finds out which tool's backup it is, if hb's own file does not say so.
+// Only XtraBackup keeps the redo log under a name of its own, and marks a backup that
 // it was prepared for good.
 func (b *Backup) findFlavor(root disk.Dir) (string, error) {
 	if b.Flavor != "" {
@@ -267,7 +267,7 @@ func PageLSN(root disk.Dir, name string) (innodb.LSN, error) {
 
 // LockSystem takes the lock that a server takes on the first file of
 // the system tablespace, so that it is sure that none runs here, and that none
-// starts meanwhile. The lock belongs to the open file, not to the process as
+// starts in the meantime. The lock belongs to the open file, not to the process as
 // the server's does: recovery opens and closes the same file.
 func LockSystem(root disk.Dir, name string) (unlock func() error, err error) {
 	f, err := root.OpenFile(name, os.O_RDWR, 0)
@@ -285,7 +285,7 @@ func LockSystem(root disk.Dir, name string) (unlock func() error, err error) {
 	return f.Close, nil
 }
 
-// ReplayFrom says of which tablespaces older redo must not be applied, from what
+// ReplayFrom returns to which tablespaces older redo must not be applied, from what
 // LSN on it must.
 func (b *Backup) ReplayFrom() map[innodb.SpaceID]innodb.LSN {
 	if b.Manifest == nil {
@@ -309,7 +309,7 @@ const (
 func Open(system disk.System, dir string) (disk.Dir, error) {
 	root, err := system.OpenDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &NotBackupError{dir, "there is no such directory"}
+		return nil, &NotBackupError{dir, "the directory does not exist"}
 	}
 	if errors.Is(err, syscall.ENOTDIR) {
 		return nil, &NotBackupError{dir, "it is a file, not a directory: hb extract -C DIR FILE unpacks an archive, and hb apply DIR goes on from there"}

@@ -12,7 +12,7 @@ import (
 	"hb/xbstream/innodb/mysqlredo"
 )
 
-// NotBackupError says that a directory is not one that apply can work on.
+// NotBackupError says that apply cannot work on a directory.
 type NotBackupError struct {
 	Dir  string
 	What string // what it is, or lacks, and what to do
@@ -20,7 +20,7 @@ type NotBackupError struct {
 
 func (e *NotBackupError) Error() string { return e.Dir + ": " + e.What }
 
-// DamageError says what is wrong with a file of a backup: a page, the redo log,
+// DamageError is a fault of a file of a backup: a page, the redo log,
 // or its sum in the manifest.
 type DamageError struct {
 	File string // of the backup; "" where it is about more than one
@@ -44,7 +44,7 @@ func (e *TargetError) Error() string {
 // Unwrap returns the system's error.
 func (e *TargetError) Unwrap() error { return e.Err }
 
-// MissingError says that something is not in a backup that recovery, or the
+// MissingError says that a backup lacks something that recovery, or the
 // server, needs.
 type MissingError struct{ What string }
 
@@ -53,8 +53,8 @@ func (e *MissingError) Error() string { return e.What }
 // Missing returns a *MissingError.
 func Missing(format string, args ...any) error { return &MissingError{fmt.Sprintf(format, args...)} }
 
-// AsDamage makes of what recovery says a *DamageError, where it is no other
-// error of the backup or the directory, nor of the system or of what hb can do.
+// AsDamage turns an error of the recovery into a *DamageError, unless it is another
+// error of the backup or the directory, of the system, or about what hb cannot do.
 func AsDamage(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil || slices.ContainsFunc(notDamage, func(is func(error) bool) bool { return is(err) }) {
 		return err

@@ -12,7 +12,7 @@ import (
 )
 
 // No server must start on a directory that apply is not done with. A file of
-// hb's own says nothing to a server, and none of the series has a mark of its
+// hb's own means nothing to a server, and none of the series has a mark of its
 // own for this. So while apply works the first file of the system tablespace has
 // another name, and its own one is a symlink that leads to itself:
 //
@@ -20,13 +20,12 @@ import (
 //	ibdata1 → ibdata1/hb-apply-has-not-finished,run-it-again
 //
 // Every series looks at that file (stat) before it opens or makes any other of
-// InnoDB's, is told ELOOP, and ends: "Too many levels of symbolic links", "Can't
-// determine file permissions" (os_file_get_status). It leaves the directory as
-// it was, but for what comes before InnoDB: MariaDB has recovered its Aria tables
-// and begun a new Aria log, which is what it does at its first start in any case,
-// and MySQL has made auto.cnf.
-// Seen on 5.6.24, 5.7.29, 9.7.4, 10.5.23, 10.11.18 and 11.8.9. A link to a file
-// that does not exist would do too, but some then speak of a new database, and
+// InnoDB's, gets ELOOP, and ends: "Too many levels of symbolic links", "Can't
+// determine file permissions" (os_file_get_status). It leaves the directory as it
+// was, except for what comes before InnoDB: MariaDB has recovered its Aria tables and
+// begun a new Aria log, as it does at its first start in any case, and MySQL has made
+// auto.cnf. Seen on 5.6.24, 5.7.29, 9.7.4, 10.5.23, 10.11.18 and 11.8.9. A link to a
+// file that does not exist would do, too, but some then log a new database, and
 // advise to remove the link.
 //
 // Both steps are atomic: link(2) gives the file its second name, a rename puts
@@ -35,7 +34,7 @@ import (
 // is made before and removed before it, so that a directory that is held and
 // has no state file is finished, and that nothing is done again to a directory
 // on which a server may have run already. Should that file have been lost before,
-// the directory does not say that it was recovered, and stays held.
+// the directory is not marked as recovered, and stays held.
 //
 // Where links cannot be made, an empty directory stands in the file's place: see
 // directoryPlace.
@@ -48,7 +47,7 @@ const (
 type placeholder interface {
 	// aside gives the file its other name.
 	aside(root disk.Dir, name, held string) error
-	// put puts the placeholder in its place, and stands tells whether it is there.
+	// put puts the placeholder in its place, and stands reports whether it is there.
 	put(root disk.Dir, name string) error
 	stands(root disk.Dir, name string) (bool, error)
 	// back puts the file back.
@@ -136,8 +135,8 @@ func (p linkPlace) back(root disk.Dir, name, held string) error {
 }
 
 // directoryPlace is an empty directory. The servers named above end at it too, on
-// Linux: "is not a regular file". For the moment between its two steps there is
-// neither file nor directory; the one that is held is as it was then, or done.
+// Linux: "is not a regular file". Between its two steps there is neither file nor
+// directory for a moment; the file that is held is complete or as it was.
 type directoryPlace struct{}
 
 func (directoryPlace) aside(root disk.Dir, name, held string) error { return root.Rename(name, held) }
@@ -172,7 +171,7 @@ func removeIfThere(root disk.Dir, name string) error {
 	return nil
 }
 
-// findHeld looks whether the system tablespace is held, or was being so, and
+// findHeld finds out whether the system tablespace is held, or was being so, and
 // takes its name from there.
 func (b *Backup) findHeld(root disk.Dir) error {
 	b.System = b.SystemFiles[0]
@@ -189,7 +188,7 @@ func (b *Backup) findHeld(root disk.Dir) error {
 	return nil
 }
 
-// checkHeld makes sure that nobody has made the file anew whose place is kept.
+// checkHeld makes sure that nobody has made a file in the place of the held one.
 func (b *Backup) checkHeld(root disk.Dir) error {
 	if ours, err := systemPlace.stands(root, b.System); ours || err != nil {
 		return err

@@ -31,17 +31,16 @@ type File struct {
 	Pages *CheckedFile
 	Zero  bool
 	Learn func(f *File, file disk.File) error
-	// usage, if not nil, tells which of its pages are in use: those must not be
-	// zero.
+	// usage, if not nil, is which of its pages are in use: those must not be zero.
 	Usage  func() (*innodb.Usage, error)
 	Unused []innodb.PageNo // that are in use all the same
 
-	mu     sync.Mutex // of the rest, but for next
+	mu     sync.Mutex // of the rest, except for next
 	f      disk.File
 	crcs   []uint32 // of its segments
 	next   int      // the segment that nobody has yet
 	left   int      // segments that were not read
-	faulty bool     // something is wrong with it, and Faults have that
+	faulty bool     // it has a fault, which is among Faults
 }
 
 // SegmentSize is how much of a file a worker reads at a time: a multiple of
@@ -51,7 +50,7 @@ const SegmentSize = 4 << 20
 func (f *File) segments() int { return max(1, int((f.Size+SegmentSize-1)/SegmentSize)) }
 
 // ListFiles lists the files of a directory, and directories without any. A
-// lost+found, as in a new file system, is no part of a backup, nor is what stands
+// lost+found, as in a new file system, is not part of a backup, nor is what stands
 // in the place of a file: the name given, or "".
 func ListFiles(root disk.Dir, placeholder string) (files []*File, empty []string, err error) {
 	var walk func(dir string) error
@@ -244,8 +243,7 @@ func (f *File) checkUsed(data []byte, off int64) error {
 	return nil
 }
 
-// finish notes that a segment was read, and closes the file behind the last
-// one.
+// finish records that a segment was read, and closes the file after the last one.
 func (f *File) finish(segment int, crc uint32) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

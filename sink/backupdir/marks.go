@@ -49,14 +49,14 @@ const MarkerName = "hb-incomplete"
 const PartialName = "hb-partial"
 
 // IsMark reports whether path is one that hb keeps in a directory for itself:
-// what stands there says how far hb is, and apply believes it.
+// apply believes what that file says about its progress.
 func IsMark(path string) bool {
 	top, _, _ := strings.Cut(path, "/")
 	return IsOneOf(top, MarkerName, PartialName, ApplyingName, AppliedName, HandedOverName, replay.DoublewriteName, replay.SpillName, NewRedoDir) ||
 		len(top) >= len(ExtHeld) && IsOneOf(top[len(top)-len(ExtHeld):], ExtHeld)
 }
 
-// IsOneOf compares names as file systems do that do not tell a from A.
+// IsOneOf compares names as case-insensitive file systems do.
 func IsOneOf(name string, names ...string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
 }

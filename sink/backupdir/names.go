@@ -117,7 +117,7 @@ func SpacePath(name string) (string, error) {
 
 // TablePath returns where in a backup a table's file is that the server names
 // so: the last two parts of the path. ./db/t.ibd, /elsewhere/db/t.ibd and db/t
-// all mean what is in db.
+// all mean the files in db.
 func TablePath(name string) (string, error) {
 	parts := strings.Split(name, "/")
 	n := len(parts)
@@ -139,13 +139,13 @@ func TablePath(name string) (string, error) {
 //	db/17.del        tablespace 17 was dropped
 //	db/17.ren        tablespace 17 was renamed: its content is the new name, db2/t2.ibd
 //	db/t.ibd.new     db/t.ibd, copied whole once more
-//	db/t.ibd.crpt    what was copied of db/t.ibd is damaged
+//	db/t.ibd.crpt    the copy of db/t.ibd is damaged
 //
-// All of one kind take effect before the next. Renames may form chains and
-// cycles: so every renamed file first moves out of the way, to hb-moved-17, and
-// then all of them to their new names. Killed anywhere and run again, this
-// comes to the same end: the ids are in the files, and what says what to do is
-// removed last. Each step is on disk before the next begins.
+// All of one kind take effect before the next. Renames may form chains and cycles: so
+// every renamed file first moves out of the way, to hb-moved-17, and then all of them
+// to their new names. Killed anywhere and run again, this comes to the same end: the
+// ids are in the files, and the file that says what to do is removed last. Each step
+// is on disk before the next begins.
 const ExtCorrupt = ".crpt"
 
 // TablespaceName are the names of tablespaces' files in a backup, the system

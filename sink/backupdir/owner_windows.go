@@ -10,7 +10,7 @@ import (
 // out of the directory.
 const NoFollow = 0
 
-// SameOwner has nothing to do: a file has what the directory gives to new ones.
+// SameOwner has nothing to do: a new file inherits its owner from the directory.
 func SameOwner(disk.File, fs.FileInfo) error { return nil }
 
 // Links is how many names a file has; it cannot be known.

@@ -17,10 +17,10 @@ func (e *DamageError) Error() string {
 	return fmt.Sprintf("the backup is damaged: %s: %v", e.File, e.Err)
 }
 
-// Unwrap returns what was found.
+// Unwrap returns the findings.
 func (e *DamageError) Unwrap() error { return e.Err }
 
-// PageSum is what was found of pages besides that they are whole.
+// PageSum is what was found about valid pages.
 type PageSum struct {
 	mu     sync.Mutex
 	Pages  int64
@@ -54,7 +54,7 @@ type CheckedFile struct {
 	innodb.File
 	Name string
 	Sum  *PageSum
-	// lenient: what is wrong is kept for later, when it is known whether the
+	// lenient: faults are kept for later, when it is known whether the
 	// file is one of a tablespace at all, and which pages do not count.
 	Lenient  bool
 	mu       sync.Mutex
@@ -89,7 +89,7 @@ func (c *CheckedFile) Check(data []byte, off int64) error {
 	return nil
 }
 
-// suspect returns what is wrong, or keeps it.
+// suspect returns a fault, or keeps it.
 func (c *CheckedFile) suspect(err error) error {
 	page, ok := errors.AsType[*innodb.PageError](err)
 	if !ok || !c.Lenient {
@@ -103,7 +103,7 @@ func (c *CheckedFile) suspect(err error) error {
 	return nil
 }
 
-// Hopeless reports whether so much is wrong that more says nothing.
+// Hopeless reports whether there are so many faults that more mean nothing.
 func (c *CheckedFile) Hopeless() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,7 +134,7 @@ func (c *CheckedFile) checkTail(data []byte, off int64) error {
 
 var errPage0Lost = errors.New("page 0 was never written, but others were")
 
-// PageFeed takes what comes of a file, in order, in pieces of any size and with
+// PageFeed takes the bytes of a file, in order, in pieces of any size and with
 // holes between, and finds the pages in it.
 type PageFeed struct {
 	CheckedFile
@@ -143,21 +143,21 @@ type PageFeed struct {
 	Pages    func(data []byte, off int64) error // takes whole pages, to be verified now or later
 
 	State feedState
-	Why   error  // unfit: what it is
+	Why   error  // unfit: the reason
 	at    int64  // how much has come
-	Carry []byte // the last of it, as long as it is no whole piece
+	Carry []byte // the last of it, until it is a whole piece
 	Head  []byte // the first of it: SpaceHeaderSize bytes, or system pages
 }
 
-// feedState is what is known of a file.
+// feedState is what is known about a file.
 type feedState uint8
 
 const (
 	unknown  feedState = iota
 	Guessing           // it does not begin with a page 0: a further file of the system tablespace has other pages
-	IsSpace            // what it is is known: its pages are verified
-	IsZero             // page 0 is not written: what it is is in the redo log
-	Unfit              // it is no tablespace, or its pages cannot be verified
+	IsSpace            // it is a tablespace: its pages are verified
+	IsZero             // page 0 is not written: the redo log has what it is
+	Unfit              // it is not a tablespace, or its pages cannot be verified
 )
 
 // systemHead is how many pages are kept of the system tablespace: up to that of
@@ -294,7 +294,7 @@ func (f *PageFeed) lookPages(data []byte, off int64) error {
 	return nil
 }
 
-// Identify learns what the file is from its beginning.
+// Identify finds out from its beginning what the file is.
 func (f *PageFeed) Identify(first []byte) error {
 	space, err := innodb.ParseSpace(first)
 	header := first[:min(len(first), innodb.SpaceHeaderSize)]
@@ -326,7 +326,7 @@ func (f *PageFeed) Identify(first []byte) error {
 }
 
 // guess learns from a page that a file which does not begin with page 0 is a
-// further one of the system tablespace, or that it is none.
+// further one of the system tablespace.
 func (f *PageFeed) guess(page []byte, off int64) {
 	if innodb.AllZero(page) || off == 0 && innodb.Blank(page) {
 		return
@@ -357,7 +357,7 @@ func (f *PageFeed) giveUp(why error) {
 	f.Carry, f.Head = nil, f.Head[:min(len(f.Head), innodb.SpaceHeaderSize)]
 }
 
-// End looks at what is left at the end of the file.
+// End checks the rest at the end of the file.
 func (f *PageFeed) End() error {
 	rest := f.Carry
 	f.Carry = nil

@@ -16,14 +16,14 @@ import (
 // State is the content of ApplyingName and HandedOverName: how far apply is.
 type State struct {
 	Stage string `json:"stage"` // one of the following, or "": not begun
-	// The rest is what the later stages need: where the redo log begins, the LSN
-	// of the directory, and the format of its redo log.
+	// The other fields are what the later stages need: where the redo log begins, the
+	// LSN of the directory, and the format of its redo log.
 	From   innodb.LSN `json:"from,omitempty"`
 	End    innodb.LSN `json:"end,omitempty"`
 	Format uint32     `json:"format,omitempty"`
 	// Looked: the tablespaces were looked at, while their pages were as they were
-	// copied, and Cut is what is cut of them. Nothing is changed before that but
-	// what fix-up files say.
+	// copied, and Cut is which of them are cut. Before that apply changes nothing but
+	// what fix-up files demand.
 	Looked bool                             `json:"looked,omitempty"`
 	Cut    map[innodb.SpaceID]innodb.PageNo `json:"cut,omitempty"`
 }
@@ -35,7 +35,7 @@ const (
 	StageServer = "server" // the redo log is being made one that a server finds
 )
 
-// formats says which redo formats there are in a family.
+// formats are the redo formats of a family.
 var formats = map[string]func(uint32) bool{
 	metadata.FlavorMariaDB: func(f uint32) bool {
 		return f == uint32(mariadbredo.Format105) || f == uint32(mariadbredo.Format108)
@@ -46,7 +46,7 @@ var formats = map[string]func(uint32) bool{
 // maxState bounds the file's size in bytes.
 const maxState = 4 << 10
 
-// ReadState reads a state of that name; the zero State if there is no such file.
+// ReadState reads a state of that name; the zero State if the file does not exist.
 func ReadState(root disk.Dir, name, flavor string) (State, error) {
 	var s State
 	text, err := root.ReadFile(name)

@@ -21,7 +21,7 @@ var _ [maxBuffers - xbstream.MaxPayload]struct{} // the bound holds the largest 
 
 // Workers that take chunks from the goroutine that follows an archive.
 const (
-	// MaxWorkers is how many there are at most unless more are asked for, and
+	// MaxWorkers is the largest number of workers by default, and
 	// MaxParallel bounds that.
 	MaxWorkers, MaxParallel = 8, 64
 	// QueueLength is how many chunks may wait for one of them. Their memory is bounded

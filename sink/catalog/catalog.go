@@ -1,6 +1,6 @@
-// Package catalog follows an archive chunk by chunk: it says what each file in it is,
-// and whether the archive is complete. Chunks come in, from whoever reads the archive;
-// entries and a summary come out.
+// Package catalog follows an archive chunk by chunk: it finds out what each file in
+// it is, and whether the archive is complete. Chunks come in, from the archive's
+// reader; entries and a summary come out.
 package catalog
 
 import (
@@ -19,7 +19,7 @@ import (
 )
 
 // IncompleteError reports an archive of hb's that ends without its manifest:
-// the backup that made it did not finish, whatever its exit status was.
+// the backup that made it did not finish, no matter its exit status.
 // errors.Is(err, io.ErrUnexpectedEOF) holds.
 type IncompleteError struct {
 	Files int64 // files that the archive holds
@@ -112,7 +112,7 @@ func (c *Catalog) Add(ch *xbstream.Chunk) (*Entry, error) {
 	return nil, c.data(ch, e)
 }
 
-// checkOrder refuses what hb's own writer never makes.
+// checkOrder refuses an order that hb's own writer never makes.
 func (c *Catalog) checkOrder(ch *xbstream.Chunk) error {
 	bad := func(reason string) error {
 		return &xbstream.CorruptError{Path: ch.Path, Offset: ch.At, Reason: reason}
@@ -270,7 +270,7 @@ func (c *Catalog) endManifest() error {
 	return nil
 }
 
-// spoilt says of hb's own files what their parsers say: that they are cut, or of
+// spoilt returns the error of the parsers of hb's own files: that they are cut, or of
 // a later hb, or else damaged.
 func (c *Catalog) spoilt(path string, err error) error {
 	_, later := errors.AsType[*metadata.VersionError](err)
@@ -330,7 +330,7 @@ func (c *Catalog) manifestFacts() *metadata.Manifest {
 	return c.manifest.Manifest()
 }
 
-// warnings says what cannot be vouched for.
+// warnings are the properties that cannot be proven.
 func (c *Catalog) warnings() []string {
 	if c.Own {
 		return nil

@@ -54,8 +54,8 @@ func (p *indexProof) listed(number uint32) {
 	p.lines++
 }
 
-// fault says what is wrong; "" is nothing. at is where the manifest says that the
-// index begins. If it says nothing, a file of that name is like others.
+// fault is what is wrong, or "". at is where the index begins by the manifest. If the
+// manifest does not have that, a file of that name is like others.
 func (p *indexProof) fault(at int64) string {
 	switch {
 	case at == 0:

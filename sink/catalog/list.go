@@ -12,16 +12,16 @@ import (
 	"hb/xbstream/metadata"
 )
 
-// Op says what an Entry tells.
+// Op is the kind of an Entry.
 type Op uint8
 
 const (
 	OpFile   Op = iota // a file that has ended
-	OpRename           // Path is NewPath from now on (MariaDB)
+	OpRename           // Path is renamed to NewPath (MariaDB)
 	OpRemove           // Path is gone (MariaDB)
 )
 
-// Entry is one thing that an archive says of a file.
+// Entry is one record of an archive about a file.
 type Entry struct {
 	Op       Op
 	Path     string
@@ -32,7 +32,7 @@ type Entry struct {
 	HasCRC32 bool
 }
 
-// Summary is what an archive turned out to be.
+// Summary describes a whole archive.
 type Summary struct {
 	Files    int64 // files that it leaves, the manifest included
 	Bytes    int64 // their sizes together, holes included
@@ -84,7 +84,7 @@ func list(ctx context.Context, rd *xbstream.Reader, cat *Catalog, fn func(Entry)
 	}
 }
 
-// entries is what fn is told of a chunk.
+// entries are the Entries of a chunk.
 func entries(ch *xbstream.Chunk, ended *Entry) []Entry {
 	switch ch.Type {
 	case xbstream.End:
@@ -113,7 +113,7 @@ func (s *Summary) Size() []slog.Attr {
 	return []slog.Attr{slog.Int64("files", s.Files), slog.Int64("bytes", s.Bytes)}
 }
 
-// About is what a backup is, for programs: where it is from, and its position.
+// About describes a backup for programs: where it is from, and its position.
 func (s *Summary) About() []slog.Attr {
 	facts := []slog.Attr{slog.Bool("foreign", s.Foreign)}
 	if s.Archive != nil {
@@ -134,7 +134,7 @@ func (s *Summary) Facts() []slog.Attr {
 	return facts
 }
 
-// Describe says in a few lines what the archive is.
+// Describe describes the archive in a few lines.
 func (s *Summary) Describe() string {
 	var b strings.Builder
 	switch {

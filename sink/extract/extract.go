@@ -27,15 +27,15 @@ type Options struct {
 	// Parallel is how many goroutines write; 0 is one for each
 	// processor, at least 2 and at most 8.
 	Parallel int
-	// Dialect says whose archive it is; by default that is inferred.
+	// Dialect is that of the archive; by default extract infers it.
 	Dialect xbstream.Dialect
-	// Progress is told of what is left when the archive has been read, which its
+	// Progress counts the work that is left when the archive has been read, which its
 	// reader can count; nil: nobody looks.
 	Progress *progress.Tracker
-	// Follow is called for each file that begins, with what an archive of hb's says
-	// of itself, else nil. If it returns a function, that is told how far the file is
-	// written: up to size bytes, and with ended that no more will come. One goroutine
-	// calls it. nil: nobody follows.
+	// Follow is called for each file that begins, with the header of an archive of
+	// hb's, else nil. If it returns a function, extract calls that with how far the
+	// file is written: up to size bytes, and with ended that no more will come. One
+	// goroutine calls it. nil: nobody follows.
 	Follow func(archive *metadata.Archive, name string) (reach func(size int64, ended bool))
 	// Patterns choose files; nil: all. Of an archive that is read from front to back all
 	// of it is proven all the same. The directory then has the file
@@ -57,8 +57,8 @@ type Result struct {
 	Read int64
 }
 
-// Describe says what became of a directory in the time that it took. applied: it was
-// recovered too, which is told beside.
+// Describe describes the result for a directory, and the time that it took. applied:
+// it was recovered, too, which another text describes.
 func (r *Result) Describe(dir string, took time.Duration, applied bool) string {
 	text := fmt.Sprintf("extracted %d files, %s", r.Files, stream.Size(r.Bytes))
 	if r.Chosen {
@@ -271,7 +271,7 @@ func (x *extraction) dispatch(ch *xbstream.Chunk) error {
 	}
 	f := x.files[ch.Path]
 	if ch.Type == xbstream.Seek {
-		return nil // the payload that follows says where it belongs
+		return nil // the payload that follows has its place
 	}
 	if ch.Type == xbstream.End {
 		delete(x.files, ch.Path)
@@ -299,7 +299,8 @@ func (x *extraction) begin(ch *xbstream.Chunk) error {
 	return nil
 }
 
-// moveFiles does what MariaDB's archive says of files that have ended.
+// moveFiles carries out the renames and removals of MariaDB's archive, on files that
+// have ended.
 func (x *extraction) moveFiles(ch *xbstream.Chunk) error {
 	if err := x.drain(); err != nil {
 		return err

@@ -18,7 +18,7 @@ type outFile struct {
 	path   string
 	writer int                          // index of its writer
 	page   int                          // page size, bytes
-	reach  func(size int64, ended bool) // is told how far it is written; or nil
+	reach  func(size int64, ended bool) // called with how far it is written; or nil
 
 	f     disk.File // nil until the first chunk, and when it was set aside
 	made  bool      // it exists
@@ -186,7 +186,7 @@ func (w *writer) ensureOpen(f *outFile) (err error) {
 }
 
 // setAside closes a file that goes on later. It is synced here: an error of
-// writing it back might not be told to a later opening.
+// writing it back might not be reported to a later opening.
 func (w *writer) setAside(f *outFile) error {
 	w.open = slices.DeleteFunc(w.open, func(o *outFile) bool { return o == f })
 	if err := errors.Join(f.f.Sync(), f.f.Close()); err != nil {
@@ -215,7 +215,7 @@ func (w *writer) end(f *outFile) error {
 // write puts data at an offset, without the holes in it.
 func (w *writer) write(f *outFile, at int64, data []byte) error {
 	runs := catalog.DataRuns(at, data, f.page)
-	if at < f.used { // over what a seek went back to: zeros count there
+	if at < f.used { // over bytes before a seek: zeros count there
 		runs = slices.Values([]catalog.Span{{From: 0, To: len(data)}})
 	}
 	for part := range runs {
@@ -236,7 +236,6 @@ func (w *writer) write(f *outFile, at int64, data []byte) error {
 	return nil
 }
 
-// writebackSize is from how many bytes on a write is sent to the disk at
-// once, so that the sync at the file's end finds little to do. Smaller files
-// wait for their sync.
+// writebackSize is the size from which a write is sent to the disk at once, so that
+// the sync at the file's end finds little to do. Smaller files wait for their sync.
 const writebackSize = 1 << 20

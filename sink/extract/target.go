@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	markerText  = "hb extract has not finished in this directory, or has failed.\nIt is no backup: remove it and extract again.\n"
+	markerText  = "hb extract has not finished in this directory, or has failed.\nIt is not a backup: remove it and extract again.\n"
 	partialText = "hb extract --files put some files of an archive into this directory.\nIt is not a backup: hb apply does not take it.\n"
 )
 
@@ -188,7 +188,7 @@ func (t *Target) error(what, name string, err error) error {
 	return fmt.Errorf("%s %s: %w", what, filepath.Join(t.dir, name), bare(err))
 }
 
-// bare takes the path off an error that will be told with a fuller one.
+// bare takes the path off an error that will get a fuller one.
 func bare(err error) error {
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathErr.Err

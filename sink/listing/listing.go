@@ -42,7 +42,7 @@ type Listing struct {
 // twice when it grows.
 const blockFiles = 4096
 
-// file is what is kept of one.
+// file is what the list keeps of a file.
 type file struct {
 	path   string // "": it is gone
 	size   int64
@@ -51,13 +51,13 @@ type file struct {
 	hasCRC bool
 }
 
-// New begins a list. A pattern that is none is a *stream.UsageError.
+// New begins a list. An invalid pattern is a *stream.UsageError.
 func New(o Options) (*Listing, error) {
 	patterns, err := catalog.NewPatterns(o.Patterns)
 	return &Listing{Options: o, patterns: patterns}, err
 }
 
-// Add takes what the archive says next of a file. It returns no error.
+// Add takes the archive's next record. It returns no error.
 func (l *Listing) Add(e catalog.Entry) error {
 	if e.Op == catalog.OpFile {
 		l.put(file{e.Path, e.Size, e.Chunks, e.CRC32, e.HasCRC32})

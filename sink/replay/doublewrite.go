@@ -13,8 +13,8 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// DoublewriteName is the file in the recovered directory that holds what is
-// being written. It is removed at the end.
+// DoublewriteName is the file in the recovered directory that holds the pages that
+// are being written. It is removed at the end.
 const DoublewriteName = "hb-doublewrite"
 
 // The file consists of slots of equal size, one for each writer: a header,
@@ -42,7 +42,7 @@ const (
 	skipped      = innodb.PageNo(math.MaxUint32)
 )
 
-// Identity tells one recovery from another, so that what a doublewrite file
+// Identity distinguishes one recovery from another, so that what a doublewrite file
 // holds never goes to another backup's files.
 type Identity struct{ From, To innodb.LSN }
 
@@ -64,7 +64,7 @@ func openDoublewrite(root disk.Dir, id Identity) (*doublewrite, error) {
 	return &doublewrite{f: f, id: id}, nil
 }
 
-// sync puts what is in the file on disk.
+// sync syncs the file.
 func (d *doublewrite) sync() error {
 	if err := d.f.Sync(); err != nil {
 		return fmt.Errorf("syncing the doublewrite file: %w", err)
@@ -76,7 +76,7 @@ func (d *doublewrite) sync() error {
 type slot struct {
 	d    *doublewrite
 	no   int64
-	area []byte // room for what comes before the pages, and the pages
+	area []byte // room for the header of a slot, and the pages
 }
 
 func (d *doublewrite) slot(no int) *slot {
@@ -86,8 +86,8 @@ func (d *doublewrite) slot(no int) *slot {
 // pages is where the pages go that are to be put into the slot.
 func (s *slot) pages() []byte { return s.area[dwHeaderArea:] }
 
-// put stores those of pages that lie from one on, of size bytes each, one for
-// each number. What is before them in pages is overwritten.
+// put stores the pages that follow the header in pages, of size bytes each, one for
+// each number. It overwrites that header.
 func (s *slot) put(id innodb.SpaceID, size, from int, numbers []innodb.PageNo) error {
 	if len(numbers) > dwMaxPages || (from+len(numbers))*size > batchBytes {
 		return &innodb.InternalError{What: fmt.Sprintf("doublewrite of %d pages of %d bytes of tablespace %d", len(numbers), size, id)}
@@ -176,8 +176,7 @@ type slotPages struct {
 	pages   []byte
 }
 
-// parseSlot returns what is in a slot that is whole and of this recovery; else
-// nil.
+// parseSlot returns the pages of a slot that is whole and of this recovery; else nil.
 func parseSlot(of Identity, b []byte) *slotPages {
 	be := binary.BigEndian
 	if len(b) < dwHeader || string(b[:8]) != dwMagic ||

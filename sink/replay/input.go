@@ -9,8 +9,8 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// Input is a redo log that is read from front to back. It holds what was read
-// and not taken yet.
+// Input is a redo log that is read from front to back. It holds the bytes that were
+// read and not taken yet.
 type Input struct {
 	r        io.Reader
 	buf      []byte // of inputSize bytes, once there was a Read
@@ -19,7 +19,7 @@ type Input struct {
 }
 
 const (
-	// inputSize is more than what must be in one piece: a mini-transaction of the
+	// inputSize is more than must be in one piece: a mini-transaction of the
 	// 10.8+ format (mariadbredo.MaxMTR), or a block.
 	inputSize = 4 << 20
 	// inputStep is how many bytes are read at once at most: while they are
@@ -44,7 +44,7 @@ func OpenLog[L any](root disk.Dir, name string, read func(io.ReadCloser) (*L, er
 // NewInput returns an Input of what r reads.
 func NewInput(r io.Reader) *Input { return &Input{r: r} }
 
-// Bytes returns what is at hand, until the next More, Need or Skip.
+// Bytes returns the bytes at hand; they are valid until the next More, Need or Skip.
 func (in *Input) Bytes() []byte { return in.buf[in.from:in.to] }
 
 // Need returns the next n bytes, at most inputSize, or all that there are before

@@ -5,32 +5,32 @@ import (
 	"hb/xbstream/innodb/mysqlredo"
 )
 
-// Scanned is what reading a redo log told, besides what went into a Plan.
+// Scanned is what reading a redo log found out, besides what went into a Plan.
 type Scanned struct {
 	Files
 	End  innodb.LSN // of the last mini-transaction that counts
 	MTRs uint64
-	Torn bool // part of a mini-transaction behind End was ignored
+	Torn bool // part of a mini-transaction after End was ignored
 	// Meta is the newest dynamic metadata of each of MySQL's tables: no page holds
 	// it.
 	Meta mysqlredo.MetaSet
 }
 
-// Files is what a redo log says of the files of tablespaces. The zero value is
+// Files is what a redo log records about the files of tablespaces. The zero value is
 // ready to use, and takes any memory.
 type Files struct {
 	// Named maps each tablespace that the log names to what happened to it.
 	Named map[innodb.SpaceID]*FileHistory
-	// Occupy is asked for memory, or given it back: Plan.Occupy.
+	// Occupy takes memory, or gives it back: Plan.Occupy.
 	Occupy func(bytes int) error
 }
 
-// FileHistory is what the log says of one tablespace's file.
+// FileHistory is what the log records about one tablespace's file.
 type FileHistory struct {
-	First, Name string     // its name at first and at last, as the server wrote it; "" if it is never told: see Files.Call
+	First, Name string     // its name at first and at last, as the server wrote it; "" if the log never has it: see Files.Call
 	DeletedAt   innodb.LSN // end of the last deletion's mini-transaction
-	MinSize     int64      // the file was made at least so long, in bytes
-	Flags       uint32     // that it was created with, where the log says it
+	MinSize     int64      // the file was made at least this long, in bytes
+	Flags       uint32     // that it was created with, where the log has them
 	Created     bool       // in this log
 	Renamed     bool
 	Deleted     bool
@@ -42,7 +42,7 @@ type FileHistory struct {
 	Unlogged bool
 }
 
-// historySize is about what a file takes of memory besides its names, in bytes: a
+// historySize is about the memory that a file takes besides its names, in bytes: a
 // FileHistory, and places in the maps that have it.
 const historySize = 128
 

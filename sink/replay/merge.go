@@ -51,7 +51,7 @@ const (
 // filePart goes through a sequence in the temporary file.
 type filePart struct {
 	f       disk.File
-	at, end int64  // what was not read
+	at, end int64  // of the part that was not read
 	base    uint64 // LSN that runs are counted from
 	buf     []byte // read
 	b       []byte // the end of buf, not taken

@@ -25,8 +25,8 @@ type Plan struct {
 	heads  map[innodb.SpaceID]bool       // whose page 0 the log changes: whether it begins it
 	runs   uint64
 	size   int64 // of their records, bytes
-	memory int64 // what it was given, bytes
-	beside int64 // of it what is occupied by anything but runs: see Occupy
+	memory int64 // that it was given, bytes
+	beside int64 // of it, the part that is not for runs: see Occupy
 
 	writing sync.WaitGroup // of the spare store
 	failed  error          // likewise, once it is over
@@ -37,7 +37,7 @@ type Plan struct {
 type Trim struct {
 	LSN  innodb.LSN    // where the mini-transaction begins
 	Page innodb.PageNo // the new size
-	All  bool          // the remaining pages were begun anew too: undo tablespaces
+	All  bool          // the remaining pages were initialised too: undo tablespaces
 }
 
 // NewPlan returns an empty plan that keeps at most about memory bytes of runs,
@@ -82,8 +82,8 @@ func (p *Plan) Trim(space innodb.SpaceID, t Trim) error {
 	return p.Occupy(mapEntry)
 }
 
-// Discard says that what the log does to a tablespace before an LSN does not
-// matter any more: its file was removed, or made anew.
+// Discard drops all changes of a tablespace before an LSN: its file was removed, or
+// created again.
 func (p *Plan) Discard(space innodb.SpaceID, before innodb.LSN) error {
 	lsn, known := p.gone[space]
 	p.gone[space] = max(lsn, before)
@@ -94,16 +94,16 @@ func (p *Plan) Discard(space innodb.SpaceID, before innodb.LSN) error {
 }
 
 const (
-	// besideFree is how much memory there is, in bytes, for what a log tells besides
+	// besideFree is how much memory there is, in bytes, for what a log has besides
 	// runs, without any of a plan's.
 	besideFree = 24 << 20
-	// mapEntry is about what a number takes in a map, in bytes.
+	// mapEntry is about the size of a number in a map, in bytes.
 	mapEntry = 32
 )
 
-// Occupy says that what the log tells besides runs, such as names of files, takes
-// so many more bytes, or fewer. Past besideFree they are taken from the memory for
-// runs, of which they may have half.
+// Occupy accounts for n more bytes, or fewer, of what the log has besides runs, such
+// as names of files. Beyond besideFree they come out of the memory for runs, at most
+// half of it.
 func (p *Plan) Occupy(bytes int) error {
 	p.beside += int64(bytes)
 	if p.beside <= besideFree {
@@ -137,8 +137,8 @@ func (p *Plan) Spilled() int64 {
 	return p.spill.size
 }
 
-// putAside begins to append what is in memory to the temporary file, by page, and
-// makes room for more. What was put aside before must be there by then.
+// putAside begins to append the runs in memory to the temporary file, by page, and
+// makes room for more. The runs put aside before must be there by then.
 func (p *Plan) putAside() (err error) {
 	if p.writing.Wait(); p.failed != nil {
 		return p.failed
@@ -167,7 +167,7 @@ func (p *Plan) Settle() error {
 	return p.failed
 }
 
-// matters returns the part of one page's entries from the last one on that
+// matters returns the part of one page's entries that begins with the last one that
 // makes earlier ones meaningless.
 func (p *Plan) matters(group []entry) []entry {
 	for len(group) > 0 && p.trimmed(&group[0]) {
@@ -224,7 +224,7 @@ func (p *Plan) ChangesHead(id innodb.SpaceID) bool {
 // SpillName is the temporary file's name for the moment in which it has one.
 const SpillName = "hb-spill"
 
-// spillFile holds sequences of runs, each by page, one behind the other.
+// spillFile holds sequences of runs, each by page, one after the other.
 type spillFile struct {
 	f     disk.File
 	size  int64
@@ -255,7 +255,7 @@ func newSpillFile(dir disk.Dir) (*spillFile, error) {
 // time.
 const spillBuffer = 1 << 20
 
-// write appends what is in a store, which is empty then.
+// write appends the runs of a store, which is empty then.
 func (s *spillFile) write(full *store) error {
 	defer full.clear()
 	s.parts = append(s.parts, spilled{s.size, full.base})

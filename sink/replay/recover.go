@@ -29,7 +29,7 @@ type Options struct {
 	// Tablespace returns the tablespace of an id that the plan has runs of, or
 	// nil if they are to be ignored.
 	Tablespace func(innodb.SpaceID) (*Tablespace, error)
-	// Progress is told, of each batch, how many bytes of records were taken from
+	// Progress gets, for each batch, how many bytes of records were taken from
 	// the plan; or nil.
 	Progress *progress.Phase
 }
@@ -83,7 +83,7 @@ func (b *batch) add(e *entry, records []byte) {
 	b.entries = append(b.entries, own)
 }
 
-// cut takes out the entries from one on.
+// cut takes out the entries that begin with one.
 func (b *batch) cut(from int) {
 	if from < len(b.entries) {
 		b.records = b.records[:b.entries[from].at]
@@ -91,7 +91,7 @@ func (b *batch) cut(from int) {
 	}
 }
 
-// reset empties it, and gives back what a long run took.
+// reset empties it, and frees the memory of a long run.
 func (b *batch) reset() {
 	if cap(b.records) > 4*batchRecords {
 		b.records = nil
@@ -114,7 +114,7 @@ type recovery struct {
 	solo  *worker // of the reading goroutine, for pages that cannot wait
 	one   batch   // with a single entry, for solo
 	batch *batch  // being filled
-	taken int64   // bytes of records that Progress was not told of
+	taken int64   // bytes of records that Progress did not get yet
 
 	pages, current, applied atomic.Uint64
 }
@@ -224,7 +224,7 @@ func (r *recovery) readSpace(t *Tablespace) (err error) {
 	return r.submit()
 }
 
-// begin does what comes before the first page of a tablespace whose geometry
+// begin prepares for the first page of a tablespace whose geometry
 // is known: a look at how its pages are stamped.
 func (r *recovery) begin(s *openSpace) error {
 	if s.Space.Encrypted() {
@@ -330,8 +330,8 @@ func (r *recovery) currentBatch() *batch {
 	return r.batch
 }
 
-// carry moves the entries of a batch from one on into the next batch, and
-// submits what is left.
+// carry moves the entries of a batch that begin with one into the next batch, and
+// submits the rest.
 func (r *recovery) carry(b *batch, from int) (*batch, error) {
 	next := <-r.free
 	next.reset()
@@ -365,8 +365,8 @@ func (r *recovery) submit() error {
 }
 
 // alone recovers a page in this goroutine: one with more runs than a batch
-// holds, given those at hand, which are a batch's from one on; or page 0 where
-// the log begins it anew, because the geometry of all others is in it.
+// holds, given those at hand, which are the last ones of a batch; or page 0 where
+// the log initialises it, because the geometry of all others is in it.
 func (r *recovery) alone(s *openSpace, no innodb.PageNo, begins bool, b *batch, from int) error {
 	unknown := s.Space.Physical == 0
 	size := s.Space.Physical
@@ -420,10 +420,10 @@ func (s *openSpace) adopt(page0 []byte) error {
 }
 
 // SetSizes makes each tablespace at least as long as page 0 says after
-// recovery, and exactly so long if it was truncated in the log. Between the
+// recovery, and exactly that long if it was truncated in the log. Between the
 // size that it was cut to then and that which it has grown to since, pages may
 // be as they were before: the servers leave them too, as nothing reads a page
-// there that was not begun anew. extents: beyond the first extent only whole
+// there that was not initialised. extents: beyond the first extent only whole
 // ones count, as MySQL has it (fil_node_open_file).
 func SetSizes(root disk.Dir, plan *Plan, tablespaces []*Tablespace, extents bool) error {
 	for _, t := range tablespaces {

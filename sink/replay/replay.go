@@ -5,9 +5,9 @@
 // tells a Plan, in the log's order, which pages each of them changes, and with
 // what records. The Plan gathers them by page; beyond its share of the memory
 // limit it puts them, in the order of the pages, into a temporary file. Recover
-// then goes through them by tablespace and page, merging what was put aside, so
+// then goes through them by tablespace and page, merging the runs put aside, so
 // that the log and every page are read once, every page is written at most once,
-// and files are touched from front to back, whatever the limit is:
+// and files are read and written in order, whatever the limit is:
 //
 //	log ──> Plan ──> runs by page ──> batches ──> workers: read, verify, apply,
 //	                                              stamp, doublewrite, write
@@ -18,12 +18,11 @@
 // same for all.
 // Page images are those of the server's own recovery, byte for byte.
 //
-// A batch of pages is first written to a file of its own, then into place.
-// Whenever the process is killed, what it was writing is found there and
-// written again by RestoreDoublewrite: running the whole again ends in the
-// same bytes. After a crash of the machine that holds too, unless it left a page
-// torn, which is an error then: the doublewrite file is synced only where pages
-// have no checksum to tell.
+// A batch of pages is first written to a file of its own, then into place. Whenever
+// the process is killed, the pages that it was writing are there and written again by
+// RestoreDoublewrite: running the whole again ends in the same bytes. After a crash
+// of the machine that holds too, unless it left a page torn, which is an error then:
+// the doublewrite file is synced only where pages have no checksum to tell.
 package replay
 
 import (
@@ -32,15 +31,15 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// Kind says what a run of records does to all that came before it.
+// Kind is what a run of records does to the earlier runs of the page.
 type Kind uint32
 
 // Kinds of runs.
 const (
 	Change Kind = iota // changes the page as it is
-	Init               // begins the page anew: the page need not be read
+	Init               // initialises the page: the page need not be read
 	Free               // the page's content stopped to matter
-	// InitOlder begins the page anew unless what is on disk is newer. MySQL 5.7
+	// InitOlder initialises the page unless what is on disk is newer. MySQL 5.7
 	// and later fill pages without redo after they logged that they begin them
 	// (bulk loads), so that the page must be read.
 	InitOlder
@@ -72,11 +71,11 @@ type Log interface {
 // Applier applies runs to pages, one page at a time. LSN and checksum are left
 // to the caller.
 type Applier interface {
-	// Begin starts on a page; what was begun and not finished is forgotten.
+	// Begin starts on a page; it forgets one that was begun and not finished.
 	// image has the page's physical size, or innodb_page_size for a page 0 that
 	// the log makes; it is what Apply and Finish change in place. It is all zero
-	// for a page that the first run begins anew. space is what is known of the
-	// tablespace, its id alone as long as there is no page 0.
+	// for a page that the first run initialises. space is what is known of the
+	// tablespace: only its id until there is a page 0.
 	Begin(image []byte, id innodb.PageID, space *innodb.Space) error
 	// Apply applies one run: consecutive records of this page in the
 	// mini-transaction that starts at mtr. An error leaves the page undefined.

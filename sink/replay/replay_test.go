@@ -475,7 +475,7 @@ func TestInitOlder(t *testing.T) {
 	}
 }
 
-// TestDiscard: what the log did to a tablespace before it was made anew does not
+// TestDiscard: what the log did to a tablespace before it was made again does not
 // matter.
 func TestDiscard(t *testing.T) {
 	p := NewPlan(disktest.Open(t, t.TempDir()), 1)

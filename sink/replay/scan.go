@@ -14,14 +14,13 @@ import (
 // records, as a Cutter counts.
 type Goal struct {
 	// Target is the LSN that the backup states as its end. It is an error if
-	// the log does not reach it; what is behind it does not count.
+	// the log does not reach it; the log after it does not count.
 	Target innodb.LSN
-	// Exact says that a mini-transaction ends at Target. Otherwise (tools that
-	// count what they copied in blocks) the last one may be cut off, if it
-	// begins at or behind Needed.
+	// Exact: a mini-transaction ends at Target. Otherwise (tools that count what they
+	// copied in blocks) the last one may be cut off, if it begins at or after Needed.
 	Exact  bool
 	Needed innodb.LSN
-	// Read is told how many bytes of the log were read; or nil.
+	// Read gets how many bytes of the log were read; or nil.
 	Read *progress.Phase
 }
 
@@ -39,7 +38,7 @@ type Cutter[S Stop] interface {
 	Stop() S
 }
 
-// Stop says why a Cutter found no further mini-transaction.
+// Stop is why a Cutter found no further mini-transaction.
 type Stop interface {
 	error
 	// Short reports that the bytes fed end before the mini-transaction does.

@@ -10,7 +10,7 @@ import (
 )
 
 // store is runs of a log in memory, by groups of adjacent pages: those of one
-// group lie one behind the other in blocks of its own, in the log's order. So
+// group lie one after the other in blocks of its own, in the log's order. So
 // adding a run touches little but the end of one block, and going through all by
 // page touches one group at a time: both stay in the processor's caches, however
 // much the log jumps between pages.
@@ -56,7 +56,7 @@ const (
 	maxBytes  = math.MaxInt32
 )
 
-// divide divides memory between runs and what is needed to find them.
+// divide divides memory between runs and the index that finds them.
 func divide(memory int64) limits {
 	groups := memory / 10 / (groupSize + 4*slotSize)
 	return limits{
@@ -166,12 +166,12 @@ func (s *store) block(g *pageGroup, n int) {
 // clear forgets all runs.
 func (s *store) clear() {
 	if s.blocks, s.groups, s.runs = s.blocks[:0], s.groups[:0], 0; cap(s.blocks) > s.limits.bytes {
-		s.blocks = nil // what a long run took is given back
+		s.blocks = nil // frees the memory of a long run
 	}
 	clear(s.slots)
 }
 
-// sorted begins to go through what is in memory, by page. After that the store
+// sorted begins to go through the runs in memory, by page. After that the store
 // can only be cleared.
 func (s *store) sorted() *memoryPart {
 	slices.SortFunc(s.groups, func(a, b pageGroup) int {
@@ -198,7 +198,7 @@ type memoryPart struct {
 	next  int       // of runs
 }
 
-// located is where a run is in the store's blocks, behind its page's number.
+// located is where a run is in the store's blocks, after its page's number.
 type located struct {
 	page uint32 // in its group
 	size uint32

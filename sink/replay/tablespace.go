@@ -14,7 +14,7 @@ import (
 
 // Tablespace is a tablespace of the directory that is recovered.
 type Tablespace struct {
-	// Space is what page 0 says. Of a deferred one only ID is set.
+	// Space is what page 0 has. Of a deferred one only ID is set.
 	Space innodb.Space
 	// Files are its files in order, relative to the directory; all but the last
 	// have a fixed size.
@@ -47,7 +47,7 @@ type openSpace struct {
 	*Tablespace
 	files []disk.File
 	refs  atomic.Int32
-	sum   innodb.Checksum // of page 0, by which pages that begin anew are stamped
+	sum   innodb.Checksum // of page 0, by which initialised pages are stamped
 }
 
 // openTablespace opens the files for reading and writing.
@@ -112,7 +112,7 @@ func (s *openSpace) locate(no innodb.PageNo) (file int, first innodb.PageNo) {
 	return file, first
 }
 
-// readPages reads consecutive pages of one file; what is behind the end of the
+// readPages reads consecutive pages of one file; a page after the end of the
 // file is zero: an extension that the log will write.
 func (s *openSpace) readPages(buf []byte, no innodb.PageNo) error {
 	file, first := s.locate(no)
@@ -172,7 +172,7 @@ func CheckMade(root disk.Dir, t *Tablespace, from innodb.PageNo) (err error) {
 // file is (FIL_IBD_FILE_INITIAL_SIZE).
 const minPages = 4
 
-// grow makes the file of a tablespace that the log begins so long that page 0 is
+// grow makes the file of a tablespace that the log creates long enough that page 0 is
 // never cut off, wherever its writing is interrupted.
 func (s *openSpace) grow(size int64) error {
 	st, err := s.files[0].Stat()
@@ -199,7 +199,7 @@ func (s *openSpace) resize(pages uint32, cut, extents bool) error {
 	want := (int64(pages) - int64(first)) * int64(s.Space.Physical)
 	if !cut {
 		// As servers extend files (fil_space_extend_must_retry): in multiples of
-		// 4096 bytes, smaller pages behind that being left to their first write;
+		// 4096 bytes; later writes make room for smaller pages after that;
 		// but not below the four pages that they want to see when they open it.
 		want = max(want&^4095, minPages*int64(s.Space.Logical), s.MinSize)
 	}

@@ -17,7 +17,7 @@ const maxRun = 64 << 20
 type worker struct {
 	r       *recovery
 	slot    *slot
-	buf     []byte // the slot's: images of a batch's pages, one behind the other
+	buf     []byte // the slot's: images of a batch's pages, one after the other
 	plain   []byte // for decompression
 	applier Applier
 	page    pageState
@@ -49,16 +49,16 @@ type pageState struct {
 	s     *openSpace
 	no    innodb.PageNo
 	image []byte
-	ready bool            // image holds the page: read and verified, or begun anew
-	fresh bool            // begun anew by the log
+	ready bool            // image holds the page: read and verified, or initialised
+	fresh bool            // initialised by the log
 	freed bool            // its content does not matter at this point
-	bad   error           // why what was read is no page; void if the log begins it anew
+	bad   error           // why the bytes that were read are not a page; void if the log initialises it
 	base  innodb.LSN      // of the page as it was read
 	end   innodb.LSN      // of the last mini-transaction applied
 	sum   innodb.Checksum // to be stamped with
 	begun bool            // the applier works on it
 	dirty bool
-	read  bool // image holds what is in the file
+	read  bool // image holds the page of the file
 }
 
 func (p *pageState) reset(s *openSpace, no innodb.PageNo, image []byte) {
@@ -102,7 +102,7 @@ func (w *worker) recover(b *batch) error {
 }
 
 // needsRead reports whether a page with those entries must be read: not if the
-// log begins it anew whatever it is, or only says that it was freed.
+// log initialises it in any case, or only records that it was freed.
 func needsRead(entries []entry) bool { return len(entries) > 0 && entries[0].kind.reads() }
 
 // load reads the pages that are needed, adjacent ones at once.
@@ -134,7 +134,7 @@ func (w *worker) apply(p *pageState, b *batch, entries []entry) error {
 			p.freed = true
 			continue
 		case e.kind == Init:
-			p.anew()
+			p.forget()
 		case p.freed:
 			return p.errorf("the redo log changes it after it was freed (LSN %d)", e.lsn)
 		case !p.ready:
@@ -143,7 +143,7 @@ func (w *worker) apply(p *pageState, b *batch, entries []entry) error {
 			}
 		}
 		if e.kind == InitOlder && p.yields(e) {
-			p.anew()
+			p.forget()
 		}
 		if p.bad != nil || e.mtrStart() < p.base {
 			continue
@@ -155,17 +155,17 @@ func (w *worker) apply(p *pageState, b *batch, entries []entry) error {
 	return nil
 }
 
-// anew forgets what the page was.
-func (p *pageState) anew() {
+// forget forgets the page's content.
+func (p *pageState) forget() {
 	clear(p.image)
 	p.ready, p.fresh, p.freed, p.bad, p.base, p.sum = true, true, false, nil, 0, p.s.sum
 	p.begun = false
 }
 
-// yields reports whether the page gives way to an InitOlder: it is not newer, or there
-// was none yet. Of a bad page that cannot be known, so that it remains an error: it may
-// have been given to an index later that was built without redo, and no record tells
-// of that for certain.
+// yields reports whether the page gives way to an InitOlder: it is not newer, or
+// there was none yet. For a bad page this cannot be known, so it remains an error: an
+// index that was built without redo may have got the page later, and no record proves
+// that.
 func (p *pageState) yields(e *entry) bool {
 	if p.bad != nil {
 		return p.no == 0 && p.s.Deferred || innodb.AllZero(p.image)
@@ -188,7 +188,7 @@ func (w *worker) applyRun(p *pageState, e *entry, run []byte) error {
 	return nil
 }
 
-// open makes what is in the file a plain page, and finds how new it is.
+// open makes the page of the file a plain page, and finds how new it is.
 func (w *worker) open(p *pageState) error {
 	p.ready = true
 	if !p.read {
@@ -214,7 +214,7 @@ func (w *worker) open(p *pageState) error {
 	return nil
 }
 
-// verify makes the image a plain page, and returns by what it was stamped.
+// verify makes the image a plain page, and returns the checksum that it had.
 func (w *worker) verify(p *pageState) (innodb.Checksum, error) {
 	space := &p.s.Space
 	sum, err := space.Verify(p.image, p.no)
@@ -271,8 +271,8 @@ func (w *worker) finish(p *pageState) error {
 	return nil
 }
 
-// checkGeometry makes sure that page 0 as it is now says what the pages were
-// recovered by.
+// checkGeometry makes sure that page 0 as it is now has the geometry that the pages
+// were recovered by.
 func (p *pageState) checkGeometry() error {
 	found, err := innodb.ParseSpace(p.image)
 	switch {
@@ -289,7 +289,7 @@ func (p *pageState) checkGeometry() error {
 // write writes pages of one file, in ascending order: first to the doublewrite
 // file, then into place, adjacent ones at once.
 //
-// If the machine crashes, a page may be torn, and what is in the doublewrite file
+// If the machine crashes, a page may be torn, and the content of the doublewrite file
 // may be lost. The page's checksum shows that. Pages without a checksum would be
 // taken for recovered ones, so that the doublewrite file is on disk before they
 // are written, and they are on disk before its slot is used again.
@@ -315,7 +315,7 @@ func (w *worker) write(s *openSpace, pages []place) error {
 		}
 	}
 	for i := 0; i < len(pages); {
-		// Adjacent pages of a batch lie one behind the other in buf.
+		// Adjacent pages of a batch lie one after the other in buf.
 		n := 1
 		for i+n < len(pages) && pages[i+n].follows(pages[i], n) {
 			n++

@@ -128,8 +128,8 @@ func split(units []int) []int {
 // Damage is one way to damage an archive.
 type Damage struct {
 	What    string
-	Archive func() []byte // the damaged archive, made when it is asked for
-	Codes   []int         // the exit codes that say what happened
+	Archive func() []byte // makes the damaged archive
+	Codes   []int         // the exit codes that are right for it
 }
 
 // changed are the exit codes of a changed archive: cut where a length was changed,

@@ -1,6 +1,6 @@
-// Package verify tells what an archive or a directory is worth, and changes neither:
-// an archive or a directory comes in, and a verdict comes out. It reads all of it,
-// verifies every page, and does on an overlay what recovery does.
+// Package verify finds out whether an archive or a directory is a good backup, and
+// changes neither: an archive or a directory comes in, and a verdict comes out. It
+// reads all of it, verifies every page, and does on an overlay what recovery does.
 package verify
 
 import (
@@ -51,12 +51,12 @@ type Options struct {
 	// At, of Archive, is the archive that is read, where it can be read anywhere
 	// and has no stages; or nil.
 	At io.ReaderAt `kong:"-"`
-	// Progress is told how far the work is, but for the reading of an archive,
+	// Progress counts what is done, except for the reading of an archive,
 	// which its reader can count; nil: nobody looks.
 	Progress *progress.Tracker `kong:"-"`
 }
 
-// Result is what a backup turned out to be.
+// Result describes a backup, and what was verified.
 type Result struct {
 	catalog.Summary              // of a directory: without Dialect
 	Pages           int64        // verified
@@ -72,7 +72,7 @@ type Result struct {
 	Temporary  int64  // bytes that were put into temporary files
 }
 
-// Describe says in a few lines what the backup is, and what was found of it in the
+// Describe describes in a few lines the backup, and the findings, in the
 // time that it took.
 func (r *Result) Describe(took time.Duration) string {
 	found := fmt.Sprintf("; %d mini-transactions of redo, unbroken to LSN %d", r.MTRs, r.LSN)
@@ -104,9 +104,9 @@ func (r *Result) Facts() []slog.Attr {
 // that the backup states, and that no tablespace is missing that the redo log
 // changes. It changes nothing.
 //
-// What is wrong with the archive is an error that extract returns, a
+// A fault of the archive is an error that extract returns, a
 // *DamageError, or a *MissingError. Of an archive that hb did not make a
-// warning in the result says what cannot be proven.
+// warning in the result is something that cannot be proven.
 func Archive(ctx context.Context, r io.Reader, o Options) (_ *Result, err error) {
 	tmp, err := o.open()
 	if err != nil {
@@ -121,7 +121,7 @@ func Archive(ctx context.Context, r io.Reader, o Options) (_ *Result, err error)
 	return &v.result, nil
 }
 
-// open fills in what is not set, and opens the place for temporary files.
+// open sets defaults, and opens the place for temporary files.
 func (o *Options) open() (disk.Dir, error) {
 	if o.Parallel <= 0 {
 		o.Parallel = min(runtime.GOMAXPROCS(0), catalog.MaxWorkers)
@@ -167,7 +167,7 @@ type verifier struct {
 	result   Result
 }
 
-// pageJob is pages to verify, in memory that is given back behind it.
+// pageJob is pages to verify, in memory that is given back afterwards.
 type pageJob struct {
 	file   *backupdir.PageFeed
 	data   []byte
@@ -195,7 +195,7 @@ const (
 	kindRedo
 )
 
-// What is kept of an archive, beside what each file takes: metadata, fix-ups,
+// What is kept of an archive, beside the memory for each file: metadata, fix-ups,
 // and pieces of pages, in bytes. Peers' lists of tablespaces may have 64 MiB.
 const maxKept = 128 << 20
 
@@ -206,8 +206,7 @@ var keptNames = []string{
 	metadata.XtraBackupNames.Info, metadata.MariaDBNames.Info,
 }
 
-// kindOf tells what a file is by its name. Files of the system tablespace can
-// have any.
+// kindOf recognises a file by its name. Files of the system tablespace can have any.
 func kindOf(file string) fileKind {
 	top := !strings.Contains(file, "/")
 	ext := path.Ext(file)
@@ -250,7 +249,7 @@ func (v *verifier) work() {
 	}
 }
 
-// close releases what the verification holds.
+// close frees the verification's resources.
 func (v *verifier) close() error {
 	v.fail(nil)
 	err := v.dir.Discard()
@@ -359,11 +358,11 @@ func (v *verifier) begin(file string) *verifiedFile {
 	return f
 }
 
-// take gives a file what the chunk brings it.
+// take gives a file the bytes of a chunk.
 func (v *verifier) take(f *verifiedFile, ch *xbstream.Chunk, send func(data []byte, off int64) error) error {
 	switch {
 	case ch.Type == xbstream.Seek:
-		return nil // the payload that follows says where it belongs
+		return nil // the payload that follows has its place
 	case ch.Type == xbstream.End:
 		return v.end(f, ch)
 	case f.fileKind == kindRedo:
@@ -404,7 +403,7 @@ func (v *verifier) hold(f *verifiedFile, ch *xbstream.Chunk, at int64) error {
 	return catalog.EachExtent(ch, func(off int64, data []byte) error { return v.holdData(f, off, data) })
 }
 
-// holdData puts data of a file into the temporary file, but for empty pages.
+// holdData puts data of a file into the temporary file, except for empty pages.
 func (v *verifier) holdData(f *verifiedFile, off int64, data []byte) error {
 	for part := range catalog.DataRuns(off, data, cmp.Or(v.pageSize, catalog.DefaultPage)) {
 		n := int64(part.To - part.From)
@@ -462,7 +461,7 @@ func (v *verifier) end(f *verifiedFile, ch *xbstream.Chunk) error {
 }
 
 // minSystemFile is less than any file of the system tablespace has, whose sizes
-// are given in MiB. What is smaller in no directory is not remembered.
+// are given in MiB. Sizes that are smaller in no directory are not remembered.
 const minSystemFile = innodb.MaxPageSize
 
 func (v *verifier) endPages(f *verifiedFile, size int64) error {
@@ -509,7 +508,8 @@ func (v *verifier) warn(format string, args ...any) {
 	v.result.Warnings = append(v.result.Warnings, fmt.Sprintf(format, args...))
 }
 
-// moveFiles does what MariaDB's archive says of files that have ended.
+// moveFiles carries out the renames and removals of MariaDB's archive, on files that
+// have ended.
 func (v *verifier) moveFiles(ch *xbstream.Chunk) error {
 	v.pending.Wait()
 	if ch.Type == xbstream.Rename {
@@ -647,7 +647,7 @@ func (v *verifier) judgeTop(f *verifiedFile, area []innodb.PageRange) error {
 	return nil
 }
 
-// badArchive is backupdir.AsDamage of an archive, which is no directory.
+// badArchive is backupdir.AsDamage for an archive.
 func badArchive(ctx context.Context, err error) error {
 	if no, ok := errors.AsType[*backupdir.NotBackupError](err); ok {
 		return &backupdir.DamageError{Err: errors.New(no.What)}

@@ -51,7 +51,7 @@ type dirVerifier struct {
 	root   disk.Dir
 	tmp    disk.Dir
 	backup *backupdir.Backup
-	listed map[string]metadata.File // by the manifest; nil: there is none
+	listed map[string]metadata.File // by the manifest; nil: without one
 	left   *backupdir.Applied       // what apply noted that it left; nil: nothing
 	files  []*backupdir.File
 	empty  []string // directories without any
@@ -231,7 +231,7 @@ func (v *dirVerifier) recoveryMay(name string) int {
 	return mayNothing
 }
 
-// choosePages says by what the pages of each file are verified.
+// choosePages chooses how the pages of each file are verified.
 func (v *dirVerifier) choosePages() error {
 	system, err := v.backup.SystemSpace(v.root)
 	if err != nil {
@@ -253,7 +253,7 @@ func (v *dirVerifier) choosePages() error {
 	return nil
 }
 
-// learn finds out what a tablespace's file is.
+// learn finds out which tablespace a file is.
 func (v *dirVerifier) learn(f *backupdir.File, file disk.File) error {
 	first := make([]byte, min(f.Size, innodb.MaxPageSize))
 	if _, err := file.ReadAt(first, 0); err != nil && err != io.EOF {
@@ -285,7 +285,7 @@ func (v *dirVerifier) learn(f *backupdir.File, file disk.File) error {
 	return nil
 }
 
-// systemUsage returns what tells which pages of the system tablespace are in use.
+// systemUsage returns a function for which pages of the system tablespace are in use.
 func (v *dirVerifier) systemUsage(files []innodb.File) func() (*innodb.Usage, error) {
 	read := func(page []byte, no innodb.PageNo) error {
 		i := len(files) - 1

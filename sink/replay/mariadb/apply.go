@@ -1,10 +1,9 @@
 // Package mariadb applies MariaDB's redo records, 10.5 and later, to pages.
 //
-// The records are physical: most of them say which bytes of a page to write,
-// fill or move. The EXTENDED ones say in a few bytes what happens when a record
-// is inserted into or deleted from an index page, or appended to an undo page;
-// every byte of the result is defined, because later records address the page
-// by offset.
+// The records are physical: most of them have the bytes of a page to write, fill or
+// move. The EXTENDED ones describe in a few bytes what happens when a record is
+// inserted into or deleted from an index page, or appended to an undo page; every
+// byte of the result is defined, because later records address the page by offset.
 //
 // Pages of ROW_FORMAT=COMPRESSED tablespaces are addressed as they are in the
 // file, in their compressed size; of page_compressed and encrypted ones as they
@@ -65,11 +64,10 @@ func (a *Applier) Finish() error {
 // checksum and the page's own number.
 const minWrite = innodb.OffsetPrev
 
-// Apply applies one run: the records of one page in one mini-transaction,
-// beginning with one that has ids. page is the page's image in its physical
-// size, id its identity, zip says that it is of a ROW_FORMAT=COMPRESSED
-// tablespace. Page LSN and checksum are left to the caller. FREE_PAGE leaves
-// the page as it is.
+// Apply applies one run: the records of one page in one mini-transaction, beginning
+// with one that has ids. page is the page's image in its physical size, id its
+// identity; zip: it is of a ROW_FORMAT=COMPRESSED tablespace. Page LSN and checksum
+// are left to the caller. FREE_PAGE leaves the page as it is.
 func Apply(page []byte, id innodb.PageID, zip bool, run []byte) error {
 	r := mariadbredo.ReadRecords(run)
 	base := 0 // what offsets count from
@@ -245,7 +243,7 @@ const (
 	undoFree       = 42 // first free byte
 	undoNode       = 44 // list node: previous and next, 6 bytes each
 	undoHeaderEnd  = 56
-	undoSegmentEnd = 86 // behind the segment header, which UNDO_INIT keeps
+	undoSegmentEnd = 86 // after the segment header, which UNDO_INIT keeps
 )
 
 const trailer = 8

@@ -13,7 +13,7 @@ import (
 )
 
 // sample is one page of a real backup: as it was copied (nothing if the log
-// begins it anew), the runs of the redo log that it lacks, and as mariadb-backup
+// initialises it), the runs of the redo log that it lacks, and as mariadb-backup
 // --prepare left it. Each EXTENDED subtype occurs in each series, 10.5, 10.11
 // and 11.8, and the others on ROW_FORMAT=COMPRESSED pages too.
 type sample struct {
@@ -163,7 +163,7 @@ func TestApplyRefuses(t *testing.T) {
 		"memset too long":         rec(mariadbredo.Memset, false, append(append([]byte{50}, big(20000)...), 1)...),
 		"memset without pattern":  rec(mariadbredo.Memset, false, 50, 4),
 		"memmove from before":     rec(mariadbredo.Memmove, false, 50, 4, 42*2+1),
-		"memmove from behind":     rec(mariadbredo.Memmove, false, append([]byte{50, 4}, big(40000)...)...),
+		"memmove from after":      rec(mariadbredo.Memmove, false, append([]byte{50, 4}, big(40000)...)...),
 		"memmove trailing":        rec(mariadbredo.Memmove, false, 50, 4, 2, 2),
 		"same page, offsets add":  join(rec(mariadbredo.Write, false, 0x80+0x0F, 0x70, 1), rec(mariadbredo.Write, true, 60, 1)),
 		"init with a body":        rec(mariadbredo.InitPage, false, 1),
@@ -195,7 +195,7 @@ func TestApplyRefuses(t *testing.T) {
 	}
 }
 
-// TestDirectory inserts records of one field behind the infimum and deletes
+// TestDirectory inserts records of one field after the infimum and deletes
 // them in turn, and checks list, directory and heap after every step.
 func TestDirectory(t *testing.T) {
 	id := innodb.PageID{Space: 7, No: 5}
@@ -313,7 +313,7 @@ func FuzzApply(f *testing.F) {
 			return
 		}
 		if !bytes.Equal(buf[len(s.After):], bytes.Repeat([]byte{guard}, 64)) {
-			t.Fatal("written behind the page")
+			t.Fatal("written after the page")
 		}
 	})
 }

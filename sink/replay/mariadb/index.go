@@ -51,7 +51,7 @@ type layout struct {
 	heap              int // where user records begin
 	extra             int // fixed bytes before a record's origin
 	relative          bool
-	seed              string // infimum and supremum, from pageData on
+	seed              string // infimum and supremum, beginning at pageData
 }
 
 var (
@@ -175,7 +175,7 @@ func (p index) setOwned(rec, n int) {
 
 func (p index) heapNo(rec int) int { return get16(p.b, rec-p.extra+1) >> 3 }
 
-// owner returns the first record from rec on that owns a directory slot, the
+// owner returns the first record, beginning with rec, that owns a directory slot, the
 // index of that slot, and how many records it owns. limit bounds the steps.
 func (p index) owner(rec, limit int) (owner, slot, n int, err error) {
 	for owner = rec; p.owned(owner) == 0; limit-- {
@@ -254,11 +254,11 @@ func (p index) split(slot int) error {
 }
 
 // unlink takes rec, the successor of prev, out of list and directory, and
-// frees its space: extra bytes before the origin and size behind it. hasOwner
+// frees its space: extra bytes before the origin and size after it. hasOwner
 // is slot's owner before.
 func (p index) unlink(prev, rec, extra, size int) error {
 	if get16(p.b, pageRecords) == 0 || rec == p.supremum {
-		return errors.New("there is no record to delete")
+		return errors.New("the page has no such record to delete")
 	}
 	if rec-extra < p.heap || rec+size > get16(p.b, pageHeapTop) {
 		return fmt.Errorf("the record at offset %d (%d+%d bytes) reaches outside the heap", rec, extra, size)
@@ -287,7 +287,7 @@ func (p index) unlink(prev, rec, extra, size int) error {
 }
 
 // release gives the space of a record back: the last one of the heap shortens
-// it, others head the free list. What is left of the record becomes zero, but
+// it, others head the free list. The rest of the record becomes zero, but
 // for its header in the free list.
 func (p index) release(rec, extra, size int) error {
 	heap := get16(p.b, pageHeap) - 1
@@ -360,7 +360,7 @@ func numbers(body []byte, into ...*int) ([]byte, error) {
 	return body, nil
 }
 
-// place says where a new record goes.
+// place is where a new record goes.
 type place struct {
 	start  int // first byte of its header
 	heapNo int
@@ -400,7 +400,7 @@ func (p index) fromFree(size int, start func(free int) int) (place, error) {
 	return place{at, p.heapNo(free)}, nil
 }
 
-// neighbours finds what an insert behind prev needs to know.
+// neighbours finds what an insert after prev needs to know.
 func (p index) neighbours(prev int) (next, owner, slot, owned int, err error) {
 	if next, err = p.successor(prev); err != nil {
 		return
@@ -479,7 +479,7 @@ func insertNew(page []byte, id innodb.PageID, reuse bool, body []byte) error {
 	return p.linked(rec, prev, next, owner, slot, owned)
 }
 
-// oldHeader is the header of a ROW_FORMAT=REDUNDANT record: behind the field
+// oldHeader is the header of a ROW_FORMAT=REDUNDANT record: after the field
 // end offsets, which grow downwards, the six fixed bytes.
 type oldHeader struct {
 	fields int
@@ -557,7 +557,7 @@ func insertOld(page []byte, id innodb.PageID, reuse bool, body []byte) error {
 		return errors.New("the record copies from outside the record before it")
 	}
 
-	// The header is put together aside, because it says how long the record is.
+	// The header is built aside, because it has the record's length.
 	var buf [6 + 2*maxFields]byte
 	header := buf[:h.extra()]
 	copy(header, body[:literal])

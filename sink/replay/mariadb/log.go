@@ -72,7 +72,7 @@ func (l *Log) Close() error { return l.file.Close() }
 // NewApplier implements replay.Log.
 func (l *Log) NewApplier() replay.Applier { return new(Applier) }
 
-// noteFile adds what a record says of a file, in a mini-transaction that ends at an LSN.
+// noteFile adds a record about a file, in a mini-transaction that ends at an LSN.
 func (s *scanner) noteFile(op mariadbredo.FileOp, end innodb.LSN) error {
 	if op.Type == mariadbredo.FileCheckpoint {
 		return nil
@@ -135,7 +135,7 @@ func (s *scanner) mtr(m redolog.MTR) error {
 		switch {
 		case run.Kind.IsFile():
 			if h := s.result.Named[run.Page.Space]; h != nil && !h.Deleted && rr.Modifies(h.Name) {
-				continue // it says nothing new
+				continue // the record has nothing new
 			}
 			op, err := rr.FileOp()
 			if err == nil {

@@ -1,6 +1,6 @@
 // Package mysql applies MySQL's redo records, 5.6 to 9.x, to pages.
 //
-// Some records say which bytes to store where. Most say what was done to an
+// Some records have the bytes to store. Most describe what was done to an
 // index page or an undo page in terms of records and fields, and the page that
 // results must be the server's own, byte for byte: later records address it by
 // offsets, and take parts of new records from those that are there. So this
@@ -28,13 +28,13 @@
 //     that tablespace the LSN of the group's end, and change nothing else on it.
 //   - No record writes page LSN or checksums; the bytes of both in the image are
 //     those that were read, or zero.
-//   - A record that begins a page anew leaves its type 0 and both links 0.
-//   - Pages of ROW_FORMAT=COMPRESSED tablespaces that are none of an index are
+//   - A record that initialises a page leaves its type 0 and both links 0.
+//   - Pages of ROW_FORMAT=COMPRESSED tablespaces that are not index pages are
 //     like others, but of the physical size and without a trailer.
 //
-// Sources: storage/innobase/log/log0recv.cc
-// (recv_parse_or_apply_log_rec_body) of MySQL 9.7.2 and what it calls, which
-// also says how servers since 5.6 did it; differences are named where they are.
+// Sources: storage/innobase/log/log0recv.cc (recv_parse_or_apply_log_rec_body) of
+// MySQL 9.7.2 and what it calls, which also has how servers since 5.6 did it;
+// differences are named where they are.
 package mysql
 
 import (
@@ -51,8 +51,8 @@ import (
 type Applier struct {
 	format mysqlredo.Format
 	page   page
-	// ready says that page.frame and page.zip are what records address. Before
-	// the first record that is not said: it may begin the page anew.
+	// ready: page.frame and page.zip are what records address. Before
+	// the first record it is not set: that may initialise the page.
 	ready bool
 	// held is an insert into a compressed page whose way depends on what
 	// follows.
@@ -76,7 +76,7 @@ func NewApplier(f mysqlredo.Format) *Applier {
 	return a
 }
 
-// Begin starts on a page; what was begun and not finished is forgotten. image
+// Begin starts on a page; it forgets one that was begun and not finished. image
 // has the page's physical size. It is what Apply and Finish change in place.
 func (a *Applier) Begin(image []byte, id innodb.PageID, space *innodb.Space) error {
 	if n := len(image); n < innodb.MinZipSize || n > innodb.MaxPageSize || n&(n-1) != 0 {
@@ -142,8 +142,8 @@ func (a *Applier) apply(mtr innodb.LSN, r *mysqlredo.Record, whole []byte) error
 	return a.do(r, false)
 }
 
-// open makes the frame ready for records, unless one of type t begins the page
-// anew.
+// open makes the frame ready for records, unless a record of type t initialises the
+// page.
 func (a *Applier) open(t mysqlredo.Type) error {
 	if a.ready || t == mysqlredo.InitFilePage || t == mysqlredo.InitFilePage2 {
 		return nil
@@ -158,7 +158,7 @@ func (a *Applier) open(t mysqlredo.Type) error {
 
 // release applies the insert that was held, if any. A server that finds no room
 // for it in the compressed page inserts into the uncompressed one and compresses
-// that, which a record of the same mini-transaction says.
+// that: a record of the same mini-transaction has it.
 func (a *Applier) release(mtr innodb.LSN, next mysqlredo.Type) error {
 	if len(a.held.record) == 0 {
 		return nil
@@ -179,8 +179,8 @@ func isInsert(t mysqlredo.Type) bool {
 	return t == mysqlredo.OldInsert || t == mysqlredo.OldCompInsert || t == mysqlredo.Insert
 }
 
-// do applies one record. recompressed says of an insert into a compressed page
-// that the page is compressed anew after it.
+// do applies one record. recompressed: the record is an insert into a compressed
+// page, which is compressed again after it.
 func (a *Applier) do(r *mysqlredo.Record, recompressed bool) error {
 	p, b := &a.page, body{b: r.Body}
 	switch r.Type {
@@ -322,7 +322,7 @@ func (p *page) createOf(t mysqlredo.Type) error {
 	return nil
 }
 
-// describe fills a.index from the record and returns what follows the
+// describe fills a.index from the record and returns the bytes after the
 // description. Consecutive records are mostly of the same index.
 func (a *Applier) describe(r *mysqlredo.Record) (rest []byte, err error) {
 	if !r.Type.HasIndex() {

@@ -15,7 +15,7 @@ import (
 )
 
 // sample is one page of a server that was killed: as it was on disk (nothing if
-// the log begins it anew), the runs of the redo log that it lacked, and as the
+// the log initialises it), the runs of the redo log that it lacked, and as the
 // server's own recovery left it (innodb_force_recovery=3). Servers have pages of
 // 4 KiB. Every type of record that is of pages not ROW_FORMAT=COMPRESSED and that
 // a server of the series can be made to write occurs for each: 9.7, 5.7, 5.6.
@@ -335,8 +335,8 @@ func TestApplyRefuses(t *testing.T) {
 		"undo log in the header":     undo(rec(mysqlredo.UndoHdrCreate, id, 0, 0, 0, 0, 1)),
 		"insert into no index":       of(mysqlredo.OldCompInsert, append([]byte{0, 99}, row...)...),
 		"insert into another format": slices.Concat(rec(mysqlredo.PageCreate, id), of(mysqlredo.OldCompInsert, append([]byte{0, 99}, row...)...)),
-		"insert behind the supremum": index(of(mysqlredo.OldCompInsert, append([]byte{0, 112}, row...)...)),
-		"insert behind nothing":      index(of(mysqlredo.OldCompInsert, append([]byte{0, 50}, row...)...)),
+		"insert after the supremum":  index(of(mysqlredo.OldCompInsert, append([]byte{0, 112}, row...)...)),
+		"insert after nothing":       index(of(mysqlredo.OldCompInsert, append([]byte{0, 50}, row...)...)),
 		"insert far":                 index(of(mysqlredo.OldCompInsert, append([]byte{0x7F, 0xFF}, row...)...)),
 		"record of another size":     index(of(mysqlredo.OldCompInsert, 0, 99, 2*8+1, 0, 5, 0, 0, 0, 0, 0, 0, 1, 2, 3)),
 		"origin outside":             index(of(mysqlredo.OldCompInsert, append([]byte{0, 99, 2*9 + 1, 0, 10}, row[3:]...)...)),

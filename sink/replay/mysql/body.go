@@ -72,7 +72,7 @@ func (r *body) end() error {
 	case r.short:
 		return errShort
 	case len(r.b) != 0:
-		return errors.New("the record goes on behind its end")
+		return errors.New("the record goes on past its end")
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 
 // instantColumns are the columns of a table in the order of the fields in its rows,
 // with the phases of the test in which the table has them: those of CREATE TABLE,
-// behind the key DB_TRX_ID and DB_ROLL_PTR, and each later one behind them all,
+// after the key DB_TRX_ID and DB_ROLL_PTR, and each later one after them all,
 // wherever SQL has it; those that come at once in the order that SQL has them in.
 var instantColumns = []struct {
 	name     string
@@ -164,7 +164,7 @@ func checkInstant(t *testing.T, data, table string, answers map[int]map[string]s
 		t.Fatal("the table has no file")
 	}
 	f := spaces[i]
-	const root, indexID = 4, 66 // behind the root of the table's definition
+	const root, indexID = 4, 66 // after the root of the table's definition
 	x := lastIndex(t, data, f.Space.ID)
 	leaves, nodes := 0, 0
 	for no := range f.Pages() {
@@ -229,7 +229,7 @@ func instantPage(t *testing.T, page []byte, x *mysqlredo.Index, f func(rec int, 
 	if !x.Compact {
 		infimum, supremum = pageData+7, pageData+22
 	}
-	end := supremum + 8 // its text; with REDUNDANT a zero behind it
+	end := supremum + 8 // its text; with REDUNDANT a zero after it
 	if !x.Compact {
 		end++
 	}

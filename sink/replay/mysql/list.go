@@ -79,7 +79,7 @@ func (p *page) setInfoAndStatus(b []byte, origin int, v byte) {
 	}
 }
 
-// insert inserts a record behind the cursor.
+// insert inserts a record after the cursor.
 func (p *page) insert(x *mysqlredo.Index, cursor int, t tail) error {
 	if cursor == p.supremum {
 		return errors.New("nothing can follow the supremum")
@@ -94,7 +94,7 @@ func (p *page) insert(x *mysqlredo.Index, cursor int, t tail) error {
 	return err
 }
 
-// insertBuilt inserts p.built, of the layout p.one, behind the cursor and
+// insertBuilt inserts p.built, of the layout p.one, after the cursor and
 // returns its origin. (page_cur_insert_rec_low)
 func (p *page) insertBuilt(x *mysqlredo.Index, cursor int) (rec int, err error) {
 	start, heapNo, err := p.allocate(x, p.one.size())
@@ -126,7 +126,7 @@ func (p *page) allocate(x *mysqlredo.Index, size int) (start, heapNo int, err er
 }
 
 // unfree takes the head off the list of deleted records, for a record of size
-// bytes. What it has more is lost until the page is reorganized.
+// bytes. Its remaining bytes are lost until the page is reorganized.
 func (p *page) unfree(free, size int) error {
 	next, garbage := p.next(free), p.get(pageGarbage)
 	if next != 0 {
@@ -145,7 +145,7 @@ func (p *page) unfree(free, size int) error {
 func (p *page) allocateHeap(size int) (start, heapNo int, err error) {
 	start, heapNo = p.get(pageHeapTop), p.heapSize()
 	if size > p.slot(p.slots()-1)-start {
-		return 0, 0, fmt.Errorf("there is no room for a record of %d bytes", size)
+		return 0, 0, fmt.Errorf("the page has no room for a record of %d bytes", size)
 	}
 	p.set(pageHeapTop, start+size)
 	p.set(pageHeap, p.get(pageHeap)+1)
@@ -288,7 +288,7 @@ func (p *page) deleteListEnd(x *mysqlredo.Index, rec int) error {
 	return nil
 }
 
-// measure follows the list from rec on and returns its last record, and how
+// measure follows the list, beginning with rec, and returns its last record, and how
 // many there are in how many bytes.
 func (p *page) measure(x *mysqlredo.Index, rec int) (last, n, size int, err error) {
 	for rec != p.supremum {
@@ -350,7 +350,7 @@ func (p *page) deleteListStart(x *mysqlredo.Index, rec int) error {
 	return errEndless
 }
 
-// copyToCreated inserts records into an empty page, each behind the one before.
+// copyToCreated inserts records into an empty page, each after the one before.
 // (page_parse_copy_rec_list_to_created_page)
 func (p *page) copyToCreated(x *mysqlredo.Index, tails []byte) error {
 	if p.get(pageRecords) != 0 {
@@ -376,12 +376,13 @@ func (p *page) copyToCreated(x *mysqlredo.Index, tails []byte) error {
 	return nil
 }
 
-// isClustered reports what the server takes an index for while it recovers.
+// isClustered reports whether the server treats an index as clustered while it
+// recovers.
 func isClustered(x *mysqlredo.Index) bool {
 	return x.Versioned || x.HasInstant || x.Compact && x.NUniq != len(x.Fields)
 }
 
-// empty creates the page anew. Leaves of secondary indexes keep the newest
+// empty makes the page an empty one. Leaves of secondary indexes keep the newest
 // transaction that changed them. (page_create_empty)
 func (p *page) empty(x *mysqlredo.Index) {
 	var newest [8]byte
@@ -392,7 +393,7 @@ func (p *page) empty(x *mysqlredo.Index) {
 	copy(p.frame[pageMaxTrxID:], newest[:])
 }
 
-// reorganize writes the records anew, in their order and without gaps.
+// reorganize writes the records again, in their order and without gaps.
 // (btr_page_reorganize_low)
 func (p *page) reorganize(x *mysqlredo.Index) error {
 	p.old = append(p.old[:0], p.frame...)

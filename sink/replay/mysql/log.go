@@ -16,7 +16,7 @@ import (
 // LogName is the redo log of a backup.
 const LogName = "xtrabackup_logfile"
 
-// defaultPageSize is that of a server that was not told otherwise.
+// defaultPageSize is the servers' default.
 const defaultPageSize = 16 << 10
 
 // Log is a backup's redo log. It is the replay.Log of MySQL.
@@ -86,7 +86,7 @@ type scanner struct {
 	from    int // of run in the mini-transaction's records
 }
 
-// kinds are the record types that begin a page anew. 5.6's resets whatever is
+// kinds are the record types that initialise a page. 5.6's resets whatever is
 // on disk (recv_recover_page_func); its successor obeys the page's LSN.
 var kinds = map[mysqlredo.Type]replay.Kind{
 	mysqlredo.InitFilePage:  replay.Init,
@@ -94,7 +94,7 @@ var kinds = map[mysqlredo.Type]replay.Kind{
 }
 
 // mtr adds one mini-transaction to the plan: runs of consecutive records of one
-// page, each of which an initialisation begins too.
+// page; an initialisation begins a run of its own.
 func (s *scanner) mtr(m redolog.MTR) error {
 	at := 0
 	s.grants.Reset()
@@ -163,7 +163,7 @@ func (s *scanner) note(m *redolog.MTR, r *mysqlredo.Record) error {
 	case r.Type.IsFile():
 		return s.file(m, r)
 	case r.Type == mysqlredo.Truncate:
-		// 5.7 makes the table's file anew: it was what it is now at that LSN.
+		// 5.7 creates the table's file again: at that LSN it was what it is now.
 		return s.plan.Discard(r.Page.Space, innodb.LSN(binary.BigEndian.Uint64(r.Body)))
 	case r.Type == mysqlredo.IndexLoad:
 		return s.unlogged(r.Page.Space)
@@ -180,7 +180,7 @@ func (s *scanner) note(m *redolog.MTR, r *mysqlredo.Record) error {
 // file takes in what happened to a tablespace's file.
 func (s *scanner) file(m *redolog.MTR, r *mysqlredo.Record) error {
 	if h := s.result.Named[r.Page.Space]; h != nil && !h.Deleted && r.Names(h.Name) {
-		return nil // it says nothing new
+		return nil // the record has nothing new
 	}
 	op, err := r.FileOp()
 	if err != nil {

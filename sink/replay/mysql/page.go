@@ -38,7 +38,7 @@ const (
 )
 
 // A directory slot owns 4 to 8 records; the first exactly the infimum, the last
-// down to the supremum alone.
+// down to one that owns only the supremum.
 const (
 	slotMin = 4
 	slotMax = 8
@@ -70,7 +70,7 @@ type page struct {
 	space *innodb.Space
 	image []byte // in the size that it has in the file
 	// frame is the page as records address it: in logical size, but in that of
-	// the file for the pages of ROW_FORMAT=COMPRESSED tablespaces that are none
+	// the file for the pages of ROW_FORMAT=COMPRESSED tablespaces that are not those
 	// of a B-tree or R-tree.
 	frame []byte
 	zip   *zipPage // such a page of a B-tree or R-tree; else nil
@@ -196,7 +196,7 @@ func (p *page) successor(rec int) (int, error) {
 
 func (p *page) owned(rec int) int { return int(p.frame[rec-p.extra] & ownedMask) }
 
-// setOwned says how many records a record owns.
+// setOwned sets how many records a record owns.
 func (p *page) setOwned(rec, n int) {
 	at := rec - p.extra
 	p.frame[at] = p.frame[at]&infoMask | byte(n)&ownedMask
@@ -219,11 +219,11 @@ func (p *page) setHeapNo(rec, no int) {
 
 var errEndless = errors.New("the list of records has no end")
 
-// maxOwned is more than any record can own: there are four bits to say it.
+// maxOwned is more than any record can own: the number has four bits.
 const maxOwned = 16
 
-// owner finds the first record from rec on that owns a directory slot, and that
-// slot.
+// owner finds the first record, beginning with rec, that owns a directory slot, and
+// that slot.
 func (p *page) owner(rec int) (owner, slot int, err error) {
 	owner = rec
 	for steps := maxOwned; p.owned(owner) == 0; steps-- {
@@ -298,7 +298,7 @@ func (p *page) split(slot int) error {
 		}
 	}
 	if p.slot(n) < p.get(pageHeapTop) {
-		return errors.New("there is no room for another directory slot")
+		return errors.New("the page has no room for another directory slot")
 	}
 	p.set(pageSlots, n+1)
 	copy(p.frame[p.slot(n):p.slot(slot)], p.frame[p.slot(n-1):p.slot(slot-1)])

@@ -33,7 +33,7 @@ func (p *page) write(n int, r body) error {
 	case at > p.writable()-n:
 		return fmt.Errorf("%d bytes at offset %d do not fit the page", n, at)
 	case n < 8 && v>>(8*n) != 0:
-		return fmt.Errorf("%d is no number of %d bytes", v, n)
+		return fmt.Errorf("%d is not a number of %d bytes", v, n)
 	}
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], v)
@@ -55,7 +55,7 @@ func (p *page) writeString(r body) error {
 	return nil
 }
 
-// initPage begins the page anew. Its type and links come later.
+// initPage initialises the page. Its type and links come later.
 // (fsp0fsp.cc, fsp_init_file_page_low)
 func (p *page) initPage() {
 	p.frame, p.zip = p.image, nil
@@ -86,7 +86,7 @@ const (
 	undoStart  = 40 // where the newest undo log on the page begins
 	undoFree   = 42 // first free byte
 	undoNode   = 44 // list node of 12 bytes
-	undoBegin  = 56 // behind the page header; on a segment's first page its state
+	undoBegin  = 56 // after the page header; on a segment's first page its state
 	undoState  = 56
 	undoLast   = 58 // newest log header on the page
 	undoHeader = 86 // first log header
@@ -104,7 +104,7 @@ const (
 	logNext     = 30
 	logPrev     = 32
 	logSize     = 46
-	// logRoom is what servers keep free for a header and what they put behind it
+	// logRoom is what servers keep free for a header and what they put after it
 	// (XA ids, since 8.0 GTIDs), 5.6 least of all.
 	logRoom = 186 + 100
 )
@@ -166,9 +166,8 @@ func (p *page) eraseUndoEnd() error {
 	return nil
 }
 
-// undoLog begins an undo log: behind the others, or, if the segment is used
-// again, in the place of the first. (trx_undo_header_create,
-// trx_undo_insert_header_reuse)
+// undoLog begins an undo log: after the others, or, if the segment is used again, in
+// the place of the first. (trx_undo_header_create, trx_undo_insert_header_reuse)
 func (p *page) undoLog(t mysqlredo.Type, r body) error {
 	id := r.c64()
 	at, err := p.undoPage()

@@ -65,14 +65,14 @@ func (f field) is(w field) bool { return f&w != 0 }
 // record is the layout of one record.
 type record struct {
 	extra  int     // bytes before the origin
-	data   int     // bytes from the origin on
+	data   int     // bytes, counted from the origin
 	fields []field // in physical order
 }
 
 // size is the length of the whole record in bytes.
 func (r *record) size() int { return r.extra + r.data }
 
-// bounds returns where field i is, from the origin on.
+// bounds returns where field i is, from the origin.
 func (r *record) bounds(i int) (from, to int) {
 	if i > 0 {
 		from = r.fields[i-1].end()
@@ -121,7 +121,7 @@ func (r *record) parseCompact(b []byte, origin int, x *mysqlredo.Index) error {
 	}
 }
 
-// shape says which fields of an index a row has.
+// shape is which fields of an index a row has.
 type shape struct {
 	limit   int // physical positions from here on are absent
 	version int // row version, or -1: fields do not depend on it
@@ -129,7 +129,7 @@ type shape struct {
 
 const noVersion = -1
 
-// shapeOf returns the shape of the leaf record and how many bytes say it.
+// shapeOf returns the shape of the leaf record and how many bytes hold it.
 func shapeOf(b []byte, origin int, x *mysqlredo.Index) (shape, int, error) {
 	all := shape{len(x.Fields), noVersion}
 	if !x.Versioned && !x.HasInstant {
@@ -313,7 +313,7 @@ const (
 	longExtern = 0x4000
 )
 
-// ends says where a REDUNDANT record has the ends of its fields.
+// ends is where a REDUNDANT record has the ends of its fields.
 type ends struct {
 	n       int  // fields
 	short   bool // of one byte each
@@ -374,7 +374,7 @@ func (e ends) get(b []byte, origin, i int) field {
 	return f
 }
 
-// setNull says of field i whether it is NULL. In both widths the flag is the
+// setNull sets whether field i is NULL. In both widths the flag is the
 // highest bit of the first byte.
 func (e ends) setNull(b []byte, origin, i int, null bool) {
 	at := origin - e.at(i)

@@ -80,7 +80,7 @@ func TestCompactLayouts(t *testing.T) {
 	many := fieldsOf(1, "4!"+strings.Repeat(" 1", 12))
 	first := fieldsOf(1, "4! 6! 7! 1 v! 1 2") // three of the table, two with the first ADD COLUMN …
 	rows := fieldsOf(1, "4! 6! 7! v-2 1+1 2 1+1-3 v+3")
-	moved := fieldsOf(1, "4! 6! 7! 1+1 v", 0, 1, 2, 4, 3) // 1+1 was added before v, but is behind it in rows
+	moved := fieldsOf(1, "4! 6! 7! 1+1 v", 0, 1, 2, 4, 3) // 1+1 was added before v, but is after it in rows
 	for name, c := range map[string]struct {
 		x            *mysqlredo.Index
 		info, status byte
@@ -124,7 +124,7 @@ func TestCompactLayouts(t *testing.T) {
 		b := reversed(append(fixed, c.header...)...)
 		origin := len(b)
 		var r record
-		// Nothing before the header, and nothing behind the data, is looked at.
+		// Nothing before the header, and nothing after the data, is looked at.
 		full := append(b, make([]byte, 300)...)
 		if err := r.parse(full, origin, c.x); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -232,7 +232,7 @@ func (s *script) apply(records ...[]byte) {
 	checkPage(s.t, s.image)
 }
 
-// insertion is the body of an insert of a whole record behind a cursor.
+// insertion is the body of an insert of a whole record after a cursor.
 func insertion(cursor int, info byte, header []byte, data ...byte) []byte {
 	b := binary.BigEndian.AppendUint16(nil, uint16(cursor))
 	b = mysqlredo.AppendC32(b, uint32(len(header)+5+len(data))<<1|1)

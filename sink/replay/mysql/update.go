@@ -8,7 +8,7 @@ import (
 	"hb/xbstream/innodb/mysqlredo"
 )
 
-// keepSystem in the flags of a change says that DB_TRX_ID and DB_ROLL_PTR stay
+// keepSystem in the flags of a change: DB_TRX_ID and DB_ROLL_PTR stay
 // as they are (BTR_KEEP_SYS_FLAG).
 const keepSystem = 4
 
@@ -24,7 +24,7 @@ const nullLength = 0xFFFFFFFF
 // (REC_MAX_N_FIELDS); 5.7 to 8.4.6 and 9.4 have them in updates.
 const firstVirtual = 1023
 
-// system is the values of DB_TRX_ID and DB_ROLL_PTR, one behind the other.
+// system is the values of DB_TRX_ID and DB_ROLL_PTR, one after the other.
 type system struct {
 	position int // physical, of DB_TRX_ID
 	values   [trxIDSize + rollPtrSize]byte
@@ -117,7 +117,7 @@ func (p *page) update(x *mysqlredo.Index, r body) error {
 			return err
 		}
 	}
-	// What the record's layout follows from is not the update's to change.
+	// The update must not change fields that the record's layout follows from.
 	kept := byte(infoVersioned)
 	if p.compact {
 		kept |= infoInstant
@@ -170,7 +170,7 @@ var errLength = errors.New("the new value is not as long as the old one")
 
 // setField gives a field of a record of the layout p.one a value of the same
 // length. Fields of REDUNDANT records may change to NULL and back: their place
-// is kept meanwhile. (rem0lrec.h, rec_set_nth_field_low)
+// is kept in the meantime. (rem0lrec.h, rec_set_nth_field_low)
 func (p *page) setField(rec, position int, value []byte, null bool) error {
 	if position >= len(p.one.fields) || p.one.fields[position].is(fieldAbsent) {
 		return errors.New("the record does not have it")

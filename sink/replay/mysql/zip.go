@@ -20,16 +20,16 @@ import "fmt"
 //	        the origins of existing records in the order of keys, then those of
 //	        the free list in its order
 //
-// Records change both. What is outside of stream and modification log follows
-// from the frame alone and is made from it once, at the end. The stream changes
-// only with a record that has the whole zip frame, as long as the server logged
-// what it had compressed (innodb_log_compressed_pages=ON, the default): then
-// nothing is compressed here. Otherwise records say when the server compressed
-// the page, and so does hb, by zlib's own algorithm: see zipdeflate.go. Both ways
-// the result is the page of the server's own recovery, byte for byte.
+// Records change both. The rest of the compressed page follows from the frame and is
+// made from it once, at the end. The stream changes only with a record that has the
+// whole zip frame, as long as the server logged what it had compressed
+// (innodb_log_compressed_pages=ON, the default): then nothing is compressed here.
+// Otherwise records say when the server compressed the page, and so does hb, by
+// zlib's own algorithm: see zipdeflate.go. Both ways the result is the page of the
+// server's own recovery, byte for byte.
 //
 // Should that not succeed, because the server had another compressor, the zip
-// frame is given up and made anew from the frame at the end.
+// compressed frame is given up and made from the frame at the end.
 //
 // Sources: page/page0zip.cc, page/zipdecompress.cc, page/page0cur.cc and
 // include/page0zip.ic of MySQL 9.7.2, which do what those of 5.6 and 5.7 did.
@@ -55,7 +55,7 @@ type zipPage struct {
 	end   int       // of the modification log: offset of its final zero
 	blobs int       // BLOB pointers, when the page was opened or compressed last
 	// stale says that data lags behind the frame, because something had no room,
-	// and must be compressed anew.
+	// and must be compressed again.
 	stale bool
 	rec   zipRecord // scratch
 }

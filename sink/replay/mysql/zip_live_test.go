@@ -293,7 +293,7 @@ func selectRows(t *testing.T, s *mysqldtest.Server, k int) map[string]string {
 	return rows
 }
 
-// rewriteZip compresses all pages anew that fit another level of compression
+// rewriteZip compresses all pages again that fit another level of compression
 // than the server's.
 func rewriteZip(t *testing.T, root *mysqldtest.Root, data string, files *census.Files) {
 	t.Helper()
@@ -328,7 +328,7 @@ func rewriteZip(t *testing.T, root *mysqldtest.Root, data string, files *census.
 			t.Fatal(err)
 		}
 	}
-	t.Logf("%d pages compressed anew, %d do not fit", done, failed)
+	t.Logf("%d pages compressed again, %d do not fit", done, failed)
 }
 
 func compareRows(t *testing.T, name string, got, want map[string]string) {

@@ -211,7 +211,7 @@ func differAt(a, b []byte) int {
 }
 
 // TestZipStale: a page whose modification log once had no room ends with the
-// same records, compressed anew.
+// same records, compressed again.
 func TestZipStale(t *testing.T) {
 	n := 0
 	for name, cases := range readZipCases(t) {
@@ -234,7 +234,7 @@ func TestZipStale(t *testing.T) {
 		}
 	}
 	if n == 0 {
-		t.Error("no page was compressed anew")
+		t.Error("no page was compressed again")
 	}
 }
 

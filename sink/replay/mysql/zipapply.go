@@ -9,7 +9,7 @@ import (
 	"hb/xbstream/innodb/mysqlredo"
 )
 
-// zipWork is what a worker keeps for compressed pages, from one to the next.
+// zipWork is a worker's memory for compressed pages, kept from one to the next.
 type zipWork struct {
 	zipScratch
 	page   zipPage
@@ -38,8 +38,8 @@ func (p *page) zipOpen() error {
 // zipFinish makes the image from the frame.
 func (p *page) zipFinish() error {
 	if !isIndex(innodb.HeaderType(p.frame)) {
-		// Servers write the frame of what is no index page (any more), as far as
-		// it goes. (buf_flush_init_for_writing)
+		// Servers write the frame of a page that is not an index page (any more), as
+		// far as it goes. (buf_flush_init_for_writing)
 		copy(p.image, p.frame)
 		return nil
 	}
@@ -47,7 +47,7 @@ func (p *page) zipFinish() error {
 		return err
 	}
 	if p.isLeaf() != p.zip.index.leaf {
-		return fmt.Errorf("the compressed page came to level %d without being compressed anew", p.get(pageLevel))
+		return fmt.Errorf("the compressed page came to level %d without being compressed again", p.get(pageLevel))
 	}
 	if !p.zip.stale {
 		if err := p.zipStore(); !errors.Is(err, errNoRoom) {
@@ -88,7 +88,7 @@ func (p *page) zipRecord(t mysqlredo.Type, x *mysqlredo.Index, b body) error {
 	return p.zipRecompress(x, level)
 }
 
-// zipImage replaces the page, but for its number and LSN.
+// zipImage replaces the page, except for its number and LSN.
 // (page_zip_parse_compress)
 func (p *page) zipImage(b body) error {
 	size, end := b.u2(), b.u2()
@@ -148,7 +148,7 @@ func (p *page) zipColumn(b body, size int, elsewhere bool) error {
 	return nil
 }
 
-// zipInsert inserts a record behind the cursor, where the server did so in both
+// zipInsert inserts a record after the cursor, where the server did so in both
 // frames. (page_cur_insert_rec_zip)
 func (p *page) zipInsert(x *mysqlredo.Index, cursor int, t tail) error {
 	if err := p.linked(cursor); err != nil {
@@ -198,7 +198,7 @@ func (p *page) zipAllocate() (start, heapNo int, err error) {
 	return free - p.one.extra, heapNo, nil
 }
 
-// zipClear zeroes what a record has outside of the stream.
+// zipClear zeroes a record's fields outside of the stream.
 func (p *page) zipClear(r *zipRecord, rec int) {
 	for _, o := range r.outside {
 		clear(p.frame[rec+o.at : rec+o.at+o.size])

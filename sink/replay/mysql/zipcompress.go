@@ -104,7 +104,7 @@ func (e *fieldEncoder) number(v int) {
 	e.fields++
 }
 
-// zipRecompress makes the stream anew, as the server did at this moment. If it
+// zipRecompress makes the stream again, as the server did at this moment. If it
 // does not fit now, it may at the end, or be replaced by then.
 func (p *page) zipRecompress(x *mysqlredo.Index, level int) error {
 	list, err := encodeFields(p.zip.index.encoded[:0], x, p.isLeaf())
@@ -112,7 +112,7 @@ func (p *page) zipRecompress(x *mysqlredo.Index, level int) error {
 		return err
 	}
 	if level > deflate.BestLevel {
-		return fmt.Errorf("%d is no level of compression", level)
+		return fmt.Errorf("%d is not a level of compression", level)
 	}
 	if err := p.zipCompress(list, level); !errors.Is(err, errNoRoom) {
 		return err
@@ -177,7 +177,7 @@ func (p *page) zipHeap() ([]byte, error) {
 	return out, nil
 }
 
-// deflate writes the zlib stream of list and heap behind the header and reports
+// deflate writes the zlib stream of list and heap after the header and reports
 // whether it ended at or before room.
 func (z *zipPage) deflate(w *zipWork, room int, heap []byte, level int, old bool) bool {
 	window := bits.Len(uint(len(w.frame))) - 1

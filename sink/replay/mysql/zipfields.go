@@ -8,9 +8,8 @@ type zipField struct {
 }
 
 // zipFields are the fields of an index as a zip frame describes them: runs of
-// adjacent fields of fixed length that cannot be NULL are one field, so that
-// sizes of records and all that is stored outside of the stream can be told, and
-// no more.
+// adjacent fields of fixed length that cannot be NULL are one field, so that sizes of
+// records and all that is stored outside of the stream are known, and no more.
 //
 // Encoded, a field is one byte, or two with the highest bit set: length << 1 | not
 // NULL, or for variable ones 0 and 1 with a maximum of 255 bytes and 126 and 127
@@ -40,7 +39,7 @@ const (
 func (x *zipFields) clustered() bool { return x.trx != 0 }
 
 // stored is how many bytes each heap record has outside of the stream, its slot
-// in the dense directory included, but for BLOB pointers.
+// in the dense directory included, except for BLOB pointers.
 func (x *zipFields) stored() int {
 	switch {
 	case !x.leaf:
@@ -93,7 +92,7 @@ func (x *zipFields) add(v int) {
 	x.fields = append(x.fields, f)
 }
 
-// setLast takes the number behind the fields.
+// setLast takes the number after the fields.
 func (x *zipFields) setLast(v int) error {
 	if v > 0xFF {
 		v &^= zipFieldLong << 8
@@ -118,8 +117,8 @@ func (x *zipFields) setLast(v int) error {
 // zipRecord is the layout of a record, in bytes.
 type zipRecord struct {
 	extra   int       // before the origin, without the fixed bytes
-	data    int       // from the origin on
-	outside []zipSpan // of the data, in ascending order: what is not in the stream
+	data    int       // from the origin
+	outside []zipSpan // of the data, in ascending order: the fields that are not in the stream
 	blobs   int       // how many of those are BLOB pointers
 	bad     bool      // a BLOB pointer in a field too short for one
 }
@@ -191,7 +190,7 @@ func (x *zipFields) layout(r *zipRecord, h zipHeader) {
 }
 
 // variable adds a field of variable length. A length of two bytes has 14 bits,
-// and says whether the field ends in a BLOB pointer.
+// and whether the field ends in a BLOB pointer.
 func (r *zipRecord) variable(n int, long bool) {
 	const external, mask = 0x4000, 0x3FFF
 	if !long {

@@ -86,7 +86,7 @@ func (s *zipScratch) open(b []byte) {
 	_ = s.inflate.(flate.Resetter).Reset(&s.src, nil)
 }
 
-// noEOF says what an end of input is here, and an end of room.
+// noEOF explains an end of the input, or of the room for output.
 func noEOF(err error) error {
 	switch {
 	case err == nil:
@@ -122,12 +122,11 @@ type zipDecompressor struct {
 	status   int // of records
 	numbered int // heap records whose number is set; the next can be new
 
-	src []byte // what is left of the heap as the stream has it
+	src []byte // the rest of the heap as the stream has it
 	to  int    // where in the frame it goes
 }
 
-// header checks the counts that everything else goes by, and the dense
-// directory.
+// header checks the counts that everything else relies on, and the dense directory.
 func (d *zipDecompressor) header() error {
 	n := get16(d.frame, pageHeap)
 	heap := n&^compactBit - firstUser
@@ -265,7 +264,7 @@ func (d *zipDecompressor) fields(origin int) error {
 	return nil
 }
 
-// log applies the modification log: whole records, but for what is outside of
+// log applies the modification log: whole records, except for the fields outside of
 // the stream.
 func (d *zipDecompressor) log() error {
 	limit := len(d.data) - len(d.origins)*d.index.stored()
@@ -317,7 +316,7 @@ func (d *zipDecompressor) write(origin, at, limit int) error {
 		size -= o.size
 	}
 	if at+size >= limit {
-		return zipErrorf("has a modification log that goes on behind its room")
+		return zipErrorf("has a modification log that goes on past its room")
 	}
 	for i := range d.rec.extra {
 		d.frame[origin-compactExtra-1-i] = d.data[at+i]
@@ -331,12 +330,12 @@ func (d *zipDecompressor) write(origin, at, limit int) error {
 	return nil
 }
 
-// columns restores what is stored outside of the stream, and checks that the
-// records are where the directory has them.
+// columns restores the fields that are stored outside of the stream, and checks that
+// the records are where the directory has them.
 func (d *zipDecompressor) columns() error {
 	d.blobs = 0
 	if d.end+len(d.origins)*d.index.stored() >= len(d.data) {
-		return zipErrorf("has a modification log that goes on behind its room")
+		return zipErrorf("has a modification log that goes on past its room")
 	}
 	last := compact.heap
 	for i, r := range d.origins {

@@ -9,7 +9,7 @@ import (
 var errHeap = errors.New("the page's records are not those of its heap")
 
 // zipStore makes from the frame the header of the zip frame and all that is
-// behind the modification log.
+// after the modification log.
 func (p *page) zipStore() error {
 	z, n := p.zip, p.heapSize()-firstUser
 	if z.end+1+n*z.index.stored() > len(z.data) {
@@ -67,8 +67,8 @@ func (p *page) zipDirectory() error {
 }
 
 // zipList puts a list of records, which goes on to end, into the dense directory
-// from slot i on, and returns the slot behind. The list of deleted records ends
-// with 0.
+// beginning with slot i, and returns the slot after it. The list of deleted records
+// ends with 0.
 func (p *page) zipList(i, rec, end int) (int, error) {
 	origins, free := p.zipWork.origins, end == 0
 	for ; rec != end; rec = p.next(rec) {

@@ -60,7 +60,7 @@ func (f *file) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// after returns the first extent that ends behind off. They are in order.
+// after returns the first extent that ends after off. They are in order.
 func after(list []extent, off int64) int {
 	i, _ := slices.BinarySearchFunc(list, off, func(e extent, off int64) int {
 		if e.end() <= off {
@@ -155,7 +155,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// note enters what was written where nothing was.
+// note enters an extent that was written where nothing was.
 func (n *node) note(e extent) {
 	i := after(n.written, e.off)
 	if i > 0 {

@@ -1,8 +1,7 @@
-// Package overlay is a directory for trying things out: its files have the
-// content of files elsewhere, and what is written to them goes into one
-// temporary file without a name. So hb verify looks at a backup, and rehearses
-// its recovery, with the code that recovers it, and nothing of the backup is
-// changed.
+// Package overlay is a directory for trying things out: its files have the content of
+// files elsewhere, and writes to them go into one temporary file without a name. So
+// hb verify looks at a backup, and rehearses its recovery, with the code that
+// recovers it, and nothing of the backup is changed.
 package overlay
 
 import (
@@ -52,7 +51,7 @@ func New(name string, tmp disk.Dir) *Dir {
 func newDir() *node { return &node{mode: fs.ModeDir | 0o700, entries: make(map[string]*node)} }
 
 // Add puts a file into the directory, and makes the directories that it is in.
-// open is called whenever the file is opened; what is behind the content, up to
+// open is called whenever the file is opened; what is after the content, up to
 // size, is zero. A file of the same name is replaced.
 func (d *Dir) Add(name string, size int64, open func() (Content, error)) error {
 	d.mu.Lock()
@@ -93,10 +92,10 @@ func (d *Dir) Written() int64 {
 	return d.store.size
 }
 
-// Discard removes what was written. All files must be closed before.
+// Discard throws all writes away. All files must be closed before.
 func (d *Dir) Discard() error { return d.store.close() }
 
-// Close ends the use of the directory, but for files that are open.
+// Close ends the use of the directory; open files stay open.
 func (d *Dir) Close() error { return nil }
 
 // Name is what messages call the directory.
@@ -198,7 +197,7 @@ func Temporary(dir disk.Dir) (disk.File, error) {
 // fail is the error of an operation on a name.
 func fail(op, name string, err error) error { return &fs.PathError{Op: op, Path: name, Err: err} }
 
-// find returns the node of a name, nil if there is none. d.mu is held.
+// find returns the node of a name, or nil. d.mu is held.
 func (d *Dir) find(name string) *node {
 	n := d.root
 	if name == "." {
@@ -279,7 +278,7 @@ func (d *Dir) OpenFile(name string, flag int, _ fs.FileMode) (disk.File, error) 
 	return f, nil
 }
 
-// entry returns the node to open, which it makes if that is asked for.
+// entry returns the node to open, and makes it if asked to.
 func (d *Dir) entry(name string, flag int) (*node, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -363,7 +362,7 @@ func (d *Dir) Readlink(name string) (string, error) {
 	return n.target, nil
 }
 
-// Symlink is that of os.Root. What it makes leads nowhere: to open it is an
+// Symlink is that of os.Root. The link leads nowhere: to open it is an
 // error, as with a link to itself.
 func (d *Dir) Symlink(target, name string) error {
 	return d.enter("symlink", name, &node{mode: fs.ModeSymlink | 0o777, target: target})

@@ -36,7 +36,7 @@ func TestLikeAFile(t *testing.T) {
 			base[i] = byte(random.Uint32()) | 1
 		}
 		size := int64(len(base))
-		if round%3 == 0 { // content that goes on behind the file's end, or ends before
+		if round%3 == 0 { // content that goes on past the file's end, or ends before
 			size = random.Int64N(most)
 		}
 		if err := d.AddBytes("db/t", size, base); err != nil {
@@ -193,7 +193,7 @@ func TestPieces(t *testing.T) {
 	}
 	p.Add(20, 5, 8)
 	if _, err := p.ReadAt(make([]byte, 5), 20); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("behind the end: %v", err)
+		t.Errorf("after the end: %v", err)
 	}
 }
 

@@ -2,7 +2,7 @@ package overlay
 
 import "io"
 
-// Pieces is content that lies in pieces, in another file; what is between them
+// Pieces is content that lies in pieces, in another file; everything between them
 // is zero.
 type Pieces struct {
 	From   io.ReaderAt

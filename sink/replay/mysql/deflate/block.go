@@ -131,7 +131,7 @@ func (d *Compressor) writeTrees(order int) {
 	d.distances.runs(send)
 }
 
-// huffman is a Huffman code and what it is made from.
+// huffman is a Huffman code and the counts that it is made from.
 type huffman struct {
 	freq [heapSize]int // how often a code is used; then of the inner nodes
 	len  [heapSize]int // of a code in bits; 0: not used
@@ -140,8 +140,8 @@ type huffman struct {
 	bits []int // extra bits of each code there can be
 
 	dad, depth [heapSize]int
-	// heap holds, from 1 on, live nodes as a heap by frequency; from done on, the
-	// others, the most frequent first.
+	// heap holds, beginning at 1, live nodes as a heap by frequency; beginning at
+	// done, the others, the most frequent first.
 	heap       [heapSize]int
 	live, done int
 }
@@ -331,7 +331,7 @@ func (h *huffman) measure(limit int) (counts [maxCodeBits + 1]int) {
 	return counts
 }
 
-// runs calls f with the codes that say the lengths of all codes up to the
+// runs calls f with the codes for the lengths of all codes up to the
 // largest in use, and their extra bits. (scan_tree, send_tree)
 func (h *huffman) runs(f func(code, extra int)) {
 	last := -1

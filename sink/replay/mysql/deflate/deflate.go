@@ -3,7 +3,7 @@
 // and then it could not be written at all. None of Go's libraries searches for
 // matches as zlib does, nor promises not to be worse.
 //
-// What is compressed is less than a window, in two pieces, and has less symbols
+// The input is less than a window, in two pieces, and has fewer symbols
 // than zlib gathers for one block: so this needs no sliding and no streaming.
 //
 // Source: deflate.c and trees.c of zlib 1.2.3 to 1.3.1, for memLevel 9.
@@ -54,7 +54,7 @@ type Compressor struct {
 	list                         []symbol
 	literals, distances, lengths huffman
 
-	// What is searched: b[at:] are still to come. Positions are counted from
+	// The window: b[at:] are still to come. Positions are counted from
 	// base, because position 0 means none.
 	b    []byte
 	at   int
@@ -97,7 +97,7 @@ func (d *Compressor) Deflate(out, list, heap []byte, level, windowBits int, old 
 	return d.out
 }
 
-// piece compresses b as one block, without regard to what was before.
+// piece compresses b as one block, without regard to earlier blocks.
 func (d *Compressor) piece(b []byte, level, base int, last bool) {
 	d.list = d.list[:0]
 	if level == 0 {
@@ -189,7 +189,7 @@ func (d *Compressor) searchLazy() {
 }
 
 // longest returns the length of the longest match at d.at that is in the chain
-// from pos on and longer than best, and sets d.start to it; or best.
+// that begins at pos and is longer than best, and sets d.start to it; or best.
 // (longest_match)
 func (d *Compressor) longest(pos, best int) int {
 	chain, rest := d.chain, len(d.b)-d.at
@@ -227,7 +227,7 @@ func (d *Compressor) match(length, distance int) {
 	d.list = append(d.list, symbol{length: uint16(length), distance: uint16(distance)})
 }
 
-// Codes of lengths and distances: the code says a range, extra bits what in it.
+// Codes of lengths and distances: the code is a range, extra bits the place in it.
 const (
 	endOfBlock    = 256
 	firstLength   = 257
@@ -245,7 +245,7 @@ const (
 	blockStored     = 0
 	blockStatic     = 1
 	blockDynamic    = 2
-	storedBlockSize = 4 // bytes of a stored block beside what is stored
+	storedBlockSize = 4 // bytes of a stored block beside its content
 )
 
 var codeLengthOrder = [numCodeLength]int{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
