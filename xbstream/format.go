@@ -13,7 +13,7 @@
 //	E  end of the file: nothing more
 //
 // Chunks of many files interleave; those of one file come in the order of
-// their offsets, without gap or overlap. A file may be empty: an E alone.
+// their offsets, without gap or overlap. A file may be empty: only an E.
 //
 // # Two dialects
 //
@@ -37,7 +37,7 @@
 // [MaxChunk] bytes, which every xbstream and mbstream ever released can read.
 // The [Reader] understands both dialects; see [Dialect].
 //
-// # What the format cannot say
+// # Limits of the format
 //
 // The header fields are under no checksum, and an archive that was cut
 // between two chunks looks like a shorter one. The Reader therefore insists
@@ -97,17 +97,17 @@ const (
 	flagsKnown    = flagIgnorable | flagRewrite
 )
 
-// Type says what a chunk does.
+// Type is what a chunk does.
 type Type byte
 
-// The chunk types. Each is the letter on the wire, but for Seek: MariaDB's
+// The chunk types. Each is the letter on the wire, except for Seek: MariaDB's
 // SEEK and Percona's sparse payload share the letter S.
 const (
 	Payload Type = 'P' // data at an offset
 	Sparse  Type = 'S' // data with holes between (Percona)
 	Seek    Type = 's' // the next payload's offset (MariaDB's S)
 	End     Type = 'E' // the file is complete
-	Rename  Type = 'R' // the file has another name from now on (MariaDB)
+	Rename  Type = 'R' // the file gets another name (MariaDB)
 	Remove  Type = 'D' // the file is gone (MariaDB)
 )
 
@@ -130,7 +130,7 @@ func (t Type) String() string {
 	return fmt.Sprintf("type %q", byte(t))
 }
 
-// Dialect says whose meanings the ambiguous codes have.
+// Dialect is which tool's meanings the ambiguous codes have.
 type Dialect uint8
 
 const (

@@ -7,8 +7,8 @@ import (
 	"iter"
 )
 
-// An index tells the order of an archive's chunks, from which follows where each
-// of them lies: chunks stand one after the other from byte 0 on, and those of one
+// An index lists an archive's chunks in their order, from which follows where each
+// of them lies: chunks follow one another, beginning at byte 0, and those of one
 // file in the order of their offsets. So it lists neither positions nor offsets,
 // and cannot state ranges that overlap or leave a gap.
 //
@@ -106,7 +106,7 @@ func (x *Indexer) slot(path string) int {
 // in. ok is false if the archive is too large for one.
 func (x *Indexer) Bytes() (index []byte, ok bool) { return x.buf, !x.over && len(x.slots) == 0 }
 
-// Index is an index that has been read. What it says of the archive is a claim:
+// Index is an index that has been read. Its statements about the archive are claims:
 // whoever reads a chunk by it compares the two.
 type Index struct {
 	ops   []byte

@@ -34,7 +34,7 @@ type Chunk struct {
 	// CRC32 is the CRC-32 (IEEE) of Data, verified; of a Sparse chunk it
 	// covers the map too.
 	CRC32 uint32
-	// Sparse tells how Data is spread over the file from Offset on; the
+	// Sparse is how Data is spread over the file, beginning at Offset; the
 	// lengths add up to len(Data). It is the caller's.
 	Sparse []Extent
 
@@ -43,7 +43,7 @@ type Chunk struct {
 	// Rewrite is set with First where the file replaces one of the same path
 	// that had ended before (MariaDB).
 	Rewrite bool
-	// NewPath is the file's name from now on (Rename). A file that has this
+	// NewPath is the file's new name (Rename). A file that has this
 	// name already is replaced.
 	NewPath string
 	// Removed are the files that this Remove takes away: those of the archive
@@ -73,7 +73,7 @@ type Extent struct {
 
 // ReaderOptions adjusts a Reader. The zero value is useful.
 type ReaderOptions struct {
-	// Dialect says whose archive it is; AnyDialect infers it.
+	// Dialect is that of the archive; AnyDialect infers it.
 	Dialect Dialect
 	// Alloc, if set, provides the memory of each payload: n bytes, which from
 	// then on belong to the caller. Its error ends the reading.
@@ -105,7 +105,7 @@ type Reader struct {
 // cheap; payloads go past it.
 const readBuffer = 64 << 10
 
-// NewReader returns a Reader of the archive that r holds from here on.
+// NewReader returns a Reader of the archive that begins at r's position.
 func NewReader(r io.Reader, opts ReaderOptions) *Reader {
 	return &Reader{
 		r:      bufio.NewReaderSize(r, readBuffer),
@@ -133,7 +133,7 @@ func (r *Reader) Next() (*Chunk, error) {
 	return &r.chunk, nil
 }
 
-// Dialect returns what is known of the archive's dialect so far.
+// Dialect returns the archive's dialect, as far as it is known.
 func (r *Reader) Dialect() Dialect { return r.opts.Dialect }
 
 // Pos returns how many bytes of the archive have been consumed.
@@ -189,7 +189,7 @@ func (r *Reader) readHead() error {
 	r.chunk.Flags = r.head[8]
 	r.chunk.Type = Type(r.head[9])
 	if r.chunk.Type == Seek {
-		// Seek's value is ours alone; on the wire it means nothing.
+		// Seek's value is internal; on the wire it means nothing.
 		return r.corrupt(fmt.Sprintf("unknown chunk type %q", r.head[9]), "", "")
 	}
 	if r.chunk.Flags&^flagsKnown != 0 {
@@ -248,7 +248,7 @@ func payloadFields(f []byte) (length, offset uint64, crc uint32) {
 	return binary.LittleEndian.Uint64(f), binary.LittleEndian.Uint64(f[8:]), binary.LittleEndian.Uint32(f[16:])
 }
 
-// checkExtent bounds what a payload chunk promises.
+// checkExtent bounds the offset and length of a payload chunk.
 func (r *Reader) checkExtent(length, offset uint64) error {
 	if length > MaxPayload {
 		return r.corrupt("payload length", fmt.Sprintf("at most %d", MaxPayload), fmt.Sprint(length))
@@ -381,8 +381,8 @@ func (r *Reader) readRename() error {
 	return nil
 }
 
-// remove handles a D chunk. Files that the archive does not hold are no
-// error: MariaDB removes by pattern, and what it may have copied.
+// remove handles a D chunk. A file that the archive does not hold is not an error:
+// MariaDB removes by pattern, also files that it has not copied.
 func (r *Reader) remove() error {
 	if err := r.mariadbOnly(); err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 	"io"
 )
 
-// readS reads what follows the path of an S chunk, whichever dialect's it is.
+// readS reads the rest of an S chunk after its path, in any dialect.
 func (r *Reader) readS() error {
 	dialect := r.opts.Dialect
 	if dialect == AnyDialect {
@@ -22,7 +22,7 @@ func (r *Reader) readS() error {
 	return r.readSparse()
 }
 
-// sniffS looks at what follows an S chunk's path. After MariaDB's offset the
+// sniffS looks at the bytes after an S chunk's path. After MariaDB's offset the
 // next chunk, or nothing, follows; read as Percona's the same bytes would
 // promise a length beyond any bound. What is not SEEK must prove itself as a
 // sparse payload by its bounds and its checksum.

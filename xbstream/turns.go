@@ -3,13 +3,13 @@ package xbstream
 import "sync"
 
 // turns decides which file's chunk the sink takes next: in the order in which they
-// come, but for files that hurry, which have every second turn as long as they want
-// them. So they do not wait for every other file, nor keep those from going on.
+// come, except for files that hurry: those get every second turn while they want
+// them. So they neither wait for all other files nor keep those from going on.
 type turns struct {
 	mu      sync.Mutex
 	taken   bool
 	hurried bool // the last turn was that of a file that hurries
-	// Those that wait, in order; each is told that it is its turn.
+	// Those that wait, in order; each gets a signal when it is its turn.
 	hurrying, waiting []chan struct{}
 }
 

@@ -48,10 +48,10 @@ type EndedFile struct {
 	Sum
 }
 
-// Cutter is a sink that gathers what it is given into blocks, such as a stage that
+// Cutter is a sink that gathers its input into blocks, such as a stage that
 // compresses.
 type Cutter interface {
-	// Cut ends the block, so that what comes next can be read without it.
+	// Cut ends the block, so that the rest can be read without it.
 	Cut() error
 }
 
@@ -66,13 +66,13 @@ func NewWriter(w io.Writer) *Writer {
 type File struct {
 	w      *Writer
 	path   string
-	head   []byte // the chunk head, with room for what a payload chunk adds
+	head   []byte // the chunk head, with room for the fields of a payload chunk
 	sum    Sum
 	closed bool
 	hurry  bool
 }
 
-// Sum is what is known of a file from its chunks.
+// Sum is the size and checksum of a file, from its chunks.
 type Sum struct {
 	Size   int64  // bytes
 	CRC32  uint32 // CRC-32 (IEEE) of all its bytes
@@ -116,15 +116,15 @@ func newHead(path string) []byte {
 	return b[:cap(b)]
 }
 
-// Hurry gives the file every second turn from now on, however many others there
-// are whose chunks wait for the sink: it is for what comes at a pace that is not the
+// Hurry gives the file every second turn from now on, however many other files'
+// chunks wait for the sink: it is for data that comes at a pace that is not the
 // archive's.
 func (f *File) Hurry() { f.hurry = true }
 
 // Path returns the file's path in the archive.
 func (f *File) Path() string { return f.path }
 
-// Sum returns what has been written so far.
+// Sum returns the sum of everything written so far.
 func (f *File) Sum() Sum { return f.sum }
 
 // Write appends p to the file as one chunk, or as several where p is longer
@@ -174,8 +174,8 @@ func (f *File) Close() error {
 	return f.write(head, nil)
 }
 
-// Abort gives the file up, and with it the whole archive: a reader could not
-// tell the part that was written from the whole file. The error is what
+// Abort gives the file up, and with it the whole archive: a reader would take
+// the part that was written for the whole file. The error is what
 // every later call on the Writer and its Files returns.
 func (f *File) Abort(err error) {
 	f.closed = true
@@ -260,7 +260,7 @@ func (w *Writer) Cut() error {
 	return w.account(0, 0, c.Cut())
 }
 
-// stickyOr returns the first error, or other if there is none.
+// stickyOr returns the first error, or other.
 func (w *Writer) stickyOr(other error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -307,7 +307,7 @@ func (f *File) enter(n int) {
 	w.nopen--
 }
 
-// account counts what the sink took and keeps its error.
+// account counts the bytes that the sink took and keeps its error.
 func (w *Writer) account(n, want int, err error) error {
 	w.written.Add(int64(max(n, 0)))
 	if err == nil && n != want {

@@ -52,7 +52,7 @@ func (t *Tally) Add(o Tally) {
 	t.Unproven += o.Unproven
 }
 
-// Describe says what the counted pages mean; "" if there are none.
+// Describe explains the counted pages; "" if the count is zero.
 func (t Tally) Describe() string {
 	if t.Unsummed == 0 {
 		return ""
@@ -72,11 +72,11 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // CRC32C is the CRC that InnoDB uses everywhere.
 func CRC32C(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
-// PageError says what is wrong with a page.
+// PageError is a fault of a page.
 type PageError struct {
 	PageID
 	What    string
-	Foreign bool // it says that it is of another tablespace
+	Foreign bool // it has the id of another tablespace
 }
 
 func (e *PageError) Error() string { return fmt.Sprintf("page %d: %s", e.No, e.What) }
@@ -85,13 +85,13 @@ func (e *PageError) Error() string { return fmt.Sprintf("page %d: %s", e.No, e.W
 // this tablespace and that its checksum is right, and returns the algorithm
 // that it was stamped with. An all-zero page is valid. The error is a *PageError.
 //
-// What is stored compressed and has no checksum of what is stored is unpacked, and
-// the plain page verified: pages of MySQL's COMPRESSION, and MariaDB's
-// page_compressed ones outside of full_crc32 tablespaces.
+// Pages that are stored compressed without a checksum of the stored bytes are
+// unpacked first: pages of MySQL's COMPRESSION, and MariaDB's page_compressed ones
+// outside of full_crc32 tablespaces.
 //
 // Where no checksum covers the LSN at the end of the page, it must be the one in
 // the header, as servers want it: of a page that was stamped ChecksumNone this is
-// all that tells that it was torn. ROW_FORMAT=COMPRESSED has none there.
+// the only sign that it was torn. ROW_FORMAT=COMPRESSED has none there.
 func (s *Space) Verify(page []byte, no PageNo) (Checksum, error) {
 	fail := func(format string, args ...any) (Checksum, error) {
 		return ChecksumUnset, &PageError{PageID: PageID{s.ID, no}, What: fmt.Sprintf(format, args...)}
@@ -118,10 +118,10 @@ func (s *Space) Verify(page []byte, no PageNo) (Checksum, error) {
 	return sum, nil
 }
 
-// keyVersion returns the version of the key that the page says it is encrypted
-// with, where MariaDB looks for one: in a tablespace whose page 0 has encryption
-// data, though they say that nothing is encrypted (ENCRYPTED=NO). The server then
-// takes the page for a damaged one. No checksum covers the field outside of
+// keyVersion returns the version of the key, in the page's header, that the page is
+// encrypted with, where MariaDB looks for one: in a tablespace whose page 0 has
+// encryption data, although it marks them as not encrypted (ENCRYPTED=NO). The server
+// then takes the page for a damaged one. No checksum covers the field outside of
 // full_crc32 tablespaces. (buf_page_decrypt_after_read in buf0buf.cc.)
 func (s *Space) keyVersion(page []byte, no PageNo) uint32 {
 	switch {
@@ -181,7 +181,7 @@ func (s *Space) packed(page []byte) bool {
 }
 
 // storedSize is how many bytes of a page in a full_crc32 tablespace are stored:
-// a page_compressed page says it in its type; 0 if what it says cannot be.
+// a page_compressed page has it in its type; 0 if it is impossible.
 func (s *Space) storedSize(page []byte) int {
 	if !s.packed(page) {
 		return len(page)

@@ -67,7 +67,7 @@ func compressedData(s *Space, page []byte) (Compression, []byte, error) {
 	end := stored - 4
 	switch s.Compression {
 	case CompressLZ4, CompressLZO, CompressSnappy:
-		// These do not tell where they end: the byte before the checksum is the
+		// These do not record where they end: the byte before the checksum is the
 		// low byte of the data's end, plus 5.
 		low := int(page[stored-5])
 		if low == 0 {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Extent descriptors say which pages of a tablespace are in use. They are on page
+// Extent descriptors record which pages of a tablespace are in use. They are on page
 // 0 and on every page whose number is a multiple of the bytes of a page: each
 // describes as many pages as it has bytes. Behind the space header such a page
 // holds one descriptor for each extent:
@@ -23,15 +23,14 @@ const (
 	descriptorPerPage = 2 // bits
 )
 
-// PageReader reads a page of a tablespace. What is past the end of the files is
-// zero.
+// PageReader reads a page of a tablespace. A page past the end of the files is zero.
 type PageReader func(page []byte, no PageNo) error
 
-// Usage tells which pages of a tablespace are in use.
+// Usage is which pages of a tablespace are in use.
 type Usage struct {
 	space *Space
 	read  PageReader
-	limit PageNo // pages from here on never were
+	limit PageNo // pages at and after this one never were
 	page  []byte // the last descriptor page that was read
 	at    PageNo // its number; PageNull: none
 }

@@ -7,7 +7,7 @@ import "slices"
 type File struct {
 	Space
 	First  PageNo      // number of the file's first page in the tablespace
-	Exempt []PageRange // pages that are no pages: see Space.DoublewriteArea
+	Exempt []PageRange // places without pages: see Space.DoublewriteArea
 }
 
 // VerifyAt checks the page that is in the file at an offset, a multiple of the
@@ -29,7 +29,7 @@ func (f *File) Exempts(no PageNo) bool {
 	return slices.ContainsFunc(f.Exempt, func(r PageRange) bool { return r.Contains(no) })
 }
 
-// Blank reports whether a page was never written but for the flush LSN, which
+// Blank reports whether a page was never written, apart from the flush LSN, which
 // MySQL 5.6 keeps in the first page of each file of the system tablespace
 // (fil_write_lsn_and_arch_no_to_file).
 func Blank(page []byte) bool {

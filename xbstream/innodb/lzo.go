@@ -4,11 +4,10 @@ import "errors"
 
 var errLZO = errors.New("lzo: damaged block")
 
-// lzoState is where a decoder of LZO1X is in its block: a sequence of
-// instructions, each with a copy of earlier output and 0 to 3 literals behind
-// it, or with a longer run of literals. What the smallest instructions mean
-// depends on how many literals came before (Documentation/staging/lzo.rst of
-// Linux describes the format).
+// lzoState is where a decoder of LZO1X is in its block: a sequence of instructions,
+// each with a copy of earlier output and 0 to 3 literals after it, or with a longer
+// run of literals. What the smallest instructions mean depends on how many literals
+// came before (Documentation/staging/lzo.rst of Linux describes the format).
 type lzoState struct {
 	dst, src []byte
 	out      int
@@ -17,7 +16,7 @@ type lzoState struct {
 
 const (
 	manyLiterals = 4
-	// The distances of two kinds of copies begin behind those of others.
+	// The distances of two kinds of copies begin after those of others.
 	lzoNear = 2048
 	lzoFar  = 16384
 )
@@ -83,8 +82,7 @@ func (s *lzoState) step() (end, ok bool) {
 	return false, ok && s.copyBack(distance, n) && s.after(op)
 }
 
-// after copies the literals behind an instruction: the low two bits say how
-// many.
+// after copies the literals after an instruction: the low two bits say how many.
 func (s *lzoState) after(bits int) bool {
 	s.literals = bits & 3
 	return s.copyLiterals(s.literals)

@@ -9,15 +9,14 @@ import (
 	"io"
 )
 
-// Where the header of a page of MySQL's COMPRESSION='zlib' or 'lz4' (5.7 and
-// later, type TypePacked) keeps what. Its checksum is that of the plain page, and
-// what follows the stored bytes is a hole. (fil0types.h, Compression::deserialize
-// in os0file.cc.)
+// Where the header of a page of MySQL's COMPRESSION='zlib' or 'lz4' (5.7 and later,
+// type TypePacked) keeps what. Its checksum is that of the plain page, and the rest
+// of the page is a hole. (fil0types.h, Compression::deserialize in os0file.cc.)
 const (
 	packedVersion   = OffsetFlushLSN     // 1 or 2
 	packedAlgorithm = OffsetFlushLSN + 1 // CompressZlib or CompressLZ4
 	packedType      = OffsetFlushLSN + 2 // of the plain page
-	packedPlain     = OffsetFlushLSN + 4 // bytes behind the header when plain
+	packedPlain     = OffsetFlushLSN + 4 // bytes after the header when plain
 	packedStored    = OffsetFlushLSN + 6 // and as they are stored
 )
 
@@ -30,7 +29,7 @@ func (s *Space) Packed(page []byte) bool {
 }
 
 // Unpack puts the plain form of such a page into plain, of the same size, as the
-// server has it in memory: what the header says of the compression stays there.
+// server has it in memory: the header's fields about the compression stay there.
 func Unpack(plain, page []byte) error {
 	version := page[packedVersion]
 	n, stored := binary.BigEndian.Uint16(page[packedPlain:]), int(binary.BigEndian.Uint16(page[packedStored:]))

@@ -49,7 +49,7 @@ const (
 // PageType is the two-byte type in a page's header.
 type PageType uint16
 
-// Page types that hb tells apart.
+// Page types that hb distinguishes.
 const (
 	TypeAllocated      PageType = 0
 	TypeUndo           PageType = 2
@@ -65,12 +65,12 @@ const (
 	fullCRC32Compressed PageType = 0x8000
 )
 
-// HeaderPageNo returns the page number that the page says it has.
+// HeaderPageNo returns the page number in the page's header.
 func HeaderPageNo(page []byte) PageNo {
 	return PageNo(binary.BigEndian.Uint32(page[OffsetPageNo:]))
 }
 
-// HeaderSpace returns the tablespace that the page says it belongs to.
+// HeaderSpace returns the tablespace id in the page's header.
 func HeaderSpace(page []byte) SpaceID {
 	return SpaceID(binary.BigEndian.Uint32(page[OffsetSpace:]))
 }

@@ -7,7 +7,7 @@ import (
 	"math/bits"
 )
 
-// Space is what page 0 says of a tablespace: its identity and the geometry and
+// Space is what page 0 records about a tablespace: its identity and the geometry and
 // encoding of its pages.
 type Space struct {
 	ID       SpaceID
@@ -53,14 +53,14 @@ func (c Compression) String() string {
 
 // Encryption is MariaDB's encryption data on page 0.
 type Encryption struct {
-	Present    bool   // page 0 has encryption data, perhaps to say that nothing is encrypted
+	Present    bool   // page 0 has encryption data, perhaps to mark that nothing is encrypted
 	Scheme     uint8  // 0 none, 1 encrypted with derived keys
 	MinVersion uint32 // smallest key version in use; 0: some pages are not encrypted
 	KeyID      uint32
 }
 
 // Flags of FSP_SPACE_FLAGS. MySQL's and MariaDB's words differ above bit 10;
-// bit 4 tells MariaDB's full_crc32 layout from all others, because no
+// bit 4 distinguishes MariaDB's full_crc32 layout from all others, because no
 // compressed page size has a code above 7.
 const (
 	flagFullCRC32       = 1 << 4
@@ -146,7 +146,7 @@ func ParseFlags(flags uint32) (Space, error) {
 var encryptionMagic = []byte{'s', 0xE, 0xC, 'R', 'E', 't'}
 
 // readEncryption fills s.Encryption where page0 reaches far enough. The data lie
-// behind the extent descriptors, which begin at 150 and are 24 bytes and a
+// after the extent descriptors, which begin at 150 and are 24 bytes and a
 // bitmap for each extent that one descriptor page describes, and 38 bytes
 // further (fil0crypt.cc adds the header's offset once more).
 func (s *Space) readEncryption(page0 []byte) {
@@ -165,12 +165,12 @@ func (s *Space) readEncryption(page0 []byte) {
 }
 
 // ExtentPages is the number of pages in an extent: 1 MiB of logical pages, but
-// 64 pages from 32 KiB pages on (2 and 4 MiB).
+// 64 pages for pages of 32 KiB and more (2 and 4 MiB).
 func (s *Space) ExtentPages() int {
 	return max(64, (1<<20)/s.Logical)
 }
 
-// LengthError says that a tablespace is shorter than its page 0 says.
+// LengthError says that a tablespace is shorter than the size in its page 0.
 type LengthError struct {
 	ID         SpaceID
 	Have, Want int64 // bytes
@@ -195,7 +195,7 @@ func (s *Space) CheckLength(have int64) error {
 }
 
 // MinBytes is the least length of a tablespace's files together. Servers make
-// the files longer before page 0 says so, and in multiples of 4096 bytes: they
+// the files longer before page 0 has the size, and in multiples of 4096 bytes: they
 // leave smaller pages past such a multiple to the first write
 // (fil_space_extend_must_retry). Only a truncation makes files shorter first.
 func (s *Space) MinBytes() int64 { return int64(s.Size) * int64(s.Physical) &^ 4095 }
@@ -239,7 +239,7 @@ func (s *Space) DoublewriteArea(trxSys []byte) []PageRange {
 }
 
 // PlainSpace is the system tablespace of a server with pages of so many bytes,
-// as far as that and the checksum's kind say what it is.
+// as far as it follows from that and the kind of the checksum.
 func PlainSpace(pageSize int, fullCRC32 bool) (Space, error) {
 	code := uint32(bits.TrailingZeros(uint(pageSize / 512)))
 	switch {

@@ -138,7 +138,7 @@ func UnmarshalArchive(text []byte) (*Archive, error) {
 	return a, a.Validate()
 }
 
-// unmarshalVersioned looks at the version alone first, since in a later
+// unmarshalVersioned reads only the version first, since in a later
 // version any other field may have another shape.
 func unmarshalVersioned(file, key string, known int, text []byte, v any) error {
 	var fields map[string]json.RawMessage

@@ -84,7 +84,7 @@ func UnmarshalBinlogPos(text []byte) (*BinlogPos, error) {
 }
 
 // ReadBinlogPos reads the file of either family in dir. The error is
-// fs.ErrNotExist if there is none: the server wrote no binary log.
+// fs.ErrNotExist without one: the server wrote no binary log.
 func ReadBinlogPos(dir fs.FS) (*BinlogPos, error) {
 	_, text, err := readEither(dir, func(n Names) string { return n.BinlogInfo })
 	if err != nil {

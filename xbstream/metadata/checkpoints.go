@@ -121,7 +121,7 @@ func (ps *pairs) number(file, key string) (*uint64, error) {
 }
 
 // ReadCheckpoints reads the file of either family in dir and returns the name
-// under which it was found. The error is fs.ErrNotExist if there is none.
+// under which it was found. The error is fs.ErrNotExist if the directory has none.
 func ReadCheckpoints(dir fs.FS) (c *Checkpoints, name string, err error) {
 	name, text, err := readEither(dir, func(n Names) string { return n.Checkpoints })
 	if err != nil {

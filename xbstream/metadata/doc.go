@@ -1,9 +1,9 @@
-// Package metadata holds the files of a backup that tell about the backup.
+// Package metadata holds the files of a backup that describe it.
 //
 // # hb's own
 //
 // The first file of an archive that hb writes is hb-archive.json ([Archive]):
-// one JSON object that says what this is. The last is hb-manifest.json
+// one JSON object that describes the archive. The last is hb-manifest.json
 // ([Manifest]), which makes the archive provably complete:
 //
 //	{"hb_manifest":1,"files":3,"bytes":73400412,"from_lsn":...}
@@ -23,18 +23,18 @@
 // # What restoring an archive of hb's takes
 //
 // Files lie in the archive where a server started on the directory finds them,
-// whatever their place was: tablespaces of DATA DIRECTORY, of general
+// wherever they were: tablespaces of DATA DIRECTORY, of general
 // tablespaces elsewhere, of innodb_undo_directory and innodb_data_home_dir are in
 // the data directory itself, and there are no .isl files. A tablespace is known
 // by the id in its page 0. MySQL's lie beside the databases too: mysql.ibd,
 // general ones (NAME.ibd), undo tablespaces (undo001, undo_001, NAME.ibu).
 //
 // On servers that cannot block DDL while pages are copied, tablespaces may be
-// dropped, renamed, or changed without redo after their copy. Fix-up files tell,
+// dropped, renamed, or changed without redo after their copy. Fix-up files record,
 // to be obeyed before the redo is replayed, all .del files before all .ren files:
 //
 //	db/t.del   remove db/t.ibd
-//	db/t.ren   rename db/t.ibd to what the file says: db/u, without .ibd
+//	db/t.ren   rename db/t.ibd to the name in the file: db/u, without .ibd
 //
 // On MySQL they may lie beside the databases (archive.del for archive.ibd). What
 // is there after them is what the server had at the end: a tablespace that the
@@ -42,12 +42,12 @@
 // TABLESPACE, under its old id, and stays. (Its pages are newer than all redo
 // from before.) So it is with a tablespace whose redo ends with TRUNCATE (5.7).
 //
-// The redo log (xtrabackup_logfile on MySQL) ends exactly at the manifest's
-// last_lsn. On MySQL the manifest names the undo tablespaces that must be there,
-// and temporary ones that are not, by id: undo_spaces, temporary_spaces; and for
-// tablespaces of which older redo must not be applied, from where on it must:
-// replay_from. A server that is left to recover the directory by itself would
-// apply it, so that this must be refused then.
+// The redo log (xtrabackup_logfile on MySQL) ends exactly at the manifest's last_lsn.
+// On MySQL the manifest names the undo tablespaces that must be there, and temporary
+// ones that are not, by id: undo_spaces, temporary_spaces; and for tablespaces to
+// which older redo must not be applied, each with the LSN from which it must:
+// replay_from. A server that is left to recover the directory by itself would apply
+// it, so that this must be refused then.
 //
 // From MySQL 8.0 on, the binary log file of the position, up to the position, and
 // an index that names it as ./FILE, lie beside the databases under the names that

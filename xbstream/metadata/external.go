@@ -37,7 +37,7 @@ type ExternalSpace struct {
 	File string `json:"file_name"`       // on the server that was backed up
 	Name string `json:"tablespace_name"` // "db/t", "innodb_undo_001", "archive"
 	Type string `json:"tablespace_type"`
-	// Outside: it lay outside the data directory. XtraBackup does not say so.
+	// Outside: it lay outside the data directory. XtraBackup does not record this.
 	Outside bool `json:"hb_outside,omitempty"`
 }
 

@@ -9,9 +9,9 @@ import (
 	"hb/xbstream"
 )
 
-// IndexName is the last file but one of an archive: xbstream's index of the chunks
+// IndexName is the second last file of an archive: xbstream's index of the chunks
 // before it. It is a file like others, listed in the manifest and of no use to any
-// other tool; the manifest's last line says where in the archive it begins.
+// other tool; the manifest's last line has where in the archive it begins.
 const IndexName = "hb-index"
 
 // maxEndLine bounds the manifest's last line in bytes.
@@ -27,7 +27,7 @@ const manifestEnd = "XBSTCK01\x00E\x10\x00\x00\x00" + ManifestName
 var _ = [1]struct{}{}[len(ManifestName)-0x10] // as the chunk states it
 
 // FindIndex returns where the index of an archive begins by its last bytes, or 0: it
-// has none, or is not one of hb's. What it says is a claim.
+// has none, or is not one of hb's. Its content is a claim.
 func FindIndex(end []byte) int64 {
 	text, ok := bytes.CutSuffix(end, []byte("\n"+manifestEnd))
 	if !ok {
@@ -61,7 +61,7 @@ type Trailer struct {
 }
 
 // ReadTrailer reads the trailer of an archive of size bytes: r is the archive from
-// at on, where FindIndex says that the index begins.
+// at, where the index begins according to FindIndex.
 func ReadTrailer(r io.Reader, at, size int64) (*Trailer, error) {
 	t := &Trailer{At: at, Size: size}
 	var index []byte

@@ -8,7 +8,7 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// Info is xtrabackup_info, or mariadb_backup_info: what is known of a backup
+// Info is xtrabackup_info, or mariadb_backup_info: the facts about a backup
 // besides its LSNs. Nil and empty fields in the lower part are lines that a
 // release does not write.
 type Info struct {
@@ -80,7 +80,7 @@ func lsnField(key string, p *innodb.LSN) infoField {
 		}}
 }
 
-// boolField is a line that says yes or "N".
+// boolField is a line with yes or "N".
 func boolField(key string, p *bool, yes string) infoField {
 	return infoField{key,
 		func() (string, bool) { return yesNo(*p, yes), true },
@@ -145,7 +145,7 @@ func UnmarshalInfo(text []byte) (*Info, error) {
 }
 
 // ReadInfo reads the file of either family in dir and returns the name under
-// which it was found. The error is fs.ErrNotExist if there is none.
+// which it was found. The error is fs.ErrNotExist if the directory has none.
 func ReadInfo(dir fs.FS) (i *Info, name string, err error) {
 	name, text, err := readEither(dir, func(n Names) string { return n.Info })
 	if err != nil {

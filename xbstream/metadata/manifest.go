@@ -42,8 +42,7 @@ const (
 	maxGTID = 256 << 10
 )
 
-// Manifest is what hb-manifest.json says of the backup as a whole: its first
-// line.
+// Manifest is what hb-manifest.json has about the backup as a whole: its first line.
 type Manifest struct {
 	Version int   `json:"hb_manifest"` // ManifestVersion
 	Files   int64 `json:"files"`       // files in the archive without the manifest
@@ -70,10 +69,10 @@ type Manifest struct {
 	Locks      LockTimes   `json:"lock_ms"`
 
 	// MySQL. UndoSpaces are the ids of the undo tablespaces in the archive: a
-	// server that misses one makes an empty one in its place and says nothing,
+	// server that misses one makes an empty one in its place and does not report it,
 	// so that hb apply looks for each. TemporarySpaces are those that the server
 	// had and that are not in the archive, because it drops them when it
-	// starts: the redo log of 5.6 speaks of them all the same.
+	// starts: the redo log of 5.6 names them nevertheless.
 	UndoSpaces      []innodb.SpaceID `json:"undo_spaces,omitempty"`
 	TemporarySpaces []innodb.SpaceID `json:"temporary_spaces,omitempty"`
 	// ReplayFrom gives for some tablespaces a checkpoint after which their copy
@@ -184,10 +183,10 @@ type endLine struct {
 	Version int    `json:"hb_manifest_end"`
 	Files   int64  `json:"files"`
 	CRC32   *CRC32 `json:"crc32"`
-	IndexAt int64  `json:"index_at,omitempty"` // 0: there is no index
+	IndexAt int64  `json:"index_at,omitempty"` // 0: no index
 }
 
-// endPrefix is what the last line begins with, and no other.
+// endPrefix begins the last line, and no other.
 const endPrefix = `{"hb_manifest_end"`
 
 // CRC32 is a CRC-32 (IEEE), in JSON a string of 8 hexadecimal digits.
@@ -249,8 +248,8 @@ func unmarshalFile(text []byte) (File, error) {
 	return f, nil
 }
 
-// ManifestWriter writes a manifest. It counts what it lists: the totals that
-// the first line promised must be right.
+// ManifestWriter writes a manifest. It counts the files that it lists: the totals
+// that the first line promised must be right.
 type ManifestWriter struct {
 	// IndexAt is where the archive's index begins, in bytes; 0: it has none. It is
 	// written by Close.
@@ -482,8 +481,7 @@ func ReadManifestHead(dir fs.FS) (*Manifest, error) {
 	return p.Manifest(), err
 }
 
-// IndexAt returns where the manifest says that the archive's index begins; 0: it
-// says that there is none.
+// IndexAt returns where the archive's index begins; 0: the archive has none.
 func (p *ManifestParser) IndexAt() int64 { return p.indexAt }
 
 // Manifest returns the first line's facts, or nil before they came.

@@ -6,10 +6,9 @@ import (
 	"strings"
 )
 
-// MyCnf is backup-my.cnf: the options that the peers' prepare needs, in a
-// [mysqld] group. It is no copy of the server's own file. The order is kept,
-// and an option may come twice (XtraBackup writes innodb_log_checksums in two
-// forms).
+// MyCnf is backup-my.cnf: the options that the peers' prepare needs, in a [mysqld]
+// group. It is not a copy of the server's own file. The order is kept, and an option
+// may come twice (XtraBackup writes innodb_log_checksums in two forms).
 type MyCnf struct{ Options []Pair }
 
 // Get returns the last value of an option; "-" and "_" are the same in its

@@ -17,7 +17,7 @@ import (
 type Archiver struct {
 	Out      bytes.Buffer      // the archive as far as it is written
 	Files    []metadata.File   // that have ended
-	Manifest metadata.Manifest // how the manifest begins: Finish fills in what it counts and sums
+	Manifest metadata.Manifest // how the manifest begins: Finish fills in counts and sums
 	// Index makes the index that Finish writes of the one that is right; it writes
 	// none if that is nil. Moved is by how many bytes the manifest is wrong about where
 	// it begins.
@@ -25,7 +25,7 @@ type Archiver struct {
 	Moved int64
 
 	w       *xbstream.Writer
-	indexAt int64 // where the index begins; 0: there is none
+	indexAt int64 // where the index begins; 0: no index
 	err     error
 }
 

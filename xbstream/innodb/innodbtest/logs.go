@@ -6,12 +6,13 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// Form is how a family's series lays out its redo log files behind their header.
+// Form is how a family's series lays out its redo log files after their header.
 type Form uint8
 
 // The forms.
 const (
-	// MariaDB108 is MariaDB's from 10.8 on: mini-transactions one after the other.
+	// MariaDB108 is that of MariaDB 10.8 and later: mini-transactions one after the
+	// other.
 	MariaDB108 Form = iota
 	// MariaDB105 is MariaDB's before: blocks, with a CRC-32C.
 	MariaDB105
@@ -23,8 +24,8 @@ const (
 	MySQL8030
 )
 
-// MySQLForm is the form of MySQL's logs whose headers have that format's number: 0 in 5.6,
-// 6 from 8.0.30 on.
+// MySQLForm is the form of MySQL's logs whose headers have that format's number: 0 in
+// 5.6, 6 in 8.0.30 and later.
 func MySQLForm[T ~uint32](format T) Form {
 	switch {
 	case format == 0:
@@ -78,8 +79,8 @@ func (l *Log) End() innodb.LSN {
 	return (block+n/room)*blockSize + blockHeader + n%room
 }
 
-// Bytes returns what follows the header: from Start on, or from the block that holds it,
-// up to a block that is not full.
+// Bytes returns the log after the header: from Start, or from the block that holds
+// it, up to a block that is not full.
 func (l *Log) Bytes() []byte {
 	if l.Form == MariaDB108 {
 		return bytes.Clone(l.payload)
@@ -132,7 +133,7 @@ type Block struct {
 	// Used is how many of its bytes count, all 512 of a full one; First is the byte at
 	// which the first mini-transaction in it begins, 0: none does.
 	Used, First int
-	Payload     []byte // from byte 12 on
+	Payload     []byte // after byte 12
 }
 
 // Bytes returns its 512 bytes.

@@ -1,13 +1,13 @@
 package innodbtest
 
-// MariaDBRecord is a record of MariaDB's from 10.5 on: its first byte, without the length
-// that it has in its low half, and what follows that.
+// MariaDBRecord is a record of MariaDB 10.5 and later: its first byte, without the
+// length that it has in its low half, and the rest.
 func MariaDBRecord(first byte, body ...byte) []byte {
 	n := len(body)
 	if n < 16 {
 		return append([]byte{first | byte(n)}, body...)
 	}
-	// The length counts its own bytes, and from 15 on.
+	// The length counts its own bytes, and begins at 15.
 	for size := 1; ; size++ {
 		if length := AppendVarint(nil, uint32(n-15+size)); len(length) == size {
 			return append(append([]byte{first}, length...), body...)

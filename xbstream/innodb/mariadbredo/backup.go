@@ -15,11 +15,11 @@ func Creator(tool string) string {
 }
 
 // BackupHead returns the beginning of a backup's ib_logfile0, Facts.HeaderSize
-// bytes, for a log copied from the server's checkpoint c on. What follows it:
+// bytes, for a log copied from the server's checkpoint c. After it come:
 //
 //   - 10.5: the server's blocks, verbatim, from the one that holds c.LSN on, as
 //     long as they are valid. The last one may be partly used.
-//   - 10.8+: the mini-transactions from c.LSN on, without anything after the
+//   - 10.8+: the mini-transactions from c.LSN, without anything after the
 //     last one, with every sequence byte set to 1.
 //
 // tool becomes part of the creator.
@@ -40,7 +40,7 @@ func BackupHead(f Format, c Checkpoint, tool string) []byte {
 // mini-transaction ended at last. For 10.5 it is empty: the server finds its
 // LSN on page 0 of the system tablespace (innodb.OffsetFlushLSN) and makes a
 // new log. For 10.8+ it is a log whose only mini-transaction, 16 bytes long,
-// says that there is nothing to recover, and which ends at last.
+// marks that there is nothing to recover, and which ends at last.
 func CleanLog(f Format, last innodb.LSN, tool string) []byte {
 	if f == Format105 {
 		return nil

@@ -79,7 +79,7 @@ func (c *Cutter) cutCarry() (redolog.MTR, bool) {
 }
 
 // consume steps over n payload bytes. At the end of a full block the LSN goes
-// on behind the next block's header, at once: that is the end LSN of a
+// on past the next block's header, at once: that is the end LSN of a
 // mini-transaction that fills the block.
 func (c *Cutter) consume(n int) {
 	c.pay = c.pay[n:]
@@ -99,7 +99,7 @@ func (c *Cutter) nextBlock() bool {
 	b := c.raw[:blockSize]
 	stop := checkBlock(b, at)
 	used := int(binary.BigEndian.Uint16(b[4:]))
-	skip := int(c.pos - at) // what an earlier reading of this block gave
+	skip := int(c.pos - at) // bytes that an earlier reading of this block gave
 	if stop.Cause == 0 && used < skip {
 		stop = Stop{Cause: StopBlockUsed, LSN: at}
 	}

@@ -16,7 +16,7 @@ const (
 	blockEnd     = redolog.BlockEnd
 )
 
-// StopCause says why a Cutter found no further mini-transaction.
+// StopCause is why a Cutter found no further mini-transaction.
 type StopCause uint8
 
 // The causes. In the log of a live server every one of them can simply be the
@@ -42,7 +42,7 @@ const (
 	StopBlockUsed
 )
 
-// Stop says where and why cutting stopped.
+// Stop is where and why cutting stopped.
 type Stop struct {
 	Cause StopCause
 	// LSN of the mini-transaction that could not be cut, or of the block that
@@ -106,10 +106,9 @@ func (s Stop) Error() string {
 //		// c.Stop() says why no more; c.End() is the end of the last one.
 //	}
 //
-// The bytes fed are consecutive: whoever reads a circular file unwraps it.
-// Feed may be called again at any time with a newer reading of the same place.
-// It does not allocate but for mini-transactions that span blocks (one buffer,
-// reused).
+// The bytes fed are consecutive: whoever reads a circular file unwraps it. Feed may
+// be called again at any time with a newer reading of the same place. It allocates
+// only for mini-transactions that span blocks (one buffer, reused).
 type Cutter struct {
 	geo  Geometry
 	raw  []byte     // fed and not looked at yet
@@ -153,12 +152,11 @@ func (c *Cutter) End() innodb.LSN { return c.end }
 // may be inside a mini-transaction that is not whole yet.
 func (c *Cutter) Seen() innodb.LSN { return c.pos }
 
-// Stop says why the last Next returned false.
+// Stop returns why the last Next returned false.
 func (c *Cutter) Stop() Stop { return c.stop }
 
-// Feed gives the cutter the log's bytes from LSN Position() on, in place of
-// what it had not looked at yet. They must not change until Next returned
-// false.
+// Feed gives the cutter the log's bytes from LSN Position() on, in place of the part
+// that it had not looked at yet. They must not change until Next returned false.
 func (c *Cutter) Feed(raw []byte) {
 	c.raw, c.pay = raw, nil
 	c.stop = Stop{}
@@ -188,7 +186,7 @@ func (c *Cutter) nextPlain() (redolog.MTR, bool) {
 	case n == 0:
 		return c.stopped(StopEndMark, c.pos)
 	case len(c.raw) < n+mtrTail:
-		// The sequence byte alone can tell that there is nothing to wait for.
+		// The sequence byte alone can show that there is nothing to wait for.
 		if c.raw[n] != c.geo.sequence(c.pos+innodb.LSN(n)) {
 			return c.stopped(StopSequence, c.pos)
 		}
@@ -236,7 +234,7 @@ func scan(b []byte, at, limit int) (int, StopCause) {
 
 // longLength reads the length of a record that does not fit its first byte: a
 // varint of 1 to 3 bytes, counted from 15 less those bytes. n is the length of
-// all behind the first byte, size that of the varint, 0 if b is cut short.
+// all after the first byte, size that of the varint, 0 if b is cut short.
 func longLength(b []byte) (n, size int, ok bool) {
 	v, size, ok := varint(b)
 	if size > 3 {

@@ -130,7 +130,7 @@ func TestSequenceChangesWithLap(t *testing.T) {
 }
 
 func TestCutBlocks(t *testing.T) {
-	// The sizes put ends of mini-transactions at, before and behind the end of
+	// The sizes put ends of mini-transactions at, before and after the end of
 	// a block's payload, wherever in a block the log begins.
 	sizes := []int{3, 480, 496, 1200, 14, 13, 30000, 100, 100, 100, 100}
 	for n := 380; n < 420; n++ {

@@ -8,7 +8,7 @@ import (
 	"hb/xbstream/innodb/redolog"
 )
 
-// Geometry says at which offset of a log file the byte of an LSN lies.
+// Geometry maps an LSN to the offset of its byte in a log file.
 type Geometry struct {
 	Format Format
 	// First is an LSN whose byte lies at FirstOffset.
@@ -64,7 +64,7 @@ func (g Geometry) Offset(lsn innodb.LSN) int64 {
 	return header + d
 }
 
-// Contiguous returns how many log bytes can be read from Offset(lsn) on before
+// Contiguous returns how many log bytes can be read at Offset(lsn) before
 // the file comes around. It is 0 for a linear log: no limit but the file's end.
 func (g Geometry) Contiguous(lsn innodb.LSN) int64 {
 	if g.Capacity == 0 {
@@ -92,7 +92,7 @@ func (g Geometry) Advance(lsn innodb.LSN, n int) innodb.LSN {
 }
 
 // Payload returns n bytes of records, the first of which is at lsn, from log
-// bytes that begin with that one. What is not in one piece there is put
+// bytes that begin with that one. Records that are not in one piece there are put
 // together in scratch, which must have room for n bytes.
 func (g Geometry) Payload(log []byte, lsn innodb.LSN, n int, scratch []byte) ([]byte, error) {
 	if g.Format != Format105 {

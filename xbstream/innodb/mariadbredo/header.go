@@ -29,7 +29,7 @@ type Header struct {
 	Format Format
 	// FirstLSN is, in the 10.8+ format, the LSN of the byte at offset 12288 on
 	// lap 0; in the earlier format the LSN that the log was created at, which
-	// says nothing about offsets.
+	// means nothing for offsets.
 	FirstLSN innodb.LSN
 	Creator  string // at most 32 bytes
 }

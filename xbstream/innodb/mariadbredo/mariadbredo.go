@@ -2,7 +2,7 @@
 // for the side that follows the log of a live server, for the side that writes
 // it into a backup, and for the one that replays it.
 //
-// There are two, told apart by the first four bytes. Both hold the same
+// There are two; the first four bytes distinguish them. Both hold the same
 // physical records, grouped into mini-transactions (mtr): the unit that is
 // applied wholly or not at all. The LSN counts the bytes of the log.
 //
@@ -27,7 +27,7 @@
 //
 // The sequence byte is 1 on the even laps around the file and 0 on the odd
 // ones, counted from the first LSN in the header. Nothing else marks the end
-// of the log: behind it are bytes of the lap before.
+// of the log: after it are bytes of the lap before.
 //
 // In a backup either log is linear: it begins at the checkpoint and is not
 // circular, and in the later format every sequence byte is 1.
@@ -65,7 +65,7 @@ type Facts struct {
 }
 
 // MaxMTR is the length in bytes of the longest mini-transaction that is
-// accepted, framing included. Whoever feeds a Cutter with at least so many
+// accepted, framing included. A caller that feeds a Cutter at least so many
 // bytes never waits for a mini-transaction to become longer.
 //
 // 10.8 and later: the server allows 1 MiB of records not counting their first

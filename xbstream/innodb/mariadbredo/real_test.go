@@ -220,7 +220,7 @@ func TestGeometry(t *testing.T) {
 		}
 	}
 	if _, err := LiveGeometry(Header{Format: Format105}, Checkpoint{LSN: 100, Offset: 9000}, 4096); err == nil {
-		t.Error("a checkpoint behind the end of the file was accepted")
+		t.Error("a checkpoint after the end of the file was accepted")
 	}
 	if _, err := LiveGeometry(Header{Format: Format108, FirstLSN: 20000}, Checkpoint{LSN: 20000}, 12288); err == nil {
 		t.Error("a log without log bytes was accepted")

@@ -12,7 +12,7 @@ import (
 // same-page bit for records of pages, with it for those of files.
 type Type uint8
 
-// Types of records. What the bodies of page records mean is the business of
+// Types of records. The meaning of the bodies of page records is the business of
 // who applies them.
 const (
 	FreePage Type = iota
@@ -86,13 +86,13 @@ func (r *Record) IsTrim() bool {
 	return r.Type == Extended && !r.SamePage && len(r.Body) == 1 && r.Body[0] == TrimPages
 }
 
-// RecordError says that a record cannot be, or cannot be where it is.
+// RecordError says that a record is impossible, or impossible at its place.
 type RecordError struct {
 	Offset int // in the mini-transaction
 	What   string
 }
 
-// unknownType is what a RecordError says of a type that hb does not know: a newer
+// unknownType is the text of a RecordError for a type that hb does not know: a newer
 // server may.
 const unknownType = "unknown type"
 
@@ -170,7 +170,7 @@ func (r *Reader) Next() bool {
 	return true
 }
 
-// body returns what follows the framing and moves on to the next record.
+// body returns the bytes after the framing and moves on to the next record.
 func (r *Reader) body(h byte) ([]byte, bool) {
 	at, n := r.next+1, int(h&15)
 	if n == 0 {
@@ -224,7 +224,7 @@ func (r *Reader) fileRecord(body []byte) bool {
 	return r.fail(unknownType)
 }
 
-// FileOp is what a FILE_ record says.
+// FileOp is a FILE_ record.
 type FileOp struct {
 	Type  Type
 	Space innodb.SpaceID
@@ -272,7 +272,7 @@ func validName(name string) bool {
 }
 
 // Number decodes a variable-length number (1 to 5 bytes) at the beginning of b,
-// as records hold them. size is 0 if there is none.
+// as records hold them. size is 0 if b does not begin with one.
 func Number(b []byte) (v uint32, size int) {
 	v, size, ok := varint(b)
 	if !ok {

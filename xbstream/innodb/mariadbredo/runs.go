@@ -4,7 +4,7 @@ import "hb/xbstream/innodb"
 
 // Run is a longest sequence of consecutive records of one page within one
 // mini-transaction: one record with ids, and the same-page records after it.
-// It is what is stored, sorted and applied as a unit.
+// It is stored, sorted and applied as a unit.
 type Run struct {
 	Page innodb.PageID
 	// Offset is where it begins in the mini-transaction.

@@ -9,9 +9,9 @@ import (
 )
 
 // LastBlock makes the last block of a backup's log that ends at end, from that
-// block as it is in the live log (10.5 format): what lies behind end is cut
+// block as it is in the live log (10.5 format): what lies after end is cut
 // off. A live block of an earlier lap means that the server has written nothing
-// behind end yet, which is right only where end is at the block's beginning.
+// after end yet, which is right only where end is at the block's beginning.
 func LastBlock(live []byte, end innodb.LSN) ([]byte, error) {
 	end = redolog.Canonical(end)
 	at, used := end&^(blockSize-1), int(end%blockSize)

@@ -11,7 +11,7 @@ import (
 )
 
 // CreatorPrefix opens the creator string of a log that XtraBackup or hb copied:
-// it says that the directory was not prepared yet.
+// it marks the directory as not prepared yet.
 const CreatorPrefix = "xtrabkup "
 
 // BackupHead returns the beginning of xtrabackup_logfile, HeaderSize bytes, for
@@ -46,7 +46,7 @@ type Linear struct {
 
 // ParseLinear reads the beginning of a linear log: the head and the first
 // block, HeaderSize+blockSize bytes. XtraBackup copies both checkpoints of the
-// server's log, of which the server may have written one in between: that one
+// server's log. The server may have written one in between: that one
 // counts which is in the first block.
 func ParseLinear(b []byte) (Linear, error) {
 	if len(b) < HeaderSize+blockSize {
@@ -80,13 +80,13 @@ func (l Linear) Start() innodb.LSN { return redolog.BlockOf(l.Checkpoint.LSN) }
 func (l Linear) Offset(lsn innodb.LSN) int64 { return HeaderSize + int64(lsn-l.Start()) }
 
 // FlushLSN is the LSN that a server begins its new log at, for data that was
-// recovered up to end: what page 0 of the system tablespace has to say
-// (innodb.OffsetFlushLSN). 8.0.30 and later crash on one that is no payload byte.
+// recovered up to end: the FLUSH LSN that page 0 of the system tablespace needs
+// (innodb.OffsetFlushLSN). 8.0.30 and later crash on one that is not a payload byte.
 func FlushLSN(end innodb.LSN) innodb.LSN {
 	return (end+blockSize-1)/blockSize*blockSize + blockHeader
 }
 
-// redoGranule is what the size of a file in RedoDir is a multiple of: the
+// redoGranule divides the size of each file in RedoDir: the
 // largest page, and the least that a server accepts.
 const redoGranule = 64 << 10
 
@@ -157,7 +157,7 @@ func (p *packer) mtr(payload []byte) {
 }
 
 // finish closes the last block, which is never a full one, and returns it all. It
-// says where the server's first mini-transaction will begin, if none begins in it
+// records where the server's first mini-transaction will begin, if none begins in it
 // before: the server warns of a block that does not.
 func (p *packer) finish() []byte {
 	if p.used == 0 {

@@ -81,7 +81,7 @@ func checkBlock(f Format, b []byte, at innodb.LSN, unsummed bool) Stop {
 	return Stop{}
 }
 
-// checkNumber tells whether the block is the one at an LSN, one of an earlier
+// checkNumber finds out whether the block is the one at an LSN, one of an earlier
 // lap or of a later one. A block that was never written has number 0.
 func checkNumber(f Format, b []byte, at innodb.LSN) Stop {
 	got, want := binary.BigEndian.Uint32(b), redolog.BlockNumber(at)
@@ -105,11 +105,10 @@ func checkNumber(f Format, b []byte, at innodb.LSN) Stop {
 	return stop
 }
 
-// LastBlock makes the last block of a log that ends exactly at end, from that
-// block as it is in the live log: what lies behind end is cut off. Where end is
-// at the beginning of a block the server may not have written that one yet; an
-// older block in its place will do. The returned block is never full: it marks
-// the end.
+// LastBlock makes the last block of a log that ends exactly at end, from that block
+// as it is in the live log: what lies after end is cut off. Where end is at the
+// beginning of a block the server may not have written that one yet; an older block
+// in its place will do. The returned block is never full: it marks the end.
 func LastBlock(f Format, live []byte, end innodb.LSN) ([]byte, error) {
 	end = redolog.Canonical(end)
 	at, used := redolog.BlockOf(end), int(end%blockSize)

@@ -8,7 +8,7 @@ import (
 	"hb/xbstream/innodb/redolog"
 )
 
-// StopCause says why a Cutter found no further mini-transaction.
+// StopCause is why a Cutter found no further mini-transaction.
 type StopCause uint8
 
 // The causes. In the log of a live server StopShort to StopChecksum can simply
@@ -37,7 +37,7 @@ const (
 	StopTooLong
 )
 
-// Stop says where and why cutting stopped.
+// Stop is where and why cutting stopped.
 type Stop struct {
 	Cause StopCause
 	// LSN of the mini-transaction that could not be cut, or of the block that
@@ -104,10 +104,10 @@ func (s Stop) Unwrap() error { return s.Err }
 //
 // The blocks fed are consecutive: whoever reads a ring unwraps it. Feed may be
 // called again at any time with a newer reading of the same place. It does not
-// allocate but for mini-transactions that span blocks (one buffer, reused).
+// allocate, except for mini-transactions that span blocks (one buffer, reused).
 type Cutter struct {
-	// Settled says that nobody writes the log any more. Then a log without
-	// checksums can be read, which live could not be told from half a write.
+	// Settled: nobody writes the log any more. Then a log without checksums can be
+	// read; in a live one a whole block looks like half a write.
 	Settled bool
 
 	format Format
@@ -133,7 +133,7 @@ type Cutter struct {
 
 // NewCutter returns a cutter that begins at a checkpoint. Since 8.0.3 that can
 // be inside a mini-transaction, or a record: then cutting begins with the first
-// mini-transaction that begins in the checkpoint's block or behind it, and its
+// mini-transaction that begins in the checkpoint's block or after it, and its
 // records that begin before the checkpoint are left out (the server: their
 // pages are on disk).
 func NewCutter(f Format, checkpoint innodb.LSN) *Cutter {
@@ -161,7 +161,7 @@ func (c *Cutter) End() innodb.LSN { return c.end }
 // mini-transaction that is not whole yet.
 func (c *Cutter) Seen() innodb.LSN { return c.pos }
 
-// Stop says why the last Next returned false.
+// Stop returns why the last Next returned false.
 func (c *Cutter) Stop() Stop { return c.stop }
 
 // Unsummed reports whether the log has no checksums: damage would go unseen.
@@ -183,9 +183,8 @@ func (c *Cutter) Clean() bool {
 // begun reports whether a mini-transaction has begun that is not whole yet.
 func (c *Cutter) begun() bool { return len(c.carry) > 0 && !c.done }
 
-// Feed gives the cutter the log's blocks from LSN Position() on, in place of
-// what it had not looked at yet. They must not change until Next returned
-// false.
+// Feed gives the cutter the log's blocks from LSN Position() on, in place of the part
+// that it had not looked at yet. They must not change until Next returned false.
 func (c *Cutter) Feed(raw []byte) {
 	c.raw, c.pay = raw, nil
 	c.stop = Stop{}
@@ -301,7 +300,7 @@ func (c *Cutter) trim(m *redolog.MTR) bool {
 }
 
 // consume steps over n payload bytes. At the end of a full block the LSN goes
-// on behind the next block's header, at once: that is the end LSN of a
+// on past the next block's header, at once: that is the end LSN of a
 // mini-transaction that fills the block.
 func (c *Cutter) consume(n int) {
 	c.pay = c.pay[n:]
@@ -343,7 +342,7 @@ func (c *Cutter) nextBlock() bool {
 }
 
 // sought looks in the block for the beginning of a mini-transaction, the first
-// one behind a checkpoint, and goes there.
+// one after a checkpoint, and goes there.
 func (c *Cutter) sought(b []byte, at innodb.LSN, used int) bool {
 	first := binary.BigEndian.Uint16(b[offFirst:])
 	if first != 0 && int(first) <= used {

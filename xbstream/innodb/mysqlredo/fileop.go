@@ -7,7 +7,7 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// FileOp is what a record about a file says.
+// FileOp is a record about a file.
 type FileOp struct {
 	Type  Type
 	Space innodb.SpaceID

@@ -39,12 +39,12 @@ func ParseRedoName(name string) (id uint64, ok bool) {
 	return id, err == nil && RedoName(id) == name
 }
 
-// Ring says where in the files of a ring the byte of an LSN lies.
+// Ring maps an LSN to the place of its byte in the files of a ring.
 type Ring struct {
 	files int
 	size  int64 // of each file
 	// The byte of LSN base lies at offset 0 of the files' log bytes, headers
-	// left out, put one behind the other.
+	// left out, put one after the other.
 	base innodb.LSN
 }
 
@@ -60,7 +60,7 @@ func NewRing(files int, size int64, c Checkpoint) (Ring, error) {
 		return r, fmt.Errorf("the redo log's checkpoint (LSN %d at offset %d) is not in its %d files of %d bytes",
 			c.LSN, c.Offset, files, size)
 	}
-	// LSNs before the checkpoint are as legitimate as those behind it, so base
+	// LSNs before the checkpoint are as legitimate as those after it, so base
 	// may be negative: it counts modulo 2^64.
 	r.base = c.LSN - innodb.LSN(c.Offset-HeaderSize*(1+file))
 	return r, nil
@@ -87,7 +87,7 @@ type RedoFile struct {
 	Header Header
 }
 
-// End returns the LSN behind the file's last byte.
+// End returns the LSN after the file's last byte.
 func (f RedoFile) End() innodb.LSN { return f.Header.StartLSN + innodb.LSN(f.Size-HeaderSize) }
 
 // Has reports whether the byte of an LSN lies in the file.
@@ -126,10 +126,10 @@ func NewRedoFile(id uint64, size int64, block []byte) (RedoFile, error) {
 
 // CheckSequence puts the files of one log in order and checks that they are
 // one: of the same uuid, without holes or overlaps, and that the newest one is
-// there. The error says what is missing.
+// there. The error names what is missing.
 func CheckSequence(files []RedoFile) error {
 	if len(files) == 0 {
-		return fmt.Errorf("there are no redo log files in %s", RedoDir)
+		return fmt.Errorf("%s has no redo log files", RedoDir)
 	}
 	slices.SortFunc(files, func(a, b RedoFile) int { return cmp.Compare(a.ID, b.ID) })
 	for i, f := range files[1:] {
@@ -143,7 +143,7 @@ func CheckSequence(files []RedoFile) error {
 		}
 	}
 	if last := files[len(files)-1]; last.Header.Flags&FileFull != 0 {
-		return fmt.Errorf("%s is marked as full, but the file behind it is missing", RedoName(last.ID))
+		return fmt.Errorf("%s is marked as full, but the file after it is missing", RedoName(last.ID))
 	}
 	return nil
 }

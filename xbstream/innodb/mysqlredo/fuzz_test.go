@@ -8,7 +8,7 @@ import (
 	"hb/xbstream/innodb/redolog"
 )
 
-// FuzzRecord: no bytes make the parser panic or read behind them, and what
+// FuzzRecord: no bytes make the parser panic or read past them, and what
 // parses does not depend on what follows.
 func FuzzRecord(f *testing.F) {
 	for _, tc := range realLogs {

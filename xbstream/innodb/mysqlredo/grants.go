@@ -24,7 +24,7 @@ import (
 type Grants struct {
 	PageSize uint32 // innodb_page_size; to be set
 
-	page  innodb.PageID   // the only one that is changed, but for those of descriptors; zero: none
+	page  innodb.PageID   // the only changed one, apart from those of descriptors; zero: none
 	mixed bool            // there are more, or one is initialised
 	given []innodb.PageID // that an inode names now
 	bits  []bitmapByte    // written

@@ -32,7 +32,7 @@ const (
 	off56OffsetHigh = 304 // 5.6
 	off56Archived   = 24  // 5.6: the LSN archived up to
 	off56Sum1       = 288 // 5.6: fold of all before
-	off56Sum2       = 292 // 5.6: fold from byte 8 on
+	off56Sum2       = 292 // 5.6: fold of the bytes after byte 8
 )
 
 // notArchived is the archived LSN of a 5.6 log that is not archived.
@@ -92,7 +92,7 @@ type Header struct {
 	UUID   uint32 // the same in all files of one log; 8.0.30 and later
 	// StartLSN is, in 8.0.30 and later, the LSN of the byte at offset
 	// HeaderSize of this file. Before, it is where the log was when its files
-	// were made, which says nothing about offsets.
+	// were made, which means nothing for offsets.
 	StartLSN innodb.LSN
 	Creator  string // at most 32 bytes, 31 in 8.0.30 and later
 	Flags    Flags
@@ -174,12 +174,11 @@ type Checkpoint struct {
 // one, or the log is damaged.
 var ErrNoCheckpoint = errors.New("the redo log has no valid checkpoint")
 
-// Checkpoints returns the valid ones, the newest first, of a file that begins
-// with head: HeaderSize bytes. In a ring only the first file has them. Since
-// 8.0.30 every file has two slots, used or not, and the newest checkpoint is
-// the one with the highest LSN in any file whose range it is in: those of other
-// ranges are from an earlier life of the file, which the caller tells by its
-// size (see RedoFile).
+// Checkpoints returns the valid ones, the newest first, of a file that begins with
+// head: HeaderSize bytes. In a ring only the first file has them. Since 8.0.30 every
+// file has two slots, used or not, and the newest checkpoint is the one with the
+// highest LSN in any file whose range it is in: those of other ranges are from an
+// earlier life of the file, which the caller recognises by its size (see RedoFile).
 func (h Header) Checkpoints(head []byte) ([]Checkpoint, error) {
 	if len(head) < HeaderSize {
 		return nil, fmt.Errorf("the redo log's header is cut short at %d bytes", len(head))

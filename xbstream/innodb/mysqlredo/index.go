@@ -2,11 +2,11 @@ package mysqlredo
 
 import "encoding/binary"
 
-// Index is what a record tells of the index that its page belongs to.
+// Index is what a record contains about the index that its page belongs to.
 type Index struct {
 	Compact bool
 	// NUniq is how many fields make a row unique: those that a node pointer
-	// holds. It is 0 where the record does not tell (REDUNDANT, which needs
+	// holds. It is 0 where the record does not have it (REDUNDANT, which needs
 	// none of this), and differs from len(Fields) in clustered indexes.
 	NUniq  int
 	Fields []Field // in logical order
@@ -53,8 +53,8 @@ func (x *Index) clear() {
 	*x = Index{Fields: x.Fields[:0], Physical: x.Physical[:0]}
 }
 
-// Parse fills x from the body of a record of type t and returns what follows
-// in the body. Its slices are used again. Types that say nothing of their index
+// Parse fills x from the body of a record of type t and returns the rest of the
+// body. Its slices are used again. Types that contain nothing about their index
 // leave x empty: those of REDUNDANT pages up to 8.0.28. The error is a
 // *RecordError, or ErrShort.
 func (x *Index) Parse(t Type, body []byte) (rest []byte, err error) {
@@ -74,8 +74,7 @@ func (x *Index) Parse(t Type, body []byte) (rest []byte, err error) {
 	return body[p.at:], nil
 }
 
-// index reads what a record tells of its index into x, or steps over it if x
-// is nil.
+// index reads the index of a record into x, or steps over it if x is nil.
 func (p *parser) index(kind index, x *Index) {
 	switch kind {
 	case indexOld:

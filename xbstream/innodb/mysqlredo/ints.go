@@ -17,7 +17,7 @@ func C32(b []byte) (v uint32, size int) {
 	if h < 0x80 {
 		return uint32(h), 1
 	}
-	var mask, ones uint32 // which bits of what was read count; which are implied
+	var mask, ones uint32 // which of the bits that were read count; which are implied
 	switch {
 	case h < 0xC0:
 		size, mask = 2, 0x3FFF

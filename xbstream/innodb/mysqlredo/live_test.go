@@ -98,7 +98,7 @@ func TestServers(t *testing.T) {
 	})
 }
 
-// save keeps the beginning of a log, cut behind a mini-transaction, if the
+// save keeps the beginning of a log, cut after a mini-transaction, if the
 // environment names a directory for it: so the files in testdata were made.
 func save(t *testing.T, root *mysqldtest.Root, log []byte) {
 	t.Helper()
@@ -179,7 +179,7 @@ func checkIndexes(t *testing.T, m redolog.MTR, x *mysqlredo.Index) {
 			t.Fatalf("LSN %d: physical positions %v of %d fields", m.Start, x.Physical, len(x.Fields))
 		}
 		if x.Compact && x.NUniq < len(x.Fields) && (x.Fields[x.NUniq].Len != 6 || x.Fields[x.NUniq+1].Len != 7) {
-			t.Fatalf("LSN %d: DB_TRX_ID and DB_ROLL_PTR are not behind the key: %+v", m.Start, x)
+			t.Fatalf("LSN %d: DB_TRX_ID and DB_ROLL_PTR are not after the key: %+v", m.Start, x)
 		}
 		if r.Type.IsFile() {
 			op, err := r.FileOp()
@@ -230,7 +230,7 @@ func compareServers(t *testing.T, root *mysqldtest.Root, theirs, ours string, co
 		}
 	}
 	if faults[0] != faults[1] {
-		t.Errorf("the server finds other faults behind the rebuilt log:\n%s\n%s", faults[0], faults[1])
+		t.Errorf("the server finds other faults after the rebuilt log:\n%s\n%s", faults[0], faults[1])
 	}
 	if d := workload.Differences(sums[0], sums[1]); len(d) > 0 || len(sums[0]) < 10 {
 		t.Errorf("%d tables: %v", len(sums[0]), d)

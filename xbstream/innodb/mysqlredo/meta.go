@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Meta is a record of type DynamicMeta: what the server knows of a table and
+// Meta is a record of type DynamicMeta: what the server knows about a table and
 // writes into its data dictionary later.
 type Meta struct {
 	Table, Version uint64
@@ -76,13 +76,13 @@ func (m *Meta) check() error {
 // usable; make one.
 type MetaSet map[MetaKey]Meta
 
-// MetaKey is what a set has one record of.
+// MetaKey identifies a record in a set.
 type MetaKey struct {
 	Table uint64
 	Kind  byte
 }
 
-// metaSize is about what a record takes of memory in a set besides its item, in bytes.
+// metaSize is about the memory of a record in a set besides its item, in bytes.
 const metaSize = 112
 
 // Add adds a record from ParseMeta. It copies the item, and returns about how many

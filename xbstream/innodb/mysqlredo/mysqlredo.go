@@ -17,7 +17,7 @@
 //
 // A record is a type, a tablespace and page number in compressed integers, and
 // a body that only the type's own rules can measure. The type's highest bit
-// says that the record is a mini-transaction by itself; otherwise records
+// marks the record as a mini-transaction by itself; otherwise records
 // follow up to one of type MultiRecEnd.
 //
 //	type (1) ‖ space (c32) ‖ page (c32) ‖ [index] ‖ body
@@ -40,8 +40,8 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// Format is the number that a log's header begins with. It says more than the
-// server's version: every decision goes by it and by the types of records.
+// Format is the number that a log's header begins with. Every decision depends on it
+// and on the types of records, not on the server's version.
 type Format uint32
 
 // The formats.
@@ -86,9 +86,9 @@ const HeaderSize = 2048
 const MaxMTR = 64 << 20
 
 // ErrShort says that more bytes are needed to see the whole of a record.
-var ErrShort = errors.New("the redo record goes on behind the bytes at hand")
+var ErrShort = errors.New("the redo record goes on past the bytes at hand")
 
-// RecordError says that a redo record cannot be.
+// RecordError says that a redo record is impossible.
 type RecordError struct {
 	Type Type
 	What string
@@ -96,8 +96,8 @@ type RecordError struct {
 
 func (e *RecordError) Error() string { return fmt.Sprintf("redo record %v: %s", e.Type, e.What) }
 
-// unknownRecord is what a RecordError says of a type that hb does not know: a newer
-// server may.
+// unknownRecord is the text of a RecordError for a type that hb does not know: a
+// newer server may.
 const unknownRecord = "hb knows no such record"
 
 // Unwrap returns an *innodb.UnsupportedError if nothing need be wrong with the log.

@@ -20,9 +20,8 @@ import (
 	"hb/xbstream/innodb/redolog"
 )
 
-// realLogs are the beginnings of the logs of servers under the test load, as
-// backups hold them, each cut behind a mini-transaction: see save in
-// live_test.go.
+// realLogs are the beginnings of the logs of servers under the test load, as backups
+// hold them, each cut after a mini-transaction: see save in live_test.go.
 var realLogs = []struct {
 	version string
 	format  Format
@@ -221,7 +220,7 @@ func TestBlocks(t *testing.T) {
 			{"encrypted", func(b []byte) { b[offUsed] |= 0x80 }, StopEncrypted, false, true},
 			{"too short", func(b []byte) { u16(b[offUsed:], 11); u16(b[offFirst:], 0) }, StopBlockUsed, false, true},
 			{"in the trailer", func(b []byte) { u16(b[offUsed:], 509) }, StopBlockUsed, false, true},
-			{"first behind the end", func(b []byte) { u16(b[offUsed:], 100); u16(b[offFirst:], 101) }, StopBlockUsed, false, true},
+			{"first after the end", func(b []byte) { u16(b[offUsed:], 100); u16(b[offFirst:], 101) }, StopBlockUsed, false, true},
 			{"first in the header", func(b []byte) { u16(b[offFirst:], 11) }, StopBlockUsed, false, true},
 		} {
 			stop := change(f, tc.edit)
@@ -356,8 +355,8 @@ func TestMidMTR(t *testing.T) {
 	}
 }
 
-// since returns what counts behind a checkpoint: of the mini-transactions that
-// begin in its block or later, the records that begin behind it.
+// since returns what counts after a checkpoint: of the mini-transactions that
+// begin in its block or later, the records that begin after it.
 func since(all []piece, at innodb.LSN) []piece {
 	var out []piece
 	for _, p := range all {
@@ -527,7 +526,7 @@ func TestVersions(t *testing.T) {
 		{"added and dropped", 5, []version{{3, 3, 1, 2}}, []int{0, 1, 2, 3, 4}, false},
 		{"two in one place", 5, []version{{3, 4, 1, 0}, {2, 4, 1, 0}}, nil, true},
 		{"one twice", 5, []version{{3, 4, 1, 0}, {3, 3, 1, 0}}, nil, true},
-		{"behind the end", 5, []version{{5, 4, 1, 0}}, nil, true},
+		{"after the end", 5, []version{{5, 4, 1, 0}}, nil, true},
 		{"no such place", 5, []version{{4, 5, 1, 0}}, nil, true},
 	} {
 		for _, compact := range []bool{true, false} {
@@ -619,7 +618,7 @@ func TestMetaSet(t *testing.T) {
 	}
 	s := MetaSet{}
 	// Of one version the highest counter counts, in any order; a new version
-	// begins anew.
+	// begins again.
 	for _, m := range []Meta{
 		counter(9, 0, 5), counter(9, 0, 300), counter(9, 0, 200),
 		counter(8, 0, 1<<40), counter(8, 1, 7), counter(8, 0, 1<<41),

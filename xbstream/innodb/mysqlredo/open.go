@@ -17,9 +17,9 @@ import (
 // running server writes them one at a time, and long between.
 const openTries = 100
 
-// GoneError says that the server has recycled what was to be read.
+// GoneError says that the server has recycled the file that hb was to read.
 type GoneError struct {
-	LSN innodb.LSN // what was to be read
+	LSN innodb.LSN // that hb was to read
 	Now innodb.LSN // an LSN that the server has certainly reached
 }
 
@@ -27,9 +27,8 @@ func (e *GoneError) Error() string {
 	return fmt.Sprintf("the redo at LSN %d is gone: the server is past %d and has used its file again", e.LSN, e.Now)
 }
 
-// Files reads the log files of a server, running or not. In those of a running
-// one only the blocks themselves prove that they are what was asked for: see
-// Cutter.
+// Files reads the log files of a server, running or not. In those of a running one
+// only the blocks themselves prove that they are the right ones: see Cutter.
 type Files struct {
 	log logFiles
 	dir string
@@ -44,7 +43,7 @@ type logFiles interface {
 	// many log bytes lie there in one piece; nil if the server has not made that
 	// file yet.
 	locate(lsn innodb.LSN) (file disk.File, offset, contiguous int64, err error)
-	// shorter returns what it means that the file at an LSN ends before it should.
+	// shorter returns the error for a file at an LSN that ends before it should.
 	shorter(lsn innodb.LSN) error
 	capacity() innodb.LSN
 	close() error
@@ -89,10 +88,9 @@ func (f *Files) Newest() (Header, Checkpoint, error) {
 	return h, c, nil
 }
 
-// ReadAt reads log bytes from an LSN on, which begins a block, into b, whose
-// length is a multiple of blockSize. n is less than len(b) where the server has
-// not made the next file yet. A file that the server has recycled is a
-// *GoneError.
+// ReadAt reads log bytes, beginning at an LSN that begins a block, into b, whose
+// length is a multiple of blockSize. n is less than len(b) where the server has not
+// made the next file yet. A file that the server has recycled is a *GoneError.
 func (f *Files) ReadAt(b []byte, lsn innodb.LSN) (n int, err error) {
 	for n < len(b) {
 		at := lsn + innodb.LSN(n)
@@ -256,10 +254,10 @@ func (r *ringFiles) close() error {
 	return errors.Join(errs...)
 }
 
-// redoFiles are the files in RedoDir. The server makes a file complete, with
-// its header, before it gives it its name. It renames what it needs no more to
-// …_tmp, and later writes the next life of such a file into it: whoever still
-// has it open sees that.
+// redoFiles are the files in RedoDir. The server makes a file complete, with its
+// header, before it gives it its name. It renames files that it no longer needs to
+// …_tmp, and later writes the next life of such a file into it: whoever still has it
+// open sees that.
 type redoFiles struct {
 	disk    disk.System
 	dir     string

@@ -45,7 +45,7 @@ func (d redoDir) rename(from, to string) {
 	}
 }
 
-// TestRecycling reads a log whose files the server uses again: what is behind
+// TestRecycling reads a log whose files the server uses again: what is after
 // is found under its new name, the spare file's valid blocks of the past are
 // not looked at, and what is gone is known to be gone.
 func TestRecycling(t *testing.T) {

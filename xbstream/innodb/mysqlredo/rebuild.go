@@ -21,7 +21,7 @@ const (
 	rebuiltCreator = "MySQL restored by hb"
 
 	// minRebuilt is the size of the files of a rebuilt log at least: enough for
-	// what a server of many threads wants to have free.
+	// what a server with many threads needs to have free.
 	minRebuilt = 48 << 20
 	// maxRebuilt is the size of a file in RedoDir at most: the server allows
 	// 16 GiB.
@@ -34,7 +34,7 @@ const (
 // has, so that it recovers by itself. home is its innodb_log_group_home_dir, in
 // most cases the data directory; it must hold no redo log. The log ends exactly
 // at end, which is the end of a mini-transaction; that the log does not reach it
-// is an error, and what it has behind it is left out.
+// is an error, and the log after it is left out.
 func Rebuild(home disk.Dir, log io.Reader, end innodb.LSN) error {
 	return rebuild(home, log, end, maxRebuilt)
 }
@@ -66,7 +66,7 @@ func rebuild(home disk.Dir, log io.Reader, end innodb.LSN, limit int64) (err err
 // copyLog writes the blocks up to the one of end, which is cut there.
 func copyLog(out *rebuilt, in io.Reader, l Linear, end innodb.LSN) error {
 	if end < redolog.Canonical(l.Checkpoint.LSN) {
-		return fmt.Errorf("the redo log begins at LSN %d, behind the %d where it should end", l.Checkpoint.LSN, end)
+		return fmt.Errorf("the redo log begins at LSN %d, after the %d where it should end", l.Checkpoint.LSN, end)
 	}
 	b := make([]byte, blockSize)
 	for at := l.Start(); at <= redolog.BlockOf(end); at += blockSize {

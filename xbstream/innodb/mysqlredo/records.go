@@ -9,8 +9,8 @@ import (
 // Record is one record of a mini-transaction.
 type Record struct {
 	Type Type
-	// Page is what the record is about: for those about a file its tablespace,
-	// and page 0; zero for the types without.
+	// Page is the page that the record is about: for those about a file its
+	// tablespace, and page 0; zero for the types without.
 	Page innodb.PageID
 	// Body follows type, tablespace and page. It is part of the bytes parsed.
 	Body []byte
@@ -164,7 +164,7 @@ func (p *parser) m64() uint64 {
 	return v
 }
 
-// body steps over the body of a record, behind its index.
+// body steps over the body of a record, after its index.
 func (p *parser) body(l layout) {
 	switch l {
 	case nothing:

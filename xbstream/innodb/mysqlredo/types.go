@@ -87,8 +87,7 @@ const (
 	numTypes = 77
 )
 
-// index says what a record tells of its index, between the page's ids and the
-// rest.
+// index is the form of the index in a record, between the page's ids and the rest.
 type index uint8
 
 const (
@@ -97,7 +96,7 @@ const (
 	indexNew
 )
 
-// layout says how the body of a record is measured, behind the index.
+// layout is how to measure the body of a record, after the index.
 type layout uint8
 
 const (
@@ -129,11 +128,11 @@ const (
 	meta              // table id, version, item
 )
 
-// typeFacts is what the parser knows of a type.
+// typeFacts is what the parser knows about a type.
 type typeFacts struct {
 	name  string
 	index index
-	body  layout // 0: there is no such type
+	body  layout // 0: the type does not exist
 	bare  bool   // without tablespace and page
 	alone bool   // never with the bit of single records
 }
@@ -215,7 +214,7 @@ var types = [numTypes]typeFacts{
 	ListStartDelete:    {name: "LIST_START_DELETE", index: indexNew, body: bytes2},
 }
 
-// facts returns what is known of the type, or nil if there is none such.
+// facts returns the facts about the type, or nil if it does not exist.
 func (t Type) facts() *typeFacts {
 	if int(t) < len(types) && types[t].body != 0 {
 		return &types[t]
@@ -232,7 +231,7 @@ func (t Type) String() string {
 	return fmt.Sprintf("of unknown type %d", uint8(t))
 }
 
-// IsFile reports whether records of the type tell of a file instead of changing
+// IsFile reports whether records of the type are about a file instead of changing
 // a page.
 func (t Type) IsFile() bool {
 	switch t {

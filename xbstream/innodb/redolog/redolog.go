@@ -77,7 +77,7 @@ func Advance(lsn innodb.LSN, n int) innodb.LSN {
 }
 
 // Payload returns n bytes of records, the first of which is at lsn, from log
-// bytes that begin with that one. What is not in one piece there is put
+// bytes that begin with that one. Records that are not in one piece there are put
 // together in scratch, which must have room for n bytes.
 func Payload(log []byte, lsn innodb.LSN, n int, scratch []byte) ([]byte, error) {
 	room := BlockEnd - int(lsn%BlockSize) // in lsn's own block
