@@ -51,7 +51,7 @@ func (b *bench) mariadb(ctx context.Context) (err error) {
 	return nil
 }
 
-// restart starts the server anew, with all data on disk.
+// restart starts the server again, with all data on disk.
 func (m *mariadb) restart(ctx context.Context, o mysqldtest.Options) (err error) {
 	m.server, err = restart(ctx, m.server, o)
 	return err

@@ -149,7 +149,7 @@ func heat(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// rewrite writes all rows of these tables anew until ctx ends.
+// rewrite writes all rows of these tables again until ctx ends.
 func rewrite(ctx context.Context, db *sql.DB) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

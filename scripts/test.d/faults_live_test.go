@@ -594,7 +594,7 @@ func TestFaultRemovedTablespace(t *testing.T) {
 	mysqldtest.Each(t, slices.Concat(mysqldtest.MariaDB, []string{mysqldtest.MySQL57, mysqldtest.MySQL97}), func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		for _, when := range []string{"while it is written", "before", "during"} {
-			// So that its creation is not in the redo log, which could make it anew.
+			// So that its creation is not in the redo log, which could make it again.
 			name := "gone_" + when[:5]
 			v.Exec(t, "CREATE TABLE d."+name+" (id INT AUTO_INCREMENT PRIMARY KEY, v TEXT) ENGINE=InnoDB", "INSERT INTO d."+name+" (v) VALUES ('row')")
 			v.load()

@@ -299,7 +299,7 @@ func (s *screen) columns() int {
 	return s.width
 }
 
-// resize makes the window narrower, as terminals do that break lines anew.
+// resize makes the window narrower, as terminals do that break lines again.
 func (s *screen) resize(width int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -29,7 +29,7 @@ import (
 const SkipMark = "hb-skip:"
 
 // rootLayout is the layout of a root that this package understands. scripts/servers
-// writes it into hb-env and makes roots of an older layout anew.
+// writes it into hb-env and makes roots of an older layout again.
 const rootLayout = "2"
 
 // Names of the servers, as scripts/servers has them.
