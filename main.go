@@ -2,7 +2,7 @@
 // filter: see README.md.
 //
 // This file is the command grammar, and the one place where errors become
-// messages and exit codes. It alone uses package terminal: no other package
+// messages and exit codes. Only it uses package terminal: no other package
 // prints, and none exits.
 package main
 
@@ -76,7 +76,7 @@ type cli struct {
 	settings.Files `embed:"" group:"Option files"`
 }
 
-// BeforeResolve reads the option files. What tells of hb itself does without.
+// BeforeResolve reads the option files. Commands about hb itself do without.
 func (c *cli) BeforeResolve(ctx *kong.Context, s *settings.Settings) error {
 	if usage.Tells(ctx.Selected()) {
 		return nil
@@ -86,7 +86,7 @@ func (c *cli) BeforeResolve(ctx *kong.Context, s *settings.Settings) error {
 
 type backupCmd struct{ source.Flags }
 
-// subject is what a command works on, for programs; so below.
+// subject is the object that a command works on, for programs; so below.
 func (c *backupCmd) subject() []slog.Attr { return nil }
 
 func (c *backupCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Settings) error {
@@ -159,7 +159,7 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld
 	return nil
 }
 
-// estimate says how large the archive would become. Standard output gets one
+// estimate reports how large the archive would become. Standard output gets one
 // number, for a shell's $(...).
 func (c *backupCmd) estimate(ctx context.Context, t *terminal.Console, env login.Env) error {
 	stages, err := c.Prepare()
@@ -222,9 +222,9 @@ func (c *checkCmd) printGrants(ctx context.Context, t *terminal.Console, env log
 	return nil
 }
 
-// readMemory is from how much memory on, in bytes, garbage is collected more
-// often while an archive is read. What is in use does not reach it, but for
-// archives of some million files.
+// readMemory is the size of the heap, in bytes, beyond which garbage is collected
+// more often while an archive is read. The memory in use does not reach it, except
+// for archives of some million files.
 const readMemory = 160 << 20
 
 // open opens the archive, for parts of it by its index, if that can be.
@@ -246,7 +246,7 @@ type extractCmd struct {
 
 func (c *extractCmd) subject() []slog.Attr {
 	if c.Check(c.Name()) != nil {
-		return c.Facts() // Run says what is wrong
+		return c.Facts() // Run reports what is wrong
 	}
 	return append(c.Facts(), slog.String("directory", c.Directory))
 }
@@ -314,7 +314,7 @@ func (c *verifyCmd) subject() []slog.Attr {
 	return c.Facts()
 }
 
-// isDirectory reports whether what is to be verified is no archive.
+// isDirectory reports whether verify gets a directory, not an archive.
 func (c *verifyCmd) isDirectory() bool {
 	st, err := os.Stat(c.Archive)
 	return err == nil && st.IsDir()
@@ -375,7 +375,7 @@ func (c *listCmd) Run(ctx context.Context, t *terminal.Console) error {
 	return nil
 }
 
-// warn tells the warnings that a result may have although it is good.
+// warn prints the warnings that a result may have although it is good.
 func warn(t *terminal.Console, warnings []string) {
 	for _, w := range warnings {
 		t.Warn(w)
@@ -385,8 +385,7 @@ func warn(t *terminal.Console, warnings []string) {
 // usageError is a mistake in the command line.
 func usageError(text string) error { return stream.AsUsage(errors.New(text)) }
 
-// exitCode is one exit code of errors. What it means to the user stands in
-// package usage.
+// exitCode is one exit code of errors. Its meaning to the user is in package usage.
 type exitCode struct {
 	code int
 	of   []func(error) bool // any of these
@@ -442,7 +441,7 @@ func exitStatus(err error) int {
 
 func main() { os.Exit(run(terminal.Arguments(), os.Stderr)) }
 
-// run is the whole program but for the process's exit.
+// run is the whole program, except for the process's exit.
 func run(args []string, stderr io.Writer) int {
 	// A reader that went away is an error to report, not a signal to die of.
 	signal.Ignore(syscall.SIGPIPE)
@@ -486,7 +485,7 @@ func grammar(c *cli, options *settings.Settings, stderr io.Writer) *kong.Kong {
 	return parser
 }
 
-// begin says for programs what a command begins to work on, if it does.
+// begin reports to programs what a command begins to work on, if it does.
 func begin(t *terminal.Console, command *kong.Node) {
 	if c, works := command.Target.Addr().Interface().(interface{ subject() []slog.Attr }); works {
 		t.Begin(command.Name, append(c.subject(), slog.String("hb_version", version()), slog.Int("schema", usage.MessageSchema))...)
@@ -501,9 +500,9 @@ func execute(parsed *kong.Context, t *terminal.Console) int {
 	return ended(ctx, t, parsed.Run(), parsed.Selected().Name == "backup")
 }
 
-// ended tells of an error and returns its exit code. That the reader of standard
-// output went away is only told where an archive is lost: head and the like go when
-// they have what they want.
+// ended prints an error and returns its exit code. If the reader of standard output
+// went away, it prints that only where an archive is lost: head and the like go when
+// they have enough.
 func ended(ctx context.Context, t *terminal.Console, err error, archive bool) int {
 	text, code := explain(ctx, err)
 	if code == exitReaderGone && !archive {
@@ -513,7 +512,7 @@ func ended(ctx context.Context, t *terminal.Console, err error, archive bool) in
 	return code
 }
 
-// explain says why a command failed, and its exit code.
+// explain returns why a command failed, and its exit code.
 func explain(ctx context.Context, err error) (text string, code int) {
 	if err == nil {
 		return "", 0
@@ -545,7 +544,7 @@ func tool() string { return usage.ReadBuild().String() }
 // version is the module's version as the build recorded it.
 func version() string { return usage.ReadBuild().Version }
 
-// about is what hb version tells.
+// about is the text of hb version.
 func about() usage.About {
 	return usage.About{Build: usage.ReadBuild(), Facts: []usage.Fact{
 		{Name: "servers", Value: mysqld.Supported},

@@ -290,7 +290,7 @@ func TestMistakes(t *testing.T) {
 		{"extract --compress", "unknown flag --compress of hb extract: it is one of hb backup, hb check (hb extract --help shows how)"},
 		{"backup --memory 1G", "unknown flag --memory of hb backup: it is one of hb extract, hb apply, hb verify (hb backup --help shows how)"},
 		{"apply -C dir", "unknown flag -C of hb apply: it is one of hb extract (hb apply --help shows how)"},
-		{"--compress backup", "unknown flag --compress before the command: it belongs behind hb backup, hb check (hb --help shows how)"},
+		{"--compress backup", "unknown flag --compress before the command: it belongs after hb backup, hb check (hb --help shows how)"},
 		{"apply", "DIRECTORY is missing (hb apply --help shows how)"},
 		{"verify a b", "unexpected argument b (hb verify --help shows how)"},
 		{"help restor", `there is no help on "restor", did you mean restore?`},

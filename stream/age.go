@@ -89,7 +89,7 @@ func ParseRecipientsFile(name string) ([]age.Recipient, error) {
 		if err != nil {
 			// Only the kind of fault: the line may be of a secret file that
 			// was given by mistake.
-			return nil, fmt.Errorf("recipients file %s: line %d is no public key that hb knows", name, n)
+			return nil, fmt.Errorf("recipients file %s: line %d is not a public key that hb knows", name, n)
 		}
 		recipients = append(recipients, r)
 	}
@@ -117,7 +117,7 @@ func readKeyFile(name string) ([]byte, error) {
 	return text, nil
 }
 
-// PassphraseRecipient returns a recipient for whoever knows the passphrase.
+// PassphraseRecipient returns a recipient for those who know the passphrase.
 // It must be the only one of an archive.
 func PassphraseRecipient(passphrase string) (age.Recipient, error) {
 	r, err := age.NewScryptRecipient(passphrase)
@@ -357,7 +357,7 @@ func (e *EncryptedError) Error() string {
 	return "the archive is encrypted to other keys: none of those in the files given with --identity opens it"
 }
 
-// keyring is what is tried on an archive.
+// keyring is the keys that are tried on an archive.
 type keyring struct {
 	ids   []age.Identity
 	probe *stanzaProbe
@@ -399,7 +399,7 @@ func (k *keyring) fault(err error, ended, failed bool) error {
 	return &DamageError{"age", err}
 }
 
-// decrypt returns a reader of what the age file in r holds.
+// decrypt returns a reader of the content of the age file in r.
 func decrypt(r io.Reader, opts Options) (io.Reader, error) {
 	keys := newKeyring(opts)
 	in := &tailReader{r: r}
@@ -410,8 +410,8 @@ func decrypt(r io.Reader, opts Options) (io.Reader, error) {
 	return &ageReader{in: in, r: plain}, nil
 }
 
-// ageReader tells a cut from damage as far as can be: age cannot know whether
-// a last chunk that does not authenticate was shortened or changed.
+// ageReader distinguishes a cut from damage as far as possible: age cannot know
+// whether a last chunk that does not authenticate was shortened or changed.
 type ageReader struct {
 	in *tailReader
 	r  io.Reader
@@ -429,7 +429,7 @@ func (a *ageReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ageError names the stage; ended says that the input had ended when the
+// ageError names the stage; ended: the input had ended when the
 // error came. The wrapping matters: the readers of some formats take a bare
 // io.ErrUnexpectedEOF from below for an end.
 func ageError(err error, ended bool) error {
@@ -460,7 +460,7 @@ func liesOpen(id age.Identity) bool {
 	return false
 }
 
-// strictIdentity tells a header that is damaged from a key that cannot be used:
+// strictIdentity distinguishes a damaged header from a key that cannot be used:
 // a key that lies open can only fail at the header.
 type strictIdentity struct {
 	age.Identity
@@ -487,7 +487,7 @@ func dearmor(r io.Reader) io.Reader {
 	return &armorReader{in: in, r: armor.NewReader(in)}
 }
 
-// armorReader tells a cut text from a damaged one: a cut one ends without the
+// armorReader distinguishes a cut text from a damaged one: a cut one ends without the
 // closing line.
 type armorReader struct {
 	in *tailReader

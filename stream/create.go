@@ -10,7 +10,7 @@ import (
 	"filippo.io/age"
 )
 
-// WriteOptions says which stages an archive gets on its way out.
+// WriteOptions are the stages that an archive gets on its way out.
 type WriteOptions struct {
 	Compress   *Compression    // nil: none
 	Recipients []age.Recipient // none: not encrypted
@@ -93,8 +93,8 @@ func (w *Writer) WriteVec(bufs ...[]byte) (int, error) {
 	return n, err
 }
 
-// Cut lets compression begin with what is written next, so that this can be read
-// without what was written before.
+// Cut begins a new compressed block, so that what is written next can be read without
+// what was written before.
 func (w *Writer) Cut() error {
 	if s, ok := w.in.(*stage); ok && w.err == nil {
 		w.err = s.cut()
@@ -148,8 +148,8 @@ func (w *Writer) Abort(err error) {
 	}
 }
 
-// Part returns what the stages leave of what sample writes to them: 1 if there are
-// none, or nothing is written.
+// Part returns the size of what sample writes after the stages, as a part of its size
+// before: 1 if there are none, or nothing is written.
 func (o WriteOptions) Part(ctx context.Context, sample func(context.Context, io.Writer) error) (float64, error) {
 	if o.Compress == nil && len(o.Recipients) == 0 {
 		return 1, nil

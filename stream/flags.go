@@ -14,7 +14,7 @@ import (
 	"hb/stream/remote"
 )
 
-// WriteFlags are the options of the command line that say what is done to an
+// WriteFlags are the command-line options for what is done to an
 // archive on its way out.
 type WriteFlags struct {
 	Compress              bool     `help:"Compress with zstd."`
@@ -24,12 +24,12 @@ type WriteFlags struct {
 	EncryptPassphraseFile string   `help:"Encrypt with the passphrase in the first line of this file." placeholder:"FILE" type:"path"`
 }
 
-// UsageError is a mistake in the command line, or in what it names.
+// UsageError is a mistake in the command line, or in a file that it names.
 type UsageError struct{ Err error }
 
 func (e *UsageError) Error() string { return e.Err.Error() }
 
-// Unwrap returns what is wrong.
+// Unwrap returns the mistake.
 func (e *UsageError) Unwrap() error { return e.Err }
 
 // AsUsage returns an error as a *UsageError; nil stays nil.
@@ -84,7 +84,7 @@ func TempDir(dir string) (string, error) {
 	return dir, nil
 }
 
-// ReadFlags are the options of the command line that say where an archive is, and how
+// ReadFlags are the command-line options for where an archive is, and how
 // to decrypt it.
 type ReadFlags struct {
 	Identity       []string `short:"i" help:"Decrypt with the age identity or SSH key in this file. May be repeated." placeholder:"FILE" type:"path" sep:"none"`
@@ -95,8 +95,7 @@ type ReadFlags struct {
 // Stdin reports whether the archive comes from standard input.
 func (f *ReadFlags) Stdin() bool { return f.Archive == "" || f.Archive == "-" }
 
-// Name is the archive's file, or its address without what may be secret in it; "" for
-// standard input.
+// Name is the archive's file, or its address without secrets; "" for standard input.
 func (f *ReadFlags) Name() string {
 	switch {
 	case f.Stdin():

@@ -33,9 +33,10 @@ type source interface {
 	bytes() int64
 }
 
-// Open opens the archive to be read from front to back. What is read of it counts as done
-// in the phase, which may be nil. Passphrases that no file has come from ask. A file that
-// cannot be opened is a *UsageError. Reading an address ends when ctx does.
+// Open opens the archive to be read from front to back. The bytes that are read count
+// as done in the phase, which may be nil. Passphrases that no file has come from ask.
+// A file that cannot be opened is a *UsageError. Reading an address ends when ctx
+// does.
 func (f *ReadFlags) Open(ctx context.Context, phase *progress.Phase, ask Prompt) (*Input, error) {
 	return f.open(ctx, -1, ask, func(i *Input, o Options) error { return i.stream(phase, o) })
 }
@@ -106,7 +107,8 @@ func (i *Input) parts(phase *progress.Phase, o Options) (err error) {
 	return err
 }
 
-// Anywhere is for reading anywhere in the archive; nil: it is no file, or has stages.
+// Anywhere is for reading anywhere in the archive; nil: it is not a file, or has
+// stages.
 func (i *Input) Anywhere() io.ReaderAt {
 	f, ok := i.in.(fileSource)
 	if !ok || f.ranges() == nil || len(i.Stages) > 0 {

@@ -18,7 +18,7 @@ const (
 	zstdMagic    = "\x28\xb5\x2f\xfd"
 	zstdSkipTail = "\x2a\x4d\x18" // of a skippable frame's magic, after a byte 0x50 to 0x5f
 
-	// peekSize is enough for every magic, and for an armored header behind a
+	// peekSize is enough for every magic, and for an armored header after a
 	// little white space.
 	peekSize = 512
 	// maxStages bounds how often an archive may have been compressed or
@@ -56,7 +56,7 @@ func run(program string) string {
 	return "hb leaves that to its own tool: run `" + program + "` on it first"
 }
 
-// Options tells Open how to get at an archive.
+// Options are how Open decrypts an archive.
 type Options struct {
 	// Identities are tried on an encrypted archive.
 	Identities []age.Identity
@@ -95,7 +95,7 @@ func (r *Reader) has(stage string) bool {
 // called from any goroutine at any time.
 func (r *Reader) Consumed() int64 { return r.input.Count() }
 
-// Close releases what the stages hold. It does not close the input, and says
+// Close frees the stages' resources. It does not close the input, and returns
 // nothing of whether the archive was whole: reading it to io.EOF does. A
 // second Close is an error.
 func (r *Reader) Close() error {
@@ -112,7 +112,7 @@ func (r *Reader) Close() error {
 
 // Open recognises the stages around the archive in in by their first bytes
 // and takes them off. It reads only as much as that needs. If in holds no
-// archive the error says what it looks like; if it is encrypted and nothing
+// archive the error describes what it looks like; if it is encrypted and nothing
 // given opens it, the error is an *EncryptedError.
 func Open(in io.Reader, opts Options) (*Reader, error) {
 	r := &Reader{}
@@ -173,7 +173,7 @@ func hasPrefix(p []byte, magic string) bool {
 	return n > 0 && string(p[:n]) == magic[:n]
 }
 
-// EmptyError says that there is nothing where an archive should be.
+// EmptyError says that the input is empty.
 type EmptyError struct{ stage string } // in which; "": not even a stage
 
 func (e *EmptyError) Error() string {
@@ -207,7 +207,7 @@ func (e *DamageError) Error() string {
 // Unwrap returns the codec's error.
 func (e *DamageError) Unwrap() error { return e.Err }
 
-// NotArchiveError reports input that is no archive in any form hb reads.
+// NotArchiveError reports input that is not an archive in any form hb reads.
 type NotArchiveError struct {
 	Format string // what it looks like, if that is known
 	Hint   string // what to do with that
@@ -218,7 +218,7 @@ func (e *NotArchiveError) Error() string {
 	if e.Format != "" {
 		return fmt.Sprintf("the input is %s, not a backup archive: %s", e.Format, e.Hint)
 	}
-	return fmt.Sprintf("the input is no backup archive: it begins with %s (%q)", hex.EncodeToString(e.Head), e.Head)
+	return fmt.Sprintf("the input is not a backup archive: it begins with %s (%q)", hex.EncodeToString(e.Head), e.Head)
 }
 
 func unknownError(p []byte) error {

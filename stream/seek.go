@@ -16,8 +16,8 @@ type At interface {
 	io.ReaderAt
 	// Size is how many bytes it has.
 	Size() int64
-	// Plan says what will be read, from front to back, so that it is got from where
-	// the archive is in few requests: see ranges.Window.
+	// Plan announces what will be read, from front to back, so that it is got from
+	// where the archive is in few requests: see ranges.Window.
 	Plan([]ranges.Span)
 }
 
@@ -25,7 +25,7 @@ type At interface {
 // little enough to be in the first file of an archive, which has a frame of its own.
 const magicSize = 32
 
-// errNotSeekable says that the archive has to be read from front to back.
+// errNotSeekable means that the archive has to be read from front to back.
 var errNotSeekable = errors.New("the archive cannot be read from the middle")
 
 // OpenAt is Open for an archive that is to be read from the middle. The stages must be
@@ -56,7 +56,7 @@ func OpenAt(in At, opts Options) (at At, stages []string, err error) {
 	return nil, nil, errNotSeekable
 }
 
-// readAt fills p; io.EOF at the end of p is none.
+// readAt fills p; io.EOF at the end of p is not an error.
 func readAt(r io.ReaderAt, p []byte, off int64) (int, error) {
 	n, err := r.ReadAt(p, off)
 	switch {

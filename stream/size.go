@@ -14,7 +14,7 @@ import (
 // A plain letter and the form with i count in powers of 1024, as the servers'
 // own variables and zstd(1) do: K, KiB, M, MiB, G, GiB, T, TiB. The form with
 // B counts in powers of 1000: KB, MB, GB, TB. Case does not matter, a space
-// before the unit and a B alone neither, and "/s" may follow.
+// before the unit and neither does a single B, and "/s" may follow.
 type Size int64
 
 // Rate is how many bytes that is a second.
@@ -38,7 +38,7 @@ func ParseSize(s string) (Size, error) {
 	factor, ok := units[text[len(digits):]]
 	digits = strings.TrimSpace(digits)
 	if !ok || digits == "" || strings.Trim(digits, "0123456789.") != "" {
-		return 0, fmt.Errorf("%q is no size: want a number and a unit, such as 64K, 50MiB or 1.5G", s)
+		return 0, fmt.Errorf("%q is not a size: want a number and a unit, such as 64K, 50MiB or 1.5G", s)
 	}
 	// A whole number of bytes must not go through a float.
 	if n, err := strconv.ParseInt(digits, 10, 64); err == nil {
@@ -49,7 +49,7 @@ func ParseSize(s string) (Size, error) {
 	}
 	f, err := strconv.ParseFloat(digits, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no size: %w", s, err)
+		return 0, fmt.Errorf("%q is not a size: %w", s, err)
 	}
 	if f *= factor; f >= math.MaxInt64 {
 		return 0, fmt.Errorf("size %q is too large", s)

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// pipeSize is what the Stdout asks for when it writes to a pipe. It is the
+	// pipeSize is the size that Stdout asks for when it writes to a pipe. It is the
 	// kernel's default limit for users (/proc/sys/fs/pipe-max-size).
 	pipeSize = 1 << 20
 	// maxIovecs is how many slices writev(2) takes (UIO_MAXIOV).
@@ -21,11 +21,11 @@ const (
 )
 
 // Stdout writes to a file descriptor: a file, a pipe, a socket, standard
-// output. It belongs to one goroutine at a time, but for Interrupt.
+// output. It belongs to one goroutine at a time, except for Interrupt.
 type Stdout struct {
 	f    *os.File
 	conn syscall.RawConn
-	own  int // the pipe once more, non-blocking; -1: there is none
+	own  int // the pipe once more, non-blocking; or -1
 	// write makes one attempt on a descriptor that may be in blocking mode, without
 	// blocking; nil: writev(2), because nobody keeps such a descriptor's writer waiting.
 	write func(fd int, bufs [][]byte) (int, error)
@@ -73,8 +73,8 @@ func newStdout(f *os.File, reopen func(fd int) int) (*Stdout, error) {
 	return s, nil
 }
 
-// reopenPipe opens the pipe behind fd again, so that it can be non-blocking for
-// this process alone: the mode belongs to all who share fd. Where that is not
+// reopenPipe opens the pipe behind fd again, so that it can be non-blocking for this
+// process only: the mode belongs to all processes that share fd. Where that is not
 // allowed, to a pipe of another user, it returns -1.
 func reopenPipe(fd int) int {
 	own, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -85,7 +85,7 @@ func reopenPipe(fd int) int {
 }
 
 // Interrupt makes a Write that waits for the reader of a pipe fail, and all that
-// come later: nobody needs what would be written, and others wait for what the
+// come later: nobody needs the writes that would follow, and others wait for what the
 // writer holds. Any goroutine may call it.
 func (s *Stdout) Interrupt() {
 	s.mu.Lock()

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 )
 
-// Stdout writes to a file. It belongs to one goroutine at a time, but for
+// Stdout writes to a file. It belongs to one goroutine at a time, except for
 // Interrupt. Nothing is backed up elsewhere than on Linux, where it does more.
 type Stdout struct {
 	f           *os.File

@@ -6,17 +6,16 @@
 //
 // [Create] builds that row; zstd, age and the limit are there only where they
 // were asked for. On the way in, [Open] recognises each stage by its first
-// bytes and takes it off, in whatever order and depth, until the archive
+// bytes and takes it off, in any order and depth, until the archive
 // itself begins. All stages are standard formats: `age -d | zstd -d` takes
 // them off as well, and Open reads what `zstd | age -e` makes.
 //
 // # The contract of a stage that writes
 //
-// Write may keep bytes back. Close flushes them and ends the stage's own
-// format; it does not close, or end, the writer below. A second Close is an
-// error. The first error is kept: Write and Close return it from then on, and
-// a stage that failed never ends its format, so that no reader takes the
-// output for whole.
+// Write may keep bytes back. Close flushes them and ends the stage's own format; it
+// does not close, or end, the writer below. A second Close is an error. The first
+// error is kept: Write and Close return it after that, and a stage that failed never
+// ends its format, so that no reader takes the output for whole.
 //
 // # The contract of a stage that reads
 //
@@ -68,7 +67,7 @@ func (s *stage) Write(p []byte) (int, error) {
 	return n, s.err
 }
 
-// cut ends what the codec gathers, if it gathers: see xbstream.Cutter.
+// cut ends the block that the codec gathers, if it gathers: see xbstream.Cutter.
 func (s *stage) cut() error {
 	c, ok := s.codec.(xbstream.Cutter)
 	if !ok || s.err != nil {

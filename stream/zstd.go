@@ -91,7 +91,7 @@ const maxWindow = 128 << 20
 // --ultra ones keep to.
 const maxInnerWindow = 8 << 20
 
-// newDecompressor returns a reader of what the zstd frames in r hold, whose
+// newDecompressor returns a reader of the content of the zstd frames in r, whose
 // windows have at most so many bytes: of many at a time where hb made them, of
 // one after the other else.
 func newDecompressor(r *bufio.Reader, window uint64) (io.ReadCloser, error) {
@@ -168,7 +168,7 @@ func (e *endReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ends reports whether what was read last ends a stage of hb's.
+// ends reports whether the last read ended a stage of hb's.
 func (e *endReader) ends() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()

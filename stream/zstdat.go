@@ -16,8 +16,8 @@ import (
 // An archive that has a larger one is read from front to back.
 const maxTable = 128 << 20
 
-// zstdAt reads a zstd stage by its seek table, whoever wrote it. Each frame has to have
-// a checksum of its content, or else the archive's own show what is wrong.
+// zstdAt reads a zstd stage by its seek table, whoever wrote it. Each frame has to
+// have a checksum of its content; otherwise the archive's own checksums show damage.
 type zstdAt struct {
 	in     At
 	frames []frameAt

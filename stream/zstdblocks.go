@@ -16,20 +16,20 @@ import (
 
 // The zstd stage that hb writes is plain zstd (RFC 8878) whose frames can be
 // compressed, and decompressed, on many processors at a time: each holds one
-// block of the archive, and a skippable frame in front of it tells how long it
+// block of the archive, and a skippable frame in front of it has how long it
 // is, so that a reader finds the next one without decompressing this one.
 //
 //	skippable 0x184D2A5B, 4 bytes: "hb" 0x00 0x02          beginning, version 2
-//	skippable 0x184D2A5B, 8 bytes: length of what follows, and its CRC-32C
+//	skippable 0x184D2A5B, 8 bytes: length of the frame that follows, and its CRC-32C
 //	frame: single segment, content size, checksum          at most maxBlock bytes
 //	...
 //	skippable 0x184D2A5B, 4 bytes: "hb" 0xff 0x02          end
 //	skippable 0x184D2A5E: seek table                       see seekTable
 //
 // Numbers are little endian. Other tools skip the skippable frames, and so cannot
-// tell a cut between two frames from the end. hb can: without the last one the
+// distinguish a cut between two frames from the end. hb can: without the last one the
 // stage was cut. The CRC is of the frame as it is stored, because some bits of
-// one say nothing: changed ones are damage all the same.
+// one mean nothing: changed ones are damage all the same.
 //
 // Version 1, which hb wrote before, has 0x01 in place of 0x02, and no seek table.
 const (
@@ -47,8 +47,8 @@ var (
 )
 
 const (
-	// maxBlock is the most content of one frame in bytes, and what a reader
-	// allocates for it.
+	// maxBlock is the largest content of one frame in bytes, and the largest that a
+	// reader allocates for it.
 	maxBlock = 4 << 20
 	// maxBlockFrame bounds a frame: content that does not get smaller is stored, with
 	// 3 bytes for each piece of it, and less than 32 for header and checksum. A piece
@@ -66,12 +66,12 @@ type block struct {
 	plain  []byte
 	packed []byte
 	crc    uint32     // of packed, as its header has it (when reading)
-	ready  chan error // tells, once, that a worker has done its part
+	ready  chan error // gets, once, the result of a worker
 }
 
 func newBlock() *block { return &block{ready: make(chan error, 1)} }
 
-// blockWorkers are goroutines that work on blocks, in whatever order.
+// blockWorkers are goroutines that work on blocks, in any order.
 type blockWorkers struct {
 	work chan *block
 	wg   sync.WaitGroup
@@ -91,15 +91,14 @@ func startWorkers(n, inFlight int, do func(*block) error) *blockWorkers {
 	return w
 }
 
-// stop waits for what the workers still do.
+// stop waits for the workers.
 func (w *blockWorkers) stop() {
 	close(w.work)
 	w.wg.Wait()
 }
 
-// blockWriter compresses what is written to it, block by block. Its caller's
-// goroutine fills blocks, workers compress them, and one goroutine writes
-// them in their order.
+// blockWriter compresses its input, block by block. Its caller's goroutine fills
+// blocks, workers compress them, and one goroutine writes them in their order.
 type blockWriter struct {
 	size    int
 	enc     *zstd.Encoder
@@ -235,7 +234,7 @@ func (w *blockWriter) fail(err error) {
 	}
 }
 
-// Close compresses what is left and ends the format, unless something failed.
+// Close compresses the rest and ends the format, unless something failed.
 // A second Close does nothing.
 func (w *blockWriter) Close() error {
 	if w.closed {
@@ -263,8 +262,8 @@ func isBlocks(r *bufio.Reader) bool {
 // disk or network that the archive is for, and each takes 8 MiB.
 const maxBlockReaders = 8
 
-// blockReader decompresses what a blockWriter wrote. The goroutine that calls
-// Read reads frames ahead for the workers, and takes what they made in order.
+// blockReader decompresses the output of a blockWriter. The goroutine that calls
+// Read reads frames ahead for the workers, and takes their results in order.
 type blockReader struct {
 	in      io.Reader
 	dec     *zstd.Decoder
@@ -280,7 +279,7 @@ type blockReader struct {
 	err     error
 }
 
-// errTable says that the seek table comes next.
+// errTable means that the seek table comes next.
 var errTable = errors.New("the seek table begins")
 
 func newBlockReader(in io.Reader) (*blockReader, error) {
@@ -387,7 +386,7 @@ func (r *blockReader) checkTable() error {
 	return r.atEnd()
 }
 
-// full fills p; the input may not end meanwhile.
+// full fills p; the input may not end before.
 func (r *blockReader) full(p []byte) error {
 	_, err := io.ReadFull(r.in, p)
 	if err == io.EOF {

@@ -9,7 +9,7 @@ import (
 
 // seekTable is the seek table of zstd's seekable format (zstd's
 // contrib/seekable_format/zstd_seekable_compression_format.md, version 0.1.0), for
-// what a blockWriter writes. It is a skippable frame at the end of the stage:
+// the frames of a blockWriter. It is a skippable frame at the end of the stage:
 //
 //	0x184D2A5E, length of the rest          4, 4
 //	for each frame, skippable ones too:     its length, that of its content, and the

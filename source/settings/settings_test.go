@@ -144,7 +144,7 @@ func TestMistakes(t *testing.T) {
 		{"[hb]\nskip-level\n", nil, `FILE:2: it needs a value`},
 		{"[hb]\ncompress=perhaps\n", nil, `FILE:2 is neither on nor off`},
 		{"[hb]\nkind=c\n", nil, `FILE:2 [hb]: "c" is none of a, b`},
-		{"[hb]\nrate=fast\n", nil, `FILE:2 [hb]: "fast" is no size`},
+		{"[hb]\nrate=fast\n", nil, `FILE:2 [hb]: "fast" is not a size`},
 		{"[hb\n", nil, "FILE:1"},
 		{"", map[string]string{"HB_LEVEL": "x"}, "--level: HB_LEVEL: expected"},
 		{"", map[string]string{"HB_COMPRESS": "x"}, "HB_COMPRESS: \"x\" is neither on nor off"},

@@ -2,9 +2,8 @@
 // interfaces, so that tests can make any operation fail (package disktest).
 // Nothing but the system's own calls is behind them in hb itself: [OS].
 //
-// A [Dir] keeps to the directory that was opened, as an os.Root does: no name
-// leads outside of it, whatever links there are. Errors are those of package
-// os.
+// A [Dir] keeps to the directory that was opened, as an os.Root does: no name leads
+// outside of it, not even through links. Errors are those of package os.
 package disk
 
 import (
@@ -21,7 +20,7 @@ type System interface {
 	Open(path string) (File, error)
 	// OpenRegular opens a regular file to read it, and nothing else: it does not wait
 	// for the other end of a pipe, and follows a symbolic link at the end of the
-	// path only where links says so. The error is ErrNotRegular, or that of the
+	// path only if links is set. The error is ErrNotRegular, or that of the
 	// system for a link (ELOOP).
 	OpenRegular(path string, links bool) (File, error)
 	// OpenDir opens a directory. The error for a file is syscall.ENOTDIR.
@@ -71,9 +70,9 @@ type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
-	// ReadAtOnce is ReadAt of what nobody will want again soon: what it brings
-	// into the page cache does not stay there, and what was there before does,
-	// as far as the system can tell them apart.
+	// ReadAtOnce is ReadAt of data that nobody needs again soon: the pages that it
+	// brings into the page cache do not stay there, and earlier ones do, as far as
+	// the system can distinguish them.
 	ReadAtOnce(p []byte, off int64) (int, error)
 	Name() string
 	Stat() (fs.FileInfo, error)
@@ -83,21 +82,21 @@ type File interface {
 	Chown(uid, gid int) error
 	// Lock takes a write lock on the whole file, which belongs to the open
 	// file and ends with it. The error is ErrLocked if anyone else has one. On
-	// Linux servers take the same, elsewhere hb alone is known to.
+	// Linux servers take the same; on other systems only hb is known to.
 	Lock() error
 	// StartWriteback lets the disk begin with n bytes at off. It promises
-	// nothing: Sync tells what became of them.
+	// nothing: Sync returns the result.
 	StartWriteback(off, n int64)
 }
 
-// Facts are what Statx tells of a file. Times are nanoseconds since 1970.
+// Facts are the results of Statx. Times are nanoseconds since 1970.
 type Facts struct {
 	Mode              fs.FileMode // only the type
 	Dev, Ino          uint64      // together they are one file's
 	Links             uint64      // names that the file has; 0: it was removed, and lives as long as it is open
 	Size              int64       // in bytes
 	Modified, Changed int64
-	Born              int64 // 0: the file system does not say
+	Born              int64 // 0: the file system does not record it
 }
 
 // ErrNotRegular says that something else than a file with data has a file's name.
@@ -146,7 +145,7 @@ func (system) OpenRegular(path string, links bool) (File, error) {
 func (system) OpenDir(path string) (Dir, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
-		// os tells of a file by its words only.
+		// os reports this only in the text of its error.
 		if st, e := os.Stat(path); e == nil && !st.IsDir() {
 			err = &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
 		}

@@ -79,12 +79,12 @@ func IsFull(err error) bool {
 // log of names in order.
 func syncNames(File) error { return nil }
 
-// Lock locks a byte behind all that a file can have. Locks are mandatory here: a
-// lock on what the file has would keep the other handles of this process off.
+// Lock locks a byte past the end of any file. Locks are mandatory here: a lock on the
+// file's content would block the other handles of this process.
 func (f file) Lock() error {
 	const flags = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
-	behind := windows.Overlapped{Offset: math.MaxUint32 - 1, OffsetHigh: math.MaxInt32}
-	err := windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, 1, 0, &behind)
+	past := windows.Overlapped{Offset: math.MaxUint32 - 1, OffsetHigh: math.MaxInt32}
+	err := windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, 1, 0, &past)
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) || errors.Is(err, windows.ERROR_IO_PENDING) {
 		return ErrLocked
 	}

@@ -7,15 +7,15 @@ import (
 	"unicode/utf8"
 )
 
-// NameError says that Windows has no file of a name. It would take some of them
-// for another's.
+// NameError says that Windows cannot have a file of a name. It would take some of
+// them for another's.
 type NameError struct{ Name, Reason string }
 
 func (e *NameError) Error() string {
 	return fmt.Sprintf("Windows cannot have a file %q: %s", e.Name, e.Reason)
 }
 
-// reserved are names of devices, whatever stands behind a dot.
+// reserved are names of devices, with or without an extension.
 var reserved = strings.Fields("CON PRN AUX NUL CONIN$ CONOUT$" +
 	" COM0 COM1 COM2 COM3 COM4 COM5 COM6 COM7 COM8 COM9 COM¹ COM² COM³" +
 	" LPT0 LPT1 LPT2 LPT3 LPT4 LPT5 LPT6 LPT7 LPT8 LPT9 LPT¹ LPT² LPT³")

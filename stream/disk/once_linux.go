@@ -35,9 +35,9 @@ func (f file) readDropping(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// readAndDrop looks at the page cache first, and drops what was read if nothing
-// of it was there. The system must not read ahead: what that brings would look
-// as if it had been there.
+// readAndDrop looks at the page cache first, and drops the pages that were read if
+// nothing of it was there. The system must not read ahead: what that brings would
+// look as if it had been there.
 func (f file) readAndDrop(p []byte, off int64) (int, error) {
 	fd := int(f.Fd())
 	ours := unix.Fadvise(fd, 0, 0, unix.FADV_RANDOM) == nil && !f.cached(off, len(p))

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// grace is how long goroutines that were told to end may take.
+// grace is how long goroutines may take to end.
 var grace = 5 * time.Second
 
 // Run runs the tests and returns the process's exit code. If they pass and

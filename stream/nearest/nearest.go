@@ -1,4 +1,4 @@
-// Package nearest finds what a misspelled word was perhaps meant to be.
+// Package nearest finds the word that a misspelled one was perhaps meant to be.
 package nearest
 
 import "strings"

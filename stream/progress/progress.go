@@ -1,5 +1,5 @@
 // Package progress carries how far a long piece of work is, from the packages
-// that do it to whoever shows it. Who works only counts, by one atomic addition
+// that do it to the display. The working code only counts, by one atomic addition
 // for many bytes, and does not know who looks.
 //
 // The work is a row of phases; one at a time is the [Tracker]'s. All methods may be
@@ -13,8 +13,7 @@ import (
 	"time"
 )
 
-// Tracker is what one command's work tells of itself. The zero value is ready to
-// use.
+// Tracker is the progress of one command's work. The zero value is ready to use.
 type Tracker struct {
 	phase atomic.Pointer[Phase]
 	lag   atomic.Int64 // plus 1; 0: not known
@@ -29,8 +28,9 @@ type Phase struct {
 	total atomic.Int64
 }
 
-// NewPhase returns a phase that is no Tracker's yet. The name says to a person what
-// is being done; total is the bytes that it will take, 0 where that is not known.
+// NewPhase returns a phase that no Tracker has yet. The name describes to a person
+// what is being done; total is the bytes that it will take, 0 where that is not
+// known.
 func NewPhase(name string, total int64) *Phase {
 	p := &Phase{name: name}
 	p.total.Store(total)
@@ -52,22 +52,21 @@ func (m *Tracker) Begin(name string, total int64) *Phase {
 	return p
 }
 
-// SetLag says how many bytes of redo the server has written that were not read
-// yet.
+// SetLag sets how many bytes of redo the server has written that were not read yet.
 func (m *Tracker) SetLag(bytes int64) {
 	if m != nil {
 		m.lag.Store(max(bytes, 0) + 1)
 	}
 }
 
-// SetSpool says how many bytes were read and could not be sent yet.
+// SetSpool sets how many bytes were read and could not be sent yet.
 func (m *Tracker) SetSpool(bytes int64) {
 	if m != nil {
 		m.spool.Store(max(bytes, 0) + 1)
 	}
 }
 
-// Add says that n more bytes are done.
+// Add counts n more bytes as done.
 func (p *Phase) Add(n int64) {
 	if p != nil {
 		p.done.Add(n)
@@ -97,13 +96,13 @@ func (r *reader) Read(b []byte) (int, error) {
 
 // State is how far the work was at one moment.
 type State struct {
-	Phase *Phase // to tell phases apart; nil: the work has not begun
+	Phase *Phase // identifies the phase; nil: the work has not begun
 	Name  string
 	Began time.Time
 	Done  int64 // bytes of the phase
 	Total int64 // 0: not known
 	Lag   int64 // see SetLag; below 0: not known
-	Spool int64 // see SetSpool; below 0: there is none
+	Spool int64 // see SetSpool; below 0: no spool
 }
 
 // State returns how far the work is.
@@ -116,7 +115,7 @@ func (m *Tracker) State() State {
 		return s
 	}
 	s.Name, s.Began, s.Done = s.Phase.name, s.Phase.began, s.Phase.done.Load()
-	// What was expected may be less than it turned out to be.
+	// The expected size may be less than the actual one.
 	if total := s.Phase.total.Load(); total > 0 {
 		s.Total = max(total, s.Done)
 	}

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// Span is a time that something takes, as people say it: "1.5s", "8m32s", "17h5m",
-// "3 days".
+// Span is a duration that prints for people: "1.5s", "8m32s", "17h5m", "3 days".
 func Span(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {

@@ -70,8 +70,8 @@ func MaskedCommand(args []string) string {
 	return strings.Join(out, " ")
 }
 
-// WithoutPasswords is what was said of arguments, without a password that stands
-// where it does not belong: behind a flag that asks for it.
+// WithoutPasswords is a message about arguments, without a password that stands where
+// it does not belong: after a flag that asks for it.
 func WithoutPasswords(text string, args []string) string {
 	for i, a := range args {
 		if at := passwordAt(a); at > 0 {

@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// A whole error says all there is to say: what stands around it on the way up, such as
-// what was being done, tells the user nothing more.
+// A whole error is complete by itself: text that callers add on the way up, such as
+// what was being done, is of no use to the user.
 type whole interface {
 	error
 	// Whole reports whether it is one.
 	Whole() bool
 }
 
-// Causes is what an error says, one cause on each line: of errors that came together each
-// one once, and of a whole error only what it says itself. Causes may have further lines
-// of their own, which say what to do.
+// Causes is an error's text, one cause on each line: of errors that came together
+// each one once, and of a whole error only its own text. Causes may have further
+// lines of their own, with what to do.
 func Causes(err error) string {
 	var list []string
 	for _, cause := range causes(err) {

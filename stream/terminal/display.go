@@ -33,7 +33,7 @@ const (
 	drawEnd   = "\x1b[J\x1b[?7h\r"
 )
 
-// During does the work, and shows meanwhile how far it is.
+// During does the work, and shows its progress at the same time.
 func (c *Console) During(m *progress.Tracker, work func()) {
 	c.meter = m
 	c.mu.Lock()
@@ -82,8 +82,8 @@ func (d *display) run(done <-chan struct{}) {
 	}
 }
 
-// end prints what is left, takes the line away, and has messages printed by who
-// sends them from now on.
+// end prints the queue, takes the line away, and has senders print their messages
+// themselves from now on.
 func (d *display) end() {
 	d.printAll(d.take(true))
 	if d.drawn {
@@ -154,7 +154,7 @@ func (r report) left() time.Duration {
 // maxLeft is more than anybody waits.
 const maxLeft = 999 * time.Hour
 
-// items are what there is to tell, the most important first.
+// items are the parts of the line, the most important first.
 func (r report) items() []string {
 	items := []string{r.Name}
 	switch {
@@ -183,10 +183,10 @@ func (r report) items() []string {
 
 const separator = ", "
 
-// String tells all of it.
+// String is all of it.
 func (r report) String() string { return strings.Join(r.items(), separator) }
 
-// fit tells as much as a number of columns holds.
+// fit is as much as fits into a number of columns.
 func (r report) fit(columns int) string {
 	items := r.items()
 	line := items[0]
@@ -223,7 +223,7 @@ func (r report) facts() []slog.Attr {
 // pace knows how far the work was at the last looks at one phase.
 type pace struct {
 	phase *progress.Phase
-	looks []look // oldest first, from rateWindow ago on
+	looks []look // of the last rateWindow, oldest first
 }
 
 type look struct {

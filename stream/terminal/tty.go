@@ -16,5 +16,5 @@ func canDraw(f *os.File) bool {
 	return IsTerminal(f) && term != "" && term != "dumb"
 }
 
-// usualColumns is what is taken for a terminal's width that does not say it.
+// usualColumns is the assumed width of a terminal that does not report it.
 const usualColumns = 80

@@ -19,10 +19,10 @@ import (
 )
 
 // Crashing is the operating system's files below a directory, on a machine that
-// crashes. It keeps what would be on the disk then: what was there at the
-// beginning, and what was synced since. Of each change of a directory that was not
+// crashes. It keeps what would be on the disk then: the state at the beginning, and
+// everything synced since. Of each change of a directory that was not
 // synced, and of each piece that was written to a file since its last sync, the
-// crash keeps or loses what it likes: no order between them is kept.
+// crash keeps or loses any: it keeps no order between them.
 //
 // A change of two directories, as by a rename, is kept or lost as one, and is on
 // disk when both are synced. It is simpler than any file system in that; and
@@ -30,7 +30,7 @@ import (
 //
 // Its methods may be called from several goroutines.
 type Crashing struct {
-	disk.System // for what is only read
+	disk.System // for reading
 
 	base string
 
@@ -56,7 +56,7 @@ type node struct {
 	open    *os.File          // keeps the inode number from being used again
 }
 
-// entry is what a name in a directory stands for.
+// entry is the file or directory of a name.
 type entry struct {
 	to  *node // nil: nothing
 	seq int
@@ -75,7 +75,7 @@ type update struct {
 	to   *node
 }
 
-// piece is what was written to a file, or the size that it was given.
+// piece is a write to a file, or a change of its size.
 type piece struct {
 	off      int64
 	data     []byte
@@ -107,7 +107,7 @@ func (c *Crashing) Close() error {
 // CrashAt lets the n-th change or sync, counted from 1, and all that follow fail.
 func (c *Crashing) CrashAt(n int) { c.last, c.err = n, syscall.EIO }
 
-// Where tells at what it crashed.
+// Where returns at which operation it crashed.
 func (c *Crashing) Where() string { return fmt.Sprintf("operation %d, %s", c.last, c.where) }
 
 // Ops are the changes and syncs so far, each with its name relative to base.
@@ -117,7 +117,7 @@ func (c *Crashing) Ops() []string {
 	return slices.Clone(c.ops)
 }
 
-// load takes in what is on disk.
+// load reads the disk.
 func (c *Crashing) load(name string) (*node, error) {
 	n, err := c.node(name)
 	if err != nil || !n.mode.IsDir() {
@@ -137,8 +137,8 @@ func (c *Crashing) load(name string) (*node, error) {
 	return n, nil
 }
 
-// node returns what has a name now. One that was not seen before is new; its
-// content is what it has.
+// node returns the node that has a name now. One that was not seen before is new,
+// with its present content.
 func (c *Crashing) node(name string) (*node, error) {
 	st, err := os.Lstat(name)
 	if err != nil {
@@ -173,7 +173,7 @@ func (c *Crashing) relative(name string) string {
 	return name
 }
 
-// begin counts an operation, which is done under the lock, and says whether the
+// begin counts an operation, which is done under the lock, and returns whether the
 // machine has crashed.
 func (c *Crashing) begin(what, name string) error {
 	c.ops = append(c.ops, what+" "+c.relative(name))
@@ -189,7 +189,7 @@ func (c *Crashing) begin(what, name string) error {
 	return nil
 }
 
-// changed notes that names, by their paths, stand for what they do now.
+// changed records the present nodes of names, by their paths.
 func (c *Crashing) changed(paths ...string) {
 	c.seq++
 	n := &names{seq: c.seq, unsaved: make(map[*node]bool)}
@@ -227,7 +227,7 @@ func (c *Crashing) change(what string, do func() error, paths ...string) error {
 	return nil
 }
 
-// synced puts on disk what is known of a directory or file.
+// synced puts a directory or file on disk.
 func (c *Crashing) synced(n *node) {
 	if !n.mode.IsDir() {
 		n.content = write(n.content, n.pending, nil)
@@ -292,7 +292,7 @@ func KeepAny(r *rand.Rand) Keep {
 	return Keep{func() bool { return r.IntN(2) == 0 }, func() bool { return r.IntN(2) == 0 }}
 }
 
-// Leave makes, in an empty directory, what is on the disk after a crash.
+// Leave makes, in an empty directory, the state of the disk after a crash.
 func (c *Crashing) Leave(dir string, keep Keep) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -26,7 +26,7 @@ func (o Op) String() string { return fmt.Sprintf("%s %s #%d", o.Kind, o.Name, o.
 // Kind is what an operation does.
 type Kind string
 
-// The kinds of operations. What is opened for reading only is told apart, as
+// The kinds of operations. Files opened only for reading have kinds of their own, as
 // its closing cannot lose anything.
 const (
 	Mkdir     Kind = "mkdir"
@@ -51,7 +51,7 @@ const (
 	Remove    Kind = "remove"
 )
 
-// Changes reports whether such an operation changes what is on the disk: to be
+// Changes reports whether such an operation changes the disk: to be
 // killed before any other is to be killed before the next one that does.
 func (k Kind) Changes() bool {
 	switch k {
@@ -61,15 +61,15 @@ func (k Kind) Changes() bool {
 	return false
 }
 
-// Errors of what is not a Rule.
+// Errors without a Rule.
 var (
-	// ErrTorn has a read succeed, with other bytes at its end, as if what is read
+	// ErrTorn has a read succeed, with other bytes at its end, as if the data
 	// was being written.
 	ErrTorn = errors.New("torn")
 	// ErrDead has the process end before the operation; a write is half done.
 	ErrDead = errors.New("dead")
-	// ErrPower is ErrDead of the whole machine: what was not synced is lost. It
-	// needs LosePower.
+	// ErrPower is ErrDead of the whole machine: writes that were not synced are lost.
+	// It needs LosePower.
 	ErrPower = errors.New("no power")
 )
 
@@ -80,18 +80,17 @@ const tornBytes = 512
 // One that fails does nothing; a write first writes half, and a close closes.
 // Its methods may be called from several goroutines.
 type Faults struct {
-	// Before, if set, is told of each operation before it is done, one at a
-	// time.
+	// Before, if set, is called for each operation before it is done, one at a time.
 	Before func(Op)
 
-	// Rule, if set, says instead of Fail what becomes of an operation: nil, or the
+	// Rule, if set, decides instead of Fail about each operation: nil, or the
 	// error that it fails with. It may take its time.
 	Rule func(Op) error
 	// Die ends the process: for ErrDead.
 	Die func()
 
 	base  string
-	real  disk.System // what is behind it
+	real  disk.System // the system below
 	power *power
 
 	mu    sync.Mutex
@@ -159,10 +158,10 @@ func (f *Faults) at(kind Kind, name string) error {
 	return nil
 }
 
-// LosePower has what is written be remembered until it is synced: for ErrPower.
+// LosePower remembers writes until they are synced: for ErrPower.
 func (f *Faults) LosePower() { f.power = &power{files: make(map[uint64]*unsynced)} }
 
-// dead ends the process if that is what err says.
+// dead ends the process if err demands that.
 func (f *Faults) dead(err error) {
 	if errors.Is(err, ErrPower) {
 		f.power.fail()
@@ -253,7 +252,7 @@ func (f *Faults) Temp(dir string) (disk.File, error) {
 	return f.file(dir, Close)(f.real.Temp(dir))
 }
 
-// file wraps what was opened.
+// file wraps an opened file.
 func (f *Faults) file(name string, closing Kind) func(disk.File, error) (disk.File, error) {
 	return func(in disk.File, err error) (disk.File, error) {
 		if err != nil {
@@ -394,7 +393,7 @@ func (d *dir) Close() error {
 	return err
 }
 
-// fsys is a directory as an fs.FS: what is opened there has faults too.
+// fsys is a directory as an fs.FS: files opened there have faults, too.
 type fsys struct{ d *dir }
 
 func (s fsys) Open(name string) (fs.File, error) {

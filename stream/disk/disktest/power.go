@@ -10,10 +10,10 @@ import (
 	"hb/stream/disk"
 )
 
-// pieceSize is what a crash keeps or loses as a whole.
+// pieceSize is the unit that a crash keeps or loses as a whole.
 const pieceSize = 4 << 10
 
-// power remembers what was written and not synced since, as the worst of disks
+// power remembers writes that were not synced since, as the worst of disks
 // loses it when its power fails: any piece of it, in any order. Names are not
 // forgotten: a directory's entries count as written at once.
 type power struct {
@@ -27,8 +27,8 @@ type unsynced struct {
 	back []content
 }
 
-// content is what a part of a file was that n bytes were written to, and how long
-// the file was.
+// content is the earlier content of a part of a file that n bytes were written to,
+// and how long the file was.
 type content struct {
 	at, n, size int64
 	was         []byte
@@ -69,7 +69,7 @@ func (p *power) writes(f disk.File, at, n int64) error {
 	return nil
 }
 
-// synced forgets what is on disk now.
+// synced forgets writes that are on disk now.
 func (p *power) synced(f disk.File) {
 	if p == nil {
 		return
@@ -86,7 +86,7 @@ func (p *power) synced(f disk.File) {
 	}
 }
 
-// fail takes back what is not on disk: all of it, any piece of it, or a few.
+// fail undoes writes that are not on disk: all of them, any piece, or a few.
 func (p *power) fail() {
 	if p == nil {
 		return
@@ -127,7 +127,7 @@ func (u *unsynced) takeBack(c content, lost func() bool) error {
 	return nil
 }
 
-// putBack gives a piece its content of before, which is zero behind the former end
+// putBack gives a piece its earlier content, which is zero past the former end
 // of the file. It leaves the file as long as it is.
 func (u *unsynced) putBack(c content, from, to int64) error {
 	st, err := u.f.Stat()

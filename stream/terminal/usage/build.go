@@ -54,10 +54,10 @@ func ReadBuild() Build {
 	return b
 }
 
-// A Fact is something that the version tells, such as supported formats.
+// A Fact is a line of hb version, such as supported formats.
 type Fact struct{ Name, Value string }
 
-// An About is what the version tells.
+// An About is all of hb version.
 type About struct {
 	Build
 	Facts []Fact

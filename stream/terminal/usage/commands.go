@@ -11,7 +11,7 @@ import (
 	"hb/stream/nearest"
 )
 
-// Commands are the commands that tell of the program itself. They write to the
+// Commands are the commands about the program itself. They write to the
 // standard output of the grammar, and need an About bound to it.
 type Commands struct {
 	Help       helpCommand       `cmd:"" help:"Explain a command or a topic."`
@@ -20,7 +20,7 @@ type Commands struct {
 	Version    versionCommand    `cmd:"" help:"Tell version and commit, and which servers and formats are supported."`
 }
 
-// ErrTold says that a flag asked for something to be told, such as the version, and
+// ErrTold means that a flag asked for some text, such as the version, and
 // that it was: there is nothing more to do.
 var ErrTold = errors.New("told")
 
@@ -51,7 +51,7 @@ func Tells(n *kong.Node) bool {
 	return ok
 }
 
-// An UnknownError says that there is no such command or topic.
+// An UnknownError says that a command or topic does not exist.
 type UnknownError struct{ text string }
 
 func (e *UnknownError) Error() string { return e.text }

@@ -10,18 +10,18 @@ import (
 // scripts make the completion scripts, by the shell's name.
 var scripts = map[string]func(*kong.Application) string{"bash": bash, "zsh": zsh, "fish": fish}
 
-// A kind is what a value can be completed with.
+// A kind is how a value can be completed.
 type kind int
 
 const (
 	noValue   kind = iota
-	anyValue       // whatever the user knows
+	anyValue       // any text
 	fileValue      // an existing file, or one to make
 	dirValue       // a directory
 	wordValue      // one of a few words
 )
 
-// A value is what stands behind an option, or an argument.
+// A value is the value of an option, or an argument.
 type value struct {
 	kind  kind
 	name  string   // what stands for it
@@ -30,7 +30,7 @@ type value struct {
 
 // valueOf is what an option or argument takes. Its tag complete says which words:
 // "commands", "topics" (and commands), or the words themselves with commas
-// between. Its type and placeholder tell of files and directories.
+// between. Its type and placeholder mark files and directories.
 func valueOf(app *kong.Application, v *kong.Value) value {
 	name := strings.ToUpper(v.Name)
 	if v.Flag != nil {

@@ -13,7 +13,7 @@ type Exit struct {
 	Meaning string
 }
 
-// What the commands that read archives or directories are.
+// The commands that read archives or directories.
 const (
 	readers  = "extract verify list"
 	checkers = "extract apply verify list"

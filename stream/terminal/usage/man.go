@@ -9,7 +9,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// manual is hb(1): all that there is to say.
+// manual is hb(1), complete.
 func manual(app *kong.Application, b Build) string {
 	p := newPage(app.Name, app.Help, b)
 	p.head("SYNOPSIS")
@@ -83,8 +83,7 @@ func newPage(name, help string, b Build) *page {
 	return p
 }
 
-// command is what is said of a command: what it does, reads and writes, and its
-// options.
+// command is the text on a command: what it does, reads and writes, and its options.
 func (p *page) command(c Command) {
 	text := c.Help
 	if c.Text != "" {
@@ -130,7 +129,7 @@ func (p *page) synopsis(app *kong.Application, n *kong.Node) {
 	p.request(`\fB` + roff(name) + `\fR` + roff(strings.TrimPrefix(line, name)))
 }
 
-// text is a text of several blocks. It stands behind a heading: what comes first
+// text is a text of several blocks. It stands after a heading: what comes first
 // begins no paragraph.
 func (p *page) text(text string) {
 	for i, b := range blocks(text) {

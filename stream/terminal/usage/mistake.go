@@ -12,11 +12,11 @@ import (
 	"hb/stream/nearest"
 )
 
-// unknown is what kong says of a flag or an argument that it does not know, before
-// what it suggests.
+// unknown is kong's message about a flag or an argument that it does not know, before
+// its suggestion.
 var unknown = regexp.MustCompile(`^(unknown flag|unexpected argument) (\S+?)(?:, did you mean .*)?$`)
 
-// missing is what kong says of an argument that must be given.
+// missing is kong's message about an argument that must be given.
 var missing = regexp.MustCompile(`^expected "<(\S+)>"$`)
 
 // A word is a command that people look for, as other tools have it, and hb's way.
@@ -53,8 +53,8 @@ func ShortHelp(args []string) []string {
 	return args
 }
 
-// Mistake is what is wrong with a command line that kong refused, with what was
-// perhaps meant, and what tells more.
+// Mistake is the message about a command line that kong refused, with what was
+// perhaps meant, and where to read more.
 func Mistake(app *kong.Application, err error) string {
 	var whole interface{ Whole() bool }
 	if errors.As(err, &whole) && whole.Whole() { // it is not in the command line
@@ -102,10 +102,10 @@ func redirect(file string) string {
 	return fmt.Sprintf("hb %s writes to standard output: hb %[1]s > %s", toStdout, file)
 }
 
-// notBool is what kong says of a flag without a value that was given one.
+// notBool is kong's message about a flag without a value that was given one.
 var notBool = regexp.MustCompile(`^(--[a-z-]+): bool value must be .* but got "(.*)"$`)
 
-// valueRefused is what is said of a value that a flag does not take.
+// valueRefused is the message about a value that a flag does not take.
 func valueRefused(text string) string {
 	m := notBool.FindStringSubmatch(text)
 	switch {
@@ -117,7 +117,7 @@ func valueRefused(text string) string {
 	return fmt.Sprintf("%s has no value, but got %q", m[1], m[2])
 }
 
-// unknownFlag is what is said of a flag that a command, or none, does not have.
+// unknownFlag is the message about a flag that a command does not have.
 func unknownFlag(app *kong.Application, selected *kong.Node, flag string) string {
 	if selected != nil && selected.Name == toStdout && slices.Contains(outputs, flag) {
 		return ": " + redirect("FILE")
@@ -147,7 +147,7 @@ func unknownFlag(app *kong.Application, selected *kong.Node, flag string) string
 	return didYouMean(near)
 }
 
-// others says which other commands have a flag.
+// others names the other commands that have a flag.
 func others(app *kong.Application, selected *kong.Node, flag string) string {
 	var have []string
 	for _, c := range commands(app) {
@@ -164,12 +164,12 @@ func others(app *kong.Application, selected *kong.Node, flag string) string {
 	case len(have) == 0:
 		return ""
 	case selected == nil:
-		return fmt.Sprintf(" before the command: it belongs behind %s", strings.Join(have, ", "))
+		return fmt.Sprintf(" before the command: it belongs after %s", strings.Join(have, ", "))
 	}
 	return fmt.Sprintf(" of %s %s: it is one of %s", app.Name, selected.Name, strings.Join(have, ", "))
 }
 
-// flagsOf are the flags that can stand behind a command, or before all.
+// flagsOf are the flags that can stand after a command, or before all.
 func flagsOf(app *kong.Application, selected *kong.Node) []*kong.Flag {
 	if selected == nil {
 		return app.Flags

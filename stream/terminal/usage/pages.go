@@ -1,6 +1,6 @@
 package usage
 
-// pages are what is said of each command beyond the grammar, by its name.
+// pages are the texts on each command beyond the grammar, by its name.
 var pages = map[string]Page{
 	"backup": {
 		Text: `The server keeps running: hb copies all pages while the server writes to them, and follows the redo log from before the first page to after the last. hb help locks explains which statements wait for how long. The archive is complete if and only if the exit code is 0.

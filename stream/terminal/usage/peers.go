@@ -15,7 +15,7 @@ const (
 	both = XtraBackup | MariaDBBackup
 )
 
-// An Answer says in a word what hb has of another tool's option.
+// An Answer is in a word whether hb has another tool's option.
 type Answer string
 
 // The answers.
@@ -31,7 +31,7 @@ type Peer struct {
 	Options string // names without dashes, with spaces between; one may end in '*'
 	Of      Tool
 	Answer  Answer
-	Text    string // hb's way, or why there is none; code between backticks. "": all is said
+	Text    string // hb's way, or why it has none; code between backticks. "": nothing to add
 	More    string // sentences that are not for a hint
 }
 
@@ -46,7 +46,7 @@ func (p Peer) Covers(option string) bool {
 	})
 }
 
-// Hint is what the text says on a terminal.
+// Hint is the text for a terminal.
 func (p Peer) Hint() string { return strings.ReplaceAll(p.Text, "`", "") }
 
 // sentences are all that is said, for a page.

@@ -8,11 +8,11 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Places says where an option can be set but on the command line: variables of the
-// environment, and the key in group [hb] of option files.
+// Places returns where an option can be set other than on the command line: variables
+// of the environment, and the key in group [hb] of option files.
 type Places func(option string) (variables []string, key string)
 
-// Reference is docs/reference.md: all that hb help says, in Markdown, and of each
+// Reference is docs/reference.md: all of hb help, in Markdown, and of each
 // option its default and where else it can be set.
 func Reference(app *kong.Application, places Places) string {
 	s := &sheet{places: places, tables: make(map[string]string)}
@@ -89,7 +89,7 @@ func (s *sheet) command(app *kong.Application, c Command) {
 	}
 }
 
-// examples are command lines, each with what it does behind it.
+// examples are command lines, each followed by what it does.
 func (s *sheet) examples(list []Example) {
 	width := 0
 	for _, e := range list {
@@ -102,8 +102,8 @@ func (s *sheet) examples(list []Example) {
 	s.line("```")
 }
 
-// flags is a table of options. One that is there already is not shown again, but for
-// where: under what heading this is.
+// flags is a table of options. One that is there already is not shown again, except
+// for where: under what heading this is.
 func (s *sheet) flags(flags []*kong.Flag, heading string) {
 	var rows [][]string
 	for _, f := range flags {
@@ -127,10 +127,10 @@ func (s *sheet) flags(flags []*kong.Flag, heading string) {
 	s.table([]string{"option", "what it says", "default", "environment", "`[hb]`"}, rows)
 }
 
-// stated is what help says of a default.
+// stated is the text of help about a default.
 var stated = regexp.MustCompile(` ?\(default:? ([^()]*)\)`)
 
-// defaultOf takes the default out of what is said of an option.
+// defaultOf takes the default out of the help on an option.
 func defaultOf(f *kong.Flag) (meaning, otherwise string) {
 	if m := stated.FindStringSubmatch(f.Help); m != nil {
 		return strings.Replace(f.Help, m[0], "", 1), m[1]

@@ -1,8 +1,7 @@
-// Package usage says how hb is used: the help of each command and topic, manual
-// pages, completion scripts for shells, and what was perhaps meant by a command
-// line that is wrong. All of it is made from the grammar, as package kong has it,
-// and from what stands in this package besides: pages.go, topics.go, exits.go and
-// peers.go.
+// Package usage explains how to use hb: the help of each command and topic, manual
+// pages, completion scripts for shells, and what was perhaps meant by a command line
+// that is wrong. All of it is made from the grammar, as package kong has it, and from
+// what stands in this package besides: pages.go, topics.go, exits.go and peers.go.
 //
 // Texts are paragraphs with an empty line between them. A paragraph whose lines
 // begin with a tab is shown as it is; one whose lines have a tab inside is a list
@@ -22,12 +21,12 @@ type Command struct {
 	Page
 }
 
-// A Page is what is said of a command beyond its grammar.
+// A Page is the text on a command beyond its grammar.
 type Page struct {
 	Text          string
 	Reads, Writes string
 	Examples      []Example
-	Topics        []string // that say more
+	Topics        []string // to read next
 }
 
 // An Example is a command line, for a shell, and what it does.

@@ -50,7 +50,7 @@ func zshOptions(app *kong.Application, n *kong.Node) string {
 	return b.String()
 }
 
-// zshArgument is the specification of what a command takes beside options.
+// zshArgument is the specification of a command's argument.
 func zshArgument(app *kong.Application, n *kong.Node) string {
 	v := argument(app, n)
 	if v.kind == noValue {
