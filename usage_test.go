@@ -311,9 +311,9 @@ func TestMistakesElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ variable, args, want string }{
-		{"HB_X=", "backup --defaults-file=" + file, "--parallel: " + file + ":2 [hb]: \"0\" is not a number from 1 on"},
+		{"HB_X=", "backup --defaults-file=" + file, "--parallel: " + file + ":2 [hb]: \"0\" is not a number of 1 or more"},
 		{"HB_X=", "backup --defaults-file=" + file + ".no", "option file: stat " + file + ".no: no such file or directory"},
-		{"HB_PARALLEL=0", "backup --no-defaults", "--parallel: HB_PARALLEL: \"0\" is not a number from 1 on"},
+		{"HB_PARALLEL=0", "backup --no-defaults", "--parallel: HB_PARALLEL: \"0\" is not a number of 1 or more"},
 		{"HB_NO_DEFAULTS=maybe", "backup", "HB_NO_DEFAULTS: \"maybe\" is neither on nor off"},
 	} {
 		cmd := hb(t, strings.Fields(test.args)...)

@@ -287,7 +287,7 @@ func TestVerifyWrongLog(t *testing.T) {
 	b := fakeOwn(t, metadata.FlavorMariaDB)
 	b.sealTo(b.end + 100)
 	for way, err := range b.verifyAll(false) {
-		if !hasType[*backupdir.DamageError](err) || !strings.Contains(err.Error(), "the manifest says") {
+		if !hasType[*backupdir.DamageError](err) || !strings.Contains(err.Error(), "by the manifest") {
 			t.Errorf("%s: %v", way, err)
 		}
 	}

@@ -196,8 +196,8 @@ func (c *checker) tellChecksums(_ context.Context, f *Finding) error {
 	f.Text = "pages are written with checksums (" + algorithm + ")"
 	if strings.TrimPrefix(algorithm, "strict_") == "none" {
 		f.Warning = true
-		f.Text = "the server writes pages without checksums (innodb_checksum_algorithm=" + algorithm + "): damage in them cannot be noticed, " +
-			"nor, with ROW_FORMAT=COMPRESSED, for certain that a page was torn while it was read; " +
+		f.Text = "the server writes pages without checksums (innodb_checksum_algorithm=" + algorithm + "): hb cannot notice damage in them, " +
+			"nor, with ROW_FORMAT=COMPRESSED, be certain that a page was not torn while it was read; " +
 			"set innodb_checksum_algorithm to crc32: pages get checksums as they are written"
 	}
 	return nil
@@ -399,7 +399,7 @@ func (o *outlook) describeSpace(f *Finding, dir string, free, staged int64, inMe
 	}
 	if inMemory {
 		f.Warning = true
-		f.Text += "; it is in memory (tmpfs), so that what is spooled takes memory from the server: give a place on disk with --tmpdir"
+		f.Text += "; it is in memory (tmpfs), so the spool takes memory from the server: name a directory on disk with --tmpdir"
 	}
 	return nil
 }

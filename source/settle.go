@@ -70,7 +70,7 @@ func (b *backup) proveWritten() error {
 	logged := b.srv.Series.ListsOpen || b.srv.Series.LogStatus // MariaDB 10.6, MySQL 8.0, and later
 	pages, full := b.copier.ZeroPages()
 	if full {
-		b.warn("the server had so many pages in use and not yet written (%d or more) that hb did not look at all of them for lost ones: hb verify finds those in the directory that hb apply leaves", len(pages))
+		b.warn("the server had so many unwritten pages in use (%d or more) that hb did not check all of them for lost content: run hb apply, and then hb verify on the directory", len(pages))
 	}
 	warned := false
 	for _, z := range pages {

@@ -20,7 +20,7 @@ func (e *OutputError) Error() string {
 	}
 	text := fmt.Sprintf("writing to standard output: %v", err)
 	if IsBrokenPipe(err) {
-		text += ": the program that reads it has ended; see what it says"
+		text += ": the program that reads it has ended; see its messages"
 	}
 	return text
 }

@@ -159,7 +159,7 @@ func (r *Reader) next() error {
 	}
 	reason := fmt.Sprintf("unknown chunk %v", r.chunk.Type)
 	if r.chunk.Flags&flagIgnorable != 0 {
-		reason += "; it is marked as ignorable, but nothing tells its length"
+		reason += "; it is marked as ignorable, but its length is unknown"
 	}
 	return r.corrupt(reason, "", "")
 }

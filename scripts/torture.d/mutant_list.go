@@ -122,7 +122,7 @@ var mutantList = []mutant{
 
 	// Extracting.
 	{"archive end not proven", "sink/extract/extract.go",
-		"			return x.cat.Finish()", "			return nil",
+		"	err := x.proof.Finish()\n", "	var err error\n",
 		"an archive without its end passes", "fault=none, load=columns"},
 
 	// Applying.

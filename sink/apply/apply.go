@@ -253,7 +253,7 @@ func (a *applier) checkLinks() error {
 			}
 		}
 		if names > 1 && st.Mode().IsRegular() {
-			return &backupdir.NotBackupError{Dir: a.dir, What: fmt.Sprintf("%s has %d names (hard links), and what hb apply changes would change under all of them: make a copy with files of its own (cp -a, without -l) and apply that", file, names)}
+			return &backupdir.NotBackupError{Dir: a.dir, What: fmt.Sprintf("%s has %d names (hard links), and hb apply would change the file under all of them: copy the directory without hard links (cp -a, without -l) and apply the copy", file, names)}
 		}
 		return nil
 	})
@@ -265,7 +265,7 @@ func (a *applier) endHeld(done bool) error {
 	if done {
 		return a.clean()
 	}
-	return &backupdir.NotBackupError{Dir: a.dir, What: fmt.Sprintf("hb apply has not finished on it (%s is there), and %s, which tells how far it was, is missing: remove the directory and extract the backup again", a.backup.SystemFiles[0], backupdir.ApplyingName)}
+	return &backupdir.NotBackupError{Dir: a.dir, What: fmt.Sprintf("an earlier hb apply did not finish (%s exists), and %s, which records its progress, is missing: remove the directory and extract the backup again", a.backup.SystemFiles[0], backupdir.ApplyingName)}
 }
 
 // done reports whether the directory is already recovered, and of which LSN
@@ -469,7 +469,7 @@ func (a *applier) checkRange(r *redo) error {
 	if m == nil || m.FromLSN == r.Start() && m.LastLSN == c.LastLSN {
 		return nil
 	}
-	return &backupdir.DamageError{Err: fmt.Errorf("the redo log is from LSN %d, to %d as %s says, but the manifest says from %d to %d",
+	return &backupdir.DamageError{Err: fmt.Errorf("the redo log begins at LSN %d and ends at %d by %s, but begins at %d and ends at %d by the manifest",
 		r.Start(), c.LastLSN, a.backup.CheckpointsName, m.FromLSN, m.LastLSN)}
 }
 
@@ -547,7 +547,7 @@ func (a *applier) surveyForServer(ctx context.Context, looked bool) (_ backupdir
 		return backupdir.State{}, err
 	}
 	for _, id := range slices.Sorted(maps.Keys(spaces.cut)) {
-		return backupdir.State{}, a.notByServer("%s is shorter than its page 0 says, and a server would not look whether the redo log makes the rest", spaces.ids[id].Name())
+		return backupdir.State{}, a.notByServer("%s is shorter than its page 0 says, and a server would not check whether the redo log makes the missing pages", spaces.ids[id].Name())
 	}
 	if err := a.family.checkHandOver(spaces, r.scanned); err != nil {
 		return backupdir.State{}, err

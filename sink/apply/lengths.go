@@ -82,7 +82,7 @@ func (c cutFiles) checkMade(root disk.Dir, spaces *tablespaces) error {
 // warnings says, for each file, what cannot be decided without a recovery.
 func (c cutFiles) warnings(spaces *tablespaces) (w []string) {
 	for _, id := range slices.Sorted(maps.Keys(c)) {
-		w = append(w, fmt.Sprintf("%s is shorter than its page 0 says; whether the redo log makes the rest is seen when it is applied: hb verify --replay", spaces.ids[id].Name()))
+		w = append(w, fmt.Sprintf("%s is shorter than its page 0 says; only hb verify --replay or hb apply shows whether the redo log makes the missing pages", spaces.ids[id].Name()))
 	}
 	return w
 }

@@ -314,7 +314,7 @@ func (t *tablespaces) resolveNamed(id innodb.SpaceID, h *replay.FileHistory, nam
 		t.ignore(id, fmt.Sprintf("%s is not in this partial backup: the redo log's changes to it were left out", name))
 		return nil
 	}
-	return backupdir.Missing("%s (tablespace %d) is missing: the redo log changes it, and does not say that it was dropped: the backup is incomplete", name, id)
+	return backupdir.Missing("%s (tablespace %d) is missing: the redo log changes it and does not record that it was dropped: the backup is incomplete", name, id)
 }
 
 // leftOut reports whether a partial backup leaves out the whole database of a table:

@@ -59,7 +59,7 @@ func isPassing(name string) bool { return IsMark(name) || strings.HasSuffix(name
 
 // WriteApplied records what the directory holds at the end of the recovery.
 func WriteApplied(root disk.Dir, b *Backup, lsn innodb.LSN) error {
-	fail := func(err error) error { return fmt.Errorf("noting what is in the directory: %w", err) }
+	fail := func(err error) error { return fmt.Errorf("recording the directory's contents: %w", err) }
 	placeholder := ""
 	if b.Held() {
 		placeholder = b.System

@@ -57,7 +57,7 @@ func (p *Picked) Add(ch *xbstream.Chunk) (*Entry, error) {
 	w := p.want
 	is := xbstream.IndexedChunk{File: w.File, Type: ch.Type, At: w.At, Size: w.Size, Offset: ch.Offset, Len: int64(len(ch.Data))}
 	if !p.left || ch.Flags != 0 || ch.Path != p.parts.Path(w.File) || is != w {
-		return nil, &xbstream.CorruptError{Path: ch.Path, Offset: w.At, Reason: "another chunk is where the index says that one is",
+		return nil, &xbstream.CorruptError{Path: ch.Path, Offset: w.At, Reason: "the index says that another chunk is here",
 			Want: told(w.Type, p.parts.Path(w.File), w.Offset, w.Len), Got: told(ch.Type, ch.Path, ch.Offset, int64(len(ch.Data)))}
 	}
 	p.want, p.left = p.next()

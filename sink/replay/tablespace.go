@@ -163,7 +163,7 @@ func CheckMade(root disk.Dir, t *Tablespace, from innodb.PageNo) (err error) {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("looking for what is missing from %s: %w", s.Name(), err)
+		return fmt.Errorf("looking for the missing pages of %s: %w", s.Name(), err)
 	}
 	return nil
 }

@@ -123,7 +123,7 @@ func (v *dirVerifier) checkUnused(look *apply.Inspection) error {
 	if same || !look.RanSince(lsn) {
 		return nil
 	}
-	return &backupdir.NotBackupError{Dir: v.root.Name(), What: fmt.Sprintf("a server has run on it since hb apply recovered it: its redo log is newer than LSN %d; it is no longer as hb left it, and there is nothing to compare it with", v.left.Lsn)}
+	return &backupdir.NotBackupError{Dir: v.root.Name(), What: fmt.Sprintf("a server has run on it since hb apply recovered it: its redo log is newer than LSN %d; it is no longer as hb left it, and hb has nothing to compare it with", v.left.Lsn)}
 }
 
 // readAll compares the directory with its manifest, and verifies all pages. Where files

@@ -172,7 +172,7 @@ func parseTagged(b []byte) (g group, err error) {
 		return g, fmt.Errorf("it is written in version %d of the serialization", version)
 	}
 	if size := m.number(); m.err == nil && size != uint64(len(b)) {
-		return g, fmt.Errorf("it has %d bytes, and says %d", len(b), size)
+		return g, fmt.Errorf("it has %d bytes, but its length field says %d", len(b), size)
 	}
 	m.number() // the last field that a reader must know
 	var have [fieldLength + 1]bool
@@ -280,7 +280,7 @@ func (s *Set) parseRuns(b []byte, tagged bool) ([]byte, error) {
 	}
 	runs := binary.LittleEndian.Uint64(b)
 	if b = b[8:]; runs > uint64(len(b))/16 {
-		return nil, fmt.Errorf("it has room for %d runs of numbers, and says %d", len(b)/16, runs)
+		return nil, fmt.Errorf("it has room for %d runs of numbers, but its count says %d", len(b)/16, runs)
 	}
 	for range runs {
 		first, end := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])

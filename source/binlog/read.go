@@ -129,7 +129,7 @@ func (f *file) header() (header, error) {
 	case size > f.n-f.at:
 		return h, fmt.Errorf("it has %d bytes, and crosses the position %d", size, f.n)
 	case f.at+size <= 1<<32-1 && int64(h.end) != f.at+size:
-		return h, fmt.Errorf("it has %d bytes, and says that it ends at %d: the file is damaged", size, h.end)
+		return h, fmt.Errorf("it has %d bytes, but its header says that it ends at %d: the file is damaged", size, h.end)
 	case h.kind > lastEvent && h.flags&flagIgnorable == 0:
 		return h, fmt.Errorf("its type, %d, is not known", h.kind)
 	}

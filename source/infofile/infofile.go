@@ -172,7 +172,7 @@ func (f *File) write() (err error) {
 	defer f.mu.Unlock()
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("writing %s, which says what becomes of the backup: %w", f.path, err)
+			err = fmt.Errorf("writing the status file %s: %w", f.path, err)
 		}
 	}()
 	text, err := json.MarshalIndent(&f.info, "", "  ")

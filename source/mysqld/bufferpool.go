@@ -26,7 +26,7 @@ const dumpStatus = "Innodb_buffer_pool_dump_status"
 // restores what was set. (--dump-innodb-buffer-pool, --dump-innodb-buffer-pool-pct)
 func (s *Server) DumpBufferPool(ctx context.Context, percent int) (*BufferPoolDump, error) {
 	if percent < 0 || percent > 100 {
-		return nil, fmt.Errorf("%d is no percentage of the buffer pool", percent)
+		return nil, fmt.Errorf("%d is not a percentage of the buffer pool", percent)
 	}
 	const pct = "innodb_buffer_pool_dump_pct"
 	vars, err := s.Refresh(ctx)

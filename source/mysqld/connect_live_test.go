@@ -194,7 +194,7 @@ func TestDeniedHints(t *testing.T) {
 				hint           string
 			}{
 				{"plain", "wrong", login.TLSDefault, "the user is from --user, the password from HB_PASSWORD\nTLS was not used"},
-				{"plain", "", login.TLSDefault, "there is no password, and hb does not read /home/x/.mylogin.cnf"},
+				{"plain", "", login.TLSDefault, "no password is set, and hb does not read /home/x/.mylogin.cnf"},
 				{"tls", "pw", login.TLSDefault, "which an account with REQUIRE SSL or X509 demands: --ssl-mode=REQUIRED"},
 				{"x509", "pw", login.TLSRequired, "which an account with REQUIRE X509 demands: --ssl-cert and --ssl-key"},
 				{"someone", "", login.TLSDefault, "run hb as that user"},

@@ -266,7 +266,7 @@ func (f *Follower) inHand(lsn innodb.LSN) bool {
 func (f *Follower) stalled(end, lsn innodb.LSN) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return fmt.Errorf("the redo log stopped at LSN %d (%v) while the server says it is at %d: "+
+	return fmt.Errorf("the redo log stopped at LSN %d (%v) while the server reports LSN %d: "+
 		"is %s the log of this server?", end, f.why, lsn, f.log.where())
 }
 

@@ -306,7 +306,7 @@ func try(f *kong.Flag, v any) error {
 		return err
 	}
 	if text := fmt.Sprint(target); f.Enum != "" && !f.EnumMap()[text] {
-		return fmt.Errorf("%q is none of %s", text, strings.Join(slices.DeleteFunc(f.EnumSlice(), func(s string) bool { return s == "" }), ", "))
+		return fmt.Errorf("%q is not one of %s", text, strings.Join(slices.DeleteFunc(f.EnumSlice(), func(s string) bool { return s == "" }), ", "))
 	}
 	return nil
 }

@@ -143,7 +143,7 @@ func TestMistakes(t *testing.T) {
 		{"[hb]\nlevel\n", nil, `FILE:2: it needs a value`},
 		{"[hb]\nskip-level\n", nil, `FILE:2: it needs a value`},
 		{"[hb]\ncompress=perhaps\n", nil, `FILE:2 is neither on nor off`},
-		{"[hb]\nkind=c\n", nil, `FILE:2 [hb]: "c" is none of a, b`},
+		{"[hb]\nkind=c\n", nil, `FILE:2 [hb]: "c" is not one of a, b`},
 		{"[hb]\nrate=fast\n", nil, `FILE:2 [hb]: "fast" is not a size`},
 		{"[hb\n", nil, "FILE:1"},
 		{"", map[string]string{"HB_LEVEL": "x"}, "--level: HB_LEVEL: expected"},

@@ -44,7 +44,7 @@ func Types() []kong.Option {
 		kong.NamedMapper(countType, mapper(func(s string) (int, error) {
 			n, err := strconv.Atoi(s)
 			if err != nil || n < 1 {
-				return 0, fmt.Errorf("%q is not a number from 1 on", s)
+				return 0, fmt.Errorf("%q is not a number of 1 or more", s)
 			}
 			return n, nil
 		})),
@@ -74,7 +74,7 @@ func wait(text string) (time.Duration, error) {
 		d, err = time.Duration(seconds)*time.Second, nil
 	}
 	if err != nil || d < 0 || d > maxWait {
-		return 0, fmt.Errorf("%q is no time to wait: give seconds, or a duration such as 2m30s", text)
+		return 0, fmt.Errorf("%q is not a time: give seconds, or a duration such as 2m30s", text)
 	}
 	return d, nil
 }

@@ -356,7 +356,7 @@ func (s *Stage) CopyPrefix(ctx context.Context, f io.ReaderAt, name string, n in
 		}
 		if got == 0 {
 			if time.Now().After(end) {
-				return fmt.Errorf("it has %d bytes, but the server says it is at position %d", c.size, n)
+				return fmt.Errorf("it has %d bytes, but the server reports position %d", c.size, n)
 			}
 			if err := datadir.Pause(ctx, prefixPoll); err != nil {
 				return err

@@ -59,7 +59,7 @@ func (t Tally) Describe() string {
 	}
 	text := fmt.Sprintf("%d pages have no checksum (innodb_checksum_algorithm=none): damage in them cannot be noticed", t.Unsummed)
 	if t.Unproven > 0 {
-		text += fmt.Sprintf("; %d of them are of ROW_FORMAT=COMPRESSED, where nothing tells for certain whether a page was torn", t.Unproven)
+		text += fmt.Sprintf("; %d of them are of ROW_FORMAT=COMPRESSED, where hb cannot be certain that a page was not torn", t.Unproven)
 	}
 	return text
 }
@@ -168,7 +168,7 @@ func (s *Space) identifyUnpacked(page []byte, unpack func(plain, page []byte) er
 		return ChecksumUnset, err
 	}
 	if got := HeaderSpace(plain); got != s.ID {
-		return ChecksumUnset, fmt.Errorf("what is compressed says it is of tablespace %d", got)
+		return ChecksumUnset, fmt.Errorf("its compressed content is of tablespace %d", got)
 	}
 	return identifyPlain(plain)
 }

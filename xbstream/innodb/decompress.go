@@ -43,7 +43,7 @@ func (s *Space) Decompress(plain, page []byte) error {
 	}
 	// The header travels in both forms.
 	if !bytes.Equal(plain[OffsetPageNo:OffsetType], page[OffsetPageNo:OffsetType]) {
-		return errors.New("page_compressed page: what was compressed is another page")
+		return errors.New("page_compressed page: its content is of another page")
 	}
 	return nil
 }

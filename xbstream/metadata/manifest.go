@@ -394,7 +394,7 @@ func (p *ManifestParser) fail(err error) error {
 func (p *ManifestParser) line(text []byte) error {
 	switch {
 	case p.ended:
-		return errors.New("it goes on after its end line")
+		return errors.New("it continues after its end line")
 	case p.m == nil:
 		m := new(Manifest)
 		if err := unmarshalVersioned(ManifestName, "hb_manifest", ManifestVersion, text, m); err != nil {

@@ -62,7 +62,7 @@ var mysqlSettings = []setting{
 	{"innodb_sys_tablespace_encrypt", isOn, "an encrypted system tablespace"}, // Percona Server
 	{"binlog_encryption", isOn, "encrypted binary logs"},
 	{"encrypt_binlog", isOn, "encrypted binary logs"}, // Percona Server 5.7
-	{"innodb_log_checksums", isOff, "a redo log without checksums, in which a block that is being written cannot be told from a whole one"},
+	{"innodb_log_checksums", isOff, "a redo log without checksums, in which a block that is being written looks like a whole one"},
 	{"innodb_log_checksum_algorithm", func(v string) bool { return v != "innodb" && v != "strict_innodb" }, "a redo log with other checksums"}, // Percona Server 5.6
 	{"innodb_log_block_size", func(v string) bool { return v != "512" }, "a redo log with other blocks"},                                       // Percona Server 5.6
 	{"innodb_force_recovery", isSet, "forced recovery, as after damage"},

@@ -58,9 +58,9 @@ func (o Options) deniedHint(number uint16) string {
 	case o.PasswordFrom != "":
 		text += ", the password from " + o.PasswordFrom
 	case o.LoginFile != "":
-		text += "\nthere is no password, and hb does not read " + o.LoginFile + ": put it into an option file or HB_PASSWORD"
+		text += "\nno password is set, and hb does not read " + o.LoginFile + ": put it into an option file or HB_PASSWORD"
 	default:
-		text += "\nthere is no password: see --password-file, HB_PASSWORD and option files"
+		text += "\nno password is set: see --password-file, HB_PASSWORD and option files"
 	}
 	if number == erNoPasswordGiven {
 		text += "\nan account of auth_socket or unix_socket lets in only the system's user of that name: run hb as that user"

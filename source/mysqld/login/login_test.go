@@ -82,7 +82,7 @@ func TestResolve(t *testing.T) {
 		{Flags{User: "x", Host: "h", PasswordFile: "/nonexistent/pw"}, "", "password file"},
 		{Flags{User: "x", Host: "h"}, "[client]\nssl-crl=x\n", "does not support"},
 		{Flags{User: "x", Host: "h"}, "[client]\nssl-cert=x\n", "belong together"},
-		{Flags{User: "x", Host: "h"}, "[client]\nssl-mode=x\n", "is none of"},
+		{Flags{User: "x", Host: "h"}, "[client]\nssl-mode=x\n", "is not one of"},
 		{Flags{User: "x", Host: "h"}, "[client]\nssl=perhaps\n", "neither on nor off"},
 	} {
 		if o, err := resolve(t, test.f, test.file, nil); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "geheim") {

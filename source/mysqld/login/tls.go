@@ -98,7 +98,7 @@ func (r resolver) tlsMode(t *TLSOptions) (TLSMode, error) {
 func parseTLSMode(name string) (TLSMode, error) {
 	m, ok := tlsModes[strings.ToUpper(strings.ReplaceAll(name, "-", "_"))]
 	if !ok {
-		return 0, fmt.Errorf("ssl-mode %q is none of DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY", name)
+		return 0, fmt.Errorf("ssl-mode %q is not one of DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY", name)
 	}
 	return m, nil
 }

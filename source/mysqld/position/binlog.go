@@ -44,7 +44,7 @@ func Binlog(ctx context.Context, srv *mysqld.Server) (*metadata.BinlogPos, error
 	}
 	p.File = row["File"]
 	if p.Pos, err = strconv.ParseUint(row["Position"], 10, 64); err != nil || p.File == "" {
-		return nil, fmt.Errorf("%s: file %q, position %q is no position", show, row["File"], row["Position"])
+		return nil, fmt.Errorf("%s: file %q, position %q is not a position", show, row["File"], row["Position"])
 	}
 	return p, nil
 }

@@ -98,7 +98,7 @@ func parseLSNs(text map[string]string, names [3]string) (l lsns, err error) {
 func parseLSN(name, value string) (innodb.LSN, error) {
 	n, err := strconv.ParseUint(value, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("the server says of %q %q, not an LSN", name, value)
+		return 0, fmt.Errorf("the server's %q is %q, not an LSN", name, value)
 	}
 	return innodb.LSN(n), nil
 }

@@ -122,7 +122,7 @@ func ReadReplica(ctx context.Context, srv *mysqld.Server) (ReplicaState, error) 
 		}
 		src.Pos, err = strconv.ParseUint(row[w.pos], 10, 64)
 		if err != nil {
-			return r, fmt.Errorf("%s: position %q of source %q is no position", w.status, row[w.pos], src.Name)
+			return r, fmt.Errorf("%s: position %q of source %q is not a number", w.status, row[w.pos], src.Name)
 		}
 		r.Sources = append(r.Sources, src)
 	}

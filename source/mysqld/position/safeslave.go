@@ -26,7 +26,7 @@ type OpenTempTablesError struct {
 }
 
 func (e *OpenTempTablesError) Error() string {
-	return fmt.Sprintf("%d temporary tables of replication are open, and were so for %v: with --safe-slave-backup a backup waits until there are none", e.Tables, e.After.Round(time.Second))
+	return fmt.Sprintf("%d temporary tables of replication have been open for %v: with --safe-slave-backup a backup waits until all are closed", e.Tables, e.After.Round(time.Second))
 }
 
 // safeSlavePause is for how long the threads run between two tries, as with

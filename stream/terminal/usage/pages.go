@@ -32,7 +32,7 @@ Run hb on the database server, as root or as the server's user.`,
 
 With --apply, a server can start on the directory afterwards. If it is interrupted after the whole archive has arrived, run hb apply to continue.
 
-With --files, only files that match a pattern are extracted, under their paths in the archive, which hb list prints. If the archive is a file that has an index, hb reads only its ends and what is needed, and proves each file by the manifest's size and checksum. An archive made by zstd or age is read so if hb wrote the zstd part. From a pipe, hb reads and checks the whole archive. A pattern that matches nothing is an error. The directory gets the file hb-partial: it is not a backup, and hb apply refuses it.`,
+With --files, only files that match a pattern are extracted, under their paths in the archive, which hb list prints. If the archive is a file that has an index, hb reads only its ends and the chosen files, and proves each file by the manifest's size and checksum. This also works through zstd and age, if hb wrote the zstd part. From a pipe, hb reads and checks the whole archive. A pattern that matches nothing is an error. The directory gets the file hb-partial: it is not a backup, and hb apply refuses it.`,
 		Reads:  "the archive, from the file, the https:// address or standard input; keys and passphrases from files, or the terminal.",
 		Writes: "the directory, which must be empty or not exist; messages to standard error. Writes nothing to standard output.",
 		Examples: []Example{
@@ -70,7 +70,7 @@ With --files, only files that match a pattern are extracted, under their paths i
 	"list": {
 		Text: `It lists the files that hb extract makes, sorted by path. Each line has a file's size in bytes, the number of its chunks, and its path. With --long, sizes have units, and totals by database follow. With --json the list is one JSON object, which has the facts of the archive too: hb help messages describes it.
 
-If the archive is a file, hb reads only the index and the manifest at its end: it then knows that nothing is missing, and only hb verify proves the content. From a pipe, or if the archive has no index, it reads the whole archive, and shows the list, as far as it came, of an archive that turns out to be damaged or incomplete too. Only exit code 0 says that the archive is complete.`,
+If the archive is a file, hb reads only the index and the manifest at its end: they prove that nothing is missing; only hb verify proves the content. From a pipe, or if the archive has no index, hb reads the whole archive. If the archive turns out to be damaged or incomplete, hb still prints the list up to there. Only exit code 0 means that the archive is complete.`,
 		Reads:  "the archive, from the file, the https:// address or standard input; keys and passphrases from files, or the terminal.",
 		Writes: "the list to standard output; messages to standard error.",
 		Examples: []Example{

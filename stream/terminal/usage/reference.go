@@ -18,7 +18,7 @@ func Reference(app *kong.Application, places Places) string {
 	s := &sheet{places: places, tables: make(map[string]string)}
 	s.line("# Reference")
 	s.paragraph(generated)
-	s.paragraph("What `hb help` says of each command and topic, and where each option can be set: [where options come from](#hb-help-options) says which of these places counts. An option without a default is off, or is none.")
+	s.paragraph("The text of `hb help` on each command and topic, and where each option can be set: [sources of options](#hb-help-options) says which of these places wins. An option without a default is off or empty.")
 	s.head(2, "Commands")
 	var rows [][]string
 	for _, c := range commands(app) {

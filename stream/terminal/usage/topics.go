@@ -61,7 +61,7 @@ hb backup --print-defaults shows which options are set and where, as a group [hb
 	hb backup | zstd | age -r age1... > backup.hb
 	hb extract -i key.txt -C dir backup.hb
 
-Both give the same result, but when hb runs every stage, its exit code covers every stage. An archive that hb compressed can also be read from the middle; one that zstd compressed cannot. In a shell pipeline, use set -o pipefail for that.
+Both give the same result, but when hb runs every stage, its exit code covers every stage; in a shell pipeline, use set -o pipefail for that. An archive that hb compressed can also be read from the middle; one that zstd compressed cannot.
 
 --encrypt-to takes an age recipient (age1...) or an SSH public key (ssh-ed25519, ssh-rsa), and --encrypt-to-file a file of several; the owner of each can decrypt the archive. --encrypt-passphrase-file encrypts with a passphrase instead. To decrypt, give --identity or --passphrase-file; without either, hb asks for the passphrase on the terminal. age-keygen creates keys.
 
@@ -75,7 +75,7 @@ A truncated stage, or one with a single changed bit, is an error.`},
 
 MariaDB:	BACKUP STAGE. DDL continues while hb copies pages. At the end, DDL and writes to MyISAM tables wait while hb copies the last changed files. Commits wait only for the few milliseconds in which hb reads the position.
 MySQL 8.0 and later:	LOCK INSTANCE FOR BACKUP: DDL waits during the whole copy. Commits do not wait. At the end hb takes FLUSH TABLES ... WITH READ LOCK only for non-transactional tables, if there are any.
-MySQL 5.6 and 5.7:	DDL continues while hb copies pages. At the end all writers wait for FLUSH TABLES WITH READ LOCK while hb copies what changed last.
+MySQL 5.6 and 5.7:	DDL continues while hb copies pages. At the end all writers wait for FLUSH TABLES WITH READ LOCK while hb copies the last changes.
 Percona Server:	as the MySQL release that it is based on, with its own backup locks.
 
 FLUSH TABLES WITH READ LOCK waits for long-running statements, and blocks all later ones meanwhile. --ftwrl-wait-timeout waits for such statements first; --kill-long-queries-timeout kills them.
@@ -94,7 +94,7 @@ An archive without its manifest is incomplete. hb verify checks this, and everyt
 	hb verify backup.hb
 	xbstream -x -C dir < backup.hb
 
-An archive in a file can be read from the middle, also through the stages that hb made: hb list and hb extract --files then read its ends and what they need. The same works for an https:// address that answers range requests, such as a presigned URL of an object store; hb extract and hb verify read a whole archive from there, too. If a connection breaks, hb continues at the byte where it broke, and it notices if the object is replaced. hb trusts the certificates of the system (or of SSL_CERT_FILE), uses the proxy in HTTPS_PROXY, and never prints what follows the ? in an address.
+An archive in a file can be read from the middle, also through the stages that hb made: hb list and hb extract --files then read only its ends and the parts that they need. The same works for an https:// address that answers range requests, such as a presigned URL of an object store; hb extract and hb verify read a whole archive from there, too. If a connection breaks, hb continues at the byte where it broke, and it notices if the object is replaced. hb trusts the certificates of the system (or of SSL_CERT_FILE), uses the proxy in HTTPS_PROXY, and never prints what follows the ? in an address.
 
 	hb extract --files 'shop/orders.*' -C dir backup.hb
 	hb verify "$(aws s3 presign s3://backups/backup.hb)"
