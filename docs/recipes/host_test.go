@@ -199,7 +199,7 @@ func (h *host) read(name string) string {
 // also reads /etc/mysql/conf.d.
 func (h *host) configure(o mysqldtest.Options) {
 	o.Dir, o.Datadir = h.path("/run/mysqld"), h.path("/var/lib/mysql")
-	o.Address, o.Port, o.Within = h.address, serverPort, h.within
+	o.Address, o.Port, o.Within, o.TLS = h.address, serverPort, h.within, true
 	o.Config = append(o.Config, "!includedir "+h.path("/etc/mysql/conf.d"))
 	h.opts = o
 }

@@ -110,7 +110,10 @@ func (s *Server) ReplicateFrom(ctx context.Context, source *Server, at Position)
 		w.prefix + "_USER='" + replUser + "'", w.prefix + "_PASSWORD='" + replPassword + "'",
 		w.prefix + "_CONNECT_RETRY=1",
 	}
-	if !s.Root.MariaDB() && s.Root.AtLeast(8, 4) {
+	switch {
+	case s.Root.MariaDB():
+		opts = append(opts, "MASTER_SSL=0") // its source may have no TLS, which 11.4 and later demand
+	case s.Root.AtLeast(8, 4):
 		opts = append(opts, "GET_SOURCE_PUBLIC_KEY=1")
 	}
 	var statements []string

@@ -136,7 +136,7 @@ func TestFormerSource(t *testing.T) {
 		mysqldtest.Attach(t, now, former, mysqldtest.Position{File: at.File, Pos: at.Pos})
 		mysqldtest.CatchUp(t, now, former, 30*time.Second)
 		now.Exec(t, "STOP SLAVE", "RESET SLAVE ALL")
-		follow := fmt.Sprintf("MASTER_HOST='127.0.0.1', MASTER_PORT=%d, MASTER_USER='hb_repl', MASTER_PASSWORD='hb_repl', ", now.Port)
+		follow := fmt.Sprintf("MASTER_HOST='127.0.0.1', MASTER_PORT=%d, MASTER_USER='hb_repl', MASTER_PASSWORD='hb_repl', MASTER_SSL=0, ", now.Port)
 		former.Exec(t, "CHANGE MASTER TO "+follow+"MASTER_USE_GTID=current_pos", "START SLAVE")
 		mysqldtest.CatchUp(t, former, now, 30*time.Second)
 		if got := former.Value(t, "SELECT @@global.gtid_slave_pos"); got != "" {
