@@ -176,8 +176,8 @@ func (l *Lock) alone(ctx context.Context) error {
 		return l.fail(err)
 	}
 	if row["g"] != "1" {
-		reason := fmt.Errorf("connection %s holds it: another hb, which backs this server up, and there are non-transactional tables, which only one backup at a time can lock", row["holder"])
-		return errors.Join(&TimeoutError{Lock: "GET_LOCK('" + oneBackup + "')", After: time.Since(began), Err: reason}, l.hangUp())
+		cause := fmt.Sprintf("connection %s holds it: another hb backs this server up, and only one backup at a time can lock non-transactional tables", row["holder"])
+		return errors.Join(&TimeoutError{Lock: "GET_LOCK('" + oneBackup + "')", After: time.Since(began), Cause: cause}, l.hangUp())
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package locks
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,6 +62,8 @@ var ErrLost = errors.New("the backup lock was lost: the backup is void")
 type TimeoutError struct {
 	Lock  string // the statement
 	After time.Duration
+	// Cause is what is in the way; "" if a statement or another backup is.
+	Cause string
 	// Holders are the statements that seem to be in the way; it may be empty.
 	Holders []Process
 	Err     error
@@ -68,9 +71,14 @@ type TimeoutError struct {
 
 func (e *TimeoutError) Error() string {
 	after := e.After.Round(time.Millisecond)
-	text := fmt.Sprintf("%s was not granted within %v: a long statement is in the way, or another backup\nwait for it, or allow a longer wait with --lock-wait-timeout", e.Lock, after)
-	if errors.Is(e.Err, errNotAsked) {
+	text := fmt.Sprintf("%s was not granted within %v: %s", e.Lock, after, cmp.Or(e.Cause, "a long statement is in the way, or another backup"))
+	switch {
+	case errors.Is(e.Err, errNotAsked):
 		text = fmt.Sprintf("%s was not asked for, because long statements ran for %v and more\nwait for them, or allow a longer wait with --ftwrl-wait-timeout", e.Lock, after)
+	case errors.Is(e.Err, errGaveUp):
+		text += fmt.Sprintf("\n%v\nwait for it, or allow a longer wait with --lock-wait-timeout", errGaveUp)
+	default:
+		text += "\nwait for it, or allow a longer wait with --lock-wait-timeout"
 	}
 	for _, p := range e.Holders {
 		text += fmt.Sprintf("\n%v", p)

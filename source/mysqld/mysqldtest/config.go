@@ -147,7 +147,11 @@ func (r *Root) runLines(s *Server, o *Options) []string {
 // tools connect with nothing but --defaults-file.
 func (r *Root) writeConfig(s *Server, o *Options) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "[client]\nuser=root\nsocket=%s\n\n[mysqld]\n", s.Socket)
+	fmt.Fprintf(&b, "[client]\nuser=root\nsocket=%s\n", s.Socket)
+	if r.MariaDB() && !o.TLS {
+		b.WriteString("skip-ssl\n") // clients since 11.4 demand it otherwise
+	}
+	b.WriteString("\n[mysqld]\n")
 	for _, lines := range [][]string{
 		r.baseLines(s.Datadir, s.errorLog, s.tmp), r.runLines(s, o), o.initLines(), o.Config,
 	} {

@@ -59,7 +59,8 @@ func ReadLogStatus(ctx context.Context, srv *mysqld.Server) (st LogStatus, err e
 			srv.Kill(conn)
 		}
 		if bounded.Err() != nil && ctx.Err() == nil {
-			err = &locks.TimeoutError{Lock: "performance_schema.log_status", After: srv.LockWait(), Err: errors.New("a transaction is in the binary log and is not committed: does it wait for a replica (semi-synchronous replication)?")}
+			err = &locks.TimeoutError{Lock: "performance_schema.log_status", After: srv.LockWait(), Err: err,
+				Cause: "a transaction is in the binary log and is not committed: it may wait for a replica (semi-synchronous replication)"}
 		}
 		return st, err
 	}
