@@ -509,7 +509,7 @@ func compareFinal(t *testing.T, ours, peers string) {
 	for name := range files(t, ours, func(name string) bool {
 		return strings.HasPrefix(filepath.Base(name), "hb-") && name != backupdir.AppliedName
 	}) {
-		if name != metadata.ArchiveName && name != metadata.ManifestName {
+		if name != metadata.ArchiveName && name != metadata.IndexName && name != metadata.ManifestName {
 			t.Errorf("%s was left behind", name)
 		}
 	}
