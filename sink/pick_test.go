@@ -299,6 +299,21 @@ func TestLyingIndex(t *testing.T) {
 	t.Logf("%d of %d lies are refused", refused, len(lies))
 }
 
+// TestPickMark: hb's own marks do not come out of an archive.
+func TestPickMark(t *testing.T) {
+	for _, name := range []string{backupdir.PartialName, backupdir.ApplyingName, backupdir.AppliedName, "hb-redo/x"} {
+		a := newArchive()
+		a.Put(name, []byte("x"))
+		p, _, err := parts(ended(t, a.Finish), stream.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := pick(t, p, name); !hasType[*xbstream.CorruptError](err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestPickDamage changes each byte of an archive in turn, checksums aside: a file that is
 // read by the index is refused or right.
 func TestPickDamage(t *testing.T) {

@@ -33,9 +33,9 @@ const (
 )
 
 const (
-	// MaxIndex bounds an index in bytes: enough for some 50 TiB in chunks of
+	// MaxIndex bounds an index in bytes: enough for some 25 TiB in chunks of
 	// 1 MiB. A larger archive has none.
-	MaxIndex = 64 << 20
+	MaxIndex = 32 << 20
 	// maxSlots bounds how many files may be open at once in an archive that has
 	// an index.
 	maxSlots = 64 << 10

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 
+	"hb/sink/backupdir"
 	"hb/stream"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
@@ -59,6 +60,9 @@ func (p *Picked) Add(ch *xbstream.Chunk) (*Entry, error) {
 	if !p.left || ch.Flags != 0 || ch.Path != p.parts.Path(w.File) || is != w {
 		return nil, &xbstream.CorruptError{Path: ch.Path, Offset: w.At, Reason: "the index says that another chunk is here",
 			Want: told(w.Type, p.parts.Path(w.File), w.Offset, w.Len), Got: told(ch.Type, ch.Path, ch.Offset, int64(len(ch.Data)))}
+	}
+	if backupdir.IsMark(ch.Path) {
+		return nil, &xbstream.CorruptError{Path: ch.Path, Offset: w.At, Reason: "it has the name of a mark of hb's own"}
 	}
 	p.want, p.left = p.next()
 	sum := p.sums[w.File]

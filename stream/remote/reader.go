@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,13 @@ type busyError struct {
 }
 
 func (e *busyError) Error() string { return fmt.Sprintf("%s: the server answers %s", e.name, e.status) }
+
+// NetworkError is that a server cannot be reached, or that its answers break off, as
+// often as hb tries. It unwraps to nothing: neither is the archive cut because a
+// connection was, nor has the reader of standard output gone because one was reset.
+type NetworkError struct{ text string }
+
+func (e *NetworkError) Error() string { return e.text }
 
 // reader reads a range of an object. When the connection breaks, it asks for the rest.
 type reader struct {
@@ -89,7 +97,7 @@ func (r *reader) start() (*answer, error) {
 		ctx, cancel := context.WithCancel(r.o.ctx)
 		a, err := r.o.request(ctx, r.off, r.end)
 		if err == nil {
-			a.ReadCloser = &watched{a.ReadCloser, cancel}
+			a.ReadCloser = &watched{ReadCloser: a.ReadCloser, cancel: cancel}
 			return a, nil
 		}
 		cancel()
@@ -113,7 +121,7 @@ func (r *reader) wait(err error) error {
 		most = firstAttempts
 	}
 	if r.failures++; r.failures >= most {
-		return fmt.Errorf("%w (%d attempts at byte %d)", err, r.failures, r.off)
+		return &NetworkError{fmt.Sprintf("%v (%d attempts at byte %d)", err, r.failures, r.off)}
 	}
 	d := min(firstWait<<(r.failures-1), maxWait)
 	d = d/2 + rand.N(d) // so that many readers do not come back together
@@ -147,13 +155,20 @@ func (r *reader) Close() error {
 // watched gives a body up that brings nothing for stallTime.
 type watched struct {
 	io.ReadCloser
-	cancel context.CancelFunc
+	cancel  context.CancelFunc
+	stalled atomic.Bool
 }
 
+var errStalled = fmt.Errorf("the server has sent nothing for %v", stallTime)
+
 func (w *watched) Read(p []byte) (int, error) {
-	t := time.AfterFunc(stallTime, w.cancel)
+	t := time.AfterFunc(stallTime, func() { w.stalled.Store(true); w.cancel() })
 	defer t.Stop()
-	return w.ReadCloser.Read(p)
+	n, err := w.ReadCloser.Read(p)
+	if err != nil && w.stalled.Load() {
+		err = errStalled
+	}
+	return n, err
 }
 
 func (w *watched) Close() error {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -178,6 +179,24 @@ func bytes2(status, n int) (list []int) {
 		list = append(list, status)
 	}
 	return list
+}
+
+// TestBroken: connections that always break are an error of the network, and not a cut
+// archive, nor a reader that has gone.
+func TestBroken(t *testing.T) {
+	s := newServer(t, random(1<<20))
+	o, pauses, err := s.open(t.Context(), 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Do(func() { s.Cut = 1 }) // after no byte
+	r, err := o.Range(500_000, 1000)
+	if err == nil {
+		_, err = io.ReadAll(r)
+	}
+	if _, ok := errors.AsType[*NetworkError](err); !ok || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || len(*pauses) != maxAttempts-1 {
+		t.Errorf("%v after %d pauses", err, len(*pauses))
+	}
 }
 
 // TestNoRanges: a server without range requests gives all of an object, and cannot go on.
