@@ -38,7 +38,7 @@ type fakeBackup struct {
 	flags  uint32
 	log    innodbtest.Log
 	end    innodb.LSN      // of the log
-	sum    innodb.Checksum // of its pages, but for full_crc32; 0: ChecksumCRC32
+	sum    innodb.Checksum // of its pages, except for full_crc32; 0: ChecksumCRC32
 	sick   bool            // verifying refuses it, although it can be recovered
 	// what the manifest says of the binary log
 	binlog     *metadata.BinlogPos

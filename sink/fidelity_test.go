@@ -478,7 +478,7 @@ func firstDifference(a, b []byte) int {
 	return -1
 }
 
-// compareFinal compares the redo logs, but for the creator and its checksum,
+// compareFinal compares the redo logs, except for the creator and its checksum,
 // and the checkpoints file.
 func compareFinal(t *testing.T, ours, peers string) {
 	read := func(dir, name string) []byte {

@@ -229,7 +229,7 @@ func compareMySQL(t *testing.T, what string, c *census.Comparison, least int) {
 }
 
 // compareApplied compares apply's pages with those of the simple replay up to
-// the same LSN, which are equal but for what apply does to the system
+// the same LSN, which are equal except what apply does to the system
 // tablespace to make a server start.
 func compareApplied(t *testing.T, want *census.Replay, got, theirs *census.Files, end innodb.LSN) {
 	t.Helper()

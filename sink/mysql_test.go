@@ -297,7 +297,7 @@ func (b *fakeMySQL) metaIn(name string) [][2]int {
 }
 
 // TestApplyMySQLNewer: a page that is newer than its initialisation in the log
-// stays, but for 5.6's initialisation, which counts whatever is on disk.
+// stays, except for 5.6's initialisation, which counts whatever is on disk.
 func TestApplyMySQLNewer(t *testing.T) {
 	for _, init := range []mysqlredo.Type{mysqlredo.InitFilePage, mysqlredo.InitFilePage2} {
 		b := newFakeMySQL(t, mysqlredo.Format57)
@@ -595,7 +595,7 @@ func TestApplyMySQLResumes(t *testing.T) {
 				b.write(backupdir.ApplyingName, []byte(`{"stage":"replay"}`))
 				b.write("hb-redo/x", nil)
 			},
-			"done but for the mark": func(b *fakeMySQL) {
+			"done except for the mark": func(b *fakeMySQL) {
 				b.restore(want)
 				os.Remove(b.dir + "/" + mysql.LogName)
 				b.write(backupdir.ApplyingName, []byte(finishing))

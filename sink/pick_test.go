@@ -170,7 +170,7 @@ func streamed(t *testing.T, name string, b []byte, o stream.Options, contents ma
 }
 
 // TestPickAll: the archive of all files, by its index, is what the whole archive leaves,
-// but for hb's own files; and the list by the index is that of the whole archive.
+// except for hb's own files; and the list by the index is that of the whole archive.
 func TestPickAll(t *testing.T) {
 	b, err := xbtest.Sample()
 	if err != nil {

@@ -386,7 +386,7 @@ func TestVerifyHoles(t *testing.T) {
 		var extents []uint32
 		var data string
 		at := 0
-		for no := range 6 { // each page but for what is zero after its content, and its trailer
+		for no := range 6 { // each page except what is zero after its content, and its trailer
 			for _, part := range [][2]int{{0, 9000}, {fakePage - 8, fakePage}} {
 				from, to := no*fakePage+part[0], no*fakePage+part[1]
 				if table[from:to] == strings.Repeat("\x00", to-from) {

@@ -176,7 +176,7 @@ func (s *Stdout) writevTo(fd int, bufs [][]byte) (int, error) {
 }
 
 // writeShared writes to a pipe that is in blocking mode, and has to stay so for its
-// other holders: only what certainly finds room. Kernels from 6.4 on are told not to wait;
+// other holders: only what certainly finds room. hb tells Linux 6.4 and later not to wait;
 // earlier ones do not know that of pipes, but a pipe that is ready for writing
 // takes PIPE_BUF bytes.
 func writeShared(fd int, bufs [][]byte) (int, error) {

@@ -53,7 +53,7 @@ type host struct {
 }
 
 // ownDirs are the directories that each host has for itself. All are empty at
-// first, but for /etc, which is a copy, and /usr/local/bin, which has hb and the
+// first, except for /etc, which is a copy, and /usr/local/bin, which has hb and the
 // programs of the server.
 var ownDirs = []string{"/etc", "/mnt", "/run", "/srv", "/usr/local/bin", "/var/backups", "/var/lib", "/var/log", "/var/spool"}
 

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tablespaces lists InnoDB's files in a data directory, but for the redo log.
+// tablespaces lists InnoDB's files in a data directory, except for the redo log.
 func tablespaces(datadir string) (files []string, err error) {
 	err = filepath.WalkDir(datadir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

@@ -63,7 +63,7 @@ const (
 	hotRow         = 7000
 )
 
-// race has backups race with a redo log that comes round again and again,
+// race has backups race with a redo log that wraps again and again,
 // while the archive is read as slowly as a network would take it.
 func (m *mariadb) race(ctx context.Context) (err error) {
 	if !m.wants("overrun") {
@@ -97,8 +97,8 @@ func (m *mariadb) race(ctx context.Context) (err error) {
 	lap := func(name string, program []string) *side {
 		return &side{name: name, run: func(ctx context.Context) (usage, error) { return m.lap(ctx, archive, network, program) }}
 	}
-	return m.hold(ctx, &contest{name: "overrun", title: "back up MariaDB while its redo log comes round", section: raced, note: note,
-		bars:  []bar{within(outcomes("backups that are neither complete nor said to be lost", failed, unsound), 0)},
+	return m.hold(ctx, &contest{name: "overrun", title: "back up MariaDB while its redo log wraps", section: raced, note: note,
+		bars:  []bar{within(outcomes("backups that are neither complete nor reported as lost", failed, unsound), 0)},
 		sides: []*side{lap("hb backup", m.hbBackup(m.server)), lap(peerBackupName, m.peerBackup(m.server))}})
 }
 

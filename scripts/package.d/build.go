@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// environment is that of the go command for a target: the user's, but for what
+// environment is that of the go command for a target: the user's, except what
 // changes the program.
 func (t target) environment() []string {
 	return append(os.Environ(), "GOOS="+t.os, "GOARCH="+t.arch, "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off",

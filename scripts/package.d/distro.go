@@ -49,7 +49,7 @@ func (m *maker) distro(t target, program string) error {
 	return nil
 }
 
-// installed are the files of a package, but for the program.
+// installed are the files of a package, except for the program.
 func (m *maker) installed(packager, version string) (files []file, err error) {
 	add := func(name string, content []byte) { files = append(files, file{name: name, content: content}) }
 	compressed := func(name string, content []byte) error {

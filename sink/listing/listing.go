@@ -204,7 +204,7 @@ type Document struct {
 	Archive   *metadata.Archive  `json:"archive,omitempty"`
 	Manifest  *metadata.Manifest `json:"manifest,omitempty"`
 	Complete  bool               `json:"complete"` // it has its manifest
-	Indexed   bool               `json:"indexed"`  // it was not read but for its index and manifest
+	Indexed   bool               `json:"indexed"`  // it was not read except for its index and manifest
 	Databases []Total            `json:"databases"`
 	Files     []File             `json:"files"`
 }

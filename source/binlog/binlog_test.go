@@ -54,7 +54,7 @@ func TestReal(t *testing.T) {
 	}
 }
 
-// TestDamaged: no bit of a file may change, but for the mark that it is being
+// TestDamaged: no bit of a file may change, except for the mark that it is being
 // written.
 func TestDamaged(t *testing.T) {
 	b := real(t)

@@ -2,7 +2,7 @@
 // any range of them, with retries that go on at the byte where a connection broke.
 //
 // An address may carry a signature or a token in its query. So no error and no message
-// has it, but for scheme, host and path.
+// has it, except for scheme, host and path.
 package remote
 
 import (

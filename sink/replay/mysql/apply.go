@@ -21,7 +21,7 @@
 // What the engine needs to know of MySQL's pages:
 //
 //   - Bytes 26 to 33 of a page (flush LSN, R-tree sequence number) stay as they
-//     are. Servers do not clear them as they write a page, but for 5.6 in
+//     are. Servers do not clear them as they write a page, except for 5.6 in
 //     ROW_FORMAT=COMPRESSED tablespaces (buf_flush_init_for_writing), which
 //     Finish does.
 //   - A file's rename inside a group of records has 5.6's recovery give page 0 of

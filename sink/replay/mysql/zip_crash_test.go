@@ -43,7 +43,7 @@ func testZipRecovery(t *testing.T, root *mysqldtest.Root, pageSize int, config .
 	for _, d := range c.Diffs[:min(len(c.Diffs), 20)] {
 		t.Error(d.String())
 	}
-	t.Logf("%d pages, %d replayed, %d of them equal but for the deflated form; %v", c.Pages, c.Replayed, c.Deflated, r.Missing)
+	t.Logf("%d pages, %d replayed, %d of them equal except for the deflated form; %v", c.Pages, c.Replayed, c.Deflated, r.Missing)
 	if c.Deflated > 0 {
 		t.Errorf("%d pages are not compressed as the server does", c.Deflated)
 	}

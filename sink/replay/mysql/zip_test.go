@@ -200,7 +200,7 @@ func TestZipCases(t *testing.T) {
 	}
 }
 
-// differAt returns where two pages differ but for checksum and LSN, or -1.
+// differAt returns where two pages differ except for checksum and LSN, or -1.
 func differAt(a, b []byte) int {
 	for i := 4; i < len(a); i++ {
 		if a[i] != b[i] && (i < innodb.OffsetLSN || i >= innodb.OffsetType) {

@@ -126,7 +126,7 @@ func checkTablespaces(t *testing.T, s *mysqldtest.Server, srv *mysqld.Server, el
 	}
 }
 
-// onDisk finds the tablespaces below directories, but for temporary ones and the
+// onDisk finds the tablespaces below directories, except for temporary ones and the
 // later files of the system tablespace.
 func onDisk(t *testing.T, dirs ...string) map[innodb.SpaceID]string {
 	t.Helper()

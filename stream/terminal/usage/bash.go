@@ -104,7 +104,7 @@ __@HB@_argument() {
 }
 
 # Names of files (-f default) or directories (-d dirnames): readline's work, which
-# knows about quotes, but for what follows an equals sign inside of a word.
+# knows about quotes, except what follows an equals sign inside of a word.
 __@HB@_names() {
 	local name
 	if [[ -z $prefix ]]; then

@@ -362,7 +362,7 @@ func (c *census) lobs() error {
 }
 
 // bulkIndexes builds indexes in sorted order, which is not logged row by row
-// from 5.7 on, and changes them afterwards.
+// since 5.7, and changes them afterwards.
 func (c *census) bulkIndexes() error {
 	for _, t := range c.tables() {
 		n := t.full()
@@ -411,7 +411,7 @@ func (c *census) fulltext() error {
 		"SET GLOBAL innodb_optimize_fulltext_only=ON", "OPTIMIZE TABLE "+n, "SET GLOBAL innodb_optimize_fulltext_only=OFF")
 }
 
-// spatial makes R-trees, which InnoDB has from 5.7 on.
+// spatial makes R-trees, which InnoDB has since 5.7.
 func (c *census) spatial() error {
 	if !c.root.AtLeast(5, 7) {
 		return nil
@@ -513,7 +513,7 @@ func (c *census) unlogged() error {
 	return errors.Join(c.purge(), c.exec("SET GLOBAL innodb_log_compressed_pages=ON"))
 }
 
-// generalSpaces puts tables into tablespaces of their own, from 5.7 on.
+// generalSpaces puts tables into tablespaces of their own (5.7 and later).
 func (c *census) generalSpaces() error {
 	if !c.root.AtLeast(5, 7) {
 		return nil
@@ -526,7 +526,7 @@ func (c *census) generalSpaces() error {
 	return c.exec("CREATE TABLESPACE census_ts2 ADD DATAFILE 'census_ts2.ibd' ENGINE=InnoDB", "DROP TABLESPACE census_ts2")
 }
 
-// virtual changes rows whose virtual columns are indexed, from 5.7 on.
+// virtual changes rows whose virtual columns are indexed (5.7 and later).
 func (c *census) virtual() error {
 	if !c.root.AtLeast(5, 7) {
 		return nil
@@ -537,7 +537,7 @@ func (c *census) virtual() error {
 		"UPDATE "+n+" SET a = a + 1 WHERE id % 3 = 0", "UPDATE "+n+" SET s = REVERSE(s)", "DELETE FROM "+n+" WHERE id % 5 = 0")
 }
 
-// instant changes rows of several versions, from 8.0 on.
+// instant changes rows of several versions (8.0 and later).
 func (c *census) instant() error {
 	if !c.root.AtLeast(8, 0) {
 		return nil
@@ -572,7 +572,7 @@ func (c *census) insertInstant(t table, id string) string {
 	return fmt.Sprintf("INSERT IGNORE INTO %s (id, k, v, c) SELECT %s, n, REPEAT('v', n %% 200), IF(n %% 5, HEX(n), NULL) FROM %s WHERE n <= %d", t.full(), id, numbers, c.rows)
 }
 
-// undoSpaces creates, truncates and drops undo tablespaces, from 8.0 on.
+// undoSpaces creates, truncates and drops undo tablespaces (8.0 and later).
 func (c *census) undoSpaces() error {
 	if !c.root.AtLeast(8, 0) {
 		return nil

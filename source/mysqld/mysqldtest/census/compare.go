@@ -54,7 +54,7 @@ type Comparison struct {
 	Pages    int                     // compared
 	Replayed int                     // of these, changed by the log
 	Later    map[innodb.PageType]int // of these, changed by the server after recovery
-	Deflated int                     // equal but for the deflated form
+	Deflated int                     // equal except for the deflated form
 	Inflated int                     // equal without COMPRESSION and what it leaves in a page
 	Unlogged []string                // changed by the server without redo
 	Diffs    []Diff
@@ -179,7 +179,7 @@ func isIndex(page []byte) bool {
 	return false
 }
 
-// equalBut compares two pages but for the bytes from..to.
+// equalBut compares two pages except for the bytes from..to.
 func equalBut(a, b []byte, from, to int) bool {
 	return len(a) == len(b) && bytes.Equal(a[:from], b[:from]) && bytes.Equal(a[to:], b[to:])
 }

@@ -44,7 +44,7 @@ func (f *File) Page(no innodb.PageNo) []byte {
 // Pages is the number of pages.
 func (f *File) Pages() innodb.PageNo { return innodb.PageNo(len(f.Bytes) / f.Space.Physical) }
 
-// ReadFiles reads the tablespaces of a data directory, but for the temporary
+// ReadFiles reads the tablespaces of a data directory, except for the temporary
 // one. Files whose page 0 does not tell what they are count as absent.
 func ReadFiles(data string) (*Files, error) {
 	f := &Files{Spaces: map[innodb.SpaceID]*File{}}
