@@ -49,6 +49,7 @@ import (
 	"hb/stream"
 	"hb/stream/disk"
 	"hb/stream/progress"
+	"hb/stream/stdout"
 	"hb/stream/terminal"
 	"hb/stream/terminal/usage"
 	"hb/xbstream"
@@ -127,7 +128,7 @@ func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env login.Env,
 }
 
 func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld.Server, stages stream.WriteOptions, info *infofile.File) error {
-	out, err := stream.NewStdout(os.Stdout)
+	out, err := stdout.New(os.Stdout)
 	if err != nil {
 		return err
 	}
@@ -408,7 +409,7 @@ var exitCodes = []exitCode{
 		as[*innodb.UnsupportedError], as[*mariadbredo.UnsupportedError], as[*mysqlredo.UnsupportedError], as[*mysqlredo.FlagsError], as[*metadata.VersionError])},
 	{5, of(as[*redo.OverrunError], is(locks.ErrLost), is(mysqld.ErrConnectionLost), as[*locks.TimeoutError],
 		as[*position.OpenTempTablesError], as[*source.LockBrokenError], as[*source.BinlogError], as[*source.UnloggedError])},
-	{exitReaderGone, of(stream.IsBrokenPipe)},
+	{exitReaderGone, of(stdout.IsBrokenPipe)},
 	{6, of(as[*catalog.IncompleteError], as[*backupdir.MissingError], is(io.ErrUnexpectedEOF))},
 	{7, of(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError], as[*backupdir.DamageError])},
 	{8, of(as[*backupdir.TargetError], as[*backupdir.NotBackupError])},
@@ -453,7 +454,7 @@ func run(args []string, stderr io.Writer) int {
 	switch {
 	case errors.Is(err, usage.ErrTold):
 		return 0
-	case stream.IsBrokenPipe(err): // of --help or --version
+	case stdout.IsBrokenPipe(err): // of --help or --version
 		return exitReaderGone
 	}
 	t.Set(c.Quiet, c.LogFormat == formatJSON || err != nil && options.Peek(args, "log-format") == formatJSON)

@@ -103,7 +103,7 @@ func (w *Writer) Cut() error {
 }
 
 // Interrupt makes writes to the destination fail, one that waits included, if
-// the destination has such a method (Sink). Any goroutine may call it.
+// the destination has such a method (package stdout). Any goroutine may call it.
 func (w *Writer) Interrupt() {
 	if d, ok := w.dst.(interface{ Interrupt() }); ok {
 		d.Interrupt()

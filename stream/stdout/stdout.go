@@ -1,4 +1,6 @@
-package stream
+// Package stdout writes an archive to standard output: to a pipe as fast as the kernel
+// takes it, to a file durably.
+package stdout
 
 import (
 	"errors"
@@ -6,6 +8,9 @@ import (
 	"io/fs"
 	"slices"
 )
+
+// errClosed is the error of calls after Close.
+var errClosed = errors.New("already closed")
 
 // errGivenUp is the error of writes after Interrupt.
 var errGivenUp = errors.New("given up")

@@ -1,4 +1,4 @@
-package stream
+package stdout
 
 import (
 	"cmp"
@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// pipeSize is the size that Stdout asks for when it writes to a pipe. It is the
+	// pipeSize is the size that a File asks for when it writes to a pipe. It is the
 	// kernel's default limit for users (/proc/sys/fs/pipe-max-size).
 	pipeSize = 1 << 20
 	// maxIovecs is how many slices writev(2) takes (UIO_MAXIOV).
 	maxIovecs = 1024
 )
 
-// Stdout writes to a file descriptor: a file, a pipe, a socket, standard
+// File writes to a file descriptor: a file, a pipe, a socket, standard
 // output. It belongs to one goroutine at a time, except for Interrupt.
-type Stdout struct {
+type File struct {
 	f    *os.File
 	conn syscall.RawConn
 	own  int // the pipe once more, non-blocking; or -1
@@ -36,16 +36,16 @@ type Stdout struct {
 	interrupted bool
 }
 
-// NewStdout returns a Stdout on f. If f is a pipe its buffer is enlarged where
+// New returns a File on f. If f is a pipe its buffer is enlarged where
 // the system allows, so that writer and reader need not alternate.
-func NewStdout(f *os.File) (*Stdout, error) { return newStdout(f, reopenPipe) }
+func New(f *os.File) (*File, error) { return newFile(f, reopenPipe) }
 
-func newStdout(f *os.File, reopen func(fd int) int) (*Stdout, error) {
+func newFile(f *os.File, reopen func(fd int) int) (*File, error) {
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	s := &Stdout{f: f, conn: conn, own: -1}
+	s := &File{f: f, conn: conn, own: -1}
 	var stat unix.Stat_t
 	var statErr error
 	if err := conn.Control(func(fd uintptr) {
@@ -87,7 +87,7 @@ func reopenPipe(fd int) int {
 // Interrupt makes a Write that waits for the reader of a pipe fail, and all that
 // come later: nobody needs the writes that would follow, and others wait for what the
 // writer holds. Any goroutine may call it.
-func (s *Stdout) Interrupt() {
+func (s *File) Interrupt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.interrupted = true
@@ -96,7 +96,7 @@ func (s *Stdout) Interrupt() {
 	}
 }
 
-func (s *Stdout) isInterrupted() bool {
+func (s *File) isInterrupted() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.interrupted
@@ -110,11 +110,11 @@ func enlargePipe(fd int) {
 }
 
 // Write writes all of p.
-func (s *Stdout) Write(p []byte) (int, error) { return s.WriteVec(p) }
+func (s *File) Write(p []byte) (int, error) { return s.WriteVec(p) }
 
 // WriteVec writes all slices, by one writev(2) where the system takes them at
 // once. A reader that is gone gives EPIPE.
-func (s *Stdout) WriteVec(bufs ...[]byte) (int, error) {
+func (s *File) WriteVec(bufs ...[]byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
@@ -141,7 +141,7 @@ func (s *Stdout) WriteVec(bufs ...[]byte) (int, error) {
 // descriptor is non-blocking. os.File could wait only for descriptors that
 // were non-blocking when it was made; a pipe's other holder may change that
 // at any time.
-func (s *Stdout) writev(bufs [][]byte) (n int, err error) {
+func (s *File) writev(bufs [][]byte) (n int, err error) {
 	if s.own >= 0 {
 		n, err = s.writevTo(s.own, bufs)
 	} else if ctlErr := s.conn.Control(func(fd uintptr) { n, err = s.writevTo(int(fd), bufs) }); ctlErr != nil {
@@ -153,7 +153,7 @@ func (s *Stdout) writev(bufs [][]byte) (n int, err error) {
 	return n, err
 }
 
-func (s *Stdout) writevTo(fd int, bufs [][]byte) (int, error) {
+func (s *File) writevTo(fd int, bufs [][]byte) (int, error) {
 	write := unix.Writev
 	if s.write != nil {
 		write = s.write
@@ -205,7 +205,7 @@ func sendNow(fd int, bufs [][]byte) (int, error) {
 }
 
 // waitWritable waits for room, or for Interrupt.
-func (s *Stdout) waitWritable(fd int) error {
+func (s *File) waitWritable(fd int) error {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}, {Fd: int32(s.wake), Events: unix.POLLIN}}
 	for {
 		if _, err := unix.Poll(fds, -1); err != unix.EINTR {
@@ -228,7 +228,7 @@ func advance(bufs [][]byte, n int) [][]byte {
 
 // Close makes a regular file durable (fsync); there is nothing to do for
 // pipes and the like. It does not close the file.
-func (s *Stdout) Close() error {
+func (s *File) Close() error {
 	released := s.release()
 	if s.err != nil {
 		return s.err
@@ -236,7 +236,7 @@ func (s *Stdout) Close() error {
 	if s.err = released; s.err != nil {
 		return s.err
 	}
-	s.err = fmt.Errorf("%s: %w", s.f.Name(), ErrClosed)
+	s.err = fmt.Errorf("%s: %w", s.f.Name(), errClosed)
 	info, err := s.f.Stat()
 	if err == nil && info.Mode().IsRegular() {
 		err = s.f.Sync()
@@ -248,8 +248,8 @@ func (s *Stdout) Close() error {
 	return nil
 }
 
-// release closes the Stdout's own descriptors.
-func (s *Stdout) release() error {
+// release closes the File's own descriptors.
+func (s *File) release() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error

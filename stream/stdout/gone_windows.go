@@ -1,4 +1,4 @@
-package stream
+package stdout
 
 import "golang.org/x/sys/windows"
 

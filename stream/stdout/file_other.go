@@ -1,6 +1,6 @@
 //go:build !linux
 
-package stream
+package stdout
 
 import (
 	"fmt"
@@ -8,21 +8,21 @@ import (
 	"sync/atomic"
 )
 
-// Stdout writes to a file. It belongs to one goroutine at a time, except for
+// File writes to a file. It belongs to one goroutine at a time, except for
 // Interrupt. Nothing is backed up elsewhere than on Linux, where it does more.
-type Stdout struct {
+type File struct {
 	f           *os.File
 	interrupted atomic.Bool
 }
 
-// NewStdout returns a Stdout on f.
-func NewStdout(f *os.File) (*Stdout, error) { return &Stdout{f: f}, nil }
+// New returns a File on f.
+func New(f *os.File) (*File, error) { return &File{f: f}, nil }
 
 // Interrupt makes all Writes that come later fail.
-func (s *Stdout) Interrupt() { s.interrupted.Store(true) }
+func (s *File) Interrupt() { s.interrupted.Store(true) }
 
 // Write writes all of p.
-func (s *Stdout) Write(p []byte) (int, error) {
+func (s *File) Write(p []byte) (int, error) {
 	if s.interrupted.Load() {
 		return 0, errGivenUp
 	}
@@ -34,7 +34,7 @@ func (s *Stdout) Write(p []byte) (int, error) {
 }
 
 // WriteVec writes all slices.
-func (s *Stdout) WriteVec(bufs ...[]byte) (total int, err error) {
+func (s *File) WriteVec(bufs ...[]byte) (total int, err error) {
 	for _, b := range bufs {
 		n, err := s.Write(b)
 		total += n
@@ -46,7 +46,7 @@ func (s *Stdout) WriteVec(bufs ...[]byte) (total int, err error) {
 }
 
 // Close makes a regular file durable. It does not close the file.
-func (s *Stdout) Close() error {
+func (s *File) Close() error {
 	info, err := s.f.Stat()
 	if err == nil && info.Mode().IsRegular() {
 		err = s.f.Sync()

@@ -1,10 +1,11 @@
-package stream
+package stdout
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,7 +19,7 @@ func TestSinkFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewStdout(f)
+	s, err := New(f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,14 +42,14 @@ func TestSinkFile(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); !errors.Is(err, ErrClosed) {
+	if err := s.Close(); !errors.Is(err, errClosed) {
 		t.Errorf("second Close: %v", err)
 	}
-	if _, err := s.Write([]byte("x")); !errors.Is(err, ErrClosed) {
+	if _, err := s.Write([]byte("x")); !errors.Is(err, errClosed) {
 		t.Errorf("Write after Close: %v", err)
 	}
 	if err := f.Close(); err != nil {
-		t.Errorf("the Stdout closed the file: %v", err)
+		t.Errorf("it closed the file that it was given: %v", err)
 	}
 	got, err := os.ReadFile(f.Name())
 	if err != nil || !bytes.Equal(got, want.Bytes()) {
@@ -62,7 +63,7 @@ func TestSinkPipe(t *testing.T) {
 	for _, mode := range []string{"blocking", "pollable", "made non-blocking later"} {
 		t.Run(mode, func(t *testing.T) {
 			r, w := testPipe(t, mode)
-			s, err := NewStdout(w)
+			s, err := New(w)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -143,7 +144,7 @@ func testPipe(t *testing.T, mode string) (r, w *os.File) {
 func TestSinkBrokenPipe(t *testing.T) {
 	r, w := testPipe(t, "blocking")
 	defer w.Close()
-	s, err := NewStdout(w)
+	s, err := New(w)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,25 +158,25 @@ func TestSinkBrokenPipe(t *testing.T) {
 	}
 }
 
-// outputs are the kinds of descriptors that may keep a writer waiting, with a Stdout
+// outputs are the kinds of descriptors that may keep a writer waiting, with a File
 // on each: its own pipe, another user's, which cannot be opened again, the same on a
 // kernel that cannot be told not to wait, and a socket.
-var outputs = map[string]func(t *testing.T) (r, w *os.File, s *Stdout){
-	"pipe": func(t *testing.T) (r, w *os.File, s *Stdout) {
+var outputs = map[string]func(t *testing.T) (r, w *os.File, s *File){
+	"pipe": func(t *testing.T) (r, w *os.File, s *File) {
 		r, w = testPipe(t, "blocking")
 		return r, w, newTestSink(t, w, reopenPipe)
 	},
-	"another user's pipe": func(t *testing.T) (r, w *os.File, s *Stdout) {
+	"another user's pipe": func(t *testing.T) (r, w *os.File, s *File) {
 		r, w = testPipe(t, "blocking")
 		return r, w, newTestSink(t, w, func(int) int { return -1 })
 	},
-	"another user's pipe, old kernel": func(t *testing.T) (r, w *os.File, s *Stdout) {
+	"another user's pipe, old kernel": func(t *testing.T) (r, w *os.File, s *File) {
 		r, w = testPipe(t, "blocking")
 		s = newTestSink(t, w, func(int) int { return -1 })
 		s.write = writeReady
 		return r, w, s
 	},
-	"socket": func(t *testing.T) (r, w *os.File, s *Stdout) {
+	"socket": func(t *testing.T) (r, w *os.File, s *File) {
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -185,9 +186,9 @@ var outputs = map[string]func(t *testing.T) (r, w *os.File, s *Stdout){
 	},
 }
 
-func newTestSink(t *testing.T, w *os.File, reopen func(int) int) *Stdout {
+func newTestSink(t *testing.T, w *os.File, reopen func(int) int) *File {
 	t.Helper()
-	s, err := newStdout(w, reopen)
+	s, err := newFile(w, reopen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,11 +278,18 @@ func TestSinkFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	s, err := NewStdout(f)
+	s, err := New(f)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n, err := s.Write([]byte("x")); n != 0 || !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("Write to a full device = %d, %v", n, err)
 	}
+}
+
+// pages makes n bytes at random.
+func pages(n int, seed byte) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(b)
+	return b
 }
