@@ -194,7 +194,7 @@ func setPlaces(t *testing.T, c *kong.Node, f *kong.Flag, empty string) {
 	own := settings.Variable(f.Name)
 	value := sample(f, empty)
 	set, err := isSet(t, c, f.Name, map[string]string{own: value}, "")
-	// What mysqld takes of the environment is no flag's.
+	// The variables that mysqld reads belong to no flag.
 	if want := slices.Contains(variables, own) && f.Name != "password"; err != nil || set != want {
 		t.Errorf("hb %s with %s=%s: set %v, want %v, %v", c.Name, own, value, set, want, err)
 	}

@@ -264,7 +264,7 @@ func TestPeerOptionsOfMariaDB(t *testing.T) {
 	}
 }
 
-// TestMistakes: what is said of command lines that are wrong.
+// TestMistakes: the messages about wrong command lines.
 func TestMistakes(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"", "a command is missing: backup, check, extract, apply, verify, list, help, completion, man, version (hb --help shows how)"},
@@ -337,7 +337,7 @@ func TestShortHelp(t *testing.T) {
 	}
 }
 
-// TestTellsWithoutSettings: what tells of hb itself does so though an option file is
+// TestTellsWithoutSettings: commands about hb itself work even if an option file is
 // wrong, and notices a reader that goes away.
 func TestTellsWithoutSettings(t *testing.T) {
 	bad := filepath.Join(t.TempDir(), "bad.cnf")

@@ -75,7 +75,7 @@ func TestVerifyApplied(t *testing.T) {
 	}
 }
 
-// TestAppliedFile: what apply notes is what is there.
+// TestAppliedFile: apply records exactly what the directory has.
 func TestAppliedFile(t *testing.T) {
 	b := fakeOwn(t, metadata.FlavorMySQL)
 	b.write("db/\xffodd.MYD", []byte("x"))

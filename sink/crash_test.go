@@ -136,7 +136,7 @@ func TestApplyCrash(t *testing.T) {
 	}
 }
 
-// TestApplyCrashUnsummed: a page without a checksum does not tell that it was torn,
+// TestApplyCrashUnsummed: a page without a checksum does not show that it was torn,
 // so that it never is when the machine has crashed.
 func TestApplyCrashUnsummed(t *testing.T) {
 	mysqldtest.Heavy(t)

@@ -30,7 +30,7 @@ type tally struct {
 }
 
 // tryAll gives all damaged archives to all readers, on all processors. None may
-// succeed, and where a directory was made it must say that it is no backup.
+// succeed, and a directory that it made must be marked as not a backup.
 func tryAll(t *testing.T, f *sinktest.Form, all []sinktest.Damage) {
 	t.Helper()
 	result := &tally{codes: make(map[string]map[int]int)}
@@ -78,7 +78,7 @@ func try(t *testing.T, f *sinktest.Form, result *tally, d *sinktest.Damage, r si
 	}
 }
 
-// refusedByApply: a directory that an extract left behind is no backup.
+// refusedByApply: a directory that an extract left behind is not a backup.
 func refusedByApply(t *testing.T, dir string) {
 	marked, err := backupdir.IsMarked(dir)
 	if err != nil || !marked {

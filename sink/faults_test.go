@@ -102,7 +102,7 @@ func someOps(all []disktest.Op) []disktest.Op {
 	return some
 }
 
-// fixUps are files that an archive of hb's tells of DDL by.
+// fixUps are the fix-up files for DDL in an archive of hb's.
 func fixUps(b *fakeBackup) {
 	b.table("db/dropped.ibd", 11, 3, 40000)
 	b.write("db/dropped.del", nil)
@@ -298,7 +298,7 @@ func differences(a, b map[string]string) (names []string) {
 }
 
 // TestExtractFaults: whatever operation on the files fails, extract says so, and
-// what it leaves is no backup to apply.
+// apply refuses the directory that it leaves.
 func TestExtractFaults(t *testing.T) {
 	contents := testContents()
 	for i := range 6 { // more than a writer keeps open

@@ -417,7 +417,7 @@ func TestApplyMySQLExtents(t *testing.T) {
 }
 
 // TestApplyMySQLRefuses: nothing is said to be recovered that is not, and the
-// message names what is wrong.
+// message names the fault.
 func TestApplyMySQLRefuses(t *testing.T) {
 	body := binary.BigEndian.AppendUint64(nil, 5)
 	for name, tc := range map[string]struct {

@@ -505,8 +505,8 @@ func TestByServerAgain(t *testing.T) {
 	}
 }
 
-// TestAllFaults: what is wrong with several files of a directory is told in one run, one
-// line for each file, before and after recovery, and of very many the first ones.
+// TestAllFaults: the faults of several files of a directory are reported in one run,
+// one line for each file, before and after recovery, and of very many the first ones.
 func TestAllFaults(t *testing.T) {
 	for _, test := range []struct {
 		name    string

@@ -107,7 +107,7 @@ func TestPlainTables(t *testing.T) {
 	}
 }
 
-// TestWithoutEffect: what is asked for in vain is said.
+// TestWithoutEffect: options without effect are named.
 func TestWithoutEffect(t *testing.T) {
 	all := Options{
 		GaleraInfo: true,

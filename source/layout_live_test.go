@@ -126,7 +126,7 @@ var restorers = map[string]func(t *testing.T, root *mysqldtest.Root, archive, ta
 	"hb":             restoreByHB,
 }
 
-// restoreByPeer restores with the peer's tools alone: mbstream unpacks,
+// restoreByPeer restores with only the peer's tools: mbstream unpacks,
 // mariadb-backup prepares.
 func restoreByPeer(t *testing.T, root *mysqldtest.Root, archive, target string) {
 	t.Helper()
@@ -137,7 +137,7 @@ func restoreByPeer(t *testing.T, root *mysqldtest.Root, archive, target string) 
 	command(t, root.Tool("mariadb-backup", "--prepare", "--target-dir="+target), "")
 }
 
-// restoreByHB restores with hb alone.
+// restoreByHB restores with only hb.
 func restoreByHB(t *testing.T, _ *mysqldtest.Root, archive, target string) {
 	t.Helper()
 	f, err := os.Open(archive)

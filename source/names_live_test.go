@@ -13,7 +13,7 @@ import (
 
 // TestCollidingNames: tablespaces whose files would have one name in the archive, by
 // the names that they have and the places where they are, are restored, undo logs
-// of what was not committed too.
+// of uncommitted changes, too.
 func TestCollidingNames(t *testing.T) {
 	mysqldtest.Heavy(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)

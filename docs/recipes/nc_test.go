@@ -44,7 +44,7 @@ func testNC(t *testing.T, r *recipe, root *mysqldtest.Root) {
 func testNCFails(t *testing.T, db, spare *host) {
 	t.Helper()
 	for i, test := range []struct {
-		through string // what the archive goes through behind nc
+		through string // what the archive goes through after nc
 		sent    string // exit codes of hb backup and nc
 		extract int
 		happens func() error

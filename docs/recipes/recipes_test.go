@@ -111,7 +111,7 @@ type recipe struct {
 // block is a fenced block.
 type block struct {
 	section string // the heading above it
-	kind    string // the word behind the fence
+	kind    string // the word after the fence
 	file    string // which file the text says it is
 	text    string
 	line    int

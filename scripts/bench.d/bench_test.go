@@ -23,7 +23,7 @@ func took(seconds ...float64) (runs []usage) {
 	return runs
 }
 
-// sample is a contest with a limit of every kind, of which one is missed.
+// sample is a contest with a limit of every kind, one of them missed.
 func sample() *contest {
 	return &contest{name: "sample", title: "do <it>", section: moved,
 		bars: []bar{

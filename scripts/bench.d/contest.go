@@ -33,7 +33,7 @@ type side struct {
 	runs    []usage
 }
 
-// section is a part of the report: contests of which the same figures tell.
+// section is a part of the report: contests with the same figures.
 type section struct {
 	title   string
 	columns []figure
@@ -140,7 +140,7 @@ func (b *bench) hold(ctx context.Context, contests ...*contest) error {
 	return nil
 }
 
-// turns runs sides in turns, so often that each has so many runs that count.
+// turns runs sides in turns, until each has enough runs that count.
 func (b *bench) turns(ctx context.Context, c *contest, rounds int, sides ...*side) error {
 	if c.warm {
 		rounds++
@@ -203,7 +203,7 @@ func (b *bench) parts(ctx context.Context, parts ...func(context.Context) error)
 
 var began = time.Now()
 
-// say tells how far the run is.
+// say reports how far the run is.
 func say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "bench %5.0fs: "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
 }

@@ -42,8 +42,8 @@ func readAll(files []string) error {
 	return nil
 }
 
-// emptyDir makes dir an empty directory, and has the disk do now what is left to
-// do for what was in it.
+// emptyDir makes dir an empty directory, and has the disk finish the work for its
+// former content now.
 func emptyDir(dir string) error {
 	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o750)); err != nil {
 		return err

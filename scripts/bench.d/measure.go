@@ -35,7 +35,7 @@ type usage struct {
 // compared. It is the most that the system gives to any user.
 const pipeSize = 1 << 20
 
-// taker takes all that comes out of a pipe, and tells how many bytes it were.
+// taker takes everything that comes out of a pipe, and counts the bytes.
 type taker func(ctx context.Context, pipe *os.File) (int64, error)
 
 // pipeline runs programs whose outputs and inputs are joined by pipes as a shell

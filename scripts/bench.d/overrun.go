@@ -88,7 +88,7 @@ func (m *mariadb) race(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// What is slower than the redo takes no backup that keeps it all to an end.
+	// A backup that keeps all redo and is slower than the redo never ends.
 	network := max(stream.Size(m.size/overrunSeconds), 2*pace)
 	note := fmt.Sprintf("The server has a redo log of %s and writes %s of redo a second; the archive is read at %s a second.",
 		stream.Size(overrunLog), pace, network)

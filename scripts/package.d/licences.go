@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// goPackage is what go list tells of a package.
+// goPackage is a package as go list prints it.
 type goPackage struct {
 	ImportPath string
 	Dir        string

@@ -1,9 +1,8 @@
 // Command package.d is the body of scripts/package: it builds hb for each system,
 // packs it, and says what it made. It runs in the working copy's first directory.
 //
-// What it makes depends on the commit and on the version of Go alone: all else
-// that would get in, such as times, owners, paths and the environment, is fixed
-// here.
+// The result depends only on the commit and on the version of Go: all else that would
+// get in, such as times, owners, paths and the environment, is fixed here.
 package main
 
 import (
@@ -196,7 +195,7 @@ func (m *maker) sums() error {
 	return m.write(sumsName, []byte(text.String()))
 }
 
-// report tells what was made.
+// report prints what was made.
 func (m *maker) report(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, name := range m.made {

@@ -14,7 +14,7 @@ import (
 
 // source is what is packaged: a commit.
 type source struct {
-	version  string // such as 1.2.3, 1.2.3-rc1, or 1.2.3+5.g0123abc, five commits behind
+	version  string // such as 1.2.3, 1.2.3-rc1, or 1.2.3+5.g0123abc, five commits later
 	commit   string
 	time     time.Time // of the commit, and of all that is made
 	author   string    // of the commit, who answers for the packages
@@ -109,7 +109,7 @@ func parseFacts(text string) (s *source, described string, err error) {
 	return &source{commit: facts["commit"], time: time.Unix(seconds, 0).UTC(), author: facts["author"]}, facts["describe"], nil
 }
 
-// described is what git describe says behind a tag: how many commits, and which.
+// described is what git describe prints after a tag: how many commits, and which.
 var described = regexp.MustCompile(`-([0-9]+)-(g[0-9a-f]+)$`)
 
 // versionOf is the version by the last tag. Without one it is that of the commit's

@@ -173,7 +173,7 @@ func filled(t *testing.T, root *mysqldtest.Root, o mysqldtest.Options) *mysqldte
 // all are the names of all servers.
 var all = slices.Concat(mysqldtest.MariaDB, mysqldtest.MySQL)
 
-// refused: what a command that failed has left in a directory is no backup to hb apply.
+// refused: hb apply refuses the directory that a failed command has left.
 func refused(t *testing.T, dir string) {
 	t.Helper()
 	if r := hbtest.Finish(t, hb(t, "apply", dir)); r.Code != 8 {

@@ -40,8 +40,8 @@ func ended(t *testing.T, stdout string, args ...string) hbtest.Message {
 	return end
 }
 
-// TestJSONMessages: every command tells programs how it begins and ends, well or not, as
-// it is documented. All that know a position tell the one that the server has.
+// TestJSONMessages: every command writes messages for programs when it begins and
+// ends, well or not, as documented. All that know a position have the server's.
 func TestJSONMessages(t *testing.T) {
 	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}, func(t *testing.T, root *mysqldtest.Root) {
 		s := filled(t, root, mysqldtest.Options{Binlog: true})

@@ -145,7 +145,7 @@ func wholeArchive(t *testing.T, file string) {
 		t.Errorf("it begins with %q", content[:min(20, len(content))])
 	}
 	hbtest.Succeed(t, hb(t, "verify", file))
-	// One byte more, or less, is noticed: nothing stands behind the end.
+	// One byte more, or less, is noticed: nothing comes after the end.
 	for _, wrong := range [][]byte{append(content, '\n'), content[:len(content)-1]} {
 		cmd := hb(t, "list")
 		cmd.Stdin = bytes.NewReader(wrong)
@@ -189,9 +189,9 @@ func jsonLines(t *testing.T, text string) (lines []jsonLine) {
 	return lines
 }
 
-// TestProgressForPrograms: where standard error is no terminal, progress is told
-// when a signal asks for it, as text, as JSON, and with --quiet; and so do all
-// commands that may take long. The summary has its facts.
+// TestProgressForPrograms: where standard error is not a terminal, progress is
+// reported when a signal asks for it, as text, as JSON, and with --quiet; and so do
+// all commands that may take long. The summary has its facts.
 func TestProgressForPrograms(t *testing.T) {
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		s := filled(t, root, mysqldtest.Options{Binlog: true})

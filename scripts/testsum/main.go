@@ -75,7 +75,7 @@ func run(events io.Reader, out io.Writer) int {
 	for in.Scan() {
 		var e event
 		if err := json.Unmarshal(in.Bytes(), &e); err != nil {
-			fmt.Fprintln(out, in.Text()) // go's own messages are no events
+			fmt.Fprintln(out, in.Text()) // go's own messages are not events
 			continue
 		}
 		s.add(e)

@@ -14,7 +14,7 @@ import (
 )
 
 // hurtDirectories damages copies of directories, one thing in each, and demands that
-// hb notices. Of a directory that was recovered, hb verify must tell; of one that
+// hb notices. For a directory that was recovered, hb verify must; for one that
 // another tool could have made, without hb's manifest, hb apply must, or come to
 // the same pages as without the damage.
 func (r *round) hurtDirectories(ctx context.Context, copies []copied) error {

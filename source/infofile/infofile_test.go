@@ -156,7 +156,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestCheck: what Create would refuse is told without a file being made.
+// TestCheck: Check refuses what Create would refuse, and makes no file.
 func TestCheck(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "info")

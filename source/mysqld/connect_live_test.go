@@ -176,7 +176,7 @@ func TestConnectOptions(t *testing.T) {
 	})
 }
 
-// TestDeniedHints: what is said to who is not let in, by what the account demands.
+// TestDeniedHints: the hints when access is denied, by what the account demands.
 func TestDeniedHints(t *testing.T) {
 	for _, server := range []string{mysqldtest.MariaDB118, mysqldtest.MySQL97} {
 		t.Run(server, func(t *testing.T) {

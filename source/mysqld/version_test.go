@@ -153,7 +153,7 @@ func TestSeries(t *testing.T) {
 	}
 }
 
-// TestTestedWith: what is supported and was not tested is known to be so.
+// TestTestedWith: releases that are supported and not tested are known.
 func TestTestedWith(t *testing.T) {
 	for full, want := range map[string]string{
 		"5.6.51": "5.6.24", "5.7.44": "5.7.29", "8.0.28": "", "8.0.30": "9.7.4", "8.4.3": "9.7.4",

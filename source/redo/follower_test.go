@@ -360,7 +360,7 @@ func TestServerStops(t *testing.T) {
 	}
 }
 
-// TestUnknownLog refuses what is no log of a supported format.
+// TestUnknownLog refuses files that are not a log of a supported format.
 func TestUnknownLog(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := redo.Open(disk.OS, dir, dir, nil); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {

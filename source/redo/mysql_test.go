@@ -231,7 +231,7 @@ func TestOverrunMySQL(t *testing.T) {
 	})
 }
 
-// TestLoggingDisabled: a log that misses changes is no backup.
+// TestLoggingDisabled: a log that lacks changes is refused.
 func TestLoggingDisabled(t *testing.T) {
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
 	f, err := redo.OpenMySQL(disk.OS, s.Datadir, t.TempDir(), redo.MySQLOptions{})
@@ -396,7 +396,7 @@ func TestLogChecksumsOff(t *testing.T) {
 	}
 }
 
-// TestUnknownMySQLLog refuses what is no log of a supported format.
+// TestUnknownMySQLLog refuses files that are not a log of a supported format.
 func TestUnknownMySQLLog(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := redo.OpenMySQL(disk.OS, dir, dir, redo.MySQLOptions{}); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {

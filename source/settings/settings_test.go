@@ -188,7 +188,7 @@ func TestUnknownVariables(t *testing.T) {
 	}
 }
 
-// TestPrint: what is printed says where each option is from, shows no password,
+// TestPrint: the output has where each option is from, shows no password,
 // and says the same again when it is the option file.
 func TestPrint(t *testing.T) {
 	const file = "[client]\nuser=cu\npassword=sesame\nport=7\n[hb]\nlevel=1\nto=\"a # b\"\nto='it\\'s'\nfiles=/a b\ncompress=1\nrate=1536K\nskip-ssl\n"
@@ -258,7 +258,7 @@ ssl=0         # FILE:12 [hb]
 	}
 }
 
-// TestPrintUnconnected: what is not for a server has no settings of its clients.
+// TestPrintUnconnected: commands without a server have no settings of its clients.
 func TestPrintUnconnected(t *testing.T) {
 	p, err := parse(t, "[client]\nuser=cu\n[hb]\nother=x\n", nil, "two")
 	if err != nil {

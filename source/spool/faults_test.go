@@ -10,7 +10,7 @@ import (
 )
 
 // TestSpoolFaults: whatever operation on its file fails, a spool says so, and
-// what it gives back otherwise is what was put there.
+// otherwise it gives back what was put there.
 func TestSpoolFaults(t *testing.T) {
 	dir := t.TempDir()
 	all := disktest.NewFaults(dir)

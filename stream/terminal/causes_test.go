@@ -12,7 +12,7 @@ type lost struct{ whole bool }
 func (l lost) Error() string { return fmt.Sprintf("lost %v\nsee to it", l.whole) }
 func (l lost) Whole() bool   { return l.whole }
 
-// TestCauses: errors that came together are told one by one, each once, and layers around
+// TestCauses: joined errors are printed one by one, each once, and layers around
 // an error that says all are left out.
 func TestCauses(t *testing.T) {
 	plain := errors.New("plain")

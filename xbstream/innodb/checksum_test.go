@@ -28,7 +28,7 @@ var spaces = map[string]uint32{
 	"compressed 4k of 4k": 0x21 | 3<<1 | 3<<6,
 }
 
-// TestStampVerify: what is stamped verifies, by the algorithm it was stamped
+// TestStampVerify: a stamped page verifies, by the algorithm it was stamped
 // with, and no flipped bit does. What the stamp must be does not come from the
 // code that is tested, where Stamp and Verify share their sums.
 func TestStampVerify(t *testing.T) {

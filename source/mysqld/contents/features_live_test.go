@@ -105,7 +105,7 @@ func TestMySQLEncrypted(t *testing.T) {
 	}
 	ring, config := keyring(t, root)
 	s = mysqldtest.StartOn(t, ring, s.Datadir, mysqldtest.Options{Binlog: true, Config: config})
-	check("") // a keyring alone is no encryption
+	check("") // a keyring alone is not encryption
 	s.Exec(t, "CREATE TABLE d.secret (a INT PRIMARY KEY) ENGINE=InnoDB ENCRYPTION='Y'")
 	check("encrypted tablespaces (d/secret)")
 	s.Exec(t, "ALTER TABLE d.secret ENCRYPTION='N'")

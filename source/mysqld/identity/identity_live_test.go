@@ -15,7 +15,7 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// readCheckpoint reads the newest checkpoint of ib_logfile0 for the test alone.
+// readCheckpoint reads the newest checkpoint of ib_logfile0, independently of hb.
 func readCheckpoint(dir string) (innodb.LSN, error) {
 	f, err := os.Open(filepath.Join(dir, "ib_logfile0"))
 	if err != nil {
@@ -101,7 +101,7 @@ func isUnproven(err error) bool {
 	return ok && de.Unproven
 }
 
-// readMySQLCheckpoint reads the newest checkpoint for the test alone.
+// readMySQLCheckpoint reads the newest checkpoint, independently of hb.
 func readMySQLCheckpoint(dir string) (innodb.LSN, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "#innodb_redo", "#ib_redo*"))
 	if err != nil || len(names) == 0 {

@@ -110,7 +110,7 @@ func Need(t testing.TB, name string) *Root {
 }
 
 // Program returns the path of a program of this machine that a test needs, such
-// as zstd or age. If there is none, it ends the test as [Need] does.
+// as zstd or age. If the machine has none, it ends the test as [Need] does.
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	p, err := exec.LookPath(name)

@@ -215,7 +215,7 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// TestPeers: each option of another tool is there once, and what is not in hb has a
+// TestPeers: each option of another tool is there once, and one that hb lacks has a
 // word on it.
 func TestPeers(t *testing.T) {
 	for _, tool := range []Tool{XtraBackup, MariaDBBackup} {
@@ -244,7 +244,7 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// TestTables: what is looked up by name stands in its order.
+// TestTables: tables that are searched by name are in its order.
 func TestTables(t *testing.T) {
 	if !slices.IsSorted(Codes()) {
 		t.Errorf("exit codes: %v", Codes())
@@ -264,7 +264,7 @@ func TestTables(t *testing.T) {
 	}
 }
 
-// TestVersion: what is not known is said to be so.
+// TestVersion: unknown facts are shown as unknown.
 func TestVersion(t *testing.T) {
 	a := About{Build: Build{Version: "1.2", Commit: "abc", Time: "2026-01-02T03:04:05Z", Go: "go1.26", Platform: "linux/amd64"}, Facts: []Fact{{"servers", "all"}}}
 	const rest = "built with: go1.26 for linux/amd64\nservers: all\n"

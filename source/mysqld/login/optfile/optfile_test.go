@@ -411,7 +411,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestQuote: what is quoted is read as it was, with a comment behind it.
+// TestQuote: a quoted text is read as it was, with a comment after it.
 func TestQuote(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	const alphabet = "ab \t\n\r\b\\\"'#;=!\v\f[]ü"

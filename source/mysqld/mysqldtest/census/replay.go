@@ -45,7 +45,7 @@ func (f *File) Page(no innodb.PageNo) []byte {
 func (f *File) Pages() innodb.PageNo { return innodb.PageNo(len(f.Bytes) / f.Space.Physical) }
 
 // ReadFiles reads the tablespaces of a data directory, except for the temporary
-// one. Files whose page 0 does not tell what they are count as absent.
+// one. Files whose page 0 does not identify them count as absent.
 func ReadFiles(data string) (*Files, error) {
 	f := &Files{Spaces: map[innodb.SpaceID]*File{}}
 	err := fs.WalkDir(os.DirFS(data), ".", func(name string, d fs.DirEntry, err error) error {

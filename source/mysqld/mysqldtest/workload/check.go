@@ -18,7 +18,7 @@ type querier interface {
 	QueryContext(ctx context.Context, q string, args ...any) (*sql.Rows, error)
 }
 
-// checker collects what is wrong.
+// checker collects faults.
 type checker struct {
 	ctx    context.Context
 	db     querier
@@ -181,7 +181,7 @@ func baseTables(ctx context.Context, db querier) ([]name, error) {
 }
 
 // checkTables runs CHECK TABLE EXTENDED on every table. An engine that cannot
-// check says so in a note, which is no fault; a warning is one.
+// check reports that in a note, which is not a fault; a warning is one.
 func (c *checker) checkTables() error {
 	names, err := baseTables(c.ctx, c.db)
 	if err != nil {

@@ -1,12 +1,13 @@
 // Package workload is the live load that hb's tests put on a server while it is
-// backed up, and the rules that tell whether a copy of that server is right.
+// backed up, and the rules by which a copy of that server is right.
 //
 // [Prepare] makes the databases: every InnoDB row format, compressed pages of
 // several sizes, partitions, off-page columns, FULLTEXT, SPATIAL, foreign keys,
 // triggers, virtual columns, a view, a procedure, general tablespaces and tables
 // outside the data directory, the engines other than InnoDB, names that need
 // encoding. [Load.Run] keeps writers busy with transactions, external XA ones
-// among them, and one more connection with DDL, that of tablespaces included. [Check] verifies what must hold at every instant at which a backup may cut
+// among them, and one more connection with DDL, that of tablespaces included. [Check]
+// verifies what must hold at every instant at which a backup may cut
 // the load, on the source or on any copy. [Checksums] makes two servers comparable.
 //
 // What must hold, at every cut:
