@@ -272,7 +272,9 @@ func sealed(t *testing.T, dir string, change map[string]func([]byte) []byte) []b
 	a := xbtest.Begin()
 	a.Manifest = *m
 	names := []string{metadata.ArchiveName}
-	for name := range files(t, dir, func(name string) bool { return name != metadata.ArchiveName && name != metadata.ManifestName }) {
+	for name := range files(t, dir, func(name string) bool {
+		return name != metadata.ArchiveName && name != metadata.ManifestName && name != metadata.IndexName
+	}) {
 		names = append(names, name)
 	}
 	for _, name := range names {

@@ -67,6 +67,7 @@ type backup struct {
 	copier   *pages.Copier
 	follower *redo.Follower
 	locks    *locks.Set
+	only     *locks.Only        // until the server is not needed any more
 	lsns     *position.Observer // that the follower asks; nil: it asks nobody
 	redoFile *xbstream.File
 	stage    *stage.Stage
@@ -180,6 +181,16 @@ func (b *backup) close(err error) error {
 
 // preflight makes the checks that come before anything is locked or sent.
 func (b *backup) preflight(ctx context.Context) error { return (&checker{b.subject}).preflight(ctx) }
+
+// awaitOthers waits until no other hb backs the server up.
+func (b *backup) awaitOthers(ctx context.Context) (err error) {
+	b.opt.Progress.Begin("waiting for another backup of this server", 0)
+	b.only, err = b.locks.Only(ctx)
+	return err
+}
+
+// letOthers lets another backup begin, while this one sends what is left.
+func (b *backup) letOthers(context.Context) error { return b.only.Close() }
 
 // followRedo begins the archive and the copy of the redo log in it.
 func (b *backup) followRedo(ctx context.Context) error {

@@ -13,6 +13,7 @@ import (
 	"hb/source/datadir"
 	"hb/source/infofile"
 	"hb/source/mysqld"
+	"hb/source/mysqld/locks"
 	"hb/source/mysqld/login"
 	"hb/source/mysqld/position"
 	"hb/source/redo"
@@ -124,7 +125,7 @@ func checkServer(ctx context.Context, srv *mysqld.Server, opt Options, interval 
 	}
 	o := &outlook{interval: interval}
 	checks := slices.Concat([]check{{"version", (*checker).tellVersion}}, preflightChecks,
-		[]check{{"page checksums", (*checker).tellChecksums}, {"redo rate", o.redoRate}, {"files elsewhere", (*checker).tellOutside}, {"binary log", (*checker).tellBinlog}, {"tables without transactions", (*checker).tellPlainTables}, {"space", o.space}})
+		[]check{{"page checksums", (*checker).tellChecksums}, {"redo rate", o.redoRate}, {"files elsewhere", (*checker).tellOutside}, {"binary log", (*checker).tellBinlog}, {"tables without transactions", (*checker).tellPlainTables}, {"rows elsewhere", (*checker).tellUnstored}, {"space", o.space}, {"other backups", (*checker).tellOthers}})
 	blind := false // privileges are missing, so that the server refuses answers
 	for _, c := range checks {
 		f := c.find(ctx, by, blind)
@@ -190,23 +191,12 @@ func (c *checker) tellVersion(_ context.Context, f *Finding) error {
 	return nil
 }
 
-// tellChecksums reports whether the server's pages have checksums.
-func (c *checker) tellChecksums(_ context.Context, f *Finding) error {
-	algorithm := c.srv.Vars.String("innodb_checksum_algorithm")
-	f.Text = "pages are written with checksums (" + algorithm + ")"
-	if strings.TrimPrefix(algorithm, "strict_") == "none" {
-		f.Warning = true
-		f.Text = "the server writes pages without checksums (innodb_checksum_algorithm=" + algorithm + "): hb cannot notice damage in them, " +
-			"nor, with ROW_FORMAT=COMPRESSED, be certain that a page was not torn while it was read; " +
-			"set innodb_checksum_algorithm to crc32: pages get checksums as they are written"
-	}
-	return nil
-}
-
 // outlook is the second half of Check: how much work the backup will be.
 type outlook struct {
 	interval time.Duration
-	rate     float64 // of redo, bytes a second; 0: none, or not known
+	rate     float64       // of redo, bytes a second; 0: none, or not known
+	during   time.Duration // of a backup, estimated; 0: not known
+	copied   string        // by what
 }
 
 const (
@@ -246,7 +236,10 @@ func (o *outlook) redoRate(c *checker, ctx context.Context, f *Finding) error {
 		return err
 	}
 	o.rate = float64(last-first) / time.Since(began).Seconds()
-	f.Facts = append(f.Facts, slog.Int64("redo_capacity", capacity), slog.Float64("redo_rate", o.rate))
+	if o.during, o.copied, err = c.duration(ctx); err != nil && !mysqld.IsDenied(err) {
+		return err
+	}
+	f.Facts = append(f.Facts, slog.Float64("backup_seconds", o.during.Seconds()), slog.Int64("redo_capacity", capacity), slog.Float64("redo_rate", o.rate))
 	o.describeLap(f, capacity, c.srv.Series.RedoConsumer)
 	return nil
 }
@@ -263,7 +256,8 @@ func (o *outlook) describeLap(f *Finding, capacity int64, kept bool) {
 	f.Facts = append(f.Facts, slog.Float64("redo_lap_seconds", lap.Seconds()))
 	f.Text += fmt.Sprintf("at %s/s it wraps in %s", stream.Size(o.rate), progress.Span(lap))
 	f.Text += fmt.Sprintf("; hb reads %s/s even on a busy machine", stream.Size(redo.FollowRate))
-	if lap >= shortLap && o.rate < redo.FollowRate {
+	o.describeLaps(f, lap)
+	if lap >= shortLap && o.rate < redo.FollowRate && !f.Warning {
 		return
 	}
 	f.Warning = true
@@ -416,6 +410,16 @@ func (c *checker) tellOutside(ctx context.Context, f *Finding) error {
 		f.Facts = append(f.Facts, slog.Bool("outside", true))
 	}
 	return nil
+}
+
+// tellOthers says whether a backup would wait for another one.
+func (c *checker) tellOthers(ctx context.Context, f *Finding) error {
+	holder, err := locks.Other(ctx, c.srv)
+	f.Text = "no other hb backs this server up"
+	if holder != "" {
+		f.Text, f.Warning = fmt.Sprintf("another hb backs this server up: %s; a backup waits for it for --lock-wait-timeout", holder), true
+	}
+	return err
 }
 
 // tellBinlog reports what a backup has of the binary log.

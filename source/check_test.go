@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"golang.org/x/sys/unix"
@@ -22,18 +23,20 @@ func TestDescribeLap(t *testing.T) {
 		rate    float64
 		log     int64 // MiB
 		kept    bool
+		during  time.Duration // of a backup
 		warning bool
 		says    string
 	}{
-		{0, 96, false, false, "no redo was written during the measurement"},
-		{1 << 20, 96, false, false, "at 1.00 MiB/s it wraps in 1m36s"},
-		{10 << 20, 96, false, true, "wraps in 9.6s; hb reads 38.1 MiB/s even on a busy machine: if hb falls behind by more than the size of the log, the backup fails; make"},
-		{10 << 20, 96, true, true, "the server's writers wait"},
-		{1e-9, 96, false, false, "1000 days"},
-		{40 << 20, 64 << 10, false, true, "if hb falls behind"},
+		{0, 96, false, time.Hour, false, "no redo was written during the measurement"},
+		{1 << 20, 96, false, 96 * time.Second, false, "at 1.00 MiB/s it wraps in 1m36s"},
+		{1 << 20, 96, false, 240 * time.Second, true, "; a backup takes about 4m0s (what), in which it wraps 2 times, and hb must keep up all the time: if hb falls behind by"},
+		{10 << 20, 96, false, 0, true, "wraps in 9.6s; hb reads 38.1 MiB/s even on a busy machine: if hb falls behind by more than the size of the log, the backup fails; make"},
+		{10 << 20, 96, true, 0, true, "the server's writers wait"},
+		{1e-9, 96, false, time.Hour, false, "1000 days"},
+		{40 << 20, 64 << 10, false, 0, true, "if hb falls behind"},
 	} {
 		var f Finding
-		(&outlook{rate: test.rate}).describeLap(&f, test.log<<20, test.kept)
+		(&outlook{rate: test.rate, during: test.during, copied: "what"}).describeLap(&f, test.log<<20, test.kept)
 		if f.Warning != test.warning || !strings.Contains(f.Text, test.says) {
 			t.Errorf("%v bytes/s: %v, %q", test.rate, f.Warning, f.Text)
 		}

@@ -75,11 +75,7 @@ func (b *mysql8Backup) keepRedo(ctx context.Context) error {
 
 func (b *mysql8Backup) lockInstance(ctx context.Context) (err error) {
 	b.opt.Progress.Begin("waiting for LOCK INSTANCE FOR BACKUP", 0)
-	tables, err := b.mustHoldTables(ctx)
-	if err != nil {
-		return err
-	}
-	b.instance, err = b.locks.Instance(ctx, tables)
+	b.instance, err = b.locks.Instance(ctx)
 	return err
 }
 

@@ -71,7 +71,8 @@ func sequenceOf(d *mysqld.Series) *sequence {
 
 // steps are those of MariaDB, 10.5 and later; they are in mariadb.go.
 //
-//  1. BACKUP STAGE START, which blocks nothing but other backups.
+//  1. BACKUP STAGE START, which blocks nothing but other backups. (All families wait for
+//     another hb first.)
 //  2. The redo follower starts at the newest checkpoint; only then are the
 //     tablespaces listed. Everything that is written after this is either on the
 //     copied pages or in the redo that hb follows.
@@ -91,6 +92,7 @@ func sequenceOf(d *mysqld.Series) *sequence {
 func (b *mariadbBackup) steps() []step {
 	return []step{
 		b.preflight,
+		b.awaitOthers,
 		b.enter(locks.StageStart),
 		b.followRedo,
 		b.copyTablespaces,
@@ -105,6 +107,7 @@ func (b *mariadbBackup) steps() []step {
 		b.endStages,
 		b.proveUnencrypted,
 		b.finishRedo,
+		b.letOthers,
 		b.settle,
 		b.sendRest,
 	}
@@ -131,6 +134,7 @@ func (b *mariadbBackup) steps() []step {
 func (b *mysql8Backup) steps() []step {
 	return []step{
 		b.preflight,
+		b.awaitOthers,
 		b.dumpBufferPool,
 		b.keepRedo,
 		b.pauseReplica, // the lock forbids it
@@ -149,6 +153,7 @@ func (b *mysql8Backup) steps() []step {
 		b.stageBinlog,
 		b.finishRedo,
 		b.releaseRedo,
+		b.letOthers,
 		b.settle,
 		b.sendRest,
 	}
@@ -174,6 +179,7 @@ func (b *mysql8Backup) steps() []step {
 func (b *mysql5Backup) steps() []step {
 	return []step{
 		b.preflight,
+		b.awaitOthers,
 		b.dumpBufferPool,
 		b.watchTruncation,
 		b.lockTableDDL,
@@ -190,6 +196,7 @@ func (b *mysql5Backup) steps() []step {
 		b.unlockGlobal,
 		b.resumeReplica,
 		b.finishRedo,
+		b.letOthers,
 		b.settle,
 		b.sendRest,
 	}

@@ -188,6 +188,44 @@ func reportObjects(t *testing.T, report string) map[string]map[string]any {
 	return checks
 }
 
+// TestCheckSurprises: hb check warns of tables whose rows no backup has, and of pages
+// from a time without checksums.
+func TestCheckSurprises(t *testing.T) {
+	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97, mysqldtest.MySQL57}, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		check := func() map[string]map[string]any {
+			return reportObjects(t, hbtest.Succeed(t, hb(t, "check", "--no-defaults", "-uroot", "-S", s.Socket, "--rate-interval=10ms", "--log-format=json")).Stdout)
+		}
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.i (id INT PRIMARY KEY) ENGINE=InnoDB", "CREATE TABLE d.m (id INT) ENGINE=MyISAM", "CREATE VIEW d.v AS SELECT 1")
+		before := check()
+		for _, what := range []string{"rows elsewhere", "page checksums"} {
+			if f := before[what]; f["result"] != "ok" {
+				t.Errorf("before: %v", f)
+			}
+		}
+		if seconds, ok := before["redo rate"]["backup_seconds"].(float64); !ok || seconds <= 0 {
+			t.Errorf("before: %v", before["redo rate"])
+		}
+		if root.MariaDB() {
+			s.Exec(t, "INSTALL SONAME 'ha_blackhole'")
+		}
+		s.Exec(t, "CREATE TABLE d.mem (id INT) ENGINE=MEMORY", "CREATE TABLE d.black (id INT) ENGINE=BLACKHOLE")
+		if !root.MariaDB() { // whose files of 10.5 and later have checksums always
+			s.Exec(t, "SET GLOBAL innodb_checksum_algorithm=none",
+				"CREATE TABLE d.none (id INT PRIMARY KEY) ENGINE=InnoDB", "INSERT INTO d.none VALUES (1)")
+			s.WriteOut(t)
+			s.Exec(t, "SET GLOBAL innodb_checksum_algorithm=crc32")
+		}
+		after := check()
+		if f := after["rows elsewhere"]; f["result"] != "warning" || f["unstored_tables"] != 2.0 || !strings.HasSuffix(fmt.Sprint(f["msg"]), ": d/black (BLACKHOLE), d/mem (MEMORY)") {
+			t.Errorf("tables without rows: %v", f)
+		}
+		if f := after["page checksums"]; !root.MariaDB() && (f["result"] != "warning" || !strings.Contains(fmt.Sprint(f["msg"]), "d/none.ibd")) {
+			t.Errorf("pages without checksums: %v", f)
+		}
+	})
+}
+
 // TestCheckEncrypted: all that is encrypted is named at once.
 func TestCheckEncrypted(t *testing.T) {
 	root := mysqldtest.Need(t, mysqldtest.MariaDB1011)

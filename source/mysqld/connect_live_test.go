@@ -381,7 +381,7 @@ func TestMySQLReadOnly(t *testing.T) {
 		set := locks.New(srv)
 		var held []*locks.Lock
 		if srv.Series.LogStatus {
-			l, err := set.Instance(ctx, false)
+			l, err := set.Instance(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}

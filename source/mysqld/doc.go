@@ -13,6 +13,7 @@
 //	err = contents.CheckFeatures(ctx, srv)     // encryption, engines hb cannot copy
 //	proof, err := identity.Prove(ctx, srv, ..) // the files on disk are this server's
 //	set := locks.New(srv)                      // srv.Close releases them on every way out
+//	only, err := set.Only(ctx)                 // waits for another backup
 //
 // then on MariaDB
 //
@@ -25,7 +26,7 @@
 // on MySQL 8.0 and later
 //
 //	c, warning, err := position.RegisterRedoConsumer(ctx, srv) // Series.RedoConsumer
-//	l, err := set.Instance(ctx, tables)
+//	l, err := set.Instance(ctx)
 //	list, err := contents.Tablespaces(ctx, srv)     // what must be in the backup
 //	broken, err := l.HoldTables(ctx, list, policy)  // only where it is needed
 //	m, err := position.Take(ctx, srv, l, want)      // by log_status
@@ -41,7 +42,7 @@
 // All that differs between releases is in series.go. hb writes nothing to
 // the server: the statements of these packages are SET SESSION, SHOW, SELECT, FLUSH
 // NO_WRITE_TO_BINLOG, FLUSH TABLES WITH READ LOCK, BACKUP STAGE, LOCK … FOR
-// BACKUP, and KILL of its own lock connection; and where the user asks for it, KILL
+// BACKUP, GET_LOCK, and KILL of its own lock connection; and where the user asks for it, KILL
 // QUERY of long statements, STOP and START of a replica's applier, and SET GLOBAL
 // for a dump of the buffer pool, which is taken back.
 //

@@ -132,7 +132,7 @@ func mysqlOps(root *mysqldtest.Root, s *mysqldtest.Server) map[mysqld.Privilege]
 		return err
 	}
 	instance := func(ctx context.Context, srv *mysqld.Server) error {
-		return release(locks.New(srv).Instance(ctx, false))
+		return release(locks.New(srv).Instance(ctx))
 	}
 	logStatus := func(ctx context.Context, srv *mysqld.Server) error {
 		_, err := position.ReadLogStatus(ctx, srv)

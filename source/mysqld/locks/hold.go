@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -156,30 +155,6 @@ func openable(ctx context.Context, c *mysqld.Session, tables []contents.Table) (
 		}
 	}
 	return whole, broken, nil
-}
-
-// oneBackup is the name of the user lock of a backup that will lock tables.
-const oneBackup = "hb backup"
-
-// alone makes l's connection the only one that backs up by HoldTables, which waits
-// for the instance locks of all others: two backups at a time would wait for each
-// other at their ends, and the server would end one by error 1213. So the second
-// waits here, before it copies anything, as long as for a lock. A user lock (GET_LOCK)
-// needs no privilege, writes nothing, and goes with the connection.
-func (l *Lock) alone(ctx context.Context) error {
-	if err := l.open(ctx); err != nil {
-		return err
-	}
-	began := time.Now()
-	row, err := l.conn.Row(ctx, fmt.Sprintf("SELECT GET_LOCK(%s, %d) AS g, IS_USED_LOCK(%[1]s) AS holder", mysqld.QuoteString(oneBackup), l.srv.LockSeconds()))
-	if err != nil {
-		return l.fail(err)
-	}
-	if row["g"] != "1" {
-		cause := fmt.Sprintf("connection %s holds it: another hb backs this server up, and only one backup at a time can lock non-transactional tables", row["holder"])
-		return errors.Join(&TimeoutError{Lock: "GET_LOCK('" + oneBackup + "')", After: time.Since(began), Cause: cause}, l.hangUp())
-	}
-	return nil
 }
 
 // tableList names tables as SQL has them.

@@ -125,7 +125,9 @@ func (l *lockConn) acquire(ctx context.Context, t Timing) error {
 	return l.ask(ctx, t, func() error { return l.conn.Exec(ctx, t.Lock) })
 }
 
-// ask is acquire for a lock that takes more than one statement.
+// ask is acquire for a lock that takes more than one statement. A request that the server
+// ended because another program and hb would wait for each other is made again, for as
+// long as hb waits for locks.
 func (l *lockConn) ask(ctx context.Context, t Timing, take func() error) error {
 	if l.broken != nil {
 		return l.broken
@@ -135,6 +137,9 @@ func (l *lockConn) ask(ctx context.Context, t Timing, take func() error) error {
 	}
 	t.Began = time.Now()
 	err := take()
+	for isDeadlock(err) && time.Since(t.Began) < l.srv.LockWait() && mysqld.Pause(ctx, mysqld.PollPause) == nil {
+		err = take() // the other one may have ended
+	}
 	now := time.Now()
 	my, fromServer := errors.AsType[*mysql.MySQLError](err)
 	_, refused := errors.AsType[*refusedError](err)
@@ -142,7 +147,7 @@ func (l *lockConn) ask(ctx context.Context, t Timing, take func() error) error {
 	case err == nil:
 	case refused:
 		return err
-	case fromServer && (my.Number == erLockWaitTimeout || my.Number == erDeadlock):
+	case isDeadlock(err), fromServer && my.Number == erLockWaitTimeout:
 		return &TimeoutError{Lock: t.Lock, After: now.Sub(t.Began), Err: err}
 	default:
 		return l.fail(err)
@@ -152,6 +157,13 @@ func (l *lockConn) ask(ctx context.Context, t Timing, take func() error) error {
 	l.held, l.granted = true, now
 	l.times = append(l.times, t)
 	return nil
+}
+
+// isDeadlock reports whether the server refused a lock because two would wait for each
+// other; what they hold they keep.
+func isDeadlock(err error) bool {
+	my, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && my.Number == erDeadlock
 }
 
 func (l *lockConn) open(ctx context.Context) error {

@@ -77,7 +77,7 @@ func TestLockInstance(t *testing.T) {
 	ctx := t.Context()
 	srv := client.Connect(t, client.Options(s))
 	set := New(srv)
-	l, err := set.Instance(ctx, false)
+	l, err := set.Instance(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,14 +112,14 @@ func TestLockInstance(t *testing.T) {
 	// DDL in progress is waited for, and no longer than allowed.
 	slow := s.Background(t, "CREATE TABLE d.slow SELECT SLEEP(3) AS a")
 	until(t, s, "CREATE TABLE d.slow", "User sleep")
-	if _, err := set.Instance(ctx, false); !isTimeout(err) {
+	if _, err := set.Instance(ctx); !isTimeout(err) {
 		t.Errorf("DDL in the way: %v", err)
 	}
 	if err := slow(); err != nil {
 		t.Error(err)
 	}
 	// A closed server releases it.
-	if _, err := set.Instance(ctx, false); err != nil {
+	if _, err := set.Instance(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if err := srv.Close(); err != nil {
@@ -139,7 +139,7 @@ func TestHoldTables(t *testing.T) {
 	ctx := t.Context()
 	srv := client.Connect(t, client.Options(s))
 	set := New(srv)
-	l, err := set.Instance(ctx, false)
+	l, err := set.Instance(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func TestBrokenTables(t *testing.T) {
 		{[]contents.Table{table("merge"), table("m"), table("bad")}, []contents.Table{table("merge"), table("bad")}},
 		{[]contents.Table{table("merge")}, []contents.Table{table("merge")}},
 	} {
-		l, err := set.Instance(ctx, true)
+		l, err := set.Instance(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,58 +240,119 @@ func TestBrokenTables(t *testing.T) {
 	}
 }
 
-// TestTwoBackups: of backups that will lock tables, the second waits before it
-// locks or copies anything; others do not wait for each other. Where two hold the
-// instance lock all the same, as with another program, the one that the server
-// chooses is told that a backup is in the way.
-func TestTwoBackups(t *testing.T) {
+// TestOnly: of two backups the second waits, without a lock, and is told who is in its
+// way; when the first has ended, or its connection is gone, the second goes on.
+func TestOnly(t *testing.T) {
+	all := slices.Concat(mysqldtest.MariaDB, mysqldtest.MySQL)
+	mysqldtest.EachServer(t, all, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
+		ctx := t.Context()
+		o := client.Options(s)
+		o.LockWait = time.Second
+		first, second := client.Connect(t, o), client.Connect(t, o)
+		if other, err := Other(ctx, second); other != "" || err != nil {
+			t.Errorf("before: %q, %v", other, err)
+		}
+		only, err := New(first).Only(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = New(second).Only(ctx)
+		e, ok := errors.AsType[*OtherBackupError](err)
+		if !ok || e.Holder != "connection "+only.conn.ID+" of root@localhost" || e.After < time.Second {
+			t.Errorf("a second backup: %v", err)
+		}
+		if other, err := Other(ctx, second); other != e.Holder || err != nil {
+			t.Errorf("meanwhile: %q, %v", other, err)
+		}
+		if err := only.Close(); err != nil {
+			t.Error(err)
+		}
+		again, err := New(second).Only(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Exec(t, "KILL "+again.conn.ID)
+		if _, err := New(first).Only(ctx); err != nil {
+			t.Errorf("after the other's connection was killed: %v", err)
+		}
+	})
+}
+
+// TestDeadlock: when hb and another program hold the instance lock, and both want a
+// table's, the server ends one request by error 1213. hb asks again, and has its lock
+// once the other program gives up; if that does not, hb gives up in time.
+func TestDeadlock(t *testing.T) {
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
 	s.Exec(t, tablesByEngine...)
-	ctx := t.Context()
-	o := client.Options(s)
-	o.LockWait = time.Minute
-	patientSet := New(client.Connect(t, o))
-	o.LockWait = time.Second
-	srv := client.Connect(t, o)
-	set := New(srv)
-	first, err := patientSet.Instance(ctx, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := set.Instance(ctx, true); !isTimeout(err) || !strings.Contains(err.Error(), "another hb") {
-		t.Errorf("a second backup: %v", err)
-	}
-	other, err := patientSet.Instance(ctx, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	type end struct {
-		lock *Lock
-		err  error
-	}
-	ends := make(chan end, 2)
-	hold := func(l *Lock) {
-		_, err := l.HoldTables(ctx, []contents.Table{{Schema: "d", Name: "m"}}, FTWRL{})
-		ends <- end{l, err}
-	}
-	go hold(first)
-	until(t, s, "FLUSH NO_WRITE", "Waiting for")
-	go hold(other)
-	// The server ends one by a deadlock, long before a wait is over; when that has
-	// given up, the other one gets its lock.
-	loser := <-ends
-	if !isTimeout(loser.err) || errors.Is(loser.err, ErrLost) || !strings.Contains(loser.err.Error(), "1213") {
-		t.Errorf("two that wait for each other: %v", loser.err)
-	}
-	if err := loser.lock.Close(); err != nil {
-		t.Error(err)
-	}
-	winner := <-ends
-	if err := errors.Join(winner.err, winner.lock.Close()); err != nil {
-		t.Errorf("alone: %v", err)
-	}
-	if l, err := set.Instance(ctx, true); err != nil || l.Release(ctx) != nil {
-		t.Errorf("after them: %v", err)
+	for _, test := range []struct {
+		name      string
+		hbFirst   bool
+		wait      time.Duration
+		givesUp   bool
+		deadlocks int
+	}{
+		{"the other waits already", false, time.Minute, true, 1},
+		{"hb waits already", true, time.Minute, true, 1},
+		{"the other stays", false, time.Second, false, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ctx := t.Context()
+			o := client.Options(s)
+			o.LockWait = test.wait
+			l, err := New(client.Connect(t, o)).Instance(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			other := s.Conn(t)
+			if _, err := other.ExecContext(ctx, "LOCK INSTANCE FOR BACKUP"); err != nil {
+				t.Fatal(err)
+			}
+			var id string
+			if err := other.QueryRowContext(ctx, "SELECT CONNECTION_ID()").Scan(&id); err != nil {
+				t.Fatal(err)
+			}
+			theirs, ours := make(chan error, 1), make(chan error, 1)
+			they := func() {
+				_, err := other.ExecContext(ctx, "FLUSH TABLES d.m WITH READ LOCK")
+				theirs <- err
+			}
+			we := func() {
+				_, err := l.HoldTables(ctx, []contents.Table{{Schema: "d", Name: "m"}}, FTWRL{})
+				ours <- err
+			}
+			deadlocks := func() (n int) {
+				_, err := fmt.Sscan(s.Value(t, "SELECT SUM_ERROR_RAISED FROM performance_schema.events_errors_summary_global_by_error WHERE ERROR_NUMBER = 1213"), &n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return n
+			}
+			before := deadlocks()
+			if test.hbFirst {
+				go we()
+				until(t, s, "FLUSH NO_WRITE", "Waiting for")
+				go they()
+			} else {
+				go they()
+				until(t, s, "FLUSH TABLES d.m", "Waiting for")
+				go we()
+			}
+			mysqldtest.Await(t, "the server has ended so many requests", func() bool { return deadlocks() >= before+test.deadlocks })
+			t.Logf("%d deadlocks", deadlocks()-before)
+			if test.givesUp {
+				s.Exec(t, "KILL "+id)
+			}
+			if err := <-ours; (err == nil) != test.givesUp || err != nil && !isTimeout(err) {
+				t.Errorf("the lock that hb asked for again: %v", err)
+			}
+			if !test.givesUp {
+				s.Exec(t, "KILL "+id)
+			}
+			<-theirs
+			if err := errors.Join(l.Holding(ctx), l.Release(ctx)); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

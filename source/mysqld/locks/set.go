@@ -70,21 +70,9 @@ func (s *Set) Times() []Timing {
 // DDL, the creation and removal of files, truncation of undo tablespaces and
 // the purge of binary logs, and lets all writes go on. Server.Close releases it.
 // It waits for running DDL; the error is a *TimeoutError after
-// Options.LockWait. tables announces HoldTables: there is only one such backup at a
-// time.
-func (s *Set) Instance(ctx context.Context, tables bool) (*Lock, error) {
-	l := s.newLock("UNLOCK INSTANCE")
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if tables {
-		if err := l.alone(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if err := l.acquire(ctx, Timing{Lock: "LOCK INSTANCE FOR BACKUP", Blocks: BlocksDDL}); err != nil {
-		return nil, errors.Join(err, l.hangUp())
-	}
-	return l, nil
+// Options.LockWait.
+func (s *Set) Instance(ctx context.Context) (*Lock, error) {
+	return s.lock(ctx, Timing{Lock: "LOCK INSTANCE FOR BACKUP", Blocks: BlocksDDL}, "UNLOCK INSTANCE")
 }
 
 // Tables takes Percona Server's LOCK TABLES FOR BACKUP (Series.TablesLock),

@@ -71,7 +71,7 @@ You do not need hb to unpack an archive:
 
 A truncated stage, or one with a single changed bit, is an error.`},
 
-	{"locks", "What waits for the backup's locks, and for how long", `A slow archive prolongs no lock: hb spools files that it copies under a lock, and the redo log of that time, to --tmpdir. hb waits for each lock for at most --lock-wait-timeout (exit code 5).
+	{"locks", "What waits for the backup's locks, and for how long", `A slow archive prolongs no lock: hb spools files that it copies under a lock, and the redo log of that time, to --tmpdir. hb waits for each lock for at most --lock-wait-timeout (exit code 5). It waits that long, too, for another hb that backs up the same server, before it copies anything.
 
 MariaDB:	BACKUP STAGE. DDL continues while hb copies pages. At the end, DDL and writes to MyISAM tables wait while hb copies the last changed files. Commits wait only for the few milliseconds in which hb reads the position.
 MySQL 8.0 and later:	LOCK INSTANCE FOR BACKUP: DDL waits during the whole copy. Commits do not wait. At the end hb takes FLUSH TABLES ... WITH READ LOCK only for non-transactional tables, if there are any.
