@@ -237,7 +237,7 @@ func takeBackup(t *testing.T, root *mysqldtest.Root, c fidelityCase, target stri
 	if c.own {
 		err = ownBackup(t, s, target)
 	} else {
-		err = peerBackup(t, s, root, target)
+		err = peerBackup(t, s, root, c.pageSize, target)
 	}
 	stop()
 	for range 2 {
@@ -276,10 +276,10 @@ func ownBackup(t *testing.T, s *mysqldtest.Server, target string) error {
 }
 
 // peerBackup makes a backup with mariadb-backup, slowly where it can.
-func peerBackup(t *testing.T, s *mysqldtest.Server, root *mysqldtest.Root, target string) error {
+func peerBackup(t *testing.T, s *mysqldtest.Server, root *mysqldtest.Root, pageSize int, target string) error {
 	args := []string{"--defaults-file=" + s.DefaultsFile, "--backup", "--target-dir=" + target}
 	if root.AtLeast(10, 11) {
-		args = append(args, "--throttle=20") // that of 10.5 slows down its reading of the log too
+		args = append(args, fmt.Sprintf("--throttle=%d", 40*pageSize/16384)) // that of 10.5 slows down its reading of the log too
 	}
 	for try := 0; ; try++ {
 		out, err := s.Tool("mariadb-backup", args...).CombinedOutput()
