@@ -155,7 +155,8 @@ func (b *mysqlBackup) dumpBufferPool(ctx context.Context) (err error) {
 }
 
 // awaitBufferPool stages the list of the buffer pool's pages, from this dump or an
-// earlier one: a server warms up faster with it, and logs an error without it. Servers have it where the system tablespace is (get_buf_dump_dir,
+// earlier one: a server warms up faster with it, and logs an error without it. Servers
+// have it where the system tablespace is (get_buf_dump_dir,
 // storage/innobase/buf/buf0dump.cc).
 func (b *mysqlBackup) awaitBufferPool(ctx context.Context) error {
 	if b.dump != nil {

@@ -1,9 +1,9 @@
-// Command testsum reads the events of "go test -json" from standard input,
-// prints the result of each package, the output of what failed, and which tests
-// took longest, and ends with one line that counts. It exits 1 if a test or package failed, and also if a
-// test was skipped, for whatever reason: scripts/test brings all servers and
-// programs, so a skip would be a hole. The events may be of several runs: a test
-// that one left to another must have been in that.
+// Command testsum reads the events of "go test -json" from standard input, prints the
+// result of each package, the output of what failed, and which tests took longest, and
+// ends with one line that counts. It exits 1 if a test or package failed, and also if a
+// test was skipped, for whatever reason: scripts/test brings all servers and programs,
+// so a skip would be a hole. The events may be of several runs: a test that one left to
+// another must have been in that.
 package main
 
 import (

@@ -128,10 +128,10 @@ type applier struct {
 	result   Result
 }
 
-// Run recovers an extracted backup of MariaDB or MySQL, hb's, mariadb-backup's
-// or XtraBackup's: it replays the redo log that was copied with the pages, and
-// leaves the directory so that a server of that series starts on it. Rolling back transactions that
-// were not committed is the server's business at its start.
+// Run recovers an extracted backup of MariaDB or MySQL, hb's, mariadb-backup's or
+// XtraBackup's: it replays the redo log that was copied with the pages, and leaves the
+// directory so that a server of that series starts on it. Rolling back transactions
+// that were not committed is the server's business at its start.
 //
 // Before it changes anything, all files of a backup of hb's are compared with its
 // manifest. A fault of the backup is a *DamageError or a *MissingError; a

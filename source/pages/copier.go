@@ -390,7 +390,8 @@ func (c *Copier) abandon(ctx context.Context, seg *segment, cause error) error {
 	return t.finish(seg)
 }
 
-// readSegment fills buf with the whole pages of a segment. It reports whether the file was found cut off there.
+// readSegment fills buf with the whole pages of a segment. It reports whether the file
+// was found cut off there.
 func (c *Copier) readSegment(ctx context.Context, seg *segment, buf []byte) (data []byte, cut bool, err error) {
 	t := seg.t
 	off := int64(seg.index) * SegmentSize

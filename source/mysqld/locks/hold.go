@@ -19,9 +19,9 @@ import (
 // Options.LockWait, and l is held still; after any other one it is not. It needs
 // RELOAD, and SELECT and LOCK TABLES on the tables.
 //
-// Tables that the server cannot open (a damaged one, a MERGE table that lacks one of its tables)
-// are not locked, and are returned, each with the server's reason: nobody can write
-// to them, and LOCK INSTANCE FOR BACKUP keeps them from being repaired.
+// Tables that the server cannot open (a damaged one, a MERGE table that lacks one of
+// its tables) are not locked, and are returned, each with the server's reason: nobody
+// can write to them, and LOCK INSTANCE FOR BACKUP keeps them from being repaired.
 //
 // The global lock would not do beside the instance lock: DDL that waits for the
 // latter holds what FLUSH TABLES WITH READ LOCK waits for. On another connection

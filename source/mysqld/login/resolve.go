@@ -135,9 +135,9 @@ func (e Env) Inherited() (out []Inherited) {
 //   - the variables of the servers' clients: MYSQL_PWD, MYSQL_HOST,
 //     MYSQL_TCP_PORT, MYSQL_UNIX_PORT.
 //
-// The host "localhost", or none, means the socket, as in the servers' clients,
-// unless the flags have protocol=tcp, or a port but no socket. The set of options is returned too: [hb] may hold settings that
-// are not about the connection.
+// The host "localhost", or none, means the socket, as in the servers' clients, unless
+// the flags have protocol=tcp, or a port but no socket. The set of options is returned
+// too: [hb] may hold settings that are not about the connection.
 func Resolve(f Flags, env Env) (Options, *optfile.Set, error) {
 	if env.Getenv == nil {
 		env.Getenv = os.Getenv

@@ -1,6 +1,6 @@
-// Package deflate is the compressor of zlib, to the bit: a page that zlib compressed into its size
-// at some level may not fit it if another compressor made it one byte longer,
-// and then it could not be written at all. None of Go's libraries searches for
+// Package deflate is the compressor of zlib, to the bit: a page that zlib compressed
+// into its size at some level may not fit it if another compressor made it one byte
+// longer, and then it could not be written at all. None of Go's libraries searches for
 // matches as zlib does, nor promises not to be worse.
 //
 // The input is less than a window, in two pieces, and has fewer symbols
