@@ -206,7 +206,7 @@ var mutantList = []mutant{
 		"	if ext != \".ibd\" && ext != \".ibu\" {", "	if ext != \".ibd\" {",
 		"9.7: an undo tablespace with a taken name is taken for none", "server=mysql97, fault=none, load=elsewhere, load=bulk"},
 	{"binary log not placed", "sink/apply/binlog.go",
-		"	for _, f := range a.binlog {\n		if done, err := a.placed(f); done", "	for _, f := range a.binlog[:0] {\n		if done, err := a.placed(f); done",
+		"	for _, f := range p.files {\n		if done, err := p.has(f); done", "	for _, f := range p.files[:0] {\n		if done, err := p.has(f); done",
 		"9.7: the restored server does not find the end of the binary log", "server=mysql97, fault=none, load=mixed, setting=binary log elsewhere"},
 	{"long names run over", "source/datadir/names.go",
 		"	if len(base+mark+ext) > xbstream.MaxName {", "	if len(base+mark+ext) > 1<<20 {",

@@ -121,10 +121,10 @@ type applier struct {
 	root     disk.Dir
 	backup   *backupdir.Backup
 	family   family
-	verified bool         // the manifest was compared with the files just now
-	fresh    bool         // the files were written just now, by Restore
-	ahead    *Ahead       // reads the redo log during the extraction; or nil
-	binlog   []binlogFile // to be placed
+	verified bool        // the manifest was compared with the files just now
+	fresh    bool        // the files were written just now, by Restore
+	ahead    *Ahead      // reads the redo log during the extraction; or nil
+	binlog   binlogPlace // if it has files, they are to be put there
 	result   Result
 }
 
@@ -200,7 +200,7 @@ func (a *applier) run(ctx context.Context) (err error) {
 		}
 	}
 	a.result.LSN = st.End
-	if err := a.placeBinlog(); err != nil {
+	if err := a.binlog.fill(); err != nil {
 		return err
 	}
 	return a.finish(st)
@@ -512,7 +512,7 @@ func (a *applier) byServer(ctx context.Context, st backupdir.State) (err error) 
 		return err
 	}
 	a.result.LSN = st.End
-	if err := a.placeBinlog(); err != nil {
+	if err := a.binlog.fill(); err != nil {
 		return err
 	}
 	if err := a.family.handOver(); err != nil {
@@ -534,7 +534,7 @@ func (a *applier) surveyForServer(ctx context.Context, looked bool) (_ backupdir
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	if len(a.backup.ReplayFrom()) > 0 {
-		return backupdir.State{}, a.notByServer("undo tablespaces may have been truncated during the backup, and a server would apply redo from before")
+		return backupdir.State{}, notByServer(a.dir, "undo tablespaces may have been truncated during the backup, and a server would apply redo from before")
 	}
 	if err := a.enter(backupdir.State{Stage: backupdir.StageServer, Looked: looked}); err != nil {
 		return backupdir.State{}, err
@@ -547,7 +547,7 @@ func (a *applier) surveyForServer(ctx context.Context, looked bool) (_ backupdir
 		return backupdir.State{}, err
 	}
 	for _, id := range slices.Sorted(maps.Keys(spaces.cut)) {
-		return backupdir.State{}, a.notByServer("%s is shorter than its page 0 says, and a server would not check whether the redo log makes the missing pages", spaces.ids[id].Name())
+		return backupdir.State{}, notByServer(a.dir, "%s is shorter than its page 0 says, and a server would not check whether the redo log makes the missing pages", spaces.ids[id].Name())
 	}
 	if err := a.family.checkHandOver(spaces, r.scanned); err != nil {
 		return backupdir.State{}, err
@@ -568,8 +568,8 @@ func (a *applier) surveyForServer(ctx context.Context, looked bool) (_ backupdir
 
 // notByServer refuses backups that hb can recover and a server cannot. Apart from
 // fix-up files, the directory is not changed yet: hb can recover it.
-func (a *applier) notByServer(format string, args ...any) error {
-	return &backupdir.NotBackupError{Dir: a.dir, What: fmt.Sprintf(format, args...) + ": apply it without --by-server"}
+func notByServer(dir, format string, args ...any) error {
+	return &backupdir.NotBackupError{Dir: dir, What: fmt.Sprintf(format, args...) + ": apply it without --by-server"}
 }
 
 // recoveredBefore is for an archive, which is verified as one that was not.

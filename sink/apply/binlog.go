@@ -51,6 +51,13 @@ func findBinlogFiles(logBin, datadir, file string) []binlogFile {
 	return []binlogFile{{path: filepath.Join(filepath.Dir(at), file)}, {at + ".index", entry + "\n"}}
 }
 
+// binlogPlace is where the binary log of a backup goes, if it goes out of the directory.
+type binlogPlace struct {
+	system disk.System
+	root   disk.Dir // of the backup
+	files  []binlogFile
+}
+
 // findBinlog finds out where the binary log that came with a backup belongs, before
 // anything is changed. A file that is there already, and is not the same, belongs to
 // somebody.
@@ -78,30 +85,30 @@ func (a *applier) findBinlog() error {
 	if err != nil {
 		return err
 	}
-	a.binlog = findBinlogFiles(a.LogBin, datadir, file)
+	a.binlog = binlogPlace{a.System, a.root, findBinlogFiles(a.LogBin, datadir, file)}
 	if m.BinlogHome != nil && filepath.Dir(m.BinlogHome.Index) != filepath.Dir(m.BinlogHome.Base) {
 		a.result.Warnings = append(a.result.Warnings, fmt.Sprintf("the server that the backup is of had log_bin_index at %s; the binary log's index is now %s: "+
-			"the restored server must have it there, or log_bin_index say so", m.BinlogHome.Index, a.binlog[1].path))
+			"the restored server must have it there, or log_bin_index say so", m.BinlogHome.Index, a.binlog.files[1].path))
 	}
-	for _, f := range a.binlog {
-		if _, err := a.placed(f); err != nil {
+	for _, f := range a.binlog.files {
+		if _, err := a.binlog.has(f); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// placeBinlog puts the binary log where the restored server looks for it. Called
-// again it changes nothing.
-func (a *applier) placeBinlog() error {
-	for _, f := range a.binlog {
-		if done, err := a.placed(f); done || err != nil {
+// fill puts the binary log where the restored server looks for it. Called again it
+// changes nothing.
+func (p *binlogPlace) fill() error {
+	for _, f := range p.files {
+		if done, err := p.has(f); done || err != nil {
 			if err != nil {
 				return err
 			}
 			continue
 		}
-		if err := a.place(f); err != nil {
+		if err := p.put(f); err != nil {
 			return fmt.Errorf("putting the binary log to %s: %w", f.path, err)
 		}
 	}
@@ -109,20 +116,20 @@ func (a *applier) placeBinlog() error {
 }
 
 // contentOf opens the content for a file.
-func (a *applier) contentOf(f binlogFile) (io.ReaderAt, func() error, error) {
+func (p *binlogPlace) contentOf(f binlogFile) (io.ReaderAt, func() error, error) {
 	if f.content != "" {
 		return strings.NewReader(f.content), func() error { return nil }, nil
 	}
-	own, err := a.root.Open(filepath.Base(f.path))
+	own, err := p.root.Open(filepath.Base(f.path))
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the binary log: %w", err)
 	}
 	return own, own.Close, nil
 }
 
-// placed reports whether a file is where it belongs.
-func (a *applier) placed(f binlogFile) (done bool, err error) {
-	dir, err := a.System.OpenDir(filepath.Dir(f.path))
+// has reports whether a file is where it belongs.
+func (p *binlogPlace) has(f binlogFile) (done bool, err error) {
+	dir, err := p.system.OpenDir(filepath.Dir(f.path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, &backupdir.TargetError{Dir: filepath.Dir(f.path), Reason: "it is to hold the restored server's binary log (--log-bin), and does not exist: make it, for the server's user"}
 	}
@@ -138,7 +145,7 @@ func (a *applier) placed(f binlogFile) (done bool, err error) {
 		return false, fmt.Errorf("looking for the binary log: %w", err)
 	}
 	defer func() { err = errors.Join(err, old.Close()) }()
-	content, end, err := a.contentOf(f)
+	content, end, err := p.contentOf(f)
 	if err != nil {
 		return false, err
 	}
@@ -150,14 +157,14 @@ func (a *applier) placed(f binlogFile) (done bool, err error) {
 	return same, err
 }
 
-// place makes a file, durably.
-func (a *applier) place(f binlogFile) (err error) {
-	dir, err := a.System.OpenDir(filepath.Dir(f.path))
+// put makes a file, durably.
+func (p *binlogPlace) put(f binlogFile) (err error) {
+	dir, err := p.system.OpenDir(filepath.Dir(f.path))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	content, end, err := a.contentOf(f)
+	content, end, err := p.contentOf(f)
 	if err != nil {
 		return err
 	}

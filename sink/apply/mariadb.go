@@ -145,7 +145,7 @@ func (m *mariadbFamily) finish(s backupdir.State) error {
 func (m *mariadbFamily) checkHandOver(_ *tablespaces, s *replay.Scanned) error {
 	for _, id := range slices.Sorted(maps.Keys(s.Named)) {
 		if h := s.Named[id]; !h.Deleted && filepath.IsAbs(h.Name) {
-			return m.notByServer("the server would look for %s, outside of the directory, where the redo log has it", h.Name)
+			return notByServer(m.dir, "the server would look for %s, outside of the directory, where the redo log has it", h.Name)
 		}
 	}
 	return nil

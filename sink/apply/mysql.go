@@ -309,7 +309,7 @@ func (m *mysqlFamily) placeLog() error {
 func (m *mysqlFamily) checkHandOver(t *tablespaces, s *replay.Scanned) error {
 	for _, s := range t.all {
 		if s.Deferred {
-			return m.notByServer("%s is only in the redo log, from which a server does not make it", s.Name())
+			return notByServer(m.dir, "%s is only in the redo log, from which a server does not make it", s.Name())
 		}
 	}
 	if m.log.Header.Format < mysqlredo.Format801 {
@@ -331,7 +331,7 @@ func (m *mysqlFamily) checkRenames(f *replay.Files) error {
 	}
 	for _, id := range slices.Sorted(maps.Keys(f.Named)) {
 		if h := f.Named[id]; h.Renamed && !h.Deleted && first[h.Name] {
-			return m.notByServer("the redo log renames a table to %s, a name that a table had before, and a server before 8.0 may not get through that", h.Name)
+			return notByServer(m.dir, "the redo log renames a table to %s, a name that a table had before, and a server before 8.0 may not get through that", h.Name)
 		}
 	}
 	return nil
