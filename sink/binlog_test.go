@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,5 +68,44 @@ func TestPlaceBinlogCrash(t *testing.T) {
 			}
 			return 0
 		})
+	}
+}
+
+// TestBinlogInPlace: a restore over the original server puts the binary log to where that
+// had it, and sets its files aside; where the index was elsewhere, it asks.
+func TestBinlogInPlace(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		logs := t.TempDir()
+		at := func(name string) string { return filepath.Join(logs, name) }
+		b := newFakeMySQL(t, mysqlredo.Format8030)
+		b.binlog = &metadata.BinlogPos{File: "x.000007", Pos: 9000}
+		b.binlogHome = &metadata.BinlogHome{Base: at("x"), Index: at("x.index")}
+		if elsewhere {
+			b.binlogHome.Index = "/elsewhere/x.index"
+		}
+		b.write(b.binlog.File, []byte("an event\n"))
+		b.mtr(put(7, 3, "first"), put(0, 4, "system"))
+		b.own().finish().seal()
+		old := map[string]string{"x.000007": "an event\nand a later one\n", "x.000008": "more\n", "x.index": at("x.000007") + "\n" + at("x.000008") + "\n"}
+		for name, text := range old {
+			if err := os.WriteFile(at(name), []byte(text), 0o640); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := apply.Run(t.Context(), b.dir, apply.Options{InPlace: true, Tool: "hb test"})
+		got := disktest.ReadTree(t, logs)
+		if elsewhere {
+			if !hasType[*apply.BinlogPlaceError](err) || !maps.Equal(got, old) {
+				t.Errorf("with its index elsewhere: %v, %q", err, got)
+			}
+			continue
+		}
+		want := map[string]string{
+			"x.000007": "an event\n", "x.index": at("x.000007") + "\n", "x.000008": old["x.000008"],
+			"x.000007.hb-aside": old["x.000007"], "x.index.hb-aside": old["x.index"],
+		}
+		if err != nil || !maps.Equal(got, want) {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
 	}
 }

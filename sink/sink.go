@@ -33,7 +33,7 @@ type Options struct {
 	Apply   bool   `help:"Also replay the redo log, as hb apply does, in the same pass."`
 	Memory  int64  `type:"size" help:"Memory for redo records with --apply (default 256MiB); more records are sorted on disk." placeholder:"SIZE"`
 	LogBin  string `help:"With --apply: log_bin of the server that will start on the directory; see hb apply." placeholder:"PATH"`
-	InPlace bool   `help:"With --apply: restore over the original server, which must be stopped. Rename its old tablespaces outside the data directory to FILE.hb-aside."`
+	InPlace bool   `help:"With --apply: restore over the original server, which must be stopped. Rename its old tablespaces outside the data directory, and its binary log if that is outside, to FILE.hb-aside."`
 
 	// Parts is that of extract.Options.
 	Parts *stream.Parts `kong:"-"`

@@ -43,7 +43,7 @@ type Options struct {
 	Memory int64 `type:"size" help:"Memory for redo records (default 256MiB); more records are sorted on disk." placeholder:"SIZE"`
 	// InPlace: the server of the backup is stopped, and the directory takes its
 	// place. Old tablespaces outside the directory are set aside.
-	InPlace bool `help:"Restore over the original server, which must be stopped. Rename its old tablespaces outside the data directory to FILE.hb-aside."`
+	InPlace bool `help:"Restore over the original server, which must be stopped. Rename its old tablespaces outside the data directory, and its binary log if that is outside, to FILE.hb-aside."`
 	// ByServer: nothing is replayed. The redo log goes where the server looks
 	// for it, and the server recovers the directory when it is started.
 	ByServer bool `help:"Do not replay. Put the redo log where a server of that series looks for it, so that the server recovers the directory when it starts."`

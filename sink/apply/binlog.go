@@ -48,14 +48,22 @@ func findBinlogFiles(logBin, datadir, file string) []binlogFile {
 	if dir := filepath.Dir(base); dir != "." {
 		entry = filepath.Join(dir, file)
 	}
-	return []binlogFile{{path: filepath.Join(filepath.Dir(at), file)}, {at + ".index", entry + "\n"}}
+	return []binlogFile{{path: filepath.Join(filepath.Dir(at), file)}, {indexOf(at), entry + "\n"}}
 }
+
+// indexOf is where a server has the index of its binary log, unless log_bin_index says
+// another place.
+func indexOf(base string) string { return base + ".index" }
 
 // binlogPlace is where the binary log of a backup goes, if it goes out of the directory.
 type binlogPlace struct {
 	system disk.System
 	root   disk.Dir // of the backup
 	files  []binlogFile
+	// aside: files of a server that is stopped, in whose place the directory comes, are
+	// set aside. Its later files, which the new index does not name, stay.
+	aside bool
+	warn  func(text string)
 }
 
 // findBinlog finds out where the binary log that came with a backup belongs, before
@@ -78,6 +86,8 @@ func (a *applier) findBinlog() error {
 		return fmt.Errorf("looking for the binary log: %w", err)
 	case !there:
 		return nil // 5.6 and 5.7 need none
+	case a.LogBin == "" && a.InPlace && m.BinlogHome.Index == indexOf(m.BinlogHome.Base):
+		a.LogBin = m.BinlogHome.Base // the directory takes the place of the server's
 	case a.LogBin == "":
 		return &BinlogPlaceError{Base: m.BinlogHome.Base, Name: filepath.Base(m.BinlogHome.Base)}
 	}
@@ -85,7 +95,8 @@ func (a *applier) findBinlog() error {
 	if err != nil {
 		return err
 	}
-	a.binlog = binlogPlace{a.System, a.root, findBinlogFiles(a.LogBin, datadir, file)}
+	warn := func(text string) { a.result.Warnings = append(a.result.Warnings, text) }
+	a.binlog = binlogPlace{a.System, a.root, findBinlogFiles(a.LogBin, datadir, file), a.InPlace, warn}
 	if m.BinlogHome != nil && filepath.Dir(m.BinlogHome.Index) != filepath.Dir(m.BinlogHome.Base) {
 		a.result.Warnings = append(a.result.Warnings, fmt.Sprintf("the server that the backup is of had log_bin_index at %s; the binary log's index is now %s: "+
 			"the restored server must have it there, or log_bin_index say so", m.BinlogHome.Index, a.binlog.files[1].path))
@@ -151,7 +162,7 @@ func (p *binlogPlace) has(f binlogFile) (done bool, err error) {
 	}
 	defer func() { err = errors.Join(err, end()) }()
 	same, err := sameContents(old, content)
-	if err == nil && !same {
+	if err == nil && !same && !p.aside {
 		err = &backupdir.TargetError{Dir: filepath.Dir(f.path), Reason: fmt.Sprintf("it has another %s already, of this or of another server: move those binary logs and their index away", filepath.Base(f.path))}
 	}
 	return same, err
@@ -164,12 +175,30 @@ func (p *binlogPlace) put(f binlogFile) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
+	if err := p.setAside(dir, f.path); err != nil {
+		return err
+	}
 	content, end, err := p.contentOf(f)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
 	return writeNew(dir, filepath.Base(f.path), content)
+}
+
+// setAside renames a file of the old server's binary log, if it is there.
+func (p *binlogPlace) setAside(dir disk.Dir, file string) error {
+	if !p.aside {
+		return nil
+	}
+	if there, err := backupdir.Exists(dir, filepath.Base(file)); !there || err != nil {
+		return err
+	}
+	if err := renameAside(dir, file); err != nil {
+		return fmt.Errorf("setting it aside: %w", err)
+	}
+	p.warn(fmt.Sprintf("set aside %s of the old server: it is %s now", file, file+asideSuffix))
+	return nil
 }
 
 // writeNew writes a file under another name, gives it the owner of its directory,

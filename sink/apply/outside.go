@@ -125,6 +125,12 @@ func setAside(p string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	return renameAside(dir, p)
+}
+
+// renameAside renames a file in a directory, if no server has it open.
+func renameAside(dir disk.Dir, p string) error {
+	name := filepath.Base(p)
 	if pid := openedBy(p); pid != 0 {
 		return &backupdir.NotBackupError{Dir: p, What: fmt.Sprintf("it is in use by process %d: stop the server first", pid)}
 	}

@@ -29,7 +29,7 @@ The directory must be empty or not exist. The server must be of the series that 
 
 A new replica starts from a position in the directory: xtrabackup_binlog_info or mariadb_backup_binlog_info has the position of the server that was backed up; with --slave-info, xtrabackup_slave_info or mariadb_backup_slave_info has the position of that server's own source.
 
-At its first start the server settles transactions that were prepared for the binary log, using the end of the binary log in the archive. If the original server kept its binary log outside the data directory, hb apply asks for log_bin of the restored server (--log-bin), and puts the log there. External XA transactions stay prepared.
+At its first start the server settles transactions that were prepared for the binary log, using the end of the binary log in the archive. If the original server kept its binary log outside the data directory, hb apply asks for log_bin of the restored server (--log-bin), and puts the log there; with --in-place it takes the original place. External XA transactions stay prepared.
 
 hb verify --replay rehearses the first two steps without writing the directory.`},
 
