@@ -1,6 +1,7 @@
 package main
 
 import (
+	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -49,6 +51,25 @@ func (m *maker) distro(t target, program string) error {
 	return nil
 }
 
+// units are the service of a nightly backup, which is not started: the account and its
+// password come first.
+//
+//go:embed units
+var units embed.FS
+
+// unitFiles are units in their places.
+func unitFiles() (files []file, err error) {
+	for name, place := range map[string]string{"hb-nightly": "usr/lib/hb/", "hb-backup.service": "usr/lib/systemd/system/", "hb-backup.timer": "usr/lib/systemd/system/"} {
+		text, err := units.ReadFile("units/" + name)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, file{place + name, text, name == "hb-nightly"})
+	}
+	slices.SortFunc(files, byName)
+	return files, nil
+}
+
 // installed are the files of a package, except for the program.
 func (m *maker) installed(packager, version string) (files []file, err error) {
 	add := func(name string, content []byte) { files = append(files, file{name: name, content: content}) }
@@ -69,6 +90,11 @@ func (m *maker) installed(packager, version string) (files []file, err error) {
 	for _, f := range m.scripts {
 		add("usr/share/"+places[f.name], f.content)
 	}
+	service, err := unitFiles()
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, service...)
 	texts, err := documents()
 	if err != nil {
 		return nil, err

@@ -435,6 +435,7 @@ func checkBill(t *testing.T, path, program string) {
 var installed = []string{
 	"usr/bin/hb", "usr/share/man/man1/hb.1.gz", "usr/share/man/man1/hb-backup.1.gz", "usr/share/bash-completion/completions/hb",
 	"usr/share/fish/vendor_completions.d/hb.fish", "usr/share/doc/hb/README.md", "usr/share/doc/hb/docs/install.md",
+	"usr/lib/hb/hb-nightly", "usr/lib/systemd/system/hb-backup.service", "usr/lib/systemd/system/hb-backup.timer",
 }
 
 // checkInstalled looks at a system on which the package is.
