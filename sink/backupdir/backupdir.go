@@ -282,7 +282,7 @@ func LockSystem(root disk.Dir, name string) (unlock func() error, err error) {
 		}
 		return nil, errors.Join(err, f.Close())
 	}
-	return f.Close, nil
+	return func() error { return errors.Join(f.Unlock(), f.Close()) }, nil
 }
 
 // ReplayFrom returns to which tablespaces older redo must not be applied, from what

@@ -84,6 +84,9 @@ type File interface {
 	// file and ends with it. The error is ErrLocked if anyone else has one. On
 	// Linux servers take the same; on other systems only hb is known to.
 	Lock() error
+	// Unlock takes that lock away. Closing does so only when no process has the
+	// open file any more, and a process that is being started has all of this one's.
+	Unlock() error
 	// StartWriteback lets the disk begin with n bytes at off. It promises
 	// nothing: Sync returns the result.
 	StartWriteback(off, n int64)

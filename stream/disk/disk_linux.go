@@ -79,6 +79,10 @@ func (f file) Lock() error {
 	return err
 }
 
+func (f file) Unlock() error {
+	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
+}
+
 func (f file) StartWriteback(off, n int64) {
 	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE) // advice
 }

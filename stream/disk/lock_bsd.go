@@ -18,3 +18,5 @@ func (f file) Lock() error {
 	}
 	return err
 }
+
+func (f file) Unlock() error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }
