@@ -292,6 +292,9 @@ func TestMistakes(t *testing.T) {
 		{"apply -C dir", "unknown flag -C of hb apply: it is one of hb extract (hb apply --help shows how)"},
 		{"--compress backup", "unknown flag --compress before the command: it belongs after hb backup, hb check (hb --help shows how)"},
 		{"apply", "DIRECTORY is missing (hb apply --help shows how)"},
+		{"list --jsn a", "unknown flag --jsn, did you mean --json? (hb list --help shows how)"},
+		{"verify --json a", "unknown flag --json of hb verify: it is one of hb list; --log-format json makes JSON of the messages of every command (hb verify --help shows how)"},
+		{"extract a shop", "unexpected argument shop: --files shop extracts chosen files (hb extract --help shows how)"},
 		{"verify a b", "unexpected argument b (hb verify --help shows how)"},
 		{"help restor", `there is no help on "restor", did you mean restore?`},
 		{"man backpu", `there is no command "backpu", did you mean backup?`},
@@ -320,6 +323,15 @@ func TestMistakesElsewhere(t *testing.T) {
 		cmd.Env = append(cmd.Env, test.variable)
 		if r := hbtest.Finish(t, cmd); r.Code != exitUsage || r.Stderr != "hb: "+test.want+"\n" {
 			t.Errorf("%s hb %s: exit code %d, %q, want %q", test.variable, test.args, r.Code, r.Stderr, test.want)
+		}
+	}
+}
+
+// TestTopicWords: topics are found by other words, too, each of which leads to a topic.
+func TestTopicWords(t *testing.T) {
+	for word, want := range map[string]string{"json": "Messages as JSON", "monitoring": "Messages as JSON", "encryption": "Compression and encryption", "errors": "What exit codes mean"} {
+		if got := hbtest.Succeed(t, hb(t, "help", word)).Stdout; !strings.HasPrefix(got, want) {
+			t.Errorf("hb help %s: %.60q", word, got)
 		}
 	}
 }

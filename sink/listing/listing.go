@@ -23,7 +23,7 @@ const Version = 1
 
 // Options are what a list shows. The tags are the command line's.
 type Options struct {
-	Long bool `help:"Show sizes with units, and totals by database."`
+	Long bool `short:"l" help:"Show sizes with units, and totals by database."`
 	JSON bool `name:"json" help:"Write the list, the totals and what the archive says of itself as one JSON object."`
 	// Patterns choose files; none: all.
 	Patterns []string `arg:"" optional:"" name:"pattern" help:"List only files that match one of these: shell patterns for a path, for a directory, or, without a slash, for a file's name."`

@@ -81,6 +81,8 @@ func mistake(app *kong.Application, selected *kong.Node, text string) string {
 		return valueRefused(text)
 	case m[1] == "unexpected argument" && selected != nil && selected.Name == toStdout:
 		return fmt.Sprintf("unexpected argument %s: %s", m[2], redirect(m[2]))
+	case m[1] == "unexpected argument" && selected != nil && selected.Name == "extract":
+		return fmt.Sprintf("unexpected argument %s: --files %[1]s extracts chosen files", m[2])
 	case m[1] == "unexpected argument" && selected != nil:
 		return fmt.Sprintf("unexpected argument %s", m[2])
 	case m[1] == "unexpected argument" && way(m[2]) != "":
@@ -135,6 +137,9 @@ func unknownFlag(app *kong.Application, selected *kong.Node, flag string) string
 		names = append(names, f.Name)
 	}
 	if text := others(app, selected, "--"+name); text != "" {
+		if name == "json" {
+			text += "; --log-format json makes JSON of the messages of every command"
+		}
 		return text
 	}
 	if p, ok := peer(name); ok && p.Text != "" {

@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"cmp"
 	"slices"
 )
 
@@ -107,8 +108,12 @@ hb apply and hb verify accept directories made by mariadb-backup, and mariadb-ba
 When a signal interrupts hb, it releases all locks and exits with 130. The help of each command lists its exit codes.`},
 }
 
+// words for topics that people look for.
+var topicWords = map[string]string{"json": "messages", "monitoring": "messages", "log": "messages", "encryption": "stages", "compression": "stages", "errors": "exit-codes"}
+
 // topic returns the topic of that name.
 func topic(name string) (Topic, bool) {
+	name = cmp.Or(topicWords[name], name)
 	i := slices.IndexFunc(topics, func(t Topic) bool { return t.Name == name })
 	if i < 0 {
 		return Topic{}, false
