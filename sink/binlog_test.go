@@ -92,6 +92,17 @@ func TestBinlogInPlace(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		taken := at("x.index.hb-aside")
+		if err := os.WriteFile(taken, nil, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		before := disktest.ReadTree(t, b.dir)
+		if _, err := apply.Run(t.Context(), b.dir, apply.Options{InPlace: true, Tool: "hb test"}); err == nil || !maps.Equal(disktest.ReadTree(t, b.dir), before) {
+			t.Errorf("while the name of a file to set aside is taken: %v, and the backup may have changed", err)
+		}
+		if err := os.Remove(taken); err != nil {
+			t.Fatal(err)
+		}
 		_, err := apply.Run(t.Context(), b.dir, apply.Options{InPlace: true, Tool: "hb test"})
 		got := disktest.ReadTree(t, logs)
 		if elsewhere {

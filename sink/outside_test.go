@@ -3,6 +3,7 @@ package sink
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"hb/sink/apply"
 	"hb/sink/backupdir"
 	"hb/stream/disk"
+	"hb/stream/disk/disktest"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/metadata"
 )
@@ -18,23 +20,7 @@ import (
 // TestInPlaceRunning: a server runs, but has closed its tablespace outside the data
 // directory, as servers do with files that nobody uses. The file is not set aside.
 func TestInPlaceRunning(t *testing.T) {
-	b := newFakeBackup(t, mariadbredo.Format108, fullFlags)
-	server, elsewhere := t.TempDir(), filepath.Join(t.TempDir(), "t.ibd")
-	tablespace, err := os.ReadFile(filepath.Join(b.dir, "db/t.ibd"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	external := metadata.External{System: filepath.Join(server, "ibdata1"),
-		Spaces: []metadata.ExternalSpace{{File: elsewhere, Name: "db/t", Type: metadata.ExternalTable, Outside: true}}}
-	text, err := external.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, content := range map[string][]byte{elsewhere: tablespace, external.System: tablespace, filepath.Join(b.dir, metadata.ExternalName): text} {
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	b, server, elsewhere := newOutside(t)
 	running, err := disk.OS.OpenDir(server)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +30,6 @@ func TestInPlaceRunning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.finish()
 	_, err = apply.Run(t.Context(), b.dir, apply.Options{InPlace: true})
 	if notBackup, ok := errors.AsType[*backupdir.NotBackupError](err); !ok || !strings.Contains(notBackup.Error(), "in use") {
 		t.Errorf("while the server runs: %v", err)
@@ -61,4 +46,53 @@ func TestInPlaceRunning(t *testing.T) {
 	if _, err := os.Lstat(elsewhere); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("its file is still there: %v", err)
 	}
+}
+
+// TestInPlaceTaken: where a name for a file that is to be set aside is taken, that is
+// found out before anything is changed.
+func TestInPlaceTaken(t *testing.T) {
+	b, _, elsewhere := newOutside(t)
+	taken := elsewhere + ".hb-aside"
+	if err := os.WriteFile(taken, []byte("of an earlier restore"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before, outside := disktest.ReadTree(t, b.dir), disktest.ReadTree(t, filepath.Dir(elsewhere))
+	_, err := apply.Run(t.Context(), b.dir, apply.Options{InPlace: true})
+	if !hasType[*backupdir.NotBackupError](err) || !strings.Contains(err.Error(), taken+": it is there already") {
+		t.Errorf("the name is taken: %v", err)
+	}
+	if !maps.Equal(disktest.ReadTree(t, b.dir), before) || !maps.Equal(disktest.ReadTree(t, filepath.Dir(elsewhere)), outside) {
+		t.Error("something was changed")
+	}
+	if err := os.Remove(taken); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := apply.Run(t.Context(), b.dir, apply.Options{InPlace: true}); err != nil {
+		t.Errorf("once the name is free: %v", err)
+	}
+	if _, err := os.Lstat(taken); err != nil {
+		t.Errorf("the file was not set aside: %v", err)
+	}
+}
+
+// newOutside makes a backup of a table that is outside of the data directory, at
+// elsewhere. The server's system tablespace is in server.
+func newOutside(t *testing.T) (b *fakeBackup, server, elsewhere string) {
+	t.Helper()
+	b = newFakeBackup(t, mariadbredo.Format108, fullFlags)
+	server, elsewhere = t.TempDir(), filepath.Join(t.TempDir(), "t.ibd")
+	tablespace := b.read("db/t.ibd")
+	external := metadata.External{System: filepath.Join(server, "ibdata1"),
+		Spaces: []metadata.ExternalSpace{{File: elsewhere, Name: "db/t", Type: metadata.ExternalTable, Outside: true}}}
+	text, err := external.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, content := range map[string][]byte{elsewhere: tablespace, external.System: tablespace, filepath.Join(b.dir, metadata.ExternalName): text} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.finish()
+	return b, server, elsewhere
 }

@@ -169,6 +169,9 @@ func (a *applier) run(ctx context.Context) (err error) {
 	if err == nil {
 		err = a.checkLinks()
 	}
+	if err == nil {
+		err = a.checkOutside()
+	}
 	if err != nil {
 		return err
 	}

@@ -162,7 +162,11 @@ func (p *binlogPlace) has(f binlogFile) (done bool, err error) {
 	}
 	defer func() { err = errors.Join(err, end()) }()
 	same, err := sameContents(old, content)
-	if err == nil && !same && !p.aside {
+	switch {
+	case err != nil || same:
+	case p.aside:
+		err = checkAsideName(dir, f.path)
+	default:
 		err = &backupdir.TargetError{Dir: filepath.Dir(f.path), Reason: fmt.Sprintf("it has another %s already, of this or of another server: move those binary logs and their index away", filepath.Base(f.path))}
 	}
 	return same, err

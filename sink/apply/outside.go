@@ -43,6 +43,47 @@ func outsideFiles(of *metadata.External) (paths []string, err error) {
 	return slices.Compact(paths), nil
 }
 
+// checkOutside makes sure, before anything is changed, that every old file outside the
+// directory can get its other name.
+func (a *applier) checkOutside() error {
+	if !a.InPlace {
+		return nil
+	}
+	external, err := metadata.ReadExternal(a.root.FS())
+	if err != nil {
+		return err
+	}
+	paths, err := outsideFiles(external)
+	if err != nil {
+		return err
+	}
+	return checkAsideNames(paths)
+}
+
+// checkAsideNames is checkAsideName for several files; the error names all of them.
+func checkAsideNames(paths []string) error {
+	var all []error
+	for _, p := range paths {
+		dir, err := disk.OS.OpenDir(filepath.Dir(p))
+		if err != nil {
+			return fmt.Errorf("looking for a file that was set aside: %w", err)
+		}
+		all = append(all, checkAsideName(dir, p), dir.Close())
+	}
+	return errors.Join(all...)
+}
+
+// checkAsideName returns an error if a file in a directory has a namesake set aside
+// already.
+func checkAsideName(dir disk.Dir, p string) error {
+	if taken, err := backupdir.Exists(dir, filepath.Base(p)+asideSuffix); err != nil {
+		return fmt.Errorf("looking for a file that was set aside: %w", err)
+	} else if taken {
+		return &backupdir.NotBackupError{Dir: p + asideSuffix, What: "it is there already, of an earlier restore: remove it, or move it away"}
+	}
+	return nil
+}
+
 // settleOutside warns of old files outside the directory, or sets them aside where
 // that was asked for.
 func (a *applier) settleOutside() error {
@@ -64,6 +105,9 @@ func (a *applier) settleOutside() error {
 		return nil
 	}
 	if err := checkStopped(external.System); err != nil {
+		return err
+	}
+	if err := checkAsideNames(paths); err != nil {
 		return err
 	}
 	for _, p := range paths {
@@ -134,10 +178,8 @@ func renameAside(dir disk.Dir, p string) error {
 	if pid := openedBy(p); pid != 0 {
 		return &backupdir.NotBackupError{Dir: p, What: fmt.Sprintf("it is in use by process %d: stop the server first", pid)}
 	}
-	if taken, err := backupdir.Exists(dir, name+asideSuffix); err != nil {
+	if err := checkAsideName(dir, p); err != nil {
 		return err
-	} else if taken {
-		return &backupdir.NotBackupError{Dir: p + asideSuffix, What: "it is there already: remove it, or move it away"}
 	}
 	if err := dir.Rename(name, name+asideSuffix); err != nil {
 		return err
