@@ -21,6 +21,8 @@ type names struct {
 
 func newNames(r *round, seed uint64) load { return &names{r: r, seed: seed} }
 
+// oddNames has a name first whose renaming is fatal to MariaDB 10.11 and 11.8 while a
+// backup stage is held, whoever holds it: "stack smashing detected" (docs/locks.md).
 var oddNames = []string{
 	"`hb_t_odd-ÿ€`.`" + strings.Repeat("表", 50) + "`", "`hb_t_odd-ÿ€`.`a.b#c@d`", "`hb_t_odd-ÿ€`.`x#hb#8`", "`hb_t_odd-ÿ€`.`ibdata1`",
 	"`hb_t_odd-ÿ€`.`undo001`", "`hb_t_odd-ÿ€`.`xtrabackup_logfile`", "`hb_t_odd-ÿ€`.`t.ibd`", "`hb_t_odd-ÿ€`.`" + strings.Repeat("l", 64) + "`",
@@ -47,7 +49,7 @@ func (l *names) run(ctx context.Context, db *sql.DB) error {
 			q := []string{fmt.Sprintf("UPDATE %s SET v = REPEAT('u', 100 + id %% 200) WHERE id %% 5 = 1", a)}
 			switch s.rnd.IntN(3) {
 			case 0:
-				if a != b {
+				if a != b && !(l.r.server != mysqldtest.MariaDB105 && l.r.source.Root.MariaDB() && (a == oddNames[0] || b == oddNames[0])) {
 					const spare = "`hb_t_odd-ÿ€`.spare"
 					q = []string{fmt.Sprintf("RENAME TABLE %s TO %s, %s TO %s, %s TO %s", a, spare, b, a, spare, b)}
 				}

@@ -20,7 +20,7 @@ var mutantList = []mutant{
 		"		b.enter(locks.StageBlockDDL),\n", "",
 		"files come and go while they are listed for the last time", "server=mariadb1011, fault=none, load=renames, load=truncates, load=databases"},
 	{"no instance lock", "source/mysqld/locks/set.go",
-		"l.acquire(ctx, Timing{Lock: \"LOCK INSTANCE FOR BACKUP\"", "l.acquire(ctx, Timing{Lock: \"DO 0\"",
+		"s.lock(ctx, Timing{Lock: \"LOCK INSTANCE FOR BACKUP\"", "s.lock(ctx, Timing{Lock: \"DO 0\"",
 		"DDL goes on while pages are copied", "server=mysql97, fault=none, load=truncates, load=renames"},
 
 	// Reading pages.
@@ -275,8 +275,8 @@ var mutantList = []mutant{
 	{"joins refused", "source/mysqld/session.go",
 		" \"sql_big_selects=1\",", "",
 		"a statement of hb's is refused by the server", "fault=none, setting=max_join_size"},
-	{"backups in each other's way", "source/mysqld/locks/set.go",
-		"		if err := l.alone(ctx); err != nil {", "		if err := error(nil); err != nil {",
+	{"backups in each other's way", "source/mysqld/locks/only.go",
+		"		case row[\"g\"] == \"1\":", "		case row[\"g\"] != \"\":",
 		"9.7: one of two backups at a time fails", "server=mysql97, fault=second backup, load=plain"},
 	{"last block without a beginning", "xbstream/innodb/mysqlredo/backup.go",
 		"	if binary.BigEndian.Uint16(p.blk[offFirst:]) == 0 {\n		binary.BigEndian.PutUint16(p.blk[offFirst:], uint16(p.used))\n	}\n	p.close(p.used)", "	p.close(p.used)",

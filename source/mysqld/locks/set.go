@@ -22,7 +22,7 @@ type Set struct {
 	all []*lockConn
 }
 
-// NewSet returns a set without a lock.
+// New returns a set without a lock.
 func New(srv *mysqld.Server) *Set { return &Set{srv: srv} }
 
 // newLock makes a lock that is not taken yet; release is the statement that
