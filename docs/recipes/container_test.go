@@ -27,7 +27,7 @@ func testContainer(t *testing.T, r *recipe, root *mysqldtest.Root) {
 		t.Fatal(err)
 	}
 
-	sh.image(name, client)
+	sh.image(name, client, imageUser)
 	if root.MariaDB() {
 		if got := r.run(sh, "Owner of the files"); !strings.Contains(got, "uid="+imageUser+"(mysql)") {
 			t.Errorf("id mysql prints %q", got)
@@ -85,13 +85,14 @@ default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 }
 
 // image makes an image of the host's server. Like the official ones it has a user
-// mysql, reads /etc/mysql/conf.d, and runs the server if nothing else is asked for.
-func (s *shell) image(name, client string) {
+// mysql, of that number, reads /etc/mysql/conf.d, and runs the server if nothing else is
+// asked for.
+func (s *shell) image(name, client, user string) {
 	h := s.host
 	h.t.Helper()
 	for file, text := range map[string]string{
-		"passwd": "root:x:0:0::/:/bin/sh\nmysql:x:" + imageUser + ":" + imageUser + "::/:/bin/sh\n",
-		"group":  "root:x:0:\nmysql:x:" + imageUser + ":\n",
+		"passwd": "root:x:0:0::/:/bin/sh\nmysql:x:" + user + ":" + user + "::/:/bin/sh\n",
+		"group":  "root:x:0:\nmysql:x:" + user + ":\n",
 		"my.cnf": "[client]\nsocket=/run/mysqld/mysqld.sock\n[mysqld]\nuser=mysql\ndatadir=/var/lib/mysql\nsocket=/run/mysqld/mysqld.sock\n" +
 			"!includedir /etc/mysql/conf.d\n",
 	} {
@@ -106,5 +107,5 @@ for name in cat chown id sh; do ln -s busybox usr/bin/$name; done
 for name in bin lib lib64 sbin; do ln -s usr/$name $name; done
 tar -c --exclude gconv . -C %[3]s usr/sbin/%[4]sd usr/bin/%[4]s usr/share/%[4]s usr/lib/x86_64-linux-gnu usr/lib64 |
 	docker import -c 'CMD ["%[4]sd"]' -c 'VOLUME /var/lib/mysql' - docker.io/library/%[5]s
-cd`, imageUser, mysqldtest.Program(h.t, "busybox"), h.at.Dir, client, name))
+cd`, user, mysqldtest.Program(h.t, "busybox"), h.at.Dir, client, name))
 }

@@ -16,6 +16,7 @@ import (
 // store is a real S3 server with a bucket called backups.
 type store struct {
 	log string // where it tells of requests
+	url string
 }
 
 // newStore starts the server, in memory, and gives hosts what clients need: aws
@@ -48,7 +49,7 @@ func newStore(t *testing.T, hosts ...*host) *store {
 			"access_key_id = id\nsecret_access_key = secret\nendpoint = http://127.0.0.1:%d\n", port))
 	}
 	answers(t, port)
-	return &store{log.Name()}
+	return &store{log.Name(), fmt.Sprintf("http://127.0.0.1:%d", port)}
 }
 
 // awsWrapper runs the real aws, and leaves word of its process. The server has no

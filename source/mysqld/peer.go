@@ -30,3 +30,6 @@ func (p *peer) process() int {
 
 // PeerProcess is the process at the other end of the server's socket, 0 if unknown.
 func (s *Server) PeerProcess() int { return s.peer.process() }
+
+// ThroughSocket reports whether the connection is through a Unix socket.
+func (s *Server) ThroughSocket() bool { return s.opt.Network == "unix" }

@@ -132,11 +132,21 @@ func circumstantial(srv *mysqld.Server, files Files, proof Proof, pidFile int) e
 	case proof.Holder > 0 && pidFile != proof.Holder:
 		return unproven("process %d holds its files, and the server's pid file does not say that this is the server; connect through its socket", proof.Holder)
 	case theirs != host:
-		return unproven("the server runs on %q, hb on %q; connect through its socket", theirs, host)
+		return unproven("the server's host name is %q, hb's is %q: %s", theirs, host, otherHost(srv))
 	case proof.Checkpoint == 0:
 		return unproven("only its redo log could prove it; connect through its socket")
 	}
 	return nil
+}
+
+// otherHost is what to do where the server has another host name than hb. Through a
+// socket, both are on one machine.
+func otherHost(srv *mysqld.Server) string {
+	const name = "with the server's host name (docker run --uts host or --hostname, hostname in a Kubernetes pod)"
+	if srv.ThroughSocket() {
+		return "one of them is in a container; start hb's " + name
+	}
+	return "connect through the socket, on the server's machine; if hb is in a container, start that " + name
 }
 
 func systemFile(srv *mysqld.Server, files Files) (string, error) {
