@@ -1,7 +1,10 @@
 package recipes
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -51,10 +54,32 @@ func quickStart(t *testing.T, root *mysqldtest.Root, apart bool) {
 		began := time.Now()
 		printed := sh.must(b.script())
 		t.Logf("%v:\n%s%s", time.Since(began).Round(time.Millisecond), b.text, printed)
+		if strings.Contains(b.text, "export HB_USER") && root.MariaDB() && !apart {
+			demo(t, sh, root)
+		}
 	}
 	if want == nil {
 		t.Fatal("nothing was restored")
 	}
 	hasTables(t, db.db(), want)
 	r.complete()
+}
+
+// demo runs scripts/demo. Its servers have none of the accounts that the shell's
+// variables name.
+func demo(t *testing.T, sh *shell, root *mysqldtest.Root) {
+	t.Helper()
+	env, err := exec.Command("go", "env", "GOROOT", "GOCACHE", "GOMODCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs := strings.Fields(string(env))
+	repository, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	printed := sh.must(fmt.Sprintf("(cd %s && PATH=$PATH:%s/bin GOCACHE=%s GOMODCACHE=%s HB_SERVERS=%s TMPDIR=/tmp scripts/demo %s)",
+		repository, dirs[0], dirs[1], dirs[2], filepath.Dir(root.Dir), root.Name))
+	t.Logf("scripts/demo took %v:\n%s", time.Since(began).Round(time.Millisecond), printed)
 }
