@@ -42,7 +42,7 @@ func (c *checker) tellChecksums(ctx context.Context, f *Finding) error {
 		return err
 	}
 	f.Warning = true
-	f.Text += fmt.Sprintf(", but tablespaces have pages from a time without, in which nothing can notice damage: %s; OPTIMIZE TABLE writes a table's pages anew",
+	f.Text += fmt.Sprintf(", but tablespaces have pages from a time without, in which nothing can notice damage: %s; OPTIMIZE TABLE writes a table's pages again",
 		examples(unsummed))
 	f.Facts = append(f.Facts, slog.Int("unsummed_tablespaces", len(unsummed)))
 	return nil

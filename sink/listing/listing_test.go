@@ -85,7 +85,7 @@ func TestPatterns(t *testing.T) {
 	}
 	_, err := New(Options{Patterns: []string{"a["}})
 	if _, ok := errors.AsType[*stream.UsageError](err); !ok {
-		t.Errorf("a pattern that is none: %v", err)
+		t.Errorf("an invalid pattern: %v", err)
 	}
 }
 

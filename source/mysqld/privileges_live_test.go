@@ -44,7 +44,7 @@ func TestPrivileges(t *testing.T) {
 			s.Exec(t, "CREATE OR REPLACE USER g@localhost IDENTIFIED BY 'x'", "GRANT "+test.grant+" ON *.* TO g@localhost")
 			checkPrivileges(t, s, test.grant, test.missing)
 		}
-		// A privilege on one database is none; a default role counts, and a
+		// A privilege on one database does not count; a default role counts, and a
 		// role that is not set does not.
 		s.Exec(t, "CREATE OR REPLACE USER g@localhost IDENTIFIED BY 'x'", "GRANT ALL ON mysql.* TO g@localhost")
 		checkPrivileges(t, s, "one database", "RELOAD, PROCESS, BINLOG MONITOR, SLAVE MONITOR")

@@ -47,8 +47,8 @@ type Console struct {
 	wake  chan struct{} // tells it so
 }
 
-// An Event is what a message is about. Package usage describes each, for who reads
-// messages as JSON.
+// An Event is what a message is about. Package usage describes each, for programs
+// that read messages as JSON.
 type Event string
 
 const (
