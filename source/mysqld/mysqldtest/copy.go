@@ -33,8 +33,8 @@ func CopyTree(dst, src string) error {
 	})
 }
 
-// CopyFile copies a file to one that is not there yet, with its holes. The kernel
-// copies: the race detector would look at every byte.
+// CopyFile copies a file, as long as it is now, to one that is not there yet, with its
+// holes. The kernel copies: the race detector would look at every byte.
 func CopyFile(dst, src string) (err error) {
 	in, err := os.Open(src)
 	if err != nil {
@@ -51,9 +51,11 @@ func CopyFile(dst, src string) (err error) {
 		return err
 	}
 	for at := int64(0); ; {
-		if at, err = in.Seek(at, unix.SEEK_DATA); errors.Is(err, unix.ENXIO) {
+		at, err = in.Seek(at, unix.SEEK_DATA)
+		switch {
+		case errors.Is(err, unix.ENXIO), err == nil && at >= info.Size(): // it may have grown
 			return out.Truncate(info.Size())
-		} else if err != nil {
+		case err != nil:
 			return err
 		}
 		end, err := in.Seek(at, unix.SEEK_HOLE)
