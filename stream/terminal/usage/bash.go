@@ -5,24 +5,26 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"hb/stream/terminal/usage/grammar"
 )
 
 // bash is the script for bash: tables of options, and a function that walks along
 // the line. Where it has nothing to offer it leaves names of files to readline,
 // which knows how to quote them.
-func bash(app *kong.Application) string {
+func bash(app *program) string {
 	var all, options, values, arguments strings.Builder
-	for _, w := range commandNames(app) {
+	for _, w := range grammar.Names(app.Application) {
 		all.WriteString(" " + w)
 	}
-	for _, c := range append([]Command{{Node: app.Node}}, commands(app)...) {
+	for _, c := range append([]*kong.Node{app.Node}, grammar.Commands(app.Application)...) {
 		name := c.Name
 		if c.Type == kong.ApplicationNode {
 			name = ""
 		}
-		bashOptions(&options, app, c.Node, name)
-		bashValues(&values, app, c.Node, name)
-		if v := argument(app, c.Node); v.kind != noValue {
+		bashOptions(&options, app, c, name)
+		bashValues(&values, app, c, name)
+		if v := argument(app, c); v.kind != noValue {
 			fmt.Fprintf(&arguments, "\t%s) REPLY=%s ;;\n", name, quoted(bashKind(v)))
 		}
 	}
@@ -30,7 +32,7 @@ func bash(app *kong.Application) string {
 		"@OPTIONS@", options.String(), "@VALUES@", values.String(), "@ARGUMENTS@", arguments.String()).Replace(bashScript)
 }
 
-func bashOptions(b *strings.Builder, app *kong.Application, n *kong.Node, command string) {
+func bashOptions(b *strings.Builder, app *program, n *kong.Node, command string) {
 	var list []string
 	for _, f := range options(n) {
 		list = append(list, "--"+f.Name)
@@ -47,7 +49,7 @@ func bashOptions(b *strings.Builder, app *kong.Application, n *kong.Node, comman
 	fmt.Fprintf(b, "\t%s) REPLY=%s ;;\n", pattern, quoted(strings.Join(list, " ")))
 }
 
-func bashValues(b *strings.Builder, app *kong.Application, n *kong.Node, command string) {
+func bashValues(b *strings.Builder, app *program, n *kong.Node, command string) {
 	for _, f := range options(n) {
 		v := valueOf(app, f.Value)
 		if v.kind == noValue {

@@ -9,6 +9,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"hb/stream/nearest"
+	"hb/stream/terminal/usage/grammar"
 )
 
 // Commands are the commands about the program itself. They write to the
@@ -73,7 +74,7 @@ func (c *helpCommand) Run(ctx *kong.Context) error {
 	if command, ok := find(ctx.Model, c.Topic); ok {
 		return Print(ctx.Stdout, ctx.Model, command.Node)
 	}
-	names := append(commandNames(ctx.Model), topicNames()...)
+	names := append(grammar.Names(ctx.Model), topicNames()...)
 	return &UnknownError{fmt.Sprintf("there is no help on %q%s", c.Topic, didYouMean(nearest.To(c.Topic, names)))}
 }
 
@@ -85,7 +86,7 @@ func (*completionCommand) tells() {}
 
 // Run prints the script.
 func (c *completionCommand) Run(ctx *kong.Context) error {
-	_, err := io.WriteString(ctx.Stdout, scripts[c.Shell](ctx.Model))
+	_, err := io.WriteString(ctx.Stdout, completionScript(ctx.Model, c.Shell, topicNames()))
 	return err
 }
 
@@ -103,7 +104,7 @@ func (c *manCommand) Run(ctx *kong.Context, about About) error {
 	}
 	command, ok := find(ctx.Model, c.Command)
 	if !ok {
-		return &UnknownError{fmt.Sprintf("there is no command %q%s", c.Command, didYouMean(nearest.To(c.Command, commandNames(ctx.Model))))}
+		return &UnknownError{fmt.Sprintf("there is no command %q%s", c.Command, didYouMean(nearest.To(c.Command, grammar.Names(ctx.Model))))}
 	}
 	_, err := io.WriteString(ctx.Stdout, manualOf(ctx.Model, command, about.Build))
 	return err

@@ -5,10 +5,22 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"hb/stream/terminal/usage/grammar"
 )
 
-// scripts make the completion scripts, by the shell's name.
-var scripts = map[string]func(*kong.Application) string{"bash": bash, "zsh": zsh, "fish": fish}
+// program is a program with the topics that its help has.
+type program struct {
+	*kong.Application
+	topics []string
+}
+
+// completionScript is the script for a shell, which is bash, zsh or fish. topics are
+// those of the program's help.
+func completionScript(app *kong.Application, shell string, topics []string) string {
+	script := map[string]func(*program) string{"bash": bash, "zsh": zsh, "fish": fish}[shell]
+	return script(&program{app, topics})
+}
 
 // A kind is how a value can be completed.
 type kind int
@@ -31,16 +43,16 @@ type value struct {
 // valueOf is what an option or argument takes. Its tag complete says which words:
 // "commands", "topics" (and commands), or the words themselves with commas
 // between. Its type and placeholder mark files and directories.
-func valueOf(app *kong.Application, v *kong.Value) value {
+func valueOf(app *program, v *kong.Value) value {
 	name := strings.ToUpper(v.Name)
 	if v.Flag != nil {
-		name = valueName(v.Flag)
+		name = grammar.ValueName(v.Flag)
 	}
 	switch tag := v.Tag.Get("complete"); {
 	case tag == "commands":
-		return value{wordValue, name, commandNames(app)}
+		return value{wordValue, name, grammar.Names(app.Application)}
 	case tag == "topics":
-		return value{wordValue, name, append(commandNames(app), topicNames()...)}
+		return value{wordValue, name, append(grammar.Names(app.Application), app.topics...)}
 	case tag != "":
 		return value{wordValue, name, strings.Split(tag, ",")}
 	case v.Enum != "":
@@ -68,7 +80,7 @@ func enum(v *kong.Value) (words []string) {
 
 // argument is what a command takes beside options: hb's commands take one thing
 // at most.
-func argument(app *kong.Application, n *kong.Node) value {
+func argument(app *program, n *kong.Node) value {
 	if len(n.Positional) == 0 {
 		return value{}
 	}

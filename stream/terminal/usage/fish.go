@@ -5,11 +5,13 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"hb/stream/terminal/usage/grammar"
 )
 
 // fish is the script for fish: one complete command for each command, option and
 // argument, with the condition under which it counts.
-func fish(app *kong.Application) string {
+func fish(app *program) string {
 	var b, valued strings.Builder
 	for _, f := range options(app.Node) {
 		if valueOf(app, f.Value).kind != noValue {
@@ -20,18 +22,18 @@ func fish(app *kong.Application) string {
 		fmt.Fprintf(&b, "complete -c %s%s %s\n", app.Name, condition, rest)
 	}
 	none := fmt.Sprintf(" -n '__%s_is \"\"'", app.Name)
-	for _, c := range commands(app) {
+	for _, c := range grammar.Commands(app.Application) {
 		line(none, "-a "+c.Name+" -d "+fishQuoted(summary(c.Help)))
 	}
 	for _, f := range options(app.Node) {
 		line("", fishOption(app, f))
 	}
-	for _, c := range commands(app) {
+	for _, c := range grammar.Commands(app.Application) {
 		is := fmt.Sprintf(" -n '__%s_is %s'", app.Name, c.Name)
-		for _, f := range options(c.Node) {
+		for _, f := range options(c) {
 			line(is, fishOption(app, f))
 		}
-		if v := argument(app, c.Node); v.kind != noValue {
+		if v := argument(app, c); v.kind != noValue {
 			line(is, fishValue(v))
 		}
 	}
@@ -39,7 +41,7 @@ func fish(app *kong.Application) string {
 }
 
 // fishOption describes an option to complete(1) of fish.
-func fishOption(app *kong.Application, f *kong.Flag) string {
+func fishOption(app *program, f *kong.Flag) string {
 	text := "-l " + f.Name
 	if f.Short != 0 {
 		text = fmt.Sprintf("-s %c %s", f.Short, text)

@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
+
+	"hb/stream/terminal/usage/grammar"
 )
 
 // manual is hb(1), complete.
@@ -110,7 +112,7 @@ func (p *page) flags(flags []*kong.Flag) {
 		if f.Short != 0 {
 			text = `\fB` + roff("-"+string(f.Short)) + `\fR, ` + text
 		}
-		if name := valueName(f); name != "" {
+		if name := grammar.ValueName(f); name != "" {
 			text += `=\fI` + roff(name) + `\fR`
 		}
 		p.item(text, prose(f.Help))

@@ -10,6 +10,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"hb/stream/nearest"
+	"hb/stream/terminal/usage/grammar"
 )
 
 // unknown is kong's message about a flag or an argument that it does not know, before
@@ -76,7 +77,7 @@ func mistake(app *kong.Application, selected *kong.Node, text string) string {
 	}
 	switch {
 	case selected == nil && strings.HasPrefix(text, "expected one of "):
-		return "a command is missing: " + strings.Join(commandNames(app), ", ")
+		return "a command is missing: " + strings.Join(grammar.Names(app), ", ")
 	case m == nil:
 		return valueRefused(text)
 	case m[1] == "unexpected argument" && selected != nil && selected.Name == toStdout:
@@ -88,7 +89,7 @@ func mistake(app *kong.Application, selected *kong.Node, text string) string {
 	case m[1] == "unexpected argument" && way(m[2]) != "":
 		return fmt.Sprintf("unknown command %s: %s", m[2], way(m[2]))
 	case m[1] == "unexpected argument":
-		return fmt.Sprintf("unknown command %s%s", m[2], didYouMean(nearest.To(m[2], commandNames(app))))
+		return fmt.Sprintf("unknown command %s%s", m[2], didYouMean(nearest.To(m[2], grammar.Names(app))))
 	}
 	return fmt.Sprintf("unknown flag %s%s", m[2], unknownFlag(app, selected, m[2]))
 }
@@ -180,13 +181,6 @@ func flagsOf(app *kong.Application, selected *kong.Node) []*kong.Flag {
 		return app.Flags
 	}
 	return slices.Concat(selected.Flags, app.Flags)
-}
-
-func commandNames(app *kong.Application) (names []string) {
-	for _, c := range commands(app) {
-		names = append(names, c.Name)
-	}
-	return names
 }
 
 // didYouMean is a question, if there is anything to ask for.

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"hb/stream/terminal/usage/grammar"
 )
 
 // A Command is a command of the grammar with its page.
@@ -35,10 +37,8 @@ type Example struct{ Line, Does string }
 // commands are those of the grammar, in its order.
 func commands(app *kong.Application) []Command {
 	var list []Command
-	for _, n := range app.Children {
-		if !n.Hidden {
-			list = append(list, Command{n, pages[n.Name]})
-		}
+	for _, n := range grammar.Commands(app) {
+		list = append(list, Command{n, pages[n.Name]})
 	}
 	return list
 }
@@ -111,24 +111,13 @@ func sections(n *kong.Node) []section {
 	return list
 }
 
-// valueName is what stands for an option's value, or "" if it has none.
-func valueName(f *kong.Flag) string {
-	switch {
-	case f.IsBool():
-		return ""
-	case f.Tag.PlaceHolder != "":
-		return f.Tag.PlaceHolder
-	}
-	return strings.ToUpper(f.Name)
-}
-
 // term is an option as lists have it.
 func term(f *kong.Flag) string {
 	text := "    --" + f.Name
 	if f.Short != 0 {
 		text = fmt.Sprintf("-%c, --%s", f.Short, f.Name)
 	}
-	if name := valueName(f); name != "" {
+	if name := grammar.ValueName(f); name != "" {
 		text += "=" + name
 	}
 	return text

@@ -10,9 +10,9 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// grammar is a small command line. Its command has the name of one of hb's, so that
+// commandLine is a small command line. Its command has the name of one of hb's, so that
 // there is a page.
-type grammar struct {
+type commandLine struct {
 	List struct {
 		Socket string   `short:"S" help:"Unix socket: where it is." type:"path" placeholder:"FILE" group:"Connection"`
 		Key    *string  `help:"A secret." group:"Connection"`
@@ -29,7 +29,7 @@ type grammar struct {
 
 func model(t *testing.T) *kong.Application {
 	t.Helper()
-	parser, err := kong.New(new(grammar), kong.Name("hb"), kong.Description("A program."), kong.NoDefaultHelp())
+	parser, err := kong.New(new(commandLine), kong.Name("hb"), kong.Description("A program."), kong.NoDefaultHelp())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestScripts(t *testing.T) {
 			"complete -c hb -n '__hb_is list' -l tmpdir -d 'Where' -r -f -a '(__fish_complete_directories)'\n", "complete -c hb -n '__hb_is list' -F\n",
 		},
 	} {
-		script := scripts[shell](app)
+		script := completionScript(app, shell, []string{"locks"})
 		for _, line := range lines {
 			if !strings.Contains(script, line) {
 				t.Errorf("%s: there is no %q in\n%s", shell, line, script)

@@ -5,22 +5,24 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"hb/stream/terminal/usage/grammar"
 )
 
 // zsh is the script for zsh: specifications for its _arguments, of all commands and
 // of each.
-func zsh(app *kong.Application) string {
+func zsh(app *program) string {
 	var list, cases strings.Builder
-	for _, c := range commands(app) {
+	for _, c := range grammar.Commands(app.Application) {
 		fmt.Fprintf(&list, "\t\t%s\n", quoted(c.Name+":"+summary(c.Help)))
-		fmt.Fprintf(&cases, "\t%s)\n\t\t_arguments -s -S \\\n%s%s\t\t\t\"$common[@]\" && ret=0\n\t\t;;\n", c.Name, zshOptions(app, c.Node), zshArgument(app, c.Node))
+		fmt.Fprintf(&cases, "\t%s)\n\t\t_arguments -s -S \\\n%s%s\t\t\t\"$common[@]\" && ret=0\n\t\t;;\n", c.Name, zshOptions(app, c), zshArgument(app, c))
 	}
 	common := strings.ReplaceAll(zshOptions(app, app.Node), " \\\n", "\n")
 	return strings.NewReplacer("@HB@", app.Name, "@COMMANDS@", list.String(), "@COMMON@", common, "@CASES@", cases.String()).Replace(zshScript)
 }
 
 // zshOptions are the specifications of a command's options, each in a line.
-func zshOptions(app *kong.Application, n *kong.Node) string {
+func zshOptions(app *program, n *kong.Node) string {
 	var b strings.Builder
 	for _, f := range options(n) {
 		v := valueOf(app, f.Value)
@@ -51,7 +53,7 @@ func zshOptions(app *kong.Application, n *kong.Node) string {
 }
 
 // zshArgument is the specification of a command's argument.
-func zshArgument(app *kong.Application, n *kong.Node) string {
+func zshArgument(app *program, n *kong.Node) string {
 	v := argument(app, n)
 	if v.kind == noValue {
 		return ""
