@@ -9,6 +9,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"hb/stream/nearest"
+	"hb/stream/terminal/usage/completion"
 	"hb/stream/terminal/usage/grammar"
 )
 
@@ -86,7 +87,7 @@ func (*completionCommand) tells() {}
 
 // Run prints the script.
 func (c *completionCommand) Run(ctx *kong.Context) error {
-	_, err := io.WriteString(ctx.Stdout, completionScript(ctx.Model, c.Shell, topicNames()))
+	_, err := io.WriteString(ctx.Stdout, completion.Script(ctx.Model, c.Shell, topicNames()))
 	return err
 }
 

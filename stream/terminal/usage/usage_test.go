@@ -179,42 +179,6 @@ func TestManualSource(t *testing.T) {
 	}
 }
 
-// TestScripts: what the scripts say of each kind of option. (That shells understand
-// them is for the tests of package main.)
-func TestScripts(t *testing.T) {
-	app := model(t)
-	for shell, lines := range map[string][]string{
-		"bash": {
-			"\t'') REPLY='--quiet' ;;\n", "\tlist) REPLY='--socket --key --kind --to --tmpdir --mode --quiet' ;;\n",
-			"\tlist\\ --socket|list\\ -S) REPLY='file' ;;\n", "\tlist\\ --kind) REPLY='words a b' ;;\n", "\tlist\\ --to|list\\ -t) REPLY='any' ;;\n",
-			"\tlist\\ --tmpdir) REPLY='dir' ;;\n", "\tlist\\ --mode) REPLY='words FAST SLOW' ;;\n", "\tlist) REPLY='file' ;;\n", "\t\tREPLY='words list'\n",
-			"\ncomplete -F _hb hb\n",
-		},
-		"zsh": {
-			"#compdef hb\n", "\t\t'list:Read it'\n", "'(--socket -S)--socket=[Unix socket]:FILE:_files'", "'(--socket -S)-S+[Unix socket]:FILE:_files'", "'--key[A secret]'",
-			`'--kind=[What \[kind\] it'\''s of]:KIND:(a b)'`, "'*--to=[Of which there may be several]:WHO: '", "'*-t+[Of which there may be several]:WHO: '",
-			"'--tmpdir=[Where]:DIR:_files -/'", "'--mode=[How]:MODE:(FAST SLOW)'", "'1:ARCHIVE:_files'", "'--quiet[Say nothing]'",
-		},
-		"fish": {
-			"complete -c hb -n '__hb_is \"\"' -a list -d 'Read it'\n", "complete -c hb -l quiet -d 'Say nothing'\n",
-			"complete -c hb -n '__hb_is list' -s S -l socket -d 'Unix socket' -r -F\n", "complete -c hb -n '__hb_is list' -l key -d 'A secret'\n",
-			`complete -c hb -n '__hb_is list' -l kind -d 'What [kind] it\'s of' -r -f -a 'a b'` + "\n",
-			"complete -c hb -n '__hb_is list' -s t -l to -d 'Of which there may be several' -r -f\n",
-			"complete -c hb -n '__hb_is list' -l tmpdir -d 'Where' -r -f -a '(__fish_complete_directories)'\n", "complete -c hb -n '__hb_is list' -F\n",
-		},
-	} {
-		script := completionScript(app, shell, []string{"locks"})
-		for _, line := range lines {
-			if !strings.Contains(script, line) {
-				t.Errorf("%s: there is no %q in\n%s", shell, line, script)
-			}
-		}
-		if strings.Contains(script, "hidden") || strings.Contains(script, "@HB@") || strings.Contains(script, "@OPTIONS@") {
-			t.Errorf("%s: what is hidden is shown, or something was not filled in:\n%s", shell, script)
-		}
-	}
-}
-
 // TestPeers: each option of another tool is there once, and one that hb lacks has a
 // word on it.
 func TestPeers(t *testing.T) {

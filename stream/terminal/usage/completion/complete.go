@@ -1,4 +1,7 @@
-package usage
+// Package completion makes the completion scripts for bash, zsh and fish. In goes the
+// grammar of the command line, and the names of the help's topics; out comes the
+// script. What can be completed of a value, value says for all of them.
+package completion
 
 import (
 	"reflect"
@@ -15,9 +18,9 @@ type program struct {
 	topics []string
 }
 
-// completionScript is the script for a shell, which is bash, zsh or fish. topics are
+// Script is the script for a shell, which is bash, zsh or fish. topics are
 // those of the program's help.
-func completionScript(app *kong.Application, shell string, topics []string) string {
+func Script(app *kong.Application, shell string, topics []string) string {
 	script := map[string]func(*program) string{"bash": bash, "zsh": zsh, "fish": fish}[shell]
 	return script(&program{app, topics})
 }
