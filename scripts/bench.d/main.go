@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bench.d is the body of scripts/bench: it measures hb against its peers,
 // in turns, on servers of its own.
 package main

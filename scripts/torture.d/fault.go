@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -304,7 +303,7 @@ func strays(_ context.Context, r *round) error {
 		return err
 	}
 	return errors.Join(
-		syscall.Mkfifo(filepath.Join(db, "pipe.MYD"), 0o644), syscall.Mkfifo(filepath.Join(db, "pipe.ibd"), 0o644),
+		exec.Command("mkfifo", filepath.Join(db, "pipe.MYD"), filepath.Join(db, "pipe.ibd")).Run(),
 		os.Mkdir(filepath.Join(db, "directory.ibd"), 0o755), os.Mkdir(filepath.Join(db, "directory.MYI"), 0o755),
 		os.Mkdir(filepath.Join(r.source.Datadir, "undo099"), 0o755),
 		os.WriteFile(filepath.Join(db, "notes.txt"), []byte("nobody's"), 0o644),

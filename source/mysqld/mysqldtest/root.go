@@ -20,8 +20,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // SkipMark begins the reason of every test that was skipped because a server or
@@ -118,30 +116,6 @@ func Program(t testing.TB, name string) string {
 		Missing(t, fmt.Errorf("program %s is not installed: %w", name, err))
 	}
 	return p
-}
-
-// Tmpfs mounts a file system in memory of a size in bytes, until the test ends.
-// Where that is not possible, it ends the test as [Need] does.
-func Tmpfs(t testing.TB, size int64) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		Missing(t, fmt.Errorf("cannot mount a small file system: %w", err))
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// ResizeTmpfs gives a file system of [Tmpfs] another size.
-func ResizeTmpfs(t testing.TB, dir string, size int64) {
-	t.Helper()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, fmt.Sprintf("size=%d", size)); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // Missing ends a test that cannot run on this machine, and says why: as skipped,

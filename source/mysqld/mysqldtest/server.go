@@ -220,11 +220,7 @@ func (s *Server) start(ctx context.Context, o *Options) error {
 	if o.Within != nil {
 		s.cmd = o.Within(s.cmd)
 	}
-	if s.cmd.SysProcAttr == nil {
-		s.cmd.SysProcAttr = new(syscall.SysProcAttr)
-	}
-	// A test binary that is killed must not leave servers behind.
-	s.cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	dieWithParent(s.cmd)
 	if err := s.cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", s.Root.Name, err)
 	}

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -113,11 +112,11 @@ func Frozen(t testing.TB, root *mysqldtest.Root, dir string, every time.Duration
 
 // freeze copies a server's data directory while it stands still.
 func freeze(s *mysqldtest.Server, data string) error {
-	if err := syscall.Kill(s.PID(), syscall.SIGSTOP); err != nil {
+	if err := s.Freeze(); err != nil {
 		return err
 	}
 	time.Sleep(20 * time.Millisecond) // writes that the kernel has under way
-	return errors.Join(mysqldtest.CopyTree(data, s.Datadir), syscall.Kill(s.PID(), syscall.SIGCONT))
+	return errors.Join(mysqldtest.CopyTree(data, s.Datadir), s.Thaw())
 }
 
 // flushSome lets the server write pages for a moment: those that have been
