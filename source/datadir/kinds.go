@@ -61,10 +61,6 @@ func IsLogData(name string) bool {
 	return isLogFile(name) && slices.Contains([]string{".CSV", ".CSM", ".MYD", ".MYI"}, filepath.Ext(name))
 }
 
-// ariaControl names Aria's control file: which log files there are and where
-// recovery begins.
-const ariaControl = "aria_log_control"
-
 // lateTables are the tables of the mysql database that are written until
 // commits are blocked (sql/backup.cc of MariaDB, FLUSH_SYS_TABLES).
 var lateTables = []string{"general_log", "slow_log", "table_stats", "column_stats", "index_stats"}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"hb/source/aria"
 	"hb/source/mysqld"
 	"hb/stream/disk"
 )
@@ -278,7 +279,7 @@ func (l *Layout) AriaFiles() (control, logs []File, err error) {
 	for _, e := range entries {
 		list := &logs
 		switch {
-		case e.Name() == ariaControl:
+		case e.Name() == aria.ControlName:
 			list = &control
 		case !IsAriaLog(e.Name()):
 			continue
