@@ -626,7 +626,7 @@ func TestFixUp(t *testing.T) {
 		var err error
 		// Killed at step "at", and every few steps again.
 		for left := at; ; left = at%3 + 2 {
-			if err = apply.FixUp(root, func() error {
+			if err = apply.InDatabases(root, func() error {
 				if left--; left == 0 {
 					return killed
 				}
@@ -662,7 +662,7 @@ func TestFixUpRefuses(t *testing.T) {
 		for name, content := range tree {
 			b.write(name, []byte(content))
 		}
-		err := apply.FixUp(disktest.Open(t, b.dir), nil)
+		err := apply.InDatabases(disktest.Open(t, b.dir), nil)
 		if name == "dropped new file" {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)

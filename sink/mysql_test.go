@@ -776,7 +776,7 @@ func TestFixUpMySQL(t *testing.T) {
 		root := disktest.Open(t, b.dir)
 		var err error
 		for left := at; ; left = at%3 + 2 {
-			if err = apply.FixUpIDs(root, noSystem, func() error {
+			if err = apply.ByID(root, noSystem, func() error {
 				if left--; left == 0 {
 					return killed
 				}
@@ -818,7 +818,7 @@ func TestFixUpMySQLRefuses(t *testing.T) {
 		for file, content := range tree {
 			b.write(file, []byte(content))
 		}
-		if err := apply.FixUpIDs(disktest.Open(t, b.dir), noSystem, nil); err == nil {
+		if err := apply.ByID(disktest.Open(t, b.dir), noSystem, nil); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}

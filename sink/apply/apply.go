@@ -240,7 +240,7 @@ func (a *applier) checkLinks() error {
 	return backupdir.EachFile(a.root, func(file string) error {
 		base := path.Base(file)
 		switch {
-		case a.backup.IsSystem(file), undoFile.MatchString(base), strings.HasPrefix(base, movedPrefix):
+		case a.backup.IsSystem(file), backupdir.UndoFile.MatchString(base), strings.HasPrefix(base, backupdir.MovedPrefix):
 		case !slices.Contains([]string{backupdir.ExtTable, backupdir.ExtNew, backupdir.ExtMoved}, path.Ext(base)):
 			return nil
 		}

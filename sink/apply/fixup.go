@@ -14,19 +14,16 @@ import (
 	"hb/xbstream"
 )
 
-//
-// hb writes such files for MySQL too, there also for the general tablespaces in
-// the top directory.
-
-// FixUp carries out the fix-up files of a backup tool, for DDL that went on while it
-// copied the tables in the directories of databases. It calls did, if not nil, after
-// every change to the directory; tests interrupt there.
-func FixUp(root disk.Dir, did func() error) error { return fixUp(root, inDatabases, did) }
-
-// fixUp brings the tables of a directory to their final names.
-func fixUp(root disk.Dir, in scope, did func() error) error {
-	return (&fixer{root: root, scope: in, did: did}).run()
+// InDatabases carries out the fix-up files of mariadb-backup, or of hb for MariaDB, in
+// the directories of databases. It calls did, if not nil, after every change to the
+// directory; tests interrupt there.
+func InDatabases(root disk.Dir, did func() error) error {
+	return (&fixer{root: root, scope: inDatabases, did: did}).run()
 }
+
+// Anywhere carries out those that hb writes for MySQL: also for the general tablespaces
+// in the top directory.
+func Anywhere(root disk.Dir) error { return (&fixer{root: root, scope: anywhere}).run() }
 
 // scope is where tables are: functions that list the files that count, and map
 // which of them a name means.

@@ -13,19 +13,9 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// movedPrefix begins the names of files that are out of the way.
-const movedPrefix = "hb-moved-"
-
-func (m *mysqlFamily) fixUp() error {
-	if m.backup.Own {
-		return fixUp(m.root, anywhere, nil)
-	}
-	return FixUpIDs(m.root, m.backup.IsSystem, nil)
-}
-
-// FixUpIDs is FixUp of a backup of XtraBackup's, which names tablespaces by their
+// ByID carries out the fix-up files of XtraBackup, which names tablespaces by their
 // ids. isSystem recognises the files of the system tablespace.
-func FixUpIDs(root disk.Dir, isSystem func(name string) bool, did func() error) error {
+func ByID(root disk.Dir, isSystem func(name string) bool, did func() error) error {
 	x := &idFixer{root: root, did: did}
 	if err := x.list(isSystem); err != nil {
 		return err
@@ -73,7 +63,7 @@ func (x *idFixer) list(isSystem func(name string) bool) error {
 			x.created = append(x.created, file)
 		case ext == backupdir.ExtCorrupt:
 			return fmt.Errorf("%s: XtraBackup could not copy this table whole: prepare the backup with XtraBackup", file)
-		case (ext == backupdir.ExtTable || undoFile.MatchString(base)) && !isSystem(file):
+		case (ext == backupdir.ExtTable || backupdir.UndoFile.MatchString(base)) && !isSystem(file):
 			space, err := backupdir.ReadSpace(x.root, file)
 			if err == nil {
 				x.files[space.ID] = file
@@ -130,11 +120,9 @@ func (x *idFixer) drop(f idFile) error {
 	return x.step("removing a dropped table", x.root.Remove(name))
 }
 
-func movedName(id innodb.SpaceID) string { return fmt.Sprintf("%s%d", movedPrefix, id) }
-
 // moveAway is the first step of a rename.
 func (x *idFixer) moveAway(f idFile, to string) error {
-	moved, err := backupdir.Exists(x.root, movedName(f.id))
+	moved, err := backupdir.Exists(x.root, backupdir.MovedName(f.id))
 	if err != nil {
 		return fmt.Errorf("renaming a table: %w", err)
 	}
@@ -147,12 +135,12 @@ func (x *idFixer) moveAway(f idFile, to string) error {
 	case from == "":
 		return backupdir.Missing("%s renames tablespace %d, which is not there: the backup is incomplete", f.name, f.id)
 	}
-	return x.step(fmt.Sprintf("renaming %s, as %s says", from, f.name), x.root.Rename(from, movedName(f.id)))
+	return x.step(fmt.Sprintf("renaming %s, as %s says", from, f.name), x.root.Rename(from, backupdir.MovedName(f.id)))
 }
 
 // moveBack is the second step of a rename.
 func (x *idFixer) moveBack(f idFile, to string) error {
-	moved, err := backupdir.Exists(x.root, movedName(f.id))
+	moved, err := backupdir.Exists(x.root, backupdir.MovedName(f.id))
 	if err != nil {
 		return fmt.Errorf("renaming a table: %w", err)
 	}
@@ -167,7 +155,7 @@ func (x *idFixer) moveBack(f idFile, to string) error {
 		err = backupdir.HaveDir(x.root, path.Dir(to))
 	}
 	if err == nil {
-		err = x.root.Rename(movedName(f.id), to)
+		err = x.root.Rename(backupdir.MovedName(f.id), to)
 	}
 	return x.step(fmt.Sprintf("renaming tablespace %d to %s", f.id, to), err)
 }

@@ -37,7 +37,7 @@ func (m *mariadbFamily) goal() replay.Goal {
 	return g
 }
 
-func (m *mariadbFamily) fixUp() error { return FixUp(m.root, nil) }
+func (m *mariadbFamily) fixUp() error { return InDatabases(m.root, nil) }
 
 func (m *mariadbFamily) rules() *fileRules { return &mariadbFiles }
 

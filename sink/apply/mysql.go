@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -144,9 +143,12 @@ func (m *mysqlFamily) openLog() (redoLog, error) {
 	return log, nil
 }
 
-// undoFile are the names of undo tablespaces: undo001 (5.6, 5.7), undo_001, and
-// the files of those that were created by statements.
-var undoFile = regexp.MustCompile(`^undo_?[0-9]+$|\.ibu$`)
+func (m *mysqlFamily) fixUp() error {
+	if m.backup.Own {
+		return Anywhere(m.root)
+	}
+	return ByID(m.root, m.backup.IsSystem, nil)
+}
 
 // findTop finds the tablespaces in the top directory: mysql.ibd, undo and
 // general ones.
@@ -158,7 +160,7 @@ func (t *tablespaces) findTop(root disk.Dir) error {
 	for _, d := range top {
 		name := d.Name()
 		if d.IsDir() || t.backup.IsSystem(name) ||
-			!undoFile.MatchString(name) && path.Ext(name) != backupdir.ExtTable {
+			!backupdir.UndoFile.MatchString(name) && path.Ext(name) != backupdir.ExtTable {
 			continue
 		}
 		if err := t.findTable(root, name); err != nil {

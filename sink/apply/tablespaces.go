@@ -355,7 +355,7 @@ func (m *move) rename(root disk.Dir, to string) error {
 // asideName is a tablespace's temporary name, beside a name, while it cannot
 // have that. No table has such a name: a server encodes the hyphen.
 func asideName(name string, id innodb.SpaceID) string {
-	return path.Join(path.Dir(name), movedName(id)+backupdir.ExtTable)
+	return path.Join(path.Dir(name), backupdir.MovedName(id)+backupdir.ExtTable)
 }
 
 // planMoves lists the files that do not have their names yet, and makes sure that

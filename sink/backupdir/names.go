@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
 )
 
 // PackedExts are what files are called that were compressed or encrypted one by
@@ -147,6 +148,16 @@ func TablePath(name string) (string, error) {
 // ids are in the files, and the file that says what to do is removed last. Each step
 // is on disk before the next begins.
 const ExtCorrupt = ".crpt"
+
+// MovedPrefix begins the names of files that are out of the way.
+const MovedPrefix = "hb-moved-"
+
+// MovedName is what a tablespace's file is called while it is out of the way.
+func MovedName(id innodb.SpaceID) string { return fmt.Sprintf("%s%d", MovedPrefix, id) }
+
+// UndoFile are the names of undo tablespaces: undo001 (5.6, 5.7), undo_001, and
+// the files of those that were created by statements.
+var UndoFile = regexp.MustCompile(`^undo_?[0-9]+$|\.ibu$`)
 
 // TablespaceName are the names of tablespaces' files in a backup, the system
 // tablespace's excepted.
