@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hb/sink/apply"
+	"hb/sink/apply/fixup"
 	"hb/sink/backupdir"
 	"hb/sink/replay"
 	"hb/sink/replay/mariadb"
@@ -626,7 +627,7 @@ func TestFixUp(t *testing.T) {
 		var err error
 		// Killed at step "at", and every few steps again.
 		for left := at; ; left = at%3 + 2 {
-			if err = apply.InDatabases(root, func() error {
+			if err = fixup.InDatabases(root, func() error {
 				if left--; left == 0 {
 					return killed
 				}
@@ -662,7 +663,7 @@ func TestFixUpRefuses(t *testing.T) {
 		for name, content := range tree {
 			b.write(name, []byte(content))
 		}
-		err := apply.InDatabases(disktest.Open(t, b.dir), nil)
+		err := fixup.InDatabases(disktest.Open(t, b.dir), nil)
 		if name == "dropped new file" {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"hb/sink/apply"
+	"hb/sink/apply/fixup"
 	"hb/sink/backupdir"
 	"hb/sink/replay"
 	"hb/sink/replay/mysql"
@@ -776,7 +777,7 @@ func TestFixUpMySQL(t *testing.T) {
 		root := disktest.Open(t, b.dir)
 		var err error
 		for left := at; ; left = at%3 + 2 {
-			if err = apply.ByID(root, noSystem, func() error {
+			if err = fixup.ByID(root, noSystem, func() error {
 				if left--; left == 0 {
 					return killed
 				}
@@ -818,7 +819,7 @@ func TestFixUpMySQLRefuses(t *testing.T) {
 		for file, content := range tree {
 			b.write(file, []byte(content))
 		}
-		if err := apply.ByID(disktest.Open(t, b.dir), noSystem, nil); err == nil {
+		if err := fixup.ByID(disktest.Open(t, b.dir), noSystem, nil); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}

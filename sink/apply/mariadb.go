@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"hb/sink/apply/fixup"
 	"hb/sink/backupdir"
 	"hb/sink/replay"
 	"hb/sink/replay/mariadb"
@@ -37,7 +38,7 @@ func (m *mariadbFamily) goal() replay.Goal {
 	return g
 }
 
-func (m *mariadbFamily) fixUp() error { return InDatabases(m.root, nil) }
+func (m *mariadbFamily) fixUp() error { return fixup.InDatabases(m.root, nil) }
 
 func (m *mariadbFamily) rules() *fileRules { return &mariadbFiles }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"hb/sink/apply/fixup"
 	"hb/sink/backupdir"
 	"hb/sink/replay"
 	"hb/sink/replay/mysql"
@@ -145,9 +146,9 @@ func (m *mysqlFamily) openLog() (redoLog, error) {
 
 func (m *mysqlFamily) fixUp() error {
 	if m.backup.Own {
-		return Anywhere(m.root)
+		return fixup.Anywhere(m.root)
 	}
-	return ByID(m.root, m.backup.IsSystem, nil)
+	return fixup.ByID(m.root, m.backup.IsSystem, nil)
 }
 
 // findTop finds the tablespaces in the top directory: mysql.ibd, undo and

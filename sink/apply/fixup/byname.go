@@ -1,4 +1,9 @@
-package apply
+// Package fixup carries out what a backup's files say of DDL that went on during the
+// backup: tables that were dropped, renamed, or copied once more. In goes a directory
+// with fix-up files, out comes one without, in which every table has its final name.
+// Killed anywhere and run again, it comes to the same end: package backupdir has the
+// names of the files and the order of the steps.
+package fixup
 
 import (
 	"crypto/sha256"
