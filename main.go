@@ -550,6 +550,6 @@ func about() usage.About {
 	return usage.About{Build: usage.ReadBuild(), Facts: []usage.Fact{
 		{Name: "servers", Value: mysqld.Supported},
 		{Name: "redo logs", Value: fmt.Sprintf("MySQL up to format %d (%v and later), %v, %v", mysqlredo.LastFormat, mysqlredo.LastFormat, mariadbredo.Format105, mariadbredo.Format108)},
-		{Name: "archives", Value: fmt.Sprintf("xbstream and mbstream, hb-archive.json up to version %d; zstd, age", metadata.ArchiveVersion)},
+		{Name: "archives", Value: fmt.Sprintf("xbstream and mbstream, hb-archive.json up to version %d; zstd, age", metadata.LastArchiveVersion)},
 	}}
 }

@@ -106,7 +106,7 @@ func TestMessageObjects(t *testing.T) {
 	for name, v := range map[string]any{
 		"position": metadata.BinlogPos{}, "manifest": metadata.Manifest{}, "binlog_home": metadata.BinlogHome{},
 		"list": listing.Document{}, "database": listing.Total{}, "file": listing.File{}, "archive": metadata.Archive{},
-		"lock_ms": metadata.LockTimes{}, "options": metadata.ArchiveFlags{}, "info": infofile.Info{}, "lock": locks.Timing{}.Told(),
+		"lock_ms": metadata.LockTimes{}, "since": metadata.Since{}, "options": metadata.ArchiveFlags{}, "info": infofile.Info{}, "lock": locks.Timing{}.Told(),
 	} {
 		o, ok := usage.FindObject(name)
 		if !ok {

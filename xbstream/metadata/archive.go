@@ -16,9 +16,10 @@ import (
 const (
 	// ArchiveName is the first file of an archive.
 	ArchiveName = "hb-archive.json"
-	// ArchiveVersion is the version of the archive that this hb writes, and
-	// the highest that it reads.
-	ArchiveVersion = 1
+	// ArchiveVersion is the version of a full backup's archive. That of an
+	// incremental one, LastArchiveVersion, is the highest that this hb reads.
+	ArchiveVersion     = 1
+	LastArchiveVersion = incrementVersion
 	// MaxArchiveSize bounds hb-archive.json in bytes.
 	MaxArchiveSize = 64 << 10
 )
@@ -31,7 +32,7 @@ const (
 
 // Archive is hb-archive.json. The name of the host is left out on purpose.
 type Archive struct {
-	Version       int          `json:"hb_archive"`     // ArchiveVersion
+	Version       int          `json:"hb_archive"`     // ArchiveVersion, or LastArchiveVersion of an incremental backup
 	HBVersion     string       `json:"hb_version"`     // of the hb that wrote it
 	ServerFlavor  string       `json:"server_flavor"`  // FlavorMariaDB or FlavorMySQL
 	ServerVersion string       `json:"server_version"` // as the server states it: "10.11.18-MariaDB-log"
@@ -47,6 +48,8 @@ type ArchiveFlags struct {
 	Compressed bool `json:"compressed"` // a zstd stage around it
 	Encrypted  bool `json:"encrypted"`  // an age stage around it
 	Partial    bool `json:"partial"`    // not all tables are in it
+
+	Incremental bool `json:"incremental,omitempty"` // only what changed since another backup is in it
 }
 
 // VersionError reports a file of a version that this hb does not know.
@@ -89,11 +92,13 @@ func (a *Archive) Server() string {
 
 // Validate reports what is wrong with a.
 func (a *Archive) Validate() error {
-	if err := checkVersion(ArchiveName, a.Version, ArchiveVersion); err != nil {
+	if err := checkVersion(ArchiveName, a.Version, LastArchiveVersion); err != nil {
 		return err
 	}
 	var problem string
 	switch {
+	case a.Options.Incremental != (a.Version == incrementVersion):
+		problem = fmt.Sprintf("version %d, incremental: %v", a.Version, a.Options.Incremental)
 	case a.ServerFlavor != FlavorMariaDB && a.ServerFlavor != FlavorMySQL:
 		problem = fmt.Sprintf("unknown server_flavor %q", a.ServerFlavor)
 	case a.PageSize < minPageSize || a.PageSize > maxPageSize || bits.OnesCount(uint(a.PageSize)) != 1:
@@ -132,7 +137,7 @@ func UnmarshalArchive(text []byte) (*Archive, error) {
 		return nil, fmt.Errorf("%s has %d bytes, more than %d", ArchiveName, len(text), MaxArchiveSize)
 	}
 	a := new(Archive)
-	if err := unmarshalVersioned(ArchiveName, "hb_archive", ArchiveVersion, text, a); err != nil {
+	if err := unmarshalVersioned(ArchiveName, "hb_archive", LastArchiveVersion, text, a); err != nil {
 		return nil, err
 	}
 	return a, a.Validate()

@@ -20,6 +20,15 @@
 // size in bytes and the CRC-32 (IEEE) of its content. A path that is not
 // valid UTF-8 stands in "path_base64" instead of "path".
 //
+// The manifest of an incremental backup ([Since]) has version 2. After the files of
+// the archive it lists each file of the server that the backup restores ([Live]), with
+// its length and where its content is, and each file that the base has and that is
+// gone: nothing follows from a file's absence.
+//
+//	{"live":"db/t.ibd","size":114688,"kind":"changed","space":5,"pages_sum":"0123456789abcdef"}
+//	{"live":"db/m.MYD","size":1024,"kind":"kept"}
+//	{"dropped":"db/gone.ibd"}
+//
 // # What restoring an archive of hb's takes
 //
 // Files lie in the archive where a server started on the directory finds them,

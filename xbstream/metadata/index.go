@@ -96,7 +96,7 @@ func ReadTrailer(r io.Reader, at, size int64) (*Trailer, error) {
 	if err := manifest.Close(); err != nil {
 		return nil, err
 	}
-	t.Manifest, t.Last, t.LastChunks = manifest.Manifest(), File{ManifestName, sum.Size, sum.CRC32}, sum.Chunks
+	t.Manifest, t.Last, t.LastChunks = manifest.Manifest(), File{Path: ManifestName, Size: sum.Size, CRC32: sum.CRC32}, sum.Chunks
 	var err error
 	if t.Index, err = xbstream.ParseIndex(index); err == nil {
 		err = t.check(index)
@@ -113,7 +113,7 @@ func (t *Trailer) Path(file int) string { return t.Files[file].Path }
 // check reports where index and manifest disagree: in the number of files, in
 // their sizes, and in where the index begins.
 func (t *Trailer) check(index []byte) error {
-	own := File{IndexName, int64(len(index)), crc32.ChecksumIEEE(index)}
+	own := File{Path: IndexName, Size: int64(len(index)), CRC32: crc32.ChecksumIEEE(index)}
 	if last := len(t.Files) - 1; last != t.Index.Files() || t.Files[last] != own {
 		return fmt.Errorf("it is of %d files; the manifest lists %d, and last %+v", t.Index.Files(), len(t.Files), t.Files[last])
 	}

@@ -24,8 +24,8 @@ import (
 const (
 	// ManifestName is the last file of an archive.
 	ManifestName = "hb-manifest.json"
-	// ManifestVersion is the version of the manifest that this hb writes, and
-	// the highest that it reads.
+	// ManifestVersion is the version of a full backup's manifest. That of an
+	// incremental one is the highest that this hb reads.
 	ManifestVersion = 1
 
 	// MaxManifestHead bounds the first line in bytes; the warnings may make
@@ -44,7 +44,7 @@ const (
 
 // Manifest is what hb-manifest.json has about the backup as a whole: its first line.
 type Manifest struct {
-	Version int   `json:"hb_manifest"` // ManifestVersion
+	Version int   `json:"hb_manifest"` // ManifestVersion, or that of incremental backups
 	Files   int64 `json:"files"`       // files in the archive without the manifest
 	Bytes   int64 `json:"bytes"`       // their sizes together
 	// Heads is the checksum of the heads of all chunks before the manifest
@@ -59,6 +59,15 @@ type Manifest struct {
 	FromLSN       innodb.LSN `json:"from_lsn"`
 	CheckpointLSN innodb.LSN `json:"checkpoint_lsn"`
 	LastLSN       innodb.LSN `json:"last_lsn"`
+
+	// Server identifies the server: what never changes over the life of its data
+	// directory. "" in manifests of hb's first version.
+	Server string `json:"server,omitempty"`
+	// Since is set in the manifest of an incremental backup.
+	Since *Since `json:"since,omitempty"`
+	// StandsFor is set in an archive that hb merge made: the id of the last increment in
+	// it. What builds on that one builds on this archive, too.
+	StandsFor *PointID `json:"stands_for,omitempty"`
 
 	Binlog *BinlogPos `json:"binlog,omitempty"` // where replication goes on, if the server writes a binary log
 	// BinlogHome is set where the end of the binary log is in the archive, and the
@@ -104,15 +113,22 @@ type File struct {
 	Path  string
 	Size  int64  // bytes
 	CRC32 uint32 // CRC-32 (IEEE) of the content
+	// Space is the tablespace whose pages the file holds; nil: it holds none, or the
+	// archive is an incremental one, or of hb's first version.
+	Space *innodb.SpaceID
 }
 
 // Validate reports what is wrong with m.
 func (m *Manifest) Validate() error {
-	if err := checkVersion(ManifestName, m.Version, ManifestVersion); err != nil {
+	if err := checkVersion(ManifestName, m.Version, incrementVersion); err != nil {
 		return err
 	}
 	var problem string
 	switch {
+	case m.Version != m.version():
+		problem = fmt.Sprintf("version %d", m.Version)
+	case len(m.Server) > maxServer:
+		problem = fmt.Sprintf("an identity of the server of %d bytes", len(m.Server))
 	case m.Files < 1 || m.Files > xbstream.MaxFiles:
 		problem = fmt.Sprintf("%d files", m.Files)
 	case m.Bytes < 0:
@@ -136,6 +152,11 @@ func (m *Manifest) Validate() error {
 	if problem != "" {
 		return fmt.Errorf("%s: %s", ManifestName, problem)
 	}
+	if m.Since != nil {
+		if err := m.Since.validate(m); err != nil {
+			return fmt.Errorf("%s: %w", ManifestName, err)
+		}
+	}
 	if m.Binlog != nil {
 		if err := m.Binlog.Validate(); err != nil {
 			return fmt.Errorf("%s: %w", ManifestName, err)
@@ -147,6 +168,14 @@ func (m *Manifest) Validate() error {
 		}
 	}
 	return nil
+}
+
+// version is the manifest's version, by what the backup is.
+func (m *Manifest) version() int {
+	if m.Since != nil {
+		return incrementVersion
+	}
+	return ManifestVersion
 }
 
 // AddWarning adds a warning, shortened if it is too long, and leaves it out
@@ -176,6 +205,8 @@ type fileLine struct {
 	PathBase64 string `json:"path_base64,omitempty"`
 	Size       int64  `json:"size"`
 	CRC32      *CRC32 `json:"crc32"`
+
+	Space *innodb.SpaceID `json:"space,omitempty"`
 }
 
 // endLine is the manifest's last line.
@@ -215,7 +246,7 @@ func (f File) marshal() ([]byte, error) {
 	if f.Size < 0 {
 		return nil, fmt.Errorf("file %q has %d bytes", f.Path, f.Size)
 	}
-	line := fileLine{Path: f.Path, Size: f.Size, CRC32: (*CRC32)(&f.CRC32)}
+	line := fileLine{Path: f.Path, Size: f.Size, CRC32: (*CRC32)(&f.CRC32), Space: f.Space}
 	if !utf8.ValidString(f.Path) {
 		line.Path, line.PathBase64 = "", base64.StdEncoding.EncodeToString([]byte(f.Path))
 	}
@@ -227,7 +258,7 @@ func unmarshalFile(text []byte) (File, error) {
 	if err := unmarshalOne(text, &line); err != nil {
 		return File{}, err
 	}
-	f := File{Path: line.Path, Size: line.Size}
+	f := File{Path: line.Path, Size: line.Size, Space: line.Space}
 	if line.PathBase64 != "" {
 		raw, err := base64.StdEncoding.DecodeString(line.PathBase64)
 		if err != nil {
@@ -260,7 +291,9 @@ type ManifestWriter struct {
 	m     Manifest
 	files int64
 	bytes int64
-	err   error
+
+	live, dropped int64
+	err           error
 }
 
 // manifestBuffer gathers lines, so that an archive's file gets few, large
@@ -270,7 +303,7 @@ const manifestBuffer = 1 << 20
 // NewManifestWriter writes the first line of a manifest to w. Version is
 // filled in.
 func NewManifestWriter(w io.Writer, m Manifest) (*ManifestWriter, error) {
-	m.Version = ManifestVersion
+	m.Version = m.version()
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
@@ -300,6 +333,9 @@ func (w *ManifestWriter) Add(f File) error {
 		return w.err
 	}
 	text, err := f.marshal()
+	if err == nil && w.live+w.dropped > 0 {
+		err = fmt.Errorf("file %q after the live ones", f.Path)
+	}
 	if err != nil {
 		w.err = fmt.Errorf("%s: %w", ManifestName, err)
 		return w.err
@@ -319,8 +355,12 @@ func (w *ManifestWriter) Close() error {
 		w.err = fmt.Errorf("%s: %d files of %d bytes listed, %d of %d announced", ManifestName, w.files, w.bytes, w.m.Files, w.m.Bytes)
 		return w.err
 	}
+	if err := w.m.checkIncrement(w.live, w.dropped); err != nil {
+		w.err = fmt.Errorf("%s: %w", ManifestName, err)
+		return w.err
+	}
 	crc := CRC32(w.crc.Sum32())
-	text, err := json.Marshal(endLine{Version: ManifestVersion, Files: w.files, CRC32: &crc, IndexAt: w.IndexAt})
+	text, err := json.Marshal(endLine{Version: w.m.Version, Files: w.files, CRC32: &crc, IndexAt: w.IndexAt})
 	if err != nil {
 		w.err = fmt.Errorf("%s: %w", ManifestName, err)
 		return w.err
@@ -340,6 +380,11 @@ func (w *ManifestWriter) Close() error {
 // pieces of any size, and hands on its lines as they come. Only Close says
 // that the manifest is whole.
 type ManifestParser struct {
+	// Live and Dropped are called for each such file of an incremental backup, unless
+	// they are nil. Their errors end the parsing.
+	Live    func(Live) error
+	Dropped func(path string) error
+
 	head    func(*Manifest) error
 	file    func(File) error
 	pending []byte // an unfinished line
@@ -347,6 +392,8 @@ type ManifestParser struct {
 	m       *Manifest
 	files   int64
 	bytes   int64
+	live    int64
+	dropped int64
 	indexAt int64
 	ended   bool
 	err     error
@@ -367,11 +414,14 @@ func (p *ManifestParser) Write(b []byte) (int, error) {
 	for len(b) > 0 {
 		line, rest, whole := bytes.Cut(b, []byte{'\n'})
 		most := maxManifestLine
-		if p.m == nil {
+		switch {
+		case p.m == nil:
 			most = MaxManifestHead
+		case p.m.Since != nil:
+			most = maxLiveLine
 		}
 		if len(p.pending)+len(line) > most {
-			return 0, p.fail(fmt.Errorf("line %d has more than %d bytes", p.files+2, most))
+			return 0, p.fail(fmt.Errorf("line %d has more than %d bytes", p.files+p.live+p.dropped+2, most))
 		}
 		p.pending = append(p.pending, line...)
 		if !whole {
@@ -397,7 +447,7 @@ func (p *ManifestParser) line(text []byte) error {
 		return errors.New("it continues after its end line")
 	case p.m == nil:
 		m := new(Manifest)
-		if err := unmarshalVersioned(ManifestName, "hb_manifest", ManifestVersion, text, m); err != nil {
+		if err := unmarshalVersioned(ManifestName, "hb_manifest", incrementVersion, text, m); err != nil {
 			return err
 		}
 		if err := m.Validate(); err != nil {
@@ -411,10 +461,18 @@ func (p *ManifestParser) line(text []byte) error {
 		return nil
 	case bytes.HasPrefix(text, []byte(endPrefix)):
 		return p.end(text)
+	case bytes.HasPrefix(text, []byte(livePrefix)), bytes.HasPrefix(text, []byte(droppedPrefix)):
+		if err := p.increment(text, bytes.HasPrefix(text, []byte(droppedPrefix))); err != nil {
+			return fmt.Errorf("line %d: %w", p.files+p.live+p.dropped+2, err)
+		}
+		return nil
 	}
 	f, err := unmarshalFile(text)
 	if err != nil {
 		return fmt.Errorf("line %d: %w", p.files+2, err)
+	}
+	if p.live+p.dropped > 0 {
+		return fmt.Errorf("file %q after the live ones", f.Path)
 	}
 	p.files++
 	if p.files > p.m.Files || f.Size > math.MaxInt64-p.bytes {
@@ -445,6 +503,9 @@ func (p *ManifestParser) end(text []byte) error {
 		return fmt.Errorf("it lists %d files of %d bytes, announced %d of %d, and ends after %d", p.files, p.bytes, p.m.Files, p.m.Bytes, e.Files)
 	case *e.CRC32 != CRC32(p.crc):
 		return fmt.Errorf("checksum: want %08x, got %08x", uint32(*e.CRC32), p.crc)
+	}
+	if err := p.m.checkIncrement(p.live, p.dropped); err != nil {
+		return err
 	}
 	p.ended, p.indexAt = true, e.IndexAt
 	return nil

@@ -13,11 +13,11 @@ import (
 )
 
 var testFiles = []File{
-	{"hb-archive.json", 412, 0x0c5d1d3b},
-	{"db/t#P#p0.ibd", 98304, 0x9a3e11f0},
-	{"db/empty.frm", 0, 0},
-	{"odd/\xff\xfe", 1, 1},
-	{"odd/\u2028<&>\"\n", 2, 0xffffffff},
+	{"hb-archive.json", 412, 0x0c5d1d3b, nil},
+	{"db/t#P#p0.ibd", 98304, 0x9a3e11f0, nil},
+	{"db/empty.frm", 0, 0, nil},
+	{"odd/\xff\xfe", 1, 1, nil},
+	{"odd/\u2028<&>\"\n", 2, 0xffffffff, nil},
 }
 
 func testManifest() Manifest {
