@@ -52,15 +52,13 @@ const (
 	defaultParallel = 8
 )
 
-// stageMemory is how many bytes of staged files are kept in memory.
-const stageMemory = 16 << 20
-
 // backup is one run: what the servers of all families have in common.
 type backup struct {
-	*subject
-	family  family
-	started time.Time
-	fail    context.CancelCauseFunc // ends the context of all steps
+	*Subject
+	sequence *sequence
+	family   family
+	started  time.Time
+	fail     context.CancelCauseFunc // ends the context of all steps
 
 	archive  *archive
 	registry *pages.Registry
@@ -119,16 +117,16 @@ func runOn(ctx context.Context, system disk.System, srv *mysqld.Server, out io.W
 }
 
 func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Options) (*backup, error) {
-	s, err := newSubject(system, srv, opt)
+	s, err := New(system, srv, opt)
 	if err != nil {
 		return nil, err
 	}
 	b := &backup{
-		subject: s, started: time.Now(),
+		Subject: s, sequence: sequenceOf(&srv.Series), started: time.Now(),
 		archive:  &archive{w: xbstream.NewWriter(out)},
 		registry: pages.NewRegistry(),
 		locks:    locks.New(srv),
-		stage:    stage.New(system, spool.New(system, opt.Tmpdir, stageMemory)),
+		stage:    stage.New(system, spool.New(system, opt.Tmpdir, stage.Memory)),
 	}
 	b.family = b.sequence.begin(b)
 	b.stage.Mapped = srv.Vars.Bool("myisam_use_mmap")
@@ -136,16 +134,17 @@ func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Option
 	if pace == nil && opt.Throttle > 0 {
 		pace = stream.NewPacer(opt.Throttle).Wait
 	}
-	b.copier = &pages.Copier{Disk: system, Create: b.archive.output, Registry: b.registry, PageSize: b.pageSize, Parallel: opt.readers(), Wait: pace}
+	b.copier = &pages.Copier{Disk: system, Create: b.archive.output, Registry: b.registry, PageSize: b.PageSize, Parallel: readers(opt.Parallel), Wait: pace}
 	return b, nil
 }
 
-// readers is how many goroutines read tablespaces.
-func (o *Options) readers() int {
-	if o.Parallel <= 0 {
+// readers is how many goroutines read tablespaces, if so many are asked for; 0: nobody
+// asked.
+func readers(parallel int) int {
+	if parallel <= 0 {
 		return min(runtime.GOMAXPROCS(0), defaultParallel)
 	}
-	return min(o.Parallel, maxParallel)
+	return min(parallel, maxParallel)
 }
 
 // run takes the steps.
@@ -180,11 +179,11 @@ func (b *backup) close(err error) error {
 }
 
 // preflight makes the checks that come before anything is locked or sent.
-func (b *backup) preflight(ctx context.Context) error { return (&checker{b.subject}).preflight(ctx) }
+func (b *backup) preflight(ctx context.Context) error { return Preflight(ctx, b.Subject) }
 
 // awaitOthers waits until no other hb backs the server up.
 func (b *backup) awaitOthers(ctx context.Context) (err error) {
-	b.opt.Progress.Begin("waiting for another backup of this server", 0)
+	b.Options.Progress.Begin("waiting for another backup of this server", 0)
 	b.only, err = b.locks.Only(ctx)
 	return err
 }
@@ -203,22 +202,22 @@ func (b *backup) followRedo(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if b.redoFile, err = b.archive.create(b.sequence.redoName); err != nil {
+	if b.redoFile, err = b.archive.create(b.RedoName); err != nil {
 		return err
 	}
 	b.redoFile.Hurry() // else redo would wait for as many chunks of pages as there are workers
-	b.follower.Start(ctx, b.redoFile, b.opt.Tool, b.fail)
+	b.follower.Start(ctx, b.redoFile, b.Options.Tool, b.fail)
 	b.watcher.start(ctx, b)
 	return nil
 }
 
 // copyTablespaces copies the tablespaces that exist now.
 func (b *backup) copyTablespaces(ctx context.Context) error {
-	list, err := b.list(ctx)
+	list, err := b.List(ctx)
 	if err != nil {
 		return err
 	}
-	system, err := b.inventory.System(ctx, b.layout.System)
+	system, err := b.Inventory.System(ctx, b.Layout.System)
 	if err != nil {
 		return err
 	}
@@ -236,7 +235,7 @@ func (b *backup) copyFiles(ctx context.Context, phase string, files []*pages.Fil
 	for _, t := range files {
 		total += t.Size
 	}
-	b.copier.Phase = b.opt.Progress.Begin(phase, total)
+	b.copier.Phase = b.Options.Progress.Begin(phase, total)
 	return b.copier.CopyFiles(ctx, files)
 }
 
@@ -260,11 +259,11 @@ func (b *backup) copyRounds(ctx context.Context) error {
 // copyNew copies the tablespaces that are in no file of the archive yet, or not
 // as they are now, and returns how many there were.
 func (b *backup) copyNew(ctx context.Context) (int, error) {
-	list, err := b.list(ctx)
+	list, err := b.List(ctx)
 	if err != nil {
 		return 0, err
 	}
-	look, err := b.inventory.Look(ctx, list.Tablespaces)
+	look, err := b.Inventory.Look(ctx, list.Tablespaces)
 	if err != nil {
 		return 0, err
 	}
@@ -291,12 +290,12 @@ func (b *backup) copyMissing(ctx context.Context, look pages.Found) (int, error)
 // write under the lock. After this hb asks the server only for what the backup needs.
 func (b *backup) flushLogs(ctx context.Context) error {
 	b.watcher.rest()
-	return position.FlushEngineLogs(ctx, b.srv)
+	return position.FlushEngineLogs(ctx, b.Server)
 }
 
 // finishRedo waits for the redo up to the LSN that the server reported.
 func (b *backup) finishRedo(ctx context.Context) error {
-	b.opt.Progress.Begin("waiting for the redo log", 0)
+	b.Options.Progress.Begin("waiting for the redo log", 0)
 	if err := b.follower.Finish(ctx, b.at.LSN); err != nil {
 		return err
 	}
@@ -305,7 +304,7 @@ func (b *backup) finishRedo(ctx context.Context) error {
 
 // sendRest sends everything that was held back under the lock, and ends the archive.
 func (b *backup) sendRest(ctx context.Context) error {
-	b.stage.Phase = b.opt.Progress.Begin("sending other files", b.stage.Size())
+	b.stage.Phase = b.Options.Progress.Begin("sending other files", b.stage.Size())
 	if err := b.stage.Send(ctx, b.archive.output); err != nil {
 		return err
 	}
@@ -314,13 +313,13 @@ func (b *backup) sendRest(ctx context.Context) error {
 		return err
 	}
 	b.newest = min(newest.LSN, b.at.LSN)
-	if _, err := b.follower.Drain(ctx, b.opt.Progress.Begin("sending the redo log", b.follower.Pending())); err != nil {
+	if _, err := b.follower.Drain(ctx, b.Options.Progress.Begin("sending the redo log", b.follower.Pending())); err != nil {
 		return err
 	}
 	if err := b.redoFile.Close(); err != nil {
 		return err
 	}
-	b.opt.Progress.Begin("sending the manifest", 0)
+	b.Options.Progress.Begin("sending the manifest", 0)
 	if err := b.sendMetadata(ctx); err != nil {
 		return err
 	}
@@ -330,11 +329,11 @@ func (b *backup) sendRest(ctx context.Context) error {
 // knowRedo waits until the redo of all DDL has been read: it records which
 // tablespaces were changed without redo.
 func (b *backup) knowRedo(ctx context.Context) error {
-	lsn, err := position.CurrentLSN(ctx, b.srv)
+	lsn, err := position.CurrentLSN(ctx, b.Server)
 	if err != nil {
 		return err
 	}
-	if err := position.FlushEngineLogs(ctx, b.srv); err != nil {
+	if err := position.FlushEngineLogs(ctx, b.Server); err != nil {
 		return err
 	}
 	return b.follower.Reach(ctx, lsn)
@@ -342,7 +341,7 @@ func (b *backup) knowRedo(ctx context.Context) error {
 
 // flushLogTable has the server close a table of the database mysql.
 func (b *backup) flushLogTable(ctx context.Context, table string) error {
-	return locks.FlushTable(ctx, b.srv, contents.Table{Schema: "mysql", Name: table})
+	return locks.FlushTable(ctx, b.Server, contents.Table{Schema: "mysql", Name: table})
 }
 
 // underStage makes the copier write into the stage, at full speed: the archive may
@@ -357,11 +356,18 @@ func (b *backup) stageAhead(ctx context.Context, lists ...[]datadir.File) error 
 			total += info.Size
 		}
 	}
-	b.stage.Phase = b.opt.Progress.Begin("copying other files", total)
+	b.stage.Phase = b.Options.Progress.Begin("copying other files", total)
 	for _, files := range lists {
 		if err := b.stage.CopyAhead(ctx, files); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// warnOutside warns of files outside the data directory.
+func (b *backup) warnOutside(files []datadir.File) {
+	if text := b.OutsideText(files); text != "" {
+		b.Warn("%s", text)
+	}
 }

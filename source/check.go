@@ -18,6 +18,7 @@ import (
 	"hb/source/mysqld/position"
 	"hb/source/redo"
 	"hb/source/spool"
+	"hb/source/stage"
 	"hb/stream"
 	"hb/stream/disk"
 	"hb/stream/progress"
@@ -69,7 +70,7 @@ func (e *WouldFailError) Unwrap() error { return e.failed[0].Err }
 // would fail, the error is a *WouldFailError.
 func Check(ctx context.Context, f *Flags, env login.Env, interval time.Duration, tell func(Finding)) error {
 	var failed []Finding
-	err := f.check(ctx, env, interval, func(found Finding) {
+	err := checkFlags(ctx, f, env, interval, func(found Finding) {
 		if found.Err != nil {
 			failed = append(failed, found)
 		}
@@ -81,16 +82,16 @@ func Check(ctx context.Context, f *Flags, env login.Env, interval time.Duration,
 	return err
 }
 
-// check checks the flags and the connection, and the server if it can be reached.
-func (f *Flags) check(ctx context.Context, env login.Env, interval time.Duration, tell func(Finding)) error {
+// checkFlags checks the flags and the connection, and the server if it can be reached.
+func checkFlags(ctx context.Context, f *Flags, env login.Env, interval time.Duration, tell func(Finding)) error {
 	if err := infofile.Check(f.InfoFile); err != nil {
 		tell(failure("options", err))
 	}
-	_, mistakes := f.prepare()
+	_, mistakes := f.PrepareAll()
 	for _, err := range mistakes {
 		tell(failure("options", err))
 	}
-	o, err := f.resolve(env)
+	o, err := f.Resolve(env)
 	if _, mistaken := errors.AsType[*stream.UsageError](err); mistaken {
 		tell(failure("options", err))
 		return nil
@@ -114,7 +115,7 @@ func (f *Flags) check(ctx context.Context, env login.Env, interval time.Duration
 
 // checkServer checks a server and its files. The error is that of ctx.
 func checkServer(ctx context.Context, srv *mysqld.Server, opt Options, interval time.Duration, tell func(Finding)) error {
-	s, err := newSubject(disk.OS, srv, opt)
+	s, err := New(disk.OS, srv, opt)
 	if err != nil {
 		tell(failure("files", err))
 		return nil
@@ -142,7 +143,7 @@ func checkServer(ctx context.Context, srv *mysqld.Server, opt Options, interval 
 // MissingGrants returns the statements that give the account what a backup of srv
 // needs and it lacks.
 func MissingGrants(ctx context.Context, srv *mysqld.Server, opt Options) ([]string, error) {
-	s, err := newSubject(disk.OS, srv, opt)
+	s, err := New(disk.OS, srv, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +180,7 @@ func (c check) find(ctx context.Context, by *checker, blind bool) Finding {
 // tellVersion reports how well hb knows the server's release. One that is not
 // supported is refused when hb connects.
 func (c *checker) tellVersion(_ context.Context, f *Finding) error {
-	srv := c.srv
+	srv := c.Server
 	f.Text = fmt.Sprintf("%v %s is supported", srv.Flavor, srv.Version.Full)
 	if tested := mysqld.TestedWith(srv.Flavor, srv.Version); len(tested) > 0 {
 		f.Text += "; hb was tested with " + strings.Join(tested, ", ")
@@ -213,17 +214,17 @@ const (
 // redoRate measures how fast the server writes redo, and reports how soon the log
 // would wrap.
 func (o *outlook) redoRate(c *checker, ctx context.Context, f *Finding) error {
-	state, err := c.lookAtRedo()
+	state, err := c.LookAtRedo()
 	if err != nil {
 		return err
 	}
 	capacity := state.Capacity
 	if capacity == 0 {
-		if capacity, err = position.RedoCapacity(ctx, c.srv); err != nil {
+		if capacity, err = position.RedoCapacity(ctx, c.Server); err != nil {
 			return err
 		}
 	}
-	first, err := position.CurrentLSN(ctx, c.srv)
+	first, err := position.CurrentLSN(ctx, c.Server)
 	if err != nil {
 		return err
 	}
@@ -231,7 +232,7 @@ func (o *outlook) redoRate(c *checker, ctx context.Context, f *Finding) error {
 	if err := datadir.Pause(ctx, o.interval); err != nil {
 		return err
 	}
-	last, err := position.CurrentLSN(ctx, c.srv)
+	last, err := position.CurrentLSN(ctx, c.Server)
 	if err != nil {
 		return err
 	}
@@ -240,7 +241,7 @@ func (o *outlook) redoRate(c *checker, ctx context.Context, f *Finding) error {
 		return err
 	}
 	f.Facts = append(f.Facts, slog.Float64("backup_seconds", o.during.Seconds()), slog.Int64("redo_capacity", capacity), slog.Float64("redo_rate", o.rate))
-	o.describeLap(f, capacity, c.srv.Series.RedoConsumer)
+	o.describeLap(f, capacity, c.Server.Series.RedoConsumer)
 	return nil
 }
 
@@ -279,11 +280,11 @@ func lasts(bytes int64, rate float64) time.Duration {
 // tellPlainTables reports the non-transactional tables: hb copies those that change
 // again, while their writers wait.
 func (c *checker) tellPlainTables(_ context.Context, f *Finding) error {
-	list, err := c.layout.List()
+	list, err := c.Layout.List()
 	if err != nil {
 		return err
 	}
-	tables, err := datadir.PlainTables(c.disk, list.Others)
+	tables, err := datadir.PlainTables(c.Disk, list.Others)
 	if err != nil {
 		return err
 	}
@@ -317,7 +318,7 @@ func describePlain(f *Finding, tables []datadir.PlainTable, lock string) {
 // finalLock is the lock under which hb copies non-transactional tables for the last
 // time.
 func (c *checker) finalLock() string {
-	switch d := &c.srv.Series; {
+	switch d := &c.Server.Series; {
 	case d.Stages:
 		return "BACKUP STAGE BLOCK_DDL"
 	case d.LogStatus:
@@ -344,26 +345,26 @@ func (e *SpaceError) Unwrap() error { return syscall.ENOSPC }
 // space checks that --tmpdir has room for what a backup spools: always the files of
 // other engines, and redo that the archive has not taken yet.
 func (o *outlook) space(c *checker, ctx context.Context, f *Finding) error {
-	free, inMemory, err := spool.FreeSpace(c.opt.Tmpdir)
+	free, inMemory, err := spool.FreeSpace(c.Options.Tmpdir)
 	if err != nil {
-		return fmt.Errorf("looking at %s: %w", c.opt.Tmpdir, err)
+		return fmt.Errorf("looking at %s: %w", c.Options.Tmpdir, err)
 	}
 	staged, err := c.toStage()
 	if err != nil {
 		return err
 	}
-	return o.describeSpace(f, c.opt.Tmpdir, free, max(0, staged-stageMemory), inMemory)
+	return o.describeSpace(f, c.Options.Tmpdir, free, max(0, staged-stage.Memory), inMemory)
 }
 
 // toStage is how many bytes of other files will be staged.
 func (c *checker) toStage() (n int64, err error) {
-	list, err := c.layout.List()
+	list, err := c.Layout.List()
 	if err != nil {
 		return 0, err
 	}
 	files := list.Others
-	if c.srv.Series.Stages {
-		_, logs, err := c.layout.AriaFiles()
+	if c.Server.Series.Stages {
+		_, logs, err := c.Layout.AriaFiles()
 		if err != nil {
 			return 0, err
 		}
@@ -400,12 +401,12 @@ func (o *outlook) describeSpace(f *Finding, dir string, free, staged int64, inMe
 
 // tellOutside is warnOutside for Check.
 func (c *checker) tellOutside(ctx context.Context, f *Finding) error {
-	list, err := c.list(ctx)
+	list, err := c.List(ctx)
 	if err != nil {
 		return err
 	}
 	f.Text = "all files are in the data directory"
-	if text := c.outsideText(list.Tablespaces); text != "" {
+	if text := c.OutsideText(list.Tablespaces); text != "" {
 		f.Text, f.Warning = text, true
 		f.Facts = append(f.Facts, slog.Bool("outside", true))
 	}
@@ -414,7 +415,7 @@ func (c *checker) tellOutside(ctx context.Context, f *Finding) error {
 
 // tellOthers says whether a backup would wait for another one.
 func (c *checker) tellOthers(ctx context.Context, f *Finding) error {
-	holder, err := locks.Other(ctx, c.srv)
+	holder, err := locks.Other(ctx, c.Server)
 	f.Text = "no other hb backs this server up"
 	if holder != "" {
 		f.Text, f.Warning = fmt.Sprintf("another hb backs this server up: %s; a backup waits for it for --lock-wait-timeout", holder), true
@@ -424,15 +425,15 @@ func (c *checker) tellOthers(ctx context.Context, f *Finding) error {
 
 // tellBinlog reports what a backup has of the binary log.
 func (c *checker) tellBinlog(_ context.Context, f *Finding) error {
-	on, base := c.srv.Vars.LogBin()
+	on, base := c.Server.Vars.LogBin()
 	f.Text = "the backup has the position of the binary log"
 	switch {
 	case !on:
 		f.Warning = true
 		f.Text = "the server writes none (log_bin): no new replica can start from the backup, and no restore can go on to a point in time"
-	case c.layout.IsOutside(c.layout.Seen(base)):
+	case c.Layout.IsOutside(c.Layout.Seen(base)):
 		f.Text += ". The log lies outside the data directory, at " + base
-		if c.srv.Series.LogStatus {
+		if c.Server.Series.LogStatus {
 			f.Warning = true
 			f.Text += ": hb apply asks for --log-bin of the restored server"
 		}

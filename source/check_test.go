@@ -127,10 +127,10 @@ func TestWithoutEffect(t *testing.T) {
 		{&mysqld.Server{Flavor: mysqld.MySQL, Series: mysqld.Series{LogStatus: true}, Version: mysqld.Version{Full: "9.7.4"}},
 			"without effect on MySQL 9.7.4: --galera-info, --lock-ddl-per-table"},
 	} {
-		if got := (&checker{&subject{srv: test.srv, opt: all}}).withoutEffect(); got != test.want {
+		if got := (&checker{&Subject{Server: test.srv, Options: all}}).withoutEffect(); got != test.want {
 			t.Errorf("%q, want %q", got, test.want)
 		}
-		if got := (&checker{&subject{srv: test.srv}}).withoutEffect(); got != "" {
+		if got := (&checker{&Subject{Server: test.srv}}).withoutEffect(); got != "" {
 			t.Errorf("no options: %q", got)
 		}
 	}

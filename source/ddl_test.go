@@ -69,7 +69,7 @@ func TestDDLDuringCopy(t *testing.T) {
 			d.Write("db/a.ibd", innodbtest.Random(1, 2))
 			d.Write("db/b.ibd", innodbtest.Random(2, 2))
 			d.Write("other/db.opt", nil)
-			b := &backup{subject: &subject{srv: &mysqld.Server{Flavor: mysqld.MariaDB}, layout: d.Layout, inventory: pages.NewInventory(disk.OS, 16<<10)}}
+			b := &backup{Subject: &Subject{Server: &mysqld.Server{Flavor: mysqld.MariaDB}, Layout: d.Layout, Inventory: pages.NewInventory(disk.OS, 16<<10)}}
 			b.family = &mariadbBackup{backup: b}
 			var out bytes.Buffer
 			w := xbstream.NewWriter(&out)
@@ -86,7 +86,7 @@ func TestDDLDuringCopy(t *testing.T) {
 			if n, err := b.copyNew(t.Context()); n != 0 || err != nil {
 				t.Errorf("copied %d again: %v", n, err)
 			}
-			look, err := b.inventory.Look(t.Context(), d.List().Tablespaces)
+			look, err := b.Inventory.Look(t.Context(), d.List().Tablespaces)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -41,14 +41,14 @@ const rateTime = 2 * time.Second
 // EstimateSize estimates the archive of a backup. It makes the backup's own checks
 // first. It takes rateTime and the reading of samples.
 func EstimateSize(ctx context.Context, srv *mysqld.Server, opt Options, stages stream.WriteOptions) (*Estimate, error) {
-	s, err := newSubject(disk.OS, srv, opt)
+	s, err := New(disk.OS, srv, opt)
 	if err != nil {
 		return nil, err
 	}
-	if err := (&checker{s}).preflight(ctx); err != nil {
+	if err := Preflight(ctx, s); err != nil {
 		return nil, err
 	}
-	e := &Estimate{disk: s.disk, compressed: stages.Compress != nil}
+	e := &Estimate{disk: s.Disk, compressed: stages.Compress != nil}
 	if err := e.measureFiles(ctx, s); err != nil {
 		return nil, err
 	}
@@ -59,13 +59,13 @@ func EstimateSize(ctx context.Context, srv *mysqld.Server, opt Options, stages s
 	return e, err
 }
 
-func (e *Estimate) measureFiles(ctx context.Context, s *subject) error {
-	list, err := s.list(ctx)
+func (e *Estimate) measureFiles(ctx context.Context, s *Subject) error {
+	list, err := s.List(ctx)
 	if err != nil {
 		return err
 	}
-	for _, path := range s.layout.System {
-		info, err := datadir.Stat(s.disk, path, path)
+	for _, path := range s.Layout.System {
+		info, err := datadir.Stat(s.Disk, path, path)
 		if err != nil {
 			return err
 		}
@@ -74,8 +74,8 @@ func (e *Estimate) measureFiles(ctx context.Context, s *subject) error {
 	}
 	e.files = append(e.files, list.Tablespaces...)
 	others := list.Others
-	if s.srv.Flavor == mysqld.MariaDB {
-		control, logs, err := s.layout.AriaFiles()
+	if s.Server.Flavor == mysqld.MariaDB {
+		control, logs, err := s.Layout.AriaFiles()
 		if err != nil {
 			return err
 		}
@@ -98,12 +98,12 @@ func framing(f datadir.File) int64 {
 }
 
 // measureRedo measures the redo log since its checkpoint, and how fast it grows.
-func (e *Estimate) measureRedo(ctx context.Context, s *subject) error {
-	checkpoint, err := s.checkpoint()
+func (e *Estimate) measureRedo(ctx context.Context, s *Subject) error {
+	checkpoint, err := s.Checkpoint()
 	if err != nil {
 		return err
 	}
-	first, err := position.CurrentLSN(ctx, s.srv)
+	first, err := position.CurrentLSN(ctx, s.Server)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (e *Estimate) measureRedo(ctx context.Context, s *subject) error {
 	if err := datadir.Pause(ctx, rateTime); err != nil {
 		return err
 	}
-	second, err := position.CurrentLSN(ctx, s.srv)
+	second, err := position.CurrentLSN(ctx, s.Server)
 	if err != nil {
 		return err
 	}

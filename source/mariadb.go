@@ -42,11 +42,11 @@ func (b *mariadbBackup) describe(*metadata.Manifest) {}
 func (b *mariadbBackup) openRedo(ctx context.Context) (err error) {
 	b.copier.Again = true // until DDL is locked out
 	b.copier.Truncated = b.undoTrimmed
-	b.beforeList = b.listOpen
-	if b.lsns, err = position.Observe(ctx, b.srv); err != nil { // it must not queue behind other queries
+	b.BeforeList = b.listOpen
+	if b.lsns, err = position.Observe(ctx, b.Server); err != nil { // it must not queue behind other queries
 		return err
 	}
-	b.follower, err = redo.Open(b.disk, b.layout.RedoDir, b.opt.Tmpdir, b.lsns.LSNs)
+	b.follower, err = redo.Open(b.Disk, b.Layout.RedoDir, b.Options.Tmpdir, b.lsns.LSNs)
 	return err
 }
 
@@ -63,7 +63,7 @@ func (b *mariadbBackup) undoTrimmed(ctx context.Context, id innodb.SpaceID, page
 // enter makes the step of entering a backup stage.
 func (b *mariadbBackup) enter(stage locks.Stage) step {
 	return func(ctx context.Context) error {
-		b.opt.Progress.Begin("waiting for BACKUP STAGE "+stage.String(), 0)
+		b.Options.Progress.Begin("waiting for BACKUP STAGE "+stage.String(), 0)
 		if err := b.stages.Enter(ctx, stage); err != nil {
 			return fmt.Errorf("entering backup stage %v: %w", stage, err)
 		}
@@ -76,18 +76,18 @@ func (b *mariadbBackup) endStages(ctx context.Context) error { return b.stages.E
 // proveUnencrypted makes sure that the server did not begin to encrypt tablespaces
 // while they were copied, as SET GLOBAL innodb_encrypt_tables has it do.
 func (b *mariadbBackup) proveUnencrypted(ctx context.Context) error {
-	return contents.CheckEncryption(ctx, b.srv)
+	return contents.CheckEncryption(ctx, b.Server)
 }
 
 // stageMariaDB stages the files of other engines, Aria's control file first: it
 // names the point in the Aria log where recovery begins, so that nothing that
 // is copied after it may be older.
 func (b *mariadbBackup) stageMariaDB(ctx context.Context) error {
-	list, err := b.layout.List()
+	list, err := b.Layout.List()
 	if err != nil {
 		return err
 	}
-	control, logs, err := b.layout.AriaFiles()
+	control, logs, err := b.Layout.AriaFiles()
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (b *mariadbBackup) stageMariaDB(ctx context.Context) error {
 
 // listOpen asks which tablespaces the server has open, before files are listed.
 func (b *mariadbBackup) listOpen(ctx context.Context) error {
-	spaces, err := contents.Tablespaces(ctx, b.srv)
+	spaces, err := contents.Tablespaces(ctx, b.Server)
 	if contents.NoSuchList(err) {
 		return nil // proveListed warns of it
 	}
@@ -123,14 +123,14 @@ func (b *mariadbBackup) proveListed(ctx context.Context) error {
 	missing, err := b.missingSpaces(ctx)
 	switch {
 	case contents.NoSuchList(err):
-		b.warn("the server does not list its tablespaces (innodb_sys_tablespaces=OFF): hb cannot detect data files that were deleted while the server was running, or tablespaces that were imported while they were copied")
+		b.Warn("the server does not list its tablespaces (innodb_sys_tablespaces=OFF): hb cannot detect data files that were deleted while the server was running, or tablespaces that were imported while they were copied")
 		return nil
 	case err != nil:
 		return err
 	}
 	missing = slices.DeleteFunc(missing, func(s contents.Tablespace) bool {
 		if s.Discarded {
-			b.warn("tablespace %d, %s, has no file: it was discarded (ALTER TABLE … DISCARD TABLESPACE), and will be in a restored server too", s.ID, s.Name)
+			b.Warn("tablespace %d, %s, has no file: it was discarded (ALTER TABLE … DISCARD TABLESPACE), and will be in a restored server too", s.ID, s.Name)
 		}
 		return s.Discarded
 	})
@@ -145,7 +145,7 @@ func (b *mariadbBackup) proveListed(ctx context.Context) error {
 func (b *mariadbBackup) missingSpaces(ctx context.Context) (missing []contents.Tablespace, err error) {
 	wait := firstListRetry
 	for try := 0; ; try++ {
-		spaces, err := contents.Tablespaces(ctx, b.srv)
+		spaces, err := contents.Tablespaces(ctx, b.Server)
 		if err != nil {
 			return nil, err
 		}
@@ -180,7 +180,7 @@ func (b *mariadbBackup) withoutFile(spaces []contents.Tablespace) (out []content
 		if have[s.ID] || s.Kind == contents.SpaceTemporary || datadir.IsTemporary(s) {
 			continue
 		}
-		_, err := b.disk.Stat(b.layout.Seen(s.Path))
+		_, err := b.Disk.Stat(b.Layout.Seen(s.Path))
 		switch {
 		case err == nil:
 		case datadir.IgnoreGone(err) != nil:
@@ -195,22 +195,22 @@ func (b *mariadbBackup) withoutFile(spaces []contents.Tablespace) (out []content
 // underBlockDDL brings tablespaces and the files of other engines to their
 // final state, while DDL and the writers of those engines wait.
 func (b *mariadbBackup) underBlockDDL(ctx context.Context) error {
-	b.opt.Progress.Begin("copying changed files", 0)
-	locked, err := position.CurrentLSN(ctx, b.srv)
+	b.Options.Progress.Begin("copying changed files", 0)
+	locked, err := position.CurrentLSN(ctx, b.Server)
 	if err != nil {
 		return err
 	}
-	list, err := b.layout.List()
+	list, err := b.Layout.List()
 	if err != nil {
 		return err
 	}
-	if err := b.engines.Check(list.Others); err != nil {
+	if err := b.Engines.Check(list.Others); err != nil {
 		return err
 	}
 	if err := b.stage.Refresh(ctx, list.Others, datadir.IsNoLog); err != nil {
 		return err
 	}
-	if b.last, err = b.inventory.Look(ctx, list.Tablespaces); err != nil {
+	if b.last, err = b.Inventory.Look(ctx, list.Tablespaces); err != nil {
 		return err
 	}
 	b.last.LSN = locked
@@ -231,11 +231,11 @@ func (b *mariadbBackup) underBlockDDL(ctx context.Context) error {
 // underBlockCommit takes the position, and everything that only this lock keeps from
 // changing. Every microsecond counts here: no commit goes through.
 func (b *mariadbBackup) underBlockCommit(ctx context.Context) error {
-	b.opt.Progress.Begin("taking the position", 0)
+	b.Options.Progress.Begin("taking the position", 0)
 	if err := b.stand(ctx, b.stages); err != nil {
 		return err
 	}
-	if err := position.FlushEngineLogs(ctx, b.srv); err != nil {
+	if err := position.FlushEngineLogs(ctx, b.Server); err != nil {
 		return err
 	}
 	return b.stageLast(ctx)
@@ -245,7 +245,7 @@ func (b *mariadbBackup) underBlockCommit(ctx context.Context) error {
 // statistics tables, and last the Aria log, which then has every change to the
 // crash-safe Aria tables that were staged before.
 func (b *mariadbBackup) stageLast(ctx context.Context) error {
-	late, err := b.layout.LateFiles()
+	late, err := b.Layout.LateFiles()
 	if err != nil {
 		return err
 	}
@@ -255,7 +255,7 @@ func (b *mariadbBackup) stageLast(ctx context.Context) error {
 	if err := b.stage.RefreshLogTables(ctx, late, b.flushLogTable); err != nil {
 		return err
 	}
-	_, logs, err := b.layout.AriaFiles()
+	_, logs, err := b.Layout.AriaFiles()
 	if err != nil {
 		return err
 	}
@@ -269,7 +269,7 @@ func (b *mariadbBackup) externalSpaces() (out []metadata.ExternalSpace) {
 		files = append(files, t.File)
 	}
 	for _, info := range files {
-		if base, ok := strings.CutSuffix(info.Name, ".ibd"); ok && b.layout.IsOutside(info.Path) {
+		if base, ok := strings.CutSuffix(info.Name, ".ibd"); ok && b.Layout.IsOutside(info.Path) {
 			out = append(out, metadata.ExternalSpace{File: info.Path, Name: base, Type: metadata.ExternalTable, Outside: true})
 		}
 	}

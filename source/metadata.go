@@ -25,11 +25,11 @@ import (
 // rest.
 func (b *backup) sendArchiveHeader() error {
 	head := metadata.Archive{
-		Version: metadata.ArchiveVersion, HBVersion: b.opt.ToolVersion,
-		ServerFlavor: b.sequence.flavor, ServerVersion: b.srv.Version.Full,
-		PageSize: b.pageSize, StartLSN: b.follower.Checkpoint().LSN,
+		Version: metadata.ArchiveVersion, HBVersion: b.Options.ToolVersion,
+		ServerFlavor: b.sequence.flavor, ServerVersion: b.Server.Version.Full,
+		PageSize: b.PageSize, StartLSN: b.follower.Checkpoint().LSN,
 		RedoFormat: b.follower.Format().String(), Created: b.started.UTC(),
-		Options: b.opt.Stored,
+		Options: b.Options.Stored,
 	}
 	text, err := head.Marshal()
 	if err != nil {
@@ -67,7 +67,7 @@ type textFile struct {
 
 // metadataFiles makes the files that the peer of this server's release writes.
 func (b *backup) metadataFiles(ctx context.Context) ([]textFile, error) {
-	names := b.srv.Series.Files
+	names := b.Server.Series.Files
 	var out []textFile
 	if b.at.Binlog != nil {
 		text, err := b.at.Binlog.Marshal()
@@ -80,9 +80,9 @@ func (b *backup) metadataFiles(ctx context.Context) ([]textFile, error) {
 		out = append(out, textFile{names.SlaveInfo, []byte(text)})
 	}
 	if g := b.at.Galera; g != nil {
-		text := []byte(g.FileText(b.srv.Series))
+		text := []byte(g.FileText(b.Server.Series))
 		out = append(out, textFile{names.GaleraInfo, text})
-		if b.srv.Series.GaleraDomain {
+		if b.Server.Series.GaleraDomain {
 			out = append(out, textFile{metadata.DonorGaleraInfoName, text})
 		}
 	}
@@ -100,8 +100,8 @@ func (b *backup) metadataFiles(ctx context.Context) ([]textFile, error) {
 		return nil, err
 	}
 	out = append(out, textFile{names.Info, text})
-	external := metadata.External{Spaces: b.family.externalSpaces(), System: b.layout.System[0]}
-	if len(external.Spaces) == 0 && !b.srv.Series.LogStatus {
+	external := metadata.External{Spaces: b.family.externalSpaces(), System: b.Layout.System[0]}
+	if len(external.Spaces) == 0 && !b.Server.Series.LogStatus {
 		return out, nil
 	}
 	if text, err = external.Marshal(); err != nil {
@@ -115,13 +115,13 @@ func (b *backup) metadataFiles(ctx context.Context) ([]textFile, error) {
 func (b *backup) checkpoints() metadata.Checkpoints {
 	c := metadata.Checkpoints{BackupType: metadata.FullBackup, ToLSN: b.newest, LastLSN: b.at.LSN}
 	zero := new(uint64)
-	switch d := &b.srv.Series; {
+	switch d := &b.Server.Series; {
 	case d.RecoverBinlogInfo:
 		c.RecoverBinlogInfo = zero
-	case b.srv.Flavor == mysqld.MariaDB:
+	case b.Server.Flavor == mysqld.MariaDB:
 	case !d.LogStatus:
 		c.Compact, c.RecoverBinlogInfo = zero, zero
-	case b.srv.Version.AtLeast(8, 4):
+	case b.Server.Version.AtLeast(8, 4):
 		c.FlushedLSN, c.RedoMemory, c.RedoFrames = zero, zero, zero
 	default:
 		c.FlushedLSN = zero
@@ -140,7 +140,7 @@ var cnfOptions = []string{
 
 // myCnf makes backup-my.cnf: what the peer's --prepare has to know.
 func (b *backup) myCnf(ctx context.Context) ([]byte, error) {
-	v := b.srv.Vars
+	v := b.Server.Vars
 	var cnf metadata.MyCnf
 	cnf.Set("innodb_data_file_path", baseNames(v.DataFilePath()))
 	cnf.Set("innodb_undo_directory", "./")
@@ -149,7 +149,7 @@ func (b *backup) myCnf(ctx context.Context) ([]byte, error) {
 			cnf.Set(name, v.String(name))
 		}
 	}
-	plugins, err := contents.Plugins(ctx, b.srv)
+	plugins, err := contents.Plugins(ctx, b.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -177,12 +177,12 @@ func baseNames(spec string) string {
 
 func (b *backup) info() ([]byte, error) {
 	i := metadata.Info{
-		UUID: newUUID(), ToolName: b.opt.Tool, ToolCommand: b.opt.Command,
-		ToolVersion: b.opt.ToolVersion, IBBackupVersion: b.opt.ToolVersion,
-		ServerVersion: b.srv.Version.Full,
+		UUID: newUUID(), ToolName: b.Options.Tool, ToolCommand: b.Options.Command,
+		ToolVersion: b.Options.ToolVersion, IBBackupVersion: b.Options.ToolVersion,
+		ServerVersion: b.Server.Version.Full,
 		StartTime:     b.started.Format(metadata.InfoTime), EndTime: time.Now().Format(metadata.InfoTime),
 		LockTime: strconv.Itoa(int(lockTime(b.locks.Times(), locks.BlocksCommits).Seconds())),
-		ToLSN:    b.newest, Format: b.sequence.infoFormat, Compressed: b.opt.Stored.Compressed,
+		ToLSN:    b.newest, Format: b.sequence.infoFormat, Compressed: b.Options.Stored.Compressed,
 	}
 	if b.at.Binlog != nil {
 		i.BinlogPos = b.at.Binlog.InfoText()
@@ -332,9 +332,9 @@ func (b *backup) sendManifest() error {
 	tally := b.copier.Tally()
 	b.manifest.UnsummedPages, b.manifest.UnprovenPages = tally.Unsummed, tally.Unproven
 	if text := tally.Describe(); text != "" {
-		b.warn("%s", text)
+		b.Warn("%s", text)
 	}
-	for _, w := range b.warnings {
+	for _, w := range b.Warnings() {
 		b.manifest.AddWarning(w)
 	}
 	b.manifest.DroppedDatabases = b.archive.dropped(b.databases)

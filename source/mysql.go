@@ -66,13 +66,13 @@ func (b *mysqlBackup) describe(m *metadata.Manifest) {
 // TABLESPACE gives an id another file; and a server that starts without an undo
 // tablespace makes an empty one and does not report the lost transactions.
 func (b *mysqlBackup) proveComplete(ctx context.Context) error {
-	spaces, err := contents.Tablespaces(ctx, b.srv)
+	spaces, err := contents.Tablespaces(ctx, b.Server)
 	if err != nil {
 		return err
 	}
 	b.spaces = spaces
-	if n := len(b.externalSpaces()); n > 0 && !b.srv.Version.AtLeast(5, 7) {
-		b.warn("%d tables lie outside the data directory; a restored server has them inside, where MySQL 5.6 can read and write them, but not drop, truncate or rename them (it may crash, or not start again): "+
+	if n := len(b.externalSpaces()); n > 0 && !b.Server.Version.AtLeast(5, 7) {
+		b.Warn("%d tables lie outside the data directory; a restored server has them inside, where MySQL 5.6 can read and write them, but not drop, truncate or rename them (it may crash, or not start again): "+
 			"move them to where %s says, or elsewhere, and name the new path in a file TABLE.isl", n, metadata.ExternalName)
 	}
 	have := map[innodb.SpaceID]bool{0: true}
@@ -84,7 +84,7 @@ func (b *mysqlBackup) proveComplete(ctx context.Context) error {
 		switch {
 		case have[s.ID] || s.Kind == contents.SpaceSystem || s.Kind == contents.SpaceTemporary || datadir.IsTemporary(s):
 		case s.Discarded:
-			b.warn("tablespace %d, %s, has no file: it was discarded (ALTER TABLE … DISCARD TABLESPACE), and will be in a restored server too", s.ID, s.Name)
+			b.Warn("tablespace %d, %s, has no file: it was discarded (ALTER TABLE … DISCARD TABLESPACE), and will be in a restored server too", s.ID, s.Name)
 		default:
 			missing = append(missing, s)
 		}
@@ -115,8 +115,8 @@ func (b *mysqlBackup) externalSpaces() []metadata.ExternalSpace {
 		if s.Kind == contents.SpaceUndo {
 			kind = metadata.ExternalUndo
 		}
-		outside := b.layout.IsOutside(b.layout.Seen(s.Path))
-		if s.Kind == contents.SpaceUndo && b.srv.Series.LogStatus || s.Kind == contents.SpaceTables && outside && !s.Discarded && !datadir.IsTemporary(s) {
+		outside := b.Layout.IsOutside(b.Layout.Seen(s.Path))
+		if s.Kind == contents.SpaceUndo && b.Server.Series.LogStatus || s.Kind == contents.SpaceTables && outside && !s.Discarded && !datadir.IsTemporary(s) {
 			out = append(out, metadata.ExternalSpace{File: s.Path, Name: s.Name, Type: kind, Outside: outside})
 		}
 	}
@@ -126,7 +126,7 @@ func (b *mysqlBackup) externalSpaces() []metadata.ExternalSpace {
 
 // stageOthers stages the files of other engines.
 func (b *mysqlBackup) stageOthers(ctx context.Context) error {
-	list, err := b.layout.List()
+	list, err := b.Layout.List()
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (b *mysqlBackup) stageOthers(ctx context.Context) error {
 // restage stages again, under the lock, the files of other engines that changed since
 // they were staged.
 func (b *mysqlBackup) restage(ctx context.Context) error {
-	list, err := b.layout.List()
+	list, err := b.Layout.List()
 	if err != nil {
 		return err
 	}
@@ -148,8 +148,8 @@ func (b *mysqlBackup) restage(ctx context.Context) error {
 
 // dumpBufferPool asks for the dump, which goes on while pages are copied.
 func (b *mysqlBackup) dumpBufferPool(ctx context.Context) (err error) {
-	if b.opt.DumpBufferPool {
-		b.dump, err = b.srv.DumpBufferPool(ctx, b.opt.DumpBufferPoolPct)
+	if b.Options.DumpBufferPool {
+		b.dump, err = b.Server.DumpBufferPool(ctx, b.Options.DumpBufferPoolPct)
 	}
 	return err
 }
@@ -160,23 +160,23 @@ func (b *mysqlBackup) dumpBufferPool(ctx context.Context) (err error) {
 // storage/innobase/buf/buf0dump.cc).
 func (b *mysqlBackup) awaitBufferPool(ctx context.Context) error {
 	if b.dump != nil {
-		b.opt.Progress.Begin("waiting for the dump of the buffer pool", 0)
-		done, err := b.dump.Wait(ctx, cmp.Or(b.opt.DumpBufferPoolTimeout, DefaultDumpTimeout))
+		b.Options.Progress.Begin("waiting for the dump of the buffer pool", 0)
+		done, err := b.dump.Wait(ctx, cmp.Or(b.Options.DumpBufferPoolTimeout, DefaultDumpTimeout))
 		if err != nil {
 			return err
 		}
 		if !done {
-			b.warn("the dump of the buffer pool was not complete in time: an earlier one, if any, is in the backup")
+			b.Warn("the dump of the buffer pool was not complete in time: an earlier one, if any, is in the backup")
 		}
 		if err := b.dump.Close(); err != nil {
 			return err
 		}
 	}
-	name := cmp.Or(b.srv.Vars.String("innodb_buffer_pool_filename"), "ib_buffer_pool")
+	name := cmp.Or(b.Server.Vars.String("innodb_buffer_pool_filename"), "ib_buffer_pool")
 	if filepath.Base(name) != name {
 		return nil
 	}
-	info, err := b.layout.Find(filepath.Join(b.layout.Seen(b.srv.Vars.InnodbHome()), name), name)
+	info, err := b.Layout.Find(filepath.Join(b.Layout.Seen(b.Server.Vars.InnodbHome()), name), name)
 	if err != nil || info == nil {
 		return datadir.IgnoreGone(err)
 	}
@@ -185,9 +185,9 @@ func (b *mysqlBackup) awaitBufferPool(ctx context.Context) error {
 
 // pauseReplica stops the replica's applier where asked.
 func (b *mysqlBackup) pauseReplica(ctx context.Context) (err error) {
-	if b.opt.SafeSlave {
-		b.opt.Progress.Begin("waiting for the replica's temporary tables", 0)
-		b.replica, err = position.PauseReplica(ctx, b.srv, cmp.Or(b.opt.SafeSlaveTimeout, DefaultSafeSlaveTimeout))
+	if b.Options.SafeSlave {
+		b.Options.Progress.Begin("waiting for the replica's temporary tables", 0)
+		b.replica, err = position.PauseReplica(ctx, b.Server, cmp.Or(b.Options.SafeSlaveTimeout, DefaultSafeSlaveTimeout))
 	}
 	return err
 }
@@ -196,11 +196,11 @@ func (b *mysqlBackup) resumeReplica(ctx context.Context) error { return b.replic
 
 // lockPolicy says how long to wait for a lock, and what to kill.
 func (b *mysqlBackup) lockPolicy() locks.FTWRL {
-	policy := b.opt.FTWRL
+	policy := b.Options.FTWRL
 	policy.Killed = func(p locks.Process) {
-		b.warn("killed a statement that held up the backup's lock: %v", p)
-		if b.opt.FTWRL.Killed != nil {
-			b.opt.FTWRL.Killed(p)
+		b.Warn("killed a statement that held up the backup's lock: %v", p)
+		if b.Options.FTWRL.Killed != nil {
+			b.Options.FTWRL.Killed(p)
 		}
 	}
 	return policy

@@ -37,7 +37,7 @@ func (b *mysql5Backup) release() error {
 }
 
 func (b *mysql5Backup) openRedo(context.Context) (err error) {
-	b.follower, err = redo.OpenMySQL(b.disk, b.layout.RedoDir, b.opt.Tmpdir, redo.MySQLOptions{PageSize: b.pageSize})
+	b.follower, err = redo.OpenMySQL(b.Disk, b.Layout.RedoDir, b.Options.Tmpdir, redo.MySQLOptions{PageSize: b.PageSize})
 	return err
 }
 
@@ -48,8 +48,8 @@ func (b *mysql5Backup) describe(m *metadata.Manifest) {
 
 // lockTableDDL takes a metadata lock on every table, where asked.
 func (b *mysql5Backup) lockTableDDL(ctx context.Context) (err error) {
-	if b.opt.LockDDLPerTable {
-		b.opt.Progress.Begin("waiting for locks on tables", 0)
+	if b.Options.LockDDLPerTable {
+		b.Options.Progress.Begin("waiting for locks on tables", 0)
 		b.tables, _, err = b.locks.TableDDL(ctx)
 	}
 	return err
@@ -75,8 +75,8 @@ func (b *mysql5Backup) lockGlobal(ctx context.Context) error {
 }
 
 func (b *mysql5Backup) takeFinal(ctx context.Context) (err error) {
-	b.opt.Progress.Begin("waiting for the final lock", 0)
-	if b.srv.Series.TablesLock {
+	b.Options.Progress.Begin("waiting for the final lock", 0)
+	if b.Server.Series.TablesLock {
 		b.global, err = b.locks.Tables(ctx)
 	} else {
 		b.global, err = b.locks.Global(ctx, b.lockPolicy())
@@ -91,7 +91,7 @@ func (b *mysql5Backup) unlockGlobal(ctx context.Context) error { return b.global
 // writes to non-transactional tables. Then it blocks commits, too, and takes position
 // and LSN.
 func (b *mysql5Backup) underGlobalLock(ctx context.Context) error {
-	b.opt.Progress.Begin("copying changed files", 0)
+	b.Options.Progress.Begin("copying changed files", 0)
 	b.underStage()
 	if err := b.restage(ctx); err != nil {
 		return err
@@ -102,7 +102,7 @@ func (b *mysql5Backup) underGlobalLock(ctx context.Context) error {
 	if err := b.copyLast(ctx); err != nil {
 		return err
 	}
-	return position.FlushEngineLogs(ctx, b.srv)
+	return position.FlushEngineLogs(ctx, b.Server)
 }
 
 // lastTries is how often hb copies again undo tablespaces that purge truncates while
@@ -113,20 +113,20 @@ const lastTries = 5
 // Purge goes on: the redo of its changes to pages that are copied afterwards lies
 // before that LSN.
 func (b *mysql5Backup) copyLast(ctx context.Context) error {
-	b.copier.Again, b.layout.SkipUndo = false, false
+	b.copier.Again, b.Layout.SkipUndo = false, false
 	for range lastTries {
 		if err := b.cuts.Await(ctx); err != nil {
 			return err
 		}
-		checkpoint, err := b.checkpoint()
+		checkpoint, err := b.Checkpoint()
 		if err != nil {
 			return err
 		}
-		list, err := b.list(ctx)
+		list, err := b.List(ctx)
 		if err != nil {
 			return err
 		}
-		if b.last, err = b.inventory.Look(ctx, list.Tablespaces); err != nil {
+		if b.last, err = b.Inventory.Look(ctx, list.Tablespaces); err != nil {
 			return err
 		}
 		b.databases = list.Databases
@@ -165,8 +165,8 @@ func (b *mysql5Backup) replayUndoFrom(checkpoint innodb.LSN) {
 // server may truncate are copied last.
 func (b *mysql5Backup) watchTruncation(context.Context) (err error) {
 	b.copier.Again = true
-	b.layout.SkipUndo = b.srv.Vars.Bool("innodb_undo_log_truncate")
-	b.cuts, err = datadir.WatchTruncations(b.disk, b.layout.RedoDir)
+	b.Layout.SkipUndo = b.Server.Vars.Bool("innodb_undo_log_truncate")
+	b.cuts, err = datadir.WatchTruncations(b.Disk, b.Layout.RedoDir)
 	b.copier.Truncated = func(_ context.Context, id innodb.SpaceID, _ innodb.LSN) (bool, error) { return b.cuts.Of(id) }
 	return err
 }
@@ -222,7 +222,7 @@ func (b *mysql5Backup) watchBuilds(ctx context.Context) error {
 // askBuilds is called with the state locked.
 func (b *mysql5Backup) askBuilds(ctx context.Context) (err error) {
 	b.builds.asked = b.follower.End()
-	b.builds.list, err = contents.Builds(ctx, b.srv)
+	b.builds.list, err = contents.Builds(ctx, b.Server)
 	return err
 }
 

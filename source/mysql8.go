@@ -42,16 +42,16 @@ func (b *mysql8Backup) release() error {
 // server how far hb has read. A lost registration does no harm by itself: hb notices
 // redo that is overwritten before it is read.
 func (b *mysql8Backup) openRedo(context.Context) (err error) {
-	o := redo.MySQLOptions{PageSize: b.pageSize}
+	o := redo.MySQLOptions{PageSize: b.PageSize}
 	if c := b.consumer; c != nil {
 		o.Advance = func(ctx context.Context, lsn innodb.LSN) error {
 			if err := c.Advance(ctx, lsn); err != nil && ctx.Err() == nil {
-				b.lostConsumer.Do(func() { b.warn("the server no longer keeps redo log files for hb: %v", err) })
+				b.lostConsumer.Do(func() { b.Warn("the server no longer keeps redo log files for hb: %v", err) })
 			}
 			return nil
 		}
 	}
-	b.follower, err = redo.OpenMySQL(b.disk, b.layout.RedoDir, b.opt.Tmpdir, o)
+	b.follower, err = redo.OpenMySQL(b.Disk, b.Layout.RedoDir, b.Options.Tmpdir, o)
 	return err
 }
 
@@ -62,19 +62,19 @@ func (b *mysql8Backup) describe(m *metadata.Manifest) {
 
 // keepRedo has the server keep the redo log files that hb has not read yet.
 func (b *mysql8Backup) keepRedo(ctx context.Context) error {
-	if !b.srv.Series.RedoConsumer {
+	if !b.Server.Series.RedoConsumer {
 		return nil
 	}
-	consumer, warning, err := position.RegisterRedoConsumer(ctx, b.srv)
+	consumer, warning, err := position.RegisterRedoConsumer(ctx, b.Server)
 	if warning != "" {
-		b.warn("%s", warning)
+		b.Warn("%s", warning)
 	}
 	b.consumer = consumer
 	return err
 }
 
 func (b *mysql8Backup) lockInstance(ctx context.Context) (err error) {
-	b.opt.Progress.Begin("waiting for LOCK INSTANCE FOR BACKUP", 0)
+	b.Options.Progress.Begin("waiting for LOCK INSTANCE FOR BACKUP", 0)
 	b.instance, err = b.locks.Instance(ctx)
 	return err
 }
@@ -93,22 +93,22 @@ func (b *mysql8Backup) releaseRedo(context.Context) error {
 
 // rotateBinlog begins a new binary log file, so that there is little to copy.
 func (b *mysql8Backup) rotateBinlog(ctx context.Context) error {
-	if on, _ := b.srv.Vars.LogBin(); !on {
+	if on, _ := b.Server.Vars.LogBin(); !on {
 		return nil
 	}
-	return position.FlushBinaryLogs(ctx, b.srv)
+	return position.FlushBinaryLogs(ctx, b.Server)
 }
 
 // plainTables lists the non-transactional tables to lock.
 func (b *mysql8Backup) plainTables(ctx context.Context) ([]contents.Table, error) {
-	tables, some, err := b.hasPlainTables(ctx, b.stage.Names())
+	tables, some, err := b.HasPlainTables(ctx, b.stage.Names())
 	if err != nil || !some {
 		return nil, err
 	}
 	// With the privileges that it takes, the list is complete.
-	needs := b.needs()
+	needs := b.Needs()
 	needs.HoldTables = true
-	return tables, b.srv.CheckPrivileges(ctx, needs)
+	return tables, b.Server.CheckPrivileges(ctx, needs)
 }
 
 // LockBrokenError says that tablespaces were created or dropped although hb held LOCK
@@ -124,11 +124,11 @@ func (e *LockBrokenError) Error() string {
 // was created, dropped or truncated under the lock, and the archive has every
 // tablespace that the server knows.
 func (b *mysql8Backup) proveUnchanged(ctx context.Context) error {
-	list, err := b.list(ctx)
+	list, err := b.List(ctx)
 	if err != nil {
 		return err
 	}
-	if b.last, err = b.inventory.Look(ctx, list.Tablespaces); err != nil {
+	if b.last, err = b.Inventory.Look(ctx, list.Tablespaces); err != nil {
 		return err
 	}
 	if err := b.last.Unique(); err != nil {

@@ -3,9 +3,6 @@ package source
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
-	"strings"
 	"time"
 
 	"hb/source/mysqld"
@@ -80,47 +77,11 @@ type MySQLOptions struct {
 	DumpBufferPoolTimeout time.Duration `name:"dump-innodb-buffer-pool-timeout" help:"How long to wait for the dump after the pages are copied (default 10)." placeholder:"SECONDS"`
 }
 
-// Result describes a backup.
-type Result struct {
-	Manifest metadata.Manifest
-	Locks    []locks.Timing // in the order in which they were asked for
-	Bytes    int64          // of the archive, before compression
-}
-
 // The waits that XtraBackup has by default.
 const (
 	DefaultSafeSlaveTimeout = 300 * time.Second
 	DefaultDumpTimeout      = 10 * time.Second
 )
-
-// Describe describes the archive in a few lines, and the time and the locks that it
-// took. sent is its size after the stages, in bytes.
-func (r *Result) Describe(sent int64, took time.Duration) string {
-	var b strings.Builder
-	m := &r.Manifest
-	fmt.Fprintf(&b, "backup complete: %s in %s, %s/s", stream.Size(sent), took, stream.Rate(sent, took))
-	fmt.Fprintf(&b, "\nredo from LSN %d to %d", m.FromLSN, m.LastLSN)
-	if m.Binlog != nil {
-		fmt.Fprintf(&b, "\nbinlog %s:%d %s", m.Binlog.File, m.Binlog.Pos, m.Binlog.GTID)
-	}
-	for _, l := range r.Locks {
-		fmt.Fprintf(&b, "\n%s: waited %s, held %s", l.Lock, l.Wait.Round(time.Microsecond), l.Held.Round(time.Microsecond))
-	}
-	if n := len(m.Warnings); n > 0 {
-		fmt.Fprintf(&b, "\nwarnings: %d, as told above; the manifest has them too", n)
-	}
-	return b.String()
-}
-
-// Facts are the same for programs.
-func (r *Result) Facts() []slog.Attr {
-	m := &r.Manifest
-	facts := []slog.Attr{slog.Int64("archive_bytes", r.Bytes), slog.Uint64("from_lsn", uint64(m.FromLSN)), slog.Uint64("last_lsn", uint64(m.LastLSN))}
-	if m.Binlog != nil {
-		facts = append(facts, slog.Any("binlog", m.Binlog))
-	}
-	return append(facts, slog.Any("locks", r.Locks), slog.Any("manifest", m))
-}
 
 // Flags are the command-line options of a backup.
 type Flags struct {
@@ -135,15 +96,15 @@ type Flags struct {
 // through. The first mistake in the flags, or in what they name, is a
 // *stream.UsageError. It does not look at the connection: see Connect.
 func (f *Flags) Prepare() (stream.WriteOptions, error) {
-	stages, mistakes := f.prepare()
+	stages, mistakes := f.PrepareAll()
 	if len(mistakes) > 0 {
 		return stages, mistakes[0]
 	}
 	return stages, nil
 }
 
-// prepare is Prepare with all mistakes.
-func (f *Flags) prepare() (stages stream.WriteOptions, mistakes []error) {
+// PrepareAll is Prepare with all mistakes.
+func (f *Flags) PrepareAll() (stages stream.WriteOptions, mistakes []error) {
 	var err error
 	if f.Tmpdir, err = stream.TempDir(f.Tmpdir); err != nil {
 		mistakes = append(mistakes, err)
@@ -159,7 +120,7 @@ func (f *Flags) prepare() (stages stream.WriteOptions, mistakes []error) {
 // is doubtful about the connection. An error is that of mysqld.Connect, a
 // *login.NoSocketError, or a *stream.UsageError.
 func (f *Flags) Connect(ctx context.Context, env login.Env, warn func(text string)) (*mysqld.Server, error) {
-	o, err := f.resolve(env)
+	o, err := f.Resolve(env)
 	if err != nil {
 		return nil, err
 	}
@@ -169,9 +130,9 @@ func (f *Flags) Connect(ctx context.Context, env login.Env, warn func(text strin
 	return mysqld.Connect(ctx, o)
 }
 
-// resolve says how to connect. If no option names the socket, and there is none in the
+// Resolve says how to connect. If no option names the socket, and there is none in the
 // usual places, the server probably does not run: that is not a *stream.UsageError.
-func (f *Flags) resolve(env login.Env) (login.Options, error) {
+func (f *Flags) Resolve(env login.Env) (login.Options, error) {
 	o, _, err := login.Resolve(f.Connection, env)
 	if _, stopped := errors.AsType[*login.NoSocketError](err); !stopped {
 		err = stream.AsUsage(err)

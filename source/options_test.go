@@ -13,7 +13,7 @@ import (
 // and what the stages do is recorded.
 func TestPrepare(t *testing.T) {
 	f := Flags{Options: Options{Tmpdir: "/nowhere"}, Stages: stream.WriteFlags{Compress: true, EncryptTo: []string{"nobody"}}}
-	_, mistakes := f.prepare()
+	_, mistakes := f.PrepareAll()
 	if len(mistakes) != 2 {
 		t.Fatalf("mistakes: %v", mistakes)
 	}
@@ -35,7 +35,7 @@ func TestPrepare(t *testing.T) {
 func TestResolve(t *testing.T) {
 	env := login.Env{Getenv: func(string) string { return "" }, System: []string{}, Sockets: []string{"/nowhere/socket"}}
 	f := Flags{Connection: login.Flags{User: "u"}}
-	_, err := f.resolve(env)
+	_, err := f.Resolve(env)
 	if _, stopped := errors.AsType[*login.NoSocketError](err); !stopped {
 		t.Errorf("no socket: %v", err)
 	}
@@ -43,7 +43,7 @@ func TestResolve(t *testing.T) {
 		t.Errorf("no socket is a mistake: %v", err)
 	}
 	f.Connection.Port = 1 << 20
-	if _, err := f.resolve(env); !isUsage(err) {
+	if _, err := f.Resolve(env); !isUsage(err) {
 		t.Errorf("not a port: %v", err)
 	}
 }
@@ -57,12 +57,12 @@ func isUsage(err error) bool {
 func TestReaders(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
 	for asked, want := range map[int]int{-1: 3, 0: 3, 1: 1, 20: 20, 1000: maxParallel} {
-		if got := (&Options{Parallel: asked}).readers(); got != want {
+		if got := readers(asked); got != want {
 			t.Errorf("%d are asked for: %d, want %d", asked, got, want)
 		}
 	}
 	runtime.GOMAXPROCS(100)
-	if got := new(Options).readers(); got != defaultParallel {
+	if got := readers(0); got != defaultParallel {
 		t.Errorf("by default with 100 processors: %d", got)
 	}
 }

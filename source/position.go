@@ -10,7 +10,6 @@ import (
 	"hb/source/binlog"
 	"hb/source/mysqld/locks"
 	"hb/source/mysqld/position"
-	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
 
@@ -19,54 +18,18 @@ import (
 // read is held back: redo beyond the moment must not reach the archive.
 func (b *backup) stand(ctx context.Context, by locks.Held) (err error) {
 	b.follower.Hold()
-	b.at, err = position.Take(ctx, b.srv, by, position.Wanted{Replica: b.opt.SlaveInfo, Galera: b.opt.GaleraInfo})
+	b.at, err = position.Take(ctx, b.Server, by, position.Wanted{Replica: b.Options.SlaveInfo, Galera: b.Options.GaleraInfo})
 	if err == nil && !b.at.Exact {
 		err = InexactSourceError{}
 	}
 	return err
 }
 
-// InexactSourceError says that hb cannot know a replica's position to the
-// transaction.
-type InexactSourceError struct{}
-
-func (InexactSourceError) Error() string {
-	return "this replica follows a source by file and position, or writes what it replicates to no binary log, and its applier runs: " +
-		"where a copy of it would have to go on cannot be known to the transaction; " +
-		"add --safe-slave-backup to --slave-info, or replicate by GTID (SOURCE_AUTO_POSITION=1, or MASTER_AUTO_POSITION=1) with log_replica_updates"
-}
-
-// A BinlogError says that hb cannot use the server's binary log.
-type BinlogError struct {
-	File string
-	Err  error
-}
-
-func (e *BinlogError) Error() string {
-	return fmt.Sprintf("the server's binary log %s: %v; the backup needs its end: FLUSH BINARY LOGS, and back up again", e.File, e.Err)
-}
-
-func (e *BinlogError) Unwrap() error { return e.Err }
-
-// openBinlogFile opens a file of the binary log.
-func (s *subject) openBinlogFile(name string) (disk.File, error) {
-	if filepath.Base(name) != name {
-		return nil, &BinlogError{name, fmt.Errorf("%q is not the name of a file", name)}
-	}
-	_, base := s.srv.Vars.LogBin()
-	path := filepath.Join(filepath.Dir(s.layout.Seen(base)), name)
-	f, err := s.disk.OpenRegular(path, false)
-	if err != nil {
-		return nil, &UnreadableError{path, err}
-	}
-	return f, nil
-}
-
 // openBinlog opens the binary log file that the position is in: once the locks
 // are released, the server may purge it.
 func (b *mysql8Backup) openBinlog() (err error) {
 	if b.at.Binlog != nil && b.at.Binlog.File != "" {
-		b.binlog, err = b.openBinlogFile(b.at.Binlog.File)
+		b.binlog, err = b.OpenBinlog(b.at.Binlog.File)
 	}
 	return err
 }
@@ -85,17 +48,17 @@ func (b *mysql8Backup) stageBinlog(ctx context.Context) error {
 		return &BinlogError{b.at.Binlog.File, err}
 	}
 	if home := b.binlogHome(); home != nil {
-		b.warn("the binary log of this server is outside of its data directory, at %s: to restore the backup, hb apply will have to be told where the restored server has its own (--log-bin)", home.Base)
+		b.Warn("the binary log of this server is outside of its data directory, at %s: to restore the backup, hb apply will have to be told where the restored server has its own (--log-bin)", home.Base)
 	}
-	index := filepath.Base(b.srv.Vars.BinlogIndex())
+	index := filepath.Base(b.Server.Vars.BinlogIndex())
 	return b.stage.Put(index, []byte("./"+b.at.Binlog.File+"\n"))
 }
 
 // binlogHome is where the server keeps its binary log, whose end is in the archive,
 // if a restored server would look for it elsewhere than in its data directory.
 func (b *mysql8Backup) binlogHome() *metadata.BinlogHome {
-	_, base := b.srv.Vars.LogBin()
-	index, datadir := b.srv.Vars.BinlogIndex(), b.srv.Vars.Datadir()
+	_, base := b.Server.Vars.LogBin()
+	index, datadir := b.Server.Vars.BinlogIndex(), b.Server.Vars.Datadir()
 	if b.binlog == nil || filepath.Dir(base) == datadir && filepath.Dir(index) == datadir {
 		return nil
 	}
@@ -141,7 +104,7 @@ func (b *mysql8Backup) countGTIDs(ctx context.Context) error {
 // if that lets commits go on, under Percona Server's lock for the binary log, which hb
 // holds only for that.
 func (b *mysql5Backup) standStill(ctx context.Context) error {
-	if !b.srv.Series.BinlogLock {
+	if !b.Server.Series.BinlogLock {
 		return b.stand(ctx, b.global)
 	}
 	l, err := b.locks.Binlog(ctx)
@@ -158,7 +121,7 @@ func (b *mysql5Backup) standStill(ctx context.Context) error {
 // tables, it locks them first, so that nobody writes to them between the last staging
 // of their files and that moment.
 func (b *mysql8Backup) position(ctx context.Context) error {
-	b.opt.Progress.Begin("taking the position", 0)
+	b.Options.Progress.Begin("taking the position", 0)
 	tables, err := b.plainTables(ctx)
 	if err != nil {
 		return err
@@ -169,7 +132,7 @@ func (b *mysql8Backup) position(ctx context.Context) error {
 			return err
 		}
 		for _, t := range broken {
-			b.warn("the server cannot open the table %s.%s, whose files are in the backup as they are: %v", t.Schema, t.Name, t.Err)
+			b.Warn("the server cannot open the table %s.%s, whose files are in the backup as they are: %v", t.Schema, t.Name, t.Err)
 		}
 	}
 	if err := b.restage(ctx); err != nil {

@@ -45,8 +45,8 @@ func TestCountGTIDs(t *testing.T) {
 			t.Errorf("at %d, %q of the server and purged %q: %q, %q (%v), want %q", c.pos, c.reported, c.purged, b.at.Binlog.GTID, b.at.Replica.GTIDPos, err, c.want)
 		}
 	}
-	s := &subject{}
-	if _, err := s.openBinlogFile("../binlog.000001"); !errors.Is(err, os.ErrNotExist) && !strings.Contains(err.Error(), "not the name of a file") {
+	s := &Subject{}
+	if _, err := s.OpenBinlog("../binlog.000001"); !errors.Is(err, os.ErrNotExist) && !strings.Contains(err.Error(), "not the name of a file") {
 		t.Errorf("a path in place of a name: %v", err)
 	}
 }

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"hb/source/binlog"
@@ -15,6 +13,7 @@ import (
 	"hb/source/mysqld"
 	"hb/source/mysqld/contents"
 	"hb/source/mysqld/identity"
+	"hb/source/mysqld/locks"
 	"hb/source/mysqld/position"
 	"hb/source/pages"
 	"hb/source/stage"
@@ -25,20 +24,20 @@ import (
 // checkBinlog makes sure that the binary log is one that hb can read. Servers
 // without log_status (and MariaDB) need no copy of it.
 func (c *checker) checkBinlog(ctx context.Context, f *Finding) error {
-	on, _ := c.srv.Vars.LogBin()
+	on, _ := c.Server.Vars.LogBin()
 	switch {
 	case !on:
 		f.Text = "the server writes none"
 		return nil
-	case !c.srv.Series.LogStatus:
+	case !c.Server.Series.LogStatus:
 		f.Text = "only its position is recorded"
 		return nil
 	}
-	st, err := position.ReadLogStatus(ctx, c.srv)
+	st, err := position.ReadLogStatus(ctx, c.Server)
 	if err != nil || st.Binlog == nil || st.Binlog.File == "" {
 		return err
 	}
-	log, err := c.openBinlogFile(st.Binlog.File)
+	log, err := c.OpenBinlog(st.Binlog.File)
 	if err != nil {
 		return err
 	}
@@ -53,12 +52,12 @@ func (c *checker) checkBinlog(ctx context.Context, f *Finding) error {
 // checkReplica finds out whether the position of this replica's sources can be
 // recorded, before anything is locked.
 func (c *checker) checkReplica(ctx context.Context, f *Finding) error {
-	if !c.opt.SlaveInfo {
+	if !c.Options.SlaveInfo {
 		f.Text = "not asked for (--slave-info)"
 		return nil
 	}
-	exact, err := position.ReplicaIsExact(ctx, c.srv)
-	if err == nil && !exact && !c.opt.SafeSlave {
+	exact, err := position.ReplicaIsExact(ctx, c.Server)
+	if err == nil && !exact && !c.Options.SafeSlave {
 		err = InexactSourceError{}
 	}
 	if err != nil {
@@ -77,10 +76,10 @@ func (c *checker) checkNames(list *datadir.Listing) error {
 			names[name] = "a file that describes the backup"
 		}
 	}
-	for _, name := range []string{metadata.ArchiveName, metadata.IndexName, metadata.ManifestName, metadata.MyCnfName, metadata.ExternalName, metadata.DonorGaleraInfoName, c.sequence.redoName} {
+	for _, name := range []string{metadata.ArchiveName, metadata.IndexName, metadata.ManifestName, metadata.MyCnfName, metadata.ExternalName, metadata.DonorGaleraInfoName, c.RedoName} {
 		names[name] = "a file of the backup"
 	}
-	for _, p := range c.layout.System {
+	for _, p := range c.Layout.System {
 		if err := names.Add(filepath.Base(p), p); err != nil {
 			return err
 		}
@@ -99,7 +98,7 @@ func (c *checker) checkNames(list *datadir.Listing) error {
 }
 
 // checker makes the checks of a server and its files.
-type checker struct{ *subject }
+type checker struct{ *Subject }
 
 // A check is one of them. Only Check reports its findings; its error is that with
 // which a backup fails.
@@ -134,16 +133,17 @@ var preflightChecks = []check{
 	{"binary log", (*checker).checkBinlog},
 }
 
-// preflight makes these checks, before anything is locked or sent.
-func (c *checker) preflight(ctx context.Context) error {
-	c.opt.Progress.Begin("looking at the server", 0)
+// Preflight makes these checks, before anything is locked or sent.
+func Preflight(ctx context.Context, s *Subject) error {
+	c := &checker{s}
+	c.Options.Progress.Begin("looking at the server", 0)
 	for _, look := range preflightChecks {
 		if err := look.run(ctx, c, &Finding{}); err != nil {
 			return err
 		}
 	}
 	if text := c.withoutEffect(); text != "" {
-		c.warn("%s", text)
+		c.Warn("%s", text)
 	}
 	return nil
 }
@@ -156,47 +156,70 @@ func (c *checker) withoutEffect() string {
 			names = append(names, name)
 		}
 	}
-	d := &c.srv.Series
-	add(c.opt.GaleraInfo && !d.Stages, "--galera-info")
-	add(c.opt.FTWRL.WaitTimeout > 0 && d.Stages, "--ftwrl-wait-timeout")
-	add(c.opt.FTWRL.KillTimeout > 0 && d.Stages, "--kill-long-queries-timeout")
-	add(c.opt.LockDDLPerTable && (d.Stages || d.LogStatus), "--lock-ddl-per-table")
-	add(c.opt.SafeSlave && d.Stages, "--safe-slave-backup")
-	add(c.opt.DumpBufferPool && d.Stages, "--dump-innodb-buffer-pool")
+	d := &c.Server.Series
+	add(c.Options.GaleraInfo && !d.Stages, "--galera-info")
+	add(c.Options.FTWRL.WaitTimeout > 0 && d.Stages, "--ftwrl-wait-timeout")
+	add(c.Options.FTWRL.KillTimeout > 0 && d.Stages, "--kill-long-queries-timeout")
+	add(c.Options.LockDDLPerTable && (d.Stages || d.LogStatus), "--lock-ddl-per-table")
+	add(c.Options.SafeSlave && d.Stages, "--safe-slave-backup")
+	add(c.Options.DumpBufferPool && d.Stages, "--dump-innodb-buffer-pool")
 	if len(names) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("without effect on %v %s: %s", c.srv.Flavor, c.srv.Version.Full, strings.Join(names, ", "))
+	return fmt.Sprintf("without effect on %v %s: %s", c.Server.Flavor, c.Server.Version.Full, strings.Join(names, ", "))
 }
 
 // checkPrivileges checks all privileges now, so that none is missing at the end of a
 // long copy.
 func (c *checker) checkPrivileges(ctx context.Context, f *Finding) error {
-	needs := c.needs()
-	if c.srv.Series.LogStatus {
+	needs := c.Needs()
+	if c.Server.Series.LogStatus {
 		var err error
 		if needs.HoldTables, err = c.mustHoldTables(ctx); err != nil {
 			return err
 		}
 	}
-	if err := c.srv.CheckPrivileges(ctx, needs); err != nil {
+	if err := c.Server.CheckPrivileges(ctx, needs); err != nil {
 		return err
 	}
 	f.Text = "the account has all that this backup needs"
 	return nil
 }
 
+// mustHoldTables reports whether non-transactional tables have to be locked at the end
+// (8.0 and later).
+func (c *checker) mustHoldTables(ctx context.Context) (bool, error) {
+	list, err := c.Layout.List()
+	switch {
+	case errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist):
+		list = &datadir.Listing{} // checkReadable has the words for it
+	case err != nil:
+		return false, err
+	}
+	tables, some, err := c.HasPlainTables(ctx, func(yield func(string) bool) {
+		for _, info := range list.Others {
+			if !yield(info.Name) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		return false, err
+	}
+	return some, locks.CheckHold(c.Server, tables)
+}
+
 // checkLogTables refuses log tables that cannot be copied.
 func (c *checker) checkLogTables() error {
-	v := c.srv.Vars
+	v := c.Server.Vars
 	if !strings.Contains(strings.ToUpper(v.String("log_output")), "TABLE") {
 		return nil
 	}
-	return stage.CheckLogTables(c.disk, filepath.Join(c.layout.Datadir, "mysql"), v.Bool("general_log"), v.Bool("slow_query_log"))
+	return stage.CheckLogTables(c.Disk, filepath.Join(c.Layout.Datadir, "mysql"), v.Bool("general_log"), v.Bool("slow_query_log"))
 }
 
 func (c *checker) checkFeatures(ctx context.Context, f *Finding) error {
-	if err := errors.Join(contents.CheckFeatures(ctx, c.srv), c.checkLogTables(), c.checkEngines()); err != nil {
+	if err := errors.Join(contents.CheckFeatures(ctx, c.Server), c.checkLogTables(), c.checkEngines()); err != nil {
 		return err
 	}
 	f.Text = "no encryption, engine or setting that hb does not back up"
@@ -206,60 +229,48 @@ func (c *checker) checkFeatures(ctx context.Context, f *Finding) error {
 // checkEngines refuses tables of engines that hb does not copy. On MySQL the
 // engines themselves are refused.
 func (c *checker) checkEngines() error {
-	if !c.srv.Series.Stages {
+	if !c.Server.Series.Stages {
 		return nil
 	}
-	list, err := c.layout.List()
+	list, err := c.Layout.List()
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 		return nil // checkReadable has the words for it
 	}
 	if err != nil {
 		return err
 	}
-	if err := c.engines.Check(list.Others); !errors.Is(err, fs.ErrPermission) {
+	if err := c.Engines.Check(list.Others); !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
 	return nil
 }
 
-// UnreadableError says that a file of the server cannot be read.
-type UnreadableError struct {
-	Path string
-	Err  error
-}
-
-func (e *UnreadableError) Error() string {
-	return fmt.Sprintf("%s cannot be read: %v; run hb as root or as the server's own user", e.Path, e.Err)
-}
-
-func (e *UnreadableError) Unwrap() error { return e.Err }
-
 // checkReadable checks that this user may read every file of the backup: first those
 // that hb finds without the server.
 func (c *checker) checkReadable(ctx context.Context, f *Finding) error {
-	for _, dir := range []string{c.layout.Datadir, c.layout.RedoDir, c.layout.UndoDir, c.layout.AriaLogDir} {
+	for _, dir := range []string{c.Layout.Datadir, c.Layout.RedoDir, c.Layout.UndoDir, c.Layout.AriaLogDir} {
 		if err := disk.Access(dir, disk.Readable|disk.Searchable); err != nil {
 			return &UnreadableError{dir, err}
 		}
 	}
-	list, err := c.layout.List()
+	list, err := c.Layout.List()
 	if err != nil {
 		return err
 	}
 	local := len(list.Tablespaces)
-	if err := readable(append(pathsOf(list.Tablespaces, list.Others), c.layout.System...)); err != nil {
+	if err := readable(append(pathsOf(list.Tablespaces, list.Others), c.Layout.System...)); err != nil {
 		return err
 	}
 	f.Text = "all in the data directory can be read"
-	if c.srv.Flavor == mysqld.MySQL {
-		if err := c.addRemote(ctx, list); err != nil {
+	if c.Server.Flavor == mysqld.MySQL {
+		if err := c.AddRemote(ctx, list); err != nil {
 			return err
 		}
 	}
 	if err := c.checkNames(list); err != nil {
 		return err
 	}
-	f.Text = fmt.Sprintf("all can be read: %d tablespaces, %d files of other engines and definitions", len(list.Tablespaces)+len(c.layout.System), len(list.Others))
+	f.Text = fmt.Sprintf("all can be read: %d tablespaces, %d files of other engines and definitions", len(list.Tablespaces)+len(c.Layout.System), len(list.Others))
 	return readable(pathsOf(list.Tablespaces[local:]))
 }
 
@@ -284,11 +295,11 @@ func readable(paths []string) error {
 
 // checkDatadir makes sure that the files are the server's.
 func (c *checker) checkDatadir(ctx context.Context, f *Finding) error {
-	_, err := identity.Prove(ctx, c.srv, identity.Files{
-		Datadir: c.layout.Datadir, SystemFile: c.layout.System[0], Checkpoint: c.checkpoint,
+	_, err := identity.Prove(ctx, c.Server, identity.Files{
+		Datadir: c.Layout.Datadir, SystemFile: c.Layout.System[0], Checkpoint: c.Checkpoint,
 	})
 	if err == nil {
-		f.Text = fmt.Sprintf("%s is the connected server's", c.layout.Datadir)
+		f.Text = fmt.Sprintf("%s is the connected server's", c.Layout.Datadir)
 	}
 	return err
 }
@@ -297,11 +308,11 @@ func (c *checker) checkDatadir(ctx context.Context, f *Finding) error {
 // or a damaged file, or an encrypted one is reported before the copy begins. The
 // backup remembers what it reads.
 func (c *checker) checkTablespaces(ctx context.Context, f *Finding) error {
-	list, err := c.list(ctx)
+	list, err := c.List(ctx)
 	if err != nil {
 		return err
 	}
-	look, err := c.inventory.Look(ctx, list.Tablespaces)
+	look, err := c.Inventory.Look(ctx, list.Tablespaces)
 	if err != nil {
 		return err
 	}
@@ -314,7 +325,7 @@ func (c *checker) checkTablespaces(ctx context.Context, f *Finding) error {
 		return err
 	}
 	for _, info := range look.Deferred {
-		if err := c.checkEmpty(ctx, info); err != nil {
+		if err := c.CheckEmpty(ctx, info); err != nil {
 			return err
 		}
 	}
@@ -331,7 +342,7 @@ func (c *checker) refuseStrays(ctx context.Context, look *pages.Found) error {
 	if !ok {
 		return err
 	}
-	known, err := contents.InnoDBTables(ctx, c.srv)
+	known, err := contents.InnoDBTables(ctx, c.Server)
 	if err != nil {
 		return err
 	}
@@ -345,17 +356,15 @@ func (c *checker) refuseStrays(ctx context.Context, look *pages.Found) error {
 
 // tellPassed adds to a finding which paths hb passes over.
 func (c *checker) tellPassed(f *Finding) {
-	c.warnMu.Lock()
-	defer c.warnMu.Unlock()
-	if len(c.passed) > 0 {
+	if passed := c.Passed(); len(passed) > 0 {
 		f.Warning = true
-		f.Text += "; passed over, as no data of a table can be in there: " + strings.Join(slices.Sorted(maps.Keys(c.passed)), ", ")
+		f.Text += "; passed over, as no data of a table can be in there: " + strings.Join(passed, ", ")
 	}
 }
 
 // checkRedo makes sure that the redo log is one that hb can follow.
 func (c *checker) checkRedo(_ context.Context, f *Finding) error {
-	state, err := c.lookAtRedo()
+	state, err := c.LookAtRedo()
 	if err == nil {
 		f.Text = fmt.Sprintf("the format is known: %v", state.Format)
 	}

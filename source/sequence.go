@@ -6,8 +6,6 @@ import (
 	"hb/source/mysqld"
 	"hb/source/mysqld/locks"
 	"hb/source/pages"
-	"hb/source/redo"
-	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
 
@@ -36,24 +34,22 @@ type step func(ctx context.Context) error
 // A sequence is how servers of one kind are backed up: the steps in their order, and
 // the names that the archive uses.
 type sequence struct {
-	flavor     string // as hb-archive.json has it
-	redoName   string // of the redo log in the archive
-	infoFormat string // of the archive, as the info file has it
-	lookAtRedo func(system disk.System, dir string) (redo.State, error)
+	flavor     string                 // as hb-archive.json has it
+	infoFormat string                 // of the archive, as the info file has it
 	begin      func(b *backup) family // which has the steps
 }
 
 var (
 	mariadbSequence = sequence{
-		flavor: metadata.FlavorMariaDB, redoName: "ib_logfile0", infoFormat: "mbstream", lookAtRedo: redo.Look,
+		flavor: metadata.FlavorMariaDB, infoFormat: "mbstream",
 		begin: func(b *backup) family { return &mariadbBackup{backup: b, stages: b.locks.Stages()} },
 	}
 	mysql8Sequence = sequence{
-		flavor: metadata.FlavorMySQL, redoName: "xtrabackup_logfile", infoFormat: "xbstream", lookAtRedo: redo.LookMySQL,
+		flavor: metadata.FlavorMySQL, infoFormat: "xbstream",
 		begin: func(b *backup) family { return &mysql8Backup{mysqlBackup: mysqlBackup{backup: b}} },
 	}
 	mysql5Sequence = sequence{
-		flavor: metadata.FlavorMySQL, redoName: "xtrabackup_logfile", infoFormat: "xbstream", lookAtRedo: redo.LookMySQL,
+		flavor: metadata.FlavorMySQL, infoFormat: "xbstream",
 		begin: func(b *backup) family { return &mysql5Backup{mysqlBackup: mysqlBackup{backup: b}} },
 	}
 )

@@ -1,10 +1,14 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"hb/source/mysqld"
+	"hb/source/mysqld/contents"
 	"hb/source/pages"
 	"hb/xbstream/innodb"
 )
@@ -18,16 +22,16 @@ func (b *backup) settle(ctx context.Context) error {
 		return err
 	}
 	for _, info := range end.Unknown {
-		if err := b.inventory.Young(ctx, info); err != nil {
+		if err := b.Inventory.Young(ctx, info); err != nil {
 			return err
 		}
 	}
 	for _, info := range end.Empty {
-		if err := b.checkEmpty(ctx, info); err != nil {
+		if err := b.CheckEmpty(ctx, info); err != nil {
 			return err
 		}
 	}
-	if b.srv.Flavor == mysqld.MariaDB { // else the server's own list is compared
+	if b.Server.Flavor == mysqld.MariaDB { // else the server's own list is compared
 		if err := b.registry.Vanished(b.last.Files, files); err != nil {
 			return err
 		}
@@ -54,7 +58,7 @@ func (b *backup) sendStub(t *pages.File) error {
 	if !isNew {
 		return nil
 	}
-	return b.archive.put(name, make([]byte, stubPages*b.pageSize))
+	return b.archive.put(name, make([]byte, stubPages*b.PageSize))
 }
 
 // proveWritten makes sure that the redo log makes every page that is in use and zero
@@ -67,10 +71,10 @@ func (b *backup) sendStub(t *pages.File) error {
 // from servers that no test has.
 func (b *backup) proveWritten() error {
 	from, files := b.follower.Checkpoint().LSN, b.follower.Files()
-	logged := b.srv.Series.ListsOpen || b.srv.Series.LogStatus // MariaDB 10.6, MySQL 8.0, and later
+	logged := b.Server.Series.ListsOpen || b.Server.Series.LogStatus // MariaDB 10.6, MySQL 8.0, and later
 	pages, full := b.copier.ZeroPages()
 	if full {
-		b.warn("the server had so many unwritten pages in use (%d or more) that hb did not check all of them for lost content: run hb apply, and then hb verify on the directory", len(pages))
+		b.Warn("the server had so many unwritten pages in use (%d or more) that hb did not check all of them for lost content: run hb apply, and then hb verify on the directory", len(pages))
 	}
 	warned := false
 	for _, z := range pages {
@@ -90,7 +94,7 @@ func (b *backup) proveWritten() error {
 		lost := &innodb.PageError{PageID: z.PageID, What: "is in use, and zero"}
 		if z.Space == 0 {
 			if !warned {
-				b.warn("%s: %v: its content is lost on the server, unless a very old server allocated it and never wrote it", z.File.Path, lost)
+				b.Warn("%s: %v: its content is lost on the server, unless a very old server allocated it and never wrote it", z.File.Path, lost)
 			}
 			warned = true
 			continue
@@ -98,4 +102,26 @@ func (b *backup) proveWritten() error {
 		return fmt.Errorf("copying %s: %w; the page is damaged on the server: check the table there (CHECK TABLE) before backing up", z.File.Path, lost)
 	}
 	return nil
+}
+
+// MissingSpacesError says that hb found no files of tablespaces that the server knows.
+type MissingSpacesError struct{ Spaces []contents.Tablespace }
+
+func newMissingSpaces(spaces []contents.Tablespace) *MissingSpacesError {
+	slices.SortFunc(spaces, func(a, b contents.Tablespace) int { return cmp.Compare(a.ID, b.ID) })
+	return &MissingSpacesError{spaces}
+}
+
+func (e *MissingSpacesError) Error() string {
+	const most = 5
+	var names []string
+	for _, s := range e.Spaces[:min(len(e.Spaces), most)] {
+		names = append(names, fmt.Sprintf("tablespace %d, %s (%s)", s.ID, s.Name, s.Path))
+	}
+	more := ""
+	if n := len(e.Spaces) - most; n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("the server knows of tablespaces whose files are not there: %s%s; "+
+		"a backup without them could not be restored: drop the tables, or bring the files back", strings.Join(names, "; "), more)
 }

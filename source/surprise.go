@@ -28,7 +28,7 @@ const (
 
 // tellChecksums reports whether the server gives pages checksums, and has done so.
 func (c *checker) tellChecksums(ctx context.Context, f *Finding) error {
-	algorithm := c.srv.Vars.String("innodb_checksum_algorithm")
+	algorithm := c.Server.Vars.String("innodb_checksum_algorithm")
 	f.Text = "pages are written with checksums (" + algorithm + ")"
 	if strings.TrimPrefix(algorithm, "strict_") == "none" {
 		f.Warning = true
@@ -50,11 +50,11 @@ func (c *checker) tellChecksums(ctx context.Context, f *Finding) error {
 
 // unsummed finds tablespaces with pages that have no checksum, by samples.
 func (c *checker) unsummed(ctx context.Context) (names []string, err error) {
-	list, err := c.list(ctx)
+	list, err := c.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	look, err := c.inventory.Look(ctx, list.Tablespaces[:min(len(list.Tablespaces), sampleMost)])
+	look, err := c.Inventory.Look(ctx, list.Tablespaces[:min(len(list.Tablespaces), sampleMost)])
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (c *checker) unsummed(ctx context.Context) (names []string, err error) {
 func (c *checker) lacksSums(t *pages.File) (found bool, err error) {
 	size := int64(t.Space.Physical)
 	count := t.Size / size
-	f, err := c.disk.OpenRegular(t.Path, t.Linked)
+	f, err := c.Disk.OpenRegular(t.Path, t.Linked)
 	if err != nil {
 		return false, datadir.IgnoreGone(err)
 	}
@@ -95,11 +95,11 @@ func (c *checker) lacksSums(t *pages.File) (found bool, err error) {
 
 // tellUnstored reports tables whose rows no backup has.
 func (c *checker) tellUnstored(_ context.Context, f *Finding) error {
-	list, err := c.layout.List()
+	list, err := c.Layout.List()
 	if err != nil {
 		return err
 	}
-	tables, err := datadir.UnstoredTables(c.disk, list.Others)
+	tables, err := datadir.UnstoredTables(c.Disk, list.Others)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ const assumedRate = 100 << 20
 
 // duration estimates how long a backup copies tablespaces, and says by what.
 func (c *checker) duration(ctx context.Context) (time.Duration, string, error) {
-	list, err := c.list(ctx)
+	list, err := c.List(ctx)
 	if err != nil {
 		return 0, "", err
 	}
@@ -141,14 +141,14 @@ func (c *checker) duration(ctx context.Context) (time.Duration, string, error) {
 	for _, t := range list.Tablespaces {
 		bytes += t.Size
 	}
-	for _, path := range c.layout.System {
-		info, err := datadir.Stat(c.disk, path, path)
+	for _, path := range c.Layout.System {
+		info, err := datadir.Stat(c.Disk, path, path)
 		if err != nil {
 			return 0, "", err
 		}
 		bytes += info.Size
 	}
-	rate := cmp.Or(int64(c.opt.Throttle), assumedRate)
+	rate := cmp.Or(int64(c.Options.Throttle), assumedRate)
 	return lasts(bytes, float64(rate)), fmt.Sprintf("%s at %s/s", stream.Size(bytes), stream.Size(rate)), nil
 }
 

@@ -37,7 +37,7 @@ func (w *watcher) wait() { w.wg.Wait() }
 
 // start starts watching a backup, if anybody looks.
 func (w *watcher) start(ctx context.Context, b *backup) {
-	if b.opt.Progress != nil {
+	if b.Options.Progress != nil {
 		w.b = b
 		w.look(ctx)
 		w.wg.Go(func() { w.run(ctx) })
@@ -56,7 +56,7 @@ func (w *watcher) run(ctx context.Context) {
 		case <-tick.C:
 		}
 		if first {
-			w.server, _ = position.Observe(ctx, w.b.srv)
+			w.server, _ = position.Observe(ctx, w.b.Server)
 			if w.server != nil {
 				defer w.server.Close() // to an end that the backup does not depend on
 			}
@@ -72,7 +72,7 @@ func (w *watcher) look(ctx context.Context) {
 		}
 		w.asked = time.Now()
 	}
-	m := w.b.opt.Progress
+	m := w.b.Options.Progress
 	if w.newest > 0 {
 		m.SetLag(int64(w.newest) - int64(w.b.follower.End()))
 	}

@@ -25,6 +25,10 @@ import (
 	"hb/stream/progress"
 )
 
+// Memory is how many bytes of staged files a backup keeps in memory; the others are on
+// disk.
+const Memory = 16 << 20
+
 // Stage holds copies of files that go into the archive after the final lock:
 // tablespaces that were copied under it, and all files that are not InnoDB's. These
 // are copied once before the final lock, at leisure, and under it those again that
