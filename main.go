@@ -35,6 +35,7 @@ import (
 	"hb/sink/verify"
 	"hb/source"
 	"hb/source/binlog"
+	"hb/source/check"
 	"hb/source/datadir"
 	"hb/source/infofile"
 	"hb/source/mysqld"
@@ -46,6 +47,7 @@ import (
 	"hb/source/redo"
 	"hb/source/settings"
 	"hb/source/stage"
+	"hb/source/subject"
 	"hb/stream"
 	"hb/stream/disk"
 	"hb/stream/progress"
@@ -171,7 +173,7 @@ func (c *backupCmd) estimate(ctx context.Context, t *terminal.Console, env login
 	if err != nil {
 		return err
 	}
-	e, err := source.EstimateSize(ctx, srv, c.Options, stages)
+	e, err := check.EstimateSize(ctx, srv, c.Options, stages)
 	if err := errors.Join(err, srv.Close()); err != nil {
 		return err
 	}
@@ -196,7 +198,7 @@ func (c *checkCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Set
 		return c.printGrants(ctx, t, s.Env)
 	}
 	report, written := t.Report(os.Stdout), error(nil)
-	err := source.Check(ctx, &c.Flags, s.Env, c.RateInterval, func(f source.Finding) {
+	err := check.Run(ctx, &c.Flags, s.Env, c.RateInterval, func(f check.Finding) {
 		if f.Err != nil {
 			f.Facts = append(f.Facts, slog.Int("exit_code", exitStatus(f.Err)))
 		}
@@ -211,7 +213,7 @@ func (c *checkCmd) printGrants(ctx context.Context, t *terminal.Console, env log
 	if err != nil {
 		return err
 	}
-	grants, err := source.MissingGrants(ctx, srv, c.Options)
+	grants, err := check.MissingGrants(ctx, srv, c.Options)
 	if err := errors.Join(err, srv.Close()); err != nil {
 		return err
 	}
@@ -402,13 +404,13 @@ const (
 // what matches none is 1.
 var exitCodes = []exitCode{
 	{130, of(is(terminal.ErrInterrupted))},
-	{exitUsage, of(as[*stream.UsageError], as[*usage.UnknownError], as[source.InexactSourceError], as[*apply.BinlogPlaceError])},
-	{3, of(as[*mysqld.ConnectError], as[*login.NoSocketError], as[*mysqld.MissingPrivilegesError], as[*identity.DatadirError], as[*source.UnreadableError])},
+	{exitUsage, of(as[*stream.UsageError], as[*usage.UnknownError], as[subject.InexactSourceError], as[*apply.BinlogPlaceError])},
+	{3, of(as[*mysqld.ConnectError], as[*login.NoSocketError], as[*mysqld.MissingPrivilegesError], as[*identity.DatadirError], as[*subject.UnreadableError])},
 	{4, of(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*locks.PacketError], as[*pages.EncryptedError], as[*stage.BusyLogError], as[*datadir.NameError], as[*datadir.LinkError], as[*pages.DuplicateError], is(binlog.ErrEncrypted),
 		as[*source.SystemError], as[*disk.NameError],
 		as[*innodb.UnsupportedError], as[*mariadbredo.UnsupportedError], as[*mysqlredo.UnsupportedError], as[*mysqlredo.FlagsError], as[*metadata.VersionError])},
 	{5, of(as[*redo.OverrunError], is(locks.ErrLost), is(mysqld.ErrConnectionLost), as[*locks.TimeoutError], as[*locks.OtherBackupError],
-		as[*position.OpenTempTablesError], as[*source.LockBrokenError], as[*source.BinlogError], as[*source.UnloggedError])},
+		as[*position.OpenTempTablesError], as[*source.LockBrokenError], as[*subject.BinlogError], as[*source.UnloggedError])},
 	{exitReaderGone, of(stdout.IsBrokenPipe)},
 	{6, of(as[*catalog.IncompleteError], as[*backupdir.MissingError], is(io.ErrUnexpectedEOF))},
 	{7, of(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError], as[*backupdir.DamageError])},

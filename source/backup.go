@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"time"
 
+	"hb/source/check"
 	"hb/source/datadir"
 	"hb/source/mysqld"
 	"hb/source/mysqld/contents"
@@ -22,11 +23,19 @@ import (
 	"hb/source/redo"
 	"hb/source/spool"
 	"hb/source/stage"
+	"hb/source/subject"
 	"hb/stream"
 	"hb/stream/disk"
 	"hb/xbstream"
 	"hb/xbstream/innodb"
 	"hb/xbstream/metadata"
+)
+
+// Options say how to make a backup, and Flags are those of the command line.
+type (
+	Options      = subject.Options
+	MySQLOptions = subject.MySQLOptions
+	Flags        = subject.Flags
 )
 
 // SystemError says that hb does not back up on an operating system.
@@ -54,7 +63,7 @@ const (
 
 // backup is one run: what the servers of all families have in common.
 type backup struct {
-	*Subject
+	*subject.Subject
 	sequence *sequence
 	family   family
 	started  time.Time
@@ -117,7 +126,7 @@ func runOn(ctx context.Context, system disk.System, srv *mysqld.Server, out io.W
 }
 
 func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Options) (*backup, error) {
-	s, err := New(system, srv, opt)
+	s, err := subject.New(system, srv, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +188,7 @@ func (b *backup) close(err error) error {
 }
 
 // preflight makes the checks that come before anything is locked or sent.
-func (b *backup) preflight(ctx context.Context) error { return Preflight(ctx, b.Subject) }
+func (b *backup) preflight(ctx context.Context) error { return check.Preflight(ctx, b.Subject) }
 
 // awaitOthers waits until no other hb backs the server up.
 func (b *backup) awaitOthers(ctx context.Context) (err error) {

@@ -12,6 +12,7 @@ import (
 	"hb/source/sourcetest"
 	"hb/source/spool"
 	"hb/source/stage"
+	"hb/source/subject"
 	"hb/stream/disk"
 	"hb/xbstream"
 	"hb/xbstream/innodb"
@@ -69,7 +70,7 @@ func TestDDLDuringCopy(t *testing.T) {
 			d.Write("db/a.ibd", innodbtest.Random(1, 2))
 			d.Write("db/b.ibd", innodbtest.Random(2, 2))
 			d.Write("other/db.opt", nil)
-			b := &backup{Subject: &Subject{Server: &mysqld.Server{Flavor: mysqld.MariaDB}, Layout: d.Layout, Inventory: pages.NewInventory(disk.OS, 16<<10)}}
+			b := &backup{Subject: &subject.Subject{Server: &mysqld.Server{Flavor: mysqld.MariaDB}, Layout: d.Layout, Inventory: pages.NewInventory(disk.OS, 16<<10)}}
 			b.family = &mariadbBackup{backup: b}
 			var out bytes.Buffer
 			w := xbstream.NewWriter(&out)

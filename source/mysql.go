@@ -13,6 +13,7 @@ import (
 	"hb/source/mysqld/locks"
 	"hb/source/mysqld/position"
 	"hb/source/pages"
+	"hb/source/subject"
 	"hb/xbstream/innodb"
 	"hb/xbstream/metadata"
 )
@@ -161,7 +162,7 @@ func (b *mysqlBackup) dumpBufferPool(ctx context.Context) (err error) {
 func (b *mysqlBackup) awaitBufferPool(ctx context.Context) error {
 	if b.dump != nil {
 		b.Options.Progress.Begin("waiting for the dump of the buffer pool", 0)
-		done, err := b.dump.Wait(ctx, cmp.Or(b.Options.DumpBufferPoolTimeout, DefaultDumpTimeout))
+		done, err := b.dump.Wait(ctx, cmp.Or(b.Options.DumpBufferPoolTimeout, subject.DefaultDumpTimeout))
 		if err != nil {
 			return err
 		}
@@ -187,7 +188,7 @@ func (b *mysqlBackup) awaitBufferPool(ctx context.Context) error {
 func (b *mysqlBackup) pauseReplica(ctx context.Context) (err error) {
 	if b.Options.SafeSlave {
 		b.Options.Progress.Begin("waiting for the replica's temporary tables", 0)
-		b.replica, err = position.PauseReplica(ctx, b.Server, cmp.Or(b.Options.SafeSlaveTimeout, DefaultSafeSlaveTimeout))
+		b.replica, err = position.PauseReplica(ctx, b.Server, cmp.Or(b.Options.SafeSlaveTimeout, subject.DefaultSafeSlaveTimeout))
 	}
 	return err
 }

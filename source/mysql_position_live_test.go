@@ -20,6 +20,7 @@ import (
 	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/client"
+	"hb/source/subject"
 	"hb/xbstream/metadata"
 )
 
@@ -188,7 +189,7 @@ func TestInexactReplica(t *testing.T) {
 		srv := client.Open(t, replica)
 		defer srv.Close()
 		result, err := source.Run(t.Context(), srv, io.Discard, source.Options{Parallel: 1, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test", SlaveInfo: true})
-		if _, ok := errors.AsType[source.InexactSourceError](err); !ok || len(result.Locks) > 0 {
+		if _, ok := errors.AsType[subject.InexactSourceError](err); !ok || len(result.Locks) > 0 {
 			t.Errorf("while the appliers run: %v, %v", err, result.Locks)
 		}
 		hookedBackup(t, replica, filepath.Join(t.TempDir(), "archive"), hooks{opt: source.Options{SlaveInfo: true, MySQLOptions: source.MySQLOptions{SafeSlave: true}}})

@@ -10,6 +10,7 @@ import (
 	"hb/source/binlog"
 	"hb/source/mysqld/locks"
 	"hb/source/mysqld/position"
+	"hb/source/subject"
 	"hb/xbstream/metadata"
 )
 
@@ -20,7 +21,7 @@ func (b *backup) stand(ctx context.Context, by locks.Held) (err error) {
 	b.follower.Hold()
 	b.at, err = position.Take(ctx, b.Server, by, position.Wanted{Replica: b.Options.SlaveInfo, Galera: b.Options.GaleraInfo})
 	if err == nil && !b.at.Exact {
-		err = InexactSourceError{}
+		err = subject.InexactSourceError{}
 	}
 	return err
 }
@@ -45,7 +46,7 @@ func (b *mysql8Backup) stageBinlog(ctx context.Context) error {
 		return fmt.Errorf("copying the binary log %s: %w", b.at.Binlog.File, err)
 	}
 	if err := b.countGTIDs(ctx); err != nil {
-		return &BinlogError{b.at.Binlog.File, err}
+		return &subject.BinlogError{File: b.at.Binlog.File, Err: err}
 	}
 	if home := b.binlogHome(); home != nil {
 		b.Warn("the binary log of this server is outside of its data directory, at %s: to restore the backup, hb apply will have to be told where the restored server has its own (--log-bin)", home.Base)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"hb/source/mysqld/position"
+	"hb/source/subject"
 	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
@@ -45,7 +46,7 @@ func TestCountGTIDs(t *testing.T) {
 			t.Errorf("at %d, %q of the server and purged %q: %q, %q (%v), want %q", c.pos, c.reported, c.purged, b.at.Binlog.GTID, b.at.Replica.GTIDPos, err, c.want)
 		}
 	}
-	s := &Subject{}
+	s := &subject.Subject{}
 	if _, err := s.OpenBinlog("../binlog.000001"); !errors.Is(err, os.ErrNotExist) && !strings.Contains(err.Error(), "not the name of a file") {
 		t.Errorf("a path in place of a name: %v", err)
 	}

@@ -1,4 +1,7 @@
-package source
+// Package subject is what a backup is of: a server and its files, and the options that
+// say how to back it up. In go the connection and the options; out come listings of the
+// files that belong to a backup, and what the user should know of them.
+package subject
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package source
+package check
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"hb/source/mysqld/position"
 	"hb/source/pages"
 	"hb/source/stage"
+	"hb/source/subject"
 	"hb/stream/disk"
 	"hb/xbstream/metadata"
 )
@@ -43,7 +44,7 @@ func (c *checker) checkBinlog(ctx context.Context, f *Finding) error {
 	}
 	defer log.Close()
 	if err := binlog.Look(log); err != nil {
-		return &BinlogError{st.Binlog.File, err}
+		return &subject.BinlogError{File: st.Binlog.File, Err: err}
 	}
 	f.Text = "its end can be copied and read"
 	return nil
@@ -58,7 +59,7 @@ func (c *checker) checkReplica(ctx context.Context, f *Finding) error {
 	}
 	exact, err := position.ReplicaIsExact(ctx, c.Server)
 	if err == nil && !exact && !c.Options.SafeSlave {
-		err = InexactSourceError{}
+		err = subject.InexactSourceError{}
 	}
 	if err != nil {
 		return err
@@ -98,7 +99,7 @@ func (c *checker) checkNames(list *datadir.Listing) error {
 }
 
 // checker makes the checks of a server and its files.
-type checker struct{ *Subject }
+type checker struct{ *subject.Subject }
 
 // A check is one of them. Only Check reports its findings; its error is that with
 // which a backup fails.
@@ -110,11 +111,11 @@ type check struct {
 // run is look; a file that this user may not open becomes an *UnreadableError.
 func (c *check) run(ctx context.Context, by *checker, f *Finding) error {
 	err := c.look(by, ctx, f)
-	if _, told := errors.AsType[*UnreadableError](err); told || !errors.Is(err, fs.ErrPermission) {
+	if _, told := errors.AsType[*subject.UnreadableError](err); told || !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
 	if at, ok := errors.AsType[*fs.PathError](err); ok {
-		return &UnreadableError{at.Path, at.Err}
+		return &subject.UnreadableError{Path: at.Path, Err: at.Err}
 	}
 	return err
 }
@@ -134,7 +135,7 @@ var preflightChecks = []check{
 }
 
 // Preflight makes these checks, before anything is locked or sent.
-func Preflight(ctx context.Context, s *Subject) error {
+func Preflight(ctx context.Context, s *subject.Subject) error {
 	c := &checker{s}
 	c.Options.Progress.Begin("looking at the server", 0)
 	for _, look := range preflightChecks {
@@ -250,7 +251,7 @@ func (c *checker) checkEngines() error {
 func (c *checker) checkReadable(ctx context.Context, f *Finding) error {
 	for _, dir := range []string{c.Layout.Datadir, c.Layout.RedoDir, c.Layout.UndoDir, c.Layout.AriaLogDir} {
 		if err := disk.Access(dir, disk.Readable|disk.Searchable); err != nil {
-			return &UnreadableError{dir, err}
+			return &subject.UnreadableError{Path: dir, Err: err}
 		}
 	}
 	list, err := c.Layout.List()
@@ -287,7 +288,7 @@ func pathsOf(lists ...[]datadir.File) (paths []string) {
 func readable(paths []string) error {
 	for _, path := range paths {
 		if err := disk.Access(path, disk.Readable); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return &UnreadableError{path, err}
+			return &subject.UnreadableError{Path: path, Err: err}
 		}
 	}
 	return nil

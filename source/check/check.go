@@ -1,4 +1,10 @@
-package source
+// Package check answers what can be asked before a backup: would it succeed, which
+// privileges are missing, how much work will it be, how large its archive. In goes a
+// server with its files (package subject); out come findings, or the error with which a
+// backup would fail. It takes no lock, and writes nothing.
+//
+// preflight.go has the checks with which every backup begins.
+package check
 
 import (
 	"context"
@@ -19,6 +25,7 @@ import (
 	"hb/source/redo"
 	"hb/source/spool"
 	"hb/source/stage"
+	"hb/source/subject"
 	"hb/stream"
 	"hb/stream/disk"
 	"hb/stream/progress"
@@ -63,12 +70,12 @@ func (e *WouldFailError) Error() string {
 
 func (e *WouldFailError) Unwrap() error { return e.failed[0].Err }
 
-// Check makes all checks for a backup with these flags, and passes each finding to
+// Run makes all checks for a backup with these flags, and passes each finding to
 // tell: first the checks that a backup itself makes before it begins, in the same
 // order, then how much work the backup will be. It takes no lock and writes
 // nothing. The rate at which redo is written is measured over interval. If a backup
 // would fail, the error is a *WouldFailError.
-func Check(ctx context.Context, f *Flags, env login.Env, interval time.Duration, tell func(Finding)) error {
+func Run(ctx context.Context, f *subject.Flags, env login.Env, interval time.Duration, tell func(Finding)) error {
 	var failed []Finding
 	err := checkFlags(ctx, f, env, interval, func(found Finding) {
 		if found.Err != nil {
@@ -83,7 +90,7 @@ func Check(ctx context.Context, f *Flags, env login.Env, interval time.Duration,
 }
 
 // checkFlags checks the flags and the connection, and the server if it can be reached.
-func checkFlags(ctx context.Context, f *Flags, env login.Env, interval time.Duration, tell func(Finding)) error {
+func checkFlags(ctx context.Context, f *subject.Flags, env login.Env, interval time.Duration, tell func(Finding)) error {
 	if err := infofile.Check(f.InfoFile); err != nil {
 		tell(failure("options", err))
 	}
@@ -114,8 +121,8 @@ func checkFlags(ctx context.Context, f *Flags, env login.Env, interval time.Dura
 }
 
 // checkServer checks a server and its files. The error is that of ctx.
-func checkServer(ctx context.Context, srv *mysqld.Server, opt Options, interval time.Duration, tell func(Finding)) error {
-	s, err := New(disk.OS, srv, opt)
+func checkServer(ctx context.Context, srv *mysqld.Server, opt subject.Options, interval time.Duration, tell func(Finding)) error {
+	s, err := subject.New(disk.OS, srv, opt)
 	if err != nil {
 		tell(failure("files", err))
 		return nil
@@ -142,8 +149,8 @@ func checkServer(ctx context.Context, srv *mysqld.Server, opt Options, interval 
 
 // MissingGrants returns the statements that give the account what a backup of srv
 // needs and it lacks.
-func MissingGrants(ctx context.Context, srv *mysqld.Server, opt Options) ([]string, error) {
-	s, err := New(disk.OS, srv, opt)
+func MissingGrants(ctx context.Context, srv *mysqld.Server, opt subject.Options) ([]string, error) {
+	s, err := subject.New(disk.OS, srv, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +199,7 @@ func (c *checker) tellVersion(_ context.Context, f *Finding) error {
 	return nil
 }
 
-// outlook is the second half of Check: how much work the backup will be.
+// outlook is the second half of Run: how much work the backup will be.
 type outlook struct {
 	interval time.Duration
 	rate     float64       // of redo, bytes a second; 0: none, or not known

@@ -1,4 +1,4 @@
-package source
+package check
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"hb/source/datadir"
 	"hb/source/mysqld"
 	"hb/source/mysqld/locks"
+	"hb/source/subject"
 	"hb/stream/disk"
 )
 
@@ -112,9 +113,9 @@ func TestPlainTables(t *testing.T) {
 
 // TestWithoutEffect: options without effect are named.
 func TestWithoutEffect(t *testing.T) {
-	all := Options{
+	all := subject.Options{
 		GaleraInfo: true,
-		MySQLOptions: MySQLOptions{LockDDLPerTable: true, SafeSlave: true, DumpBufferPool: true,
+		MySQLOptions: subject.MySQLOptions{LockDDLPerTable: true, SafeSlave: true, DumpBufferPool: true,
 			FTWRL: locks.FTWRL{WaitTimeout: 1, KillTimeout: 1}},
 	}
 	for _, test := range []struct {
@@ -127,10 +128,10 @@ func TestWithoutEffect(t *testing.T) {
 		{&mysqld.Server{Flavor: mysqld.MySQL, Series: mysqld.Series{LogStatus: true}, Version: mysqld.Version{Full: "9.7.4"}},
 			"without effect on MySQL 9.7.4: --galera-info, --lock-ddl-per-table"},
 	} {
-		if got := (&checker{&Subject{Server: test.srv, Options: all}}).withoutEffect(); got != test.want {
+		if got := (&checker{&subject.Subject{Server: test.srv, Options: all}}).withoutEffect(); got != test.want {
 			t.Errorf("%q, want %q", got, test.want)
 		}
-		if got := (&checker{&Subject{Server: test.srv}}).withoutEffect(); got != "" {
+		if got := (&checker{&subject.Subject{Server: test.srv}}).withoutEffect(); got != "" {
 			t.Errorf("no options: %q", got)
 		}
 	}

@@ -1,4 +1,4 @@
-package source
+package check
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"hb/source/mysqld"
 	"hb/source/mysqld/position"
 	"hb/source/pages"
+	"hb/source/subject"
 	"hb/stream"
 	"hb/stream/disk"
 	"hb/xbstream"
@@ -40,8 +41,8 @@ const rateTime = 2 * time.Second
 
 // EstimateSize estimates the archive of a backup. It makes the backup's own checks
 // first. It takes rateTime and the reading of samples.
-func EstimateSize(ctx context.Context, srv *mysqld.Server, opt Options, stages stream.WriteOptions) (*Estimate, error) {
-	s, err := New(disk.OS, srv, opt)
+func EstimateSize(ctx context.Context, srv *mysqld.Server, opt subject.Options, stages stream.WriteOptions) (*Estimate, error) {
+	s, err := subject.New(disk.OS, srv, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func EstimateSize(ctx context.Context, srv *mysqld.Server, opt Options, stages s
 	return e, err
 }
 
-func (e *Estimate) measureFiles(ctx context.Context, s *Subject) error {
+func (e *Estimate) measureFiles(ctx context.Context, s *subject.Subject) error {
 	list, err := s.List(ctx)
 	if err != nil {
 		return err
@@ -98,7 +99,7 @@ func framing(f datadir.File) int64 {
 }
 
 // measureRedo measures the redo log since its checkpoint, and how fast it grows.
-func (e *Estimate) measureRedo(ctx context.Context, s *Subject) error {
+func (e *Estimate) measureRedo(ctx context.Context, s *subject.Subject) error {
 	checkpoint, err := s.Checkpoint()
 	if err != nil {
 		return err
