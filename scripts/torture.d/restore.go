@@ -118,7 +118,10 @@ func (r *round) resumed(ctx context.Context, dir, action string, args ...string)
 		if int(r.at[try+1]*1e6)%2 == 0 {
 			rule = fmt.Sprintf("change:*.ibd:%d:%s", ladder(r.at[try+1], 60), action)
 		}
-		if action == "EIO" || action == "ENOSPC" {
+		switch action {
+		case "POWER":
+			rule += fmt.Sprintf("=%d", r.loadSeed+uint64(try))
+		case "EIO", "ENOSPC":
 			rule = strings.Replace(rule, ":"+action, "+:"+action, 1)
 		}
 		code, said, err := r.command(ctx, r.hb.faulty, rule, args...)

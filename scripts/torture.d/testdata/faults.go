@@ -6,8 +6,9 @@
 // The N-th operation of that kind on a file whose base name matches is done
 // otherwise, and with N+ all that follow it as well. A kind is one of disktest's,
 // or "any", or "change" for all that change a directory. An action is the name of
-// an error, or TORN (a read ends in other bytes), KILL (a write is half done), POWER
-// (and what was not synced is lost), or SLEEP=MILLISECONDS.
+// an error, or TORN (a read ends in other bytes), KILL (a write is half done),
+// POWER=SEED (and what was not synced is lost, as the seed has it), or
+// SLEEP=MILLISECONDS.
 package main
 
 import (
@@ -48,8 +49,14 @@ func init() {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
-	if strings.Contains(text, "POWER") {
-		f.LosePower()
+	for _, r := range rules {
+		if seed, ok := strings.CutPrefix(r.action, "POWER="); ok {
+			n, err := strconv.ParseUint(seed, 10, 64)
+			if err != nil {
+				panic("HB_TORTURE: " + text)
+			}
+			f.LosePower(n)
+		}
 	}
 	disk.OS = f
 }

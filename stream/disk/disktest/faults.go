@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path"
 	"path/filepath"
@@ -158,8 +159,11 @@ func (f *Faults) at(kind Kind, name string) error {
 	return nil
 }
 
-// LosePower remembers writes until they are synced: for ErrPower.
-func (f *Faults) LosePower() { f.power = &power{files: make(map[uint64]*unsynced)} }
+// LosePower remembers writes until they are synced: for ErrPower. The seed decides
+// which of them are lost then.
+func (f *Faults) LosePower(seed uint64) {
+	f.power = &power{rnd: rand.New(rand.NewPCG(seed, 0)), files: make(map[uint64]*unsynced)}
+}
 
 // dead ends the process if err demands that.
 func (f *Faults) dead(err error) {

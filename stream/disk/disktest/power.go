@@ -2,6 +2,7 @@ package disktest
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -18,11 +19,14 @@ const pieceSize = 4 << 10
 // forgotten: a directory's entries count as written at once.
 type power struct {
 	mu    sync.Mutex
+	rnd   *rand.Rand           // draws what is lost
 	files map[uint64]*unsynced // by inode
+	count int                  // files so far
 }
 
 // unsynced is one file's way back.
 type unsynced struct {
+	no   int      // in the order of the first writes
 	f    *os.File // a handle of our own
 	back []content
 }
@@ -52,7 +56,8 @@ func (p *power) writes(f disk.File, at, n int64) error {
 		if err != nil {
 			return err
 		}
-		u = &unsynced{f: own}
+		p.count++
+		u = &unsynced{no: p.count, f: own}
 		p.files[facts.Ino] = u
 	}
 	switch {
@@ -86,15 +91,18 @@ func (p *power) synced(f disk.File) {
 	}
 }
 
-// fail undoes writes that are not on disk: all of them, any piece, or a few.
+// fail undoes writes that are not on disk: all of them, any piece, or a few. It draws in
+// the order in which the files were first written, which is the same in each run of a
+// program, as inodes and a map's order are not.
 func (p *power) fail() {
 	if p == nil {
 		return
 	}
 	p.mu.Lock() // for ever: nothing is written any more
-	one := []int{1, 2, 256, 1024}[rand.IntN(4)]
-	lost := func() bool { return rand.IntN(one) == 0 }
-	for _, u := range p.files {
+	one := []int{1, 2, 256, 1024}[p.rnd.IntN(4)]
+	lost := func() bool { return p.rnd.IntN(one) == 0 }
+	files := slices.SortedFunc(maps.Values(p.files), func(a, b *unsynced) int { return a.no - b.no })
+	for _, u := range files {
 		for _, c := range slices.Backward(u.back) {
 			if err := u.takeBack(c, lost); err != nil {
 				panic(err)
