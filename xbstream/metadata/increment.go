@@ -122,29 +122,6 @@ const (
 	LiveNew     LiveKind = "new"     // it is zeros, with the pages of a delta over them
 )
 
-// PageSum is a sum over the pages of a file (innodb.PageSum), in JSON a string of 16
-// hexadecimal digits.
-type PageSum uint64
-
-// MarshalText writes the digits.
-func (s PageSum) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%016x", uint64(s)), nil }
-
-// UnmarshalText reads them.
-func (s *PageSum) UnmarshalText(text []byte) error {
-	var b [8]byte
-	if len(text) != 2*len(b) {
-		return fmt.Errorf("pages_sum %.20q has not 16 digits", text)
-	}
-	if _, err := hex.Decode(b[:], text); err != nil {
-		return fmt.Errorf("pages_sum %q: %w", text, err)
-	}
-	*s = 0
-	for _, c := range b {
-		*s = *s<<8 | PageSum(c)
-	}
-	return nil
-}
-
 // Live is a line of an incremental backup's manifest: one file of the server that the
 // backup restores, and where its content is. The files of the backup itself (hb's own,
 // the redo log, the peers' metadata) have none.
@@ -165,7 +142,7 @@ type Live struct {
 	// that are in the delta override them.
 	Zero []innodb.PageRange
 	// Sum is over all pages of the file; nil: not all of them were read, or Space is nil.
-	Sum *PageSum
+	Sum *innodb.PageSum
 }
 
 // DeltaSuffix is what follows a tablespace's name in the name of its delta.
@@ -188,7 +165,7 @@ type liveLine struct {
 	From   jsonPath        `json:"from,omitempty"`
 	Stored jsonPath        `json:"stored,omitempty"`
 	Zero   [][2]uint32     `json:"zero,omitempty"` // first page, number of pages
-	Sum    *PageSum        `json:"pages_sum,omitempty"`
+	Sum    *innodb.PageSum `json:"pages_sum,omitempty"`
 }
 
 // droppedLine is the line of a file that the base has and the increment has not.

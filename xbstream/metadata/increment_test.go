@@ -31,7 +31,7 @@ var (
 )
 
 func spaceID(id innodb.SpaceID) *innodb.SpaceID { return &id }
-func pageSum(s PageSum) *PageSum                { return &s }
+func pageSum(s innodb.PageSum) *innodb.PageSum  { return &s }
 
 func testIncrement() Manifest {
 	m := testManifest()
