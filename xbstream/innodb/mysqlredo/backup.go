@@ -106,10 +106,10 @@ func WriteSynthetic(w io.Writer, s Synthetic) error {
 	c := Checkpoint{LSN: FlushLSN(s.End)}
 	p := packer{b: head(h, c), at: redolog.BlockOf(c.LSN)}
 	for i := range s.Meta {
-		if err := s.Meta[i].check(); err != nil {
+		if err := s.Meta[i].Check(); err != nil {
 			return fmt.Errorf("table %d: %w", s.Meta[i].Table, err)
 		}
-		p.mtr(s.Meta[i].append(nil))
+		p.mtr(s.Meta[i].Append(nil))
 	}
 	b := p.finish()
 	size := (len(b) + redoGranule - 1) / redoGranule * redoGranule

@@ -255,7 +255,7 @@ func (c *Cutter) cut() (redolog.MTR, bool) {
 // grouped reports whether b begins with a group of records, which MultiRecEnd
 // ends, and not with a single one.
 func grouped(b []byte) bool {
-	return b[0]&singleBit == 0 && Type(b[0]) != Dummy && Type(b[0]) != CheckpointMark
+	return b[0]&SingleBit == 0 && Type(b[0]) != Dummy && Type(b[0]) != CheckpointMark
 }
 
 // scan steps over records from b[at] on to the end of the mini-transaction that
@@ -269,7 +269,7 @@ func scan(b []byte, at int) (next, need int, done bool, err error) {
 			return at, at + r.Size, false, nil
 		case err != nil:
 			return at, 0, false, err
-		case at > 0 && b[at]&singleBit != 0:
+		case at > 0 && b[at]&SingleBit != 0:
 			return at, 0, false, &RecordError{r.Type, "is marked as a single record, inside a group"}
 		}
 		if r.Type == MultiRecEnd || at == 0 && single {

@@ -52,15 +52,15 @@ func (p *parser) metaItem() {
 	}
 }
 
-// append adds the metadata as a mini-transaction of one record.
-func (m *Meta) append(b []byte) []byte {
-	b = append(b, byte(DynamicMeta)|singleBit)
+// Append adds the metadata as a mini-transaction of one record.
+func (m *Meta) Append(b []byte) []byte {
+	b = append(b, byte(DynamicMeta)|SingleBit)
 	b = AppendM64(AppendM64(b, m.Table), m.Version)
 	return append(b, m.Item...)
 }
 
-// check reports an error if the server could not read the metadata back.
-func (m *Meta) check() error {
+// Check reports an error if the server could not read the metadata back.
+func (m *Meta) Check() error {
 	p := parser{b: m.Item}
 	p.metaItem()
 	if p.failed() || p.at != len(m.Item) {

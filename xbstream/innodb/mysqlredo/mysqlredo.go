@@ -34,11 +34,7 @@
 // 8.0.25 and 9.7.2.
 package mysqlredo
 
-import (
-	"errors"
-	"fmt"
-	"hb/xbstream/innodb"
-)
+import "fmt"
 
 // Format is the number that a log's header begins with. Every decision depends on it
 // and on the types of records, not on the server's version.
@@ -84,26 +80,3 @@ const HeaderSize = 2048
 // since 8.0 up to innodb_log_buffer_size (log0recv.cc, recv_sys_resize_buf),
 // which is 64 MiB by default in 9.x. None beyond 90 KB was ever seen.
 const MaxMTR = 64 << 20
-
-// ErrShort says that more bytes are needed to see the whole of a record.
-var ErrShort = errors.New("the redo record goes on past the bytes at hand")
-
-// RecordError says that a redo record is impossible.
-type RecordError struct {
-	Type Type
-	What string
-}
-
-func (e *RecordError) Error() string { return fmt.Sprintf("redo record %v: %s", e.Type, e.What) }
-
-// unknownRecord is the text of a RecordError for a type that hb does not know: a
-// newer server may.
-const unknownRecord = "hb knows no such record"
-
-// Unwrap returns an *innodb.UnsupportedError if nothing need be wrong with the log.
-func (e *RecordError) Unwrap() error {
-	if e.What == unknownRecord {
-		return &innodb.UnsupportedError{What: e.What}
-	}
-	return nil
-}

@@ -283,7 +283,7 @@ func TestUnsummed(t *testing.T) {
 // TestTorn: a block that is read in the middle of a write is read again.
 func TestTorn(t *testing.T) {
 	for _, f := range []Format{Format56, Format57, Format8030} {
-		one := []byte{byte(Write1) | singleBit, 5, 3, 0, 38, 1}
+		one := []byte{byte(Write1) | SingleBit, 5, 3, 0, 38, 1}
 		two := append(slices.Clone(one), one...)
 		const at = innodb.LSN(1 << 20)
 		c := NewCutter(f, at+12)
@@ -349,7 +349,7 @@ func TestMidMTR(t *testing.T) {
 	// Before 8.0.3 it is always at the end of a mini-transaction, even where
 	// another one begins earlier in its block.
 	old := NewCutter(Format801, 1<<20+18)
-	one := []byte{byte(Write1) | singleBit, 5, 3, 0, 38, 1}
+	one := []byte{byte(Write1) | SingleBit, 5, 3, 0, 38, 1}
 	if got := cutAll(old, block(Format801, 1<<20, 24, 12, append(slices.Clone(one), one...)), 1<<20, blockSize); len(got) != 1 || got[0].start != 1<<20+18 {
 		t.Errorf("%+v", got)
 	}
@@ -390,7 +390,7 @@ func TestMidMTREnd(t *testing.T) {
 	if len(got) != 0 || c.End() != at+blockSize+300 || !c.Clean() {
 		t.Errorf("%d mini-transactions, end %d, %v", len(got), c.End(), c.Stop())
 	}
-	one := []byte{byte(Write1) | singleBit, 5, 3, 0, 38, 1}
+	one := []byte{byte(Write1) | SingleBit, 5, 3, 0, 38, 1}
 	payload := append(make([]byte, 288), one...)
 	c.Feed(block(Format8030, at+blockSize, 306, 300, payload))
 	if m, ok := c.Next(); !ok || m.Start != at+blockSize+300 || m.End != m.Start+6 {
@@ -400,21 +400,21 @@ func TestMidMTREnd(t *testing.T) {
 
 // TestMalformed: what no server writes stops the cutter for good.
 func TestMalformed(t *testing.T) {
-	one := []byte{byte(Write1) | singleBit, 5, 3, 0, 38, 1}
+	one := []byte{byte(Write1) | SingleBit, 5, 3, 0, 38, 1}
 	group := []byte{byte(Write1), 5, 3, 0, 38, 1}
 	for name, payload := range map[string][]byte{
 		"type 0":           {0x80},
 		"type 12":          {12, 1, 1},
 		"type 77":          {77, 1, 1},
 		"single in group":  append(slices.Clone(group), one...),
-		"single end":       append(slices.Clone(group), byte(MultiRecEnd)|singleBit),
-		"bad integer":      {byte(Write1) | singleBit, 0xF5, 3, 0, 38, 1},
-		"bad metadata":     {byte(DynamicMeta) | singleBit, 1, 1, 3, 1},
-		"no file name":     {byte(FileDelete) | singleBit, 1, 0, 0, 0},
-		"index of 8.0.29":  {byte(Delete) | singleBit, 1, 4, 0, 1, 0, 1, 0, 1, 0, 1, 0, 99},
-		"too many fields":  {byte(OldCompDelete) | singleBit, 1, 4, 0x7F, 0xFF, 0, 1},
-		"too many uniques": {byte(OldCompDelete) | singleBit, 1, 4, 0, 1, 0, 2, 0, 1, 0, 99},
-		"huge list copy":   {byte(OldListEndCopyCreated) | singleBit, 1, 4, 0xFF, 0, 0, 0},
+		"single end":       append(slices.Clone(group), byte(MultiRecEnd)|SingleBit),
+		"bad integer":      {byte(Write1) | SingleBit, 0xF5, 3, 0, 38, 1},
+		"bad metadata":     {byte(DynamicMeta) | SingleBit, 1, 1, 3, 1},
+		"no file name":     {byte(FileDelete) | SingleBit, 1, 0, 0, 0},
+		"index of 8.0.29":  {byte(Delete) | SingleBit, 1, 4, 0, 1, 0, 1, 0, 1, 0, 1, 0, 99},
+		"too many fields":  {byte(OldCompDelete) | SingleBit, 1, 4, 0x7F, 0xFF, 0, 1},
+		"too many uniques": {byte(OldCompDelete) | SingleBit, 1, 4, 0, 1, 0, 2, 0, 1, 0, 99},
+		"huge list copy":   {byte(OldListEndCopyCreated) | SingleBit, 1, 4, 0xFF, 0, 0, 0},
 	} {
 		p := append(slices.Clone(one), payload...)
 		c := NewCutter(Format8030, 1<<20)
@@ -624,7 +624,7 @@ func TestMetaSet(t *testing.T) {
 		counter(8, 0, 1<<40), counter(8, 1, 7), counter(8, 0, 1<<41),
 		corrupted(9, 3), corrupted(9, 3, 4),
 	} {
-		body := m.append(nil)[1:]
+		body := m.Append(nil)[1:]
 		got, err := ParseMeta(body)
 		if err != nil || got.Table != m.Table || got.Version != m.Version || !bytes.Equal(got.Item, m.Item) {
 			t.Fatalf("%+v comes back as %+v, %v", m, got, err)
@@ -777,7 +777,7 @@ func TestLongRecord(t *testing.T) {
 	inBlocks := func(payload []byte) []byte {
 		return innodbtest.Blocks(innodbtest.MySQL8030, base+blockHeader, payload, base+blockHeader)
 	}
-	long := []byte{byte(OldListEndCopyCreated) | singleBit, 5, 3}
+	long := []byte{byte(OldListEndCopyCreated) | SingleBit, 5, 3}
 	body := bytes.Repeat([]byte("0123456789abcdef"), 6<<16)
 	long = binary.BigEndian.AppendUint32(long, uint32(len(body)))
 	long = append(long, body...)
@@ -795,7 +795,7 @@ func TestLongRecord(t *testing.T) {
 	}
 
 	fields := uint32(100 << 10)
-	many := append([]byte{byte(OldUpdateInPlace) | singleBit, 5, 3}, make([]byte, 1+1+rollPtrSize+5+3)...)
+	many := append([]byte{byte(OldUpdateInPlace) | SingleBit, 5, 3}, make([]byte, 1+1+rollPtrSize+5+3)...)
 	many = AppendC32(many, fields)
 	for range fields {
 		many = append(many, 1, 1, 'x')

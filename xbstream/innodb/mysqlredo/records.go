@@ -18,8 +18,8 @@ type Record struct {
 }
 
 const (
-	// singleBit in a type marks a record that is a mini-transaction by itself.
-	singleBit = 0x80
+	// SingleBit in a type marks a record that is a mini-transaction by itself.
+	SingleBit = 0x80
 	// nullLength is the length of a field that is NULL.
 	nullLength = 0xFFFFFFFF
 	// maxListCopy limits the inserts of a list copied to a new page: the server
@@ -42,7 +42,7 @@ func ParseRecord(b []byte) (r Record, single bool, err error) {
 		r.Size = 1
 		return r, false, ErrShort
 	}
-	r.Type, single = Type(b[0]&^singleBit), b[0]&singleBit != 0
+	r.Type, single = Type(b[0]&^SingleBit), b[0]&SingleBit != 0
 	f := r.Type.facts()
 	if f == nil {
 		return r, single, &RecordError{r.Type, unknownRecord}
