@@ -18,6 +18,7 @@ import (
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/metadata"
 	"hb/xbstream/xbtest"
 )
@@ -78,7 +79,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(false, uint8(1), uint32(2*fakePage+38), []byte{0, 1, 2, 3}, true, write50(7, 2, "text"))
 	f.Add(false, uint8(1), uint32(38), []byte{0xFF}, true, rec(0x00, 7, 3))
 	f.Add(true, uint8(1), uint32(3*fakePage+5000), []byte("changed"), true, put(7, 3, "text"))
-	f.Add(true, uint8(3), uint32(54), []byte{0x21}, false, makePage0(mysqlredo.InitFilePage2, 9, 5, oldFlags))
+	f.Add(true, uint8(3), uint32(54), []byte{0x21}, false, makePage0(mlog.InitFilePage2, 9, 5, oldFlags))
 	f.Add(false, uint8(5), uint32(13000), []byte{0x80}, false, file(0xB0, 9, "./db/new.ibd"))
 	f.Fuzz(func(t *testing.T, mysql bool, which uint8, at uint32, patch []byte, stamp bool, redo []byte) {
 		b := fuzzedBackup(t, mysql, redo)

@@ -22,6 +22,7 @@ import (
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // fileOps are backups whose logs do to files what tools have not settled before:
@@ -62,9 +63,9 @@ func fileOps(t *testing.T) map[string]*fakeBackup {
 		for id, name := range tables {
 			b.table(name+".ibd", innodb.SpaceID(id), 5, 40000)
 		}
-		op, suffix, create := mysqlredo.FileRename2, ".ibd", mysqlredo.FileCreate2
+		op, suffix, create := mlog.FileRename2, ".ibd", mlog.FileCreate2
 		if format == mysqlredo.Format56 {
-			op, suffix = mysqlredo.FileRename, ""
+			op, suffix = mlog.FileRename, ""
 		}
 		rename := func(id uint32, from, to string) []byte {
 			return named(op, id, "./db/"+from+suffix, "./"+to+suffix)
@@ -78,18 +79,18 @@ func fileOps(t *testing.T) map[string]*fakeBackup {
 		b.mtr(rename(24, "e", "db/d"))
 		b.mtr(rename(22, "y", "db/e"))
 		b.mtr(rename(25, "f", "db2/f"))
-		b.mtr(named(create, 8, "./db/f"+suffix), makePage0(mysqlredo.InitFilePage2, 8, 5, oldFlags))
-		b.mtr(named(mysqlredo.FileDelete, 26, "./db/gone.ibd"))
-		b.mtr(named(mysqlredo.FileDelete, 27, "./db/again.ibd"))
-		b.mtr(named(create, 9, "./db/again"+suffix), makePage0(mysqlredo.InitFilePage2, 9, 4, oldFlags))
+		b.mtr(named(create, 8, "./db/f"+suffix), makePage0(mlog.InitFilePage2, 8, 5, oldFlags))
+		b.mtr(named(mlog.FileDelete, 26, "./db/gone.ibd"))
+		b.mtr(named(mlog.FileDelete, 27, "./db/again.ibd"))
+		b.mtr(named(create, 9, "./db/again"+suffix), makePage0(mlog.InitFilePage2, 9, 4, oldFlags))
 		b.mtr(put(30, 3, "A"), put(31, 4, "B"), put(22, 1, "C"), put(25, 2, "F"))
 		b.write("db2/db.opt", nil)
 		images["MySQL "+format.String()] = b.finish().fakeBackup
 	}
 	b := newFakeMySQL(t, mysqlredo.Format8030)
 	b.mtr(put(7, 3, "first"))
-	b.mtr(named(mysqlredo.FileCreate, 8, "./db/new.ibd"), makePage0(mysqlredo.InitFilePage2, 8, 5, oldFlags))
-	b.mtr(named(mysqlredo.FileRename, 7, "./db/t.ibd", "./db/u.ibd"))
+	b.mtr(named(mlog.FileCreate, 8, "./db/new.ibd"), makePage0(mlog.InitFilePage2, 8, 5, oldFlags))
+	b.mtr(named(mlog.FileRename, 7, "./db/t.ibd", "./db/u.ibd"))
 	b.mtr(put(7, 4, "second"))
 	images["MySQL "+b.format.String()] = b.finish().fakeBackup
 	return images

@@ -26,6 +26,7 @@ import (
 	"hb/source/mysqld/mysqldtest/census"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // mysqlCase is one kind of crash image.
@@ -253,7 +254,7 @@ func checkCensus(t *testing.T, root *mysqldtest.Root, f mysqlredo.Format, r *cen
 	t.Helper()
 	var b strings.Builder
 	for i, n := range r.Census {
-		typ := mysqlredo.Type(i)
+		typ := mlog.Type(i)
 		if n > 0 || r.Skipped[i] > 0 {
 			fmt.Fprintf(&b, "| %d | %v | %d | %d |\n", i, typ, n, r.Skipped[i])
 		}

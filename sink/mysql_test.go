@@ -22,6 +22,7 @@ import (
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/innodbtest"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
 	"hb/xbstream/metadata"
 )
@@ -66,7 +67,7 @@ func newFakeMySQL(t *testing.T, format mysqlredo.Format) *fakeMySQL {
 
 // records
 
-func my(t mysqlredo.Type, space, page uint32, body ...byte) []byte {
+func my(t mlog.Type, space, page uint32, body ...byte) []byte {
 	return innodbtest.MySQLRecord(t, space, page, body...)
 }
 
@@ -76,17 +77,17 @@ func put(space, page uint32, text string) []byte { return putAt(space, page, 200
 func putAt(space, page uint32, at int, b []byte) []byte {
 	body := binary.BigEndian.AppendUint16(nil, uint16(at))
 	body = binary.BigEndian.AppendUint16(body, uint16(len(b)))
-	return my(mysqlredo.WriteString, space, page, append(body, b...)...)
+	return my(mlog.WriteString, space, page, append(body, b...)...)
 }
 
 // writeAt writes a number at a byte of a page.
-func writeAt(t mysqlredo.Type, space, page uint32, at uint16, value uint32) []byte {
+func writeAt(t mlog.Type, space, page uint32, at uint16, value uint32) []byte {
 	return my(t, space, page, innodbtest.AppendC32(binary.BigEndian.AppendUint16(nil, at), value)...)
 }
 
-func named(t mysqlredo.Type, space uint32, names ...string) []byte {
+func named(t mlog.Type, space uint32, names ...string) []byte {
 	var body []byte
-	if t == mysqlredo.FileCreate2 {
+	if t == mlog.FileCreate2 {
 		body = []byte{0, 0, 0, 0}
 	}
 	for _, name := range names {
@@ -97,7 +98,7 @@ func named(t mysqlredo.Type, space uint32, names ...string) []byte {
 }
 
 // makePage0 begins page 0 of a tablespace.
-func makePage0(init mysqlredo.Type, space, pages, flags uint32) []byte {
+func makePage0(init mlog.Type, space, pages, flags uint32) []byte {
 	be := binary.BigEndian
 	return bytes.Join([][]byte{
 		my(init, space, 0),
@@ -108,7 +109,7 @@ func makePage0(init mysqlredo.Type, space, pages, flags uint32) []byte {
 }
 
 func counter(table, version byte, value byte) []byte {
-	return []byte{byte(mysqlredo.DynamicMeta), table, version, 2, value}
+	return []byte{byte(mlog.DynamicMeta), table, version, 2, value}
 }
 
 // finish writes the system tablespace, the log and the metadata.
@@ -151,7 +152,7 @@ func TestApplyMySQL(t *testing.T) {
 			b.mtr(put(7, 3, "first"))
 			second := b.mtr(put(7, 3, "2nd"), put(0, 4, "system"), put(7, 3, "3rd"))
 			b.mtr(put(7, 4, "gone"))
-			begun := b.mtr(my(mysqlredo.InitFilePage2, 7, 4), put(7, 4, "anew"))
+			begun := b.mtr(my(mlog.InitFilePage2, 7, 4), put(7, 4, "anew"))
 			for range 200 { // over several blocks
 				b.mtr(put(0, fakeFirst+1, "again"))
 			}
@@ -278,12 +279,12 @@ func (b *fakeMySQL) metaIn(name string) [][2]int {
 	}
 	c := mysqlredo.NewCutter(b.format, ckpt.LSN)
 	c.Feed(log[mysqlredo.HeaderSize:])
-	set := make(mysqlredo.MetaSet)
+	set := make(mlog.MetaSet)
 	for m, ok := c.Next(); ok; m, ok = c.Next() {
-		if r, _, err := mysqlredo.ParseRecord(m.Records); err != nil {
+		if r, _, err := mlog.ParseRecord(m.Records); err != nil {
 			b.t.Fatal(err)
-		} else if r.Type == mysqlredo.DynamicMeta {
-			meta, err := mysqlredo.ParseMeta(r.Body)
+		} else if r.Type == mlog.DynamicMeta {
+			meta, err := mlog.ParseMeta(r.Body)
 			if err != nil {
 				b.t.Fatal(err)
 			}
@@ -300,7 +301,7 @@ func (b *fakeMySQL) metaIn(name string) [][2]int {
 // TestApplyMySQLNewer: a page that is newer than its initialisation in the log
 // stays, except for 5.6's initialisation, which counts whatever is on disk.
 func TestApplyMySQLNewer(t *testing.T) {
-	for _, init := range []mysqlredo.Type{mysqlredo.InitFilePage, mysqlredo.InitFilePage2} {
+	for _, init := range []mlog.Type{mlog.InitFilePage, mlog.InitFilePage2} {
 		b := newFakeMySQL(t, mysqlredo.Format57)
 		b.mtr(my(init, 7, 3), put(7, 3, "log"))
 		middle := b.mtr(put(7, 4, "other"))
@@ -311,7 +312,7 @@ func TestApplyMySQLNewer(t *testing.T) {
 		b.write("db/t.ibd", table)
 		b.mustApply()
 		b.check("db/t.ibd", 7, 3, 6, end, func(p []byte) {
-			if init == mysqlredo.InitFilePage {
+			if init == mlog.InitFilePage {
 				clear(p)
 				p[7], p[37] = 3, 7
 			}
@@ -329,9 +330,9 @@ func TestApplyMySQLFiles(t *testing.T) {
 			b.table("db/b.ibd", 21, 5, 40000)
 			b.table("db/dropped.ibd", 22, 5, 40000)
 			b.table("general.ibd", 23, 5, 40000)
-			create, rename, suffix := mysqlredo.FileCreate2, mysqlredo.FileRename2, ".ibd"
+			create, rename, suffix := mlog.FileCreate2, mlog.FileRename2, ".ibd"
 			if format == mysqlredo.Format56 {
-				rename, suffix = mysqlredo.FileRename, ""
+				rename, suffix = mlog.FileRename, ""
 			}
 			name := func(s string) string {
 				if format == mysqlredo.Format56 {
@@ -343,9 +344,9 @@ func TestApplyMySQLFiles(t *testing.T) {
 			b.mtr(named(rename, 21, name("b"), name("a")))
 			b.mtr(named(rename, 20, name("x"), name("b")))
 			b.mtr(put(20, 3, "twenty"), put(21, 3, "twenty-one"), put(22, 3, "dropped"), put(23, 3, "general"), put(24, 3, "unknown"))
-			b.mtr(named(mysqlredo.FileDelete, 22, "./db/dropped.ibd"), named(mysqlredo.FileDelete, 24, "./db/unknown.ibd"))
-			b.mtr(named(create, 25, name("made")), makePage0(mysqlredo.InitFilePage2, 25, 5, oldFlags))
-			end := b.mtr(my(mysqlredo.InitFilePage2, 25, 3), put(25, 3, "made"))
+			b.mtr(named(mlog.FileDelete, 22, "./db/dropped.ibd"), named(mlog.FileDelete, 24, "./db/unknown.ibd"))
+			b.mtr(named(create, 25, name("made")), makePage0(mlog.InitFilePage2, 25, 5, oldFlags))
+			end := b.mtr(my(mlog.InitFilePage2, 25, 3), put(25, 3, "made"))
 			b.finish().mustApply()
 
 			a, bb := "db/a.ibd", "db/b.ibd"
@@ -377,9 +378,9 @@ func TestApplyMySQLFiles(t *testing.T) {
 func TestApplyMySQLReuse(t *testing.T) {
 	b := newFakeMySQL(t, mysqlredo.Format57)
 	b.mtr(put(7, 3, "old"), put(8, 3, "old"), put(7, 4, "old"))
-	b.mtr(named(mysqlredo.FileDelete, 7, "./db/t.ibd"))
+	b.mtr(named(mlog.FileDelete, 7, "./db/t.ibd"))
 	truncated := b.mtr(put(8, 4, "old"))
-	end := b.mtr(my(mysqlredo.Truncate, 8, 0, binary.BigEndian.AppendUint64(nil, uint64(truncated))...), put(8, 5, "new"))
+	end := b.mtr(my(mlog.Truncate, 8, 0, binary.BigEndian.AppendUint64(nil, uint64(truncated))...), put(8, 5, "new"))
 	b.finish()
 	b.table("db/t.ibd", 7, 6, truncated) // imported after it was discarded
 	b.table("db/cut.ibd", 8, 6, 40000)
@@ -396,7 +397,7 @@ func TestApplyMySQLReuse(t *testing.T) {
 	b.check("db/cut.ibd", 8, 5, 6, end, func(p []byte) { copy(p[200:], "new") })
 
 	b = newFakeMySQL(t, mysqlredo.Format57)
-	b.mtr(named(mysqlredo.FileDelete, 7, "./db/t.ibd"))
+	b.mtr(named(mlog.FileDelete, 7, "./db/t.ibd"))
 	end = b.mtr(put(7, 3, "new"))
 	b.finish().mustApply()
 	b.check("db/t.ibd", 7, 3, 6, end, func(p []byte) { copy(p[200:], "new") })
@@ -427,19 +428,19 @@ func TestApplyMySQLRefuses(t *testing.T) {
 		want   string
 	}{
 		"missing table": {mysqlredo.Format8030, func(b *fakeMySQL) {
-			b.mtr(named(mysqlredo.FileRename, 9, "./db/u.ibd", "./db/w.ibd"), put(9, 3, "x"))
+			b.mtr(named(mlog.FileRename, 9, "./db/u.ibd", "./db/w.ibd"), put(9, 3, "x"))
 			b.finish()
 		}, "db/w.ibd (tablespace 9) is missing"},
 		"missing, no name": {mysqlredo.Format56, func(b *fakeMySQL) { b.mtr(put(9, 3, "x")); b.finish() }, "tablespace 9"},
 		"created without redo": {mysqlredo.Format57, func(b *fakeMySQL) {
-			b.mtr(named(mysqlredo.FileCreate2, 9, "./db/u.ibd"), makePage0(mysqlredo.InitFilePage2, 9, 5, oldFlags))
-			b.mtr(my(mysqlredo.IndexLoad, 9, 0, body...))
+			b.mtr(named(mlog.FileCreate2, 9, "./db/u.ibd"), makePage0(mlog.InitFilePage2, 9, 5, oldFlags))
+			b.mtr(my(mlog.IndexLoad, 9, 0, body...))
 			b.finish()
 		}, "not all of its pages"},
 		// LOCK=SHARED: no MLOG_INDEX_LOAD, but a page that is given and not initialised.
 		"created, index built without redo": {mysqlredo.Format57, func(b *fakeMySQL) {
-			b.mtr(named(mysqlredo.FileCreate2, 9, "./db/u.ibd"), makePage0(mysqlredo.InitFilePage2, 9, 5, oldFlags))
-			b.mtr(writeAt(mysqlredo.Write1, 9, 0, 150+24+1, 0xFB), writeAt(mysqlredo.Write4, 9, 2, 50+64, 5))
+			b.mtr(named(mlog.FileCreate2, 9, "./db/u.ibd"), makePage0(mlog.InitFilePage2, 9, 5, oldFlags))
+			b.mtr(writeAt(mlog.Write1, 9, 0, 150+24+1, 0xFB), writeAt(mlog.Write4, 9, 2, 50+64, 5))
 			b.finish()
 		}, "not all of its pages"},
 		"same id twice":              {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish().table("general.ibd", 7, 5, 40000) }, "tablespace 7"},
@@ -495,12 +496,12 @@ func TestApplyMySQLRefuses(t *testing.T) {
 			b.finish().damage("db/t.ibd", 3)
 		}, "page 3: wrong checksum"},
 		"damaged page of a bulk load": {mysqlredo.Format57, func(b *fakeMySQL) {
-			b.mtr(my(mysqlredo.InitFilePage2, 7, 3))
-			b.mtr(my(mysqlredo.IndexLoad, 7, 0, body...))
+			b.mtr(my(mlog.InitFilePage2, 7, 3))
+			b.mtr(my(mlog.IndexLoad, 7, 0, body...))
 			b.finish().damage("db/t.ibd", 3)
 		}, "page 3: wrong checksum"},
 		"damaged page that the log begins": {mysqlredo.Format57, func(b *fakeMySQL) {
-			b.mtr(my(mysqlredo.InitFilePage2, 7, 3))
+			b.mtr(my(mlog.InitFilePage2, 7, 3))
 			b.finish().damage("db/t.ibd", 3)
 		}, "page 3: wrong checksum"},
 		"newer page": {mysqlredo.Format8030, func(b *fakeMySQL) {
@@ -691,7 +692,7 @@ func TestApplyMySQLByServer(t *testing.T) {
 		}
 	}
 	b := newFakeMySQL(t, mysqlredo.Format8030)
-	b.mtr(named(mysqlredo.FileCreate2, 25, "./db/made.ibd"), makePage0(mysqlredo.InitFilePage2, 25, 5, oldFlags))
+	b.mtr(named(mlog.FileCreate2, 25, "./db/made.ibd"), makePage0(mlog.InitFilePage2, 25, 5, oldFlags))
 	b.finish()
 	if _, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true}); err == nil || !strings.Contains(err.Error(), "db/made.ibd") {
 		t.Errorf("a table that a server would not make: %v", err)
@@ -720,9 +721,9 @@ func TestApplyMySQLByServer(t *testing.T) {
 // renames files while it reads the log; one that only goes on is.
 func TestApplyMySQLByServerRenames(t *testing.T) {
 	for _, format := range fakeFormats {
-		rename, name := mysqlredo.FileRename2, func(s string) string { return "./db/" + s + ".ibd" }
+		rename, name := mlog.FileRename2, func(s string) string { return "./db/" + s + ".ibd" }
 		if format == mysqlredo.Format56 {
-			rename, name = mysqlredo.FileRename, func(s string) string { return "db/" + s }
+			rename, name = mlog.FileRename, func(s string) string { return "db/" + s }
 		}
 		for what, steps := range map[string][]string{"on": {"a", "x"}, "round": {"a", "x", "b", "a", "x", "b"}, "back": {"a", "x", "x", "a"}} {
 			b := newFakeMySQL(t, format)

@@ -163,7 +163,7 @@ var mutantList = []mutant{
 		"			fill(page[at:at+n], body[0])", "			fill(page[at:at+n-1], body[0])",
 		"a page differs by a byte", "server=mariadb1011, fault=none, load=bulk, load=mixed, way=peer"},
 	{"delete mark not applied", "sink/replay/mysql/apply.go",
-		"	case mysqlredo.SecDeleteMark:\n		return p.markSecondary(b)", "	case mysqlredo.SecDeleteMark:\n		return nil",
+		"	case mlog.SecDeleteMark:\n		return p.markSecondary(b)", "	case mysqlredo.SecDeleteMark:\n		return nil",
 		"a deleted row stays in an index", "server=mysql57, fault=none, load=bulk, load=columns, setting=lazy pages"},
 
 	// What is proven of files and directories.

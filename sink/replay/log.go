@@ -2,7 +2,7 @@ package replay
 
 import (
 	"hb/xbstream/innodb"
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // Scanned is what reading a redo log found out, besides what went into a Plan.
@@ -13,7 +13,7 @@ type Scanned struct {
 	Torn bool // part of a mini-transaction after End was ignored
 	// Meta is the newest dynamic metadata of each of MySQL's tables: no page holds
 	// it.
-	Meta mysqlredo.MetaSet
+	Meta mlog.MetaSet
 }
 
 // Files is what a redo log records about the files of tablespaces. The zero value is
@@ -38,7 +38,7 @@ type FileHistory struct {
 	// creates it (MariaDB): its file was discarded, and another one imported.
 	Again bool
 	// Unlogged: pages of it were written without redo, those of an index that MySQL 5.7
-	// and later build (mysqlredo.Grants).
+	// and later build (mlog.Grants).
 	Unlogged bool
 }
 

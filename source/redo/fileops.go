@@ -8,6 +8,7 @@ import (
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
 )
 
@@ -187,7 +188,7 @@ func mariadbOp(op mariadbredo.FileOp, end innodb.LSN) fileOp {
 func (l *mysqlLog) fileOps(ops []fileOp, m redolog.MTR) ([]fileOp, error) {
 	l.grants.Reset()
 	for b := m.Records; len(b) > 0; {
-		r, _, err := mysqlredo.ParseRecord(b)
+		r, _, err := mlog.ParseRecord(b)
 		if err != nil {
 			return nil, fmt.Errorf("redo log, mini-transaction at LSN %d: %w", m.Start, err)
 		}
@@ -195,16 +196,16 @@ func (l *mysqlLog) fileOps(ops []fileOp, m redolog.MTR) ([]fileOp, error) {
 		l.touched.add(r.Page)
 		op := fileOp{space: r.Page.Space, end: m.End}
 		switch r.Type {
-		case mysqlredo.InitFilePage, mysqlredo.InitFilePage2:
+		case mlog.InitFilePage, mlog.InitFilePage2:
 			if l.grants.Add(&r); r.Page.No != 0 {
 				continue
 			}
 			op.kind = spaceBegun
-		case mysqlredo.Truncate:
+		case mlog.Truncate:
 			op.kind = spaceBegun
-		case mysqlredo.IndexLoad:
+		case mlog.IndexLoad:
 			op.kind = pagesUnlogged
-		case mysqlredo.FileCreate, mysqlredo.FileCreate2, mysqlredo.FileDelete, mysqlredo.FileName, mysqlredo.FileRename, mysqlredo.FileRename2:
+		case mlog.FileCreate, mlog.FileCreate2, mlog.FileDelete, mlog.FileName, mlog.FileRename, mlog.FileRename2:
 			if err := op.named(&r, l.header.Format); err != nil {
 				return nil, fmt.Errorf("redo log, mini-transaction at LSN %d: %w", m.Start, err)
 			}
@@ -223,15 +224,15 @@ func (l *mysqlLog) fileOps(ops []fileOp, m redolog.MTR) ([]fileOp, error) {
 }
 
 // named fills in the fields of a record with a file name.
-func (o *fileOp) named(r *mysqlredo.Record, format mysqlredo.Format) error {
+func (o *fileOp) named(r *mlog.Record, format mysqlredo.Format) error {
 	op, err := r.FileOp()
 	o.name = op.Name
 	switch r.Type {
-	case mysqlredo.FileCreate, mysqlredo.FileCreate2:
+	case mlog.FileCreate, mlog.FileCreate2:
 		o.kind = fileCreated
-	case mysqlredo.FileDelete:
+	case mlog.FileDelete:
 		o.kind = fileDeleted
-	case mysqlredo.FileRename, mysqlredo.FileRename2:
+	case mlog.FileRename, mlog.FileRename2:
 		o.kind, o.name = fileRenamed, op.NewName
 	}
 	if format == mysqlredo.Format56 && path.Ext(o.name) != ".ibd" {

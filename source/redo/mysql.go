@@ -9,6 +9,7 @@ import (
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
 )
 
@@ -27,7 +28,7 @@ type mysqlLog struct {
 	cutter *mysqlredo.Cutter
 	buf    []byte
 	size   int // of the next read
-	grants mysqlredo.Grants
+	grants mlog.Grants
 
 	touched touchedPages
 
@@ -41,7 +42,7 @@ func openMySQL(system disk.System, dir string) (*mysqlLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &mysqlLog{files: files, buf: make([]byte, maxRead), size: minRead, grants: mysqlredo.Grants{PageSize: defaultPageSize}}
+	l := &mysqlLog{files: files, buf: make([]byte, maxRead), size: minRead, grants: mlog.Grants{PageSize: defaultPageSize}}
 	if l.header, l.start, err = files.Newest(); err != nil {
 		return nil, errors.Join(err, files.Close())
 	}

@@ -19,6 +19,7 @@ import (
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
 )
 
@@ -410,8 +411,8 @@ func TestUnknownMySQLLog(t *testing.T) {
 func TestIdleMySQL(t *testing.T) {
 	const begin = 1 << 20
 	var file bytes.Buffer
-	meta := mysqlredo.Meta{Table: 1070, Item: []byte{2, 7}}
-	if err := mysqlredo.WriteSynthetic(&file, mysqlredo.Synthetic{End: begin, Meta: []mysqlredo.Meta{meta}}); err != nil {
+	meta := mlog.Meta{Table: 1070, Item: []byte{2, 7}}
+	if err := mysqlredo.WriteSynthetic(&file, mysqlredo.Synthetic{End: begin, Meta: []mlog.Meta{meta}}); err != nil {
 		t.Fatal(err)
 	}
 	b := file.Bytes()

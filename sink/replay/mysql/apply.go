@@ -9,7 +9,7 @@
 // divided when, where a reorganized page has its records.
 //
 // Records of index pages describe the index, as far as it takes to find the
-// fields of a row: see mysqlredo.Index, and rec.go for the layout of rows.
+// fields of a row: see mlog.Index, and rec.go for the layout of rows.
 //
 // A page of an index in ROW_FORMAT=COMPRESSED is changed in its compressed form
 // too, which is the one that is in the file: see zip.go.
@@ -44,6 +44,7 @@ import (
 
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // Applier applies records to pages, one page at a time. It implements
@@ -58,9 +59,9 @@ type Applier struct {
 	// follows.
 	held held
 
-	index mysqlredo.Index // of the last record that described one
-	info  []byte          // the description
-	old   bool            // in the form up to 8.0.28
+	index mlog.Index // of the last record that described one
+	info  []byte     // the description
+	old   bool       // in the form up to 8.0.28
 }
 
 // held is a whole record, put aside, and the mini-transaction it is of.
@@ -93,7 +94,7 @@ func (a *Applier) Begin(image []byte, id innodb.PageID, space *innodb.Space) err
 // starts at mtr. An error names the record and leaves the page undefined.
 func (a *Applier) Apply(mtr innodb.LSN, run []byte) error {
 	for at := 0; at < len(run); {
-		r, _, err := mysqlredo.ParseRecord(run[at:])
+		r, _, err := mlog.ParseRecord(run[at:])
 		if err != nil {
 			return fmt.Errorf("at byte %d of the run: %w", at, err)
 		}
@@ -122,7 +123,7 @@ func (a *Applier) Finish() error {
 	return nil
 }
 
-func (a *Applier) apply(mtr innodb.LSN, r *mysqlredo.Record, whole []byte) error {
+func (a *Applier) apply(mtr innodb.LSN, r *mlog.Record, whole []byte) error {
 	switch {
 	case !r.Type.IsPage():
 		return errors.New("changes no page")
@@ -144,8 +145,8 @@ func (a *Applier) apply(mtr innodb.LSN, r *mysqlredo.Record, whole []byte) error
 
 // open makes the frame ready for records, unless a record of type t initialises the
 // page.
-func (a *Applier) open(t mysqlredo.Type) error {
-	if a.ready || t == mysqlredo.InitFilePage || t == mysqlredo.InitFilePage2 {
+func (a *Applier) open(t mlog.Type) error {
+	if a.ready || t == mlog.InitFilePage || t == mlog.InitFilePage2 {
 		return nil
 	}
 	a.ready = true
@@ -159,52 +160,52 @@ func (a *Applier) open(t mysqlredo.Type) error {
 // release applies the insert that was held, if any. A server that finds no room
 // for it in the compressed page inserts into the uncompressed one and compresses
 // that: a record of the same mini-transaction has it.
-func (a *Applier) release(mtr innodb.LSN, next mysqlredo.Type) error {
+func (a *Applier) release(mtr innodb.LSN, next mlog.Type) error {
 	if len(a.held.record) == 0 {
 		return nil
 	}
-	r, _, err := mysqlredo.ParseRecord(a.held.record)
+	r, _, err := mlog.ParseRecord(a.held.record)
 	if err != nil {
 		return err
 	}
 	a.held.record = a.held.record[:0]
-	recompressed := mtr == a.held.mtr && (next == mysqlredo.OldZipCompressNoData || next == mysqlredo.ZipCompressNoData)
+	recompressed := mtr == a.held.mtr && (next == mlog.OldZipCompressNoData || next == mlog.ZipCompressNoData)
 	if err := a.do(&r, recompressed); err != nil {
 		return fmt.Errorf("%v before: %w", r.Type, err)
 	}
 	return nil
 }
 
-func isInsert(t mysqlredo.Type) bool {
-	return t == mysqlredo.OldInsert || t == mysqlredo.OldCompInsert || t == mysqlredo.Insert
+func isInsert(t mlog.Type) bool {
+	return t == mlog.OldInsert || t == mlog.OldCompInsert || t == mlog.Insert
 }
 
 // do applies one record. recompressed: the record is an insert into a compressed
 // page, which is compressed again after it.
-func (a *Applier) do(r *mysqlredo.Record, recompressed bool) error {
+func (a *Applier) do(r *mlog.Record, recompressed bool) error {
 	p, b := &a.page, body{b: r.Body}
 	switch r.Type {
-	case mysqlredo.Write1, mysqlredo.Write2, mysqlredo.Write4, mysqlredo.Write8:
+	case mlog.Write1, mlog.Write2, mlog.Write4, mlog.Write8:
 		return p.write(int(r.Type), b)
-	case mysqlredo.WriteString:
+	case mlog.WriteString:
 		return p.writeString(b)
-	case mysqlredo.InitFilePage, mysqlredo.InitFilePage2:
+	case mlog.InitFilePage, mlog.InitFilePage2:
 		a.ready = true
 		p.initPage()
 		return nil
-	case mysqlredo.SecDeleteMark:
+	case mlog.SecDeleteMark:
 		return p.markSecondary(b)
-	case mysqlredo.MinRecMark, mysqlredo.CompMinRecMark:
-		return p.markMinRec(r.Type == mysqlredo.CompMinRecMark, b)
-	case mysqlredo.ZipWriteNodePtr, mysqlredo.ZipWriteBlobPtr, mysqlredo.ZipWriteHeader, mysqlredo.ZipPageCompress:
+	case mlog.MinRecMark, mlog.CompMinRecMark:
+		return p.markMinRec(r.Type == mlog.CompMinRecMark, b)
+	case mlog.ZipWriteNodePtr, mlog.ZipWriteBlobPtr, mlog.ZipWriteHeader, mlog.ZipPageCompress:
 		if !p.space.Zip() {
 			return errNotCompressed
 		}
 		return p.zipRecord(r.Type, nil, b)
-	case mysqlredo.PageCreate, mysqlredo.PageCreateRTree, mysqlredo.PageCreateSDI,
-		mysqlredo.CompPageCreate, mysqlredo.CompPageCreateRTree, mysqlredo.CompPageCreateSDI,
-		mysqlredo.IbufBitmapInit, mysqlredo.UndoInit, mysqlredo.UndoInsert, mysqlredo.UndoEraseEnd,
-		mysqlredo.UndoHdrCreate, mysqlredo.UndoHdrReuse, mysqlredo.UndoHdrDiscard:
+	case mlog.PageCreate, mlog.PageCreateRTree, mlog.PageCreateSDI,
+		mlog.CompPageCreate, mlog.CompPageCreateRTree, mlog.CompPageCreateSDI,
+		mlog.IbufBitmapInit, mlog.UndoInit, mlog.UndoInsert, mlog.UndoEraseEnd,
+		mlog.UndoHdrCreate, mlog.UndoHdrReuse, mlog.UndoHdrDiscard:
 		if p.zip != nil {
 			return errCompressed
 		}
@@ -227,28 +228,28 @@ var (
 
 // plain applies a record of a page that is not compressed and not, or not yet,
 // one of an index.
-func (p *page) plain(t mysqlredo.Type, b body) error {
+func (p *page) plain(t mlog.Type, b body) error {
 	switch t {
-	case mysqlredo.IbufBitmapInit:
+	case mlog.IbufBitmapInit:
 		return p.initBitmap()
-	case mysqlredo.UndoInit:
+	case mlog.UndoInit:
 		return p.initUndo(b)
-	case mysqlredo.UndoInsert:
+	case mlog.UndoInsert:
 		return p.appendUndo(b)
-	case mysqlredo.UndoEraseEnd:
+	case mlog.UndoEraseEnd:
 		return p.eraseUndoEnd()
-	case mysqlredo.UndoHdrCreate, mysqlredo.UndoHdrReuse:
+	case mlog.UndoHdrCreate, mlog.UndoHdrReuse:
 		return p.undoLog(t, b)
-	case mysqlredo.UndoHdrDiscard:
+	case mlog.UndoHdrDiscard:
 		return errors.New("no server writes such a record")
 	}
 	return p.createOf(t)
 }
 
 // change applies a record that describes the index.
-func (p *page) change(t mysqlredo.Type, x *mysqlredo.Index, b body, recompressed bool) error {
+func (p *page) change(t mlog.Type, x *mlog.Index, b body, recompressed bool) error {
 	switch t {
-	case mysqlredo.OldInsert, mysqlredo.OldCompInsert, mysqlredo.Insert:
+	case mlog.OldInsert, mlog.OldCompInsert, mlog.Insert:
 		cursor, rec := b.u2(), readTail(&b)
 		switch err := b.end(); {
 		case err != nil:
@@ -257,18 +258,18 @@ func (p *page) change(t mysqlredo.Type, x *mysqlredo.Index, b body, recompressed
 			return p.zipInsert(x, cursor, rec)
 		}
 		return p.insert(x, cursor, rec)
-	case mysqlredo.OldClustDeleteMark, mysqlredo.OldCompClustDeleteMark, mysqlredo.ClustDeleteMark:
+	case mlog.OldClustDeleteMark, mlog.OldCompClustDeleteMark, mlog.ClustDeleteMark:
 		return p.markClustered(x, b)
-	case mysqlredo.OldCompSecDeleteMark:
+	case mlog.OldCompSecDeleteMark:
 		return p.markSecondary(b)
-	case mysqlredo.OldUpdateInPlace, mysqlredo.OldCompUpdateInPlace, mysqlredo.UpdateInPlace:
+	case mlog.OldUpdateInPlace, mlog.OldCompUpdateInPlace, mlog.UpdateInPlace:
 		return p.update(x, b)
-	case mysqlredo.OldZipCompressNoData, mysqlredo.ZipCompressNoData, mysqlredo.OldZipReorganize, mysqlredo.ZipReorganize:
+	case mlog.OldZipCompressNoData, mlog.ZipCompressNoData, mlog.OldZipReorganize, mlog.ZipReorganize:
 		if !p.space.Zip() {
 			return errNotCompressed
 		}
 		return p.zipRecord(t, x, b)
-	case mysqlredo.OldListEndCopyCreated, mysqlredo.OldCompListEndCopyCreated, mysqlredo.ListEndCopyCreated:
+	case mlog.OldListEndCopyCreated, mlog.OldCompListEndCopyCreated, mlog.ListEndCopyCreated:
 		tails := b.take(int(b.u4()))
 		switch err := b.end(); {
 		case err != nil:
@@ -277,7 +278,7 @@ func (p *page) change(t mysqlredo.Type, x *mysqlredo.Index, b body, recompressed
 			return errCompressed
 		}
 		return p.copyToCreated(x, tails)
-	case mysqlredo.OldReorganize, mysqlredo.OldCompReorganize, mysqlredo.Reorganize:
+	case mlog.OldReorganize, mlog.OldCompReorganize, mlog.Reorganize:
 		if p.zip != nil {
 			return errCompressed
 		}
@@ -287,50 +288,50 @@ func (p *page) change(t mysqlredo.Type, x *mysqlredo.Index, b body, recompressed
 }
 
 // deleteAt applies a record that deletes records.
-func (p *page) deleteAt(t mysqlredo.Type, x *mysqlredo.Index, b body) error {
+func (p *page) deleteAt(t mlog.Type, x *mlog.Index, b body) error {
 	rec := b.u2()
 	if err := b.end(); err != nil {
 		return err
 	}
 	switch t {
-	case mysqlredo.OldDelete, mysqlredo.OldCompDelete, mysqlredo.Delete:
+	case mlog.OldDelete, mlog.OldCompDelete, mlog.Delete:
 		return p.delete(x, rec)
-	case mysqlredo.OldListEndDelete, mysqlredo.OldCompListEndDelete, mysqlredo.ListEndDelete:
+	case mlog.OldListEndDelete, mlog.OldCompListEndDelete, mlog.ListEndDelete:
 		if p.zip != nil {
 			return p.deleteEach(x, rec)
 		}
 		return p.deleteListEnd(x, rec)
-	case mysqlredo.OldListStartDelete, mysqlredo.OldCompListStartDelete, mysqlredo.ListStartDelete:
+	case mlog.OldListStartDelete, mlog.OldCompListStartDelete, mlog.ListStartDelete:
 		return p.deleteListStart(x, rec)
 	}
 	return errors.New("cannot be applied to a page")
 }
 
 // createOf is create as a record asks for it.
-func (p *page) createOf(t mysqlredo.Type) error {
+func (p *page) createOf(t mlog.Type) error {
 	if len(p.frame) < innodb.MinPageSize {
 		return fmt.Errorf("a page of %d bytes cannot be of an index", len(p.frame))
 	}
 	switch t {
-	case mysqlredo.PageCreate, mysqlredo.CompPageCreate:
-		p.create(innodb.TypeIndex, t == mysqlredo.CompPageCreate)
-	case mysqlredo.PageCreateRTree, mysqlredo.CompPageCreateRTree:
-		p.create(innodb.TypeRTree, t == mysqlredo.CompPageCreateRTree)
+	case mlog.PageCreate, mlog.CompPageCreate:
+		p.create(innodb.TypeIndex, t == mlog.CompPageCreate)
+	case mlog.PageCreateRTree, mlog.CompPageCreateRTree:
+		p.create(innodb.TypeRTree, t == mlog.CompPageCreateRTree)
 	default:
-		p.create(typeSDI, t == mysqlredo.CompPageCreateSDI)
+		p.create(typeSDI, t == mlog.CompPageCreateSDI)
 	}
 	return nil
 }
 
 // describe fills a.index from the record and returns the bytes after the
 // description. Consecutive records are mostly of the same index.
-func (a *Applier) describe(r *mysqlredo.Record) (rest []byte, err error) {
+func (a *Applier) describe(r *mlog.Record) (rest []byte, err error) {
 	if !r.Type.HasIndex() {
 		a.info = a.info[:0]
 		_, err = a.index.Parse(r.Type, r.Body) // that of a REDUNDANT page, empty
 		return r.Body, err
 	}
-	old := r.Type < mysqlredo.Insert
+	old := r.Type < mlog.Insert
 	if len(a.info) > 0 && old == a.old && bytes.HasPrefix(r.Body, a.info) {
 		return r.Body[len(a.info):], nil
 	}

@@ -12,6 +12,7 @@ import (
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/innodbtest"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // sample is one page of a server that was killed: as it was on disk (nothing if
@@ -53,10 +54,10 @@ func (s *sample) space(t testing.TB) *innodb.Space {
 func samples(t testing.TB) []sample { return innodbtest.Load[sample](t, "pages.json.gz") }
 
 // records calls f with each record of runs.
-func records(t testing.TB, runs [][]byte, f func(r mysqlredo.Record, whole []byte)) {
+func records(t testing.TB, runs [][]byte, f func(r mlog.Record, whole []byte)) {
 	for _, b := range runs {
 		for len(b) > 0 {
-			r, _, err := mysqlredo.ParseRecord(b)
+			r, _, err := mlog.ParseRecord(b)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +101,7 @@ func samePage(t testing.TB, got, want []byte) {
 }
 
 func TestApplyRealPages(t *testing.T) {
-	seen := map[string]map[mysqlredo.Type]bool{}
+	seen := map[string]map[mlog.Type]bool{}
 	versioned := map[bool]bool{} // by row format
 	for _, s := range samples(t) {
 		t.Run(fmt.Sprintf("%s/%v", s.Server, s.id()), func(t *testing.T) {
@@ -110,11 +111,11 @@ func TestApplyRealPages(t *testing.T) {
 				checkPage(t, got)
 			}
 			if seen[s.Server] == nil {
-				seen[s.Server] = map[mysqlredo.Type]bool{}
+				seen[s.Server] = map[mlog.Type]bool{}
 			}
-			records(t, s.Runs, func(r mysqlredo.Record, _ []byte) {
+			records(t, s.Runs, func(r mlog.Record, _ []byte) {
 				seen[s.Server][r.Type] = true
-				var x mysqlredo.Index
+				var x mlog.Index
 				if _, err := x.Parse(r.Type, r.Body); err != nil {
 					t.Fatal(err)
 				}
@@ -124,13 +125,13 @@ func TestApplyRealPages(t *testing.T) {
 			})
 		})
 	}
-	all := []mysqlredo.Type{mysqlredo.Write1, mysqlredo.Write2, mysqlredo.Write4, mysqlredo.Write8, mysqlredo.WriteString, mysqlredo.SecDeleteMark,
-		mysqlredo.PageCreate, mysqlredo.CompPageCreate, mysqlredo.UndoInsert, mysqlredo.UndoEraseEnd, mysqlredo.UndoInit, mysqlredo.UndoHdrReuse,
-		mysqlredo.UndoHdrCreate, mysqlredo.IbufBitmapInit, mysqlredo.MinRecMark, mysqlredo.CompMinRecMark}
-	for server, more := range map[string][]mysqlredo.Type{
-		"mysql97": append([]mysqlredo.Type{mysqlredo.InitFilePage2, mysqlredo.PageCreateRTree, mysqlredo.CompPageCreateRTree, mysqlredo.CompPageCreateSDI}, newTypes...),
-		"mysql57": append([]mysqlredo.Type{mysqlredo.InitFilePage2, mysqlredo.PageCreateRTree, mysqlredo.CompPageCreateRTree}, oldTypes...),
-		"mysql56": append([]mysqlredo.Type{mysqlredo.InitFilePage}, oldTypes...),
+	all := []mlog.Type{mlog.Write1, mlog.Write2, mlog.Write4, mlog.Write8, mlog.WriteString, mlog.SecDeleteMark,
+		mlog.PageCreate, mlog.CompPageCreate, mlog.UndoInsert, mlog.UndoEraseEnd, mlog.UndoInit, mlog.UndoHdrReuse,
+		mlog.UndoHdrCreate, mlog.IbufBitmapInit, mlog.MinRecMark, mlog.CompMinRecMark}
+	for server, more := range map[string][]mlog.Type{
+		"mysql97": append([]mlog.Type{mlog.InitFilePage2, mlog.PageCreateRTree, mlog.CompPageCreateRTree, mlog.CompPageCreateSDI}, newTypes...),
+		"mysql57": append([]mlog.Type{mlog.InitFilePage2, mlog.PageCreateRTree, mlog.CompPageCreateRTree}, oldTypes...),
+		"mysql56": append([]mlog.Type{mlog.InitFilePage}, oldTypes...),
 	} {
 		for _, want := range slices.Concat(all, more) {
 			if !seen[server][want] {
@@ -144,18 +145,18 @@ func TestApplyRealPages(t *testing.T) {
 }
 
 // successors are the record types that replaced those of 8.0.28 and before.
-var successors = map[mysqlredo.Type][2]mysqlredo.Type{ // REDUNDANT, others
-	mysqlredo.Insert:             {mysqlredo.OldInsert, mysqlredo.OldCompInsert},
-	mysqlredo.ClustDeleteMark:    {mysqlredo.OldClustDeleteMark, mysqlredo.OldCompClustDeleteMark},
-	mysqlredo.Delete:             {mysqlredo.OldDelete, mysqlredo.OldCompDelete},
-	mysqlredo.UpdateInPlace:      {mysqlredo.OldUpdateInPlace, mysqlredo.OldCompUpdateInPlace},
-	mysqlredo.ListEndCopyCreated: {mysqlredo.OldListEndCopyCreated, mysqlredo.OldCompListEndCopyCreated},
-	mysqlredo.Reorganize:         {mysqlredo.OldReorganize, mysqlredo.OldCompReorganize},
-	mysqlredo.ListEndDelete:      {mysqlredo.OldListEndDelete, mysqlredo.OldCompListEndDelete},
-	mysqlredo.ListStartDelete:    {mysqlredo.OldListStartDelete, mysqlredo.OldCompListStartDelete},
+var successors = map[mlog.Type][2]mlog.Type{ // REDUNDANT, others
+	mlog.Insert:             {mlog.OldInsert, mlog.OldCompInsert},
+	mlog.ClustDeleteMark:    {mlog.OldClustDeleteMark, mlog.OldCompClustDeleteMark},
+	mlog.Delete:             {mlog.OldDelete, mlog.OldCompDelete},
+	mlog.UpdateInPlace:      {mlog.OldUpdateInPlace, mlog.OldCompUpdateInPlace},
+	mlog.ListEndCopyCreated: {mlog.OldListEndCopyCreated, mlog.OldCompListEndCopyCreated},
+	mlog.Reorganize:         {mlog.OldReorganize, mlog.OldCompReorganize},
+	mlog.ListEndDelete:      {mlog.OldListEndDelete, mlog.OldCompListEndDelete},
+	mlog.ListStartDelete:    {mlog.OldListStartDelete, mlog.OldCompListStartDelete},
 }
 
-var newTypes, oldTypes = func() (n, o []mysqlredo.Type) {
+var newTypes, oldTypes = func() (n, o []mlog.Type) {
 	for t, old := range successors {
 		n, o = append(n, t), append(o, old[:]...)
 	}
@@ -163,12 +164,12 @@ var newTypes, oldTypes = func() (n, o []mysqlredo.Type) {
 }()
 
 // old writes the record in the form of 8.0.28, if that can say it.
-func old(t testing.TB, r mysqlredo.Record, whole []byte) ([]byte, bool) {
+func old(t testing.TB, r mlog.Record, whole []byte) ([]byte, bool) {
 	types, ok := successors[r.Type]
 	if !ok {
 		return whole, true
 	}
-	var x mysqlredo.Index
+	var x mlog.Index
 	rest, err := x.Parse(r.Type, r.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +187,7 @@ func old(t testing.TB, r mysqlredo.Record, whole []byte) ([]byte, bool) {
 }
 
 // oldInfo describes an index in the form of 8.0.28.
-func oldInfo(x *mysqlredo.Index) []byte {
+func oldInfo(x *mlog.Index) []byte {
 	var b []byte
 	n := len(x.Fields)
 	if x.HasInstant {
@@ -209,16 +210,16 @@ func oldInfo(x *mysqlredo.Index) []byte {
 
 // TestOldForm applies what 9.7 logged in the form that 8.0.28 used.
 func TestOldForm(t *testing.T) {
-	seen := map[mysqlredo.Type]bool{}
+	seen := map[mlog.Type]bool{}
 	for _, s := range samples(t) {
 		var runs [][]byte
 		changed, possible := 0, true
-		records(t, s.Runs, func(r mysqlredo.Record, whole []byte) {
+		records(t, s.Runs, func(r mlog.Record, whole []byte) {
 			b, ok := old(t, r, whole)
 			possible = possible && ok
 			if ok && !bytes.Equal(b, whole) {
 				changed++
-				seen[mysqlredo.Type(b[0]&0x7F)] = true
+				seen[mlog.Type(b[0]&0x7F)] = true
 			}
 			runs = append(runs, b)
 		})
@@ -237,7 +238,7 @@ func TestOldForm(t *testing.T) {
 // ROW_FORMAT=COMPRESSED tablespace, and no other.
 func TestFlushLSN(t *testing.T) {
 	id := innodb.PageID{Space: 7, No: 5}
-	run := rec(mysqlredo.WriteString, id, 0, 26, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8)
+	run := rec(mlog.WriteString, id, 0, 26, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8)
 	for _, c := range []struct {
 		format mysqlredo.Format
 		flags  uint32
@@ -261,7 +262,7 @@ func TestFlushLSN(t *testing.T) {
 }
 
 // rec builds a record of a page.
-func rec(t mysqlredo.Type, id innodb.PageID, body ...byte) []byte {
+func rec(t mlog.Type, id innodb.PageID, body ...byte) []byte {
 	return innodbtest.MySQLRecord(t, uint32(id.Space), uint32(id.No), body...)
 }
 
@@ -269,14 +270,14 @@ func TestApplyPlainRecords(t *testing.T) {
 	id := innodb.PageID{Space: 7, No: 5}
 	image := bytes.Repeat([]byte{0xEE}, 4096)
 	run := slices.Concat(
-		rec(mysqlredo.InitFilePage2, id),
-		rec(mysqlredo.Write1, id, 0, 50, 0x80, 0xFE),
-		rec(mysqlredo.Write2, id, 0, 52, 0xC0, 0xAB, 0xCD),
-		rec(mysqlredo.Write4, id, 0, 54, 0xF0, 1, 2, 3, 4),
-		rec(mysqlredo.Write4, id, 0, 58, 0xFB, 0xFF), // 8.0.19: all ones
-		rec(mysqlredo.Write8, id, 0, 62, 0x80, 0x81, 5, 6, 7, 8),
-		rec(mysqlredo.WriteString, id, 0x0F, 0xFC, 0, 4, 'l', 'a', 's', 't'),
-		rec(mysqlredo.UndoInit, id, 2),
+		rec(mlog.InitFilePage2, id),
+		rec(mlog.Write1, id, 0, 50, 0x80, 0xFE),
+		rec(mlog.Write2, id, 0, 52, 0xC0, 0xAB, 0xCD),
+		rec(mlog.Write4, id, 0, 54, 0xF0, 1, 2, 3, 4),
+		rec(mlog.Write4, id, 0, 58, 0xFB, 0xFF), // 8.0.19: all ones
+		rec(mlog.Write8, id, 0, 62, 0x80, 0x81, 5, 6, 7, 8),
+		rec(mlog.WriteString, id, 0x0F, 0xFC, 0, 4, 'l', 'a', 's', 't'),
+		rec(mlog.UndoInit, id, 2),
 	)
 	a := NewApplier(mysqlredo.Format8030)
 	if err := errors.Join(a.Begin(image, id, &innodb.Space{}), a.Apply(1, run), a.Finish()); err != nil {
@@ -295,12 +296,12 @@ func TestApplyPlainRecords(t *testing.T) {
 // TestErrorsNameTheRecord and where it is.
 func TestErrorsNameTheRecord(t *testing.T) {
 	id := innodb.PageID{Space: 7, No: 5}
-	first := rec(mysqlredo.InitFilePage2, id)
+	first := rec(mlog.InitFilePage2, id)
 	a := NewApplier(mysqlredo.Format8030)
 	if err := a.Begin(make([]byte, 4096), id, &innodb.Space{}); err != nil {
 		t.Fatal(err)
 	}
-	err := a.Apply(1, slices.Concat(first, rec(mysqlredo.Write1, id, 0x10, 0, 1)))
+	err := a.Apply(1, slices.Concat(first, rec(mlog.Write1, id, 0x10, 0, 1)))
 	if want := fmt.Sprintf("MLOG_1BYTE at byte %d of the run: 1 bytes at offset 4096", len(first)); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	}
@@ -309,49 +310,49 @@ func TestErrorsNameTheRecord(t *testing.T) {
 func TestApplyRefuses(t *testing.T) {
 	id := innodb.PageID{Space: 7, No: 5}
 	index := func(records ...[]byte) []byte {
-		return slices.Concat(rec(mysqlredo.InitFilePage2, id), rec(mysqlredo.CompPageCreate, id), slices.Concat(records...))
+		return slices.Concat(rec(mlog.InitFilePage2, id), rec(mlog.CompPageCreate, id), slices.Concat(records...))
 	}
-	info := oldInfo(&mysqlredo.Index{NUniq: 1, Fields: []mysqlredo.Field{{NotNull: true, Len: 4}}})
-	of := func(t mysqlredo.Type, body ...byte) []byte { return rec(t, id, append(bytes.Clone(info), body...)...) }
+	info := oldInfo(&mlog.Index{NUniq: 1, Fields: []mlog.Field{{NotNull: true, Len: 4}}})
+	of := func(t mlog.Type, body ...byte) []byte { return rec(t, id, append(bytes.Clone(info), body...)...) }
 	undo := func(records ...[]byte) []byte {
-		return slices.Concat(rec(mysqlredo.InitFilePage2, id), rec(mysqlredo.UndoInit, id, 1), slices.Concat(records...))
+		return slices.Concat(rec(mlog.InitFilePage2, id), rec(mlog.UndoInit, id, 1), slices.Concat(records...))
 	}
 	row := []byte{2*9 + 1, 0, 5, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4} // explicit, 9 bytes, origin 5, nothing in common
 	for name, run := range map[string][]byte{
-		"beyond the page":            rec(mysqlredo.Write4, id, 0x0F, 0xFD, 1),
-		"string beyond the page":     rec(mysqlredo.WriteString, id, 0x0F, 0xFF, 0, 2, 1, 2),
-		"number too large":           rec(mysqlredo.Write1, id, 0, 50, 0x81, 0),
-		"another page":               rec(mysqlredo.Write1, innodb.PageID{Space: 7, No: 6}, 0, 50, 1),
-		"a file's record":            rec(mysqlredo.FileDelete, id, 0, 3, 'a', 'b', 0),
-		"no record of a page":        rec(mysqlredo.IndexLoad, id, 0, 0, 0, 0, 0, 0, 0, 1),
-		"end of a group":             {byte(mysqlredo.MultiRecEnd)},
+		"beyond the page":            rec(mlog.Write4, id, 0x0F, 0xFD, 1),
+		"string beyond the page":     rec(mlog.WriteString, id, 0x0F, 0xFF, 0, 2, 1, 2),
+		"number too large":           rec(mlog.Write1, id, 0, 50, 0x81, 0),
+		"another page":               rec(mlog.Write1, innodb.PageID{Space: 7, No: 6}, 0, 50, 1),
+		"a file's record":            rec(mlog.FileDelete, id, 0, 3, 'a', 'b', 0),
+		"no record of a page":        rec(mlog.IndexLoad, id, 0, 0, 0, 0, 0, 0, 0, 1),
+		"end of a group":             {byte(mlog.MultiRecEnd)},
 		"unknown":                    {66, 7, 5},
-		"cut":                        rec(mysqlredo.Write1, id, 0),
-		"discarded undo header":      rec(mysqlredo.UndoHdrDiscard, id),
-		"undo record on no page":     slices.Concat(rec(mysqlredo.InitFilePage2, id), rec(mysqlredo.UndoInsert, id, 0, 1, 9)),
-		"undo record too long":       undo(rec(mysqlredo.UndoInsert, id, append([]byte{0x0F, 0xC8}, make([]byte, 0x0FC8)...)...)),
-		"undo free space":            undo(rec(mysqlredo.Write2, id, 0, 42, 0xC0, 0x0F, 0xF9), rec(mysqlredo.UndoEraseEnd, id)),
-		"undo log without room":      undo(rec(mysqlredo.Write2, id, 0, 42, 0xC0, 0x0F, 0), rec(mysqlredo.UndoHdrCreate, id, 0, 0, 0, 0, 1)),
-		"undo log in the header":     undo(rec(mysqlredo.UndoHdrCreate, id, 0, 0, 0, 0, 1)),
-		"insert into no index":       of(mysqlredo.OldCompInsert, append([]byte{0, 99}, row...)...),
-		"insert into another format": slices.Concat(rec(mysqlredo.PageCreate, id), of(mysqlredo.OldCompInsert, append([]byte{0, 99}, row...)...)),
-		"insert after the supremum":  index(of(mysqlredo.OldCompInsert, append([]byte{0, 112}, row...)...)),
-		"insert after nothing":       index(of(mysqlredo.OldCompInsert, append([]byte{0, 50}, row...)...)),
-		"insert far":                 index(of(mysqlredo.OldCompInsert, append([]byte{0x7F, 0xFF}, row...)...)),
-		"record of another size":     index(of(mysqlredo.OldCompInsert, 0, 99, 2*8+1, 0, 5, 0, 0, 0, 0, 0, 0, 1, 2, 3)),
-		"origin outside":             index(of(mysqlredo.OldCompInsert, append([]byte{0, 99, 2*9 + 1, 0, 10}, row[3:]...)...)),
-		"too much in common":         index(of(mysqlredo.OldCompInsert, 0, 99, 2*0+1, 0, 5, 20)),
-		"less than in common":        index(of(mysqlredo.OldCompInsert, append([]byte{0, 99, 2 * 20}, make([]byte, 20)...)...)),
-		"delete the infimum":         index(of(mysqlredo.OldCompDelete, 0, 99)),
-		"delete the supremum":        index(of(mysqlredo.OldCompDelete, 0, 112)),
-		"delete nothing":             index(of(mysqlredo.OldCompDelete, 0, 130)),
-		"delete the list's infimum":  index(of(mysqlredo.OldCompListEndDelete, 0, 99)),
-		"delete up to nothing":       index(of(mysqlredo.OldCompListStartDelete, 0, 120)),
-		"mark nothing":               index(rec(mysqlredo.SecDeleteMark, id, 1, 1, 0)),
-		"mark in another format":     index(rec(mysqlredo.MinRecMark, id, 0, 99)),
-		"copy to a filled page":      index(of(mysqlredo.OldCompInsert, append([]byte{0, 99}, row...)...), of(mysqlredo.OldCompListEndCopyCreated, 0, 0, 0, 0)),
-		"copy cut short":             index(of(mysqlredo.OldCompListEndCopyCreated, 0, 0, 0, 3, 2*9+1, 0, 5)),
-		"compressed page's record":   index(rec(mysqlredo.ZipWriteHeader, id, 50, 1, 0)),
+		"cut":                        rec(mlog.Write1, id, 0),
+		"discarded undo header":      rec(mlog.UndoHdrDiscard, id),
+		"undo record on no page":     slices.Concat(rec(mlog.InitFilePage2, id), rec(mlog.UndoInsert, id, 0, 1, 9)),
+		"undo record too long":       undo(rec(mlog.UndoInsert, id, append([]byte{0x0F, 0xC8}, make([]byte, 0x0FC8)...)...)),
+		"undo free space":            undo(rec(mlog.Write2, id, 0, 42, 0xC0, 0x0F, 0xF9), rec(mlog.UndoEraseEnd, id)),
+		"undo log without room":      undo(rec(mlog.Write2, id, 0, 42, 0xC0, 0x0F, 0), rec(mlog.UndoHdrCreate, id, 0, 0, 0, 0, 1)),
+		"undo log in the header":     undo(rec(mlog.UndoHdrCreate, id, 0, 0, 0, 0, 1)),
+		"insert into no index":       of(mlog.OldCompInsert, append([]byte{0, 99}, row...)...),
+		"insert into another format": slices.Concat(rec(mlog.PageCreate, id), of(mlog.OldCompInsert, append([]byte{0, 99}, row...)...)),
+		"insert after the supremum":  index(of(mlog.OldCompInsert, append([]byte{0, 112}, row...)...)),
+		"insert after nothing":       index(of(mlog.OldCompInsert, append([]byte{0, 50}, row...)...)),
+		"insert far":                 index(of(mlog.OldCompInsert, append([]byte{0x7F, 0xFF}, row...)...)),
+		"record of another size":     index(of(mlog.OldCompInsert, 0, 99, 2*8+1, 0, 5, 0, 0, 0, 0, 0, 0, 1, 2, 3)),
+		"origin outside":             index(of(mlog.OldCompInsert, append([]byte{0, 99, 2*9 + 1, 0, 10}, row[3:]...)...)),
+		"too much in common":         index(of(mlog.OldCompInsert, 0, 99, 2*0+1, 0, 5, 20)),
+		"less than in common":        index(of(mlog.OldCompInsert, append([]byte{0, 99, 2 * 20}, make([]byte, 20)...)...)),
+		"delete the infimum":         index(of(mlog.OldCompDelete, 0, 99)),
+		"delete the supremum":        index(of(mlog.OldCompDelete, 0, 112)),
+		"delete nothing":             index(of(mlog.OldCompDelete, 0, 130)),
+		"delete the list's infimum":  index(of(mlog.OldCompListEndDelete, 0, 99)),
+		"delete up to nothing":       index(of(mlog.OldCompListStartDelete, 0, 120)),
+		"mark nothing":               index(rec(mlog.SecDeleteMark, id, 1, 1, 0)),
+		"mark in another format":     index(rec(mlog.MinRecMark, id, 0, 99)),
+		"copy to a filled page":      index(of(mlog.OldCompInsert, append([]byte{0, 99}, row...)...), of(mlog.OldCompListEndCopyCreated, 0, 0, 0, 0)),
+		"copy cut short":             index(of(mlog.OldCompListEndCopyCreated, 0, 0, 0, 3, 2*9+1, 0, 5)),
+		"compressed page's record":   index(rec(mlog.ZipWriteHeader, id, 50, 1, 0)),
 	} {
 		a := NewApplier(mysqlredo.Format57)
 		space, err := innodb.ParseFlags(0)
@@ -416,7 +417,7 @@ func FuzzApply(f *testing.F) {
 		if err != nil || len(run) > 4<<10 {
 			return
 		}
-		r, _, err := mysqlredo.ParseRecord(run)
+		r, _, err := mlog.ParseRecord(run)
 		if err != nil {
 			return
 		}

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // body reads a record's body. After it was found to be cut short everything
@@ -49,7 +49,7 @@ func (r *body) u4() uint32 {
 }
 
 func (r *body) c32() uint32 {
-	v, size := mysqlredo.C32(r.b)
+	v, size := mlog.C32(r.b)
 	if size <= 0 {
 		r.short = true
 	}
@@ -58,7 +58,7 @@ func (r *body) c32() uint32 {
 }
 
 func (r *body) c64() uint64 {
-	v, size := mysqlredo.C64(r.b)
+	v, size := mlog.C64(r.b)
 	if size <= 0 {
 		r.short = true
 	}

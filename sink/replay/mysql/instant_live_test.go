@@ -13,7 +13,7 @@ import (
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/census"
 	"hb/xbstream/innodb"
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
 )
 
@@ -198,16 +198,16 @@ func checkInstant(t *testing.T, data, table string, answers map[int]map[string]s
 }
 
 // lastIndex is the index that the last insert of the log into a tablespace tells.
-func lastIndex(t *testing.T, data string, id innodb.SpaceID) *mysqlredo.Index {
+func lastIndex(t *testing.T, data string, id innodb.SpaceID) *mlog.Index {
 	t.Helper()
 	log, err := census.ReadLog(data, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var x mysqlredo.Index
+	var x mlog.Index
 	err = log.Each(func(m *redolog.MTR) error {
-		records(t, [][]byte{m.Records}, func(r mysqlredo.Record, _ []byte) {
-			if r.Type == mysqlredo.Insert && r.Page.Space == id {
+		records(t, [][]byte{m.Records}, func(r mlog.Record, _ []byte) {
+			if r.Type == mlog.Insert && r.Page.Space == id {
 				if _, err := x.Parse(r.Type, r.Body); err != nil {
 					t.Fatal(err)
 				}
@@ -223,7 +223,7 @@ func lastIndex(t *testing.T, data string, id innodb.SpaceID) *mysqlredo.Index {
 
 // instantPage calls f for each row of a page and returns how many there are. They
 // must fill their part of the page.
-func instantPage(t *testing.T, page []byte, x *mysqlredo.Index, f func(rec int, r *record)) (n int) {
+func instantPage(t *testing.T, page []byte, x *mlog.Index, f func(rec int, r *record)) (n int) {
 	t.Helper()
 	infimum, supremum := pageData+5, pageData+18
 	if !x.Compact {

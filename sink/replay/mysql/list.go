@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"hb/xbstream/innodb"
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // tail is a record to be inserted: what it has in common with the one before
@@ -30,7 +30,7 @@ func readTail(r *body) tail {
 }
 
 // build puts the record together in p.built and finds its layout, p.one.
-func (p *page) build(x *mysqlredo.Index, cursor int, t tail) error {
+func (p *page) build(x *mlog.Index, cursor int, t tail) error {
 	if !t.explicit || t.common != 0 {
 		if err := p.layout(&p.one, cursor, x); err != nil {
 			return err
@@ -80,7 +80,7 @@ func (p *page) setInfoAndStatus(b []byte, origin int, v byte) {
 }
 
 // insert inserts a record after the cursor.
-func (p *page) insert(x *mysqlredo.Index, cursor int, t tail) error {
+func (p *page) insert(x *mlog.Index, cursor int, t tail) error {
 	if cursor == p.supremum {
 		return errors.New("nothing can follow the supremum")
 	}
@@ -96,7 +96,7 @@ func (p *page) insert(x *mysqlredo.Index, cursor int, t tail) error {
 
 // insertBuilt inserts p.built, of the layout p.one, after the cursor and
 // returns its origin. (page_cur_insert_rec_low)
-func (p *page) insertBuilt(x *mysqlredo.Index, cursor int) (rec int, err error) {
+func (p *page) insertBuilt(x *mlog.Index, cursor int) (rec int, err error) {
 	start, heapNo, err := p.allocate(x, p.one.size())
 	if err != nil {
 		return 0, err
@@ -108,7 +108,7 @@ func (p *page) insertBuilt(x *mysqlredo.Index, cursor int) (rec int, err error) 
 
 // allocate finds the place for a record of size bytes: where the head of the
 // list of deleted ones is, if it is large enough, or at the heap's top.
-func (p *page) allocate(x *mysqlredo.Index, size int) (start, heapNo int, err error) {
+func (p *page) allocate(x *mlog.Index, size int) (start, heapNo int, err error) {
 	free := p.get(pageFree)
 	if free == 0 {
 		return p.allocateHeap(size)
@@ -193,7 +193,7 @@ func (p *page) turn(cursor, next int) {
 }
 
 // delete deletes a record. (page_cur_delete_rec)
-func (p *page) delete(x *mysqlredo.Index, rec int) error {
+func (p *page) delete(x *mlog.Index, rec int) error {
 	if err := p.user(rec); err != nil {
 		return err
 	}
@@ -250,7 +250,7 @@ func (p *page) release(rec int) error {
 
 // deleteListEnd deletes rec and all that follow. Where they were in the list,
 // they are in that of deleted ones. (page_delete_rec_list_end)
-func (p *page) deleteListEnd(x *mysqlredo.Index, rec int) error {
+func (p *page) deleteListEnd(x *mlog.Index, rec int) error {
 	if rec == p.supremum {
 		return nil
 	}
@@ -290,7 +290,7 @@ func (p *page) deleteListEnd(x *mysqlredo.Index, rec int) error {
 
 // measure follows the list, beginning with rec, and returns its last record, and how
 // many there are in how many bytes.
-func (p *page) measure(x *mysqlredo.Index, rec int) (last, n, size int, err error) {
+func (p *page) measure(x *mlog.Index, rec int) (last, n, size int, err error) {
 	for rec != p.supremum {
 		if n > p.heapSize() {
 			return 0, 0, 0, errEndless
@@ -307,7 +307,7 @@ func (p *page) measure(x *mysqlredo.Index, rec int) (last, n, size int, err erro
 }
 
 // deleteEach is deleteListEnd, one record after the other.
-func (p *page) deleteEach(x *mysqlredo.Index, rec int) error {
+func (p *page) deleteEach(x *mlog.Index, rec int) error {
 	if rec == p.supremum {
 		return nil
 	}
@@ -325,7 +325,7 @@ func (p *page) deleteEach(x *mysqlredo.Index, rec int) error {
 }
 
 // deleteListStart deletes all records before rec. (page_delete_rec_list_start)
-func (p *page) deleteListStart(x *mysqlredo.Index, rec int) error {
+func (p *page) deleteListStart(x *mlog.Index, rec int) error {
 	switch {
 	case rec == p.infimum:
 		return nil
@@ -352,7 +352,7 @@ func (p *page) deleteListStart(x *mysqlredo.Index, rec int) error {
 
 // copyToCreated inserts records into an empty page, each after the one before.
 // (page_parse_copy_rec_list_to_created_page)
-func (p *page) copyToCreated(x *mysqlredo.Index, tails []byte) error {
+func (p *page) copyToCreated(x *mlog.Index, tails []byte) error {
 	if p.get(pageRecords) != 0 {
 		return errors.New("the page is not empty")
 	}
@@ -378,13 +378,13 @@ func (p *page) copyToCreated(x *mysqlredo.Index, tails []byte) error {
 
 // isClustered reports whether the server treats an index as clustered while it
 // recovers.
-func isClustered(x *mysqlredo.Index) bool {
+func isClustered(x *mlog.Index) bool {
 	return x.Versioned || x.HasInstant || x.Compact && x.NUniq != len(x.Fields)
 }
 
 // empty makes the page an empty one. Leaves of secondary indexes keep the newest
 // transaction that changed them. (page_create_empty)
-func (p *page) empty(x *mysqlredo.Index) {
+func (p *page) empty(x *mlog.Index) {
 	var newest [8]byte
 	if !isClustered(x) && p.isLeaf() {
 		copy(newest[:], p.frame[pageMaxTrxID:])
@@ -395,7 +395,7 @@ func (p *page) empty(x *mysqlredo.Index) {
 
 // reorganize writes the records again, in their order and without gaps.
 // (btr_page_reorganize_low)
-func (p *page) reorganize(x *mysqlredo.Index) error {
+func (p *page) reorganize(x *mlog.Index) error {
 	p.old = append(p.old[:0], p.frame...)
 	old := page{frame: p.old, rowFormat: p.rowFormat}
 	p.empty(x)

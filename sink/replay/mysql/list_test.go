@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"hb/xbstream/innodb"
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // checkPage checks what holds for every index page: the list of records, the
@@ -79,15 +79,15 @@ func intact(frame []byte) error {
 type model struct {
 	t    *testing.T
 	page page
-	x    mysqlredo.Index
+	x    mlog.Index
 	want []uint32
 }
 
 func newModel(t *testing.T, isCompact bool) *model {
 	m := &model{t: t, page: page{frame: make([]byte, 4096)}}
-	m.x = mysqlredo.Index{Compact: isCompact, NUniq: 2, Fields: []mysqlredo.Field{{NotNull: true, Len: 4}, {NotNull: true}}, Physical: []int{0, 1}}
+	m.x = mlog.Index{Compact: isCompact, NUniq: 2, Fields: []mlog.Field{{NotNull: true, Len: 4}, {NotNull: true}}, Physical: []int{0, 1}}
 	if !isCompact {
-		m.x = mysqlredo.Index{}
+		m.x = mlog.Index{}
 	}
 	m.page.create(innodb.TypeIndex, isCompact)
 	return m
@@ -239,13 +239,13 @@ func TestFreeListHead(t *testing.T) {
 
 // TestEndlessLists: lists that bite their own tail end in errors.
 func TestEndlessLists(t *testing.T) {
-	for name, f := range map[string]func(p *page, x *mysqlredo.Index, recs []int) error{
-		"reorganize": func(p *page, x *mysqlredo.Index, recs []int) error { return p.reorganize(x) },
-		"delete":     func(p *page, x *mysqlredo.Index, recs []int) error { return p.delete(x, recs[9]) },
-		"list end":   func(p *page, x *mysqlredo.Index, recs []int) error { return p.deleteListEnd(x, recs[9]) },
-		"each":       func(p *page, x *mysqlredo.Index, recs []int) error { return p.deleteEach(x, recs[9]) },
-		"list start": func(p *page, x *mysqlredo.Index, recs []int) error { return p.deleteListStart(x, recs[9]+1) },
-		"insert":     func(p *page, x *mysqlredo.Index, recs []int) error { return p.link(recs[9], recs[3], 5) },
+	for name, f := range map[string]func(p *page, x *mlog.Index, recs []int) error{
+		"reorganize": func(p *page, x *mlog.Index, recs []int) error { return p.reorganize(x) },
+		"delete":     func(p *page, x *mlog.Index, recs []int) error { return p.delete(x, recs[9]) },
+		"list end":   func(p *page, x *mlog.Index, recs []int) error { return p.deleteListEnd(x, recs[9]) },
+		"each":       func(p *page, x *mlog.Index, recs []int) error { return p.deleteEach(x, recs[9]) },
+		"list start": func(p *page, x *mlog.Index, recs []int) error { return p.deleteListStart(x, recs[9]+1) },
+		"insert":     func(p *page, x *mlog.Index, recs []int) error { return p.link(recs[9], recs[3], 5) },
 	} {
 		m := newModel(t, true)
 		for i := range uint32(10) {

@@ -10,6 +10,7 @@ import (
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
 )
 
@@ -60,8 +61,8 @@ func (l *Log) NewApplier() replay.Applier { return NewApplier(l.Header.Format) }
 // Scan reads the log from its checkpoint to the goal, and puts what it does to
 // pages into plan. It can be done once.
 func (l *Log) Scan(plan *replay.Plan, goal replay.Goal) (*replay.Scanned, error) {
-	s := &scanner{plan: plan, grants: mysqlredo.Grants{PageSize: uint32(cmp.Or(l.pageSize, defaultPageSize))}, deleted: make(map[innodb.SpaceID]*replay.FileHistory)}
-	s.result.Occupy, s.result.Meta = plan.Occupy, make(mysqlredo.MetaSet)
+	s := &scanner{plan: plan, grants: mlog.Grants{PageSize: uint32(cmp.Or(l.pageSize, defaultPageSize))}, deleted: make(map[innodb.SpaceID]*replay.FileHistory)}
+	s.result.Occupy, s.result.Meta = plan.Occupy, make(mlog.MetaSet)
 	c := mysqlredo.NewCutter(l.Header.Format, l.Checkpoint.LSN)
 	c.Settled = true
 	err := l.in.Skip(mysqlredo.HeaderSize)
@@ -81,16 +82,16 @@ type scanner struct {
 	result replay.Scanned
 	// deleted are the tablespaces that the log has deleted and not used since.
 	deleted map[innodb.SpaceID]*replay.FileHistory
-	grants  mysqlredo.Grants
+	grants  mlog.Grants
 	run     replay.Run
 	from    int // of run in the mini-transaction's records
 }
 
 // kinds are the record types that initialise a page. 5.6's resets whatever is
 // on disk (recv_recover_page_func); its successor obeys the page's LSN.
-var kinds = map[mysqlredo.Type]replay.Kind{
-	mysqlredo.InitFilePage:  replay.Init,
-	mysqlredo.InitFilePage2: replay.InitOlder,
+var kinds = map[mlog.Type]replay.Kind{
+	mlog.InitFilePage:  replay.Init,
+	mlog.InitFilePage2: replay.InitOlder,
 }
 
 // mtr adds one mini-transaction to the plan: runs of consecutive records of one
@@ -99,7 +100,7 @@ func (s *scanner) mtr(m redolog.MTR) error {
 	at := 0
 	s.grants.Reset()
 	for at < len(m.Records) {
-		r, _, err := mysqlredo.ParseRecord(m.Records[at:])
+		r, _, err := mlog.ParseRecord(m.Records[at:])
 		if err != nil {
 			return err
 		}
@@ -158,17 +159,17 @@ func (s *scanner) flush(m *redolog.MTR, to int) error {
 }
 
 // note takes in a record that changes no page.
-func (s *scanner) note(m *redolog.MTR, r *mysqlredo.Record) error {
+func (s *scanner) note(m *redolog.MTR, r *mlog.Record) error {
 	switch {
 	case r.Type.IsFile():
 		return s.file(m, r)
-	case r.Type == mysqlredo.Truncate:
+	case r.Type == mlog.Truncate:
 		// 5.7 creates the table's file again: at that LSN it was what it is now.
 		return s.plan.Discard(r.Page.Space, innodb.LSN(binary.BigEndian.Uint64(r.Body)))
-	case r.Type == mysqlredo.IndexLoad:
+	case r.Type == mlog.IndexLoad:
 		return s.unlogged(r.Page.Space)
-	case r.Type == mysqlredo.DynamicMeta:
-		meta, err := mysqlredo.ParseMeta(r.Body)
+	case r.Type == mlog.DynamicMeta:
+		meta, err := mlog.ParseMeta(r.Body)
 		if err != nil {
 			return err
 		}
@@ -178,7 +179,7 @@ func (s *scanner) note(m *redolog.MTR, r *mysqlredo.Record) error {
 }
 
 // file takes in what happened to a tablespace's file.
-func (s *scanner) file(m *redolog.MTR, r *mysqlredo.Record) error {
+func (s *scanner) file(m *redolog.MTR, r *mlog.Record) error {
 	if h := s.result.Named[r.Page.Space]; h != nil && !h.Deleted && r.Names(h.Name) {
 		return nil // the record has nothing new
 	}
@@ -196,18 +197,18 @@ func (s *scanner) file(m *redolog.MTR, r *mysqlredo.Record) error {
 		}
 	}
 	switch op.Type {
-	case mysqlredo.FileDelete:
+	case mlog.FileDelete:
 		*h = replay.FileHistory{First: h.First, Name: h.Name, Deleted: true, DeletedAt: m.End}
 		s.deleted[op.Space] = h
 		return s.plan.Discard(op.Space, m.End)
-	case mysqlredo.FileCreate, mysqlredo.FileCreate2:
+	case mlog.FileCreate, mlog.FileCreate2:
 		h.Created, h.Flags = true, op.Flags
-	case mysqlredo.FileRename, mysqlredo.FileRename2:
+	case mlog.FileRename, mlog.FileRename2:
 		if err := s.result.Call(h, op.NewName); err != nil {
 			return err
 		}
 		h.Renamed = true
-	case mysqlredo.FileExtend:
+	case mlog.FileExtend:
 		h.MinSize = max(h.MinSize, extended(op))
 	}
 	h.Deleted = false
@@ -216,7 +217,7 @@ func (s *scanner) file(m *redolog.MTR, r *mysqlredo.Record) error {
 }
 
 // extended is the length of a file that was extended, 0 if none can be so long.
-func extended(op mysqlredo.FileOp) int64 {
+func extended(op mlog.FileOp) int64 {
 	const most = 1 << 48 // 2^32 pages of 64 KiB
 	if op.Offset > most || op.Size > most {
 		return 0

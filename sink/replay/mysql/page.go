@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"hb/xbstream/innodb"
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // Index page header, offsets from the start of the page. (page0types.h)
@@ -151,12 +151,12 @@ func (p *page) linked(at int) error {
 }
 
 // layout finds the layout of a record on the page.
-func (p *page) layout(r *record, at int, x *mysqlredo.Index) error {
+func (p *page) layout(r *record, at int, x *mlog.Index) error {
 	return p.layoutIn(p.frame, r, at, x)
 }
 
 // layoutIn is layout for a frame with the page's header.
-func (p *page) layoutIn(frame []byte, r *record, at int, x *mysqlredo.Index) error {
+func (p *page) layoutIn(frame []byte, r *record, at int, x *mlog.Index) error {
 	if err := p.linked(at); err != nil {
 		return err
 	}

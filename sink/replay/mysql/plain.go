@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"hb/xbstream/innodb"
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // writable is how much of the page bytes can be written to one by one: of a
@@ -168,13 +168,13 @@ func (p *page) eraseUndoEnd() error {
 
 // undoLog begins an undo log: after the others, or, if the segment is used again, in
 // the place of the first. (trx_undo_header_create, trx_undo_insert_header_reuse)
-func (p *page) undoLog(t mysqlredo.Type, r body) error {
+func (p *page) undoLog(t mlog.Type, r body) error {
 	id := r.c64()
 	at, err := p.undoPage()
 	if err := errors.Join(r.end(), err); err != nil {
 		return err
 	}
-	if t == mysqlredo.UndoHdrReuse {
+	if t == mlog.UndoHdrReuse {
 		at = undoHeader
 	}
 	if at < undoHeader || at+logRoom >= len(p.frame) {
@@ -183,7 +183,7 @@ func (p *page) undoLog(t mysqlredo.Type, r body) error {
 	p.set(undoStart, at+logSize)
 	p.set(undoFree, at+logSize)
 	p.set(undoState, undoActive)
-	if t == mysqlredo.UndoHdrCreate {
+	if t == mlog.UndoHdrCreate {
 		if err := p.chainUndoLog(at); err != nil {
 			return err
 		}

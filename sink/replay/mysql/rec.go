@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // A record is addressed by its origin, where its data begin. Before the origin
@@ -84,7 +84,7 @@ var errRecordCut = errors.New("its header does not fit the place it has")
 
 // parse finds the layout of the record with the given origin. All of it must be
 // within b, or the error is not nil.
-func (r *record) parse(b []byte, origin int, x *mysqlredo.Index) error {
+func (r *record) parse(b []byte, origin int, x *mlog.Index) error {
 	r.fields = r.fields[:0]
 	var err error
 	switch {
@@ -106,7 +106,7 @@ func (r *record) parse(b []byte, origin int, x *mysqlredo.Index) error {
 	return nil
 }
 
-func (r *record) parseCompact(b []byte, origin int, x *mysqlredo.Index) error {
+func (r *record) parseCompact(b []byte, origin int, x *mlog.Index) error {
 	switch status := b[origin-3] & statusMask; status {
 	case statusLeaf:
 		return r.parseLeaf(b, origin, x)
@@ -130,7 +130,7 @@ type shape struct {
 const noVersion = -1
 
 // shapeOf returns the shape of the leaf record and how many bytes hold it.
-func shapeOf(b []byte, origin int, x *mysqlredo.Index) (shape, int, error) {
+func shapeOf(b []byte, origin int, x *mlog.Index) (shape, int, error) {
 	all := shape{len(x.Fields), noVersion}
 	if !x.Versioned && !x.HasInstant {
 		return all, 0, nil
@@ -166,7 +166,7 @@ func instantShape(b []byte, at int) (shape, int, error) {
 }
 
 // has reports whether such a row stores the field at a physical position.
-func (s shape) has(position int, f *mysqlredo.Field) bool {
+func (s shape) has(position int, f *mlog.Field) bool {
 	if position >= s.limit {
 		return false
 	}
@@ -175,7 +175,7 @@ func (s shape) has(position int, f *mysqlredo.Field) bool {
 }
 
 // nullable returns how many fields of such a row have a NULL bit.
-func (s shape) nullable(x *mysqlredo.Index) int {
+func (s shape) nullable(x *mlog.Index) int {
 	n := 0
 	for i := range x.Fields {
 		if f := physical(x, i); !f.NotNull && s.has(i, f) {
@@ -186,14 +186,14 @@ func (s shape) nullable(x *mysqlredo.Index) int {
 }
 
 // physical returns the field at a physical position.
-func physical(x *mysqlredo.Index, i int) *mysqlredo.Field {
+func physical(x *mlog.Index, i int) *mlog.Field {
 	if x.Versioned {
 		i = x.Physical[i]
 	}
 	return &x.Fields[i]
 }
 
-func (r *record) parseLeaf(b []byte, origin int, x *mysqlredo.Index) error {
+func (r *record) parseLeaf(b []byte, origin int, x *mlog.Index) error {
 	s, size, err := shapeOf(b, origin, x)
 	if err != nil {
 		return err
@@ -218,7 +218,7 @@ func (r *record) parseLeaf(b []byte, origin int, x *mysqlredo.Index) error {
 // parseNode is parse for a node pointer: the fields that make rows unique, and
 // the number of a page. Its NULL bits are those that the whole index had when
 // the table was made, and it never has a version.
-func (r *record) parseNode(b []byte, origin int, x *mysqlredo.Index) error {
+func (r *record) parseNode(b []byte, origin int, x *mlog.Index) error {
 	s := shape{len(x.Fields), noVersion}
 	switch {
 	case x.HasInstant:
@@ -257,7 +257,7 @@ func newHeader(b []byte, nulls, nullable int) header {
 }
 
 // field steps over a field that the record has.
-func (h *header) field(f *mysqlredo.Field) (field, bool) {
+func (h *header) field(f *mlog.Field) (field, bool) {
 	if h.lengths < -1 {
 		return 0, false
 	}
@@ -384,7 +384,7 @@ func (e ends) setNull(b []byte, origin, i int, null bool) {
 	}
 }
 
-func (r *record) parseRedundant(b []byte, origin int, x *mysqlredo.Index) error {
+func (r *record) parseRedundant(b []byte, origin int, x *mlog.Index) error {
 	e, err := readEnds(b, origin)
 	if err != nil {
 		return err

@@ -10,15 +10,16 @@ import (
 
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // fieldsOf describes an index: of each field "4" or "v" or "V" (variable, above
 // 255), "!" for NOT NULL, "+n" and "-n" for the versions it was added and dropped
 // in. The second list has the physical positions, if not the same.
-func fieldsOf(uniq int, list string, order ...int) *mysqlredo.Index {
-	x := &mysqlredo.Index{Compact: true, NUniq: uniq}
+func fieldsOf(uniq int, list string, order ...int) *mlog.Index {
+	x := &mlog.Index{Compact: true, NUniq: uniq}
 	for i, s := range strings.Fields(list) {
-		var f mysqlredo.Field
+		var f mlog.Field
 		for len(s) > 0 {
 			switch c := s[0]; c {
 			case '!':
@@ -44,7 +45,7 @@ func fieldsOf(uniq int, list string, order ...int) *mysqlredo.Index {
 	return x
 }
 
-func instant(n int, x *mysqlredo.Index) *mysqlredo.Index {
+func instant(n int, x *mlog.Index) *mlog.Index {
 	x.HasInstant, x.NInstant = true, n
 	return x
 }
@@ -76,13 +77,13 @@ func show(r *record) string {
 func TestCompactLayouts(t *testing.T) {
 	const leaf, node, version, count = 0, statusNode, infoVersioned, infoInstant
 	plain := fieldsOf(1, "4! v V 2")
-	clustered := func() *mysqlredo.Index { return fieldsOf(1, "4! 6! 7! v 2") } // key, DB_TRX_ID, DB_ROLL_PTR, two that can be NULL
+	clustered := func() *mlog.Index { return fieldsOf(1, "4! 6! 7! v 2") } // key, DB_TRX_ID, DB_ROLL_PTR, two that can be NULL
 	many := fieldsOf(1, "4!"+strings.Repeat(" 1", 12))
 	first := fieldsOf(1, "4! 6! 7! 1 v! 1 2") // three of the table, two with the first ADD COLUMN …
 	rows := fieldsOf(1, "4! 6! 7! v-2 1+1 2 1+1-3 v+3")
 	moved := fieldsOf(1, "4! 6! 7! 1+1 v", 0, 1, 2, 4, 3) // 1+1 was added before v, but is after it in rows
 	for name, c := range map[string]struct {
-		x            *mysqlredo.Index
+		x            *mlog.Index
 		info, status byte
 		header       []byte // from the origin's fixed bytes down
 		want         string
@@ -146,7 +147,7 @@ func TestCompactLayouts(t *testing.T) {
 		}
 	}
 	var r record
-	if err := r.parse(make([]byte, 64), 32, &mysqlredo.Index{}); err == nil {
+	if err := r.parse(make([]byte, 64), 32, &mlog.Index{}); err == nil {
 		t.Error("no fields: no error")
 	}
 	both := make([]byte, 64)
@@ -161,7 +162,7 @@ func TestCompactLayouts(t *testing.T) {
 }
 
 func TestRedundantLayouts(t *testing.T) {
-	self := &mysqlredo.Index{}
+	self := &mlog.Index{}
 	rows := fieldsOf(0, "v v v-2 v+1 v+1-3 v+3")
 	rows.Compact = false
 	head := func(n int, short byte, info byte, more ...byte) []byte {
@@ -169,7 +170,7 @@ func TestRedundantLayouts(t *testing.T) {
 		return append(fixed, more...)
 	}
 	for name, c := range map[string]struct {
-		x      *mysqlredo.Index
+		x      *mlog.Index
 		header []byte
 		want   string
 	}{
@@ -220,7 +221,7 @@ func newScript(t *testing.T, f mysqlredo.Format) *script {
 	if err := s.a.Begin(s.image, s.id, &innodb.Space{}); err != nil {
 		t.Fatal(err)
 	}
-	s.apply(rec(mysqlredo.InitFilePage2, s.id), rec(mysqlredo.CompPageCreate, s.id))
+	s.apply(rec(mlog.InitFilePage2, s.id), rec(mlog.CompPageCreate, s.id))
 	return s
 }
 
@@ -235,9 +236,9 @@ func (s *script) apply(records ...[]byte) {
 // insertion is the body of an insert of a whole record after a cursor.
 func insertion(cursor int, info byte, header []byte, data ...byte) []byte {
 	b := binary.BigEndian.AppendUint16(nil, uint16(cursor))
-	b = mysqlredo.AppendC32(b, uint32(len(header)+5+len(data))<<1|1)
+	b = mlog.AppendC32(b, uint32(len(header)+5+len(data))<<1|1)
 	b = append(b, info)
-	b = mysqlredo.AppendC32(b, uint32(len(header)+5))
+	b = mlog.AppendC32(b, uint32(len(header)+5))
 	b = append(b, 0)
 	b = append(append(b, reversed(bytes.Clone(header)...)...), 0, 0, 0, 0, 0)
 	return append(b, data...)
@@ -255,13 +256,13 @@ func TestInstantRows(t *testing.T) {
 	for _, c := range []struct {
 		format                           mysqlredo.Format
 		info                             []byte
-		insert, mark, update, reorg, del mysqlredo.Type
+		insert, mark, update, reorg, del mlog.Type
 	}{
-		{mysqlredo.Format8020, oldInfo(x), mysqlredo.OldCompInsert, mysqlredo.OldCompClustDeleteMark, mysqlredo.OldCompUpdateInPlace, mysqlredo.OldCompReorganize, mysqlredo.OldCompDelete},
-		{mysqlredo.Format8030, later, mysqlredo.Insert, mysqlredo.ClustDeleteMark, mysqlredo.UpdateInPlace, mysqlredo.Reorganize, mysqlredo.Delete},
+		{mysqlredo.Format8020, oldInfo(x), mlog.OldCompInsert, mlog.OldCompClustDeleteMark, mlog.OldCompUpdateInPlace, mlog.OldCompReorganize, mlog.OldCompDelete},
+		{mysqlredo.Format8030, later, mlog.Insert, mlog.ClustDeleteMark, mlog.UpdateInPlace, mlog.Reorganize, mlog.Delete},
 	} {
 		s := newScript(t, c.format)
-		of := func(t mysqlredo.Type, body []byte) []byte { return rec(t, s.id, slices.Concat(c.info, body)...) }
+		of := func(t mlog.Type, body []byte) []byte { return rec(t, s.id, slices.Concat(c.info, body)...) }
 		row := func(id byte, more ...byte) []byte {
 			return append([]byte{0, 0, 0, id, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2}, more...)
 		}
@@ -312,11 +313,11 @@ const indexCompactInstant = 1 | 4
 func TestVirtualFields(t *testing.T) {
 	s := newScript(t, mysqlredo.Format57)
 	info := oldInfo(fieldsOf(2, "4! 4!"))
-	of := func(t mysqlredo.Type, body []byte) []byte { return rec(t, s.id, slices.Concat(info, body)...) }
-	s.apply(of(mysqlredo.OldCompInsert, insertion(99, 0, nil, 0, 0, 0, 1, 0, 0, 0, 2)))
+	of := func(t mlog.Type, body []byte) []byte { return rec(t, s.id, slices.Concat(info, body)...) }
+	s.apply(of(mlog.OldCompInsert, insertion(99, 0, nil, 0, 0, 0, 1, 0, 0, 0, 2)))
 	body := slices.Concat([]byte{4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, []byte{0, 125, infoDeleted, 3},
-		mysqlredo.AppendC32(nil, 1023), []byte{4, 9, 9, 9, 9}, []byte{1, 4, 0, 0, 0, 3}, mysqlredo.AppendC32(nil, 1030), []byte{0xF0, 0xFF, 0xFF, 0xFF, 0xFF})
-	s.apply(of(mysqlredo.OldCompUpdateInPlace, body))
+		mlog.AppendC32(nil, 1023), []byte{4, 9, 9, 9, 9}, []byte{1, 4, 0, 0, 0, 3}, mlog.AppendC32(nil, 1030), []byte{0xF0, 0xFF, 0xFF, 0xFF, 0xFF})
+	s.apply(of(mlog.OldCompUpdateInPlace, body))
 	if got := s.image[125 : 125+8]; !bytes.Equal(got, []byte{0, 0, 0, 1, 0, 0, 0, 3}) || s.image[120] != infoDeleted {
 		t.Errorf("%x, info %#x", got, s.image[120])
 	}
@@ -324,7 +325,7 @@ func TestVirtualFields(t *testing.T) {
 
 // TestRedundantNULL: fields of REDUNDANT rows become NULL and back in place.
 func TestRedundantNULL(t *testing.T) {
-	for _, x := range []*mysqlredo.Index{{}, fieldsOf(0, "4 4-1 4")} {
+	for _, x := range []*mlog.Index{{}, fieldsOf(0, "4 4-1 4")} {
 		x.Compact = false
 		p := page{frame: make([]byte, 4096)}
 		p.create(innodb.TypeIndex, false)
@@ -365,17 +366,17 @@ func TestRedundantNULL(t *testing.T) {
 func TestUnseenRecords(t *testing.T) {
 	s := newScript(t, mysqlredo.Format57)
 	info := oldInfo(fieldsOf(1, "4!"))
-	of := func(t mysqlredo.Type, body ...byte) []byte { return rec(t, s.id, slices.Concat(info, body)...) }
-	s.apply(of(mysqlredo.OldCompInsert, insertion(99, 0, nil, 0, 0, 0, 1)...), rec(mysqlredo.Write8, s.id, 0, pageMaxTrxID, 0, 0, 0, 0, 9))
-	s.apply(of(mysqlredo.OldCompSecDeleteMark, 1, 0, 125))
+	of := func(t mlog.Type, body ...byte) []byte { return rec(t, s.id, slices.Concat(info, body)...) }
+	s.apply(of(mlog.OldCompInsert, insertion(99, 0, nil, 0, 0, 0, 1)...), rec(mlog.Write8, s.id, 0, pageMaxTrxID, 0, 0, 0, 0, 9))
+	s.apply(of(mlog.OldCompSecDeleteMark, 1, 0, 125))
 	if s.image[120]&infoMask != infoDeleted {
 		t.Error("not marked")
 	}
-	s.apply(of(mysqlredo.OldCompSecDeleteMark, 0, 0, 125))
+	s.apply(of(mlog.OldCompSecDeleteMark, 0, 0, 125))
 	if s.image[120]&infoMask != 0 {
 		t.Error("still marked")
 	}
-	s.apply(of(mysqlredo.OldCompListStartDelete, 0, 112)) // up to the supremum: all
+	s.apply(of(mlog.OldCompListStartDelete, 0, 112)) // up to the supremum: all
 	if get16(s.image, pageRecords) != 0 || get16(s.image, pageHeapTop) != 120 || s.image[125+3] != 0 || s.image[pageMaxTrxID+7] != 9 {
 		t.Errorf("not emptied: % x", s.image[pageSlots:pageData+60])
 	}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // keepSystem in the flags of a change: DB_TRX_ID and DB_ROLL_PTR stay
@@ -81,7 +81,7 @@ func (p *page) markSecondary(r body) error {
 
 // markClustered is mark in clustered indexes.
 // (btr0cur.cc, btr_cur_parse_del_mark_set_clust_rec)
-func (p *page) markClustered(x *mysqlredo.Index, r body) error {
+func (p *page) markClustered(x *mlog.Index, r body) error {
 	flags, on := r.u1(), r.u1() != 0
 	s := readSystem(&r)
 	rec := r.u2()
@@ -99,7 +99,7 @@ func (p *page) markClustered(x *mysqlredo.Index, r body) error {
 
 // update changes fields of a record without changing its size.
 // (btr_cur_parse_update_in_place, row_upd_rec_in_place)
-func (p *page) update(x *mysqlredo.Index, r body) error {
+func (p *page) update(x *mlog.Index, r body) error {
 	flags := r.u1()
 	s := readSystem(&r)
 	rec, info := r.u2(), byte(r.u1())
@@ -132,7 +132,7 @@ func (p *page) update(x *mysqlredo.Index, r body) error {
 	return nil
 }
 
-func (p *page) updateFields(x *mysqlredo.Index, rec int, r *body) error {
+func (p *page) updateFields(x *mlog.Index, rec int, r *body) error {
 	for n := r.c32(); n > 0 && !r.short; n-- {
 		no, size := int(r.c32()), r.c32()
 		var value []byte
@@ -154,7 +154,7 @@ func (p *page) updateFields(x *mysqlredo.Index, rec int, r *body) error {
 }
 
 // positionOf returns the physical position of a field.
-func positionOf(x *mysqlredo.Index, no int) (int, error) {
+func positionOf(x *mlog.Index, no int) (int, error) {
 	if !x.Versioned {
 		return no, nil
 	}

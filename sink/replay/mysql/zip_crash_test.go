@@ -10,7 +10,7 @@ import (
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/census"
 	"hb/xbstream/innodb"
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // TestZipFidelity kills servers under a load of compressed tables and compares
@@ -48,7 +48,7 @@ func testZipRecovery(t *testing.T, root *mysqldtest.Root, pageSize int, config .
 		t.Errorf("%d pages are not compressed as the server does", c.Deflated)
 	}
 	for _, types := range zipTypes(config[0] == logImages) {
-		if !slices.ContainsFunc(types, func(of mysqlredo.Type) bool { return r.Census[of] > 20 }) {
+		if !slices.ContainsFunc(types, func(of mlog.Type) bool { return r.Census[of] > 20 }) {
 			t.Errorf("hardly any %v was replayed", types[0])
 		}
 	}
@@ -110,14 +110,14 @@ const (
 
 // zipTypes are the types of records that a load of compressed tables makes, each
 // under the names it has had.
-func zipTypes(images bool) [][]mysqlredo.Type {
-	types := [][]mysqlredo.Type{
-		{mysqlredo.Insert, mysqlredo.OldCompInsert}, {mysqlredo.Delete, mysqlredo.OldCompDelete}, {mysqlredo.UpdateInPlace, mysqlredo.OldCompUpdateInPlace},
-		{mysqlredo.ClustDeleteMark, mysqlredo.OldCompClustDeleteMark}, {mysqlredo.SecDeleteMark}, {mysqlredo.ListEndDelete, mysqlredo.OldCompListEndDelete},
-		{mysqlredo.ZipWriteNodePtr}, {mysqlredo.ZipWriteBlobPtr}, {mysqlredo.ZipWriteHeader}, {mysqlredo.ZipPageCompress},
+func zipTypes(images bool) [][]mlog.Type {
+	types := [][]mlog.Type{
+		{mlog.Insert, mlog.OldCompInsert}, {mlog.Delete, mlog.OldCompDelete}, {mlog.UpdateInPlace, mlog.OldCompUpdateInPlace},
+		{mlog.ClustDeleteMark, mlog.OldCompClustDeleteMark}, {mlog.SecDeleteMark}, {mlog.ListEndDelete, mlog.OldCompListEndDelete},
+		{mlog.ZipWriteNodePtr}, {mlog.ZipWriteBlobPtr}, {mlog.ZipWriteHeader}, {mlog.ZipPageCompress},
 	}
 	if !images {
-		types = append(types, []mysqlredo.Type{mysqlredo.ZipCompressNoData, mysqlredo.OldZipCompressNoData}, []mysqlredo.Type{mysqlredo.ZipReorganize, mysqlredo.OldZipReorganize})
+		types = append(types, []mlog.Type{mlog.ZipCompressNoData, mlog.OldZipCompressNoData}, []mlog.Type{mlog.ZipReorganize, mlog.OldZipReorganize})
 	}
 	return types
 }

@@ -18,7 +18,7 @@ import (
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/census"
 	"hb/xbstream/innodb"
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // zipLoad fills compressed tables, one of each KEY_BLOCK_SIZE.
@@ -201,9 +201,9 @@ func (l *zipLoad) run(ctx context.Context, db *sql.DB, statements int) error {
 }
 
 // rows is the index of z.k: what its records look like.
-var zipRows = mysqlredo.Index{
+var zipRows = mlog.Index{
 	Compact: true, NUniq: 1,
-	Fields: []mysqlredo.Field{
+	Fields: []mlog.Field{
 		{Len: 4, NotNull: true}, {Len: 6, NotNull: true}, {Len: 7, NotNull: true},
 		{}, {NotNull: true, Big: true}, {Len: 10}, {Len: 8, NotNull: true}, {Len: 8}, {Big: true}, {Big: true},
 	},

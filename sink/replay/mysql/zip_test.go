@@ -14,6 +14,7 @@ import (
 	"hb/source/mysqld/mysqldtest/census"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 var captureZip = flag.Bool("capture-zip", false, "TestZipFidelity writes pages and their records to testdata")
@@ -87,7 +88,7 @@ func readZipCases(t testing.TB) map[string][]zipCase {
 // captureCases chooses small pages of a replay that was found right so that
 // every type of record is there a few times, and writes them.
 func captureCases(t *testing.T, name string, format mysqlredo.Format, r *census.Replay) {
-	seen := map[mysqlredo.Type]int{}
+	seen := map[mlog.Type]int{}
 	var cases []zipCase
 	pages := make([]*census.Page, 0, len(r.Pages))
 	for _, p := range r.Pages {
@@ -131,7 +132,7 @@ func caseSize(p *census.Page) int {
 
 // newZipCase makes a case of the last changes of a page, if there is something
 // among them that is rare so far.
-func newZipCase(t *testing.T, format mysqlredo.Format, p *census.Page, seen map[mysqlredo.Type]int) *zipCase {
+func newZipCase(t *testing.T, format mysqlredo.Format, p *census.Page, seen map[mlog.Type]int) *zipCase {
 	c := &zipCase{Format: format, Flags: p.File.Space.Flags, ID: p.ID, Before: make([]byte, p.File.Space.Physical), After: p.Image}
 	copy(c.Before, p.File.Page(p.ID.No))
 	for _, r := range p.Runs {
@@ -153,14 +154,14 @@ func newZipCase(t *testing.T, format mysqlredo.Format, p *census.Page, seen map[
 	}
 	rare := false
 	for of, n := range counts {
-		rare = rare || n > 0 && seen[mysqlredo.Type(of)] < 2
+		rare = rare || n > 0 && seen[mlog.Type(of)] < 2
 	}
 	if !rare {
 		return nil
 	}
 	for of, n := range counts {
 		if n > 0 {
-			seen[mysqlredo.Type(of)]++
+			seen[mlog.Type(of)]++
 		}
 	}
 	if last > 0 {
@@ -264,20 +265,20 @@ func frameOf(t *testing.T, c *zipCase, image []byte) []byte {
 // TestZipFieldList encodes and decodes fields of indexes. The bytes follow from
 // page_zip_fields_encode of MySQL 9.7.2.
 func TestZipFieldList(t *testing.T) {
-	system := []mysqlredo.Field{{Len: 6, NotNull: true}, {Len: 7, NotNull: true}}
+	system := []mlog.Field{{Len: 6, NotNull: true}, {Len: 7, NotNull: true}}
 	for _, c := range []struct {
 		name  string
-		index mysqlredo.Index
+		index mlog.Index
 		leaf  bool
 		want  string
 	}{
-		{"runs end before DB_TRX_ID", mysqlredo.Index{NUniq: 2, Fields: slices.Concat([]mysqlredo.Field{{Len: 4, NotNull: true}, {Len: 2, NotNull: true}}, system,
-			[]mysqlredo.Field{{Len: 1, NotNull: true}})}, true, "\x0d\x1d\x01"},
-		{"a run of at most 768 bytes", mysqlredo.Index{NUniq: 2, Fields: []mysqlredo.Field{{Len: 700, NotNull: true}, {Len: 69, NotNull: true}}}, true, "\x85\x79\x80\x8b\x00"},
-		{"two bytes from 63 on", mysqlredo.Index{NUniq: 2, Fields: []mysqlredo.Field{{Len: 62}, {Len: 63}}}, true, "\x7c\x80\x7e\x00"},
-		{"variable fields", mysqlredo.Index{NUniq: 4, Fields: []mysqlredo.Field{{}, {NotNull: true}, {Big: true}, {Big: true, NotNull: true}}}, true, "\x00\x01\x7e\x7f\x00"},
-		{"NULL bits of fields that are not listed", mysqlredo.Index{NUniq: 1, Fields: slices.Concat([]mysqlredo.Field{{Len: 4, NotNull: true}}, system,
-			[]mysqlredo.Field{{}, {Big: true}})}, false, "\x09\x02"},
+		{"runs end before DB_TRX_ID", mlog.Index{NUniq: 2, Fields: slices.Concat([]mlog.Field{{Len: 4, NotNull: true}, {Len: 2, NotNull: true}}, system,
+			[]mlog.Field{{Len: 1, NotNull: true}})}, true, "\x0d\x1d\x01"},
+		{"a run of at most 768 bytes", mlog.Index{NUniq: 2, Fields: []mlog.Field{{Len: 700, NotNull: true}, {Len: 69, NotNull: true}}}, true, "\x85\x79\x80\x8b\x00"},
+		{"two bytes from 63 on", mlog.Index{NUniq: 2, Fields: []mlog.Field{{Len: 62}, {Len: 63}}}, true, "\x7c\x80\x7e\x00"},
+		{"variable fields", mlog.Index{NUniq: 4, Fields: []mlog.Field{{}, {NotNull: true}, {Big: true}, {Big: true, NotNull: true}}}, true, "\x00\x01\x7e\x7f\x00"},
+		{"NULL bits of fields that are not listed", mlog.Index{NUniq: 1, Fields: slices.Concat([]mlog.Field{{Len: 4, NotNull: true}}, system,
+			[]mlog.Field{{}, {Big: true}})}, false, "\x09\x02"},
 	} {
 		c.index.Compact = true
 		got, err := encodeFields(nil, &c.index, c.leaf)

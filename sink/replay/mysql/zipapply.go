@@ -6,7 +6,7 @@ import (
 
 	"hb/sink/replay/mysql/deflate"
 	"hb/xbstream/innodb"
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // zipWork is a worker's memory for compressed pages, kept from one to the next.
@@ -61,22 +61,22 @@ func (p *page) zipFinish() error {
 }
 
 // zipRecord applies the records that only compressed pages have.
-func (p *page) zipRecord(t mysqlredo.Type, x *mysqlredo.Index, b body) error {
+func (p *page) zipRecord(t mlog.Type, x *mlog.Index, b body) error {
 	switch t {
-	case mysqlredo.ZipPageCompress:
+	case mlog.ZipPageCompress:
 		return p.zipImage(b)
-	case mysqlredo.ZipWriteHeader:
+	case mlog.ZipWriteHeader:
 		return p.zipHeader(b)
 	}
 	if p.zip == nil {
 		return errors.New("the page is not compressed")
 	}
 	switch t {
-	case mysqlredo.ZipWriteNodePtr:
+	case mlog.ZipWriteNodePtr:
 		return p.zipColumn(b, childSize, p.isLeaf())
-	case mysqlredo.ZipWriteBlobPtr:
+	case mlog.ZipWriteBlobPtr:
 		return p.zipColumn(b, zipBlobSize, !p.isLeaf())
-	case mysqlredo.OldZipReorganize, mysqlredo.ZipReorganize:
+	case mlog.OldZipReorganize, mlog.ZipReorganize:
 		if err := p.reorganize(x); err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ func (p *page) zipColumn(b body, size int, elsewhere bool) error {
 
 // zipInsert inserts a record after the cursor, where the server did so in both
 // frames. (page_cur_insert_rec_zip)
-func (p *page) zipInsert(x *mysqlredo.Index, cursor int, t tail) error {
+func (p *page) zipInsert(x *mlog.Index, cursor int, t tail) error {
 	if err := p.linked(cursor); err != nil {
 		return err
 	}

@@ -7,7 +7,7 @@ import (
 	"math/bits"
 
 	"hb/sink/replay/mysql/deflate"
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // errNoRoom says that a page cannot be compressed into its size: the server must
@@ -19,7 +19,7 @@ const defaultLevel = 6
 
 // encodeFields appends the fields of an index to list as zip frames have them.
 // (page_zip_fields_encode)
-func encodeFields(list []byte, x *mysqlredo.Index, leaf bool) ([]byte, error) {
+func encodeFields(list []byte, x *mlog.Index, leaf bool) ([]byte, error) {
 	if !x.Compact || x.Versioned || x.HasInstant || x.NUniq == 0 {
 		return nil, errors.New("no page of such an index can be compressed")
 	}
@@ -58,7 +58,7 @@ type fieldEncoder struct {
 	run    int // bytes of fixed fields, not NULL, that are not in list yet
 }
 
-func (e *fieldEncoder) field(f *mysqlredo.Field) {
+func (e *fieldEncoder) field(f *mlog.Field) {
 	v := zipFieldVar
 	if f.NotNull {
 		v |= zipFieldNotNull
@@ -106,7 +106,7 @@ func (e *fieldEncoder) number(v int) {
 
 // zipRecompress makes the stream again, as the server did at this moment. If it
 // does not fit now, it may at the end, or be replaced by then.
-func (p *page) zipRecompress(x *mysqlredo.Index, level int) error {
+func (p *page) zipRecompress(x *mlog.Index, level int) error {
 	list, err := encodeFields(p.zip.index.encoded[:0], x, p.isLeaf())
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
 )
 
@@ -96,7 +97,7 @@ const redoGranule = 64 << 10
 type Synthetic struct {
 	End  innodb.LSN
 	UUID uint32
-	Meta []Meta
+	Meta []mlog.Meta
 }
 
 // WriteSynthetic writes the log as the only file of RedoDir, RedoName(0), in the

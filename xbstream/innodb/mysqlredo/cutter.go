@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
 )
 
@@ -255,7 +256,7 @@ func (c *Cutter) cut() (redolog.MTR, bool) {
 // grouped reports whether b begins with a group of records, which MultiRecEnd
 // ends, and not with a single one.
 func grouped(b []byte) bool {
-	return b[0]&SingleBit == 0 && Type(b[0]) != Dummy && Type(b[0]) != CheckpointMark
+	return b[0]&mlog.SingleBit == 0 && mlog.Type(b[0]) != mlog.Dummy && mlog.Type(b[0]) != mlog.CheckpointMark
 }
 
 // scan steps over records from b[at] on to the end of the mini-transaction that
@@ -263,16 +264,16 @@ func grouped(b []byte) bool {
 // hold whole, or that cannot be, and need how long b must be to see more of it.
 func scan(b []byte, at int) (next, need int, done bool, err error) {
 	for at < len(b) {
-		r, single, err := ParseRecord(b[at:])
+		r, single, err := mlog.ParseRecord(b[at:])
 		switch {
-		case err == ErrShort:
+		case err == mlog.ErrShort:
 			return at, at + r.Size, false, nil
 		case err != nil:
 			return at, 0, false, err
-		case at > 0 && b[at]&SingleBit != 0:
-			return at, 0, false, &RecordError{r.Type, "is marked as a single record, inside a group"}
+		case at > 0 && b[at]&mlog.SingleBit != 0:
+			return at, 0, false, &mlog.RecordError{Type: r.Type, What: "is marked as a single record, inside a group"}
 		}
-		if r.Type == MultiRecEnd || at == 0 && single {
+		if r.Type == mlog.MultiRecEnd || at == 0 && single {
 			return at + r.Size, 0, true, nil
 		}
 		at += r.Size
@@ -288,7 +289,7 @@ func (c *Cutter) trim(m *redolog.MTR) bool {
 	}
 	at, lsn := 0, m.Start
 	for lsn < c.start && at < len(m.Records) {
-		r, _, err := ParseRecord(m.Records[at:])
+		r, _, err := mlog.ParseRecord(m.Records[at:])
 		if err != nil {
 			panic("mysqlredo: internal error: a record that was scanned does not parse")
 		}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
 )
 
@@ -17,10 +18,10 @@ func FuzzRecord(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		seen := map[Type]int{}
+		seen := map[mlog.Type]int{}
 		for _, p := range cutAll(NewCutter(tc.format, l.Checkpoint.LSN), log[HeaderSize:], l.Start(), len(log)) {
 			for b := []byte(p.records); len(b) > 0; {
-				r, _, err := ParseRecord(b)
+				r, _, err := mlog.ParseRecord(b)
 				if err != nil {
 					f.Fatal(err)
 				}
@@ -33,34 +34,34 @@ func FuzzRecord(f *testing.F) {
 	}
 	f.Add([]byte("\x81\x05\xfe\x00\x00\x00\x00\x26\xfb\xff"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, single, err := ParseRecord(b)
+		r, single, err := mlog.ParseRecord(b)
 		if err != nil {
 			return
 		}
 		if r.Size > len(b) || len(r.Body) > r.Size {
 			t.Fatalf("%+v of %d bytes", r, len(b))
 		}
-		again, single2, err := ParseRecord(append(slices.Clone(b[:r.Size]), 0xFF, 0xFF))
+		again, single2, err := mlog.ParseRecord(append(slices.Clone(b[:r.Size]), 0xFF, 0xFF))
 		if err != nil || single != single2 || again.Size != r.Size || again.Type != r.Type {
 			t.Fatalf("%+v, then %+v, %v", r, again, err)
 		}
-		if _, _, err := ParseRecord(b[:r.Size-1]); err == nil {
+		if _, _, err := mlog.ParseRecord(b[:r.Size-1]); err == nil {
 			t.Fatalf("%+v: one byte less will do", r)
 		}
-		var x Index
+		var x mlog.Index
 		rest, err := x.Parse(r.Type, r.Body)
-		if err == nil && (len(x.Physical) != len(x.Fields) || len(rest) > len(r.Body) || len(x.Fields) > maxFields) {
+		if err == nil && (len(x.Physical) != len(x.Fields) || len(rest) > len(r.Body) || len(x.Fields) > 1023) {
 			t.Fatalf("%+v", x)
 		}
 		if r.Type.IsFile() {
 			r.FileOp()
 		}
-		if r.Type == DynamicMeta {
-			m, err := ParseMeta(r.Body)
+		if r.Type == mlog.DynamicMeta {
+			m, err := mlog.ParseMeta(r.Body)
 			if err != nil {
 				t.Fatal(err)
 			}
-			MetaSet{}.Add(m)
+			mlog.MetaSet{}.Add(m)
 		}
 	})
 }

@@ -22,6 +22,7 @@ import (
 	"hb/stream/disk/disktest"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
 )
 
@@ -141,7 +142,7 @@ func countAll(t *testing.T, log []byte, end innodb.LSN) int {
 	cut := mysqlredo.NewCutter(l.Header.Format, l.Checkpoint.LSN)
 	cut.Feed(log[mysqlredo.HeaderSize:])
 	var counts census.Counts
-	var index mysqlredo.Index
+	var index mlog.Index
 	for m, ok := cut.Next(); ok; m, ok = cut.Next() {
 		if err := counts.Add(m.Records); err != nil {
 			t.Fatalf("LSN %d: %v", m.Start, err)
@@ -154,7 +155,7 @@ func countAll(t *testing.T, log []byte, end innodb.LSN) int {
 	sum := 0
 	for typ, n := range counts {
 		if n > 0 {
-			t.Logf("%8d %v", n, mysqlredo.Type(typ))
+			t.Logf("%8d %v", n, mlog.Type(typ))
 			sum += int(n)
 		}
 	}
@@ -163,10 +164,10 @@ func countAll(t *testing.T, log []byte, end innodb.LSN) int {
 
 // checkIndexes parses what the records of a mini-transaction say of indexes and
 // files.
-func checkIndexes(t *testing.T, m redolog.MTR, x *mysqlredo.Index) {
+func checkIndexes(t *testing.T, m redolog.MTR, x *mlog.Index) {
 	t.Helper()
 	for b := m.Records; len(b) > 0; {
-		r, _, err := mysqlredo.ParseRecord(b)
+		r, _, err := mlog.ParseRecord(b)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,12 +184,12 @@ func checkIndexes(t *testing.T, m redolog.MTR, x *mysqlredo.Index) {
 		}
 		if r.Type.IsFile() {
 			op, err := r.FileOp()
-			if err != nil || op.Type != mysqlredo.FileExtend && !strings.Contains(op.Name, "/") {
+			if err != nil || op.Type != mlog.FileExtend && !strings.Contains(op.Name, "/") {
 				t.Fatalf("LSN %d: %+v, %v", m.Start, op, err)
 			}
 		}
-		if r.Type == mysqlredo.DynamicMeta {
-			if _, err := mysqlredo.ParseMeta(r.Body); err != nil {
+		if r.Type == mlog.DynamicMeta {
+			if _, err := mlog.ParseMeta(r.Body); err != nil {
 				t.Fatalf("LSN %d: %v", m.Start, err)
 			}
 		}
@@ -252,12 +253,12 @@ func TestSynthetic(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, end := linear(t, s.Datadir)
-		set := mysqlredo.MetaSet{}
+		set := mlog.MetaSet{}
 		for i := range others {
-			set.Add(mysqlredo.Meta{Table: uint64(1<<40 + i), Version: 1 << 33, Item: mysqlredo.AppendM64([]byte{2}, 1<<50)})
+			set.Add(mlog.Meta{Table: uint64(1<<40 + i), Version: 1 << 33, Item: mlog.AppendM64([]byte{2}, 1<<50)})
 		}
-		set.Add(mysqlredo.Meta{Table: id, Item: mysqlredo.AppendM64([]byte{2}, 5000)})
-		set.Add(mysqlredo.Meta{Table: id, Item: mysqlredo.AppendM64([]byte{2}, 4000)})
+		set.Add(mlog.Meta{Table: id, Item: mlog.AppendM64([]byte{2}, 5000)})
+		set.Add(mlog.Meta{Table: id, Item: mlog.AppendM64([]byte{2}, 4000)})
 		writeSynthetic(t, s.Datadir, mysqlredo.Synthetic{End: end + 1<<20, UUID: 7, Meta: set.Sorted()})
 		_, got := linear(t, s.Datadir)
 		if want := mysqlredo.FlushLSN(end + 1<<20); got < want || others > 0 && got < want+512*10 {

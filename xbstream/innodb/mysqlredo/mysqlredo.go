@@ -4,8 +4,8 @@
 //
 // All of them are blocks of 512 bytes, numbered and with a checksum. The
 // payload of consecutive blocks is one stream of records, grouped into
-// mini-transactions (mtr): the unit that is applied wholly or not at all. The
-// LSN counts the headers and trailers of blocks too.
+// mini-transactions (mtr): the unit that is applied wholly or not at all. Package
+// mlog has the records. The LSN counts the headers and trailers of blocks too.
 //
 //	block: 0 4 number: (LSN/512 mod 2^30) + 1; bit 31, before 8.0.30: first of a write
 //	       4 2 bytes used, header included; 512: full; bit 15: encrypted
@@ -15,13 +15,6 @@
 //	      12   payload
 //	     508 4 checksum of all before: 5.6 a sum of its own, else CRC-32C
 //
-// A record is a type, a tablespace and page number in compressed integers, and
-// a body that only the type's own rules can measure. The type's highest bit
-// marks the record as a mini-transaction by itself; otherwise records
-// follow up to one of type MultiRecEnd.
-//
-//	type (1) ‖ space (c32) ‖ page (c32) ‖ [index] ‖ body
-//
 // Up to 8.0.29 the log is a ring of equal files, ib_logfile0 and so on. Since
 // 8.0.30 it is a sequence of files, #innodb_redo/#ib_redo<id>, that are made at
 // the one end and recycled at the other. Each begins with 2048 bytes of header.
@@ -29,9 +22,8 @@
 // In a backup (xtrabackup_logfile) the log is linear: one header, and the
 // blocks from the one that holds the checkpoint on.
 //
-// Sources: storage/innobase/include/log0log.h, log0types.h, log0constants.h,
-// mtr0types.h, mtr/mtr0log.cc and log/log0recv.cc of MySQL 5.6.24, 5.7.29,
-// 8.0.25 and 9.7.2.
+// Sources: storage/innobase/include/log0log.h, log0types.h, log0constants.h and
+// log/log0recv.cc of MySQL 5.6.24, 5.7.29, 8.0.25 and 9.7.2.
 package mysqlredo
 
 import "fmt"

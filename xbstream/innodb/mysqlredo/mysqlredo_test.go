@@ -17,6 +17,7 @@ import (
 	"hb/stream/disk/disktest"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/innodbtest"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
 )
 
@@ -31,6 +32,13 @@ func realLog(t testing.TB, version string) []byte {
 	t.Helper()
 	return innodbtest.Gunzip(t, version+".log.gz")
 }
+
+// counter is the kind of metadata that is an AUTO_INCREMENT counter, and rollPtr the
+// length of DB_ROLL_PTR.
+const (
+	counter = 2
+	rollPtr = 7
+)
 
 // piece is a mini-transaction that outlives the Cutter's buffer.
 type piece struct {
@@ -97,12 +105,12 @@ func TestRealLogs(t *testing.T) {
 // checkPieces reads all records and finds each again by its LSN.
 func checkPieces(t *testing.T, l Linear, log []byte, pieces []piece) {
 	t.Helper()
-	kinds := map[Type]bool{}
+	kinds := map[mlog.Type]bool{}
 	scratch := make([]byte, 1<<20)
 	for _, p := range pieces {
 		b := []byte(p.records)
 		for at := 0; at < len(b); {
-			r, single, err := ParseRecord(b[at:])
+			r, single, err := mlog.ParseRecord(b[at:])
 			if err != nil || single != (len(b) == r.Size && !grouped(b)) {
 				t.Fatalf("LSN %d: %+v, single %v, %v", p.start, r, single, err)
 			}
@@ -128,7 +136,7 @@ func checkPieces(t *testing.T, l Linear, log []byte, pieces []piece) {
 func checkPrefixes(t *testing.T, record []byte) {
 	t.Helper()
 	for n := range min(len(record), 100) {
-		if r, _, err := ParseRecord(record[:n]); err != ErrShort {
+		if r, _, err := mlog.ParseRecord(record[:n]); err != mlog.ErrShort {
 			t.Fatalf("%d bytes of %x: %+v, %v", n, record, r, err)
 		}
 	}
@@ -252,7 +260,7 @@ func TestBlocks(t *testing.T) {
 func TestUnsummed(t *testing.T) {
 	var b []byte
 	for at := innodb.LSN(1 << 20); at < 1<<20+4*blockSize; at += blockSize {
-		p := bytes.Repeat([]byte{byte(Dummy)}, blockPayload)
+		p := bytes.Repeat([]byte{byte(mlog.Dummy)}, blockPayload)
 		blk := block(Format57, at, blockSize, 12, p)
 		binary.BigEndian.PutUint32(blk[blockEnd:], noChecksum)
 		b = append(b, blk...)
@@ -283,7 +291,7 @@ func TestUnsummed(t *testing.T) {
 // TestTorn: a block that is read in the middle of a write is read again.
 func TestTorn(t *testing.T) {
 	for _, f := range []Format{Format56, Format57, Format8030} {
-		one := []byte{byte(Write1) | SingleBit, 5, 3, 0, 38, 1}
+		one := []byte{byte(mlog.Write1) | mlog.SingleBit, 5, 3, 0, 38, 1}
 		two := append(slices.Clone(one), one...)
 		const at = innodb.LSN(1 << 20)
 		c := NewCutter(f, at+12)
@@ -310,7 +318,7 @@ func TestTorn(t *testing.T) {
 
 // TestStale: a block that is a whole turn of the numbers older is not the log's.
 func TestStale(t *testing.T) {
-	payload := bytes.Repeat([]byte{byte(Dummy)}, blockPayload)
+	payload := bytes.Repeat([]byte{byte(mlog.Dummy)}, blockPayload)
 	var b []byte
 	for i, no := range []uint32{1<<31 + 7, 1<<31 + 8, 1<<31 + 7, 6} {
 		blk := block(Format57, innodb.LSN(1<<20+i*blockSize), blockSize, 12, payload)
@@ -349,7 +357,7 @@ func TestMidMTR(t *testing.T) {
 	// Before 8.0.3 it is always at the end of a mini-transaction, even where
 	// another one begins earlier in its block.
 	old := NewCutter(Format801, 1<<20+18)
-	one := []byte{byte(Write1) | SingleBit, 5, 3, 0, 38, 1}
+	one := []byte{byte(mlog.Write1) | mlog.SingleBit, 5, 3, 0, 38, 1}
 	if got := cutAll(old, block(Format801, 1<<20, 24, 12, append(slices.Clone(one), one...)), 1<<20, blockSize); len(got) != 1 || got[0].start != 1<<20+18 {
 		t.Errorf("%+v", got)
 	}
@@ -366,7 +374,7 @@ func since(all []piece, at innodb.LSN) []piece {
 		b := p.records
 		lsn := p.start
 		for lsn < at && len(b) > 0 {
-			r, _, err := ParseRecord([]byte(b))
+			r, _, err := mlog.ParseRecord([]byte(b))
 			if err != nil {
 				panic(err)
 			}
@@ -390,7 +398,7 @@ func TestMidMTREnd(t *testing.T) {
 	if len(got) != 0 || c.End() != at+blockSize+300 || !c.Clean() {
 		t.Errorf("%d mini-transactions, end %d, %v", len(got), c.End(), c.Stop())
 	}
-	one := []byte{byte(Write1) | SingleBit, 5, 3, 0, 38, 1}
+	one := []byte{byte(mlog.Write1) | mlog.SingleBit, 5, 3, 0, 38, 1}
 	payload := append(make([]byte, 288), one...)
 	c.Feed(block(Format8030, at+blockSize, 306, 300, payload))
 	if m, ok := c.Next(); !ok || m.Start != at+blockSize+300 || m.End != m.Start+6 {
@@ -400,21 +408,21 @@ func TestMidMTREnd(t *testing.T) {
 
 // TestMalformed: what no server writes stops the cutter for good.
 func TestMalformed(t *testing.T) {
-	one := []byte{byte(Write1) | SingleBit, 5, 3, 0, 38, 1}
-	group := []byte{byte(Write1), 5, 3, 0, 38, 1}
+	one := []byte{byte(mlog.Write1) | mlog.SingleBit, 5, 3, 0, 38, 1}
+	group := []byte{byte(mlog.Write1), 5, 3, 0, 38, 1}
 	for name, payload := range map[string][]byte{
 		"type 0":           {0x80},
 		"type 12":          {12, 1, 1},
 		"type 77":          {77, 1, 1},
 		"single in group":  append(slices.Clone(group), one...),
-		"single end":       append(slices.Clone(group), byte(MultiRecEnd)|SingleBit),
-		"bad integer":      {byte(Write1) | SingleBit, 0xF5, 3, 0, 38, 1},
-		"bad metadata":     {byte(DynamicMeta) | SingleBit, 1, 1, 3, 1},
-		"no file name":     {byte(FileDelete) | SingleBit, 1, 0, 0, 0},
-		"index of 8.0.29":  {byte(Delete) | SingleBit, 1, 4, 0, 1, 0, 1, 0, 1, 0, 1, 0, 99},
-		"too many fields":  {byte(OldCompDelete) | SingleBit, 1, 4, 0x7F, 0xFF, 0, 1},
-		"too many uniques": {byte(OldCompDelete) | SingleBit, 1, 4, 0, 1, 0, 2, 0, 1, 0, 99},
-		"huge list copy":   {byte(OldListEndCopyCreated) | SingleBit, 1, 4, 0xFF, 0, 0, 0},
+		"single end":       append(slices.Clone(group), byte(mlog.MultiRecEnd)|mlog.SingleBit),
+		"bad integer":      {byte(mlog.Write1) | mlog.SingleBit, 0xF5, 3, 0, 38, 1},
+		"bad metadata":     {byte(mlog.DynamicMeta) | mlog.SingleBit, 1, 1, 3, 1},
+		"no file name":     {byte(mlog.FileDelete) | mlog.SingleBit, 1, 0, 0, 0},
+		"index of 8.0.29":  {byte(mlog.Delete) | mlog.SingleBit, 1, 4, 0, 1, 0, 1, 0, 1, 0, 1, 0, 99},
+		"too many fields":  {byte(mlog.OldCompDelete) | mlog.SingleBit, 1, 4, 0x7F, 0xFF, 0, 1},
+		"too many uniques": {byte(mlog.OldCompDelete) | mlog.SingleBit, 1, 4, 0, 1, 0, 2, 0, 1, 0, 99},
+		"huge list copy":   {byte(mlog.OldListEndCopyCreated) | mlog.SingleBit, 1, 4, 0xFF, 0, 0, 0},
 	} {
 		p := append(slices.Clone(one), payload...)
 		c := NewCutter(Format8030, 1<<20)
@@ -423,234 +431,22 @@ func TestMalformed(t *testing.T) {
 			t.Fatalf("%s: %+v, %v", name, m, c.Stop())
 		}
 		_, ok := c.Next()
-		var bad *RecordError
+		var bad *mlog.RecordError
 		if stop := c.Stop(); ok || stop.Cause != StopRecord || !stop.Fatal() || !errors.As(stop, &bad) || stop.LSN != 1<<20+18 {
 			t.Errorf("%s: %+v", name, stop)
 		}
 	}
 }
 
-func TestIntegers(t *testing.T) {
-	for _, tc := range []struct {
-		b    string
-		want uint32
-	}{
-		{"\x7f", 127}, {"\x80\x80", 128}, {"\xbf\xff", 1<<14 - 1}, {"\xc0\x40\x00", 1 << 14}, {"\xdf\xff\xff", 1<<21 - 1},
-		{"\xe0\x20\x00\x00", 1 << 21}, {"\xef\xff\xff\xff", 1<<28 - 1}, {"\xf0\x10\x00\x00\x00", 1 << 28},
-		{"\xf0\xff\xff\xff\xff", 0xFFFFFFFF},
-		// Since 8.0.19: FIL_NULL, the id of mysql.ibd, of the last undo tablespace.
-		{"\xfb\xff", 0xFFFFFFFF}, {"\xfb\xfe", 0xFFFFFFFE}, {"\xf8\x00", 0xFFFFFC00}, {"\xfd\xfb\xff", 0xFFFFFBFF},
-		{"\xfc\x00\x00", 0xFFFE0000}, {"\xfe\xfd\xff\xff", 0xFFFDFFFF}, {"\xfe\x00\x00\x00", 0xFF000000},
-	} {
-		b := []byte(tc.b)
-		if v, n := C32(b); v != tc.want || n != len(b) {
-			t.Errorf("%x: %d, %d bytes", b, v, n)
-		}
-		for cut := range b {
-			if _, n := C32(b[:cut]); n != 0 {
-				t.Errorf("%x cut at %d: %d bytes", b, cut, n)
-			}
-		}
-		if v, n := C32(AppendC32(nil, tc.want)); v != tc.want || n <= 0 {
-			t.Errorf("%d comes back as %d", tc.want, v)
-		}
-		for high := range uint64(2) {
-			want := high<<40 | uint64(tc.want)
-			if v, _ := C64(binary.BigEndian.AppendUint32(AppendC32(nil, uint32(want>>32)), uint32(want))); v != want {
-				t.Errorf("%d comes back as %d", want, v)
-			}
-			if v, _ := M64(AppendM64(nil, want)); v != want {
-				t.Errorf("%d comes back as %d", want, v)
-			}
-		}
-	}
-	for _, b := range []string{"\xf1\x00\x00\x00\x00", "\xf7\x00\x00\x00\x00", "\xff\x00\x00\x00\x00"} {
-		if _, n := C32([]byte(b)); n >= 0 {
-			t.Errorf("%x: %d bytes", b, n)
-		}
-	}
-}
-
-func TestIndex(t *testing.T) {
-	var x Index
-	parse := func(typ Type, b string) (string, error) {
-		rest, err := x.Parse(typ, []byte(b))
-		return string(rest), err
-	}
-	// Redundant: nothing in the old types, two bytes in the new ones.
-	if rest, err := parse(OldDelete, "\x00\x63"); err != nil || rest != "\x00\x63" || x.Compact || len(x.Fields) != 0 {
-		t.Errorf("%+v, rest %x, %v", x, rest, err)
-	}
-	if rest, err := parse(Delete, "\x01\x00\x00\x63"); err != nil || rest != "\x00\x63" || x.Compact || len(x.Fields) != 0 {
-		t.Errorf("%+v, rest %x, %v", x, rest, err)
-	}
-	const lengths = "\x80\x04\x80\x06\x80\x07\x00\x00\xff\xff"
-	fields := []Field{{Len: 4, NotNull: true}, {Len: 6, NotNull: true}, {Len: 7, NotNull: true}, {}, {Big: true, NotNull: true}}
-	for typ, b := range map[Type]string{
-		OldCompDelete: "\x00\x05\x00\x01" + lengths,
-		Delete:        "\x01\x01\x00\x05\x00\x01" + lengths,
-	} {
-		rest, err := parse(typ, b+"\x00\x63")
-		if err != nil || rest != "\x00\x63" || !x.Compact || x.NUniq != 1 || x.HasInstant || x.Versioned ||
-			!slices.Equal(x.Fields, fields) || !slices.Equal(x.Physical, []int{0, 1, 2, 3, 4}) {
-			t.Errorf("%v: %+v, rest %x, %v", typ, x, rest, err)
-		}
-	}
-	// Columns that were added instantly before 8.0.29.
-	for typ, b := range map[Type]string{
-		OldCompDelete: "\x80\x03\x00\x05\x00\x01" + lengths,
-		Delete:        "\x01\x05\x00\x05\x00\x03\x00\x01" + lengths,
-	} {
-		if rest, err := parse(typ, b); err != nil || rest != "" || !x.HasInstant || x.NInstant != 3 || x.Versioned || len(x.Fields) != 5 {
-			t.Errorf("%v: %+v, rest %x, %v", typ, x, rest, err)
-		}
-	}
-}
-
-// TestVersions: where the fields of rows with versions lie. Logical order is
-// that of the table now, physical order that in which columns came.
-func TestVersions(t *testing.T) {
-	var x Index
-	type version struct{ logical, physical, added, dropped int }
-	for _, tc := range []struct {
-		name  string
-		n     int
-		list  []version
-		want  []int // logical field at each physical position
-		fails bool
-	}{
-		{"added at the end", 5, []version{{4, 4, 1, 0}}, []int{0, 1, 2, 3, 4}, false},
-		{"added first", 5, []version{{0, 4, 1, 0}}, []int{1, 2, 3, 4, 0}, false},
-		{"two added in the middle", 6, []version{{3, 4, 1, 0}, {4, 5, 2, 0}}, []int{0, 1, 2, 5, 3, 4}, false},
-		{"dropped", 5, []version{{4, 3, 0, 1}}, []int{0, 1, 2, 4, 3}, false},
-		{"added and dropped", 5, []version{{3, 3, 1, 2}}, []int{0, 1, 2, 3, 4}, false},
-		{"two in one place", 5, []version{{3, 4, 1, 0}, {2, 4, 1, 0}}, nil, true},
-		{"one twice", 5, []version{{3, 4, 1, 0}, {3, 3, 1, 0}}, nil, true},
-		{"after the end", 5, []version{{5, 4, 1, 0}}, nil, true},
-		{"no such place", 5, []version{{4, 5, 1, 0}}, nil, true},
-	} {
-		for _, compact := range []bool{true, false} {
-			b := []byte{1, 2}
-			if compact {
-				b[1] = 3
-			}
-			b = binary.BigEndian.AppendUint16(b, uint16(tc.n))
-			if compact {
-				b = append(b, 0, 1)
-				b = append(b, make([]byte, 2*tc.n)...)
-			}
-			b = binary.BigEndian.AppendUint16(b, uint16(len(tc.list)))
-			for _, v := range tc.list {
-				b = binary.BigEndian.AppendUint16(b, uint16(v.logical))
-				flags, versions := 0, []byte(nil)
-				if v.added > 0 {
-					flags, versions = flags|0x8000, append(versions, byte(v.added))
-				}
-				if v.dropped > 0 {
-					flags, versions = flags|0x4000, append(versions, byte(v.dropped))
-				}
-				b = binary.BigEndian.AppendUint16(b, uint16(v.physical|flags))
-				b = append(b, versions...)
-			}
-			rest, err := x.Parse(Delete, append(b, 0, 99))
-			if tc.fails {
-				if err == nil {
-					t.Errorf("%s: accepted", tc.name)
-				}
-				continue
-			}
-			if err != nil || len(rest) != 2 || !x.Versioned || x.Compact != compact || !slices.Equal(x.Physical, tc.want) {
-				t.Errorf("%s: %+v, rest %x, %v", tc.name, x, rest, err)
-			}
-			for _, v := range tc.list {
-				f := x.Fields[v.logical]
-				if int(f.Added) != v.added || f.HasAdded != (v.added > 0) || int(f.Dropped) != v.dropped || f.HasDropped != (v.dropped > 0) {
-					t.Errorf("%s: field %d: %+v", tc.name, v.logical, f)
-				}
-			}
-		}
-	}
-}
-
-// TestFileOps: 5.6 and 8.0 write FILE_CREATE in two ways.
-func TestFileOps(t *testing.T) {
-	for _, tc := range []struct {
-		b    string
-		want FileOp
-	}{
-		{"\xa1\x05\x00\x00\x05db/t\x00", FileOp{Type: FileCreate, Space: 5, Name: "db/t"}},
-		{"\xa1\x05\x00\x00\x00\x40\x21\x00\x0bdb/t#1.ibd\x00", FileOp{Type: FileCreate, Space: 5, Name: "db/t#1.ibd", Flags: 0x4021}},
-		{"\xaf\x05\x00\x00\x00\x00\x21\x00\x0b./db/t.ibd\x00", FileOp{Type: FileCreate2, Space: 5, Name: "./db/t.ibd", Flags: 0x21}},
-		{"\xa2\x05\x00\x00\x05db/t\x00\x00\x05db/u\x00", FileOp{Type: FileRename, Space: 5, Name: "db/t", NewName: "db/u"}},
-		{"\xa3\xfb\xef\x00\x00\x0b./undo_001\x00", FileOp{Type: FileDelete, Space: 0xFFFFFFEF, Name: "./undo_001"}},
-		{"\xc1\x05\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x40\x00\x00", FileOp{Type: FileExtend, Space: 5, Offset: 1 << 16, Size: 1 << 22}},
-	} {
-		r, single, err := ParseRecord([]byte(tc.b))
-		if err != nil || !single || r.Size != len(tc.b) {
-			t.Fatalf("%+v: %+v, %v", tc.want, r, err)
-		}
-		if op, err := r.FileOp(); err != nil || op != tc.want {
-			t.Errorf("%+v, %v, want %+v", op, err, tc.want)
-		}
-		checkPrefixes(t, []byte(tc.b))
-	}
-	for _, b := range []string{"\xa3\x05\x00\x00\x05a\x00b\x00\x00", "\xa3\x05\x00\x00\x05abcde", "\xa3\x05\x00\x00\x01\x00"} {
-		r, _, err := ParseRecord([]byte(b))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if op, err := r.FileOp(); err == nil {
-			t.Errorf("%q: %+v", b, op)
-		}
-	}
-}
-
-func TestMetaSet(t *testing.T) {
-	counter := func(table, version, v uint64) Meta {
-		return Meta{Table: table, Version: version, Item: AppendM64([]byte{metaCounter}, v)}
-	}
-	corrupted := func(table uint64, ids ...byte) Meta {
-		item := []byte{metaCorrupted, byte(len(ids))}
-		for _, id := range ids {
-			item = append(item, append(make([]byte, metaIndex-1), id)...)
-		}
-		return Meta{Table: table, Item: item}
-	}
-	s := MetaSet{}
-	// Of one version the highest counter counts, in any order; a new version
-	// begins again.
-	for _, m := range []Meta{
-		counter(9, 0, 5), counter(9, 0, 300), counter(9, 0, 200),
-		counter(8, 0, 1<<40), counter(8, 1, 7), counter(8, 0, 1<<41),
-		corrupted(9, 3), corrupted(9, 3, 4),
-	} {
-		body := m.Append(nil)[1:]
-		got, err := ParseMeta(body)
-		if err != nil || got.Table != m.Table || got.Version != m.Version || !bytes.Equal(got.Item, m.Item) {
-			t.Fatalf("%+v comes back as %+v, %v", m, got, err)
-		}
-		s.Add(got)
-	}
-	want := []Meta{counter(8, 1, 7), corrupted(9, 3, 4), counter(9, 0, 300)}
-	if got := s.Sorted(); fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-	for _, b := range [][]byte{nil, {1}, {1, 1, 2}, {1, 1, 2, 5, 6}, {1, 1, 9, 1}, {1, 1, 1, 2, 0}} {
-		if m, err := ParseMeta(b); err == nil {
-			t.Errorf("%x: %+v", b, m)
-		}
-	}
-	if err := WriteSynthetic(io.Discard, Synthetic{End: 1 << 20, Meta: []Meta{{Item: []byte{3}}}}); err == nil {
-		t.Error("metadata that no server could read was written")
-	}
-}
-
 // TestSynthetic reads back what is written, in any number of blocks.
 func TestSyntheticRoundTrip(t *testing.T) {
+	if err := WriteSynthetic(io.Discard, Synthetic{End: 1 << 20, Meta: []mlog.Meta{{Item: []byte{3}}}}); err == nil {
+		t.Error("metadata that no server could read was written")
+	}
 	for _, n := range []int{0, 1, 62, 63, 5000, 50000} {
-		set := MetaSet{}
+		set := mlog.MetaSet{}
 		for i := range n {
-			set.Add(Meta{Table: uint64(i), Item: AppendM64([]byte{metaCounter}, uint64(i)<<20)})
+			set.Add(mlog.Meta{Table: uint64(i), Item: mlog.AppendM64([]byte{counter}, uint64(i)<<20)})
 		}
 		var b bytes.Buffer
 		if err := WriteSynthetic(&b, Synthetic{End: 1<<20 + 100, UUID: 77, Meta: set.Sorted()}); err != nil {
@@ -661,14 +457,14 @@ func TestSyntheticRoundTrip(t *testing.T) {
 		if err != nil || l.Checkpoint.LSN != FlushLSN(1<<20+100) || l.Header.UUID != 77 || len(log)%redoGranule != 0 {
 			t.Fatalf("%d: %+v, %d bytes, %v", n, l, len(log), err)
 		}
-		again := MetaSet{}
+		again := mlog.MetaSet{}
 		cut := NewCutter(l.Header.Format, l.Checkpoint.LSN)
 		for _, p := range cutAll(cut, log[HeaderSize:], l.Start(), len(log)) {
-			r, _, err := ParseRecord([]byte(p.records))
-			if err != nil || r.Type != DynamicMeta {
+			r, _, err := mlog.ParseRecord([]byte(p.records))
+			if err != nil || r.Type != mlog.DynamicMeta {
 				t.Fatalf("%+v, %v", r, err)
 			}
-			m, err := ParseMeta(r.Body)
+			m, err := mlog.ParseMeta(r.Body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -777,7 +573,7 @@ func TestLongRecord(t *testing.T) {
 	inBlocks := func(payload []byte) []byte {
 		return innodbtest.Blocks(innodbtest.MySQL8030, base+blockHeader, payload, base+blockHeader)
 	}
-	long := []byte{byte(OldListEndCopyCreated) | SingleBit, 5, 3}
+	long := []byte{byte(mlog.OldListEndCopyCreated) | mlog.SingleBit, 5, 3}
 	body := bytes.Repeat([]byte("0123456789abcdef"), 6<<16)
 	long = binary.BigEndian.AppendUint32(long, uint32(len(body)))
 	long = append(long, body...)
@@ -795,8 +591,8 @@ func TestLongRecord(t *testing.T) {
 	}
 
 	fields := uint32(100 << 10)
-	many := append([]byte{byte(OldUpdateInPlace) | SingleBit, 5, 3}, make([]byte, 1+1+rollPtrSize+5+3)...)
-	many = AppendC32(many, fields)
+	many := append([]byte{byte(mlog.OldUpdateInPlace) | mlog.SingleBit, 5, 3}, make([]byte, 1+1+rollPtr+5+3)...)
+	many = mlog.AppendC32(many, fields)
 	for range fields {
 		many = append(many, 1, 1, 'x')
 	}
@@ -812,9 +608,9 @@ func TestLongRecord(t *testing.T) {
 // itself, or at the end of what there is.
 func TestSyntheticFirst(t *testing.T) {
 	for counters := range 40 {
-		var metas []Meta
+		var metas []mlog.Meta
 		for i := range counters {
-			metas = append(metas, Meta{Table: uint64(i), Version: 1, Item: []byte{metaCounter, 5}})
+			metas = append(metas, mlog.Meta{Table: uint64(i), Version: 1, Item: []byte{counter, 5}})
 		}
 		var out bytes.Buffer
 		if err := WriteSynthetic(&out, Synthetic{End: 5000, Meta: metas}); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 )
 
 // redoDir writes files of 64 KiB in RedoDir, full of blocks of dummies.
@@ -24,7 +25,7 @@ func (d redoDir) content(start innodb.LSN, flags Flags, ckpt innodb.LSN) []byte 
 	h := Header{Format: Format8030, UUID: 1, StartLSN: start, Creator: "MySQL test", Flags: flags}
 	b := append(h.Marshal(), make([]byte, HeaderSize-blockSize)...)
 	copy(b[firstSlot:], h.MarshalCheckpoint(Checkpoint{LSN: ckpt}))
-	payload := bytes.Repeat([]byte{byte(Dummy)}, blockPayload)
+	payload := bytes.Repeat([]byte{byte(mlog.Dummy)}, blockPayload)
 	for at := start; at < start+redoPart; at += blockSize {
 		b = append(b, block(Format8030, at, blockSize, 12, payload)...)
 	}

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"hb/xbstream/innodb"
-	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
 	"hb/xbstream/metadata"
 )
@@ -123,9 +123,9 @@ type Change struct {
 }
 
 // Types lists the records of the run.
-func (r *Change) Types() (out []mysqlredo.Type) {
+func (r *Change) Types() (out []mlog.Type) {
 	for b := r.Records; len(b) > 0; {
-		rec, _, err := mysqlredo.ParseRecord(b)
+		rec, _, err := mlog.ParseRecord(b)
 		if err != nil {
 			return out
 		}
@@ -174,22 +174,22 @@ func (r *Replay) gather(m *redolog.MTR) error {
 	var run *Change
 	var page innodb.PageID
 	for at := 0; at < len(m.Records); {
-		rec, _, err := mysqlredo.ParseRecord(m.Records[at:])
+		rec, _, err := mlog.ParseRecord(m.Records[at:])
 		if err != nil {
 			return err
 		}
 		b := m.Records[at : at+rec.Size]
 		switch {
-		case rec.Type == mysqlredo.FileDelete:
+		case rec.Type == mlog.FileDelete:
 			r.Deleted[rec.Page.Space] = m.Start
 			run = nil
-		case rec.Type == mysqlredo.Truncate:
+		case rec.Type == mlog.Truncate:
 			r.Emptied[rec.Page.Space] = innodb.LSN(binary.BigEndian.Uint64(rec.Body))
 			run = nil
 		case !rec.Type.IsPage():
 			r.Census[rec.Type]++
 			run = nil
-			if rec.Type == mysqlredo.FileRename && rec.Size < len(m.Records) {
+			if rec.Type == mlog.FileRename && rec.Size < len(m.Records) {
 				r.noteRename(rec.Page, m.End)
 			}
 		case run != nil && rec.Page == page:
@@ -255,7 +255,7 @@ func (r *Replay) page(a Applier, p *Page) {
 		run := &p.Runs[i]
 		types := run.Types()
 		switch {
-		case types[0] == mysqlredo.InitFilePage, types[0] == mysqlredo.InitFilePage2 && (bad != nil || p.Base <= run.LSN):
+		case types[0] == mlog.InitFilePage, types[0] == mlog.InitFilePage2 && (bad != nil || p.Base <= run.LSN):
 			clear(p.Image)
 			p.Base, begun, bad, sum = 0, false, nil, innodb.ChecksumUnset
 		}

@@ -1,34 +1,37 @@
 package census
 
-import "hb/xbstream/innodb/mysqlredo"
+import (
+	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
+)
 
 // common are the types of records that every series makes.
-var common = []mysqlredo.Type{
-	mysqlredo.Write1, mysqlredo.Write2, mysqlredo.Write4, mysqlredo.Write8, mysqlredo.SecDeleteMark, mysqlredo.PageCreate,
-	mysqlredo.UndoInsert, mysqlredo.UndoEraseEnd, mysqlredo.UndoInit, mysqlredo.UndoHdrReuse, mysqlredo.UndoHdrCreate,
-	mysqlredo.IbufBitmapInit, mysqlredo.WriteString, mysqlredo.CompPageCreate,
+var common = []mlog.Type{
+	mlog.Write1, mlog.Write2, mlog.Write4, mlog.Write8, mlog.SecDeleteMark, mlog.PageCreate,
+	mlog.UndoInsert, mlog.UndoEraseEnd, mlog.UndoInit, mlog.UndoHdrReuse, mlog.UndoHdrCreate,
+	mlog.IbufBitmapInit, mlog.WriteString, mlog.CompPageCreate,
 }
 
 // small are those that take pages of 16 KiB or less: COMPRESSED tables, and
 // trees of which two rows fill a page.
-var small = []mysqlredo.Type{
-	mysqlredo.MinRecMark, mysqlredo.CompMinRecMark, mysqlredo.ZipWriteNodePtr, mysqlredo.ZipWriteBlobPtr, mysqlredo.ZipWriteHeader, mysqlredo.ZipPageCompress,
+var small = []mlog.Type{
+	mlog.MinRecMark, mlog.CompMinRecMark, mlog.ZipWriteNodePtr, mlog.ZipWriteBlobPtr, mlog.ZipWriteHeader, mlog.ZipPageCompress,
 }
 
 // zips are those of compressed pages that the log has no image of: up to
 // 8.0.28, and since.
 var (
-	oldZips = []mysqlredo.Type{mysqlredo.OldZipCompressNoData, mysqlredo.OldZipReorganize}
-	zips    = []mysqlredo.Type{mysqlredo.ZipCompressNoData, mysqlredo.ZipReorganize}
+	oldZips = []mlog.Type{mlog.OldZipCompressNoData, mlog.OldZipReorganize}
+	zips    = []mlog.Type{mlog.ZipCompressNoData, mlog.ZipReorganize}
 )
 
 // old are those of records and lists up to 8.0.28.
-var old = []mysqlredo.Type{
-	mysqlredo.OldInsert, mysqlredo.OldClustDeleteMark, mysqlredo.OldUpdateInPlace, mysqlredo.OldDelete,
-	mysqlredo.OldListEndDelete, mysqlredo.OldListStartDelete, mysqlredo.OldListEndCopyCreated, mysqlredo.OldReorganize,
-	mysqlredo.OldCompInsert, mysqlredo.OldCompClustDeleteMark, mysqlredo.OldCompUpdateInPlace, mysqlredo.OldCompDelete,
-	mysqlredo.OldCompListEndDelete, mysqlredo.OldCompListStartDelete,
-	mysqlredo.OldCompListEndCopyCreated, mysqlredo.OldCompReorganize,
+var old = []mlog.Type{
+	mlog.OldInsert, mlog.OldClustDeleteMark, mlog.OldUpdateInPlace, mlog.OldDelete,
+	mlog.OldListEndDelete, mlog.OldListStartDelete, mlog.OldListEndCopyCreated, mlog.OldReorganize,
+	mlog.OldCompInsert, mlog.OldCompClustDeleteMark, mlog.OldCompUpdateInPlace, mlog.OldCompDelete,
+	mlog.OldCompListEndDelete, mlog.OldCompListStartDelete,
+	mlog.OldCompListEndCopyCreated, mlog.OldCompReorganize,
 }
 
 // Counts is how many records there are of each type, which has seven bits.
@@ -37,7 +40,7 @@ type Counts [1 << 7]uint64
 // Add counts the records of a mini-transaction.
 func (c *Counts) Add(records []byte) error {
 	for len(records) > 0 {
-		r, _, err := mysqlredo.ParseRecord(records)
+		r, _, err := mlog.ParseRecord(records)
 		if err != nil {
 			return err
 		}
@@ -50,26 +53,26 @@ func (c *Counts) Add(records []byte) error {
 // Types lists the types of records that a census makes, in a format and with
 // pages of a size in bytes: those that a replay of it must have met. The ones
 // that no server was ever seen to write are not among them.
-func Types(f mysqlredo.Format, pageSize int) []mysqlredo.Type {
+func Types(f mysqlredo.Format, pageSize int) []mlog.Type {
 	types := common
 	zipped := oldZips
 	switch f {
 	case mysqlredo.Format56:
-		types = join(types, old, []mysqlredo.Type{mysqlredo.InitFilePage, mysqlredo.FileCreate2, mysqlredo.FileRename})
+		types = join(types, old, []mlog.Type{mlog.InitFilePage, mlog.FileCreate2, mlog.FileRename})
 		if pageSize == 16384 { // otherwise all tablespaces have flags
-			types = append(types, mysqlredo.FileCreate)
+			types = append(types, mlog.FileCreate)
 		}
 	case mysqlredo.Format57:
-		types = join(types, old, []mysqlredo.Type{
-			mysqlredo.InitFilePage2, mysqlredo.FileCreate2, mysqlredo.FileRename2, mysqlredo.FileName, mysqlredo.CheckpointMark,
-			mysqlredo.PageCreateRTree, mysqlredo.CompPageCreateRTree, mysqlredo.IndexLoad,
+		types = join(types, old, []mlog.Type{
+			mlog.InitFilePage2, mlog.FileCreate2, mlog.FileRename2, mlog.FileName, mlog.CheckpointMark,
+			mlog.PageCreateRTree, mlog.CompPageCreateRTree, mlog.IndexLoad,
 		})
 	default:
 		zipped = zips
-		types = join(types, []mysqlredo.Type{
-			mysqlredo.InitFilePage2, mysqlredo.FileCreate, mysqlredo.FileRename, mysqlredo.FileExtend, mysqlredo.PageCreateRTree, mysqlredo.CompPageCreateRTree,
-			mysqlredo.IndexLoad, mysqlredo.DynamicMeta, mysqlredo.CompPageCreateSDI, mysqlredo.Insert, mysqlredo.ClustDeleteMark, mysqlredo.Delete, mysqlredo.UpdateInPlace,
-			mysqlredo.ListEndCopyCreated, mysqlredo.Reorganize, mysqlredo.ListEndDelete, mysqlredo.ListStartDelete,
+		types = join(types, []mlog.Type{
+			mlog.InitFilePage2, mlog.FileCreate, mlog.FileRename, mlog.FileExtend, mlog.PageCreateRTree, mlog.CompPageCreateRTree,
+			mlog.IndexLoad, mlog.DynamicMeta, mlog.CompPageCreateSDI, mlog.Insert, mlog.ClustDeleteMark, mlog.Delete, mlog.UpdateInPlace,
+			mlog.ListEndCopyCreated, mlog.Reorganize, mlog.ListEndDelete, mlog.ListStartDelete,
 		})
 	}
 	if pageSize <= 16384 {
@@ -78,7 +81,7 @@ func Types(f mysqlredo.Format, pageSize int) []mysqlredo.Type {
 	return types
 }
 
-func join(lists ...[]mysqlredo.Type) (all []mysqlredo.Type) {
+func join(lists ...[]mlog.Type) (all []mlog.Type) {
 	for _, l := range lists {
 		all = append(all, l...)
 	}

@@ -1,4 +1,18 @@
-package mysqlredo
+// Package mlog has the records of MySQL's redo log, 5.6 to 9.x, which the servers' sources
+// call MLOG_...: what types there are, and where a record ends. In goes the payload of a
+// mini-transaction, as package mysqlredo cuts it out of the log's blocks; out come records,
+// and on request the index, the file operation or the metadata that is in their bodies.
+//
+// A record is a type, a tablespace and page number in compressed integers, and
+// a body that only the type's own rules can measure. The type's highest bit
+// marks the record as a mini-transaction by itself; otherwise records
+// follow up to one of type MultiRecEnd.
+//
+//	type (1) ‖ space (c32) ‖ page (c32) ‖ [index] ‖ body
+//
+// Sources: storage/innobase/include/mtr0types.h, mtr/mtr0log.cc and log/log0recv.cc of
+// MySQL 5.6.24, 5.7.29, 8.0.25 and 9.7.2.
+package mlog
 
 import (
 	"encoding/binary"

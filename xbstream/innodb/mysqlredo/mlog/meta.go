@@ -1,4 +1,4 @@
-package mysqlredo
+package mlog
 
 import (
 	"bytes"
