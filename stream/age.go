@@ -325,11 +325,11 @@ func isScrypt(stanzas []*age.Stanza) bool {
 
 // newEncryptor returns a stage that encrypts to w, in age's binary format,
 // for all of the recipients. It writes the header at once.
-func newEncryptor(w io.Writer, recipients ...age.Recipient) (*stage, error) {
+func newEncryptor(w io.Writer, recipients ...age.Recipient) (*stageWriter, error) {
 	if len(recipients) == 0 {
 		return nil, errors.New("encryption without a recipient")
 	}
-	return newStage("age", w, func(out io.Writer) (io.WriteCloser, error) {
+	return NewWriter("age", w, func(out io.Writer) (io.WriteCloser, error) {
 		return age.Encrypt(out, recipients...)
 	})
 }

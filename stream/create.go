@@ -20,7 +20,7 @@ type WriteOptions struct {
 // that zstd has not, recipients that cannot be mixed.
 func (o WriteOptions) Validate() error {
 	if o.Compress != nil {
-		if _, err := o.Compress.settings(); err != nil {
+		if err := o.Compress.Validate(); err != nil {
 			return err
 		}
 	}
@@ -36,7 +36,7 @@ func (o WriteOptions) Validate() error {
 type Writer struct {
 	in     io.Writer // the innermost stage
 	dst    io.Writer
-	stages []*stage // outermost first
+	stages []*stageWriter // outermost first
 	sent   Meter
 	err    error
 }
@@ -57,7 +57,7 @@ func Create(dst io.Writer, opts WriteOptions) (*Writer, error) {
 		w.push(enc)
 	}
 	if opts.Compress != nil {
-		enc, err := newCompressor(w.in, *opts.Compress)
+		enc, err := NewWriter("zstd", w.in, func(out io.Writer) (io.WriteCloser, error) { return NewEncoder(out, *opts.Compress) })
 		if err != nil {
 			w.Abort(err)
 			return nil, err
@@ -67,7 +67,7 @@ func Create(dst io.Writer, opts WriteOptions) (*Writer, error) {
 	return w, nil
 }
 
-func (w *Writer) push(stage *stage) {
+func (w *Writer) push(stage *stageWriter) {
 	w.stages = append(w.stages, stage)
 	w.in = stage
 }
@@ -96,8 +96,8 @@ func (w *Writer) WriteVec(bufs ...[]byte) (int, error) {
 // Cut begins a new compressed block, so that what is written next can be read without
 // what was written before.
 func (w *Writer) Cut() error {
-	if s, ok := w.in.(*stage); ok && w.err == nil {
-		w.err = s.cut()
+	if s, ok := w.in.(*stageWriter); ok && w.err == nil {
+		w.err = s.Cut()
 	}
 	return w.err
 }
@@ -144,7 +144,7 @@ func (w *Writer) Abort(err error) {
 	// Innermost first: once a stage has ended, no goroutine of its own writes to
 	// the next.
 	for _, stage := range slices.Backward(w.stages) {
-		stage.abort(err)
+		stage.Abort(err)
 	}
 }
 

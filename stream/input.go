@@ -101,7 +101,7 @@ func (i *Input) parts(phase *progress.Phase, o Options) (err error) {
 	}
 	o.Passphrase = o.Passphrase.once()
 	i.window = ranges.New(src, phase)
-	if i.Parts, err = OpenParts(i.window, o); err == errNotSeekable {
+	if i.Parts, err = OpenParts(i.window, o); err == ErrNotSeekable {
 		return errors.Join(i.window.Close(), i.stream(phase, o))
 	}
 	return err

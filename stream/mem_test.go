@@ -67,7 +67,7 @@ func measureCompressor(t *testing.T, spec string) {
 	data := pages(32<<20, 7)
 	before := peakKiB(t)
 	var sink countSink
-	enc, err := newCompressor(&sink, c)
+	enc, err := NewEncoder(&sink, c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -146,11 +146,11 @@ func (r *Reader) peel(b *bufio.Reader, opts Options) (next io.Reader, stage stri
 	case hasPrefix(p, xbMagic):
 		return nil, "", nil
 	case isZstd(p):
-		window := uint64(maxWindow)
+		window := uint64(MaxWindow)
 		if r.Compressed() {
-			window = maxInnerWindow
+			window = MaxInnerWindow
 		}
-		dec, err := newDecompressor(b, window)
+		dec, err := NewDecoder(b, window)
 		if err != nil {
 			return nil, "", err
 		}
@@ -192,20 +192,6 @@ func (r *Reader) emptyError() error {
 	}
 	return &EmptyError{}
 }
-
-// DamageError reports a stage whose bytes were changed on the way, or were
-// never right.
-type DamageError struct {
-	Stage string // "zstd", "age"
-	Err   error
-}
-
-func (e *DamageError) Error() string {
-	return fmt.Sprintf("the archive is damaged: %s: %v", e.Stage, e.Err)
-}
-
-// Unwrap returns the codec's error.
-func (e *DamageError) Unwrap() error { return e.Err }
 
 // NotArchiveError reports input that is not an archive in any form hb reads.
 type NotArchiveError struct {

@@ -21,7 +21,7 @@ type Parts struct {
 
 // OpenParts reads the index, the manifest and hb-archive.json of the archive in in. If
 // it has no index, or stages that cannot be read from the middle, the error is
-// errNotSeekable.
+// ErrNotSeekable.
 func OpenParts(in At, opts Options) (*Parts, error) {
 	below := &faultAt{At: in}
 	at, _, err := OpenAt(below, opts)
@@ -30,12 +30,12 @@ func OpenParts(in At, opts Options) (*Parts, error) {
 	}
 	size := at.Size()
 	end := make([]byte, min(size, int64(metadata.EndSize)))
-	if _, err := readAt(at, end, size-int64(len(end))); err != nil {
+	if _, err := ReadFull(at, end, size-int64(len(end))); err != nil {
 		return nil, fmt.Errorf("reading the end of the archive: %w", err)
 	}
 	from := metadata.FindIndex(end)
 	if from == 0 || from >= size {
-		return nil, errNotSeekable
+		return nil, ErrNotSeekable
 	}
 	at.Plan([]ranges.Span{{Off: from, Len: size - from}})
 	p := &Parts{at: at}
@@ -86,7 +86,7 @@ func (p *Parts) readArchive() error {
 func wrongIndex(err error, at int64) error {
 	_, later := errors.AsType[*metadata.VersionError](err)
 	_, told := errors.AsType[*xbstream.CorruptError](err)
-	if later || told || isDamage(err) {
+	if later || told || IsDamage(err) {
 		return err
 	}
 	return &xbstream.CorruptError{Path: metadata.IndexName, Offset: at, Reason: err.Error()}
@@ -126,7 +126,7 @@ func (r *spanReader) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	s := &r.rest[0]
-	n, err := readAt(r.at, p[:min(int64(len(p)), s.Len)], s.Off)
+	n, err := ReadFull(r.at, p[:min(int64(len(p)), s.Len)], s.Off)
 	s.Off, s.Len = s.Off+int64(n), s.Len-int64(n)
 	if s.Len == 0 {
 		r.rest = r.rest[1:]

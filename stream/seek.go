@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
@@ -10,62 +9,36 @@ import (
 	"hb/stream/ranges"
 )
 
-// At is an archive, or a stage of it, that can be read anywhere. It belongs to one
-// goroutine.
-type At interface {
-	io.ReaderAt
-	// Size is how many bytes it has.
-	Size() int64
-	// Plan announces what will be read, from front to back, so that it is got from
-	// where the archive is in few requests: see ranges.Window.
-	Plan([]ranges.Span)
-}
-
 // magicSize is enough for the magic of each stage that can be read from the middle, and
 // little enough to be in the first file of an archive, which has a frame of its own.
 const magicSize = 32
 
-// errNotSeekable means that the archive has to be read from front to back.
-var errNotSeekable = errors.New("the archive cannot be read from the middle")
-
 // OpenAt is Open for an archive that is to be read from the middle. The stages must be
-// able to: age, and zstd with a seek table. Else the error is errNotSeekable.
+// able to: age, and zstd with a seek table. Else the error is ErrNotSeekable.
 func OpenAt(in At, opts Options) (at At, stages []string, err error) {
 	at = in
 	for range maxStages + 1 {
 		head := make([]byte, min(magicSize, at.Size()))
-		if _, err := readAt(at, head, 0); err != nil {
+		if _, err := ReadFull(at, head, 0); err != nil {
 			return nil, nil, fmt.Errorf("reading the archive: %w", err)
 		}
 		switch {
 		case hasPrefix(head, xbMagic):
 			return at, stages, nil
 		case isZstd(head):
-			at, err = newZstdAt(at)
+			at, err = NewAt(at)
 			stages = append(stages, "zstd")
 		case hasPrefix(head, ageMagic):
 			at, err = newAgeAt(at, opts)
 			stages = append(stages, "age")
 		default:
-			err = errNotSeekable
+			err = ErrNotSeekable
 		}
 		if err != nil {
 			return nil, nil, err
 		}
 	}
-	return nil, nil, errNotSeekable
-}
-
-// readAt fills p; io.EOF at the end of p is not an error.
-func readAt(r io.ReaderAt, p []byte, off int64) (int, error) {
-	n, err := r.ReadAt(p, off)
-	switch {
-	case n == len(p):
-		return n, nil
-	case err == io.EOF || err == nil:
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
+	return nil, nil, ErrNotSeekable
 }
 
 // isZstd reports whether a zstd stage begins so.
@@ -91,8 +64,8 @@ func newAgeAt(in At, opts Options) (At, error) {
 	below := &faultAt{At: in}
 	plain, size, err := age.DecryptReaderAt(below, in.Size(), keys.ids...)
 	if err != nil {
-		if err = keys.fault(err, false, below.err != nil); isDamage(err) {
-			err = errNotSeekable // from front to back it is known whether it was cut
+		if err = keys.fault(err, false, below.err != nil); IsDamage(err) {
+			err = ErrNotSeekable // from front to back it is known whether it was cut
 		}
 		return nil, err
 	}
@@ -135,9 +108,4 @@ func (f *faultAt) ReadAt(p []byte, off int64) (int, error) {
 		f.err = err
 	}
 	return n, err
-}
-
-func isDamage(err error) bool {
-	_, ok := errors.AsType[*DamageError](err)
-	return ok
 }

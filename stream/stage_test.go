@@ -555,7 +555,7 @@ func TestMeter(t *testing.T) {
 // TestIncompressible: blocks that do not get smaller pass at every strength, as tables
 // that the server compresses or encrypts make them.
 func TestIncompressible(t *testing.T) {
-	data := append([]byte("XBSTCK01"), make([]byte, maxBlock)...)
+	data := append([]byte("XBSTCK01"), make([]byte, MaxBlock)...)
 	_, _ = rand.NewChaCha8([32]byte{5}).Read(data[8:])
 	for _, c := range []Compression{{Level: 1}, {Level: 1, Threads: maxWorkers}, {Level: 3}, {Level: 7}, {Level: 19}} {
 		out := stages(t, WriteOptions{Compress: &c}, data)

@@ -63,38 +63,44 @@ func (c Compression) settings() (s settings, err error) {
 		s.workers = runtime.GOMAXPROCS(0)
 	}
 	s.workers = min(s.workers, maxWorkers)
-	s.block = maxBlock
+	s.block = MaxBlock
 	switch {
 	case s.level == zstd.SpeedBestCompression:
 		s.workers = min(s.workers, maxWorkersBest)
 	case s.workers > maxWorkers/4:
-		s.block = maxBlock / 2
+		s.block = MaxBlock / 2
 	}
 	return s, nil
 }
 
-// newCompressor returns a stage that compresses to w.
-func newCompressor(w io.Writer, c Compression) (*stage, error) {
+// NewEncoder returns a codec that compresses to w, without a stage's contract.
+func NewEncoder(w io.Writer, c Compression) (io.WriteCloser, error) {
 	s, err := c.settings()
 	if err != nil {
 		return nil, err
 	}
-	return newStage("zstd", w, func(out io.Writer) (io.WriteCloser, error) { return newBlockWriter(out, s) })
+	return newBlockWriter(w, s)
 }
 
-// maxWindow is the largest window that a zstd frame may ask its reader to
+// Validate reports what cannot be.
+func (c Compression) Validate() error {
+	_, err := c.settings()
+	return err
+}
+
+// MaxWindow is the largest window that a zstd frame may ask its reader to
 // hold: 128 MiB, as zstd(1) allows by itself. Frames of `zstd --long=31` are
 // refused.
-const maxWindow = 128 << 20
+const MaxWindow = 128 << 20
 
-// maxInnerWindow is that of a frame within another, and what all levels but the
+// MaxInnerWindow is that of a frame within another, and what all levels but the
 // --ultra ones keep to.
-const maxInnerWindow = 8 << 20
+const MaxInnerWindow = 8 << 20
 
-// newDecompressor returns a reader of the content of the zstd frames in r, whose
+// NewDecoder returns a reader of the content of the zstd frames in r, whose
 // windows have at most so many bytes: of many at a time where hb made them, of
 // one after the other else.
-func newDecompressor(r *bufio.Reader, window uint64) (io.ReadCloser, error) {
+func NewDecoder(r *bufio.Reader, window uint64) (io.ReadCloser, error) {
 	if isBlocks(r) {
 		return newBlockReader(r)
 	}

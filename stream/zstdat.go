@@ -36,13 +36,13 @@ type frameAt struct {
 
 func (f *frameAt) end() int64 { return f.at + int64(f.plain) }
 
-// newZstdAt returns errNotSeekable if there is no seek table, or none that can be right.
-func newZstdAt(in At) (At, error) {
+// NewAt returns ErrNotSeekable if there is no seek table, or none that can be right.
+func NewAt(in At) (At, error) {
 	table, err := readTable(in)
 	if err != nil {
 		return nil, err
 	}
-	z := &zstdAt{in: in, held: -1, plain: make([]byte, 0, maxBlock)}
+	z := &zstdAt{in: in, held: -1, plain: make([]byte, 0, MaxBlock)}
 	step := tableEntrySize
 	if table[len(table)-5]&tableSums == 0 {
 		step -= 4
@@ -50,17 +50,17 @@ func newZstdAt(in At) (At, error) {
 	off := int64(0)
 	for e := table[skipHead : len(table)-tableFooterSize]; len(e) > 0; e = e[step:] {
 		f := frameAt{off, z.size, binary.LittleEndian.Uint32(e), binary.LittleEndian.Uint32(e[4:])}
-		if f.plain > maxBlock || f.plain > 0 && f.packed > maxBlockFrame {
-			return nil, errNotSeekable
+		if f.plain > MaxBlock || f.plain > 0 && f.packed > maxBlockFrame {
+			return nil, ErrNotSeekable
 		}
 		if off, z.size = off+int64(f.packed), z.size+int64(f.plain); f.plain > 0 {
 			z.frames = append(z.frames, f)
 		}
 	}
 	if off != in.Size()-int64(len(table)) {
-		return nil, errNotSeekable
+		return nil, ErrNotSeekable
 	}
-	z.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxBlock), zstd.WithDecodeAllCapLimit(true))
+	z.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBlock), zstd.WithDecodeAllCapLimit(true))
 	return z, err
 }
 
@@ -68,9 +68,9 @@ func newZstdAt(in At) (At, error) {
 func readTable(in At) ([]byte, error) {
 	foot := make([]byte, tableFooterSize)
 	if in.Size() < skipHead+tableFooterSize {
-		return nil, errNotSeekable
+		return nil, ErrNotSeekable
 	}
-	if _, err := readAt(in, foot, in.Size()-tableFooterSize); err != nil {
+	if _, err := ReadFull(in, foot, in.Size()-tableFooterSize); err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)
 	}
 	entry := int64(tableEntrySize)
@@ -79,14 +79,14 @@ func readTable(in At) ([]byte, error) {
 	}
 	size := skipHead + entry*int64(binary.LittleEndian.Uint32(foot)) + tableFooterSize
 	if binary.LittleEndian.Uint32(foot[5:]) != tableEndMagic || foot[4]&tableReserved != 0 || size > min(maxTable, in.Size()) {
-		return nil, errNotSeekable
+		return nil, ErrNotSeekable
 	}
 	table := make([]byte, size)
-	if _, err := readAt(in, table, in.Size()-size); err != nil {
+	if _, err := ReadFull(in, table, in.Size()-size); err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)
 	}
 	if string(table[:4]) != string(tableMagic) || int64(binary.LittleEndian.Uint32(table[4:])) != size-skipHead {
-		return nil, errNotSeekable
+		return nil, ErrNotSeekable
 	}
 	return table, nil
 }
@@ -140,8 +140,8 @@ func (z *zstdAt) load(i int) (err error) {
 		z.packed = make([]byte, maxBlockFrame)
 	}
 	z.packed = z.packed[:f.packed]
-	if _, err := readAt(z.in, z.packed, f.off); err != nil {
-		if isDamage(err) {
+	if _, err := ReadFull(z.in, z.packed, f.off); err != nil {
+		if IsDamage(err) {
 			return err
 		}
 		return fmt.Errorf("zstd: %w", err)

@@ -21,7 +21,7 @@ import (
 //
 //	skippable 0x184D2A5B, 4 bytes: "hb" 0x00 0x02          beginning, version 2
 //	skippable 0x184D2A5B, 8 bytes: length of the frame that follows, and its CRC-32C
-//	frame: single segment, content size, checksum          at most maxBlock bytes
+//	frame: single segment, content size, checksum          at most MaxBlock bytes
 //	...
 //	skippable 0x184D2A5B, 4 bytes: "hb" 0xff 0x02          end
 //	skippable 0x184D2A5E: seek table                       see seekTable
@@ -47,13 +47,13 @@ var (
 )
 
 const (
-	// maxBlock is the largest content of one frame in bytes, and the largest that a
+	// MaxBlock is the largest content of one frame in bytes, and the largest that a
 	// reader allocates for it.
-	maxBlock = 4 << 20
+	MaxBlock = 4 << 20
 	// maxBlockFrame bounds a frame: content that does not get smaller is stored, with
 	// 3 bytes for each piece of it, and less than 32 for header and checksum. A piece
 	// has 128 KiB, or 64 KiB at the lowest level; there is room for 16 KiB.
-	maxBlockFrame = maxBlock + 3*(maxBlock>>14) + 64
+	maxBlockFrame = MaxBlock + 3*(MaxBlock>>14) + 64
 	// minBlockFrame is the least that a frame has: magic, descriptor, content size,
 	// the head of a block, and the checksum.
 	minBlockFrame = 4 + 1 + 1 + 3 + 4
@@ -286,7 +286,7 @@ func newBlockReader(in io.Reader) (*blockReader, error) {
 	workers := min(runtime.GOMAXPROCS(0), maxBlockReaders)
 	// A frame's own checksum is for other tools: the CRC in front of it covers
 	// all of it, and each chunk of the archive has another.
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(workers), zstd.WithDecoderMaxMemory(maxBlock),
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(workers), zstd.WithDecoderMaxMemory(MaxBlock),
 		zstd.WithDecodeAllCapLimit(true), zstd.IgnoreChecksum(true))
 	if err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)
@@ -418,7 +418,7 @@ func (r *blockReader) takeBlock() *block {
 		return b
 	}
 	b := newBlock()
-	b.packed, b.plain = make([]byte, maxBlockFrame), make([]byte, 0, maxBlock)
+	b.packed, b.plain = make([]byte, maxBlockFrame), make([]byte, 0, MaxBlock)
 	return b
 }
 
