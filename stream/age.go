@@ -14,6 +14,8 @@ import (
 	"filippo.io/age/agessh"
 	"filippo.io/age/armor"
 	"golang.org/x/crypto/ssh"
+
+	"hb/stream/stage"
 )
 
 const (
@@ -296,7 +298,7 @@ func (p *passphraseIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	case errors.Is(err, age.ErrIncorrectIdentity):
 		return nil, &EncryptedError{Passphrase: true, Wrong: true}
 	case err != nil:
-		return nil, &DamageError{"age", err}
+		return nil, &stage.DamageError{Stage: "age", Err: err}
 	}
 	return key, nil
 }
@@ -325,11 +327,11 @@ func isScrypt(stanzas []*age.Stanza) bool {
 
 // newEncryptor returns a stage that encrypts to w, in age's binary format,
 // for all of the recipients. It writes the header at once.
-func newEncryptor(w io.Writer, recipients ...age.Recipient) (*stageWriter, error) {
+func newEncryptor(w io.Writer, recipients ...age.Recipient) (*stage.Writer, error) {
 	if len(recipients) == 0 {
 		return nil, errors.New("encryption without a recipient")
 	}
-	return NewWriter("age", w, func(out io.Writer) (io.WriteCloser, error) {
+	return stage.NewWriter("age", w, func(out io.Writer) (io.WriteCloser, error) {
 		return age.Encrypt(out, recipients...)
 	})
 }
@@ -390,13 +392,13 @@ func (k *keyring) fault(err error, ended, failed bool) error {
 	}
 	switch {
 	case k.probe.opened && !errors.Is(err, io.ErrUnexpectedEOF) && !failed:
-		return &DamageError{"age", err} // the header is not the one that was written for the key
+		return &stage.DamageError{Stage: "age", Err: err} // the header is not the one that was written for the key
 	case k.probe.asked: // the header was read: it is the keys that fail
 		return ageError(err, false)
 	case ended || failed:
 		return ageError(err, ended)
 	}
-	return &DamageError{"age", err}
+	return &stage.DamageError{Stage: "age", Err: err}
 }
 
 // decrypt returns a reader of the content of the age file in r.
@@ -424,7 +426,7 @@ func (a *ageReader) Read(p []byte) (int, error) {
 	case a.in.ended || a.in.failed:
 		err = ageError(err, a.in.ended)
 	default:
-		err = &DamageError{"age", err}
+		err = &stage.DamageError{Stage: "age", Err: err}
 	}
 	return n, err
 }
@@ -476,7 +478,7 @@ func (s *strictIdentity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 		return key, err
 	}
 	if liesOpen(s.Identity) {
-		err = &DamageError{"age", err}
+		err = &stage.DamageError{Stage: "age", Err: err}
 	}
 	return nil, err
 }
@@ -503,7 +505,7 @@ func (a *armorReader) Read(p []byte) (int, error) {
 	case a.in.failed:
 		err = fmt.Errorf("age armor: %w", err)
 	default:
-		err = &DamageError{"age armor", err}
+		err = &stage.DamageError{Stage: "age armor", Err: err}
 	}
 	return n, err
 }
@@ -524,7 +526,7 @@ func (s *shortLines) Read(p []byte) (int, error) {
 	for rest := p[:n]; ; {
 		line, after, more := bytes.Cut(rest, []byte{'\n'})
 		if s.line += len(line); s.line > maxArmorLine {
-			return 0, &DamageError{"age armor", fmt.Errorf("a line has more than %d bytes", maxArmorLine)}
+			return 0, &stage.DamageError{Stage: "age armor", Err: fmt.Errorf("a line has more than %d bytes", maxArmorLine)}
 		}
 		if !more {
 			return n, err

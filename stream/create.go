@@ -8,6 +8,9 @@ import (
 	"slices"
 
 	"filippo.io/age"
+
+	"hb/stream/stage"
+	"hb/stream/zstdstage"
 )
 
 // WriteOptions are the stages that an archive gets on its way out.
@@ -36,7 +39,7 @@ func (o WriteOptions) Validate() error {
 type Writer struct {
 	in     io.Writer // the innermost stage
 	dst    io.Writer
-	stages []*stageWriter // outermost first
+	stages []*stage.Writer // outermost first
 	sent   Meter
 	err    error
 }
@@ -57,7 +60,7 @@ func Create(dst io.Writer, opts WriteOptions) (*Writer, error) {
 		w.push(enc)
 	}
 	if opts.Compress != nil {
-		enc, err := NewWriter("zstd", w.in, func(out io.Writer) (io.WriteCloser, error) { return NewEncoder(out, *opts.Compress) })
+		enc, err := stage.NewWriter("zstd", w.in, func(out io.Writer) (io.WriteCloser, error) { return zstdstage.NewEncoder(out, *opts.Compress) })
 		if err != nil {
 			w.Abort(err)
 			return nil, err
@@ -67,9 +70,9 @@ func Create(dst io.Writer, opts WriteOptions) (*Writer, error) {
 	return w, nil
 }
 
-func (w *Writer) push(stage *stageWriter) {
-	w.stages = append(w.stages, stage)
-	w.in = stage
+func (w *Writer) push(s *stage.Writer) {
+	w.stages = append(w.stages, s)
+	w.in = s
 }
 
 // Write hands p to the innermost stage.
@@ -96,7 +99,7 @@ func (w *Writer) WriteVec(bufs ...[]byte) (int, error) {
 // Cut begins a new compressed block, so that what is written next can be read without
 // what was written before.
 func (w *Writer) Cut() error {
-	if s, ok := w.in.(*stageWriter); ok && w.err == nil {
+	if s, ok := w.in.(*stage.Writer); ok && w.err == nil {
 		w.err = s.Cut()
 	}
 	return w.err
@@ -127,7 +130,7 @@ func (w *Writer) Close() error {
 			return err
 		}
 	}
-	w.err = fmt.Errorf("archive stages: %w", ErrClosed)
+	w.err = fmt.Errorf("archive stages: %w", stage.ErrClosed)
 	return nil
 }
 
@@ -143,8 +146,8 @@ func (w *Writer) Abort(err error) {
 	}
 	// Innermost first: once a stage has ended, no goroutine of its own writes to
 	// the next.
-	for _, stage := range slices.Backward(w.stages) {
-		stage.Abort(err)
+	for _, s := range slices.Backward(w.stages) {
+		s.Abort(err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"hb/stream/progress"
 	"hb/stream/ranges"
 	"hb/stream/remote"
+	"hb/stream/stage"
 )
 
 // Input is an archive that is being read, without its stages.
@@ -101,7 +102,7 @@ func (i *Input) parts(phase *progress.Phase, o Options) (err error) {
 	}
 	o.Passphrase = o.Passphrase.once()
 	i.window = ranges.New(src, phase)
-	if i.Parts, err = OpenParts(i.window, o); err == ErrNotSeekable {
+	if i.Parts, err = OpenParts(i.window, o); err == stage.ErrNotSeekable {
 		return errors.Join(i.window.Close(), i.stream(phase, o))
 	}
 	return err

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"hb/stream/zstdstage"
 )
 
 // The race detector's own memory would be measured too; hence the build
@@ -53,8 +55,8 @@ func TestCompressorMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("level and threads %s: %d MiB; %s", spec, kib>>10, strings.SplitN(rest, "\n", 2)[0])
-		if kib<<10 > CompressorMemory {
-			t.Errorf("level and threads %s: %d MiB, more than %d", spec, kib>>10, CompressorMemory>>20)
+		if kib<<10 > zstdstage.CompressorMemory {
+			t.Errorf("level and threads %s: %d MiB, more than %d", spec, kib>>10, zstdstage.CompressorMemory>>20)
 		}
 	}
 }
@@ -67,7 +69,7 @@ func measureCompressor(t *testing.T, spec string) {
 	data := pages(32<<20, 7)
 	before := peakKiB(t)
 	var sink countSink
-	enc, err := NewEncoder(&sink, c)
+	enc, err := zstdstage.NewEncoder(&sink, c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,9 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
+
+	"hb/stream/stage"
+	"hb/stream/zstdstage"
 )
 
 const (
@@ -102,7 +105,7 @@ func (r *Reader) Close() error {
 	if r.err != nil {
 		return r.err
 	}
-	r.err = fmt.Errorf("archive stages: %w", ErrClosed)
+	r.err = fmt.Errorf("archive stages: %w", stage.ErrClosed)
 	var errs []error
 	for i := len(r.closers) - 1; i >= 0; i-- {
 		errs = append(errs, r.closers[i].Close())
@@ -130,7 +133,7 @@ func Open(in io.Reader, opts Options) (*Reader, error) {
 		r.Stages = append(r.Stages, stage)
 		src = next
 	}
-	return nil, errors.Join(&DamageError{"stages", fmt.Errorf("the input is compressed or encrypted more than %d times over", maxStages)}, r.Close())
+	return nil, errors.Join(&stage.DamageError{Stage: "stages", Err: fmt.Errorf("the input is compressed or encrypted more than %d times over", maxStages)}, r.Close())
 }
 
 // peel recognises the stage that begins in b and returns a reader of what is
@@ -146,11 +149,11 @@ func (r *Reader) peel(b *bufio.Reader, opts Options) (next io.Reader, stage stri
 	case hasPrefix(p, xbMagic):
 		return nil, "", nil
 	case isZstd(p):
-		window := uint64(MaxWindow)
+		window := uint64(zstdstage.MaxWindow)
 		if r.Compressed() {
-			window = MaxInnerWindow
+			window = zstdstage.MaxInnerWindow
 		}
-		dec, err := NewDecoder(b, window)
+		dec, err := zstdstage.NewDecoder(b, window)
 		if err != nil {
 			return nil, "", err
 		}

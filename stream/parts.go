@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"hb/stream/ranges"
+	"hb/stream/stage"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
 )
@@ -16,13 +17,13 @@ import (
 type Parts struct {
 	*metadata.Trailer
 	Archive *metadata.Archive
-	at      At
+	at      stage.At
 }
 
 // OpenParts reads the index, the manifest and hb-archive.json of the archive in in. If
 // it has no index, or stages that cannot be read from the middle, the error is
 // ErrNotSeekable.
-func OpenParts(in At, opts Options) (*Parts, error) {
+func OpenParts(in stage.At, opts Options) (*Parts, error) {
 	below := &faultAt{At: in}
 	at, _, err := OpenAt(below, opts)
 	if err != nil {
@@ -30,12 +31,12 @@ func OpenParts(in At, opts Options) (*Parts, error) {
 	}
 	size := at.Size()
 	end := make([]byte, min(size, int64(metadata.EndSize)))
-	if _, err := ReadFull(at, end, size-int64(len(end))); err != nil {
+	if _, err := stage.ReadFull(at, end, size-int64(len(end))); err != nil {
 		return nil, fmt.Errorf("reading the end of the archive: %w", err)
 	}
 	from := metadata.FindIndex(end)
 	if from == 0 || from >= size {
-		return nil, ErrNotSeekable
+		return nil, stage.ErrNotSeekable
 	}
 	at.Plan([]ranges.Span{{Off: from, Len: size - from}})
 	p := &Parts{at: at}
@@ -86,7 +87,7 @@ func (p *Parts) readArchive() error {
 func wrongIndex(err error, at int64) error {
 	_, later := errors.AsType[*metadata.VersionError](err)
 	_, told := errors.AsType[*xbstream.CorruptError](err)
-	if later || told || IsDamage(err) {
+	if later || told || stage.IsDamage(err) {
 		return err
 	}
 	return &xbstream.CorruptError{Path: metadata.IndexName, Offset: at, Reason: err.Error()}
@@ -117,7 +118,7 @@ func (p *Parts) Open(files map[int]bool) io.Reader {
 
 // spanReader reads spans one after the other.
 type spanReader struct {
-	at   At
+	at   stage.At
 	rest []ranges.Span
 }
 
@@ -126,7 +127,7 @@ func (r *spanReader) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	s := &r.rest[0]
-	n, err := ReadFull(r.at, p[:min(int64(len(p)), s.Len)], s.Off)
+	n, err := stage.ReadFull(r.at, p[:min(int64(len(p)), s.Len)], s.Off)
 	s.Off, s.Len = s.Off+int64(n), s.Len-int64(n)
 	if s.Len == 0 {
 		r.rest = r.rest[1:]

@@ -14,6 +14,7 @@ import (
 	"filippo.io/age"
 
 	"hb/source/mysqld/mysqldtest"
+	"hb/stream/zstdstage"
 )
 
 // pipe runs a program as a filter.
@@ -40,7 +41,7 @@ func tryPipe(in []byte, name string, args ...string) ([]byte, error) {
 func TestRealZstdReadsOurs(t *testing.T) {
 	mysqldtest.Heavy(t)
 	zstd := mysqldtest.Program(t, "zstd")
-	for _, size := range []int{0, 10, 100 << 10, MaxBlock + 1<<20} {
+	for _, size := range []int{0, 10, 100 << 10, zstdstage.MaxBlock + 1<<20} {
 		data := archive(size)
 		for _, c := range []Compression{{Level: 1, Threads: 1}, {Level: 1, Threads: 8}, {Threads: 4}, {Level: 8, Threads: 4}, {Level: 19, Threads: 4}} {
 			if size > 1<<20 && c.Level == 19 && testing.Short() {
@@ -58,13 +59,13 @@ func TestRealZstdReadsOurs(t *testing.T) {
 // of them, which zstd cannot notice: hb must.
 func TestRealZstdBlocks(t *testing.T) {
 	zstd := mysqldtest.Program(t, "zstd")
-	out := stages(t, WriteOptions{Compress: &Compression{Level: 1, Threads: 8}}, archive(3*MaxBlock-8))
+	out := stages(t, WriteOptions{Compress: &Compression{Level: 1, Threads: 8}}, archive(3*zstdstage.MaxBlock-8))
 	file := writeFile(t, "out.zst", string(out))
 	text, err := exec.Command(zstd, "-lv", file).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-	for _, want := range []string{"# Zstandard Frames: 3", "# Skippable Frames: 6", "Check: XXH64", fmt.Sprintf("(%d B)", 3*MaxBlock)} {
+	for _, want := range []string{"# Zstandard Frames: 3", "# Skippable Frames: 6", "Check: XXH64", fmt.Sprintf("(%d B)", 3*zstdstage.MaxBlock)} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("zstd -lv does not say %q:\n%s", want, text)
 		}
@@ -178,13 +179,13 @@ func TestRealBoth(t *testing.T) {
 // zstd decompress each frame by itself from where the table says that it is.
 func TestRealZstdSeekTable(t *testing.T) {
 	zstd := mysqldtest.Program(t, "zstd")
-	data := archive(2*MaxBlock + 12345)
+	data := archive(2*zstdstage.MaxBlock + 12345)
 	var out bytes.Buffer
 	w, err := Create(&out, WriteOptions{Compress: &Compression{Threads: 3}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	cuts := []int{100, 5000, MaxBlock + 7, len(data)} // and where a block is full
+	cuts := []int{100, 5000, zstdstage.MaxBlock + 7, len(data)} // and where a block is full
 	for i, cut := range cuts {
 		from := 0
 		if i > 0 {
@@ -230,7 +231,7 @@ func TestRealZstdSeekTable(t *testing.T) {
 	if at != len(b)-len(table) || !bytes.Equal(got, data) {
 		t.Errorf("the frames end at byte %d of %d and hold %d bytes of %d", at, len(b)-len(table), len(got), len(data))
 	}
-	want := []int{100, 4900, MaxBlock - 4993, MaxBlock, len(data) - 2*MaxBlock - 7}
+	want := []int{100, 4900, zstdstage.MaxBlock - 4993, zstdstage.MaxBlock, len(data) - 2*zstdstage.MaxBlock - 7}
 	if !slices.Equal(plain, want) {
 		t.Errorf("the frames hold %d bytes, want %d", plain, want)
 	}

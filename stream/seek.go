@@ -7,6 +7,8 @@ import (
 	"filippo.io/age"
 
 	"hb/stream/ranges"
+	"hb/stream/stage"
+	"hb/stream/zstdstage"
 )
 
 // magicSize is enough for the magic of each stage that can be read from the middle, and
@@ -15,30 +17,30 @@ const magicSize = 32
 
 // OpenAt is Open for an archive that is to be read from the middle. The stages must be
 // able to: age, and zstd with a seek table. Else the error is ErrNotSeekable.
-func OpenAt(in At, opts Options) (at At, stages []string, err error) {
+func OpenAt(in stage.At, opts Options) (at stage.At, stages []string, err error) {
 	at = in
 	for range maxStages + 1 {
 		head := make([]byte, min(magicSize, at.Size()))
-		if _, err := ReadFull(at, head, 0); err != nil {
+		if _, err := stage.ReadFull(at, head, 0); err != nil {
 			return nil, nil, fmt.Errorf("reading the archive: %w", err)
 		}
 		switch {
 		case hasPrefix(head, xbMagic):
 			return at, stages, nil
 		case isZstd(head):
-			at, err = NewAt(at)
+			at, err = zstdstage.NewAt(at)
 			stages = append(stages, "zstd")
 		case hasPrefix(head, ageMagic):
 			at, err = newAgeAt(at, opts)
 			stages = append(stages, "age")
 		default:
-			err = ErrNotSeekable
+			err = stage.ErrNotSeekable
 		}
 		if err != nil {
 			return nil, nil, err
 		}
 	}
-	return nil, nil, ErrNotSeekable
+	return nil, nil, stage.ErrNotSeekable
 }
 
 // isZstd reports whether a zstd stage begins so.
@@ -59,13 +61,13 @@ const (
 	ageOverhead = 16       // bytes that each chunk has more when it is encrypted
 )
 
-func newAgeAt(in At, opts Options) (At, error) {
+func newAgeAt(in stage.At, opts Options) (stage.At, error) {
 	keys := newKeyring(opts)
 	below := &faultAt{At: in}
 	plain, size, err := age.DecryptReaderAt(below, in.Size(), keys.ids...)
 	if err != nil {
-		if err = keys.fault(err, false, below.err != nil); IsDamage(err) {
-			err = ErrNotSeekable // from front to back it is known whether it was cut
+		if err = keys.fault(err, false, below.err != nil); stage.IsDamage(err) {
+			err = stage.ErrNotSeekable // from front to back it is known whether it was cut
 		}
 		return nil, err
 	}
@@ -93,12 +95,12 @@ func (a *ageAt) ReadAt(p []byte, off int64) (int, error) {
 	case a.in.err != nil:
 		return n, ageError(a.in.err, false)
 	}
-	return n, &DamageError{"age", err}
+	return n, &stage.DamageError{Stage: "age", Err: err}
 }
 
 // faultAt remembers the error that its input had.
 type faultAt struct {
-	At
+	stage.At
 	err error
 }
 

@@ -12,10 +12,12 @@ import (
 	"filippo.io/age"
 
 	"hb/stream/ranges"
+	"hb/stream/stage"
+	"hb/stream/zstdstage"
 )
 
 // at opens what is read from the middle in b.
-func at(b []byte, o Options) (At, []string, error) {
+func at(b []byte, o Options) (stage.At, []string, error) {
 	return OpenAt(ranges.New(ranges.File{R: bytes.NewReader(b), Bytes: int64(len(b))}, nil), o)
 }
 
@@ -23,7 +25,7 @@ func at(b []byte, o Options) (At, []string, error) {
 func TestOpenAt(t *testing.T) {
 	id := testIdentity(t)
 	to := []age.Recipient{id.Recipient()}
-	for _, size := range []int{0, 1, 64<<10 - 8, 64 << 10, 300 << 10, 2*MaxBlock + 4711} {
+	for _, size := range []int{0, 1, 64<<10 - 8, 64 << 10, 300 << 10, 2*zstdstage.MaxBlock + 4711} {
 		data := archive(size)
 		for want, opts := range map[string]WriteOptions{
 			"": {}, "zstd": {Compress: &Compression{Level: 1}}, "age": {Recipients: to}, "age zstd": {Compress: &Compression{Level: 1}, Recipients: to},
@@ -69,7 +71,7 @@ func TestOpenAtRefuses(t *testing.T) {
 		"table, end magic": change(len(compressed)-1, 1), "table, length of a frame": change(table+8+24, 1), "table, content of a frame": change(table+8+24+7, 1),
 		"something follows": append(bytes.Clone(compressed), 0),
 	} {
-		if _, _, err := at(b, Options{Identities: []age.Identity{id}}); err != ErrNotSeekable {
+		if _, _, err := at(b, Options{Identities: []age.Identity{id}}); err != stage.ErrNotSeekable {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -83,7 +85,7 @@ func TestOpenAtRefuses(t *testing.T) {
 		if err == nil {
 			_, err = r.ReadAt(make([]byte, 200<<10), 100<<10)
 		}
-		if !errors.Is(err, errNet) || IsDamage(err) {
+		if !errors.Is(err, errNet) || stage.IsDamage(err) {
 			t.Errorf("an error of the input: %v", err)
 		}
 	}
@@ -105,7 +107,7 @@ func (f failingAt) ReadAt(p []byte, off int64) (int, error) {
 // TestLyingTable: a seek table that can be right but is not leads to damage, never to
 // other content.
 func TestLyingTable(t *testing.T) {
-	data := archive(3 * MaxBlock)
+	data := archive(3 * zstdstage.MaxBlock)
 	out := stages(t, WriteOptions{Compress: &Compression{Level: 1}}, data)
 	frames := int(binary.LittleEndian.Uint32(out[len(out)-9:]))
 	table := len(out) - 9 - 12*frames
@@ -119,14 +121,14 @@ func TestLyingTable(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{"lengths of frames": move(2, 4, 0, 100), "lengths of their content": move(2, 4+2*2, 4, 100), "lengths of the last": move(6, 8, 4, 7)} {
 		r, _, err := at(b, Options{})
-		if err == ErrNotSeekable { // more than a frame can hold
+		if err == stage.ErrNotSeekable { // more than a frame can hold
 			continue
 		}
 		if err == nil {
 			got := make([]byte, len(data))
 			_, err = r.ReadAt(got, 0)
 		}
-		if !IsDamage(err) {
+		if !stage.IsDamage(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -136,7 +138,7 @@ func TestLyingTable(t *testing.T) {
 	copy(swapped[a:a+12], out[c:c+12])
 	copy(swapped[c:c+12], out[a:a+12])
 	if r, _, err := at(swapped, Options{}); err == nil {
-		if _, err := r.ReadAt(make([]byte, 3*MaxBlock), 0); !IsDamage(err) {
+		if _, err := r.ReadAt(make([]byte, 3*zstdstage.MaxBlock), 0); !stage.IsDamage(err) {
 			t.Errorf("swapped: %v", err)
 		}
 	}

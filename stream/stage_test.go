@@ -19,6 +19,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"hb/source/mysqld/mysqldtest"
+	"hb/stream/stage"
+	"hb/stream/zstdstage"
 )
 
 // pages makes n bytes that compress about as data pages do: rows of words and
@@ -116,7 +118,7 @@ func TestRoundTrip(t *testing.T) {
 
 func TestLevels(t *testing.T) {
 	data := archive(300 << 10)
-	for level := 1; level <= MaxLevel; level++ {
+	for level := 1; level <= zstdstage.MaxLevel; level++ {
 		out := stages(t, WriteOptions{Compress: &Compression{Level: level, Threads: 2}}, data)
 		got, _, err := readAll(bytes.NewReader(out), Options{})
 		if err != nil || !bytes.Equal(got, data) {
@@ -126,7 +128,7 @@ func TestLevels(t *testing.T) {
 			t.Errorf("level %d: %d bytes became %d", level, len(data), len(out))
 		}
 	}
-	for _, level := range []int{-1, MaxLevel + 1} {
+	for _, level := range []int{-1, zstdstage.MaxLevel + 1} {
 		if _, err := Create(io.Discard, WriteOptions{Compress: &Compression{Level: level}}); err == nil {
 			t.Errorf("level %d is accepted", level)
 		}
@@ -484,10 +486,10 @@ func TestCloseTwice(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Close(); !errors.Is(err, ErrClosed) {
+	if err := w.Close(); !errors.Is(err, stage.ErrClosed) {
 		t.Errorf("second Close: %v", err)
 	}
-	if _, err := w.Write([]byte("x")); !errors.Is(err, ErrClosed) {
+	if _, err := w.Write([]byte("x")); !errors.Is(err, stage.ErrClosed) {
 		t.Errorf("Write after Close: %v", err)
 	}
 	r, err := Open(&out, Options{Identities: []age.Identity{id}})
@@ -503,7 +505,7 @@ func TestCloseTwice(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := r.Close(); !errors.Is(err, ErrClosed) {
+	if err := r.Close(); !errors.Is(err, stage.ErrClosed) {
 		t.Errorf("second Close of the reader: %v", err)
 	}
 }
@@ -555,9 +557,9 @@ func TestMeter(t *testing.T) {
 // TestIncompressible: blocks that do not get smaller pass at every strength, as tables
 // that the server compresses or encrypts make them.
 func TestIncompressible(t *testing.T) {
-	data := append([]byte("XBSTCK01"), make([]byte, MaxBlock)...)
+	data := append([]byte("XBSTCK01"), make([]byte, zstdstage.MaxBlock)...)
 	_, _ = rand.NewChaCha8([32]byte{5}).Read(data[8:])
-	for _, c := range []Compression{{Level: 1}, {Level: 1, Threads: maxWorkers}, {Level: 3}, {Level: 7}, {Level: 19}} {
+	for _, c := range []Compression{{Level: 1}, {Level: 1, Threads: 32}, {Level: 3}, {Level: 7}, {Level: 19}} {
 		out := stages(t, WriteOptions{Compress: &c}, data)
 		if got, _, err := readAll(bytes.NewReader(out), Options{}); err != nil || !bytes.Equal(got, data) {
 			t.Errorf("%+v: %v", c, err)

@@ -16,7 +16,15 @@ package stream
 import (
 	"io"
 
+	"hb/stream/stage"
+	"hb/stream/zstdstage"
 	"hb/xbstream"
+)
+
+// Compression asks for a zstd stage, and DamageError says that a stage is damaged.
+type (
+	Compression = zstdstage.Compression
+	DamageError = stage.DamageError
 )
 
 // writeVec writes the slices to w, in one call if w can.

@@ -1,4 +1,20 @@
-package stream
+// Package stage has what all stages around an archive agree on. In go the codecs of
+// compression and encryption; out come writers with one contract, and errors that say
+// what happened whatever the codec.
+//
+// # The contract of a stage that writes
+//
+// Write may keep bytes back. Close flushes them and ends the stage's own format; it
+// does not close, or end, the writer below. A second Close is an error. The first
+// error is kept: Write and Close return it after that, and a stage that failed never
+// ends its format, so that no reader takes the output for whole.
+//
+// # The contract of a stage that reads
+//
+// io.EOF means that the stage's format said so and that nothing follows it.
+// A cut anywhere is an error for which errors.Is(err, io.ErrUnexpectedEOF)
+// holds.
+package stage
 
 import (
 	"errors"
@@ -13,8 +29,8 @@ import (
 // ErrClosed is returned by calls on a stage after its Close.
 var ErrClosed = errors.New("already closed")
 
-// stageWriter gives a codec's writer the package's contract.
-type stageWriter struct {
+// Writer gives a codec's writer the package's contract.
+type Writer struct {
 	name     string // for messages: "zstd", "age"
 	codec    io.WriteCloser
 	out      *gate // between the codec and the writer below
@@ -24,16 +40,16 @@ type stageWriter struct {
 
 // NewWriter builds a stage on w. open makes the codec on the writer it is
 // given.
-func NewWriter(name string, w io.Writer, open func(io.Writer) (io.WriteCloser, error)) (*stageWriter, error) {
+func NewWriter(name string, w io.Writer, open func(io.Writer) (io.WriteCloser, error)) (*Writer, error) {
 	out := &gate{w: w}
 	codec, err := open(out)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return &stageWriter{name: name, codec: codec, out: out}, nil
+	return &Writer{name: name, codec: codec, out: out}, nil
 }
 
-func (s *stageWriter) Write(p []byte) (int, error) {
+func (s *Writer) Write(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
@@ -45,7 +61,7 @@ func (s *stageWriter) Write(p []byte) (int, error) {
 }
 
 // Cut ends the block that the codec gathers, if it gathers: see xbstream.Cutter.
-func (s *stageWriter) Cut() error {
+func (s *Writer) Cut() error {
 	c, ok := s.codec.(xbstream.Cutter)
 	if !ok || s.err != nil {
 		return s.err
@@ -56,7 +72,7 @@ func (s *stageWriter) Cut() error {
 	return s.err
 }
 
-func (s *stageWriter) Close() error {
+func (s *Writer) Close() error {
 	if s.err != nil {
 		return s.err
 	}
@@ -71,7 +87,7 @@ func (s *stageWriter) Close() error {
 
 // Abort ends the stage without ending its format. The codec is closed for
 // what it holds (goroutines, memory); what it would write then is dropped.
-func (s *stageWriter) Abort(err error) {
+func (s *Writer) Abort(err error) {
 	if s.err == nil {
 		s.err = err
 	}

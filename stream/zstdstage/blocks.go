@@ -1,4 +1,4 @@
-package stream
+package zstdstage
 
 import (
 	"bufio"
@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+
+	"hb/stream/stage"
 )
 
 // The zstd stage that hb writes is plain zstd (RFC 8878) whose frames can be
@@ -357,7 +359,7 @@ func (r *blockReader) readAhead() error {
 	}
 	n := binary.LittleEndian.Uint32(head[skipHead:])
 	if !bytes.HasPrefix(head[:], frameHead) || n < minBlockFrame || n > maxBlockFrame {
-		return &DamageError{"zstd", fmt.Errorf("no frame begins where one should (%x)", head)}
+		return &stage.DamageError{Stage: "zstd", Err: fmt.Errorf("no frame begins where one should (%x)", head)}
 	}
 	b := r.takeBlock()
 	b.packed, b.crc = b.packed[:n], binary.LittleEndian.Uint32(head[skipHead+4:])
@@ -381,7 +383,7 @@ func (r *blockReader) checkTable() error {
 		return err
 	}
 	if !bytes.Equal(got, want) {
-		return &DamageError{"zstd", errors.New("the seek table is not that of the frames before it")}
+		return &stage.DamageError{Stage: "zstd", Err: errors.New("the seek table is not that of the frames before it")}
 	}
 	return r.atEnd()
 }
@@ -405,7 +407,7 @@ func (r *blockReader) atEnd() error {
 	case io.EOF:
 		return io.EOF
 	case nil:
-		return &DamageError{"zstd", errors.New("something follows its end")}
+		return &stage.DamageError{Stage: "zstd", Err: errors.New("something follows its end")}
 	default:
 		return fmt.Errorf("zstd: %w", err)
 	}
@@ -425,10 +427,10 @@ func (r *blockReader) takeBlock() *block {
 // decompress is a worker's part.
 func (r *blockReader) decompress(b *block) (err error) {
 	if got := crc32.Checksum(b.packed, castagnoli); got != b.crc {
-		return &DamageError{"zstd", fmt.Errorf("checksum of a frame: want %08x, got %08x", b.crc, got)}
+		return &stage.DamageError{Stage: "zstd", Err: fmt.Errorf("checksum of a frame: want %08x, got %08x", b.crc, got)}
 	}
 	if b.plain, err = r.dec.DecodeAll(b.packed, b.plain[:0]); err != nil {
-		return &DamageError{"zstd", err}
+		return &stage.DamageError{Stage: "zstd", Err: err}
 	}
 	return nil
 }

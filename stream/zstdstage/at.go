@@ -1,4 +1,4 @@
-package stream
+package zstdstage
 
 import (
 	"encoding/binary"
@@ -10,6 +10,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"hb/stream/ranges"
+	"hb/stream/stage"
 )
 
 // maxTable bounds a seek table that is read, in bytes: enough for 20 TiB of hb's frames.
@@ -19,7 +20,7 @@ const maxTable = 128 << 20
 // zstdAt reads a zstd stage by its seek table, whoever wrote it. Each frame has to
 // have a checksum of its content; otherwise the archive's own checksums show damage.
 type zstdAt struct {
-	in     At
+	in     stage.At
 	frames []frameAt
 	size   int64
 	dec    *zstd.Decoder
@@ -37,7 +38,7 @@ type frameAt struct {
 func (f *frameAt) end() int64 { return f.at + int64(f.plain) }
 
 // NewAt returns ErrNotSeekable if there is no seek table, or none that can be right.
-func NewAt(in At) (At, error) {
+func NewAt(in stage.At) (stage.At, error) {
 	table, err := readTable(in)
 	if err != nil {
 		return nil, err
@@ -51,26 +52,26 @@ func NewAt(in At) (At, error) {
 	for e := table[skipHead : len(table)-tableFooterSize]; len(e) > 0; e = e[step:] {
 		f := frameAt{off, z.size, binary.LittleEndian.Uint32(e), binary.LittleEndian.Uint32(e[4:])}
 		if f.plain > MaxBlock || f.plain > 0 && f.packed > maxBlockFrame {
-			return nil, ErrNotSeekable
+			return nil, stage.ErrNotSeekable
 		}
 		if off, z.size = off+int64(f.packed), z.size+int64(f.plain); f.plain > 0 {
 			z.frames = append(z.frames, f)
 		}
 	}
 	if off != in.Size()-int64(len(table)) {
-		return nil, ErrNotSeekable
+		return nil, stage.ErrNotSeekable
 	}
 	z.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBlock), zstd.WithDecodeAllCapLimit(true))
 	return z, err
 }
 
 // readTable reads the table at the end of the input.
-func readTable(in At) ([]byte, error) {
+func readTable(in stage.At) ([]byte, error) {
 	foot := make([]byte, tableFooterSize)
 	if in.Size() < skipHead+tableFooterSize {
-		return nil, ErrNotSeekable
+		return nil, stage.ErrNotSeekable
 	}
-	if _, err := ReadFull(in, foot, in.Size()-tableFooterSize); err != nil {
+	if _, err := stage.ReadFull(in, foot, in.Size()-tableFooterSize); err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)
 	}
 	entry := int64(tableEntrySize)
@@ -79,14 +80,14 @@ func readTable(in At) ([]byte, error) {
 	}
 	size := skipHead + entry*int64(binary.LittleEndian.Uint32(foot)) + tableFooterSize
 	if binary.LittleEndian.Uint32(foot[5:]) != tableEndMagic || foot[4]&tableReserved != 0 || size > min(maxTable, in.Size()) {
-		return nil, ErrNotSeekable
+		return nil, stage.ErrNotSeekable
 	}
 	table := make([]byte, size)
-	if _, err := ReadFull(in, table, in.Size()-size); err != nil {
+	if _, err := stage.ReadFull(in, table, in.Size()-size); err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)
 	}
 	if string(table[:4]) != string(tableMagic) || int64(binary.LittleEndian.Uint32(table[4:])) != size-skipHead {
-		return nil, ErrNotSeekable
+		return nil, stage.ErrNotSeekable
 	}
 	return table, nil
 }
@@ -140,17 +141,17 @@ func (z *zstdAt) load(i int) (err error) {
 		z.packed = make([]byte, maxBlockFrame)
 	}
 	z.packed = z.packed[:f.packed]
-	if _, err := ReadFull(z.in, z.packed, f.off); err != nil {
-		if IsDamage(err) {
+	if _, err := stage.ReadFull(z.in, z.packed, f.off); err != nil {
+		if stage.IsDamage(err) {
 			return err
 		}
 		return fmt.Errorf("zstd: %w", err)
 	}
 	if z.plain, err = z.dec.DecodeAll(z.packed, z.plain[:0]); err != nil {
-		return &DamageError{"zstd", err}
+		return &stage.DamageError{Stage: "zstd", Err: err}
 	}
 	if len(z.plain) != int(f.plain) {
-		return &DamageError{"zstd", errors.New("a frame does not hold what the seek table says")}
+		return &stage.DamageError{Stage: "zstd", Err: errors.New("a frame does not hold what the seek table says")}
 	}
 	z.held = i
 	return nil

@@ -1,4 +1,7 @@
-package stream
+// Package zstdstage is the stage that compresses an archive with zstd, on many processors,
+// and reads it from the front or, by its seek table, anywhere. In goes an archive, out come
+// frames of plain zstd, and the reverse. blocks.go documents what hb writes.
+package zstdstage
 
 import (
 	"bufio"
@@ -10,6 +13,8 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+
+	"hb/stream/stage"
 )
 
 // DefaultLevel is zstd(1)'s own default.
@@ -138,9 +143,9 @@ func (d *decompressor) Read(p []byte) (int, error) {
 	case cause != nil || err == io.ErrUnexpectedEOF:
 		err = fmt.Errorf("zstd: %w", err)
 	case err != io.EOF:
-		err = &DamageError{"zstd", err}
+		err = &stage.DamageError{Stage: "zstd", Err: err}
 	case d.in.ends():
-		err = &DamageError{"zstd", errors.New("it ends as hb writes it, and does not begin so")}
+		err = &stage.DamageError{Stage: "zstd", Err: errors.New("it ends as hb writes it, and does not begin so")}
 	}
 	d.err = err
 	return n, err
