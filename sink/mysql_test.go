@@ -17,7 +17,7 @@ import (
 	"hb/sink/apply/fixup"
 	"hb/sink/backupdir"
 	"hb/sink/replay"
-	"hb/sink/replay/mysql"
+	"hb/sink/replay/mysql/scan"
 	"hb/stream/disk/disktest"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/innodbtest"
@@ -125,7 +125,7 @@ func (b *fakeMySQL) finish() *fakeMySQL {
 	b.write("ibdata2", system[fakeFirst*fakePage:])
 	h := mysqlredo.Header{Format: b.format, UUID: 77, StartLSN: 8192}
 	head := mysqlredo.BackupHead(h, mysqlredo.Checkpoint{LSN: redolog.Canonical(fakeStart)}, time.Unix(0, 0))
-	b.write(mysql.LogName, append(head, b.log.Bytes()...))
+	b.write(scan.LogName, append(head, b.log.Bytes()...))
 	b.write("backup-my.cnf", []byte("[mysqld]\ninnodb_data_file_path=ibdata1:1M;ibdata2:1M:autoextend\ninnodb_page_size=16384\n"))
 	b.checkpoints(metadata.FullBackup, b.end)
 	return b
@@ -204,7 +204,7 @@ func (b *fakeMySQL) checkFinal(end innodb.LSN) {
 	var redo []string
 	for name := range files {
 		switch {
-		case strings.HasPrefix(name, "hb-") && name != metadata.ArchiveName && name != metadata.IndexName && name != metadata.ManifestName && name != backupdir.AppliedName, strings.HasSuffix(name, ".hb-tmp"), name == mysql.LogName:
+		case strings.HasPrefix(name, "hb-") && name != metadata.ArchiveName && name != metadata.IndexName && name != metadata.ManifestName && name != backupdir.AppliedName, strings.HasSuffix(name, ".hb-tmp"), name == scan.LogName:
 			b.t.Errorf("%s was left behind", name)
 		case strings.HasPrefix(name, "ib_logfile"), strings.HasPrefix(name, mysqlredo.RedoDir):
 			redo = append(redo, name)
@@ -478,9 +478,9 @@ func TestApplyMySQLRefuses(t *testing.T) {
 				b.mtr(put(7, 3, "a text"))
 			}
 			b.finish()
-			log := b.read(mysql.LogName)
+			log := b.read(scan.LogName)
 			log[2048+600] ^= 1
-			b.write(mysql.LogName, log)
+			b.write(scan.LogName, log)
 		}, "checksum"},
 		"end within": {mysqlredo.Format8030, func(b *fakeMySQL) {
 			b.mtr(put(7, 3, "x"))
@@ -516,15 +516,15 @@ func TestApplyMySQLRefuses(t *testing.T) {
 			b.finish()
 		}, "db/t.ibd is encrypted"},
 		"server's own": {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish().write(mysqlredo.RedoDir+"/#ib_redo4", []byte("x")) }, "a server's own redo log"},
-		"no log":       {mysqlredo.Format8030, func(b *fakeMySQL) { b.own().finish(); os.Remove(b.dir + "/" + mysql.LogName) }, "is missing"},
+		"no log":       {mysqlredo.Format8030, func(b *fakeMySQL) { b.own().finish(); os.Remove(b.dir + "/" + scan.LogName) }, "is missing"},
 		"logging off": {mysqlredo.Format8030, func(b *fakeMySQL) {
 			b.finish()
-			log := b.read(mysql.LogName)
+			log := b.read(scan.LogName)
 			log[51] |= 1
 			innodbtest.SealBlock(innodbtest.MySQL8030, log[:512])
-			b.write(mysql.LogName, log)
+			b.write(scan.LogName, log)
 		}, "logging is disabled"},
-		"MariaDB's log": {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish().write(mysql.LogName, append([]byte("Phys"), make([]byte, 4096)...)) }, "of MariaDB"},
+		"MariaDB's log": {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish().write(scan.LogName, append([]byte("Phys"), make([]byte, 4096)...)) }, "of MariaDB"},
 		"compressed":    {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish().write("db/u.ibd.zst", []byte("x")) }, "compressed, encrypted"},
 		"corrupt":       {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish().write("db/u.ibd.crpt", []byte("x")) }, "prepare the backup with XtraBackup"},
 	} {
@@ -571,7 +571,7 @@ func TestApplyMySQLEnd(t *testing.T) {
 		b.checkFinal(middle)
 	}
 	b := newFakeMySQL(t, mysqlredo.Format8030)
-	b.finish().write(mysql.LogName, b.read(mysql.LogName)[:2048])
+	b.finish().write(scan.LogName, b.read(scan.LogName)[:2048])
 	if _, err := b.apply(); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a log without blocks: %v", err)
 	}
@@ -599,7 +599,7 @@ func TestApplyMySQLResumes(t *testing.T) {
 			},
 			"done except for the mark": func(b *fakeMySQL) {
 				b.restore(want)
-				os.Remove(b.dir + "/" + mysql.LogName)
+				os.Remove(b.dir + "/" + scan.LogName)
 				b.write(backupdir.ApplyingName, []byte(finishing))
 			},
 			"log not taken away": func(b *fakeMySQL) {
@@ -654,7 +654,7 @@ func TestApplyMySQLByServer(t *testing.T) {
 			}
 			after := disktest.ReadTree(t, b.dir)
 			for name, content := range before {
-				if name != mysql.LogName && name != "xtrabackup_checkpoints" && after[name] != content {
+				if name != scan.LogName && name != "xtrabackup_checkpoints" && after[name] != content {
 					t.Errorf("%v: %s was changed", format, name)
 				}
 				delete(after, name)

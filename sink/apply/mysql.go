@@ -14,7 +14,7 @@ import (
 	"hb/sink/apply/fixup"
 	"hb/sink/backupdir"
 	"hb/sink/replay"
-	"hb/sink/replay/mysql"
+	"hb/sink/replay/mysql/scan"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo"
@@ -25,7 +25,7 @@ import (
 // mysqlFamily is MySQL 5.6 to 9.x, and Percona Server.
 type mysqlFamily struct {
 	*applier
-	log *mysql.Log
+	log *scan.Log
 }
 
 // mysqlSeries is the needs of the series that write one redo format.
@@ -136,9 +136,9 @@ func (m *mysqlFamily) openLog() (redoLog, error) {
 			return nil, &backupdir.NotBackupError{Dir: m.dir, What: fmt.Sprintf("%s is there, a server's own redo log: this is not a backup, or a server has run on it", name)}
 		}
 	}
-	log, err := mysql.OpenLog(m.root, m.backup.PageSize)
+	log, err := scan.OpenLog(m.root, m.backup.PageSize)
 	if err != nil {
-		return nil, m.needLog(mysql.LogName, err)
+		return nil, m.needLog(scan.LogName, err)
 	}
 	m.log = log
 	return log, nil
@@ -230,7 +230,7 @@ func (m *mysqlFamily) synthesize(home disk.Dir, s *replay.Scanned) error {
 
 // rebuild makes the server's own log from the captured one.
 func (m *mysqlFamily) rebuild(home disk.Dir, s *replay.Scanned) error {
-	f, err := m.root.Open(mysql.LogName)
+	f, err := m.root.Open(scan.LogName)
 	if err != nil {
 		return err
 	}
@@ -301,7 +301,7 @@ func (m *mysqlFamily) placeLog() error {
 	if err := backupdir.SyncIn(m.root, "."); err != nil {
 		return err
 	}
-	for _, name := range []string{backupdir.NewRedoDir, mysql.LogName} {
+	for _, name := range []string{backupdir.NewRedoDir, scan.LogName} {
 		if err := m.root.RemoveAll(name); err != nil {
 			return fmt.Errorf("removing %s: %w", name, err)
 		}

@@ -10,7 +10,7 @@ import (
 
 	"hb/sink/replay"
 	"hb/sink/replay/mariadb"
-	"hb/sink/replay/mysql"
+	"hb/sink/replay/mysql/scan"
 	"hb/stream/disk"
 	"hb/stream/progress"
 	"hb/xbstream/metadata"
@@ -51,7 +51,7 @@ type logReader struct {
 
 var logReaders = map[string]logReader{
 	metadata.FlavorMariaDB: {mariadb.LogName, func(f io.ReadCloser, _ int) (redoLog, error) { return mariadb.ReadLog(f) }},
-	metadata.FlavorMySQL:   {mysql.LogName, func(f io.ReadCloser, pageSize int) (redoLog, error) { return mysql.ReadLog(f, pageSize) }},
+	metadata.FlavorMySQL:   {scan.LogName, func(f io.ReadCloser, pageSize int) (redoLog, error) { return scan.ReadLog(f, pageSize) }},
 }
 
 // Begin is called for each file of an archive of hb's that begins. If it is the redo

@@ -19,7 +19,7 @@ import (
 	"strings"
 	"syscall"
 
-	"hb/sink/replay/mysql"
+	"hb/sink/replay/mysql/scan"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo"
@@ -91,14 +91,14 @@ func (b *Backup) findFlavor(root disk.Dir) (string, error) {
 		return b.Flavor, nil
 	}
 	found := make(map[string]bool)
-	for _, name := range []string{mysql.LogName, mysqlredo.RedoDir} {
+	for _, name := range []string{scan.LogName, mysqlredo.RedoDir} {
 		var err error
 		if found[name], err = Exists(root, name); err != nil {
 			return "", fmt.Errorf("looking for the redo log: %w", err)
 		}
 	}
 	switch {
-	case found[mysql.LogName], found[mysqlredo.RedoDir],
+	case found[scan.LogName], found[mysqlredo.RedoDir],
 		b.version != "" && !strings.Contains(b.version, "MariaDB"),
 		b.Checkpoints.BackupType == metadata.Prepared:
 		return metadata.FlavorMySQL, nil

@@ -22,7 +22,7 @@ import (
 	"hb/sink/backupdir"
 	"hb/sink/catalog"
 	"hb/sink/replay/mariadb"
-	"hb/sink/replay/mysql"
+	"hb/sink/replay/mysql/scan"
 	"hb/sink/verify/overlay"
 	"hb/stream"
 	"hb/stream/disk"
@@ -213,7 +213,7 @@ func kindOf(file string) fileKind {
 	switch {
 	case top && slices.Contains(keptNames, file), ext == backupdir.ExtRename:
 		return kindKept
-	case top && (file == mariadb.LogName || file == mysql.LogName):
+	case top && (file == mariadb.LogName || file == scan.LogName):
 		return kindRedo
 	case ext == backupdir.ExtDelete, ext == backupdir.ExtCorrupt, ext == backupdir.ExtSecond, ext == backupdir.ExtMoved, ext == ".delta", slices.Contains(backupdir.PackedExts, ext):
 		return kindName

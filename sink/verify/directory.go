@@ -15,7 +15,7 @@ import (
 	"hb/sink/apply"
 	"hb/sink/backupdir"
 	"hb/sink/replay/mariadb"
-	"hb/sink/replay/mysql"
+	"hb/sink/replay/mysql/scan"
 	"hb/sink/verify/overlay"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
@@ -214,7 +214,7 @@ func (v *dirVerifier) recoveryMay(name string) int {
 	switch {
 	case v.handed && name == mariadb.LogName:
 		return mayNothing
-	case name == mariadb.LogName || name == mysql.LogName || ext == backupdir.ExtDelete || ext == backupdir.ExtRename || ext == ".isl":
+	case name == mariadb.LogName || name == scan.LogName || ext == backupdir.ExtDelete || ext == backupdir.ExtRename || ext == ".isl":
 		return mayRemove
 	case name == v.backup.CheckpointsName || slices.Contains(v.backup.SystemFiles, name):
 		return mayChange

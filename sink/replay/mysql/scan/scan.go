@@ -1,4 +1,7 @@
-package mysql
+// Package scan reads the redo log of a backup of MySQL for a recovery. In goes the log,
+// out comes what it does to pages, in a replay.Plan, and what it says of files and
+// metadata. Package mysql applies the records to pages.
+package scan
 
 import (
 	"cmp"
@@ -7,6 +10,7 @@ import (
 	"io"
 
 	"hb/sink/replay"
+	"hb/sink/replay/mysql"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo"
@@ -56,7 +60,7 @@ func (l *Log) Close() error { return l.file.Close() }
 func (l *Log) Start() innodb.LSN { return l.Checkpoint.LSN }
 
 // NewApplier implements replay.Log.
-func (l *Log) NewApplier() replay.Applier { return NewApplier(l.Header.Format) }
+func (l *Log) NewApplier() replay.Applier { return mysql.NewApplier(l.Header.Format) }
 
 // Scan reads the log from its checkpoint to the goal, and puts what it does to
 // pages into plan. It can be done once.
