@@ -320,7 +320,7 @@ func (b *backup) sendManifest() error {
 		return err
 	}
 	b.manifest = metadata.Manifest{
-		Version: metadata.ManifestVersion,
+		Version: metadata.ManifestVersion, Server: b.Identity,
 		FromLSN: b.follower.Checkpoint().LSN, CheckpointLSN: b.newest, LastLSN: b.at.LSN,
 		Heads: metadata.CRC32(b.archive.w.HeadsCRC32()), Binlog: b.at.Binlog, Start: b.started.UTC(), End: time.Now().UTC(),
 		Locks: metadata.LockTimes{
@@ -353,7 +353,11 @@ func (b *backup) sendManifest() error {
 	}
 	w.IndexAt = indexAt
 	for _, f := range files {
-		if err := w.Add(metadata.File{Path: f.Path, Size: f.Size, CRC32: f.CRC32}); err != nil {
+		line := metadata.File{Path: f.Path, Size: f.Size, CRC32: f.CRC32}
+		if id, ok := b.registry.SpaceOf(f.Path); ok {
+			line.Space = &id
+		}
+		if err := w.Add(line); err != nil {
 			return err
 		}
 	}

@@ -299,10 +299,11 @@ func (c *checker) checkDatadir(ctx context.Context, f *Finding) error {
 	_, err := identity.Prove(ctx, c.Server, identity.Files{
 		Datadir: c.Layout.Datadir, SystemFile: c.Layout.System[0], Checkpoint: c.Checkpoint,
 	})
-	if err == nil {
-		f.Text = fmt.Sprintf("%s is the connected server's", c.Layout.Datadir)
+	if err != nil {
+		return err
 	}
-	return err
+	f.Text = fmt.Sprintf("%s is the connected server's", c.Layout.Datadir)
+	return c.Identify()
 }
 
 // checkTablespaces reads page 0 of every tablespace, so that a stray copy, an empty

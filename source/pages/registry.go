@@ -29,10 +29,10 @@ import (
 // directory.
 type Registry struct {
 	mu     sync.Mutex
-	names  map[string]bool
-	spaces map[Key]*Copy // what counts
-	void   []*Copy       // copies that do not: to be deleted
-	lost   []*Copy       // those of void whose file was removed while it was copied
+	names  map[string]innodb.SpaceID // in the archive, of all copies
+	spaces map[Key]*Copy             // what counts
+	void   []*Copy                   // copies that do not: to be deleted
+	lost   []*Copy                   // those of void whose file was removed while it was copied
 }
 
 // Key is a tablespace in a certain file. Both count: a file keeps its
@@ -56,7 +56,7 @@ type Copy struct {
 // NewRegistry returns a registry of an archive that is empty.
 func NewRegistry() *Registry {
 	return &Registry{
-		names:  make(map[string]bool),
+		names:  make(map[string]innodb.SpaceID),
 		spaces: make(map[Key]*Copy),
 	}
 }
@@ -76,12 +76,27 @@ func (r *Registry) Add(t *File, since innodb.LSN) (name string, isNew bool) {
 		return "", false
 	}
 	name = t.Name
-	for n := 1; r.names[name]; n++ {
+	for n := 1; r.taken(name); n++ {
 		name = datadir.AliasName(t.Name, key.ID, n)
 	}
-	r.names[name] = true
+	r.names[name] = key.ID
 	r.spaces[key] = &Copy{key, name, since, t.builds, t.unlisted}
 	return name, true
+}
+
+// taken is called with the registry locked.
+func (r *Registry) taken(name string) bool {
+	_, ok := r.names[name]
+	return ok
+}
+
+// SpaceOf returns the tablespace that a file of the archive is a copy of, whether the
+// copy counts or not; false: it is of none.
+func (r *Registry) SpaceOf(name string) (innodb.SpaceID, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id, ok := r.names[name]
+	return id, ok
 }
 
 // Has reports whether the file is in the archive, in a copy that counts.

@@ -5,6 +5,7 @@ package subject
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 
+	"hb/source/aria"
 	"hb/source/datadir"
 	"hb/source/mysqld"
 	"hb/source/mysqld/contents"
@@ -32,6 +34,7 @@ type Subject struct {
 	RedoName  string // of the redo log in the archive
 	Inventory *pages.Inventory
 	Engines   *datadir.Engines
+	Identity  string // of the server, for the manifest: see Identify
 
 	BeforeList func(ctx context.Context) error // runs before hb lists the files; may be nil
 
@@ -64,6 +67,27 @@ func New(system disk.System, srv *mysqld.Server, opt Options) (*Subject, error) 
 	s.Layout.Pass = s.passOver
 	s.Layout.General = srv.Flavor == mysqld.MySQL
 	return s, nil
+}
+
+// Identify learns what identifies the server, over the whole life of its data directory:
+// MySQL's server_uuid, and the UUID in MariaDB's aria_log_control, which MariaDB has
+// no variable for. Of a directory that was copied, MySQL draws a new one if auto.cnf was
+// not copied, as in backups of hb's; MariaDB's copies all have the same one.
+func (s *Subject) Identify() error {
+	if s.Server.Flavor != mysqld.MariaDB {
+		s.Identity = strings.ToLower(s.Server.Vars.String("server_uuid"))
+		return nil
+	}
+	control, err := s.Disk.OpenRegular(filepath.Join(s.Layout.AriaLogDir, aria.ControlName), true)
+	if err != nil {
+		return err
+	}
+	id, err := aria.ReadUUID(control)
+	if err = errors.Join(err, control.Close()); err != nil {
+		return fmt.Errorf("%s: %w", s.Layout.AriaLogDir, err)
+	}
+	s.Identity = id
+	return nil
 }
 
 // Warn records what the user should know although the backup is good.
