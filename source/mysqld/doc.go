@@ -2,8 +2,8 @@
 // what its settings are, and whether the user may do what a backup needs.
 //
 // What a backup asks of the server is in packages on top of it: contents (what it
-// holds), locks, position (where its logs are) and identity (whether files on disk
-// are its own). Package login, below it, says how to reach a server.
+// holds), locks, position (where its logs are), tracking (which pages it has changed) and
+// identity (whether files on disk are its own). Package login, below it, says how to reach a server.
 //
 // A backup uses them in this order:
 //

@@ -1,0 +1,252 @@
+package tracking
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"hb/source/mysqld"
+	"hb/source/mysqld/position"
+	"hb/stream/disk"
+	"hb/xbstream/innodb"
+)
+
+const (
+	// listDir is where the component writes lists, in the data directory.
+	listDir = "#meb"
+	// entrySize is the size of an entry in bytes: tablespace and page number, both
+	// big-endian.
+	entrySize = 8
+	// maxEntries bounds a list, which hb holds in memory: 64 MiB, for 128 GiB of changed
+	// pages of 16 KiB. A scan is not much slower then.
+	maxEntries = 8 << 20
+	// maxPages is from how many pages on the component may count wrongly: it computes
+	// the length of a list in 32 bits (get_num_pages of arch0page.cc).
+	maxPages = 1 << 29
+	// listTries is how often a list is asked for while the server adds to it, and
+	// listPause the time between: the block to which it adds holds 2044 entries.
+	listTries = 20
+	listPause = 100 * time.Millisecond
+)
+
+// Request is what Changed has to know.
+type Request struct {
+	From    innodb.LSN    // where the redo of the base begins
+	Run     Run           // of the server when the base was made
+	Redo    innodb.LSN    // where the redo of this backup begins
+	Pages   int64         // how many there are about, in all tablespaces
+	Disk    disk.System   // of the server
+	Datadir string        // as hb sees it
+	Wait    time.Duration // for a checkpoint
+}
+
+// Check reports why the list since a base cannot be used, as far as that can be known
+// before DDL is locked out. The error is an *Unusable if all pages have to be read.
+func Check(ctx context.Context, srv *mysqld.Server, r Request) error {
+	if r.Run == "" {
+		return &Unusable{Reason: Unmarked}
+	}
+	s, err := Read(ctx, srv)
+	switch {
+	case err != nil:
+		return err
+	case s.Run != r.Run:
+		return &Unusable{Reason: OtherRun}
+	case r.From < s.Start+2: // see Changed
+		return &Unusable{Reason: Gap}
+	case r.Pages >= maxPages:
+		return &Unusable{Reason: TooMany, Detail: fmt.Sprintf("the server has %d pages", r.Pages)}
+	}
+	return checkGrown(r.Disk, r.Datadir, s.Start)
+}
+
+const (
+	// archiveBlock is the size of a block of the server's own list: 32 bytes and 2044
+	// entries.
+	archiveBlock = 16 << 10
+	// grownBytes is how long the first file of the server's own list is when its first
+	// block of entries is full: a block of resets, that one, and a second one.
+	grownBytes = 3 * archiveBlock
+)
+
+// checkGrown refuses a list that ends in the server's first block of entries: counting
+// the entries of such a range can make the server look for a block before the first, for
+// which it aborts (find_stop_point of arch0page.cc; seen on 9.7.4). The server has begun
+// a second block when that is in the file, and a later checkpoint is in it or beyond.
+func checkGrown(system disk.System, datadir string, start innodb.LSN) error {
+	dir := filepath.Join(datadir, "#ib_archive", fmt.Sprintf("page_group_%d", start))
+	files, err := system.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &Unusable{Reason: Unreadable, Detail: err.Error()}
+	}
+	for _, f := range files {
+		number, ok := strings.CutPrefix(f.Name(), "ib_page_")
+		if !ok {
+			continue
+		}
+		facts, err := system.Lstatx(filepath.Join(dir, f.Name()))
+		if err == nil && facts.Mode == 0 && (number != "0" || facts.Size >= grownBytes) {
+			return nil
+		}
+	}
+	return &Unusable{Reason: Young}
+}
+
+// Changed returns the pages that were changed since a base. DDL must be locked out, and
+// the redo that the backup will have must have begun: the package's comment says why.
+// The error is an *Unusable if all pages have to be read instead.
+func Changed(ctx context.Context, srv *mysqld.Server, r Request) (*Pages, error) {
+	if err := Check(ctx, srv, r); err != nil {
+		return nil, err
+	}
+	checkpoint, err := settle(ctx, srv, r.Wait)
+	if err != nil {
+		return nil, err
+	}
+	if checkpoint < r.Redo || r.Redo < r.From || r.From < 2 {
+		return nil, fmt.Errorf("LSNs out of order: base from %d, redo from %d, checkpoint %d", r.From, r.Redo, checkpoint)
+	}
+	// The server begins with the last reset that is not after the first LSN. With one before
+	// From it cannot be a reset at From, before which pages with that LSN may have been
+	// written. The list ends with the first block that was open at a checkpoint above the
+	// last LSN, or later. Count and list take different ones for the checkpoint itself if
+	// several were open (find_stop_point and get_pages); none was at the LSN before it. The
+	// range must not be empty.
+	over := fmt.Sprintf("(%d, %d)", r.From-2, checkpoint-1)
+	list := lister{
+		count: func(ctx context.Context) (int64, error) { return call(ctx, srv, "get_changed_page_count"+over) },
+		write: func(ctx context.Context) (int64, error) { return call(ctx, srv, "get_changed_pages"+over) },
+		clear: func(ctx context.Context) error { return setID(ctx, srv, r.Run) },
+		open:  func() (disk.File, error) { return openList(r.Disk, r.Datadir, r.Run) },
+		pause: listPause,
+	}
+	pages, err := list.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pages.Until = checkpoint
+	// Another tool may have set the id meanwhile, and the server writes all lists to the
+	// file of the newest id.
+	if err := Check(ctx, srv, r); err != nil {
+		return nil, err
+	}
+	return pages, nil
+}
+
+// settle returns a checkpoint of which the server began to take stock after the call. A
+// checkpoint that it makes known after the call may have been begun before, and the next
+// one was not. One that is not before the log's present end was not either, as far as it
+// matters: DDL that ended before the call had written its last redo.
+func settle(ctx context.Context, srv *mysqld.Server, wait time.Duration) (innodb.LSN, error) {
+	end, err := position.CurrentLSN(ctx, srv)
+	if err != nil {
+		return 0, err
+	}
+	return awaitCheckpoint(ctx, wait, func(ctx context.Context) (innodb.LSN, error) { return position.CheckpointLSN(ctx, srv) },
+		func(c innodb.LSN, advances int) bool { return c >= end || advances >= 2 })
+}
+
+// openList opens the server's list. hb may be allowed to read what the server is not:
+// it follows no link.
+func openList(system disk.System, datadir string, id Run) (disk.File, error) {
+	dir := filepath.Join(datadir, listDir)
+	facts, err := system.Lstatx(dir)
+	if err != nil {
+		return nil, err
+	}
+	if facts.Mode != fs.ModeDir {
+		return nil, &fs.PathError{Op: "open", Path: dir, Err: errors.New("it is not a directory")}
+	}
+	return system.OpenRegular(filepath.Join(dir, string(id)+".idx"), false)
+}
+
+// lister gets one list from a server.
+type lister struct {
+	count func(context.Context) (int64, error) // how many entries the list has now
+	write func(context.Context) (int64, error) // writes the list; 0: it was written
+	clear func(context.Context) error          // removes it
+	open  func() (disk.File, error)
+	pause time.Duration
+}
+
+// get returns the list. The server reports success whatever happens to the file (it
+// could not be written, a block of the list could not be read), so that the number of
+// entries is what vouches for it, counted before and after.
+func (l *lister) get(ctx context.Context) (pages *Pages, err error) {
+	defer func() {
+		if cerr := l.clear(context.WithoutCancel(ctx)); err == nil {
+			err = cerr
+		}
+	}()
+	for range listTries {
+		pages, err = l.once(ctx)
+		if err == nil || !errors.Is(err, &Unusable{Reason: Incomplete}) {
+			return pages, err
+		}
+		if err := mysqld.Pause(ctx, l.pause); err != nil {
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+func (l *lister) once(ctx context.Context) (*Pages, error) {
+	if err := l.clear(ctx); err != nil {
+		return nil, err
+	}
+	before, err := l.count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if before > maxEntries {
+		return nil, &Unusable{Reason: TooMany, Detail: fmt.Sprintf("%d entries, at most %d", before, maxEntries)}
+	}
+	switch code, err := l.write(ctx); {
+	case err != nil:
+		return nil, err
+	case code == erRangeNotTracked:
+		return nil, &Unusable{Reason: Gap}
+	case code != 0:
+		return nil, &Unusable{Reason: Refused, Detail: fmt.Sprintf("error %d", code)}
+	}
+	ids, err := l.read(before)
+	if err != nil {
+		return nil, err
+	}
+	after, err := l.count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if n := int64(len(ids)); n != before || n != after {
+		return nil, &Unusable{Reason: Incomplete, Detail: fmt.Sprintf("%d entries, %d counted before and %d after", n, before, after)}
+	}
+	return newPages(ids), nil
+}
+
+// read reads a list of n entries. The server makes no file for an empty one.
+func (l *lister) read(n int64) (ids []uint64, err error) {
+	f, err := l.open()
+	if errors.Is(err, fs.ErrNotExist) && n == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &Unusable{Reason: Unreadable, Detail: err.Error()}
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, &Unusable{Reason: Unreadable, Detail: err.Error()}
+	}
+	if size := st.Size(); size != n*entrySize {
+		return nil, &Unusable{Reason: Incomplete, Detail: fmt.Sprintf("%s has %d bytes for %d entries", f.Name(), size, n)}
+	}
+	if ids, err = readIDs(io.NewSectionReader(f, 0, n*entrySize), n); err != nil {
+		return nil, &Unusable{Reason: Unreadable, Detail: err.Error()}
+	}
+	return ids, nil
+}

@@ -1,0 +1,217 @@
+// Package tracking uses the list of changed pages that MySQL keeps (8.0.18 and later, with
+// component_mysqlbackup), so that an incremental backup need not read all pages.
+//
+// The server records the id of a page when it writes the page to its file, once after
+// each reset; whatever writes pages without the buffer pool (IMPORT TABLESPACE) records
+// them too. Whether the list is complete for a backup depends on the order of calls:
+//
+//  1. Base: Begin, then the redo of the base begins at checkpoint F.
+//  2. Increment: DDL is locked out, then its redo begins at checkpoint G, then Changed.
+//
+// Changed waits for a checkpoint C of which the server began to take stock after the
+// call. All changes before C were written to the files by then, and so were the pages
+// that DDL had changed without redo: they are in the list. All other changes are in the
+// redo from C, and so from G, which is not after C. At the lower end the list begins with
+// the last reset R before F. No page was written with an LSN above R before that reset;
+// the first write after it found the page's old LSN not above R, and recorded it. So the
+// list has every page whose LSN is F or more, and a page that is not in the list has been
+// in its file as it is now since before the base's redo began.
+//
+// Package tracking trusts the server only as far as it can check: every doubt is an
+// *Unusable, after which the backup reads all pages. It never turns tracking on or off:
+// all tools share it.
+//
+// The facts are those of MySQL 9.7.4, by TestListIsComplete and the tests beside it, and
+// of arch0page.cc, buf0flu.cc, log0chkp.cc and components/mysqlbackup.
+package tracking
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math/big"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"hb/source/mysqld"
+	"hb/source/mysqld/position"
+	"hb/xbstream/innodb"
+)
+
+// Install turns page tracking on, for people to run.
+const Install = "INSTALL COMPONENT 'file://component_mysqlbackup'; SELECT mysqlbackup_page_track_set(1);"
+
+// idVariable names the file of a list. It is in memory only, so that hb's value in it
+// also identifies the run of the server.
+const idVariable = "mysqlbackup.backupid"
+
+// A Run identifies one run of a server, from its start to its end: the value that hb
+// gave to idVariable, 20 digits. "" is none.
+//
+// After a crash, pages that were written without redo may be missing in the list: the
+// server keeps the newest entries in memory until a checkpoint, and its recovery
+// records again only pages that the redo log names.
+type Run string
+
+// runPrefix tells hb's values from those of other tools.
+const runPrefix = "6862"
+
+func newRun() (Run, error) {
+	n, err := rand.Int(rand.Reader, big.NewInt(1e16))
+	return Run(fmt.Sprintf("%s%016d", runPrefix, n)), err
+}
+
+// Valid reports whether r has the form of hb's own values.
+func (r Run) Valid() bool {
+	return len(r) == len(runPrefix)+16 && strings.HasPrefix(string(r), runPrefix) && strings.Trim(string(r), "0123456789") == ""
+}
+
+// State is what a server reports of its page tracking.
+type State struct {
+	Start innodb.LSN // from which the list is complete
+	Run   Run        // "": hb has not marked the server's run
+}
+
+// Read asks for the state. The error is an *Unusable if pages are not tracked.
+func Read(ctx context.Context, srv *mysqld.Server) (State, error) {
+	vars, err := srv.Refresh(ctx) // the component can be installed at any time
+	switch {
+	case err != nil:
+		return State{}, err
+	case srv.Flavor != mysqld.MySQL || !vars.Has(idVariable):
+		return State{}, &Unusable{Reason: NotInstalled}
+	case vars.Bool("innodb_read_only"): // the functions return 0 and do nothing
+		return State{}, &Unusable{Reason: ReadOnly}
+	}
+	start, err := call(ctx, srv, "get_start_lsn()")
+	if err != nil {
+		return State{}, err
+	}
+	if start == 0 {
+		return State{}, &Unusable{Reason: Off}
+	}
+	s := State{Start: innodb.LSN(start), Run: Run(vars.String(idVariable))}
+	if !s.Run.Valid() {
+		s.Run = ""
+	}
+	return s, nil
+}
+
+// Begin is for the start of every backup, before its redo begins: from here on the server
+// records each page once more, so that the list for the next increment has nothing that is
+// older. (If it has recorded fewer than 2044 pages since the last reset, it ignores that.) It
+// marks the run of the server, and returns the mark for the manifest. It waits for a
+// checkpoint after the reset: without one, the next list is complete too, but longer.
+func Begin(ctx context.Context, srv *mysqld.Server, wait time.Duration) (Run, error) {
+	s, err := Read(ctx, srv)
+	if err != nil {
+		return "", err
+	}
+	end, err := position.CurrentLSN(ctx, srv)
+	if err != nil {
+		return "", err
+	}
+	n, err := call(ctx, srv, "set(1)")
+	if err != nil {
+		return "", err
+	}
+	reset := innodb.LSN(n)
+	_, err = awaitCheckpoint(ctx, wait, func(ctx context.Context) (innodb.LSN, error) { return position.CheckpointLSN(ctx, srv) },
+		func(c innodb.LSN, _ int) bool { return c >= reset+2 }) // see Changed
+	if s.Run != "" {
+		if errors.Is(err, &Unusable{Reason: NoCheckpoint}) {
+			err = nil
+		}
+		return s.Run, err
+	}
+	if err != nil {
+		return "", err
+	}
+	if reset < end && reset != s.Start {
+		return "", &Unusable{Reason: Young}
+	}
+	// All lists of this run begin with a reset that was made in it, or with the first one
+	// of all: of the others, the server's files have only the lower 16 bits of the place
+	// (add_reset of arch0page.cc).
+	run, err := newRun()
+	if err != nil {
+		return "", err
+	}
+	if err := setID(ctx, srv, run); err != nil {
+		return "", err
+	}
+	return run, nil
+}
+
+// pollPause is the time between two looks at the checkpoint: the server takes one each
+// second at most, unless it is short of redo.
+const pollPause = 200 * time.Millisecond
+
+// awaitCheckpoint waits until done holds of the server's checkpoint and of how often it
+// was seen to advance.
+func awaitCheckpoint(ctx context.Context, wait time.Duration, checkpoint func(context.Context) (innodb.LSN, error), done func(c innodb.LSN, advances int) bool) (innodb.LSN, error) {
+	var last innodb.LSN
+	advances := -1
+	for end := time.Now().Add(wait); ; {
+		c, err := checkpoint(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if c > last || advances < 0 {
+			last, advances = c, advances+1
+		}
+		if done(last, advances) {
+			return last, nil
+		}
+		if time.Now().After(end) {
+			return 0, &Unusable{Reason: NoCheckpoint, Detail: wait.String()}
+		}
+		if err := mysqld.Pause(ctx, pollPause); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// call calls one of the component's functions. A negative result is an *Unusable.
+func call(ctx context.Context, srv *mysqld.Server, function string) (int64, error) {
+	row, err := srv.Control.Row(ctx, "SELECT mysqlbackup_page_track_"+function+" AS r")
+	if err != nil {
+		return 0, refusal(err)
+	}
+	n, err := strconv.ParseInt(row["r"], 10, 64)
+	switch {
+	case err != nil:
+		return 0, &Unusable{Reason: Refused, Detail: fmt.Sprintf("%s returned %q", function, row["r"])}
+	case n == -erRangeNotTracked:
+		return 0, &Unusable{Reason: Gap}
+	case n < 0:
+		return 0, &Unusable{Reason: Refused, Detail: fmt.Sprintf("%s returned %d", function, n)}
+	}
+	return n, nil
+}
+
+// erRangeNotTracked is ER_PAGE_TRACKING_RANGE_NOT_TRACKED: tracking was off at some time
+// in the range, or its files were purged.
+const erRangeNotTracked = 3803
+
+// setID sets the id of the next list, and removes the file of the last one, which may
+// have had the same id.
+func setID(ctx context.Context, srv *mysqld.Server, id Run) error {
+	return refusal(srv.Control.Exec(ctx, "SET GLOBAL "+idVariable+" = "+mysqld.QuoteString(string(id))))
+}
+
+// refusal makes an *Unusable of the server's refusal, and leaves other errors.
+func refusal(err error) error {
+	my, ok := errors.AsType[*mysql.MySQLError](err)
+	switch {
+	case !ok || errors.Is(err, mysqld.ErrConnectionLost):
+		return err
+	case mysqld.IsAccessDenied(err):
+		return &Unusable{Reason: Denied}
+	}
+	return &Unusable{Reason: Refused, Detail: my.Message}
+}
