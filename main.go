@@ -228,7 +228,7 @@ func (c *checkCmd) printGrants(ctx context.Context, t *terminal.Console, env log
 // readMemory is the size of the heap, in bytes, beyond which garbage is collected
 // more often while an archive is read. The memory in use does not reach it, except
 // for archives of some million files.
-const readMemory = 160 << 20
+const readMemory = 148 << 20
 
 // open opens the archive, for parts of it by its index, if that can be.
 func open(ctx context.Context, f *stream.ReadFlags, phase *progress.Phase, parts bool) (*stream.Input, error) {

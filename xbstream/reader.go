@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -98,7 +97,7 @@ type Reader struct {
 
 	looked int64            // names that were compared with patterns
 	open   map[string]int64 // files begun: the offset their next payload has
-	closed map[string]struct{}
+	closed *Names[struct{}]
 }
 
 // readBuffer is the Reader's own buffer. It only has to make the headers
@@ -111,7 +110,7 @@ func NewReader(r io.Reader, opts ReaderOptions) *Reader {
 		r:      bufio.NewReaderSize(r, readBuffer),
 		opts:   opts,
 		open:   make(map[string]int64),
-		closed: make(map[string]struct{}),
+		closed: NewNames[struct{}](),
 	}
 }
 
@@ -205,7 +204,7 @@ func (r *Reader) eof() error {
 		paths := slices.Sorted(maps.Keys(r.open))
 		return &UnclosedError{Paths: paths[:min(len(paths), maxUnclosedPaths)], Count: len(paths)}
 	}
-	if len(r.closed) == 0 && r.pos == 0 {
+	if r.closed.Len() == 0 && r.pos == 0 {
 		return fmt.Errorf("the archive is empty: %w", io.ErrUnexpectedEOF)
 	}
 	return io.EOF
@@ -282,15 +281,15 @@ func (r *Reader) begin(offset, span uint64) error {
 func (r *Reader) openFile(mayReplace bool) error {
 	c := &r.chunk
 	c.First = true
-	if _, dup := r.closed[c.Path]; dup {
+	if r.closed.Has(c.Path) {
 		if !mayReplace || r.opts.Dialect == Percona {
 			return r.corrupt("the archive has this file twice", "", "")
 		}
 		r.opts.Dialect = MariaDB
 		c.Rewrite = true
-		delete(r.closed, c.Path)
+		r.closed.Delete(c.Path)
 	}
-	if len(r.open)+len(r.closed) >= MaxFiles {
+	if len(r.open)+r.closed.Len() >= MaxFiles {
 		return r.corrupt("number of files", fmt.Sprintf("at most %d", MaxFiles), "more")
 	}
 	r.open[c.Path] = 0
@@ -352,7 +351,7 @@ func (r *Reader) end() error {
 	}
 	c.Offset = next
 	delete(r.open, c.Path)
-	r.closed[c.Path] = struct{}{}
+	r.closed.Put(c.Path, struct{}{})
 	return nil
 }
 
@@ -370,14 +369,14 @@ func (r *Reader) readRename() error {
 	}
 	c := &r.chunk
 	c.NewPath = newPath
-	if _, ok := r.closed[c.Path]; !ok {
+	if !r.closed.Has(c.Path) {
 		return r.corrupt(fmt.Sprintf("renamed to %q before it ended", newPath), "", "")
 	}
 	if _, ok := r.open[newPath]; ok {
 		return r.corrupt(fmt.Sprintf("renamed to %q, which has not ended", newPath), "", "")
 	}
-	delete(r.closed, c.Path)
-	r.closed[newPath] = struct{}{}
+	r.closed.Delete(c.Path)
+	r.closed.Put(newPath, struct{}{})
 	return nil
 }
 
@@ -392,14 +391,20 @@ func (r *Reader) remove() error {
 	if !isPattern {
 		return r.removeOne(c.Path)
 	}
-	if r.looked += int64(len(r.open) + len(r.closed)); r.looked > maxLooked {
+	if r.looked += int64(len(r.open) + r.closed.Entries()); r.looked > maxLooked {
 		return r.corrupt("it removes by more patterns than any server has tables", "", "")
 	}
-	for _, paths := range []iter.Seq[string]{maps.Keys(r.open), maps.Keys(r.closed)} {
-		for path := range paths {
-			if rest, ok := strings.CutPrefix(path, prefix); !ok || strings.Contains(rest, "/") {
-				continue
-			}
+	matches := func(path string) bool {
+		rest, ok := strings.CutPrefix(path, prefix)
+		return ok && !strings.Contains(rest, "/")
+	}
+	for path := range r.open {
+		if matches(path) {
+			return r.removeOne(path) // which refuses it
+		}
+	}
+	for path := range r.closed.All() {
+		if matches(path) {
 			if err := r.removeOne(path); err != nil {
 				return err
 			}
@@ -417,9 +422,9 @@ func (r *Reader) removeOne(path string) error {
 	if _, ok := r.open[path]; ok {
 		return r.corrupt(fmt.Sprintf("removes %q, which has not ended", path), "", "")
 	}
-	if _, ok := r.closed[path]; ok {
+	if r.closed.Has(path) {
 		r.chunk.Removed = append(r.chunk.Removed, path)
-		delete(r.closed, path)
+		r.closed.Delete(path)
 	}
 	return nil
 }

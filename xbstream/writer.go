@@ -38,7 +38,7 @@ type Writer struct {
 	heads uint32    // CRC-32 of all heads
 	index Indexer
 	ended []EndedFile
-	paths map[string]struct{}
+	paths *Names[struct{}]
 	nopen int
 }
 
@@ -58,7 +58,7 @@ type Cutter interface {
 // NewWriter returns a Writer that writes to w. The Writer never closes w.
 func NewWriter(w io.Writer) *Writer {
 	vec, _ := w.(VecWriter)
-	return &Writer{sink: w, vec: vec, paths: make(map[string]struct{})}
+	return &Writer{sink: w, vec: vec, paths: NewNames[struct{}]()}
 }
 
 // File is one file of an archive being written. It belongs to one goroutine
@@ -97,10 +97,10 @@ func (w *Writer) Create(path string) (*File, error) {
 	if w.err != nil {
 		return nil, w.err
 	}
-	if _, ok := w.paths[path]; ok {
+	if w.paths.Has(path) {
 		return nil, fmt.Errorf("xbstream: file %q is already in the archive", path)
 	}
-	w.paths[path] = struct{}{}
+	w.paths.Put(path, struct{}{})
 	w.nopen++
 	return &File{w: w, path: path, head: newHead(path)}, nil
 }
@@ -211,7 +211,7 @@ func (w *Writer) Close() error {
 	case w.nopen > 0:
 		w.err = fmt.Errorf("xbstream: archive closed with %d of its files unfinished", w.nopen)
 		return w.err
-	case len(w.paths) == 0:
+	case w.paths.Len() == 0:
 		w.err = errors.New("xbstream: archive closed without a file in it")
 		return w.err
 	}

@@ -40,8 +40,8 @@ type Catalog struct {
 	any  bool  // a chunk has come
 	at   int64 // where the current chunk begins in the archive
 	open map[string]*openEntry
-	done map[string]entrySum // files that ended and no manifest line has named
-	dirs map[string]bool     // of files
+	done *xbstream.Names[entrySum] // files that ended and no manifest line has named
+	dirs map[string]bool           // of files
 
 	header   []byte // of hb-archive.json
 	Archive  *metadata.Archive
@@ -70,7 +70,7 @@ type entrySum struct {
 }
 
 func New() *Catalog {
-	return &Catalog{open: make(map[string]*openEntry), done: make(map[string]entrySum), dirs: make(map[string]bool)}
+	return &Catalog{open: make(map[string]*openEntry), done: xbstream.NewNames[entrySum](), dirs: make(map[string]bool)}
 }
 
 // Add takes the next chunk. For an End chunk it returns the file's entry.
@@ -156,7 +156,7 @@ func (c *Catalog) checkPlace(ch *xbstream.Chunk) error {
 		return bad("it is a file, and other files' directory")
 	}
 	for dir := path.Dir(ch.Path); dir != "." && dir != "/" && !c.dirs[dir]; dir = path.Dir(dir) {
-		if _, ended := c.done[dir]; ended || c.open[dir] != nil {
+		if c.done.Has(dir) || c.open[dir] != nil {
 			return bad(fmt.Sprintf("%q is a file too", dir))
 		}
 		c.dirs[dir] = true
@@ -210,13 +210,13 @@ func (c *Catalog) end(ch *xbstream.Chunk, e *openEntry) (*Entry, error) {
 		entry.CRC32, entry.HasCRC32 = e.sum.CRC32, true
 	}
 	if !c.Own {
-		c.done[ch.Path] = entrySum{size: e.end}
+		c.done.Put(ch.Path, entrySum{size: e.end})
 		return entry, nil
 	}
 	if e.last {
 		return entry, c.endManifest()
 	}
-	c.done[ch.Path] = entrySum{e.end, e.sum.CRC32, uint32(c.files - 1)}
+	c.done.Put(ch.Path, entrySum{e.end, e.sum.CRC32, uint32(c.files - 1)})
 	if ch.Path == metadata.ArchiveName {
 		var err error
 		if c.Archive, err = metadata.UnmarshalArchive(c.header); err != nil {
@@ -229,7 +229,7 @@ func (c *Catalog) end(ch *xbstream.Chunk, e *openEntry) (*Entry, error) {
 
 // listed compares one line of the manifest with what came.
 func (c *Catalog) listed(f metadata.File) error {
-	got, ok := c.done[f.Path]
+	got, ok := c.done.Get(f.Path)
 	mismatch := &xbstream.CorruptError{Path: f.Path, Offset: c.at}
 	switch {
 	case !ok:
@@ -240,7 +240,7 @@ func (c *Catalog) listed(f metadata.File) error {
 		mismatch.Reason, mismatch.Want, mismatch.Got = "checksum in the manifest", fmt.Sprintf("%08x", f.CRC32), fmt.Sprintf("%08x", got.crc)
 	default:
 		c.index.listed(got.number)
-		delete(c.done, f.Path)
+		c.done.Delete(f.Path)
 		return nil
 	}
 	return mismatch
@@ -253,8 +253,13 @@ func (c *Catalog) endManifest() error {
 	if err := c.manifest.Close(); err != nil {
 		return c.spoilt(metadata.ManifestName, err)
 	}
-	if len(c.done) > 0 {
-		path := slices.Min(slices.Collect(maps.Keys(c.done)))
+	if c.done.Len() > 0 {
+		path := ""
+		for p := range c.done.All() {
+			if path == "" || p < path {
+				path = p
+			}
+		}
 		return &xbstream.CorruptError{Path: path, Offset: c.at, Reason: "it is in the archive, but not in the manifest"}
 	}
 	if want := c.manifest.Manifest().Heads; want != c.heads {
@@ -285,16 +290,16 @@ func (c *Catalog) rename(from, to string) {
 	if from == to {
 		return
 	}
-	sum := c.done[from]
+	sum, _ := c.done.Get(from)
 	c.forget(to)
-	delete(c.done, from)
-	c.done[to] = sum
+	c.done.Delete(from)
+	c.done.Put(to, sum)
 }
 
 // forget takes a file that ended out of the totals.
 func (c *Catalog) forget(path string) {
-	if sum, ok := c.done[path]; ok {
-		delete(c.done, path)
+	if sum, ok := c.done.Get(path); ok {
+		c.done.Delete(path)
 		c.files--
 		c.bytes -= sum.size
 	}
@@ -345,7 +350,7 @@ func (c *Catalog) warnings() []string {
 // packed counts files of a foreign archive that were compressed or encrypted
 // one by one (xtrabackup --compress, --encrypt).
 func (c *Catalog) packed() (n int, example string) {
-	for path := range c.done {
+	for path := range c.done.All() {
 		if slices.Contains(backupdir.PackedExts, filepath.Ext(path)) {
 			if n++; n == 1 || path < example {
 				example = path
