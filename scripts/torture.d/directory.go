@@ -1,16 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"hb/source/mysqld/mysqldtest"
 )
@@ -21,7 +21,7 @@ import (
 // the same pages as without the damage.
 func (r *round) hurtDirectories(ctx context.Context, copies []copied) error {
 	i := slices.IndexFunc(copies, func(c copied) bool { return c.exact })
-	if i < 0 || r.damage[0] == noDamage {
+	if i < 0 || r.damage[0] == None {
 		return nil
 	}
 	rnd := rand.New(rand.NewPCG(r.loadSeed, 0))
@@ -32,198 +32,10 @@ func (r *round) hurtDirectories(ctx context.Context, copies []copied) error {
 	if err := r.hurtRecovered(ctx, whole, rnd); err != nil {
 		return err
 	}
-	if r.damage[1] == hardLinks {
-		return r.hardLinks(ctx)
+	if r.damage[1] == HardLinks {
+		return r.refusesLinks(ctx)
 	}
 	return r.hurtForeign(ctx, whole, rnd)
-}
-
-// A dirDamage does one thing to a directory, and says what. "" means that there was
-// nothing to do it to.
-type dirDamage struct {
-	name string
-	do   func(r *round, dir string, rnd *rand.Rand) (string, error)
-}
-
-const (
-	noDamage  = "nothing hurt" // then nothing is done to the other directory either
-	hardLinks = "foreign: hard links"
-)
-
-var dirDamages = []dirDamage{ // of recovered directories
-	{noDamage, nil},
-	{"file removed", removeAny},
-	{"file cut", cutAny},
-	{"page zeroed", zeroUsed},
-	{"byte changed", changeAny},
-	{"undo tablespace removed", removeUndo},
-}
-
-var foreignDamages = []dirDamage{
-	{"foreign: file cut", cutAny},
-	{"foreign: undo tablespace removed", removeUndo},
-	{"foreign: page flipped", flipUsed},
-	{hardLinks, nil},
-}
-
-func damageNamed(name string) dirDamage {
-	for _, d := range slices.Concat(dirDamages, foreignDamages) {
-		if d.name == name {
-			return d
-		}
-	}
-	return dirDamage{}
-}
-
-// filesOf lists the files of a directory for which is holds, by relative name.
-func filesOf(dir string, is func(name string, size int64) bool) (out []string, err error) {
-	return out, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(dir, path)
-		if err == nil && is(name, info.Size()) {
-			out = append(out, name)
-		}
-		return err
-	})
-}
-
-// isPages reports whether a file consists of InnoDB's pages.
-func isPages(name string) bool {
-	base := filepath.Base(name)
-	return filepath.Ext(base) == ".ibd" || filepath.Ext(base) == ".ibu" || strings.HasPrefix(base, "ibdata") || strings.HasPrefix(base, "undo")
-}
-
-// pickFile picks one of the files.
-func pickFile(dir string, rnd *rand.Rand, is func(name string, size int64) bool) (name, path string, err error) {
-	names, err := filesOf(dir, is)
-	if err != nil || len(names) == 0 {
-		return "", "", err
-	}
-	name = pick(rnd, names)
-	return name, filepath.Join(dir, name), nil
-}
-
-// noted are the files of a recovered directory that are compared with nothing: the
-// note of what belongs there.
-func noted(name string) bool { return name != "hb-applied.json" }
-
-func removeAny(_ *round, dir string, rnd *rand.Rand) (string, error) {
-	kind := rnd.IntN(3)
-	name, path, err := pickFile(dir, rnd, func(name string, _ int64) bool {
-		switch kind {
-		case 0:
-			return noted(name)
-		case 1:
-			return strings.HasPrefix(filepath.Base(name), "ib_logfile") || strings.Contains(name, "#innodb_redo")
-		}
-		return isPages(name)
-	})
-	if err != nil || name == "" {
-		return "", err
-	}
-	return name + " removed", os.Remove(path)
-}
-
-func cutAny(r *round, dir string, rnd *rand.Rand) (string, error) {
-	page := int64(r.pageSize())
-	name, path, err := pickFile(dir, rnd, func(name string, size int64) bool { return isPages(name) && size > 2*page })
-	if err != nil || name == "" {
-		return "", err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	pages, err := usedPage(f, r.pageSize(), rnd.Float64())
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", err
-	}
-	if pages == 0 {
-		pages = 1
-	}
-	return fmt.Sprintf("%s cut to %d pages", name, pages), os.Truncate(path, pages*page)
-}
-
-// victimFile is the victim's tablespace in a directory, "" if it was dropped.
-func victimFile(dir string) (string, error) {
-	names, err := filesOf(dir, func(name string, _ int64) bool {
-		return filepath.Dir(name) == victimDB && strings.HasPrefix(filepath.Base(name), "v") && filepath.Ext(name) == ".ibd"
-	})
-	if err != nil || len(names) == 0 {
-		return "", err
-	}
-	return names[0], nil
-}
-
-// zeroUsed zeroes a leaf of the victim's: a page that is in use for certain.
-func zeroUsed(r *round, dir string, rnd *rand.Rand) (string, error) {
-	return hurtVictim(r, dir, rnd, func(f *os.File, page int64, size int) error { return zero(f, page, size) })
-}
-
-// flipUsed changes a bit of a leaf of the victim's.
-func flipUsed(r *round, dir string, rnd *rand.Rand) (string, error) {
-	return hurtVictim(r, dir, rnd, flip)
-}
-
-func hurtVictim(r *round, dir string, rnd *rand.Rand, how func(f *os.File, page int64, size int) error) (string, error) {
-	name, err := victimFile(dir)
-	if err != nil || name == "" {
-		return "", err
-	}
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
-	if err != nil {
-		return "", err
-	}
-	page, err := usedPage(f, r.pageSize(), rnd.Float64())
-	if err != nil || page == 0 {
-		return "", errors.Join(err, f.Close())
-	}
-	return fmt.Sprintf("page %d of %s", page, name), errors.Join(how(f, page, r.pageSize()), f.Close())
-}
-
-// changeAny changes a byte of the redo log, or of a file that recovery leaves as it
-// is.
-func changeAny(_ *round, dir string, rnd *rand.Rand) (string, error) {
-	log := rnd.IntN(2) == 0
-	name, path, err := pickFile(dir, rnd, func(name string, size int64) bool {
-		if log {
-			return size > 0 && (strings.HasPrefix(filepath.Base(name), "ib_logfile") || strings.Contains(name, "#innodb_redo"))
-		}
-		return size > 0 && slices.Contains([]string{".MYD", ".MYI", ".MAD", ".MAI", ".CSV", ".frm", ".opt", ".sdi"}, filepath.Ext(name))
-	})
-	if err != nil || name == "" {
-		return "", err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return "", err
-	}
-	st, err := f.Stat()
-	if err != nil {
-		return "", errors.Join(err, f.Close())
-	}
-	at, b := rnd.Int64N(st.Size()), make([]byte, 1)
-	if _, err = f.ReadAt(b, at); err == nil {
-		b[0] ^= 1 << rnd.IntN(8)
-		_, err = f.WriteAt(b, at)
-	}
-	return fmt.Sprintf("byte %d of %s changed", at, name), errors.Join(err, f.Close())
-}
-
-func removeUndo(_ *round, dir string, rnd *rand.Rand) (string, error) {
-	name, path, err := pickFile(dir, rnd, func(name string, _ int64) bool {
-		return isPages(name) && !strings.Contains(name, "/") && (strings.HasPrefix(name, "undo") || filepath.Ext(name) == ".ibu")
-	})
-	if err != nil || name == "" {
-		return "", err
-	}
-	return name + " removed", os.Remove(path)
 }
 
 // copyDir copies a directory, to be removed by the caller.
@@ -241,10 +53,10 @@ func (r *round) hurtRecovered(ctx context.Context, whole string, rnd *rand.Rand)
 	if err := r.copyDir(ctx, whole, dir); err != nil {
 		return err
 	}
-	d := damageNamed(r.damage[0])
-	what, err := d.do(r, dir, rnd)
+	d := Named(r.damage[0])
+	what, err := d.Do(r.pageSize(), dir, rnd)
 	if err != nil {
-		return &ownError{d.name, err}
+		return &ownError{d.Name, err}
 	}
 	if what != "" {
 		code, said, err := r.command(ctx, r.hb.plain, "", "verify", "--no-defaults", dir)
@@ -252,7 +64,7 @@ func (r *round) hurtRecovered(ctx context.Context, whole string, rnd *rand.Rand)
 			return err
 		}
 		if code == 0 || code == 2 {
-			return fmt.Errorf("hb verify of a recovered directory with damage (%s: %s) ended with %d:\n%s", d.name, what, code, said)
+			return fmt.Errorf("hb verify of a recovered directory with damage (%s: %s) ended with %d:\n%s", d.Name, what, code, said)
 		}
 	}
 	return os.RemoveAll(dir)
@@ -265,14 +77,14 @@ func (r *round) hurtForeign(ctx context.Context, whole string, rnd *rand.Rand) e
 		return err
 	}
 	for _, name := range []string{"hb-archive.json", "hb-manifest.json"} {
-		if err := os.Remove(filepath.Join(dir, name)); ignoreGone(err) != nil {
+		if err := os.Remove(filepath.Join(dir, name)); IgnoreGone(err) != nil {
 			return err
 		}
 	}
-	d := damageNamed(r.damage[1])
-	what, err := d.do(r, dir, rnd)
+	d := Named(r.damage[1])
+	what, err := d.Do(r.pageSize(), dir, rnd)
 	if err != nil {
-		return &ownError{d.name, err}
+		return &ownError{d.Name, err}
 	}
 	if what == "" {
 		return os.RemoveAll(dir)
@@ -282,24 +94,24 @@ func (r *round) hurtForeign(ctx context.Context, whole string, rnd *rand.Rand) e
 		return err
 	}
 	if code == 2 {
-		return fmt.Errorf("hb apply of a directory with damage (%s: %s) ended with 2:\n%s", d.name, what, said)
+		return fmt.Errorf("hb apply of a directory with damage (%s: %s) ended with 2:\n%s", d.Name, what, said)
 	}
-	if code == 0 && d.name != "foreign: page flipped" { // what the redo does not touch apply does not read
-		if err := sameTablespaces(whole, dir, !slices.Contains(mysqldtest.MariaDB, r.server)); err != nil {
-			return fmt.Errorf("hb apply of a directory with damage (%s: %s) ended with 0, and %w", d.name, what, err)
+	if code == 0 && d.Name != "foreign: page flipped" { // what the redo does not touch apply does not read
+		if err := SameTablespaces(whole, dir, !slices.Contains(mysqldtest.MariaDB, r.server)); err != nil {
+			return fmt.Errorf("hb apply of a directory with damage (%s: %s) ended with 0, and %w", d.Name, what, err)
 		}
 	}
 	return os.RemoveAll(dir)
 }
 
-// hardLinks demands that hb apply leaves alone a directory whose files are another's
+// refusesLinks demands that hb apply leaves alone a directory whose files are another's
 // too.
-func (r *round) hardLinks(ctx context.Context) error {
+func (r *round) refusesLinks(ctx context.Context) error {
 	dir, linked := filepath.Join(r.dir, "extracted once more"), filepath.Join(r.dir, "linked")
 	if err := r.extract(ctx, dir); err != nil {
 		return err
 	}
-	before, err := digests(dir)
+	before, err := Digests(dir)
 	if err != nil {
 		return err
 	}
@@ -310,7 +122,7 @@ func (r *round) hardLinks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	after, err := digests(dir)
+	after, err := Digests(dir)
 	if err != nil {
 		return err
 	}
@@ -320,4 +132,76 @@ func (r *round) hardLinks(ctx context.Context) error {
 		}
 	}
 	return errors.Join(os.RemoveAll(dir), os.RemoveAll(linked))
+}
+
+// hurtArchive demands that hb accepts the archive neither without its end nor
+// with one bit changed.
+func (r *round) hurtArchive(ctx context.Context) error {
+	st, err := os.Stat(r.archive())
+	if err != nil {
+		return err
+	}
+	last, err := manifestAt(r.archive(), st.Size())
+	if err != nil {
+		return err
+	}
+	at := func(share float64) int64 { return int64(share * float64(st.Size())) }
+	return errors.Join(
+		r.refuses(ctx, fmt.Sprintf("cut after %d of %d bytes", at(r.at[2]), st.Size()), func(f *os.File) io.Reader { return io.LimitReader(f, at(r.at[2])) }),
+		r.refuses(ctx, fmt.Sprintf("cut before its manifest, at %d of %d bytes", last, st.Size()), func(f *os.File) io.Reader { return io.LimitReader(f, last) }),
+		r.refuses(ctx, fmt.Sprintf("with a bit of byte %d of %d changed", at(r.at[3]), st.Size()), func(f *os.File) io.Reader { return &flipped{f, at(r.at[3])} }))
+}
+
+// manifestAt is where the manifest of an archive without stages begins, before which
+// every other file has ended; of another archive it is the last byte.
+func manifestAt(name string, size int64) (_ int64, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	end := make([]byte, min(size, 8<<20))
+	if _, err := f.ReadAt(end, size-int64(len(end))); err != nil {
+		return 0, err
+	}
+	if at := bytes.Index(end, []byte("XBSTCK01\x00P\x10\x00\x00\x00hb-manifest.json")); at >= 0 {
+		return size - int64(len(end)) + int64(at), nil
+	}
+	return size - 1, nil
+}
+
+// refuses demands that hb verify and hb extract refuse what they read of the archive.
+func (r *round) refuses(ctx context.Context, what string, of func(*os.File) io.Reader) error {
+	dir := filepath.Join(r.dir, "refused")
+	for _, args := range [][]string{{"verify"}, {"extract", "-C", dir}} {
+		f, err := os.Open(r.archive())
+		if err != nil {
+			return err
+		}
+		cmd := exec.CommandContext(ctx, r.hb.plain, append(args, "--no-defaults", r.identity())...)
+		cmd.Stdin = of(f)
+		code, said, err := r.runLogged(cmd, args[0])
+		if err == nil && code == 0 {
+			err = fmt.Errorf("hb %s accepts the archive %s:\n%s", args[0], what, said)
+		}
+		if err := errors.Join(err, f.Close(), os.RemoveAll(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flipped changes one bit of what is read.
+type flipped struct {
+	r    io.Reader
+	left int64 // bytes before it
+}
+
+func (f *flipped) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	if f.left >= 0 && f.left < int64(n) {
+		p[f.left] ^= 4
+	}
+	f.left -= int64(n)
+	return n, err
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net"
 	"os"
@@ -40,23 +39,23 @@ type fault struct {
 
 var faults = []fault{
 	{name: "none", harmless: true},
-	{name: "page flipped", victim: true, before: damage(flip)},
-	{name: "page zeroed", victim: true, before: damage(zero)},
-	{name: "page misplaced", victim: true, before: damage(misplace)},
-	{name: "page torn", victim: true, before: damage(tear)},
-	{name: "file cut", victim: true, before: damage(cut)},
+	{name: "page flipped", victim: true, before: damage(Flip)},
+	{name: "page zeroed", victim: true, before: damage(Zero)},
+	{name: "page misplaced", victim: true, before: damage(Misplace)},
+	{name: "page torn", victim: true, before: damage(Tear)},
+	{name: "file cut", victim: true, before: damage(Cut)},
 	{name: "file gone", victim: true, before: func(ctx context.Context, r *round) error {
-		return errors.Join(settleVictim(ctx, r), os.Remove(r.victim.file()))
+		return errors.Join(settleVictim(ctx, r), os.Remove(r.victim.File()))
 	}},
 	{name: "stray copy", victim: true, before: strayCopy},
 	{name: "strays", harmless: true, before: strays},
 	{name: "unknown engine", on: mariadbServers, mustFail: true, before: unknownEngine},
 	{name: "second backup", harmless: true, during: secondBackup},
-	{name: "file cut later", victim: true, during: later(damage(cut))},
-	{name: "page flipped later", victim: true, during: later(damage(flip))},
-	{name: "file removed", victim: true, during: later(func(_ context.Context, r *round) error { return ignoreGone(os.Remove(r.victim.file())) })},
+	{name: "file cut later", victim: true, during: later(damage(Cut))},
+	{name: "page flipped later", victim: true, during: later(damage(Flip))},
+	{name: "file removed", victim: true, during: later(func(_ context.Context, r *round) error { return IgnoreGone(os.Remove(r.victim.File())) })},
 	{name: "file renamed", victim: true, during: later(func(_ context.Context, r *round) error {
-		return ignoreGone(os.Rename(r.victim.file(), filepath.Join(filepath.Dir(r.victim.file()), "moved.ibd")))
+		return IgnoreGone(os.Rename(r.victim.File(), filepath.Join(filepath.Dir(r.victim.File()), "moved.ibd")))
 	})},
 	{name: "file replaced", victim: true, during: later(replaceFile)},
 	{name: "read error", rule: func(r *round) string { return fmt.Sprintf("read:*.ibd:%d:EIO", ladder(r.at[1], 400)) }},
@@ -102,7 +101,7 @@ func later(f func(context.Context, *round) error) func(context.Context, *round) 
 		if r.at[1] > 0.3 {
 			r.awaitArchive(ctx)
 		}
-		sleep(ctx, time.Duration(r.at[0]*float64(backupTakes)))
+		Sleep(ctx, time.Duration(r.at[0]*float64(backupTakes)))
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -117,19 +116,12 @@ func (r *round) awaitArchive(ctx context.Context) {
 		if st, err := os.Stat(r.archive()); err == nil && st.Size() > 0 {
 			return
 		}
-		sleep(ctx, 10*time.Millisecond)
+		Sleep(ctx, 10*time.Millisecond)
 	}
 }
 
 // backupTakes is about how long a backup of a round takes.
 const backupTakes = 1200 * time.Millisecond
-
-func ignoreGone(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
-}
 
 // disturbances are what happens to the victim's name while its file is hurt.
 var disturbances = []string{"rest", "rest", "renamed", "swapped", "dropped"}
@@ -139,20 +131,20 @@ func (r *round) disturbVictim(ctx context.Context) error {
 	var statements []string
 	switch r.disturb {
 	case "renamed":
-		statements = []string{"RENAME TABLE " + victimTable + " TO " + victimSpare, "RENAME TABLE " + victimSpare + " TO " + victimTable}
+		statements = []string{"RENAME TABLE " + VictimTable + " TO " + VictimSpare, "RENAME TABLE " + VictimSpare + " TO " + VictimTable}
 	case "swapped":
-		statements = []string{fmt.Sprintf("RENAME TABLE %s TO %s, %s.other TO %s, %s TO %s.other", victimTable, victimSpare, victimDB, victimTable, victimSpare, victimDB)}
+		statements = []string{fmt.Sprintf("RENAME TABLE %s TO %s, %s.other TO %s, %s TO %s.other", VictimTable, VictimSpare, VictimDB, VictimTable, VictimSpare, VictimDB)}
 	case "dropped":
-		sleep(ctx, time.Duration(r.at[2]*float64(backupTakes)))
+		Sleep(ctx, time.Duration(r.at[2]*float64(backupTakes)))
 		if ctx.Err() == nil {
-			r.victim.dropped = true
-			statements = []string{"DROP TABLE " + victimTable}
+			r.victim.Dropped = true
+			statements = []string{"DROP TABLE " + VictimTable}
 		}
 	}
-	return sessions(ctx, r.source.DB(), 1, r.loadSeed, func(ctx context.Context, _ int, s *session) error {
+	return Sessions(ctx, r.source.DB(), 1, r.loadSeed, func(ctx context.Context, _ int, s *Session) error {
 		for len(statements) > 0 && ctx.Err() == nil {
-			sleep(ctx, time.Duration(20+s.rnd.IntN(150))*time.Millisecond)
-			err := s.exec(statements[0])
+			Sleep(ctx, time.Duration(20+s.Rnd.IntN(150))*time.Millisecond)
+			err := s.Exec(statements[0])
 			if refused, ok := errors.AsType[*mysql.MySQLError](err); ok {
 				r.note("%s: %v", statements[0], refused) // the file is gone or damaged
 				return nil
@@ -177,7 +169,7 @@ func settleVictim(ctx context.Context, r *round) error {
 		return err
 	}
 	defer c.Close()
-	for _, q := range []string{"FLUSH TABLES " + victimTable + " FOR EXPORT", "UNLOCK TABLES"} {
+	for _, q := range []string{"FLUSH TABLES " + VictimTable + " FOR EXPORT", "UNLOCK TABLES"} {
 		if _, err := c.ExecContext(ctx, q); err != nil {
 			return err
 		}
@@ -189,44 +181,20 @@ func settleVictim(ctx context.Context, r *round) error {
 func damage(how func(f *os.File, page int64, size int) error) func(context.Context, *round) error {
 	return func(ctx context.Context, r *round) error {
 		if err := settleVictim(ctx, r); err != nil {
-			return ignore(err, noSuchTable) // it was dropped, or has its other name
+			return Ignore(err, NoSuchTable) // it was dropped, or has its other name
 		}
-		f, err := os.OpenFile(r.victim.file(), os.O_RDWR, 0)
+		f, err := os.OpenFile(r.victim.File(), os.O_RDWR, 0)
 		if err != nil {
-			return ignoreGone(err)
+			return IgnoreGone(err)
 		}
 		size := r.pageSize()
-		page, err := usedPage(f, size, r.at[3])
+		page, err := UsedPage(f, size, r.at[3])
 		if err != nil || page == 0 {
 			return errors.Join(err, f.Close())
 		}
 		r.note("fault: %s, page %d", r.fault, page)
 		return errors.Join(how(f, page, size), f.Close())
 	}
-}
-
-// usedPage is a page of the victim's that is in use: the first pages are the file's
-// own, and those that were never used are zero. 0 if there is none.
-func usedPage(f *os.File, size int, share float64) (int64, error) {
-	const first = 8
-	var used []int64
-	b := make([]byte, size)
-	for page := int64(first); ; page++ {
-		_, err := f.ReadAt(b, page*int64(size))
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return 0, err
-		}
-		if slices.Max(b) > 0 {
-			used = append(used, page)
-		}
-	}
-	if len(used) == 0 {
-		return 0, nil // the file is cut already
-	}
-	return used[int(share*float64(len(used)))], nil
 }
 
 // pageSize is innodb_page_size.
@@ -239,52 +207,13 @@ func (r *round) pageSize() int {
 	return 16384
 }
 
-func flip(f *os.File, page int64, size int) error {
-	b := make([]byte, 1)
-	at := page*int64(size) + int64(size)/3
-	if _, err := f.ReadAt(b, at); err != nil {
-		return err
-	}
-	b[0] ^= 0x10
-	_, err := f.WriteAt(b, at)
-	return err
-}
-
-func zero(f *os.File, page int64, size int) error {
-	_, err := f.WriteAt(make([]byte, size), page*int64(size))
-	return err
-}
-
-// misplace writes a page where the next one belongs.
-func misplace(f *os.File, page int64, size int) error {
-	b := make([]byte, size)
-	if _, err := f.ReadAt(b, page*int64(size)); err != nil && err != io.EOF {
-		return err
-	}
-	_, err := f.WriteAt(b, (page+1)*int64(size))
-	return err
-}
-
-// tear gives a page the second half of its neighbour.
-func tear(f *os.File, page int64, size int) error {
-	b := make([]byte, size/2)
-	if _, err := f.ReadAt(b, (page+1)*int64(size)+int64(size)/2); err != nil && err != io.EOF {
-		return err
-	}
-	_, err := f.WriteAt(b, page*int64(size)+int64(size)/2)
-	return err
-}
-
-// cut makes the file end in the middle of what the server believes it to have.
-func cut(f *os.File, page int64, size int) error { return f.Truncate(page * int64(size)) }
-
 // replaceFile puts a copy of another table's file in the place of the victim's.
 func replaceFile(_ context.Context, r *round) error {
 	temporary := filepath.Join(r.dir, "replacement")
-	if err := mysqldtest.CopyFile(temporary, filepath.Join(filepath.Dir(r.victim.file()), "other.ibd")); err != nil {
-		return ignoreGone(err)
+	if err := mysqldtest.CopyFile(temporary, filepath.Join(filepath.Dir(r.victim.File()), "other.ibd")); err != nil {
+		return IgnoreGone(err)
 	}
-	return os.Rename(temporary, r.victim.file())
+	return os.Rename(temporary, r.victim.File())
 }
 
 // strayCopy leaves a copy of the victim's file beside it.
@@ -292,12 +221,12 @@ func strayCopy(ctx context.Context, r *round) error {
 	if err := settleVictim(ctx, r); err != nil {
 		return err
 	}
-	return mysqldtest.CopyFile(filepath.Join(filepath.Dir(r.victim.file()), "stray.ibd"), r.victim.file())
+	return mysqldtest.CopyFile(filepath.Join(filepath.Dir(r.victim.File()), "stray.ibd"), r.victim.File())
 }
 
 // strays makes what no server makes: things that are no files, with names of files.
 func strays(_ context.Context, r *round) error {
-	db := filepath.Dir(r.victim.file())
+	db := filepath.Dir(r.victim.File())
 	socket, err := net.Listen("unix", filepath.Join(filepath.Dir(r.source.Socket), "stray"))
 	if err != nil {
 		return err
@@ -313,10 +242,10 @@ func strays(_ context.Context, r *round) error {
 
 // unknownEngine makes the definition of a table of an engine that nobody knows.
 func unknownEngine(ctx context.Context, r *round) error {
-	if err := execAll(ctx, r.source.DB(), "CREATE TABLE "+victimDB+".stranger (id INT) ENGINE=MyISAM"); err != nil {
+	if err := ExecAll(ctx, r.source.DB(), "CREATE TABLE "+VictimDB+".stranger (id INT) ENGINE=MyISAM"); err != nil {
 		return err
 	}
-	path := filepath.Join(filepath.Dir(r.victim.file()), "stranger.frm")
+	path := filepath.Join(filepath.Dir(r.victim.File()), "stranger.frm")
 	frm, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -327,7 +256,7 @@ func unknownEngine(ctx context.Context, r *round) error {
 
 // secondBackup takes another backup meanwhile.
 func secondBackup(ctx context.Context, r *round) error {
-	sleep(ctx, time.Duration(r.at[0]*float64(backupTakes)))
+	Sleep(ctx, time.Duration(r.at[0]*float64(backupTakes)))
 	args := append([]string{"backup", "--tmpdir=" + r.dir}, r.reach()...)
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), r.hb.plain, args...)
 	var said bytes.Buffer
@@ -345,17 +274,14 @@ func secondBackup(ctx context.Context, r *round) error {
 
 // killConnection ends one of hb's connections.
 func killConnection(ctx context.Context, r *round) error {
-	ids, err := table(ctx, r.source.DB(), "SELECT id FROM information_schema.processlist WHERE user = '"+account+"' ORDER BY id")
+	ids, err := Table(ctx, r.source.DB(), "SELECT id FROM information_schema.processlist WHERE user = '"+account+"' ORDER BY id")
 	if err != nil || len(ids) == 0 {
 		return err
 	}
 	id := ids[int(r.at[4]*float64(len(ids)))][0]
 	r.note("fault: KILL %s of %d", id, len(ids))
 	_, err = r.source.DB().ExecContext(ctx, "KILL "+id)
-	return ignore(err, noSuchThread)
+	return Ignore(err, noSuchThread)
 }
 
-const (
-	noSuchThread = 1094
-	noSuchTable  = 1146
-)
+const noSuchThread = 1094

@@ -24,23 +24,23 @@ type commits struct {
 
 const (
 	commitSessions = 4
-	commitTable    = "hb_t_commits.c"
+	CommitTable    = "hb_t_commits.c"
 	emptyDB        = "hb_t_empty" // has no table: since MySQL 8.0 no file either
 )
 
-func newCommits(r *round, seed uint64) load {
+func NewCommits(r *Round, seed uint64) Load {
 	return &commits{seed: seed, pause: time.Duration(seed%4) * time.Millisecond}
 }
 
-func (l *commits) prepare(ctx context.Context, db *sql.DB) error {
-	return execAll(ctx, db, "CREATE DATABASE hb_t_commits", "CREATE DATABASE "+emptyDB,
-		"CREATE TABLE "+commitTable+" (s INT NOT NULL, n INT NOT NULL, pad VARCHAR(200) CHARACTER SET latin1 NOT NULL, PRIMARY KEY (s, n), KEY pad (pad)) ENGINE=InnoDB")
+func (l *commits) Prepare(ctx context.Context, db *sql.DB) error {
+	return ExecAll(ctx, db, "CREATE DATABASE hb_t_commits", "CREATE DATABASE "+emptyDB,
+		"CREATE TABLE "+CommitTable+" (s INT NOT NULL, n INT NOT NULL, pad VARCHAR(200) CHARACTER SET latin1 NOT NULL, PRIMARY KEY (s, n), KEY pad (pad)) ENGINE=InnoDB")
 }
 
-func (l *commits) run(ctx context.Context, db *sql.DB) error {
-	return sessions(ctx, db, commitSessions, l.seed, func(ctx context.Context, i int, s *session) error {
+func (l *commits) Run(ctx context.Context, db *sql.DB) error {
+	return Sessions(ctx, db, commitSessions, l.seed, func(ctx context.Context, i int, s *Session) error {
 		insert := func(n int64) string {
-			return fmt.Sprintf("INSERT INTO %s VALUES (%d, %d, REPEAT('%c', %d))", commitTable, i, n, 'a'+rune(s.rnd.IntN(26)), s.rnd.IntN(200))
+			return fmt.Sprintf("INSERT INTO %s VALUES (%d, %d, REPEAT('%c', %d))", CommitTable, i, n, 'a'+rune(s.Rnd.IntN(26)), s.Rnd.IntN(200))
 		}
 		rows := int64(1)
 		if i == 1 {
@@ -54,7 +54,7 @@ func (l *commits) run(ctx context.Context, db *sql.DB) error {
 			q = append(q, "COMMIT")
 			if i == 2 && turn%3 == 0 {
 				q[len(q)-1] = "ROLLBACK"
-				if err := s.exec(q...); err != nil {
+				if err := s.Exec(q...); err != nil {
 					return err
 				}
 				continue
@@ -63,7 +63,7 @@ func (l *commits) run(ctx context.Context, db *sql.DB) error {
 				q = q[1:2] // autocommit
 			}
 			l.tried[i].Store(n + rows)
-			done, err := s.all(q...)
+			done, err := s.All(q...)
 			if err != nil {
 				return err
 			}
@@ -72,19 +72,19 @@ func (l *commits) run(ctx context.Context, db *sql.DB) error {
 			}
 			n += rows
 			l.acked[i].Store(n)
-			sleep(ctx, l.pause)
+			Sleep(ctx, l.pause)
 		}
 		return nil
 	})
 }
 
-func (l *commits) began() {
+func (l *commits) Began() {
 	for i := range l.acked {
 		l.lowest[i] = l.acked[i].Load()
 	}
 }
 
-func (l *commits) ended() {
+func (l *commits) Ended() {
 	for i := range l.tried {
 		l.most[i] = l.tried[i].Load()
 	}
@@ -105,12 +105,12 @@ func usable(ctx context.Context, db *sql.DB, name string) error {
 	return c.Close()
 }
 
-func (l *commits) check(ctx context.Context, db *sql.DB) error {
+func (l *commits) Check(ctx context.Context, db *sql.DB) error {
 	if err := usable(ctx, db, emptyDB); err != nil {
 		return err
 	}
 	for i := range commitSessions {
-		got, err := table(ctx, db, fmt.Sprintf("SELECT COUNT(*), COALESCE(MAX(n), 0), COALESCE(MIN(n), 1) FROM %s WHERE s = %d", commitTable, i))
+		got, err := Table(ctx, db, fmt.Sprintf("SELECT COUNT(*), COALESCE(MAX(n), 0), COALESCE(MIN(n), 1) FROM %s WHERE s = %d", CommitTable, i))
 		if err != nil {
 			return err
 		}

@@ -25,14 +25,14 @@ type databases struct {
 	during   bool
 }
 
-func newDatabases(r *round, seed uint64) load {
+func NewDatabases(r *Round, seed uint64) Load {
 	return &databases{seed: seed, there: map[string]bool{}, gone: map[string]int{}}
 }
 
-func (l *databases) prepare(ctx context.Context, db *sql.DB) error { return nil }
+func (l *databases) Prepare(ctx context.Context, db *sql.DB) error { return nil }
 
-func (l *databases) run(ctx context.Context, db *sql.DB) error {
-	return sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *session) error {
+func (l *databases) Run(ctx context.Context, db *sql.DB) error {
+	return Sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *Session) error {
 		for n := 0; ctx.Err() == nil; n++ {
 			name := fmt.Sprintf("hb_t_db%d", n)
 			if n%3 == 0 {
@@ -40,13 +40,13 @@ func (l *databases) run(ctx context.Context, db *sql.DB) error {
 			}
 			q := "`" + name + "`"
 			l.making(name)
-			if err := s.exec("CREATE DATABASE "+q, "CREATE TABLE "+q+".i (id INT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
+			if err := s.Exec("CREATE DATABASE "+q, "CREATE TABLE "+q+".i (id INT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
 				"CREATE TABLE "+q+".m (id INT NOT NULL PRIMARY KEY) ENGINE=MyISAM",
 				"INSERT INTO "+q+".i VALUES (1), (2)", "INSERT INTO "+q+".m VALUES (1), (2)"); err != nil {
 				return err
 			}
 			l.made(name)
-			s.breathe(ctx)
+			s.Breathe(ctx)
 			if n >= 2 {
 				if err := l.drop(s, n); err != nil {
 					return err
@@ -58,7 +58,7 @@ func (l *databases) run(ctx context.Context, db *sql.DB) error {
 }
 
 // drop drops some database, when the newest has the number n.
-func (l *databases) drop(s *session, n int) error {
+func (l *databases) drop(s *Session, n int) error {
 	l.mu.Lock()
 	name := ""
 	for n := range l.there {
@@ -70,7 +70,7 @@ func (l *databases) drop(s *session, n int) error {
 	delete(l.always, name)
 	l.dropping = name
 	l.mu.Unlock()
-	err := s.exec("DROP DATABASE `" + name + "`")
+	err := s.Exec("DROP DATABASE `" + name + "`")
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.dropping = ""
@@ -95,7 +95,7 @@ func (l *databases) made(name string) {
 	l.there[name], l.half = true, ""
 }
 
-func (l *databases) began() {
+func (l *databases) Began() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.during, l.always, l.everMay = true, map[string]bool{}, map[string]bool{}
@@ -105,7 +105,7 @@ func (l *databases) began() {
 	l.everMay[l.half], l.everMay[l.dropping] = true, true
 }
 
-func (l *databases) ended() {
+func (l *databases) Ended() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.during = false
@@ -116,8 +116,8 @@ func (l *databases) ended() {
 	l.always = kept
 }
 
-func (l *databases) check(ctx context.Context, db *sql.DB) error {
-	got, err := table(ctx, db, "SELECT s.schema_name, COUNT(t.table_name) FROM information_schema.schemata s LEFT JOIN information_schema.tables t ON t.table_schema = s.schema_name WHERE s.schema_name LIKE 'hb\\_t\\_db%' GROUP BY s.schema_name")
+func (l *databases) Check(ctx context.Context, db *sql.DB) error {
+	got, err := Table(ctx, db, "SELECT s.schema_name, COUNT(t.table_name) FROM information_schema.schemata s LEFT JOIN information_schema.tables t ON t.table_schema = s.schema_name WHERE s.schema_name LIKE 'hb\\_t\\_db%' GROUP BY s.schema_name")
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 
@@ -16,14 +15,14 @@ import (
 // directory, some of whose names collide when their directories are left out, and a
 // database that is a symbolic link. A copy has all of them inside.
 type elsewhere struct {
-	quiet
-	r      *round
+	Quiet
+	r      *Round
 	seed   uint64
 	tables []string // of InnoDB, each with elsewhereRows rows, or none
 	linked bool     // there is a database by symbolic link
 }
 
-func newElsewhere(r *round, seed uint64) load { return &elsewhere{r: r, seed: seed} }
+func NewElsewhere(r *Round, seed uint64) Load { return &elsewhere{r: r, seed: seed} }
 
 const (
 	elsewhereDB   = "hb_t_out"
@@ -31,11 +30,8 @@ const (
 	elsewhereRows = 1500
 )
 
-// outside is where the round's server keeps what is not in its data directory.
-func (r *round) outside() string { return filepath.Join(r.dir, "outside") }
-
-func (l *elsewhere) prepare(ctx context.Context, db *sql.DB) error {
-	far := filepath.Join(l.r.outside(), "tables")
+func (l *elsewhere) Prepare(ctx context.Context, db *sql.DB) error {
+	far := filepath.Join(l.r.Outside, "tables")
 	if err := os.MkdirAll(far, 0o755); err != nil {
 		return err
 	}
@@ -46,26 +42,26 @@ func (l *elsewhere) prepare(ctx context.Context, db *sql.DB) error {
 		elsewhereDB + ".p": "PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (500) " + dir + ", PARTITION p1 VALUES LESS THAN MAXVALUE)",
 	}
 	q := []string{"CREATE DATABASE " + elsewhereDB, "CREATE TABLE " + elsewhereDB + ".m (n INT NOT NULL, KEY (n)) ENGINE=MyISAM " + dir + " INDEX DIRECTORY='" + far + "'"}
-	if slices.Contains([]string{mysqldtest.MySQL57, mysqldtest.MySQL97}, l.r.server) && !slices.Contains(l.r.ways, "by-server") {
+	if slices.Contains([]string{mysqldtest.MySQL57, mysqldtest.MySQL97}, l.r.Server) && !slices.Contains(l.r.Ways, "by-server") {
 		q = append(q, "CREATE TABLESPACE hb_far ADD DATAFILE '"+far+"/whatever.ibd'")
 		tables[elsewhereDB+".g"] = "TABLESPACE hb_far"
 	}
-	if l.r.server == mysqldtest.MySQL97 && !slices.Contains(l.r.ways, "by-server") {
+	if l.r.Server == mysqldtest.MySQL97 && !slices.Contains(l.r.Ways, "by-server") {
 		q = append(q, "CREATE TABLESPACE hb_a ADD DATAFILE '"+far+"/other.ibd'", "CREATE TABLESPACE hb_b ADD DATAFILE 'hb_a.ibd'",
 			"CREATE UNDO TABLESPACE hb_u1 ADD DATAFILE '"+far+"/zz.ibu'", "CREATE UNDO TABLESPACE hb_u2 ADD DATAFILE 'hb_u1.ibu'")
 		tables[elsewhereDB+".a"], tables[elsewhereDB+".b"] = "TABLESPACE hb_a", "TABLESPACE hb_b"
 	}
-	if err := execAll(ctx, db, q...); err != nil {
+	if err := ExecAll(ctx, db, q...); err != nil {
 		return err
 	}
-	if l.linked = l.r.server != mysqldtest.MySQL97; l.linked {
+	if l.linked = l.r.Server != mysqldtest.MySQL97; l.linked {
 		if err := l.link(ctx, db); err != nil {
 			return err
 		}
 		tables[elsewhereLink+".t"] = ""
 	}
 	for name, options := range tables {
-		if err := execAll(ctx, db, "CREATE TABLE "+name+cols+options, l.fill(name)); err != nil {
+		if err := ExecAll(ctx, db, "CREATE TABLE "+name+cols+options, l.fill(name)); err != nil {
 			return err
 		}
 		l.tables = append(l.tables, name)
@@ -75,45 +71,45 @@ func (l *elsewhere) prepare(ctx context.Context, db *sql.DB) error {
 }
 
 func (l *elsewhere) fill(name string) string {
-	return fmt.Sprintf("INSERT INTO %s SELECT n, n, REPEAT('e', n %% 200) FROM %s WHERE n <= %d", name, numbered, elsewhereRows)
+	return fmt.Sprintf("INSERT INTO %s SELECT n, n, REPEAT('e', n %% 200) FROM %s WHERE n <= %d", name, Numbered, elsewhereRows)
 }
 
 // link makes a database whose directory is elsewhere.
 func (l *elsewhere) link(ctx context.Context, db *sql.DB) error {
-	if err := execAll(ctx, db, "CREATE DATABASE "+elsewhereLink); err != nil {
+	if err := ExecAll(ctx, db, "CREATE DATABASE "+elsewhereLink); err != nil {
 		return err
 	}
-	here, there := filepath.Join(l.r.source.Datadir, elsewhereLink), filepath.Join(l.r.outside(), "database")
+	here, there := filepath.Join(l.r.Datadir, elsewhereLink), filepath.Join(l.r.Outside, "database")
 	if err := os.Rename(here, there); err != nil {
 		return err
 	}
 	return os.Symlink(there, here)
 }
 
-func (l *elsewhere) run(ctx context.Context, db *sql.DB) error {
-	return sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *session) error {
+func (l *elsewhere) Run(ctx context.Context, db *sql.DB) error {
+	return Sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *Session) error {
 		for n := 1; ctx.Err() == nil; n++ {
-			name := l.tables[s.rnd.IntN(len(l.tables))]
-			q := []string{fmt.Sprintf("UPDATE %s SET v = v + 1, pad = REPEAT('%c', id %% 200) WHERE id %% 9 = %d", name, 'a'+rune(s.rnd.IntN(26)), s.rnd.IntN(9))}
-			switch s.rnd.IntN(6) {
+			name := l.tables[s.Rnd.IntN(len(l.tables))]
+			q := []string{fmt.Sprintf("UPDATE %s SET v = v + 1, pad = REPEAT('%c', id %% 200) WHERE id %% 9 = %d", name, 'a'+rune(s.Rnd.IntN(26)), s.Rnd.IntN(9))}
+			switch s.Rnd.IntN(6) {
 			case 0:
 				q = []string{"TRUNCATE TABLE " + name, l.fill(name)}
 			case 1:
 				q = []string{"RENAME TABLE " + name + " TO " + name + "_x", "RENAME TABLE " + name + "_x TO " + name}
 			}
-			if err := s.exec(append(q, fmt.Sprintf("INSERT INTO %s.m VALUES (%d)", elsewhereDB, n))...); err != nil {
+			if err := s.Exec(append(q, fmt.Sprintf("INSERT INTO %s.m VALUES (%d)", elsewhereDB, n))...); err != nil {
 				return err
 			}
-			s.breathe(ctx)
+			s.Breathe(ctx)
 		}
 		return nil
 	})
 }
 
-func (l *elsewhere) check(ctx context.Context, db *sql.DB) error {
+func (l *elsewhere) Check(ctx context.Context, db *sql.DB) error {
 	for _, name := range l.tables {
 		got, err := l.sums(ctx, db, name)
-		if ignore(err, noSuchTable) == nil && err != nil {
+		if Ignore(err, NoSuchTable) == nil && err != nil {
 			got, err = l.sums(ctx, db, name+"_x")
 		}
 		if err != nil {
@@ -123,7 +119,7 @@ func (l *elsewhere) check(ctx context.Context, db *sql.DB) error {
 			return fmt.Errorf("%s (rows, sum, bad): %s, want %s or none", name, got, want)
 		}
 	}
-	bad, err := row(ctx, db, "SELECT * FROM (SELECT COUNT(*) c, COALESCE(MAX(n), 0) hi, COUNT(DISTINCT n) d FROM "+elsewhereDB+".m) x WHERE c <> hi OR d <> c")
+	bad, err := Row(ctx, db, "SELECT * FROM (SELECT COUNT(*) c, COALESCE(MAX(n), 0) hi, COUNT(DISTINCT n) d FROM "+elsewhereDB+".m) x WHERE c <> hi OR d <> c")
 	if err == nil && bad != "" {
 		err = fmt.Errorf("%s.m (rows, highest, different): %s", elsewhereDB, bad)
 	}
@@ -131,15 +127,5 @@ func (l *elsewhere) check(ctx context.Context, db *sql.DB) error {
 }
 
 func (l *elsewhere) sums(ctx context.Context, db *sql.DB, name string) (string, error) {
-	return row(ctx, db, "SELECT COUNT(*), SUM(id), SUM(LENGTH(pad) <> id % 200) FROM "+name)
-}
-
-// blind has a server on a copy not see what the source, which still runs, has outside
-// its data directory: with the same paths in its dictionary it would take that for
-// its own.
-func (r *round) blind(cmd *exec.Cmd) *exec.Cmd {
-	args := []string{"--mount", "--propagation", "private", "sh", "-c", `mount -t tmpfs none "$0" && exec "$@"`, r.outside(), cmd.Path}
-	out := exec.Command("unshare", append(args, cmd.Args[1:]...)...)
-	out.Env, out.Dir = cmd.Env, cmd.Dir
-	return out
+	return Row(ctx, db, "SELECT COUNT(*), SUM(id), SUM(LENGTH(pad) <> id % 200) FROM "+name)
 }

@@ -14,40 +14,40 @@ import (
 // the same definition, over and over. Which rows the table has says which import
 // was the last; where a discarded tablespace was backed up, it has none.
 type imports struct {
-	quiet
-	r    *round
+	Quiet
+	r    *Round
 	seed uint64
 }
 
-func newImports(r *round, seed uint64) load { return &imports{r: r, seed: seed} }
+func NewImports(r *Round, seed uint64) Load { return &imports{r: r, seed: seed} }
 
 const (
 	importDB      = "hb_t_imp"
-	importTarget  = importDB + ".target"
+	ImportTarget  = importDB + ".target"
 	importRows    = 1500
 	importSources = 2
 )
 
-func (l *imports) prepare(ctx context.Context, db *sql.DB) error {
+func (l *imports) Prepare(ctx context.Context, db *sql.DB) error {
 	const columns = " (id INT NOT NULL PRIMARY KEY, tag INT NOT NULL, pad VARCHAR(200) CHARACTER SET latin1 NOT NULL, KEY pad (pad(20), tag)) ENGINE=InnoDB ROW_FORMAT=DYNAMIC"
-	q := []string{"CREATE DATABASE " + importDB, "CREATE TABLE " + importTarget + columns,
-		fmt.Sprintf("INSERT INTO %s.target SELECT n, 0, REPEAT('p', n %% 200) FROM %s WHERE n <= %d", importDB, numbered, importRows)}
+	q := []string{"CREATE DATABASE " + importDB, "CREATE TABLE " + ImportTarget + columns,
+		fmt.Sprintf("INSERT INTO %s.target SELECT n, 0, REPEAT('p', n %% 200) FROM %s WHERE n <= %d", importDB, Numbered, importRows)}
 	for i := range importSources {
 		q = append(q, fmt.Sprintf("CREATE TABLE %s.from%d%s", importDB, i, columns),
-			fmt.Sprintf("INSERT INTO %s.from%d SELECT n, %d, REPEAT('p', n %% 200) FROM %s WHERE n <= %d", importDB, i, i, numbered, importRows))
+			fmt.Sprintf("INSERT INTO %s.from%d SELECT n, %d, REPEAT('p', n %% 200) FROM %s WHERE n <= %d", importDB, i, i, Numbered, importRows))
 	}
-	return execAll(ctx, db, q...)
+	return ExecAll(ctx, db, q...)
 }
 
-func (l *imports) run(ctx context.Context, db *sql.DB) error {
-	return sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *session) error {
-		if !l.r.has("no binary log") { // the replica has no files to import
-			if err := s.exec("SET SESSION sql_log_bin = 0"); err != nil {
+func (l *imports) Run(ctx context.Context, db *sql.DB) error {
+	return Sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *Session) error {
+		if !l.r.NoBinlog { // the replica has no files to import
+			if err := s.Exec("SET SESSION sql_log_bin = 0"); err != nil {
 				return err
 			}
 		}
-		for ; ctx.Err() == nil; s.breathe(ctx) {
-			if err := l.importOne(s, s.rnd.IntN(importSources)); err != nil {
+		for ; ctx.Err() == nil; s.Breathe(ctx) {
+			if err := l.importOne(s, s.Rnd.IntN(importSources)); err != nil {
 				return err
 			}
 		}
@@ -55,40 +55,40 @@ func (l *imports) run(ctx context.Context, db *sql.DB) error {
 	})
 }
 
-func (l *imports) importOne(s *session, from int) error {
-	dir := filepath.Join(l.r.source.Datadir, importDB)
+func (l *imports) importOne(s *Session, from int) error {
+	dir := filepath.Join(l.r.Datadir, importDB)
 	name := func(table, ext string) string { return filepath.Join(dir, table+ext) }
 	table := fmt.Sprintf("from%d", from)
-	if err := s.exec("ALTER TABLE "+importTarget+" DISCARD TABLESPACE", "FLUSH TABLES "+importDB+"."+table+" FOR EXPORT"); err != nil {
+	if err := s.Exec("ALTER TABLE "+ImportTarget+" DISCARD TABLESPACE", "FLUSH TABLES "+importDB+"."+table+" FOR EXPORT"); err != nil {
 		return err
 	}
 	for _, ext := range []string{".ibd", ".cfg"} {
-		if err := os.Remove(name("target", ext)); ignoreGone(err) != nil {
+		if err := os.Remove(name("target", ext)); IgnoreGone(err) != nil {
 			return err
 		}
-		if err := mysqldtest.CopyFile(name("target", ext), name(table, ext)); ignoreGone(err) != nil {
+		if err := mysqldtest.CopyFile(name("target", ext), name(table, ext)); IgnoreGone(err) != nil {
 			return err
 		}
 	}
-	return s.exec("UNLOCK TABLES", "ALTER TABLE "+importTarget+" IMPORT TABLESPACE")
+	return s.Exec("UNLOCK TABLES", "ALTER TABLE "+ImportTarget+" IMPORT TABLESPACE")
 }
 
-// tidy drops the table where the backup was taken between DISCARD and IMPORT:
+// Tidy drops the table where the backup was taken between DISCARD and IMPORT:
 // nothing else can be done with it.
-func (l *imports) tidy(ctx context.Context, db *sql.DB) error {
-	_, err := row(ctx, db, "SELECT COUNT(*) FROM "+importTarget)
-	if err == nil || ignore(err, discarded...) != nil {
+func (l *imports) Tidy(ctx context.Context, db *sql.DB) error {
+	_, err := Row(ctx, db, "SELECT COUNT(*) FROM "+ImportTarget)
+	if err == nil || Ignore(err, discarded...) != nil {
 		return err
 	}
-	l.r.note("the copy has a discarded tablespace: %v", err)
-	return sessions(ctx, db, 1, 0, func(_ context.Context, _ int, s *session) error {
-		return s.exec("SET SESSION sql_log_bin = 0", "DROP TABLE "+importTarget)
+	l.r.Note("the copy has a discarded tablespace: %v", err)
+	return Sessions(ctx, db, 1, 0, func(_ context.Context, _ int, s *Session) error {
+		return s.Exec("SET SESSION sql_log_bin = 0", "DROP TABLE "+ImportTarget)
 	})
 }
 
-func (l *imports) check(ctx context.Context, db *sql.DB) error {
+func (l *imports) Check(ctx context.Context, db *sql.DB) error {
 	for i := range importSources {
-		got, err := row(ctx, db, fmt.Sprintf("SELECT COUNT(*), MIN(tag), MAX(tag), SUM(id) FROM %s.from%d", importDB, i))
+		got, err := Row(ctx, db, fmt.Sprintf("SELECT COUNT(*), MIN(tag), MAX(tag), SUM(id) FROM %s.from%d", importDB, i))
 		if err != nil {
 			return err
 		}
@@ -96,9 +96,9 @@ func (l *imports) check(ctx context.Context, db *sql.DB) error {
 			return fmt.Errorf("%s.from%d holds %s, want %s", importDB, i, got, want)
 		}
 	}
-	got, err := row(ctx, db, "SELECT COUNT(*), MAX(tag) - MIN(tag), SUM(id) FROM "+importTarget)
+	got, err := Row(ctx, db, "SELECT COUNT(*), MAX(tag) - MIN(tag), SUM(id) FROM "+ImportTarget)
 	if err != nil {
-		return ignore(err, discarded...)
+		return Ignore(err, discarded...)
 	}
 	if want := fmt.Sprint([]int{importRows, 0, importRows * (importRows + 1) / 2}); got != want {
 		return fmt.Errorf("the imported table holds %s, want %s", got, want)

@@ -5,25 +5,26 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
+
+	"hb/source/mysqld/mysqldtest"
 )
 
 // indexes builds and drops secondary indexes in every way that there is: online,
 // with the table locked, several at once, by copying. That each agrees with its
 // table is checked of all tables (oracle.go).
 type indexes struct {
-	quiet
+	Quiet
 	seed     uint64
 	variants []string
 }
 
-func newIndexes(r *round, seed uint64) load {
+func NewIndexes(r *Round, seed uint64) Load {
 	v := []string{
 		"ADD KEY ka (a)", "ADD KEY ka (a), LOCK=SHARED", "ADD KEY ka (a), LOCK=EXCLUSIVE", "ADD KEY ka (a), ADD KEY kb (pad(40), a), LOCK=SHARED",
 		"ADD KEY ka (a), ALGORITHM=COPY", "ADD UNIQUE KEY ka (a, id), LOCK=NONE", "DROP PRIMARY KEY, ADD PRIMARY KEY (id, a)",
 		"ADD FULLTEXT KEY kf (pad)", "ADD FULLTEXT KEY kf (pad), ADD KEY ka (a)", "FORCE", "ENGINE=InnoDB",
 	}
-	if !slices.Contains(mysql56, r.server) {
+	if r.Server != mysqldtest.MySQL56 {
 		v = append(v, "ADD SPATIAL KEY ks (g)", "ADD SPATIAL KEY ks (g), ADD KEY ka (a)")
 	}
 	return &indexes{seed: seed, variants: v}
@@ -33,7 +34,7 @@ var indexTables = []string{"hb_t_idx.plain", "hb_t_idx.parted", "hb_t_idx.zip"}
 
 const indexRows = 6000
 
-func (l *indexes) prepare(ctx context.Context, db *sql.DB) error {
+func (l *indexes) Prepare(ctx context.Context, db *sql.DB) error {
 	q := []string{"CREATE DATABASE hb_t_idx"}
 	for i, t := range indexTables {
 		point, value := "g POINT NOT NULL, ", "POINT(n, n)"
@@ -42,17 +43,17 @@ func (l *indexes) prepare(ctx context.Context, db *sql.DB) error {
 		}
 		clause := []string{"", " PARTITION BY HASH (id) PARTITIONS 3", " ROW_FORMAT=DYNAMIC"}[i]
 		q = append(q, "CREATE TABLE "+t+" (id INT NOT NULL, a INT NOT NULL, pad VARCHAR(200) CHARACTER SET latin1 NOT NULL, "+point+"PRIMARY KEY (id)) ENGINE=InnoDB"+clause,
-			fmt.Sprintf("INSERT INTO %s SELECT n, (n * 7919) %% 100003, CONCAT('word', n %% 50, ' ', REPEAT(CHAR(97 + n %% 26), n %% 100)), %s FROM %s WHERE n <= %d", t, value, numbered, indexRows))
+			fmt.Sprintf("INSERT INTO %s SELECT n, (n * 7919) %% 100003, CONCAT('word', n %% 50, ' ', REPEAT(CHAR(97 + n %% 26), n %% 100)), %s FROM %s WHERE n <= %d", t, value, Numbered, indexRows))
 	}
-	return execAll(ctx, db, q...)
+	return ExecAll(ctx, db, q...)
 }
 
-func (l *indexes) run(ctx context.Context, db *sql.DB) error {
-	return sessions(ctx, db, 2, l.seed, func(ctx context.Context, i int, s *session) error {
-		for ; ctx.Err() == nil; s.breathe(ctx) {
-			t := indexTables[s.rnd.IntN(len(indexTables))]
+func (l *indexes) Run(ctx context.Context, db *sql.DB) error {
+	return Sessions(ctx, db, 2, l.seed, func(ctx context.Context, i int, s *Session) error {
+		for ; ctx.Err() == nil; s.Breathe(ctx) {
+			t := indexTables[s.Rnd.IntN(len(indexTables))]
 			if i == 1 {
-				if err := s.exec(fmt.Sprintf("UPDATE %s SET a = (a + 13) %% 100003 WHERE id %% 50 = %d", t, s.rnd.IntN(50))); err != nil {
+				if err := s.Exec(fmt.Sprintf("UPDATE %s SET a = (a + 13) %% 100003 WHERE id %% 50 = %d", t, s.Rnd.IntN(50))); err != nil {
 					return err
 				}
 				continue
@@ -66,15 +67,15 @@ func (l *indexes) run(ctx context.Context, db *sql.DB) error {
 }
 
 // build makes some index and then, mostly, drops what it made.
-func (l *indexes) build(s *session, t string) error {
-	q := "ALTER TABLE " + t + " " + l.variants[s.rnd.IntN(len(l.variants))]
-	if err := s.exec(q); err != nil {
-		return ignore(err, cannot...)
+func (l *indexes) build(s *Session, t string) error {
+	q := "ALTER TABLE " + t + " " + l.variants[s.Rnd.IntN(len(l.variants))]
+	if err := s.Exec(q); err != nil {
+		return Ignore(err, cannot...)
 	}
 	var errs []error
 	for _, key := range []string{"ka", "kb", "kf", "ks"} {
-		if s.rnd.IntN(3) > 0 {
-			errs = append(errs, ignore(s.exec("ALTER TABLE "+t+" DROP KEY "+key), noSuchKey))
+		if s.Rnd.IntN(3) > 0 {
+			errs = append(errs, Ignore(s.Exec("ALTER TABLE "+t+" DROP KEY "+key), noSuchKey))
 		}
 	}
 	return errors.Join(errs...)
@@ -87,9 +88,9 @@ const noSuchKey = 1091
 // without the partitions' columns, spatial index on another type.
 var cannot = []uint16{1061, 1845, 1846, 1214, 1503, 1235, 1064, 1178, 1464, 1795, 1796, 1805, 1687, 1252, 3518, 1210, 1757}
 
-func (l *indexes) check(ctx context.Context, db *sql.DB) error {
+func (l *indexes) Check(ctx context.Context, db *sql.DB) error {
 	for _, t := range indexTables {
-		got, err := row(ctx, db, "SELECT COUNT(*), SUM(id) FROM "+t)
+		got, err := Row(ctx, db, "SELECT COUNT(*), SUM(id) FROM "+t)
 		if err != nil {
 			return err
 		}
@@ -105,16 +106,16 @@ func (l *indexes) check(ctx context.Context, db *sql.DB) error {
 
 // words demands that a FULLTEXT index finds what the table has.
 func (l *indexes) words(ctx context.Context, db *sql.DB, t string) error {
-	keys, err := table(ctx, db, "SHOW INDEX FROM "+t+" WHERE Key_name = 'kf'")
+	keys, err := Table(ctx, db, "SHOW INDEX FROM "+t+" WHERE Key_name = 'kf'")
 	if err != nil || len(keys) == 0 {
 		return err
 	}
 	for _, w := range []string{"word7", "word49"} {
-		want, err := row(ctx, db, "SELECT COUNT(*) FROM "+t+" IGNORE INDEX (kf) WHERE pad LIKE '"+w+" %'")
+		want, err := Row(ctx, db, "SELECT COUNT(*) FROM "+t+" IGNORE INDEX (kf) WHERE pad LIKE '"+w+" %'")
 		if err != nil {
 			return err
 		}
-		got, err := row(ctx, db, "SELECT COUNT(*) FROM "+t+" WHERE MATCH (pad) AGAINST ('+"+w+"' IN BOOLEAN MODE)")
+		got, err := Row(ctx, db, "SELECT COUNT(*) FROM "+t+" WHERE MATCH (pad) AGAINST ('+"+w+"' IN BOOLEAN MODE)")
 		if err != nil {
 			return err
 		}

@@ -12,41 +12,41 @@ import (
 // and numbers statements: the copy has all that were answered when the backup began,
 // without a gap, and none that was not sent when it ended.
 type logs struct {
-	r            *round
+	r            *Round
 	seed         uint64
 	sent, logged atomic.Int64
 	lowest, most int64
 }
 
-func newLogs(r *round, seed uint64) load { return &logs{r: r, seed: seed} }
+func NewLogs(r *Round, seed uint64) Load { return &logs{r: r, seed: seed} }
 
 const logMark = "SELECT 'hb mark "
 
-func (l *logs) prepare(ctx context.Context, db *sql.DB) error {
+func (l *logs) Prepare(ctx context.Context, db *sql.DB) error {
 	engine := []string{"CSV", "MyISAM"}[l.seed%2]
-	return execAll(ctx, db, "SET GLOBAL log_output = 'TABLE'", "SET GLOBAL general_log = 0", "SET GLOBAL slow_query_log = 0",
+	return ExecAll(ctx, db, "SET GLOBAL log_output = 'TABLE'", "SET GLOBAL general_log = 0", "SET GLOBAL slow_query_log = 0",
 		"ALTER TABLE mysql.general_log ENGINE="+engine, "ALTER TABLE mysql.slow_log ENGINE="+engine, "SET GLOBAL general_log = 1")
 }
 
-func (l *logs) run(ctx context.Context, db *sql.DB) error {
-	return sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *session) error {
+func (l *logs) Run(ctx context.Context, db *sql.DB) error {
+	return Sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *Session) error {
 		for n := int64(1); ctx.Err() == nil; n++ {
 			l.sent.Store(n)
-			if err := s.exec(fmt.Sprintf("%s%d'", logMark, n)); err != nil {
+			if err := s.Exec(fmt.Sprintf("%s%d'", logMark, n)); err != nil {
 				return err
 			}
 			l.logged.Store(n)
-			sleep(ctx, 1_000_000)
+			Sleep(ctx, 1_000_000)
 		}
-		return s.exec("SET GLOBAL general_log = 0")
+		return s.Exec("SET GLOBAL general_log = 0")
 	})
 }
 
-func (l *logs) began() { l.lowest = l.logged.Load() }
-func (l *logs) ended() { l.most = l.sent.Load() }
+func (l *logs) Began() { l.lowest = l.logged.Load() }
+func (l *logs) Ended() { l.most = l.sent.Load() }
 
-func (l *logs) check(ctx context.Context, db *sql.DB) error {
-	got, err := table(ctx, db, fmt.Sprintf("SELECT COUNT(*), COUNT(DISTINCT n), COALESCE(MIN(n), 1), COALESCE(MAX(n), 0) FROM "+
+func (l *logs) Check(ctx context.Context, db *sql.DB) error {
+	got, err := Table(ctx, db, fmt.Sprintf("SELECT COUNT(*), COUNT(DISTINCT n), COALESCE(MIN(n), 1), COALESCE(MAX(n), 0) FROM "+
 		"(SELECT CAST(SUBSTRING(argument, %d) AS UNSIGNED) AS n FROM mysql.general_log WHERE LEFT(argument, %d) = '%s') x",
 		len(logMark)+1, len(logMark), "SELECT ''hb mark "))
 	if err != nil {

@@ -9,20 +9,20 @@ import (
 
 // mixed is the load of hb's own live tests, with all of its rules.
 type mixed struct {
-	quiet
+	Quiet
 	o workload.Options
 	l *workload.Load
 }
 
-func newMixed(r *round, seed uint64) load {
+func NewMixed(r *Round, seed uint64) Load {
 	return &mixed{o: workload.Options{Writers: 3, Accounts: 60, Rate: 40, DDLRate: 6, MaxBlob: 30000, Seed: seed}}
 }
 
-func (l *mixed) prepare(ctx context.Context, db *sql.DB) (err error) {
+func (l *mixed) Prepare(ctx context.Context, db *sql.DB) (err error) {
 	l.l, err = workload.Prepare(ctx, db, l.o)
 	return err
 }
 
-func (l *mixed) run(ctx context.Context, db *sql.DB) error { return l.l.Run(ctx) }
+func (l *mixed) Run(ctx context.Context, db *sql.DB) error { return l.l.Run(ctx) }
 
-func (l *mixed) check(ctx context.Context, db *sql.DB) error { return workload.CheckRules(ctx, db) }
+func (l *mixed) Check(ctx context.Context, db *sql.DB) error { return workload.CheckRules(ctx, db) }

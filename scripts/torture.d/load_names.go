@@ -14,12 +14,12 @@ import (
 // hb's own, need encoding or collide when their directory is left out, and renames
 // and truncates them.
 type names struct {
-	quiet
-	r    *round
+	Quiet
+	r    *Round
 	seed uint64
 }
 
-func newNames(r *round, seed uint64) load { return &names{r: r, seed: seed} }
+func NewNames(r *Round, seed uint64) Load { return &names{r: r, seed: seed} }
 
 // oddNames has a name first whose renaming is fatal to MariaDB 10.11 and 11.8 while a
 // backup stage is held, whoever holds it: "stack smashing detected" (docs/locks.md).
@@ -30,33 +30,33 @@ var oddNames = []string{
 
 const oddRows = 400
 
-func (l *names) prepare(ctx context.Context, db *sql.DB) error {
+func (l *names) Prepare(ctx context.Context, db *sql.DB) error {
 	q := []string{"CREATE DATABASE `hb_t_odd-ÿ€` DEFAULT CHARACTER SET utf8"}
 	for _, n := range oddNames {
 		q = append(q, "CREATE TABLE "+n+" (id INT NOT NULL PRIMARY KEY, v VARCHAR(300) CHARACTER SET latin1 NOT NULL) ENGINE=InnoDB",
-			fmt.Sprintf("INSERT INTO %s SELECT n, REPEAT('o', 100 + n %% 200) FROM %s WHERE n <= %d", n, numbered, oddRows))
+			fmt.Sprintf("INSERT INTO %s SELECT n, REPEAT('o', 100 + n %% 200) FROM %s WHERE n <= %d", n, Numbered, oddRows))
 	}
-	if slices.Contains([]string{mysqldtest.MySQL57, mysqldtest.MySQL97}, l.r.server) && !slices.Contains(l.r.ways, "by-server") {
+	if slices.Contains([]string{mysqldtest.MySQL57, mysqldtest.MySQL97}, l.r.Server) && !slices.Contains(l.r.Ways, "by-server") {
 		q = append(q, "CREATE TABLESPACE `hb_ts ü` ADD DATAFILE 'hb_ts_one.ibd'", "CREATE TABLE `hb_t_odd-ÿ€`.ts (id INT NOT NULL PRIMARY KEY) ENGINE=InnoDB TABLESPACE `hb_ts ü`")
 	}
-	return execAll(ctx, db, q...)
+	return ExecAll(ctx, db, q...)
 }
 
-func (l *names) run(ctx context.Context, db *sql.DB) error {
-	return sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *session) error {
-		for ; ctx.Err() == nil; s.breathe(ctx) {
-			a, b := oddNames[s.rnd.IntN(len(oddNames))], oddNames[s.rnd.IntN(len(oddNames))]
+func (l *names) Run(ctx context.Context, db *sql.DB) error {
+	return Sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *Session) error {
+		for ; ctx.Err() == nil; s.Breathe(ctx) {
+			a, b := oddNames[s.Rnd.IntN(len(oddNames))], oddNames[s.Rnd.IntN(len(oddNames))]
 			q := []string{fmt.Sprintf("UPDATE %s SET v = REPEAT('u', 100 + id %% 200) WHERE id %% 5 = 1", a)}
-			switch s.rnd.IntN(3) {
+			switch s.Rnd.IntN(3) {
 			case 0:
 				if a != b && !(l.fatal() && (a == oddNames[0] || b == oddNames[0])) {
 					const spare = "`hb_t_odd-ÿ€`.spare"
 					q = []string{fmt.Sprintf("RENAME TABLE %s TO %s, %s TO %s, %s TO %s", a, spare, b, a, spare, b)}
 				}
 			case 1:
-				q = []string{"TRUNCATE TABLE " + a, fmt.Sprintf("INSERT INTO %s SELECT n, REPEAT('o', 100 + n %% 200) FROM %s WHERE n <= %d", a, numbered, oddRows)}
+				q = []string{"TRUNCATE TABLE " + a, fmt.Sprintf("INSERT INTO %s SELECT n, REPEAT('o', 100 + n %% 200) FROM %s WHERE n <= %d", a, Numbered, oddRows)}
 			}
-			if err := s.exec(q...); err != nil {
+			if err := s.Exec(q...); err != nil {
 				return err
 			}
 		}
@@ -66,12 +66,12 @@ func (l *names) run(ctx context.Context, db *sql.DB) error {
 
 // fatal reports whether the server is one that must not rename the longest name.
 func (l *names) fatal() bool {
-	return slices.Contains([]string{mysqldtest.MariaDB1011, mysqldtest.MariaDB118}, l.r.server)
+	return slices.Contains([]string{mysqldtest.MariaDB1011, mysqldtest.MariaDB118}, l.r.Server)
 }
 
-func (l *names) check(ctx context.Context, db *sql.DB) error {
+func (l *names) Check(ctx context.Context, db *sql.DB) error {
 	for _, n := range oddNames {
-		got, err := row(ctx, db, "SELECT COUNT(*), SUM(LENGTH(v) <> 100 + id % 200) FROM "+n)
+		got, err := Row(ctx, db, "SELECT COUNT(*), SUM(LENGTH(v) <> 100 + id % 200) FROM "+n)
 		if err != nil {
 			return err
 		}

@@ -6,22 +6,24 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"hb/source/mysqld/mysqldtest"
 )
 
 // plain writes to tables of engines without transactions, in a user's database
 // and in mysql's, together with a table of InnoDB that says how far it is: the
 // files of both must be of one moment.
 type plain struct {
-	quiet
+	Quiet
 	seed   uint64
 	tables []plainTable
 }
 
 type plainTable struct{ name, engine string }
 
-func newPlain(r *round, seed uint64) load {
+func NewPlain(r *Round, seed uint64) Load {
 	engines := []string{"MyISAM", "CSV"}
-	if slices.Contains(mariadbServers, r.server) {
+	if slices.Contains(mysqldtest.MariaDB, r.Server) {
 		engines = append(engines, "Aria", "Aria TRANSACTIONAL=0")
 	}
 	l := &plain{seed: seed}
@@ -31,7 +33,7 @@ func newPlain(r *round, seed uint64) load {
 	return l
 }
 
-func (l *plain) prepare(ctx context.Context, db *sql.DB) error {
+func (l *plain) Prepare(ctx context.Context, db *sql.DB) error {
 	q := []string{"CREATE DATABASE hb_t_plain", "CREATE TABLE hb_t_plain.mark (id INT NOT NULL PRIMARY KEY, n INT NOT NULL) ENGINE=InnoDB", "INSERT INTO hb_t_plain.mark VALUES (1, 0)"}
 	for _, t := range l.tables {
 		key := ", KEY (n)"
@@ -40,29 +42,29 @@ func (l *plain) prepare(ctx context.Context, db *sql.DB) error {
 		}
 		q = append(q, "CREATE TABLE "+t.name+" (n INT NOT NULL, v VARCHAR(100) CHARACTER SET latin1 NOT NULL"+key+") ENGINE="+t.engine)
 	}
-	return execAll(ctx, db, q...)
+	return ExecAll(ctx, db, q...)
 }
 
-func (l *plain) run(ctx context.Context, db *sql.DB) error {
-	return sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *session) error {
+func (l *plain) Run(ctx context.Context, db *sql.DB) error {
+	return Sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *Session) error {
 		for n := 1; ctx.Err() == nil; n++ {
 			for _, t := range l.tables {
-				if err := s.exec(fmt.Sprintf("INSERT INTO %s VALUES (%d, '%s')", t.name, n, strings.Repeat("v", s.rnd.IntN(100)))); err != nil {
+				if err := s.Exec(fmt.Sprintf("INSERT INTO %s VALUES (%d, '%s')", t.name, n, strings.Repeat("v", s.Rnd.IntN(100)))); err != nil {
 					return err
 				}
 			}
-			if err := s.exec(fmt.Sprintf("UPDATE hb_t_plain.mark SET n = %d", n)); err != nil {
+			if err := s.Exec(fmt.Sprintf("UPDATE hb_t_plain.mark SET n = %d", n)); err != nil {
 				return err
 			}
-			sleep(ctx, 2_000_000)
+			Sleep(ctx, 2_000_000)
 		}
 		return nil
 	})
 }
 
-func (l *plain) check(ctx context.Context, db *sql.DB) error {
+func (l *plain) Check(ctx context.Context, db *sql.DB) error {
 	for _, t := range l.tables {
-		bad, err := row(ctx, db, "SELECT m.n, x.* FROM hb_t_plain.mark m, (SELECT COUNT(*) c, COALESCE(MAX(n), 0) hi, COUNT(DISTINCT n) d FROM "+t.name+") x WHERE x.c <> x.hi OR x.d <> x.c OR x.hi NOT IN (m.n, m.n + 1)")
+		bad, err := Row(ctx, db, "SELECT m.n, x.* FROM hb_t_plain.mark m, (SELECT COUNT(*) c, COALESCE(MAX(n), 0) hi, COUNT(DISTINCT n) d FROM "+t.name+") x WHERE x.c <> x.hi OR x.d <> x.c OR x.hi NOT IN (m.n, m.n + 1)")
 		if err != nil {
 			return err
 		}

@@ -12,40 +12,40 @@ import (
 // drops one and makes it again. Whatever they are called, each table must be there
 // once, with all of its rows.
 type renames struct {
-	quiet
+	Quiet
 	seed uint64
 }
 
 const renameTables = 5
 
-func newRenames(r *round, seed uint64) load { return &renames{seed: seed} }
+func NewRenames(r *Round, seed uint64) Load { return &renames{seed: seed} }
 
 // renameName is the i-th name, of which neighbours are in different databases.
 func renameName(i int) string { return fmt.Sprintf("hb_t_ren%d.`t-%d`", i%2, i) }
 
-func (l *renames) prepare(ctx context.Context, db *sql.DB) error {
+func (l *renames) Prepare(ctx context.Context, db *sql.DB) error {
 	q := []string{"CREATE DATABASE hb_t_ren0", "CREATE DATABASE hb_t_ren1"}
 	for i := range renameTables {
 		q = append(q, "CREATE TABLE "+renameName(i)+" (id INT NOT NULL PRIMARY KEY, tag INT NOT NULL, pad VARCHAR(300) CHARACTER SET latin1 NOT NULL, KEY pad (pad(30), tag)) ENGINE=InnoDB",
-			fmt.Sprintf("INSERT INTO %s SELECT n, %d, REPEAT(CHAR(97 + n %% 26), n %% 300) FROM %s WHERE n <= %d", renameName(i), i, numbered, renameRows(i)))
+			fmt.Sprintf("INSERT INTO %s SELECT n, %d, REPEAT(CHAR(97 + n %% 26), n %% 300) FROM %s WHERE n <= %d", renameName(i), i, Numbered, renameRows(i)))
 	}
-	return execAll(ctx, db, q...)
+	return ExecAll(ctx, db, q...)
 }
 
 // renameRows is how many rows the table with that tag has.
 func renameRows(tag int) int { return 1000 + 500*tag }
 
-func (l *renames) run(ctx context.Context, db *sql.DB) error {
-	return sessions(ctx, db, 2, l.seed, func(ctx context.Context, i int, s *session) error {
-		for ; ctx.Err() == nil; s.breathe(ctx) {
+func (l *renames) Run(ctx context.Context, db *sql.DB) error {
+	return Sessions(ctx, db, 2, l.seed, func(ctx context.Context, i int, s *Session) error {
+		for ; ctx.Err() == nil; s.Breathe(ctx) {
 			if i == 1 { // rows come and go, in whatever table has the name
-				name := renameName(s.rnd.IntN(renameTables))
-				if err := s.exec(fmt.Sprintf("UPDATE %s SET pad = REPEAT(CHAR(97 + (id + %d) %% 26), id %% 300) WHERE id %% 7 = %d", name, s.rnd.IntN(26), s.rnd.IntN(7))); err != nil {
+				name := renameName(s.Rnd.IntN(renameTables))
+				if err := s.Exec(fmt.Sprintf("UPDATE %s SET pad = REPEAT(CHAR(97 + (id + %d) %% 26), id %% 300) WHERE id %% 7 = %d", name, s.Rnd.IntN(26), s.Rnd.IntN(7))); err != nil {
 					return err
 				}
 				continue
 			}
-			if err := s.exec(circle(s.rnd.Perm(renameTables)[:2+s.rnd.IntN(renameTables-1)])); err != nil {
+			if err := s.Exec(circle(s.Rnd.Perm(renameTables)[:2+s.Rnd.IntN(renameTables-1)])); err != nil {
 				return err
 			}
 		}
@@ -63,10 +63,10 @@ func circle(of []int) string {
 	return "RENAME TABLE " + strings.Join(append(steps, spare+" TO "+renameName(of[len(of)-1])), ", ")
 }
 
-func (l *renames) check(ctx context.Context, db *sql.DB) error {
+func (l *renames) Check(ctx context.Context, db *sql.DB) error {
 	var seen []string
 	for i := range renameTables {
-		got, err := row(ctx, db, "SELECT MIN(tag), MAX(tag), COUNT(*), SUM(id), SUM(LENGTH(pad) = id % 300) FROM "+renameName(i))
+		got, err := Row(ctx, db, "SELECT MIN(tag), MAX(tag), COUNT(*), SUM(id), SUM(LENGTH(pad) = id % 300) FROM "+renameName(i))
 		if err != nil {
 			return err
 		}

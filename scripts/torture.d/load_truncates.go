@@ -10,44 +10,44 @@ import (
 // makes a new file, or, in 5.7, cuts the old one in its place. A table has no rows,
 // or all of one filling, or the first of it.
 type truncates struct {
-	quiet
+	Quiet
 	seed uint64
 }
 
-func newTruncates(r *round, seed uint64) load { return &truncates{seed: seed} }
+func NewTruncates(r *Round, seed uint64) Load { return &truncates{seed: seed} }
 
 const truncateTables = 3
 
 func truncateName(i int) string { return fmt.Sprintf("hb_t_trunc.`t%d`", i) }
 
-func (l *truncates) prepare(ctx context.Context, db *sql.DB) error {
+func (l *truncates) Prepare(ctx context.Context, db *sql.DB) error {
 	q := []string{"CREATE DATABASE hb_t_trunc"}
 	for i := range truncateTables {
 		clause := []string{"ROW_FORMAT=DYNAMIC", "ROW_FORMAT=COMPACT", "PARTITION BY HASH (id) PARTITIONS 2"}[i]
 		q = append(q, "CREATE TABLE "+truncateName(i)+" (id INT NOT NULL PRIMARY KEY, turn INT NOT NULL, pad VARCHAR(300) CHARACTER SET latin1 NOT NULL, KEY turn (turn, id)) ENGINE=InnoDB "+clause)
 	}
-	return execAll(ctx, db, q...)
+	return ExecAll(ctx, db, q...)
 }
 
-func (l *truncates) run(ctx context.Context, db *sql.DB) error {
-	return sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *session) error {
+func (l *truncates) Run(ctx context.Context, db *sql.DB) error {
+	return Sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *Session) error {
 		for turn := 1; ctx.Err() == nil; turn++ {
-			name := truncateName(s.rnd.IntN(truncateTables))
-			rows := 200 + s.rnd.IntN(2500)
-			if err := s.exec("TRUNCATE TABLE "+name,
-				fmt.Sprintf("INSERT INTO %s SELECT n, %d, REPEAT('t', n %% 300) FROM %s WHERE n <= %d", name, turn, numbered, rows),
+			name := truncateName(s.Rnd.IntN(truncateTables))
+			rows := 200 + s.Rnd.IntN(2500)
+			if err := s.Exec("TRUNCATE TABLE "+name,
+				fmt.Sprintf("INSERT INTO %s SELECT n, %d, REPEAT('t', n %% 300) FROM %s WHERE n <= %d", name, turn, Numbered, rows),
 				fmt.Sprintf("DELETE FROM %s WHERE id > %d", name, rows/2)); err != nil {
 				return err
 			}
-			s.breathe(ctx)
+			s.Breathe(ctx)
 		}
 		return nil
 	})
 }
 
-func (l *truncates) check(ctx context.Context, db *sql.DB) error {
+func (l *truncates) Check(ctx context.Context, db *sql.DB) error {
 	for i := range truncateTables {
-		bad, err := row(ctx, db, "SELECT * FROM (SELECT COUNT(*) c, COALESCE(MAX(id), 0) hi, COUNT(DISTINCT turn) d, SUM(LENGTH(pad) <> id % 300) b FROM "+truncateName(i)+") x WHERE c <> hi OR d > 1 OR b > 0")
+		bad, err := Row(ctx, db, "SELECT * FROM (SELECT COUNT(*) c, COALESCE(MAX(id), 0) hi, COUNT(DISTINCT turn) d, SUM(LENGTH(pad) <> id % 300) b FROM "+truncateName(i)+") x WHERE c <> hi OR d > 1 OR b > 0")
 		if err != nil {
 			return err
 		}

@@ -1,8 +1,8 @@
 package main
 
-// mutantList are the rules of hb, each broken. When a rule is written otherwise,
+// List are the rules of hb, each broken. When a rule is written otherwise,
 // its mutant follows: a test finds those whose text is no longer there.
-var mutantList = []mutant{
+var List = []Mutant{
 	// The order of a backup.
 	{"position before the commit lock", "source/sequence.go",
 		"		b.enter(locks.StageBlockCommit),\n		b.underBlockCommit,", "		b.underBlockCommit,\n		b.enter(locks.StageBlockCommit),",

@@ -11,17 +11,6 @@ import (
 	"time"
 )
 
-// A mutant is hb with one rule broken: proof that the torture would find that.
-// One that nothing finds is a missing oracle, load or fault.
-type mutant struct {
-	name string
-	// file, below the top of the source, has old exactly once; the mutant has by in
-	// its place.
-	file, old, by string
-	breaks        string // what it breaks, in a few words
-	aims          string // which plans are most likely to show it, as --aim has them
-}
-
 // A mutant is looked for until it has had so many rounds and, unless told otherwise,
 // so much time.
 const (
@@ -29,23 +18,9 @@ const (
 	mutantLimit  = 4 * time.Minute
 )
 
-// replaced returns the file with the rule broken.
-func (m *mutant) replaced(root string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(root, m.file))
-	if err != nil {
-		return "", err
-	}
-	if n := strings.Count(string(text), m.old); n != 1 {
-		return "", fmt.Errorf("mutant %q: %s has its text %d times, not once: follow what became of the rule", m.name, m.file, n)
-	}
-	if m.old == m.by {
-		return "", fmt.Errorf("mutant %q changes nothing", m.name)
-	}
-	return strings.Replace(string(text), m.old, m.by, 1), nil
-}
-
-func (m *mutant) aim() (out aim) {
-	for _, a := range strings.Split(m.aims, ", ") {
+// aimOf is what a mutant's plans have.
+func aimOf(m *Mutant) (out aim) {
+	for _, a := range strings.Split(m.Aims, ", ") {
 		if c, err := parseChoice(a); err == nil {
 			out = append(out, c)
 		}
@@ -55,7 +30,7 @@ func (m *mutant) aim() (out aim) {
 
 // caught is what became of one mutant.
 type caught struct {
-	*mutant
+	*Mutant
 	rounds int
 	took   time.Duration
 	by     string // what found it; "": nothing did
@@ -72,7 +47,7 @@ func (t *torture) mutants(ctx context.Context, names []string, limit time.Durati
 			return errors.Join(report(results), context.Cause(ctx))
 		}
 		if err != nil {
-			say("== %s: %v", m.name, err)
+			say("== %s: %v", m.Name, err)
 			errs = append(errs, err)
 			continue
 		}
@@ -83,22 +58,22 @@ func (t *torture) mutants(ctx context.Context, names []string, limit time.Durati
 }
 
 // chosen are the mutants of these names, in that order, or all.
-func chosen(names []string) (out []*mutant) {
-	for i := range mutantList {
-		out = append(out, &mutantList[i])
+func chosen(names []string) (out []*Mutant) {
+	for i := range List {
+		out = append(out, &List[i])
 	}
 	if len(names) == 0 {
 		return out
 	}
-	out = slices.DeleteFunc(out, func(m *mutant) bool { return !slices.Contains(names, m.name) })
-	slices.SortFunc(out, func(a, b *mutant) int { return slices.Index(names, a.name) - slices.Index(names, b.name) })
+	out = slices.DeleteFunc(out, func(m *Mutant) bool { return !slices.Contains(names, m.Name) })
+	slices.SortFunc(out, func(a, b *Mutant) int { return slices.Index(names, a.Name) - slices.Index(names, b.Name) })
 	return out
 }
 
 // hunt runs rounds with a broken hb.
-func (t *torture) hunt(ctx context.Context, m *mutant, limit time.Duration) (caught, error) {
-	c := caught{mutant: m}
-	text, err := m.replaced(t.root)
+func (t *torture) hunt(ctx context.Context, m *Mutant, limit time.Duration) (caught, error) {
+	c := caught{Mutant: m}
+	text, err := m.Replaced(t.root)
 	if err != nil {
 		return c, err
 	}
@@ -106,15 +81,15 @@ func (t *torture) hunt(ctx context.Context, m *mutant, limit time.Duration) (cau
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		return c, err
 	}
-	if err := t.buildFaulty(ctx, map[string]string{m.file: file}); err != nil {
-		return c, fmt.Errorf("mutant %q: %w", m.name, err)
+	if err := t.buildFaulty(ctx, map[string]string{m.File: file}); err != nil {
+		return c, fmt.Errorf("mutant %q: %w", m.Name, err)
 	}
-	say("-- mutant %q: %s (%s)", m.name, m.breaks, m.aims)
+	say("-- mutant %q: %s (%s)", m.Name, m.Breaks, m.Aims)
 	began := time.Now()
 	for c.rounds < mutantRounds || time.Since(began) < limit {
 		c.rounds++
-		p := draw(t.seed, c.rounds, m.aim())
-		p.lighten(m.file)
+		p := draw(t.seed, c.rounds, aimOf(m))
+		p.lighten(m.File)
 		say("   %v", p)
 		_, err := t.tryRound(ctx, p)
 		if ctx.Err() != nil {
@@ -143,9 +118,9 @@ func firstLine(err error) string {
 
 func (c caught) String() string {
 	if c.by == "" {
-		return fmt.Sprintf("%s: SURVIVED %d rounds, %v", c.name, c.rounds, c.took.Round(time.Second))
+		return fmt.Sprintf("%s: SURVIVED %d rounds, %v", c.Name, c.rounds, c.took.Round(time.Second))
 	}
-	return fmt.Sprintf("%s: caught in round %d, %v: %s", c.name, c.rounds, c.took.Round(time.Second), c.by)
+	return fmt.Sprintf("%s: caught in round %d, %v: %s", c.Name, c.rounds, c.took.Round(time.Second), c.by)
 }
 
 // report prints the table of all mutants; one that survived is an error.
@@ -156,9 +131,9 @@ func report(results []caught) error {
 		by := c.by
 		if by == "" {
 			by = "**nothing**"
-			alive = append(alive, c.name)
+			alive = append(alive, c.Name)
 		}
-		say("| %s | %s | %d | %.0f | %s |", c.name, c.breaks, c.rounds, c.took.Seconds(), strings.ReplaceAll(by, "|", "/"))
+		say("| %s | %s | %d | %.0f | %s |", c.Name, c.Breaks, c.rounds, c.took.Seconds(), strings.ReplaceAll(by, "|", "/"))
 	}
 	say("%d mutants caught, %d survived", len(results)-len(alive), len(alive))
 	if len(alive) > 0 {

@@ -17,7 +17,13 @@ import (
 
 // judge asks every oracle about the copies. None of them asks hb.
 func (r *round) judge(ctx context.Context, copies []copied) error {
-	if err := errors.Join(samePages(copies), r.hurtDirectories(ctx, copies)); err != nil {
+	var exact []Copy
+	for _, c := range copies {
+		if c.exact {
+			exact = append(exact, Copy{c.way, c.dir})
+		}
+	}
+	if err := errors.Join(SamePages(exact), r.hurtDirectories(ctx, copies)); err != nil {
 		return err
 	}
 	var first map[string]string
@@ -78,7 +84,7 @@ func (r *round) putBack(c copied) error {
 	}
 	external, err := metadata.ReadExternal(os.DirFS(c.dir))
 	if err != nil {
-		return ignoreGone(err)
+		return IgnoreGone(err)
 	}
 	for _, s := range external.Spaces {
 		to := filepath.Join(r.dir, "put back of "+c.way, s.Name+".ibd")
@@ -98,7 +104,7 @@ func (r *round) putBack(c copied) error {
 func (r *round) judgeServer(ctx context.Context, s *mysqldtest.Server, c copied) error {
 	err := r.judgeTables(ctx, s)
 	if !r.has("no binary log") {
-		err = errors.Join(err, r.countCommits(ctx, s, c.dir))
+		err = errors.Join(err, CountCommits(ctx, r.source, s, c.dir, CommitTable))
 	}
 	return err
 }
@@ -107,13 +113,13 @@ func (r *round) judgeServer(ctx context.Context, s *mysqldtest.Server, c copied)
 func (r *round) judgeTables(ctx context.Context, s *mysqldtest.Server) error {
 	var errs []error
 	for _, l := range r.loads {
-		if t, ok := l.(tidier); ok {
-			errs = append(errs, t.tidy(ctx, s.DB()))
+		if t, ok := l.(Tidier); ok {
+			errs = append(errs, t.Tidy(ctx, s.DB()))
 		}
 	}
 	errs = append(errs, r.cleanLog(s, 0), workload.CheckTables(ctx, s.DB()))
 	for i, l := range r.loads {
-		if err := l.check(ctx, s.DB()); err != nil {
+		if err := l.Check(ctx, s.DB()); err != nil {
 			errs = append(errs, fmt.Errorf("load %s: %w", r.plan.loads[i], err))
 		}
 	}
@@ -208,7 +214,7 @@ func (r *round) follow(ctx context.Context, s *mysqldtest.Server, c copied, byGT
 	if err != nil {
 		return err
 	}
-	imported := strings.ReplaceAll("`"+importTarget+"`", ".", "`.`") // that is not replicated
+	imported := strings.ReplaceAll("`"+ImportTarget+"`", ".", "`.`") // that is not replicated
 	delete(source, imported)
 	delete(mine, imported)
 	if diff := workload.Differences(source, mine); len(diff) > 0 {
@@ -220,12 +226,12 @@ func (r *round) follow(ctx context.Context, s *mysqldtest.Server, c copied, byGT
 // rollBackPrepared rolls back prepared XA transactions: 5.6 writes them to its
 // binary log only when they are committed, as if they were any other.
 func rollBackPrepared(ctx context.Context, s *mysqldtest.Server) error {
-	names, err := table(ctx, s.DB(), "XA RECOVER")
+	names, err := Table(ctx, s.DB(), "XA RECOVER")
 	if err != nil {
 		return err
 	}
 	for _, n := range names {
-		if err := execAll(ctx, s.DB(), "XA ROLLBACK '"+n[3]+"'"); err != nil {
+		if err := ExecAll(ctx, s.DB(), "XA ROLLBACK '"+n[3]+"'"); err != nil {
 			return err
 		}
 	}

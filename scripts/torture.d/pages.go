@@ -11,38 +11,39 @@ import (
 	"slices"
 )
 
-// samePages demands that all copies that hb recovered have the same files, byte
-// for byte.
-func samePages(copies []copied) error {
+// A Copy is a recovered directory.
+type Copy struct {
+	Way string // in which it was restored
+	Dir string
+}
+
+// SamePages demands that copies have the same files, byte for byte.
+func SamePages(copies []Copy) error {
 	var first map[string]string
-	var name string
 	for _, c := range copies {
-		if !c.exact {
-			continue
-		}
-		sums, err := digests(c.dir)
+		sums, err := Digests(c.Dir)
 		if err != nil {
 			return err
 		}
 		if first == nil {
-			first, name = sums, c.way
+			first = sums
 			continue
 		}
 		for _, f := range slices.Sorted(maps.Keys(first)) {
 			if sums[f] != first[f] {
-				return fmt.Errorf("%s differs between the copies restored by %s and by %s%s", f, name, c.way, firstDifference(f, copies[0].dir, c.dir))
+				return fmt.Errorf("%s differs between the copies restored by %s and by %s%s", f, copies[0].Way, c.Way, FirstDifference(f, copies[0].Dir, c.Dir))
 			}
 			delete(sums, f)
 		}
 		for f := range sums {
-			return fmt.Errorf("the copy restored by %s has the file %s, which that restored by %s has not", c.way, f, name)
+			return fmt.Errorf("the copy restored by %s has the file %s, which that restored by %s has not", c.Way, f, copies[0].Way)
 		}
 	}
 	return nil
 }
 
-// digests returns a digest of each file of a directory, by name.
-func digests(dir string) (map[string]string, error) {
+// Digests returns a digest of each file of a directory, by name.
+func Digests(dir string) (map[string]string, error) {
 	out := map[string]string{}
 	return out, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -58,13 +59,14 @@ func digests(dir string) (map[string]string, error) {
 		case d.Type()&fs.ModeSymlink != 0:
 			out[rel], err = os.Readlink(path)
 		default:
-			out[rel], err = digest(path)
+			out[rel], err = Digest(path)
 		}
 		return err
 	})
 }
 
-func digest(path string) (string, error) {
+// Digest returns that of a file.
+func Digest(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -77,8 +79,8 @@ func digest(path string) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)[:12]), nil
 }
 
-// firstDifference says where two files begin to differ.
-func firstDifference(name, a, b string) string {
+// FirstDifference says where two files begin to differ.
+func FirstDifference(name, a, b string) string {
 	x, err := os.ReadFile(filepath.Join(a, name))
 	y, err2 := os.ReadFile(filepath.Join(b, name))
 	if err != nil || err2 != nil {

@@ -118,13 +118,13 @@ func pick[T any](rnd *rand.Rand, of []T) T { return of[rnd.IntN(len(of))] }
 // drawLoads draws one to three kinds of load. Commits are always counted: that is
 // what position and data are compared by.
 func (p *plan) drawLoads(rnd *rand.Rand, aimed []string) {
-	names := loadNames(p.server)
+	names := Names(p.server)
 	rnd.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	n := 1 + rnd.IntN(3)
 	if len(aimed) > 0 {
 		names, n = aimed, len(aimed)
 	}
-	p.loads = append([]string{loadKinds[0].name, loadKinds[1].name}, names[:min(n, len(names))]...)
+	p.loads = append([]string{All[0].Name, All[1].Name}, names[:min(n, len(names))]...)
 }
 
 func drawOptions(rnd *rand.Rand, mariadb bool) (out []string) {
@@ -188,13 +188,13 @@ func (p *plan) lighten(file string) {
 // drawDamage draws what is done to directories. Those that are no backup of hb's any
 // more have names that say so.
 func (p *plan) drawDamage(rnd *rand.Rand, aimed []string) {
-	for i, of := range [][]dirDamage{dirDamages, foreignDamages} {
-		p.damage[i] = pick(rnd, of).name
+	for i, of := range [][]Directory{Recovered, Foreign} {
+		p.damage[i] = pick(rnd, of).Name
 		if len(p.aim) > 0 && len(aimed) == 0 {
-			p.damage[i] = dirDamages[0].name // it takes time, and shows nothing of what is aimed at
+			p.damage[i] = Recovered[0].Name // it takes time, and shows nothing of what is aimed at
 		}
 		for _, name := range aimed {
-			if slices.ContainsFunc(of, func(d dirDamage) bool { return d.name == name }) {
+			if slices.ContainsFunc(of, func(d Directory) bool { return d.Name == name }) {
 				p.damage[i] = name
 			}
 		}

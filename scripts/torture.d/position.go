@@ -10,35 +10,35 @@ import (
 	"hb/source/mysqld/mysqldtest"
 )
 
-// countCommits compares position and data: the source itself says how many rows
-// its binary logs insert into the table of commits up to the recorded position,
+// CountCommits compares position and data of a copy s in dir: the source itself says how many rows
+// its binary logs insert into the table commits up to the recorded position,
 // and which transactions they hold; the copy says how many rows it has.
-func (r *round) countCommits(ctx context.Context, s *mysqldtest.Server, dir string) error {
+func CountCommits(ctx context.Context, source, s *mysqldtest.Server, dir, commits string) error {
 	at, err := mysqldtest.RecordedPosition(dir)
 	if err != nil {
 		return err
 	}
-	inserted, gtids, err := r.binlogUpTo(ctx, at)
+	inserted, gtids, err := binlogUpTo(ctx, source, at, commits)
 	if err != nil {
 		return err
 	}
-	have, err := row(ctx, s.DB(), "SELECT COUNT(*) FROM "+commitTable)
+	have, err := Row(ctx, s.DB(), "SELECT COUNT(*) FROM "+commits)
 	if err != nil {
 		return err
 	}
 	if want := fmt.Sprint([]int{inserted}); have != want {
 		return fmt.Errorf("the recorded position %s %d is not that of the data: the binary logs insert %s rows up to there, and the copy has %s", at.File, at.Pos, want, have)
 	}
-	if err := r.sameGTIDs(ctx, at, gtids); err != nil || r.server != mysqldtest.MySQL97 {
+	if err := sameGTIDs(ctx, source, at, gtids); err != nil || source.Root.Name != mysqldtest.MySQL97 {
 		return err
 	}
-	return r.executedGTIDs(ctx, s, at)
+	return executedGTIDs(ctx, source, s, at)
 }
 
 // binlogUpTo reads the source's binary logs up to a position: the rows inserted
 // into the table of commits, and on MySQL the GTIDs.
-func (r *round) binlogUpTo(ctx context.Context, at mysqldtest.Position) (rows int, gtids []string, err error) {
-	files, err := table(ctx, r.source.DB(), "SHOW BINARY LOGS")
+func binlogUpTo(ctx context.Context, source *mysqldtest.Server, at mysqldtest.Position, commits string) (rows int, gtids []string, err error) {
+	files, err := Table(ctx, source.DB(), "SHOW BINARY LOGS")
 	if err != nil {
 		return 0, nil, err
 	}
@@ -47,7 +47,7 @@ func (r *round) binlogUpTo(ctx context.Context, at mysqldtest.Position) (rows in
 		return 0, nil, fmt.Errorf("the recorded position is in %s, and the source has %v", at.File, files)
 	}
 	for i, f := range files[:last+1] {
-		events, err := table(ctx, r.source.DB(), "SHOW BINLOG EVENTS IN '"+f[0]+"'")
+		events, err := Table(ctx, source.DB(), "SHOW BINLOG EVENTS IN '"+f[0]+"'")
 		if err != nil {
 			return 0, nil, err
 		}
@@ -60,7 +60,7 @@ func (r *round) binlogUpTo(ctx context.Context, at mysqldtest.Position) (rows in
 				break
 			}
 			switch {
-			case e[2] == "Table_map" && strings.Contains(e[5], "("+commitTable+")"):
+			case e[2] == "Table_map" && strings.Contains(e[5], "("+commits+")"):
 				rows++
 			case e[2] == "Previous_gtids" && i == 0 && e[5] != "":
 				gtids = append(gtids, e[5])
@@ -78,16 +78,16 @@ func (r *round) binlogUpTo(ctx context.Context, at mysqldtest.Position) (rows in
 
 // executedGTIDs demands that the copy knows which of the source's transactions it
 // has: those recorded, and of the source no other.
-func (r *round) executedGTIDs(ctx context.Context, s *mysqldtest.Server, at mysqldtest.Position) error {
-	source, err := table(ctx, r.source.DB(), "SELECT @@server_uuid")
+func executedGTIDs(ctx context.Context, source, s *mysqldtest.Server, at mysqldtest.Position) error {
+	id, err := Table(ctx, source.DB(), "SELECT @@server_uuid")
 	if err != nil {
 		return err
 	}
-	got, err := table(ctx, s.DB(), fmt.Sprintf("SELECT GTID_SUBTRACT('%s', @@global.gtid_executed), GTID_SUBTRACT(@@global.gtid_executed, '%s')", at.GTID, at.GTID))
+	got, err := Table(ctx, s.DB(), fmt.Sprintf("SELECT GTID_SUBTRACT('%s', @@global.gtid_executed), GTID_SUBTRACT(@@global.gtid_executed, '%s')", at.GTID, at.GTID))
 	if err != nil {
 		return err
 	}
-	if got[0][0] != "" || strings.Contains(got[0][1], source[0][0]) {
+	if got[0][0] != "" || strings.Contains(got[0][1], id[0][0]) {
 		return fmt.Errorf("gtid_executed of the copy is not what is recorded: it lacks %q, and has %q too many", got[0][0], got[0][1])
 	}
 	return nil
@@ -95,9 +95,9 @@ func (r *round) executedGTIDs(ctx context.Context, s *mysqldtest.Server, at mysq
 
 // sameGTIDs compares the recorded GTIDs with those of the binary logs up to the
 // recorded position. The server does the arithmetic.
-func (r *round) sameGTIDs(ctx context.Context, at mysqldtest.Position, gtids []string) error {
-	if r.source.Root.MariaDB() {
-		got, err := table(ctx, r.source.DB(), fmt.Sprintf("SELECT BINLOG_GTID_POS('%s', %d)", at.File, at.Pos))
+func sameGTIDs(ctx context.Context, source *mysqldtest.Server, at mysqldtest.Position, gtids []string) error {
+	if source.Root.MariaDB() {
+		got, err := Table(ctx, source.DB(), fmt.Sprintf("SELECT BINLOG_GTID_POS('%s', %d)", at.File, at.Pos))
 		if err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func (r *round) sameGTIDs(ctx context.Context, at mysqldtest.Position, gtids []s
 		return nil
 	}
 	want := foldGTIDs(gtids)
-	got, err := table(ctx, r.source.DB(), fmt.Sprintf("SELECT GTID_SUBTRACT('%s', '%s'), GTID_SUBTRACT('%s', '%s')", want, at.GTID, at.GTID, want))
+	got, err := Table(ctx, source.DB(), fmt.Sprintf("SELECT GTID_SUBTRACT('%s', '%s'), GTID_SUBTRACT('%s', '%s')", want, at.GTID, at.GTID, want))
 	if err != nil {
 		return err
 	}

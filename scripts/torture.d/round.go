@@ -21,8 +21,8 @@ type round struct {
 
 	source  *mysqldtest.Server
 	running []*mysqldtest.Server // to be ended
-	loads   []load
-	victim  *victim
+	loads   []Load
+	victim  *Victim
 	hurt    *fault
 	ran     int  // commands, for the names of their logs
 	looked  bool // whether a server starts on a half-applied directory
@@ -103,13 +103,14 @@ func (r *round) note(format string, args ...any) {
 }
 
 func (r *round) prepareLoads(ctx context.Context) error {
+	known := &Round{Server: r.server, Ways: r.ways, Datadir: r.source.Datadir, Outside: r.outside(), NoBinlog: r.has("no binary log"), Note: r.note}
 	for i, name := range r.plan.loads {
-		l := loadKinds[slices.IndexFunc(loadKinds, func(k loadKind) bool { return k.name == name })].make(r, r.loadSeed+uint64(i))
-		if err := l.prepare(ctx, r.source.DB()); err != nil {
+		l := All[slices.IndexFunc(All, func(k Kind) bool { return k.Name == name })].Make(known, r.loadSeed+uint64(i))
+		if err := l.Prepare(ctx, r.source.DB()); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		r.loads = append(r.loads, l)
-		if v, ok := l.(*victim); ok {
+		if v, ok := l.(*Victim); ok {
 			r.victim = v
 		}
 	}
@@ -128,26 +129,26 @@ func (r *round) underLoad(ctx context.Context, f func(context.Context) error) er
 	errs := make([]error, len(r.loads))
 	for i, l := range r.loads {
 		wg.Go(func() {
-			if err := l.run(loading, r.source.DB()); err != nil {
+			if err := l.Run(loading, r.source.DB()); err != nil {
 				errs[i] = fmt.Errorf("load %s: %w", r.plan.loads[i], err)
 				r.note("%v", errs[i])
 			}
 		})
 	}
-	sleep(ctx, r.writeFor)
+	Sleep(ctx, r.writeFor)
 	if r.when == "idle" {
 		stop()
 		wg.Wait()
 		r.settle(ctx)
 	}
 	for _, l := range r.loads {
-		l.began()
+		l.Began()
 	}
 	err := f(ctx)
 	for _, l := range r.loads {
-		l.ended()
+		l.Ended()
 	}
-	sleep(ctx, r.writeFor/3)
+	Sleep(ctx, r.writeFor/3)
 	stop()
 	wg.Wait()
 	if loads := errors.Join(errs...); err == nil && loads != nil && !r.hurt.harmsServer {
@@ -158,13 +159,13 @@ func (r *round) underLoad(ctx context.Context, f func(context.Context) error) er
 
 // settle has the server write all pages, and then a checkpoint.
 func (r *round) settle(ctx context.Context) {
-	before, err := table(ctx, r.source.DB(), "SELECT @@global.innodb_max_dirty_pages_pct")
+	before, err := Table(ctx, r.source.DB(), "SELECT @@global.innodb_max_dirty_pages_pct")
 	if err == nil {
-		err = execAll(ctx, r.source.DB(), "SET GLOBAL innodb_max_dirty_pages_pct = 0", "FLUSH TABLES")
+		err = ExecAll(ctx, r.source.DB(), "SET GLOBAL innodb_max_dirty_pages_pct = 0", "FLUSH TABLES")
 	}
-	sleep(ctx, 2500*time.Millisecond)
+	Sleep(ctx, 2500*time.Millisecond)
 	if err == nil {
-		err = execAll(ctx, r.source.DB(), "SET GLOBAL innodb_max_dirty_pages_pct = "+before[0][0])
+		err = ExecAll(ctx, r.source.DB(), "SET GLOBAL innodb_max_dirty_pages_pct = "+before[0][0])
 	}
 	if err != nil {
 		r.note("%v", err)
@@ -181,11 +182,3 @@ type ownError struct {
 func (e *ownError) Error() string { return e.doing + ": " + e.err.Error() }
 
 func (e *ownError) Unwrap() error { return e.err }
-
-// sleep waits, or until ctx is done.
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -88,7 +89,7 @@ func (t *templates) get(root *mysqldtest.Root, lines []string) (string, error) {
 		return "", err
 	}
 	// A copy with this identity could not replicate from another copy.
-	if err := os.Remove(filepath.Join(dir, "auto.cnf")); ignoreGone(err) != nil {
+	if err := os.Remove(filepath.Join(dir, "auto.cnf")); IgnoreGone(err) != nil {
 		return "", err
 	}
 	t.keys = append(t.keys, key)
@@ -125,8 +126,8 @@ func (r *round) setUp(ctx context.Context) error {
 	statements := []string{
 		"CREATE USER " + account + "@localhost", "CREATE USER " + account + "@127.0.0.1",
 		"GRANT ALL ON *.* TO " + account + "@localhost", "GRANT ALL ON *.* TO " + account + "@127.0.0.1",
-		"CREATE DATABASE hb_t", "CREATE TABLE " + digits + " (d INT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
-		"INSERT INTO " + digits + " VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)",
+		"CREATE DATABASE hb_t", "CREATE TABLE " + Digits + " (d INT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
+		"INSERT INTO " + Digits + " VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)",
 	}
 	if r.server == mysqldtest.MySQL97 {
 		statements = append(statements, "GRANT BACKUP_ADMIN ON *.* TO "+account+"@localhost", "GRANT BACKUP_ADMIN ON *.* TO "+account+"@127.0.0.1")
@@ -139,12 +140,6 @@ func (r *round) setUp(ctx context.Context) error {
 	return nil
 }
 
-// digits is a table of ten rows, that others are made of.
-const digits = "hb_t.digits"
-
-// numbered is a derived table x with the numbers n from 1 to 10,000.
-const numbered = "(SELECT 1 + a.d + 10*b.d + 100*c.d + 1000*e.d AS n FROM " + digits + " a, " + digits + " b, " + digits + " c, " + digits + " e) x"
-
 // reach are the options by which hb connects.
 func (r *round) reach() []string {
 	args := []string{"--no-defaults", "-u", account}
@@ -155,4 +150,17 @@ func (r *round) reach() []string {
 		args = append(args, "--skip-ssl")
 	}
 	return append(args, "-h", "127.0.0.1", "-P", fmt.Sprint(r.source.Port))
+}
+
+// outside is where the round's server keeps what is not in its data directory.
+func (r *round) outside() string { return filepath.Join(r.dir, "outside") }
+
+// blind has a server on a copy not see what the source, which still runs, has outside
+// its data directory: with the same paths in its dictionary it would take that for
+// its own.
+func (r *round) blind(cmd *exec.Cmd) *exec.Cmd {
+	args := []string{"--mount", "--propagation", "private", "sh", "-c", `mount -t tmpfs none "$0" && exec "$@"`, r.outside(), cmd.Path}
+	out := exec.Command("unshare", append(args, cmd.Args[1:]...)...)
+	out.Env, out.Dir = cmd.Env, cmd.Dir
+	return out
 }

@@ -7,15 +7,40 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"hb/xbstream/innodb"
 )
 
-// sameTablespaces compares the files of pages in two directories: those that came
+// FilesOf lists the files of a directory for which is holds, by relative name.
+func FilesOf(dir string, is func(name string, size int64) bool) (out []string, err error) {
+	return out, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err == nil && is(name, info.Size()) {
+			out = append(out, name)
+		}
+		return err
+	})
+}
+
+// IsPages reports whether a file consists of InnoDB's pages.
+func IsPages(name string) bool {
+	base := filepath.Base(name)
+	return filepath.Ext(base) == ".ibd" || filepath.Ext(base) == ".ibu" || strings.HasPrefix(base, "ibdata") || strings.HasPrefix(base, "undo")
+}
+
+// SameTablespaces compares the files of pages in two directories: those that came
 // back whole, and those that came back although they had been hurt. With latched,
 // pages may differ as laterStamps says.
-func sameTablespaces(whole, hurt string, latched bool) error {
-	names, err := filesOf(whole, func(name string, _ int64) bool { return isPages(name) })
+func SameTablespaces(whole, hurt string, latched bool) error {
+	names, err := FilesOf(whole, func(name string, _ int64) bool { return IsPages(name) })
 	if err != nil {
 		return err
 	}
@@ -32,7 +57,7 @@ func sameTablespaces(whole, hurt string, latched bool) error {
 			return err
 		}
 		if !bytes.Equal(x, y) && !(latched && laterStamps(x, y)) {
-			return fmt.Errorf("%s is another%s", name, firstDifference(name, whole, hurt))
+			return fmt.Errorf("%s is another%s", name, FirstDifference(name, whole, hurt))
 		}
 	}
 	return nil

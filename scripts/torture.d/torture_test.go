@@ -53,11 +53,11 @@ func all() []string {
 	for _, f := range faults {
 		want = append(want, f.name)
 	}
-	for _, d := range slices.Concat(dirDamages, foreignDamages) {
-		want = append(want, d.name)
+	for _, d := range slices.Concat(Recovered, Foreign) {
+		want = append(want, d.Name)
 	}
-	for _, k := range loadKinds {
-		want = append(want, k.name)
+	for _, k := range All {
+		want = append(want, k.Name)
 	}
 	for _, w := range ways {
 		want = append(want, w.name)
@@ -100,26 +100,26 @@ func TestMutants(t *testing.T) {
 		known[name] = true
 	}
 	names := map[string]bool{}
-	for i := range mutantList {
-		m := &mutantList[i]
-		if names[m.name] {
-			t.Errorf("two mutants are called %q", m.name)
+	for i := range List {
+		m := &List[i]
+		if names[m.Name] {
+			t.Errorf("two mutants are called %q", m.Name)
 		}
-		names[m.name] = true
-		text, err := m.replaced("../..")
+		names[m.Name] = true
+		text, err := m.Replaced("../..")
 		if err != nil {
 			t.Error(err)
 			continue
 		}
-		if _, err := parser.ParseFile(token.NewFileSet(), m.file, text, parser.SkipObjectResolution); err != nil {
-			t.Errorf("mutant %q is no Go: %v", m.name, err)
+		if _, err := parser.ParseFile(token.NewFileSet(), m.File, text, parser.SkipObjectResolution); err != nil {
+			t.Errorf("mutant %q is no Go: %v", m.Name, err)
 		}
-		if n := len(strings.Split(m.aims, ", ")); len(m.aim()) != n {
-			t.Errorf("mutant %q: aims %q are %d, not %d", m.name, m.aims, len(m.aim()), n)
+		if n := len(strings.Split(m.Aims, ", ")); len(aimOf(m)) != n {
+			t.Errorf("mutant %q: aims %q are %d, not %d", m.Name, m.Aims, len(aimOf(m)), n)
 		}
-		for _, c := range m.aim() {
+		for _, c := range aimOf(m) {
 			if c.name != "option" && !known[c.value] {
-				t.Errorf("mutant %q: there is no %s %q", m.name, c.name, c.value)
+				t.Errorf("mutant %q: there is no %s %q", m.Name, c.name, c.value)
 			}
 		}
 	}
@@ -139,9 +139,9 @@ func TestMutantsCompile(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for i := range mutantList {
-		m := &mutantList[i]
-		text, err := m.replaced(root)
+	for i := range List {
+		m := &List[i]
+		text, err := m.Replaced(root)
 		if err != nil {
 			continue // TestMutants says so
 		}
@@ -149,15 +149,8 @@ func TestMutantsCompile(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if err := goBuild(t.Context(), root, filepath.Join(dir, "out"), "./"+filepath.Dir(m.file), map[string]string{filepath.Join(root, m.file): file}); err != nil {
-			t.Errorf("mutant %q: %v", m.name, err)
+		if err := goBuild(t.Context(), root, filepath.Join(dir, "out"), "./"+filepath.Dir(m.File), map[string]string{filepath.Join(root, m.File): file}); err != nil {
+			t.Errorf("mutant %q: %v", m.Name, err)
 		}
-	}
-}
-
-func TestFoldGTIDs(t *testing.T) {
-	got := foldGTIDs([]string{"a:1-7,\nb:3", "a:8", "a:9", "a:10", "a:12", "b:13", "b:14", "a:tag:15", "a:11"})
-	if want := "a:1-7,b:3,a:8-10,a:12-12,b:13-14,a:tag:15,a:11-11"; got != want {
-		t.Errorf("got %s, want %s", got, want)
 	}
 }
