@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"hb/scripts/torture.d/load"
 )
 
 // backup is what became of hb backup.
@@ -207,8 +209,8 @@ func (b *backup) lastLine() string {
 // nothingLeft demands that a failed backup's connections have gone, and with them
 // its locks.
 func (r *round) nothingLeft(ctx context.Context) error {
-	for end := time.Now().Add(15 * time.Second); ; Sleep(ctx, 50*time.Millisecond) {
-		left, err := Table(ctx, r.source.DB(), "SELECT id, command, state, info FROM information_schema.processlist WHERE user = '"+account+"'")
+	for end := time.Now().Add(15 * time.Second); ; load.Sleep(ctx, 50*time.Millisecond) {
+		left, err := load.Table(ctx, r.source.DB(), "SELECT id, command, state, info FROM information_schema.processlist WHERE user = '"+account+"'")
 		if err != nil || len(left) == 0 {
 			return err
 		}

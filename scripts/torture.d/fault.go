@@ -16,6 +16,9 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"hb/scripts/torture.d/damage"
+	"hb/scripts/torture.d/load"
+	"hb/scripts/torture.d/load/rows"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -39,11 +42,11 @@ type fault struct {
 
 var faults = []fault{
 	{name: "none", harmless: true},
-	{name: "page flipped", victim: true, before: damage(Flip)},
-	{name: "page zeroed", victim: true, before: damage(Zero)},
-	{name: "page misplaced", victim: true, before: damage(Misplace)},
-	{name: "page torn", victim: true, before: damage(Tear)},
-	{name: "file cut", victim: true, before: damage(Cut)},
+	{name: "page flipped", victim: true, before: hurtPage(damage.Flip)},
+	{name: "page zeroed", victim: true, before: hurtPage(damage.Zero)},
+	{name: "page misplaced", victim: true, before: hurtPage(damage.Misplace)},
+	{name: "page torn", victim: true, before: hurtPage(damage.Tear)},
+	{name: "file cut", victim: true, before: hurtPage(damage.Cut)},
 	{name: "file gone", victim: true, before: func(ctx context.Context, r *round) error {
 		return errors.Join(settleVictim(ctx, r), os.Remove(r.victim.File()))
 	}},
@@ -51,11 +54,11 @@ var faults = []fault{
 	{name: "strays", harmless: true, before: strays},
 	{name: "unknown engine", on: mariadbServers, mustFail: true, before: unknownEngine},
 	{name: "second backup", harmless: true, during: secondBackup},
-	{name: "file cut later", victim: true, during: later(damage(Cut))},
-	{name: "page flipped later", victim: true, during: later(damage(Flip))},
-	{name: "file removed", victim: true, during: later(func(_ context.Context, r *round) error { return IgnoreGone(os.Remove(r.victim.File())) })},
+	{name: "file cut later", victim: true, during: later(hurtPage(damage.Cut))},
+	{name: "page flipped later", victim: true, during: later(hurtPage(damage.Flip))},
+	{name: "file removed", victim: true, during: later(func(_ context.Context, r *round) error { return load.IgnoreGone(os.Remove(r.victim.File())) })},
 	{name: "file renamed", victim: true, during: later(func(_ context.Context, r *round) error {
-		return IgnoreGone(os.Rename(r.victim.File(), filepath.Join(filepath.Dir(r.victim.File()), "moved.ibd")))
+		return load.IgnoreGone(os.Rename(r.victim.File(), filepath.Join(filepath.Dir(r.victim.File()), "moved.ibd")))
 	})},
 	{name: "file replaced", victim: true, during: later(replaceFile)},
 	{name: "read error", rule: func(r *round) string { return fmt.Sprintf("read:*.ibd:%d:EIO", ladder(r.at[1], 400)) }},
@@ -101,7 +104,7 @@ func later(f func(context.Context, *round) error) func(context.Context, *round) 
 		if r.at[1] > 0.3 {
 			r.awaitArchive(ctx)
 		}
-		Sleep(ctx, time.Duration(r.at[0]*float64(backupTakes)))
+		load.Sleep(ctx, time.Duration(r.at[0]*float64(backupTakes)))
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -116,7 +119,7 @@ func (r *round) awaitArchive(ctx context.Context) {
 		if st, err := os.Stat(r.archive()); err == nil && st.Size() > 0 {
 			return
 		}
-		Sleep(ctx, 10*time.Millisecond)
+		load.Sleep(ctx, 10*time.Millisecond)
 	}
 }
 
@@ -131,19 +134,19 @@ func (r *round) disturbVictim(ctx context.Context) error {
 	var statements []string
 	switch r.disturb {
 	case "renamed":
-		statements = []string{"RENAME TABLE " + VictimTable + " TO " + VictimSpare, "RENAME TABLE " + VictimSpare + " TO " + VictimTable}
+		statements = []string{"RENAME TABLE " + rows.VictimTable + " TO " + rows.VictimSpare, "RENAME TABLE " + rows.VictimSpare + " TO " + rows.VictimTable}
 	case "swapped":
-		statements = []string{fmt.Sprintf("RENAME TABLE %s TO %s, %s.other TO %s, %s TO %s.other", VictimTable, VictimSpare, VictimDB, VictimTable, VictimSpare, VictimDB)}
+		statements = []string{fmt.Sprintf("RENAME TABLE %s TO %s, %s.other TO %s, %s TO %s.other", rows.VictimTable, rows.VictimSpare, rows.VictimDB, rows.VictimTable, rows.VictimSpare, rows.VictimDB)}
 	case "dropped":
-		Sleep(ctx, time.Duration(r.at[2]*float64(backupTakes)))
+		load.Sleep(ctx, time.Duration(r.at[2]*float64(backupTakes)))
 		if ctx.Err() == nil {
 			r.victim.Dropped = true
-			statements = []string{"DROP TABLE " + VictimTable}
+			statements = []string{"DROP TABLE " + rows.VictimTable}
 		}
 	}
-	return Sessions(ctx, r.source.DB(), 1, r.loadSeed, func(ctx context.Context, _ int, s *Session) error {
+	return load.Sessions(ctx, r.source.DB(), 1, r.loadSeed, func(ctx context.Context, _ int, s *load.Session) error {
 		for len(statements) > 0 && ctx.Err() == nil {
-			Sleep(ctx, time.Duration(20+s.Rnd.IntN(150))*time.Millisecond)
+			load.Sleep(ctx, time.Duration(20+s.Rnd.IntN(150))*time.Millisecond)
 			err := s.Exec(statements[0])
 			if refused, ok := errors.AsType[*mysql.MySQLError](err); ok {
 				r.note("%s: %v", statements[0], refused) // the file is gone or damaged
@@ -169,7 +172,7 @@ func settleVictim(ctx context.Context, r *round) error {
 		return err
 	}
 	defer c.Close()
-	for _, q := range []string{"FLUSH TABLES " + VictimTable + " FOR EXPORT", "UNLOCK TABLES"} {
+	for _, q := range []string{"FLUSH TABLES " + rows.VictimTable + " FOR EXPORT", "UNLOCK TABLES"} {
 		if _, err := c.ExecContext(ctx, q); err != nil {
 			return err
 		}
@@ -177,18 +180,18 @@ func settleVictim(ctx context.Context, r *round) error {
 	return nil
 }
 
-// damage hurts a page of the victim's file, behind the server's back.
-func damage(how func(f *os.File, page int64, size int) error) func(context.Context, *round) error {
+// hurtPage hurts a page of the victim's file, behind the server's back.
+func hurtPage(how func(f *os.File, page int64, size int) error) func(context.Context, *round) error {
 	return func(ctx context.Context, r *round) error {
 		if err := settleVictim(ctx, r); err != nil {
-			return Ignore(err, NoSuchTable) // it was dropped, or has its other name
+			return load.Ignore(err, load.NoSuchTable) // it was dropped, or has its other name
 		}
 		f, err := os.OpenFile(r.victim.File(), os.O_RDWR, 0)
 		if err != nil {
-			return IgnoreGone(err)
+			return load.IgnoreGone(err)
 		}
 		size := r.pageSize()
-		page, err := UsedPage(f, size, r.at[3])
+		page, err := damage.UsedPage(f, size, r.at[3])
 		if err != nil || page == 0 {
 			return errors.Join(err, f.Close())
 		}
@@ -211,7 +214,7 @@ func (r *round) pageSize() int {
 func replaceFile(_ context.Context, r *round) error {
 	temporary := filepath.Join(r.dir, "replacement")
 	if err := mysqldtest.CopyFile(temporary, filepath.Join(filepath.Dir(r.victim.File()), "other.ibd")); err != nil {
-		return IgnoreGone(err)
+		return load.IgnoreGone(err)
 	}
 	return os.Rename(temporary, r.victim.File())
 }
@@ -242,7 +245,7 @@ func strays(_ context.Context, r *round) error {
 
 // unknownEngine makes the definition of a table of an engine that nobody knows.
 func unknownEngine(ctx context.Context, r *round) error {
-	if err := ExecAll(ctx, r.source.DB(), "CREATE TABLE "+VictimDB+".stranger (id INT) ENGINE=MyISAM"); err != nil {
+	if err := load.ExecAll(ctx, r.source.DB(), "CREATE TABLE "+rows.VictimDB+".stranger (id INT) ENGINE=MyISAM"); err != nil {
 		return err
 	}
 	path := filepath.Join(filepath.Dir(r.victim.File()), "stranger.frm")
@@ -256,7 +259,7 @@ func unknownEngine(ctx context.Context, r *round) error {
 
 // secondBackup takes another backup meanwhile.
 func secondBackup(ctx context.Context, r *round) error {
-	Sleep(ctx, time.Duration(r.at[0]*float64(backupTakes)))
+	load.Sleep(ctx, time.Duration(r.at[0]*float64(backupTakes)))
 	args := append([]string{"backup", "--tmpdir=" + r.dir}, r.reach()...)
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), r.hb.plain, args...)
 	var said bytes.Buffer
@@ -274,14 +277,14 @@ func secondBackup(ctx context.Context, r *round) error {
 
 // killConnection ends one of hb's connections.
 func killConnection(ctx context.Context, r *round) error {
-	ids, err := Table(ctx, r.source.DB(), "SELECT id FROM information_schema.processlist WHERE user = '"+account+"' ORDER BY id")
+	ids, err := load.Table(ctx, r.source.DB(), "SELECT id FROM information_schema.processlist WHERE user = '"+account+"' ORDER BY id")
 	if err != nil || len(ids) == 0 {
 		return err
 	}
 	id := ids[int(r.at[4]*float64(len(ids)))][0]
 	r.note("fault: KILL %s of %d", id, len(ids))
 	_, err = r.source.DB().ExecContext(ctx, "KILL "+id)
-	return Ignore(err, noSuchThread)
+	return load.Ignore(err, noSuchThread)
 }
 
 const noSuchThread = 1094

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"hb/scripts/torture.d/oracle"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -48,7 +49,7 @@ func (r *round) usesOwn(datadir string, pid int) error {
 	}
 	for _, fd := range fds {
 		to, err := os.Readlink(fd)
-		if err == nil && IsPages(to) && strings.HasPrefix(to, r.outside()+"/") {
+		if err == nil && oracle.IsPages(to) && strings.HasPrefix(to, r.outside()+"/") {
 			return fmt.Errorf("the copy in place uses %s, which is the old server's, and not in %s", to, datadir)
 		}
 	}

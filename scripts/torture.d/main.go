@@ -1,8 +1,8 @@
 // Command torture.d is the body of scripts/torture: an adversary of hb that never
 // ends. Each round draws a plan from a seed (plan.go), starts a server with it
-// (server.go), writes to it and hurts it (load.go, fault.go) while hb backs it up
+// (server.go), writes to it and hurts it (load, fault.go) while hb backs it up
 // (backup.go), restores the archive in several ways (restore.go), and asks
-// oracles that know nothing of hb whether that is right (oracle.go).
+// oracles that know nothing of hb whether that is right (judge.go, oracle).
 //
 // A backup that says OK and is wrong ends the run: everything that is needed to
 // see it again stays in one directory.

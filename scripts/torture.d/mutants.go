@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"hb/scripts/torture.d/mutant"
 )
 
 // A mutant is looked for until it has had so many rounds and, unless told otherwise,
@@ -19,7 +21,7 @@ const (
 )
 
 // aimOf is what a mutant's plans have.
-func aimOf(m *Mutant) (out aim) {
+func aimOf(m *mutant.Mutant) (out aim) {
 	for _, a := range strings.Split(m.Aims, ", ") {
 		if c, err := parseChoice(a); err == nil {
 			out = append(out, c)
@@ -30,7 +32,7 @@ func aimOf(m *Mutant) (out aim) {
 
 // caught is what became of one mutant.
 type caught struct {
-	*Mutant
+	*mutant.Mutant
 	rounds int
 	took   time.Duration
 	by     string // what found it; "": nothing did
@@ -58,20 +60,20 @@ func (t *torture) mutants(ctx context.Context, names []string, limit time.Durati
 }
 
 // chosen are the mutants of these names, in that order, or all.
-func chosen(names []string) (out []*Mutant) {
-	for i := range List {
-		out = append(out, &List[i])
+func chosen(names []string) (out []*mutant.Mutant) {
+	for i := range mutant.List {
+		out = append(out, &mutant.List[i])
 	}
 	if len(names) == 0 {
 		return out
 	}
-	out = slices.DeleteFunc(out, func(m *Mutant) bool { return !slices.Contains(names, m.Name) })
-	slices.SortFunc(out, func(a, b *Mutant) int { return slices.Index(names, a.Name) - slices.Index(names, b.Name) })
+	out = slices.DeleteFunc(out, func(m *mutant.Mutant) bool { return !slices.Contains(names, m.Name) })
+	slices.SortFunc(out, func(a, b *mutant.Mutant) int { return slices.Index(names, a.Name) - slices.Index(names, b.Name) })
 	return out
 }
 
 // hunt runs rounds with a broken hb.
-func (t *torture) hunt(ctx context.Context, m *Mutant, limit time.Duration) (caught, error) {
+func (t *torture) hunt(ctx context.Context, m *mutant.Mutant, limit time.Duration) (caught, error) {
 	c := caught{Mutant: m}
 	text, err := m.Replaced(t.root)
 	if err != nil {

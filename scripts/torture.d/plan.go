@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"hb/scripts/torture.d/damage"
+	"hb/scripts/torture.d/load/kinds"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -118,13 +120,13 @@ func pick[T any](rnd *rand.Rand, of []T) T { return of[rnd.IntN(len(of))] }
 // drawLoads draws one to three kinds of load. Commits are always counted: that is
 // what position and data are compared by.
 func (p *plan) drawLoads(rnd *rand.Rand, aimed []string) {
-	names := Names(p.server)
+	names := kinds.Names(p.server)
 	rnd.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	n := 1 + rnd.IntN(3)
 	if len(aimed) > 0 {
 		names, n = aimed, len(aimed)
 	}
-	p.loads = append([]string{All[0].Name, All[1].Name}, names[:min(n, len(names))]...)
+	p.loads = append([]string{kinds.All[0].Name, kinds.All[1].Name}, names[:min(n, len(names))]...)
 }
 
 func drawOptions(rnd *rand.Rand, mariadb bool) (out []string) {
@@ -188,13 +190,13 @@ func (p *plan) lighten(file string) {
 // drawDamage draws what is done to directories. Those that are no backup of hb's any
 // more have names that say so.
 func (p *plan) drawDamage(rnd *rand.Rand, aimed []string) {
-	for i, of := range [][]Directory{Recovered, Foreign} {
+	for i, of := range [][]damage.Directory{damage.Recovered, damage.Foreign} {
 		p.damage[i] = pick(rnd, of).Name
 		if len(p.aim) > 0 && len(aimed) == 0 {
-			p.damage[i] = Recovered[0].Name // it takes time, and shows nothing of what is aimed at
+			p.damage[i] = damage.Recovered[0].Name // it takes time, and shows nothing of what is aimed at
 		}
 		for _, name := range aimed {
-			if slices.ContainsFunc(of, func(d Directory) bool { return d.Name == name }) {
+			if slices.ContainsFunc(of, func(d damage.Directory) bool { return d.Name == name }) {
 				p.damage[i] = name
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"hb/scripts/torture.d/load"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -159,7 +160,7 @@ func (r *round) resumed(ctx context.Context, dir, action string, args ...string)
 // recovered. It looks once in a round.
 func (r *round) heldOff(ctx context.Context, dir string) error {
 	if _, err := os.Lstat(filepath.Join(dir, "hb-doublewrite")); err != nil || r.looked {
-		return IgnoreGone(err)
+		return load.IgnoreGone(err)
 	}
 	r.looked = true
 	copied := dir + ", half"
@@ -184,7 +185,7 @@ func (r *round) stateLost(ctx context.Context, dir string) error {
 		return nil // everything was recovered; only hb's own files had to go
 	}
 	if err := os.Remove(filepath.Join(dir, "hb-applying")); err != nil {
-		return IgnoreGone(err)
+		return load.IgnoreGone(err)
 	}
 	code, said, err := r.command(ctx, r.hb.plain, "", append([]string{"apply", "--no-defaults", dir}, r.placing()...)...)
 	if err != nil {

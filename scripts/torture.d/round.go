@@ -9,6 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"hb/scripts/torture.d/load"
+	"hb/scripts/torture.d/load/kinds"
+	"hb/scripts/torture.d/load/rows"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -21,8 +24,8 @@ type round struct {
 
 	source  *mysqldtest.Server
 	running []*mysqldtest.Server // to be ended
-	loads   []Load
-	victim  *Victim
+	loads   []load.Load
+	victim  *rows.Victim
 	hurt    *fault
 	ran     int  // commands, for the names of their logs
 	looked  bool // whether a server starts on a half-applied directory
@@ -103,14 +106,14 @@ func (r *round) note(format string, args ...any) {
 }
 
 func (r *round) prepareLoads(ctx context.Context) error {
-	known := &Round{Server: r.server, Ways: r.ways, Datadir: r.source.Datadir, Outside: r.outside(), NoBinlog: r.has("no binary log"), Note: r.note}
+	known := &load.Round{Server: r.server, Ways: r.ways, Datadir: r.source.Datadir, Outside: r.outside(), NoBinlog: r.has("no binary log"), Note: r.note}
 	for i, name := range r.plan.loads {
-		l := All[slices.IndexFunc(All, func(k Kind) bool { return k.Name == name })].Make(known, r.loadSeed+uint64(i))
+		l := kinds.All[slices.IndexFunc(kinds.All, func(k kinds.Kind) bool { return k.Name == name })].Make(known, r.loadSeed+uint64(i))
 		if err := l.Prepare(ctx, r.source.DB()); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		r.loads = append(r.loads, l)
-		if v, ok := l.(*Victim); ok {
+		if v, ok := l.(*rows.Victim); ok {
 			r.victim = v
 		}
 	}
@@ -135,7 +138,7 @@ func (r *round) underLoad(ctx context.Context, f func(context.Context) error) er
 			}
 		})
 	}
-	Sleep(ctx, r.writeFor)
+	load.Sleep(ctx, r.writeFor)
 	if r.when == "idle" {
 		stop()
 		wg.Wait()
@@ -148,7 +151,7 @@ func (r *round) underLoad(ctx context.Context, f func(context.Context) error) er
 	for _, l := range r.loads {
 		l.Ended()
 	}
-	Sleep(ctx, r.writeFor/3)
+	load.Sleep(ctx, r.writeFor/3)
 	stop()
 	wg.Wait()
 	if loads := errors.Join(errs...); err == nil && loads != nil && !r.hurt.harmsServer {
@@ -159,13 +162,13 @@ func (r *round) underLoad(ctx context.Context, f func(context.Context) error) er
 
 // settle has the server write all pages, and then a checkpoint.
 func (r *round) settle(ctx context.Context) {
-	before, err := Table(ctx, r.source.DB(), "SELECT @@global.innodb_max_dirty_pages_pct")
+	before, err := load.Table(ctx, r.source.DB(), "SELECT @@global.innodb_max_dirty_pages_pct")
 	if err == nil {
-		err = ExecAll(ctx, r.source.DB(), "SET GLOBAL innodb_max_dirty_pages_pct = 0", "FLUSH TABLES")
+		err = load.ExecAll(ctx, r.source.DB(), "SET GLOBAL innodb_max_dirty_pages_pct = 0", "FLUSH TABLES")
 	}
-	Sleep(ctx, 2500*time.Millisecond)
+	load.Sleep(ctx, 2500*time.Millisecond)
 	if err == nil {
-		err = ExecAll(ctx, r.source.DB(), "SET GLOBAL innodb_max_dirty_pages_pct = "+before[0][0])
+		err = load.ExecAll(ctx, r.source.DB(), "SET GLOBAL innodb_max_dirty_pages_pct = "+before[0][0])
 	}
 	if err != nil {
 		r.note("%v", err)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"hb/scripts/torture.d/load"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -89,7 +90,7 @@ func (t *templates) get(root *mysqldtest.Root, lines []string) (string, error) {
 		return "", err
 	}
 	// A copy with this identity could not replicate from another copy.
-	if err := os.Remove(filepath.Join(dir, "auto.cnf")); IgnoreGone(err) != nil {
+	if err := os.Remove(filepath.Join(dir, "auto.cnf")); load.IgnoreGone(err) != nil {
 		return "", err
 	}
 	t.keys = append(t.keys, key)
@@ -126,8 +127,8 @@ func (r *round) setUp(ctx context.Context) error {
 	statements := []string{
 		"CREATE USER " + account + "@localhost", "CREATE USER " + account + "@127.0.0.1",
 		"GRANT ALL ON *.* TO " + account + "@localhost", "GRANT ALL ON *.* TO " + account + "@127.0.0.1",
-		"CREATE DATABASE hb_t", "CREATE TABLE " + Digits + " (d INT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
-		"INSERT INTO " + Digits + " VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)",
+		"CREATE DATABASE hb_t", "CREATE TABLE " + load.Digits + " (d INT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
+		"INSERT INTO " + load.Digits + " VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)",
 	}
 	if r.server == mysqldtest.MySQL97 {
 		statements = append(statements, "GRANT BACKUP_ADMIN ON *.* TO "+account+"@localhost", "GRANT BACKUP_ADMIN ON *.* TO "+account+"@127.0.0.1")

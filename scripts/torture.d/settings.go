@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+
+	"hb/scripts/torture.d/load"
 )
 
 // A setting is one way to set a server up. @DIR@ stands for a directory that the
@@ -153,7 +155,7 @@ func (r *round) setGlobals(ctx context.Context) (restore func() error, err error
 		}
 		for _, set := range s.globals {
 			name, _, _ := strings.Cut(set, "=")
-			old, err := Table(ctx, r.source.DB(), "SELECT @@global."+name)
+			old, err := load.Table(ctx, r.source.DB(), "SELECT @@global."+name)
 			if err != nil {
 				return nil, err
 			}

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"hb/scripts/torture.d/damage"
+	"hb/scripts/torture.d/load/kinds"
+	"hb/scripts/torture.d/mutant"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -53,10 +56,10 @@ func all() []string {
 	for _, f := range faults {
 		want = append(want, f.name)
 	}
-	for _, d := range slices.Concat(Recovered, Foreign) {
+	for _, d := range slices.Concat(damage.Recovered, damage.Foreign) {
 		want = append(want, d.Name)
 	}
-	for _, k := range All {
+	for _, k := range kinds.All {
 		want = append(want, k.Name)
 	}
 	for _, w := range ways {
@@ -100,8 +103,8 @@ func TestMutants(t *testing.T) {
 		known[name] = true
 	}
 	names := map[string]bool{}
-	for i := range List {
-		m := &List[i]
+	for i := range mutant.List {
+		m := &mutant.List[i]
 		if names[m.Name] {
 			t.Errorf("two mutants are called %q", m.Name)
 		}
@@ -139,8 +142,8 @@ func TestMutantsCompile(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for i := range List {
-		m := &List[i]
+	for i := range mutant.List {
+		m := &mutant.List[i]
 		text, err := m.Replaced(root)
 		if err != nil {
 			continue // TestMutants says so

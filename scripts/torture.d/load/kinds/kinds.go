@@ -1,0 +1,46 @@
+// Package kinds lists all kinds of load, by the names that plans have for them.
+package kinds
+
+import (
+	"slices"
+
+	"hb/scripts/torture.d/load"
+	"hb/scripts/torture.d/load/ddl"
+	"hb/scripts/torture.d/load/rows"
+)
+
+// A Kind is a kind of load.
+type Kind struct {
+	Name string
+	On   []string // the servers that can have it; nil: all
+	Make func(r *load.Round, seed uint64) load.Load
+}
+
+// All are all kinds. The first two are part of every plan.
+var All = []Kind{
+	{Name: "commits", Make: rows.NewCommits},
+	{Name: "victim", Make: rows.NewVictim},
+	{Name: "mixed", Make: rows.NewMixed},
+	{Name: "renames", Make: ddl.NewRenames},
+	{Name: "indexes", Make: ddl.NewIndexes},
+	{Name: "plain", Make: rows.NewPlain},
+	{Name: "truncates", Make: ddl.NewTruncates},
+	{Name: "imports", Make: ddl.NewImports},
+	{Name: "databases", Make: ddl.NewDatabases},
+	{Name: "partitions", Make: ddl.NewPartitions},
+	{Name: "columns", Make: ddl.NewColumns},
+	{Name: "bulk", Make: rows.NewBulk},
+	{Name: "names", Make: ddl.NewNames},
+	{Name: "logs", Make: rows.NewLogs},
+	{Name: "elsewhere", Make: rows.NewElsewhere},
+}
+
+// Names are the kinds that a plan draws from.
+func Names(server string) (out []string) {
+	for _, k := range All[2:] {
+		if k.On == nil || slices.Contains(k.On, server) {
+			out = append(out, k.Name)
+		}
+	}
+	return out
+}

@@ -1,0 +1,36 @@
+// Package mutant has the rules of hb, each broken: what the adversary must find. In goes
+// the source of hb, out comes a file of it with one rule broken.
+package mutant
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A Mutant is hb with one rule broken: proof that the torture would find that.
+// One that nothing finds is a missing oracle, load or fault.
+type Mutant struct {
+	Name string
+	// file, below the top of the source, has old exactly once; the mutant has by in
+	// its place.
+	File, Old, By string
+	Breaks        string // what it breaks, in a few words
+	Aims          string // which plans are most likely to show it, as --aim has them
+}
+
+// Replaced returns the file with the rule broken.
+func (m *Mutant) Replaced(root string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(root, m.File))
+	if err != nil {
+		return "", err
+	}
+	if n := strings.Count(string(text), m.Old); n != 1 {
+		return "", fmt.Errorf("mutant %q: %s has its text %d times, not once: follow what became of the rule", m.Name, m.File, n)
+	}
+	if m.Old == m.By {
+		return "", fmt.Errorf("mutant %q changes nothing", m.Name)
+	}
+	return strings.Replace(string(text), m.Old, m.By, 1), nil
+}
