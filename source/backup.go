@@ -230,7 +230,9 @@ func (b *backup) copyTablespaces(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.warnOutside(list.Tablespaces)
+	if text := b.OutsideText(list.Tablespaces); text != "" {
+		b.Warn("%s", text)
+	}
 	datadir.LargestFirst(list.Tablespaces)
 	return b.copyFiles(ctx, "copying tablespaces", append(system, pages.Unopened(list.Tablespaces)...))
 }
@@ -372,11 +374,4 @@ func (b *backup) stageAhead(ctx context.Context, lists ...[]datadir.File) error 
 		}
 	}
 	return nil
-}
-
-// warnOutside warns of files outside the data directory.
-func (b *backup) warnOutside(files []datadir.File) {
-	if text := b.OutsideText(files); text != "" {
-		b.Warn("%s", text)
-	}
 }

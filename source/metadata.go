@@ -2,20 +2,15 @@ package source
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"io"
 	"maps"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"hb/source/datadir"
-	"hb/source/mysqld"
-	"hb/source/mysqld/contents"
 	"hb/source/mysqld/locks"
 	"hb/xbstream"
 	"hb/xbstream/metadata"
@@ -47,7 +42,11 @@ func (b *backup) sendMetadata(ctx context.Context) error {
 	if err := b.sendFixups(); err != nil {
 		return err
 	}
-	files, err := b.metadataFiles(ctx)
+	peer := peerFiles{
+		Subject: b.Subject, at: b.at, newest: b.newest, started: b.started, format: b.sequence.infoFormat,
+		commitsBlocked: lockTime(b.locks.Times(), locks.BlocksCommits), external: b.family.externalSpaces(),
+	}
+	files, err := peer.all(ctx)
 	if err != nil {
 		return err
 	}
@@ -57,146 +56,6 @@ func (b *backup) sendMetadata(ctx context.Context) error {
 		}
 	}
 	return b.sendManifest()
-}
-
-// textFile is one metadata file.
-type textFile struct {
-	name    string
-	content []byte
-}
-
-// metadataFiles makes the files that the peer of this server's release writes.
-func (b *backup) metadataFiles(ctx context.Context) ([]textFile, error) {
-	names := b.Server.Series.Files
-	var out []textFile
-	if b.at.Binlog != nil {
-		text, err := b.at.Binlog.Marshal()
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, textFile{names.BinlogInfo, text})
-	}
-	if text := b.at.Replica.FileText(); text != "" {
-		out = append(out, textFile{names.SlaveInfo, []byte(text)})
-	}
-	if g := b.at.Galera; g != nil {
-		text := []byte(g.FileText(b.Server.Series))
-		out = append(out, textFile{names.GaleraInfo, text})
-		if b.Server.Series.GaleraDomain {
-			out = append(out, textFile{metadata.DonorGaleraInfoName, text})
-		}
-	}
-	checkpoints := b.checkpoints()
-	text, err := checkpoints.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	out = append(out, textFile{names.Checkpoints, text})
-	if text, err = b.myCnf(ctx); err != nil {
-		return nil, err
-	}
-	out = append(out, textFile{metadata.MyCnfName, text})
-	if text, err = b.info(); err != nil {
-		return nil, err
-	}
-	out = append(out, textFile{names.Info, text})
-	external := metadata.External{Spaces: b.family.externalSpaces(), System: b.Layout.System[0]}
-	if len(external.Spaces) == 0 && !b.Server.Series.LogStatus {
-		return out, nil
-	}
-	if text, err = external.Marshal(); err != nil {
-		return nil, err
-	}
-	return append(out, textFile{metadata.ExternalName, text}), nil
-}
-
-// checkpoints has the fields that the release's own tool writes: see
-// metadata.Checkpoints.
-func (b *backup) checkpoints() metadata.Checkpoints {
-	c := metadata.Checkpoints{BackupType: metadata.FullBackup, ToLSN: b.newest, LastLSN: b.at.LSN}
-	zero := new(uint64)
-	switch d := &b.Server.Series; {
-	case d.RecoverBinlogInfo:
-		c.RecoverBinlogInfo = zero
-	case b.Server.Flavor == mysqld.MariaDB:
-	case !d.LogStatus:
-		c.Compact, c.RecoverBinlogInfo = zero, zero
-	case b.Server.Version.AtLeast(8, 4):
-		c.FlushedLSN, c.RedoMemory, c.RedoFrames = zero, zero, zero
-	default:
-		c.FlushedLSN = zero
-	}
-	return c
-}
-
-// cnfOptions are the options of backup-my.cnf that are the server's variables of the
-// same names, if it has them.
-var cnfOptions = []string{
-	"innodb_checksum_algorithm", "innodb_log_checksums", "innodb_log_checksum_algorithm",
-	"innodb_log_files_in_group", "innodb_log_file_size", "innodb_redo_log_capacity", "innodb_page_size", "innodb_log_block_size",
-	"innodb_undo_tablespaces", "innodb_compression_level", "innodb_buffer_pool_filename",
-	"server_id", "server_uuid", "lower_case_table_names",
-}
-
-// myCnf makes backup-my.cnf: what the peer's --prepare has to know.
-func (b *backup) myCnf(ctx context.Context) ([]byte, error) {
-	v := b.Server.Vars
-	var cnf metadata.MyCnf
-	cnf.Set("innodb_data_file_path", baseNames(v.DataFilePath()))
-	cnf.Set("innodb_undo_directory", "./")
-	for _, name := range cnfOptions {
-		if v.Has(name) {
-			cnf.Set(name, v.String(name))
-		}
-	}
-	plugins, err := contents.Plugins(ctx, b.Server)
-	if err != nil {
-		return nil, err
-	}
-	var load []string
-	for _, p := range contents.ProviderPlugins(plugins) {
-		load = append(load, p.Name+"="+p.Library)
-	}
-	if len(load) > 0 {
-		cnf.Set("plugin_dir", v.String("plugin_dir"))
-		cnf.Set("plugin_load", strings.Join(load, ";"))
-	}
-	return cnf.Marshal()
-}
-
-// baseNames reduces the files of innodb_data_file_path to the names that they
-// have in the backup.
-func baseNames(spec string) string {
-	parts := strings.Split(spec, ";")
-	for i, part := range parts {
-		name, size, _ := strings.Cut(part, ":")
-		parts[i] = filepath.Base(name) + ":" + size
-	}
-	return strings.Join(parts, ";")
-}
-
-func (b *backup) info() ([]byte, error) {
-	i := metadata.Info{
-		UUID: newUUID(), ToolName: b.Options.Tool, ToolCommand: b.Options.Command,
-		ToolVersion: b.Options.ToolVersion, IBBackupVersion: b.Options.ToolVersion,
-		ServerVersion: b.Server.Version.Full,
-		StartTime:     b.started.Format(metadata.InfoTime), EndTime: time.Now().Format(metadata.InfoTime),
-		LockTime: strconv.Itoa(int(lockTime(b.locks.Times(), locks.BlocksCommits).Seconds())),
-		ToLSN:    b.newest, Format: b.sequence.infoFormat, Compressed: b.Options.Stored.Compressed,
-	}
-	if b.at.Binlog != nil {
-		i.BinlogPos = b.at.Binlog.InfoText()
-	}
-	return i.Marshal()
-}
-
-// newUUID makes a random UUID (version 4).
-func newUUID() string {
-	var u [16]byte
-	rand.Read(u[:]) // never fails
-	u[6] = u[6]&0x0F | 0x40
-	u[8] = u[8]&0x3F | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
 // archive is the stream being written, and the names in it.

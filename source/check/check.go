@@ -406,7 +406,7 @@ func (o *outlook) describeSpace(f *Finding, dir string, free, staged int64, inMe
 	return nil
 }
 
-// tellOutside is warnOutside for Check.
+// tellOutside reports files outside the data directory.
 func (c *checker) tellOutside(ctx context.Context, f *Finding) error {
 	list, err := c.List(ctx)
 	if err != nil {
