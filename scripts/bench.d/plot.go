@@ -28,34 +28,37 @@ const (
 	greyColour   = "#555" // of what is written beside
 )
 
-// panel is a part of the plot: bars on one scale.
-type panel struct {
-	title string
-	holds func(c *contest, b bar) bool
-	one   string // what a line at 1 means; empty: there is no line
+// Panel is a part of the plot: bars on one scale.
+type Panel struct {
+	Title string
+	One   string // what a line at 1 means; empty: there is no line
+	Rows  []Row
 }
+
+// Row is a bar or, if it has a Heading, a line of text above bars.
+type Row struct {
+	Heading string
+	Apart   bool    // a small gap comes before it
+	What    string  // what the bar is about
+	Share   float64 // its length; 1 is the line
+	Limit   float64 // where its limit is marked; 0: it has none
+	Verdict Verdict
+	Text    string // beside the bar
+}
+
+// Verdict is the colour of a bar.
+type Verdict int
+
+const (
+	Unlimited Verdict = iota
+	Met
+	Missed
+)
+
+var colours = map[Verdict]string{Unlimited: plainColour, Met: metColour, Missed: missedColour}
 
 // plotMost is the ratio at the right edge.
 const plotMost = 1.4
-
-var panels = []panel{
-	{"What hb needs, as a share of what its peers need", func(c *contest, b bar) bool { return b.peer != alone && c.section != growing }, "the peer"},
-	{"Peak memory, as a share of what it may be", func(_ *contest, b bar) bool { return b.peer == alone && b.figure.name == peak.name }, ""},
-	{"Growth: time for each GiB or table, as a share of the step before", func(c *contest, b bar) bool {
-		return c.section == growing && strings.HasPrefix(b.figure.name, wall.name)
-	}, "linear"},
-}
-
-// share is the length of a bar, and where its limit is: 0 if there is none.
-func (c *contest) share(b bar) (share, limit float64) {
-	switch {
-	case b.peer == alone:
-		return c.value(b) / b.limit, 1
-	case b.rule == tell:
-		return c.value(b), 0
-	}
-	return c.value(b), b.limit
-}
 
 // drawing collects the elements of a plot from the top down.
 type drawing struct {
@@ -77,12 +80,13 @@ func (d *drawing) upright(x, y, height float64, style string) {
 
 const markStyle = `stroke="` + markColour + `" stroke-width="2.5"`
 
-// plot draws every bar, its length the share that hb takes, with its limit marked.
-func plot(held []*contest) string {
+// SVG draws the panels, one below the other, each bar as long as its share, with its
+// limit marked. A panel without rows is left out.
+func SVG(panels []Panel) string {
 	d := &drawing{y: 46}
 	d.legend()
-	for _, p := range panels {
-		p.draw(d, held)
+	for i := range panels {
+		panels[i].draw(d)
 	}
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %.0f" width="%d" height="%.0f" font-family="Helvetica, Arial, sans-serif" font-size="12" fill="#222">
 <rect width="100%%" height="100%%" fill="#fff"/>
@@ -104,49 +108,28 @@ func (d *drawing) legend() {
 	d.text(x+22, 25, "", "limit")
 }
 
-func (p *panel) draw(d *drawing, held []*contest) {
-	top := d.y + 54
-	rows := drawing{y: top}
-	for _, c := range held {
-		p.contest(&rows, c)
-	}
-	if rows.Len() == 0 {
+func (p *Panel) draw(d *drawing) {
+	if len(p.Rows) == 0 {
 		return
 	}
-	d.text(12, d.y+16, `font-size="15" font-weight="bold"`, p.title)
+	top := d.y + 54
+	rows := drawing{y: top}
+	for i := range p.Rows {
+		rows.row(&p.Rows[i])
+	}
+	d.text(12, d.y+16, `font-size="15" font-weight="bold"`, p.Title)
 	p.scale(d, top, rows.y)
 	d.WriteString(rows.String())
 	d.y = rows.y + 24
 }
 
-// contest draws those bars of a contest that the panel holds.
-func (p *panel) contest(d *drawing, c *contest) {
-	titled := false
-	for _, b := range c.bars {
-		switch {
-		case !p.holds(c, b):
-			continue
-		case b.peer == alone:
-			d.y += plotGap / 2
-			d.row(c, b, c.title)
-			continue
-		case !titled:
-			d.y += plotGap
-			d.text(12, d.y+13, `font-weight="bold"`, c.title)
-			d.y += plotRow
-			titled = true
-		}
-		d.row(c, b, c.what(b))
-	}
-}
-
 // scale draws the grid of a panel from top to bottom.
-func (p *panel) scale(d *drawing, top, bottom float64) {
+func (p *Panel) scale(d *drawing, top, bottom float64) {
 	for _, at := range []float64{0, 0.25, 0.5, 0.75, 1, 1.25} {
 		style := `stroke="` + gridColour + `"`
-		if at == 1 && p.one != "" {
+		if at == 1 && p.One != "" {
 			style = `stroke="` + greyColour + `" stroke-dasharray="4 3"`
-			d.text(plotX(at), top-20, `text-anchor="middle" font-size="11" fill="`+greyColour+`"`, p.one)
+			d.text(plotX(at), top-20, `text-anchor="middle" font-size="11" fill="`+greyColour+`"`, p.One)
 		}
 		d.text(plotX(at), top-6, `text-anchor="middle" font-size="11" fill="`+greyColour+`"`, fmt.Sprint(at))
 		d.upright(plotX(at), top, bottom+4-top, style)
@@ -155,28 +138,28 @@ func (p *panel) scale(d *drawing, top, bottom float64) {
 
 func plotX(share float64) float64 { return plotLabels + share/plotMost*plotBars }
 
-// row draws one bar. One that is longer than the field ends in an arrow.
-func (d *drawing) row(c *contest, b bar, what string) {
+// row draws a heading or a bar. A bar that is longer than the field ends in an arrow.
+func (d *drawing) row(r *Row) {
 	const high = plotRow - 6
-	share, limit := c.share(b)
-	colour := metColour
-	switch {
-	case b.rule == tell:
-		colour = plainColour
-	case !c.met(b):
-		colour = missedColour
+	if r.Heading != "" {
+		d.y += plotGap
+		d.text(12, d.y+13, `font-weight="bold"`, r.Heading)
+		d.y += plotRow
+		return
 	}
-	d.text(plotLabels-10, d.y+13, `text-anchor="end"`, what)
-	end := plotX(min(share, plotMost))
+	if r.Apart {
+		d.y += plotGap / 2
+	}
+	colour := colours[r.Verdict]
+	d.text(plotLabels-10, d.y+13, `text-anchor="end"`, r.What)
+	end := plotX(min(r.Share, plotMost))
 	d.box(plotLabels, d.y+3, end-plotLabels, high, colour)
-	if share > plotMost {
+	if r.Share > plotMost {
 		fmt.Fprintf(d, `<path d="M%.1f %.1f l8 %.1f l-8 %.1f z" fill="%s"/>`+"\n", end, d.y+3, high/2.0, high/2.0, colour)
 	}
-	text := c.valueText(b)
-	if limit > 0 {
-		d.upright(plotX(limit), d.y, plotRow, markStyle)
-		text += ", " + b.limitText()
+	if r.Limit > 0 {
+		d.upright(plotX(r.Limit), d.y, plotRow, markStyle)
 	}
-	d.text(plotLabels+plotBars+14, d.y+13, "", text)
+	d.text(plotLabels+plotBars+14, d.y+13, "", r.Text)
 	d.y += plotRow
 }

@@ -146,3 +146,77 @@ func firstLine(text string) string {
 	line, _, _ := strings.Cut(text, "\n")
 	return line
 }
+
+// panel is a part of the plot, and which bars it holds.
+type panel struct {
+	title string
+	holds func(c *contest, b bar) bool
+	one   string // what a line at 1 means; empty: there is no line
+}
+
+var panels = []panel{
+	{"What hb needs, as a share of what its peers need", func(c *contest, b bar) bool { return b.peer != alone && c.section != growing }, "the peer"},
+	{"Peak memory, as a share of what it may be", func(_ *contest, b bar) bool { return b.peer == alone && b.figure.name == peak.name }, ""},
+	{"Growth: time for each GiB or table, as a share of the step before", func(c *contest, b bar) bool {
+		return c.section == growing && strings.HasPrefix(b.figure.name, wall.name)
+	}, "linear"},
+}
+
+// share is the length of a bar, and where its limit is: 0 if there is none.
+func (c *contest) share(b bar) (share, limit float64) {
+	switch {
+	case b.peer == alone:
+		return c.value(b) / b.limit, 1
+	case b.rule == tell:
+		return c.value(b), 0
+	}
+	return c.value(b), b.limit
+}
+
+// plotted puts every bar into the panels that hold it.
+func plotted(held []*contest) (list []Panel) {
+	for _, p := range panels {
+		drawn := Panel{Title: p.title, One: p.one}
+		for _, c := range held {
+			drawn.Rows = append(drawn.Rows, p.rows(c)...)
+		}
+		list = append(list, drawn)
+	}
+	return list
+}
+
+// rows are those bars of a contest that the panel holds.
+func (p *panel) rows(c *contest) (list []Row) {
+	titled := false
+	for _, b := range c.bars {
+		switch {
+		case !p.holds(c, b):
+			continue
+		case b.peer == alone:
+			list = append(list, c.row(b, c.title))
+			list[len(list)-1].Apart = true
+			continue
+		case !titled:
+			list = append(list, Row{Heading: c.title})
+			titled = true
+		}
+		list = append(list, c.row(b, c.what(b)))
+	}
+	return list
+}
+
+// row is one bar.
+func (c *contest) row(b bar, what string) Row {
+	r := Row{What: what, Verdict: Met, Text: c.valueText(b)}
+	r.Share, r.Limit = c.share(b)
+	switch {
+	case b.rule == tell:
+		r.Verdict = Unlimited
+	case !c.met(b):
+		r.Verdict = Missed
+	}
+	if r.Limit > 0 {
+		r.Text += ", " + b.limitText()
+	}
+	return r
+}
