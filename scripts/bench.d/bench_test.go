@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"hb/scripts/bench.d/plot"
 	"hb/stream"
 )
 
@@ -111,7 +112,7 @@ func growth(t *testing.T) *contest {
 
 // TestPlot demands well-formed SVG with a bar for each limit.
 func TestPlot(t *testing.T) {
-	d := xml.NewDecoder(strings.NewReader(SVG(plotted([]*contest{sample(), growth(t)}))))
+	d := xml.NewDecoder(strings.NewReader(plot.SVG(plotted([]*contest{sample(), growth(t)}))))
 	rects := 0
 	for {
 		token, err := d.Token()

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 
+	"hb/scripts/bench.d/plot"
 	"hb/stream"
 )
 
@@ -102,7 +103,7 @@ func (b *bench) all(ctx context.Context) error {
 	if b.out != "" {
 		err = errors.Join(
 			os.WriteFile(b.out+".md", []byte(text), 0o644),
-			os.WriteFile(b.out+".svg", []byte(SVG(plotted(b.held))), 0o644))
+			os.WriteFile(b.out+".svg", []byte(plot.SVG(plotted(b.held))), 0o644))
 	}
 	return errors.Join(b.err(), err)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"hb/scripts/bench.d/plot"
 	"hb/stream"
 )
 
@@ -174,9 +175,9 @@ func (c *contest) share(b bar) (share, limit float64) {
 }
 
 // plotted puts every bar into the panels that hold it.
-func plotted(held []*contest) (list []Panel) {
+func plotted(held []*contest) (list []plot.Panel) {
 	for _, p := range panels {
-		drawn := Panel{Title: p.title, One: p.one}
+		drawn := plot.Panel{Title: p.title, One: p.one}
 		for _, c := range held {
 			drawn.Rows = append(drawn.Rows, p.rows(c)...)
 		}
@@ -186,7 +187,7 @@ func plotted(held []*contest) (list []Panel) {
 }
 
 // rows are those bars of a contest that the panel holds.
-func (p *panel) rows(c *contest) (list []Row) {
+func (p *panel) rows(c *contest) (list []plot.Row) {
 	titled := false
 	for _, b := range c.bars {
 		switch {
@@ -197,7 +198,7 @@ func (p *panel) rows(c *contest) (list []Row) {
 			list[len(list)-1].Apart = true
 			continue
 		case !titled:
-			list = append(list, Row{Heading: c.title})
+			list = append(list, plot.Row{Heading: c.title})
 			titled = true
 		}
 		list = append(list, c.row(b, c.what(b)))
@@ -206,14 +207,14 @@ func (p *panel) rows(c *contest) (list []Row) {
 }
 
 // row is one bar.
-func (c *contest) row(b bar, what string) Row {
-	r := Row{What: what, Verdict: Met, Text: c.valueText(b)}
+func (c *contest) row(b bar, what string) plot.Row {
+	r := plot.Row{What: what, Verdict: plot.Met, Text: c.valueText(b)}
 	r.Share, r.Limit = c.share(b)
 	switch {
 	case b.rule == tell:
-		r.Verdict = Unlimited
+		r.Verdict = plot.Unlimited
 	case !c.met(b):
-		r.Verdict = Missed
+		r.Verdict = plot.Missed
 	}
 	if r.Limit > 0 {
 		r.Text += ", " + b.limitText()

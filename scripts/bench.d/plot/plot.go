@@ -1,6 +1,7 @@
 //go:build linux
 
-package main
+// Package plot draws bars with limits as SVG. In go panels of rows; out comes the picture.
+package plot
 
 import (
 	"fmt"
@@ -49,6 +50,7 @@ type Row struct {
 // Verdict is the colour of a bar.
 type Verdict int
 
+// The verdicts: a bar without a limit, within it, beyond it.
 const (
 	Unlimited Verdict = iota
 	Met
