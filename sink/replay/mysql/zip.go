@@ -25,7 +25,7 @@ import "fmt"
 // whole zip frame, as long as the server logged what it had compressed
 // (innodb_log_compressed_pages=ON, the default): then nothing is compressed here.
 // Otherwise records say when the server compressed the page, and so does hb, by
-// zlib's own algorithm: see zipdeflate.go. Both ways the result is the page of the
+// zlib's own algorithm: see package deflate. Both ways the result is the page of the
 // server's own recovery, byte for byte.
 //
 // Should that not succeed, because the server had another compressor, the zip
