@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -32,6 +33,7 @@ import (
 	"hb/sink/catalog"
 	"hb/sink/extract"
 	"hb/sink/listing"
+	"hb/sink/merge"
 	"hb/sink/verify"
 	"hb/source"
 	"hb/source/binlog"
@@ -69,6 +71,7 @@ type cli struct {
 	Apply   applyCmd   `cmd:"" help:"Replay the redo log of an extracted backup, so that a server can start on it."`
 	Verify  verifyCmd  `cmd:"" help:"Check a backup, an archive or a directory, without writing anything."`
 	List    listCmd    `cmd:"" help:"List the files of an archive."`
+	Merge   mergeCmd   `cmd:"" help:"Make one full backup of a full one and the incremental ones that build on it; the archive goes to standard output."`
 	usage.Commands
 
 	Quiet     bool              `help:"Print only warnings and errors."`
@@ -109,11 +112,8 @@ func (c *backupCmd) Run(ctx context.Context, t *terminal.Console, s *settings.Se
 }
 
 func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env login.Env, info *infofile.File) error {
-	if terminal.IsTerminal(os.Stdout) {
-		return usageError("standard output is a terminal: send the archive into a file or a pipe, such as hb backup | ssh host \"hb extract -C dir\"")
-	}
-	if terminal.IsClosed(os.Stdout) {
-		return usageError("standard output is closed, so that the archive would be lost: send it into a file or a pipe")
+	if err := checkOutput(); err != nil {
+		return err
 	}
 	stages, err := c.Prepare()
 	if err != nil {
@@ -127,6 +127,17 @@ func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env login.Env,
 	}
 	info.Note(func(i *infofile.Info) { i.Server, i.Options = srv.String(), c.Stored })
 	return errors.Join(c.backup(ctx, t, srv, stages, info), srv.Close())
+}
+
+// checkOutput refuses a standard output that cannot take an archive.
+func checkOutput() error {
+	if terminal.IsTerminal(os.Stdout) {
+		return usageError("standard output is a terminal: send the archive into a file or a pipe, such as hb backup | ssh host \"hb extract -C dir\"")
+	}
+	if terminal.IsClosed(os.Stdout) {
+		return usageError("standard output is closed, so that the archive would be lost: send it into a file or a pipe")
+	}
+	return nil
 }
 
 func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld.Server, stages stream.WriteOptions, info *infofile.File) error {
@@ -232,26 +243,57 @@ const readMemory = 148 << 20
 
 // open opens the archive, for parts of it by its index, if that can be.
 func open(ctx context.Context, f *stream.ReadFlags, phase *progress.Phase, parts bool) (*stream.Input, error) {
-	if f.Stdin() && terminal.IsTerminal(os.Stdin) {
-		return nil, usageError("standard input is a terminal: give the archive through a pipe or name a file")
+	if err := beginReading(f); err != nil {
+		return nil, err
 	}
-	debug.SetMemoryLimit(readMemory)
 	if parts {
 		return f.OpenParts(ctx, phase, terminal.AskSecret)
 	}
 	return f.Open(ctx, phase, terminal.AskSecret)
 }
 
+// beginReading prepares for reading an archive.
+func beginReading(f *stream.ReadFlags) error {
+	if f.Stdin() && terminal.IsTerminal(os.Stdin) {
+		return usageError("standard input is a terminal: give the archive through a pipe or name a file")
+	}
+	debug.SetMemoryLimit(readMemory)
+	return nil
+}
+
+// openChain opens a full backup and the increments that build on it.
+func openChain(ctx context.Context, f stream.ReadFlags, increments []string, tmpdir string, phase *progress.Phase) (*merge.Archives, error) {
+	for _, name := range append([]string{f.Archive}, increments...) {
+		if err := beginReading(f.Of(name)); err != nil {
+			return nil, err
+		}
+	}
+	return merge.Open(ctx, f, increments, tmpdir, phase, terminal.AskSecret)
+}
+
+// chained calls read with the full backup that a chain makes.
+func chained(ctx context.Context, t *terminal.Console, chain *merge.Archives, m *progress.Tracker, read func(io.Reader) error) error {
+	var err error
+	t.During(m, func() {
+		merged := chain.Stream(ctx, merge.Options{HBVersion: version()})
+		err = merged.Wait(read(merged))
+	})
+	return errors.Join(err, chain.Close())
+}
+
 type extractCmd struct {
 	stream.ReadFlags
+	merge.Flags
 	sink.Options
+	Tmpdir string `help:"Directory for an increment that cannot be read anywhere, such as standard input (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
 }
 
 func (c *extractCmd) subject() []slog.Attr {
+	facts := append(c.ReadFlags.Facts(), c.Flags.Facts()...)
 	if c.Check(c.Name()) != nil {
-		return c.Facts() // Run reports what is wrong
+		return facts // Run reports what is wrong
 	}
-	return append(c.Facts(), slog.String("directory", c.Directory))
+	return append(facts, slog.String("directory", c.Directory))
 }
 
 func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
@@ -259,21 +301,48 @@ func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
 		return err
 	}
 	phase := progress.NewPhase("extracting", 0)
+	c.Tool, c.Progress = tool(), new(progress.Tracker)
+	if len(c.Increments) > 0 {
+		return c.merged(ctx, t, phase)
+	}
 	r, err := open(ctx, &c.ReadFlags, phase, len(c.Files) > 0)
 	if err != nil {
 		return err
 	}
-	c.Tool, c.Progress, c.Parts = tool(), new(progress.Tracker), r.Parts
+	c.Parts = r.Parts
 	c.Progress.Enter(phase)
 	var extracted *extract.Result
 	var applied *apply.Result
 	t.During(c.Progress, func() { extracted, applied, err = sink.Run(ctx, r, c.Options) })
-	err = errors.Join(err, r.Close())
+	return c.report(t, extracted, applied, r.BytesRead(), errors.Join(err, r.Close()))
+}
+
+// merged extracts what a chain makes.
+func (c *extractCmd) merged(ctx context.Context, t *terminal.Console, phase *progress.Phase) error {
+	chain, err := openChain(ctx, c.ReadFlags, c.Increments, c.Tmpdir, phase)
+	if none, ok := errors.AsType[*merge.NoIncrementError](err); ok {
+		return usageError(fmt.Sprintf("%v; to extract chosen files only, use --files %s", none, filepath.Base(none.Name)))
+	}
+	if err != nil {
+		return err
+	}
+	c.Progress.Enter(phase)
+	var extracted *extract.Result
+	var applied *apply.Result
+	err = chained(ctx, t, chain, c.Progress, func(r io.Reader) (err error) {
+		extracted, applied, err = sink.Run(ctx, r, c.Options)
+		return err
+	})
+	return c.report(t, extracted, applied, chain.BytesRead(), err)
+}
+
+// report tells what became of the directory.
+func (c *extractCmd) report(t *terminal.Console, extracted *extract.Result, applied *apply.Result, read int64, err error) error {
 	if extracted == nil || err != nil && !c.Apply {
 		return err
 	}
 	warn(t, extracted.Warnings)
-	extracted.Read = r.BytesRead()
+	extracted.Read = read
 	text := extracted.Describe(c.Directory, t.Took(), applied != nil)
 	if applied == nil {
 		t.Done(text, append(extracted.Facts(), slog.Int64("bytes_read", extracted.Read))...)
@@ -307,6 +376,7 @@ func (c *applyCmd) Run(ctx context.Context, t *terminal.Console) error {
 
 type verifyCmd struct {
 	stream.ReadFlags
+	merge.Flags
 	verify.Options
 }
 
@@ -314,7 +384,7 @@ func (c *verifyCmd) subject() []slog.Attr {
 	if c.isDirectory() {
 		return []slog.Attr{slog.String("directory", c.Archive)}
 	}
-	return c.Facts()
+	return append(c.ReadFlags.Facts(), c.Flags.Facts()...)
 }
 
 // isDirectory reports whether verify gets a directory, not an archive.
@@ -335,6 +405,9 @@ func (c *verifyCmd) Run(ctx context.Context, t *terminal.Console) error {
 
 func (c *verifyCmd) verify(ctx context.Context, t *terminal.Console) (result *verify.Result, err error) {
 	c.Progress = new(progress.Tracker)
+	if len(c.Increments) > 0 {
+		return c.chain(ctx, t)
+	}
 	if c.isDirectory() {
 		t.During(c.Progress, func() { result, err = verify.Directory(ctx, c.Archive, c.Options) })
 		return result, err
@@ -350,6 +423,76 @@ func (c *verifyCmd) verify(ctx context.Context, t *terminal.Console) (result *ve
 	c.Progress.Enter(phase)
 	t.During(c.Progress, func() { result, err = verify.Archive(ctx, r, c.Options) })
 	return result, errors.Join(err, r.Close())
+}
+
+// chain verifies what a chain makes.
+func (c *verifyCmd) chain(ctx context.Context, t *terminal.Console) (result *verify.Result, err error) {
+	phase := progress.NewPhase("verifying", 0)
+	chain, err := openChain(ctx, c.ReadFlags, c.Increments, c.Tmpdir, phase)
+	if err != nil {
+		return nil, err
+	}
+	c.Progress.Enter(phase)
+	err = chained(ctx, t, chain, c.Progress, func(r io.Reader) (err error) {
+		result, err = verify.Archive(ctx, r, c.Options)
+		return err
+	})
+	return result, err
+}
+
+type mergeCmd struct {
+	stream.ReadFlags
+	merge.Flags
+	stream.WriteFlags
+	Tmpdir string `help:"Directory for an increment that cannot be read anywhere, such as standard input (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
+}
+
+func (c *mergeCmd) subject() []slog.Attr { return append(c.ReadFlags.Facts(), c.Flags.Facts()...) }
+
+func (c *mergeCmd) Run(ctx context.Context, t *terminal.Console) error {
+	if err := checkOutput(); err != nil {
+		return err
+	}
+	stages, err := c.WriteFlags.Options()
+	if err != nil {
+		return err
+	}
+	phase, m := progress.NewPhase("merging", 0), new(progress.Tracker)
+	chain, err := openChain(ctx, c.ReadFlags, c.Increments, c.Tmpdir, phase)
+	if err != nil {
+		return err
+	}
+	m.Enter(phase)
+	return errors.Join(c.merge(ctx, t, m, chain, stages), chain.Close())
+}
+
+// merge writes the archive. Until the chain is known to be one, nothing is written.
+func (c *mergeCmd) merge(ctx context.Context, t *terminal.Console, m *progress.Tracker, chain *merge.Archives, stages stream.WriteOptions) error {
+	out, err := stdout.New(os.Stdout)
+	if err != nil {
+		return err
+	}
+	w, err := stream.Create(out, stages)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, w.Interrupt)()
+	var result *merge.Result
+	t.During(m, func() {
+		stored := metadata.ArchiveFlags{Compressed: stages.Compress != nil, Encrypted: len(stages.Recipients) > 0}
+		if result, err = chain.Run(ctx, w, merge.Options{HBVersion: version(), Stored: stored}); err != nil {
+			w.Abort(err)
+			return
+		}
+		m.Begin("syncing the archive", 0)
+		err = errors.Join(w.Close(), out.Close())
+	})
+	if err != nil {
+		return err
+	}
+	warn(t, result.Manifest.Warnings)
+	t.Done(result.Describe(t.Took()), append(result.Facts(), slog.Int64("bytes", w.Sent()), slog.Int64("bytes_read", chain.BytesRead()))...)
+	return nil
 }
 
 type listCmd struct {
@@ -416,6 +559,7 @@ var exitCodes = []exitCode{
 	{7, of(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError], as[*backupdir.DamageError])},
 	{8, of(as[*backupdir.TargetError], as[*backupdir.NotBackupError])},
 	{10, of(as[*stream.EncryptedError])},
+	{11, of(as[*merge.ChainError], as[*merge.MismatchError], as[*merge.DivergedError])},
 }
 
 func is(target error) func(error) bool {
@@ -500,7 +644,8 @@ func execute(parsed *kong.Context, t *terminal.Console) int {
 	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	parsed.Bind(t)
-	return ended(ctx, t, parsed.Run(), parsed.Selected().Name == "backup")
+	command := parsed.Selected().Name
+	return ended(ctx, t, parsed.Run(), command == "backup" || command == "merge")
 }
 
 // ended prints an error and returns its exit code. If the reader of standard output

@@ -181,8 +181,8 @@ func (p Prompt) ask(what string) (string, error) {
 	return p(what)
 }
 
-// once asks for each secret once.
-func (p Prompt) once() Prompt {
+// Once asks for each secret once.
+func (p Prompt) Once() Prompt {
 	if p == nil {
 		return nil
 	}

@@ -92,6 +92,12 @@ type ReadFlags struct {
 	Archive        string   `arg:"" optional:"" help:"Archive to read: a file, or an https:// address that answers range requests (default: standard input)." type:"archive"`
 }
 
+// Of are the same flags for another archive.
+func (f ReadFlags) Of(archive string) *ReadFlags {
+	f.Archive = archive
+	return &f
+}
+
 // Stdin reports whether the archive comes from standard input.
 func (f *ReadFlags) Stdin() bool { return f.Archive == "" || f.Archive == "-" }
 

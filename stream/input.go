@@ -100,7 +100,7 @@ func (i *Input) parts(phase *progress.Phase, o Options) (err error) {
 	if src == nil {
 		return i.stream(phase, o)
 	}
-	o.Passphrase = o.Passphrase.once()
+	o.Passphrase = o.Passphrase.Once()
 	i.window = ranges.New(src, phase)
 	if i.Parts, err = OpenParts(i.window, o); err == stage.ErrNotSeekable {
 		return errors.Join(i.window.Close(), i.stream(phase, o))

@@ -18,6 +18,7 @@ type Parts struct {
 	*metadata.Trailer
 	Archive *metadata.Archive
 	at      stage.At
+	header  []byte // hb-archive.json
 }
 
 // OpenParts reads the index, the manifest and hb-archive.json of the archive in in. If
@@ -69,6 +70,7 @@ func (p *Parts) readArchive() error {
 	for {
 		ch, err := rd.Next()
 		if err == io.EOF {
+			p.header = text
 			p.Archive, err = metadata.UnmarshalArchive(text)
 			return err
 		}
@@ -87,10 +89,37 @@ func (p *Parts) readArchive() error {
 func wrongIndex(err error, at int64) error {
 	_, later := errors.AsType[*metadata.VersionError](err)
 	_, told := errors.AsType[*xbstream.CorruptError](err)
-	if later || told || stage.IsDamage(err) {
+	if err == nil || later || told || stage.IsDamage(err) {
 		return err
 	}
 	return &xbstream.CorruptError{Path: metadata.IndexName, Offset: at, Reason: err.Error()}
+}
+
+// ReadManifest parses the manifest once more, for lines that Trailer does not keep, and
+// returns the id of the backup.
+func (p *Parts) ReadManifest(m *metadata.ManifestParser) (metadata.PointID, error) {
+	id := metadata.NewPointHash(p.header)
+	rd := xbstream.NewReader(io.NewSectionReader(p.at, p.At, p.Size-p.At), xbstream.ReaderOptions{})
+	for {
+		ch, err := rd.Next()
+		if err == io.EOF {
+			return id.Sum(), wrongIndex(m.Close(), p.At)
+		}
+		if err == nil && ch.Path == metadata.ManifestName {
+			id.Write(ch.Data)
+			_, err = m.Write(ch.Data)
+			err = wrongIndex(err, p.At)
+		}
+		if err != nil {
+			return metadata.PointID{}, err
+		}
+	}
+}
+
+// ReadPayload reads the data of a payload chunk into memory of c.Len bytes, and returns
+// its CRC-32. It proves the chunk: see xbstream.IndexedChunk.ReadPayload.
+func (p *Parts) ReadPayload(c xbstream.IndexedChunk, data []byte) (crc uint32, err error) {
+	return c.ReadPayload(p.at, p.Path(c.File), data)
 }
 
 // Pick yields the chunks of some files, in their order.

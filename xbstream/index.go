@@ -1,9 +1,12 @@
 package xbstream
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"iter"
 )
 
@@ -121,6 +124,39 @@ type IndexedChunk struct {
 	Size   int64 // of the whole chunk, bytes
 	Offset int64 // of the data, in the file; of End: the file's size
 	Len    int64 // of the data
+}
+
+// ReadPayload reads the data of a payload chunk of a file from the archive, into memory of
+// c.Len bytes, and returns its CRC-32. Every byte of the chunk is proven: those of its
+// head by the index and the path, and the data by their checksum. Anything else is a
+// *CorruptError.
+func (c *IndexedChunk) ReadPayload(archive io.ReaderAt, path string, data []byte) (crc uint32, err error) {
+	want := newHead(path)
+	fields := want[headSize+len(path):]
+	binary.LittleEndian.PutUint64(fields, uint64(c.Len))
+	binary.LittleEndian.PutUint64(fields[8:], uint64(c.Offset))
+	head := make([]byte, len(want))
+	for _, part := range []struct {
+		b  []byte
+		at int64
+	}{{head, c.At}, {data[:c.Len], c.At + int64(len(head))}} {
+		if n, err := archive.ReadAt(part.b, part.at); n < len(part.b) {
+			if err == nil || err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, fmt.Errorf("reading the archive at byte %d: %w", part.at+int64(n), err)
+		}
+	}
+	crc = crc32.ChecksumIEEE(data[:c.Len])
+	binary.LittleEndian.PutUint32(fields[16:], crc)
+	switch sum := head[len(head)-4:]; {
+	case !bytes.Equal(head[:len(head)-4], want[:len(want)-4]):
+		return 0, &CorruptError{Path: path, Offset: c.At, Reason: "the index says that another chunk is here"}
+	case !bytes.Equal(sum, fields[16:]):
+		return 0, &CorruptError{Path: path, Offset: c.At, Reason: "checksum of the data",
+			Want: fmt.Sprintf("%08x", binary.LittleEndian.Uint32(sum)), Got: fmt.Sprintf("%08x", crc)}
+	}
+	return crc, nil
 }
 
 // ParseIndex reads an index of at most MaxIndex bytes, which it keeps.

@@ -31,7 +31,7 @@ func (c completion) left() []string {
 
 // completions are what all three shells must do.
 var completions = []completion{
-	{"hb ", []string{"apply", "backup", "check", "completion", "extract", "help", "list", "man", "verify", "version"}},
+	{"hb ", []string{"apply", "backup", "check", "completion", "extract", "help", "list", "man", "merge", "verify", "version"}},
 	{"hb ver", []string{"verify", "version"}},
 	{"hb ba", []string{"backup"}},
 	{"hb --q", []string{"--quiet"}},

@@ -70,7 +70,7 @@ func Read(root disk.Dir) (*Backup, error) {
 	switch b.Checkpoints.BackupType {
 	case metadata.FullBackup, metadata.LogApplied, metadata.Prepared:
 	case metadata.Incremental:
-		return nil, no("it is an incremental backup: hb applies full backups only")
+		return nil, no("it is an incremental backup, which cannot be applied by itself: hb extract takes the archives of a whole chain")
 	default:
 		return nil, no("%s states an unknown backup_type %q", b.CheckpointsName, b.Checkpoints.BackupType)
 	}

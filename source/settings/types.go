@@ -35,12 +35,7 @@ func Types() []kong.Option {
 			n, err := stream.ParseSize(s)
 			return int64(n), err
 		})),
-		kong.NamedMapper(archiveType, mapper(func(s string) (string, error) {
-			if s != "-" && !remote.Is(s) {
-				s = kong.ExpandPath(s)
-			}
-			return s, nil
-		})),
+		kong.NamedMapper(archiveType, kong.MapperFunc(archives)),
 		kong.NamedMapper(countType, mapper(func(s string) (int, error) {
 			n, err := strconv.Atoi(s)
 			if err != nil || n < 1 {
@@ -49,6 +44,27 @@ func Types() []kong.Option {
 			return n, nil
 		})),
 	}
+}
+
+// archives decodes the name of an archive, or of all that follow.
+func archives(ctx *kong.DecodeContext, target reflect.Value) error {
+	expand := mapper(func(s string) (string, error) {
+		if s != "-" && !remote.Is(s) {
+			s = kong.ExpandPath(s)
+		}
+		return s, nil
+	})
+	if target.Kind() != reflect.Slice {
+		return expand(ctx, target)
+	}
+	for ctx.Scan.Peek().IsValue() {
+		name := reflect.New(target.Type().Elem()).Elem()
+		if err := expand(ctx, name); err != nil {
+			return err
+		}
+		target.Set(reflect.Append(target, name))
+	}
+	return nil
 }
 
 // mapper decodes an option's value by parse.

@@ -73,3 +73,14 @@ func (s *PageSum) UnmarshalText(text []byte) error {
 	*s = PageSum(binary.BigEndian.Uint64(b[:]))
 	return nil
 }
+
+// Unsummed reports whether a page that was verified before is stamped ChecksumNone.
+func (s *Space) Unsummed(page []byte) bool {
+	switch {
+	case s.FullCRC32 || binary.BigEndian.Uint32(page) != noneMagic || s.PageCompressed && s.Compressed(page) || s.Packed(page):
+		return false
+	case s.Zip():
+		return true
+	}
+	return binary.BigEndian.Uint32(page[len(page)-trailerSize:]) == noneMagic
+}

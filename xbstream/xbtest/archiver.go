@@ -23,6 +23,9 @@ type Archiver struct {
 	// it begins.
 	Index func(right []byte) []byte
 	Moved int64
+	// Live and Dropped are lines of the manifest of an incremental backup.
+	Live    []metadata.Live
+	Dropped []string
 
 	w       *xbstream.Writer
 	indexAt int64 // where the index begins; 0: no index
@@ -39,10 +42,24 @@ func Begin() *Archiver {
 // NewArchiver begins an archive of hb's, with its header, of a MariaDB 10.11 with pages of
 // so many bytes and redo from from to last. Finish ends it.
 func NewArchiver(pageSize int, from, last innodb.LSN) *Archiver {
+	return newArchiver(Header(pageSize, from), from, last)
+}
+
+// NewIncrement begins that of an incremental backup. Finish fills in how many files are
+// live, and how many dropped.
+func NewIncrement(pageSize int, from, last innodb.LSN, since metadata.Since) *Archiver {
+	head := Header(pageSize, from)
+	head.Version, head.Options.Incremental = metadata.LastArchiveVersion, true
+	a := newArchiver(head, from, last)
+	a.Manifest.Since = &since
+	return a
+}
+
+func newArchiver(header *metadata.Archive, from, last innodb.LSN) *Archiver {
 	a := Begin()
 	a.Manifest = metadata.Manifest{FromLSN: from, CheckpointLSN: from, LastLSN: last, Start: began, End: began.Add(time.Minute),
 		Binlog: &metadata.BinlogPos{File: "binlog.000003", Pos: 1234, GTID: "0-1-77"}}
-	head, err := Header(pageSize, from).Marshal()
+	head, err := header.Marshal()
 	a.note(err)
 	a.Put(metadata.ArchiveName, head)
 	return a
@@ -142,6 +159,9 @@ func (a *Archiver) List(files []metadata.File) {
 	for _, f := range files {
 		a.Manifest.Bytes += f.Size
 	}
+	if since := a.Manifest.Since; since != nil {
+		since.Live, since.Dropped = int64(len(a.Live)), int64(len(a.Dropped))
+	}
 	out := a.Create(metadata.ManifestName)
 	if a.err != nil {
 		return
@@ -153,6 +173,12 @@ func (a *Archiver) List(files []metadata.File) {
 	w.IndexAt = a.indexAt
 	for _, f := range files {
 		a.note(w.Add(f))
+	}
+	for _, l := range a.Live {
+		a.note(w.AddLive(l))
+	}
+	for _, path := range a.Dropped {
+		a.note(w.AddDropped(path))
 	}
 	a.note(w.Close())
 	a.note(out.Close())

@@ -15,9 +15,9 @@ type Exit struct {
 
 // The commands that read archives or directories.
 const (
-	readers  = "extract verify list"
-	checkers = "extract apply verify list"
-	workers  = "backup check extract apply verify list"
+	readers  = "extract verify list merge"
+	checkers = "extract apply verify list merge"
+	workers  = "backup check extract apply verify list merge"
 	tellers  = "help completion man version"
 )
 
@@ -28,13 +28,13 @@ var Exits = []Exit{
 	{0, "extract", "every byte of the manifest is on disk, or of the files that were chosen; with --apply, a server can start"},
 	{0, "verify", "nothing is wrong"},
 	{0, "apply", "a server can start"},
-	{0, "list", "the archive is complete"},
+	{0, "list merge", "the archive is complete"},
 	{0, tellers, "everything was written"},
 	{1, "", "anything else, such as no space left or an I/O error"},
 	{1, "backup", "a damaged page on the server; or the archive is complete, but --info-file could not be updated"},
 	{1, "extract list", "no file matches the pattern"},
 	{2, "", "the command line, or a file that it names, is wrong"},
-	{2, "backup", "standard output is a terminal, or closed"},
+	{2, "backup merge", "standard output is a terminal, or closed"},
 	{2, readers, "standard input is a terminal"},
 	{3, "backup check", "the server cannot be reached, privileges are missing, or the files belong to another server or cannot be read"},
 	{4, workers, "not supported: server version, redo log format or record, encryption, storage engine, a log table that no lock can freeze, file names that collide or are too long, two files with one tablespace id, symbolic links to files, more non-transactional tables than max_allowed_packet lets one statement lock; an archive of a later hb; a backup on a system other than Linux; a file name that Windows does not allow"},
@@ -42,8 +42,9 @@ var Exits = []Exit{
 	{6, checkers, "the archive, or the directory extracted from it, is incomplete: truncated, without its manifest, or without something that recovery needs"},
 	{7, checkers, "the input is damaged or is not a backup: a bad page or redo log, or a file that does not match the manifest"},
 	{8, "extract apply verify", "the directory cannot be used: not empty, not a backup, not completely extracted or recovered, with files that the manifest lacks, or in use by a running server"},
-	{9, "backup check list " + tellers, "the reader of standard output exited"},
+	{9, "backup check list merge " + tellers, "the reader of standard output exited"},
 	{10, readers, "the archive is encrypted, and none of the given identities or passphrases decrypts it"},
+	{11, "extract verify merge", "the archives are not a chain: one does not build on the one before it, or is missing, comes twice, or is of another server; or the server was restored from another backup in between"},
 	{130, workers, "interrupted by a signal"},
 }
 

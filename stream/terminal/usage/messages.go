@@ -47,8 +47,8 @@ var MessageKeys = []Key{
 // Keys that several events have.
 var (
 	binlogKey  = Key{"binlog", "position", workers, false, "the position of the binary log that belongs to the backup, if the server writes one"}
-	fromKey    = Key{"from_lsn", "integer", "backup extract apply verify list", false, "the checkpoint at which the redo log of the backup begins"}
-	lastKey    = Key{"last_lsn", "integer", "backup extract apply verify list", false, "the LSN that the backup is of: the end of its redo log"}
+	fromKey    = Key{"from_lsn", "integer", "backup extract apply verify list merge", false, "the checkpoint at which the redo log of the backup begins"}
+	lastKey    = Key{"last_lsn", "integer", "backup extract apply verify list merge", false, "the LSN that the backup is of: the end of its redo log"}
 	filesKey   = Key{"files", "integer", readers, false, "number of files"}
 	serverKey  = Key{"server", "string", readers, false, "family and version of the server that was backed up"}
 	createdKey = Key{"created", "time", readers, false, "when the backup began"}
@@ -62,9 +62,10 @@ var Messages = []Event{
 		{"hb_version", "string", "", true, "version of hb"},
 		{"schema", "integer", "", true, "version of this schema: 1"},
 		{"archive", "string", readers, false, "the archive's file, or - for standard input"},
+		{"increments", "strings", "extract verify merge", false, "the increments' files, if there are any"},
 		{"directory", "string", "extract apply verify", false, "the directory"},
 	}},
-	{"progress", "backup extract apply verify", "every 30 seconds, and whenever hb receives SIGUSR1", []Key{
+	{"progress", "backup extract apply verify merge", "every 30 seconds, and whenever hb receives SIGUSR1", []Key{
 		{"phase", "string", "", true, "what hb is doing"},
 		{"done", "integer", "", true, "bytes of the phase that are done"},
 		{"total", "integer", "", false, "bytes of the phase, if they are known"},
@@ -101,14 +102,15 @@ var Messages = []Event{
 		{"command", "string", "", false, "the command; left out if the command line cannot be read"},
 		{"exit_code", "integer", "", true, "the exit code of hb; 0 means success"},
 		{"seconds", "number", "", true, "how long hb ran"},
-		{"phase", "string", "backup extract apply verify", false, "what hb was doing when it failed"},
-		{"bytes", "integer", "backup extract verify list", false, "backup: bytes of the archive as standard output took it; otherwise the size of the files"},
-		{"bytes_read", "integer", "extract list", false, "bytes that were read of the archive as it is stored"},
-		{"archive_bytes", "integer", "backup", false, "bytes of the archive before compression and encryption"},
+		{"phase", "string", "backup extract apply verify merge", false, "what hb was doing when it failed"},
+		{"bytes", "integer", "backup extract verify list merge", false, "backup, merge: bytes of the archive as standard output took it; otherwise the size of the files"},
+		{"bytes_read", "integer", "extract list merge", false, "bytes that were read of the archives as they are stored"},
+		{"archive_bytes", "integer", "backup merge", false, "bytes of the archive before compression and encryption"},
 		filesKey, foreignKey, serverKey, createdKey, binlogKey, fromKey, lastKey,
 		{"locks", "array of lock", "backup", false, "the locks that the backup took, in their order"},
 		{"manifest", "manifest", "backup", false, "what the archive says of itself"},
-		{"pages", "integer", "verify", false, "pages that were verified"},
+		{"pages", "integer", "verify merge", false, "verify: pages that were verified; merge: pages of increments that were laid over others"},
+		{"stands_for", "string", "merge", false, "id of the last increment in it"},
 		{"applied", "boolean", "verify", false, "whether hb apply has finished on the directory"},
 		{"already_applied", "boolean", "extract apply", false, "whether that was so before, and hb apply did nothing"},
 		{"by_server", "boolean", "extract apply verify", false, "whether the recovery is left to a server"},

@@ -82,8 +82,6 @@ func mistake(app *kong.Application, selected *kong.Node, text string) string {
 		return valueRefused(text)
 	case m[1] == "unexpected argument" && selected != nil && selected.Name == toStdout:
 		return fmt.Sprintf("unexpected argument %s: %s", m[2], redirect(m[2]))
-	case m[1] == "unexpected argument" && selected != nil && selected.Name == "extract":
-		return fmt.Sprintf("unexpected argument %s: --files %[1]s extracts chosen files", m[2])
 	case m[1] == "unexpected argument" && selected != nil:
 		return fmt.Sprintf("unexpected argument %s", m[2])
 	case m[1] == "unexpected argument" && way(m[2]) != "":

@@ -32,6 +32,8 @@ Run hb on the database server, as root or as the server's user.`,
 
 With --apply, a server can start on the directory afterwards. If it is interrupted after the whole archive has arrived, run hb apply to continue.
 
+With increments after the archive, hb extracts what hb merge would make of them: hb help merge.
+
 With --files, only files that match a pattern are extracted, under their paths in the archive, which hb list prints. If the archive is a file that has an index, hb reads only its ends and the chosen files, and proves each file by the manifest's size and checksum. This also works through zstd and age, if hb wrote the zstd part. From a pipe, hb reads and checks the whole archive. A pattern that matches nothing is an error. The directory gets the file hb-partial: it is not a backup, and hb apply refuses it.`,
 		Reads:  "the archive, from the file, the https:// address or standard input; keys and passphrases from files, or the terminal.",
 		Writes: "the directory, which must be empty or not exist; messages to standard error. Writes nothing to standard output.",
@@ -56,7 +58,7 @@ With --files, only files that match a pattern are extracted, under their paths i
 		Topics: []string{"restore", "options", "exit-codes"},
 	},
 	"verify": {
-		Text:   `It makes the checks that hb extract makes, and also checks every page's checksum and identity, that the redo log is unbroken from its checkpoint to its end, and that every tablespace that the redo log changes is present. It verifies directories too, before or after hb apply, whichever tool made the backup.`,
+		Text:   `It makes the checks that hb extract makes, and also checks every page's checksum and identity, that the redo log is unbroken from its checkpoint to its end, and that every tablespace that the redo log changes is present. It verifies directories too, before or after hb apply, whichever tool made the backup. With increments after the archive, hb verifies what hb merge would make of them, and so proves the chain.`,
 		Reads:  "the archive, from the file, the https:// address or standard input, or the directory; keys and passphrases from files, or the terminal.",
 		Writes: "messages to standard error. Uses unnamed files in --tmpdir, for the redo log of an archive and for what --replay changes.",
 		Examples: []Example{
@@ -80,6 +82,22 @@ If the archive is a file, hb reads only the index and the manifest at its end: t
 			{`hb list -i key.txt < backup.hb`, "list an archive that is encrypted to a key"},
 		},
 		Topics: []string{"archive", "messages", "stages", "options", "exit-codes"},
+	},
+	"merge": {
+		Text: `The result is a full backup as of the last increment, not yet applied: hb verify, hb extract and the peers' programs take it like any other, and the increments that come later build on it as on the last increment. Nothing is replayed: hb lays the increments' pages over those of the full backup while that passes, and takes the redo log of the last increment.
+
+hb proves the chain before it writes a byte, if the full backup is a file: each increment names the id of the backup that it builds on. If the full backup comes from a pipe, its id is known only at its end; if it is wrong, the output has no manifest. hb reads the full backup from front to back, and proves it; of the increments it proves what it uses. It compares the pages of each tablespace with the sum that the last backup made of the server's pages: if the server was restored from another backup in between, the sums differ.
+
+hb extract and hb verify take increments too, and do the same on the way.`,
+		Reads:  "the archives, from files, https:// addresses, or one of them from standard input; keys and passphrases from files, or the terminal.",
+		Writes: "the archive to standard output, which must not be a terminal; messages to standard error. Uses an unnamed file in --tmpdir for an increment that cannot be read anywhere, such as standard input.",
+		Examples: []Example{
+			{`hb merge full.hb monday.hb tuesday.hb > new.hb`, "a full backup as of tuesday"},
+			{`hb merge -i key.txt --encrypt-to-file keys.txt full.hb inc.hb > new.hb`, "from and to encrypted archives"},
+			{`hb verify --replay full.hb monday.hb tuesday.hb`, "rehearse a restore of the chain"},
+			{`hb extract --apply -C dir full.hb monday.hb tuesday.hb`, "restore the chain"},
+		},
+		Topics: []string{"restore", "archive", "stages", "options", "exit-codes"},
 	},
 	"help": {
 		Reads:  "nothing.",

@@ -1,0 +1,169 @@
+package merge
+
+import (
+	"fmt"
+	"io"
+	"slices"
+
+	"hb/stream"
+	"hb/xbstream"
+)
+
+// maxCache bounds the chunks that are kept in memory, in bytes: those of the files that are
+// open in the base's stream, in all increments. The largest chunk has to fit.
+const maxCache = 64 << 20
+
+var _ [maxCache - xbstream.MaxPayload]struct{}
+
+// cache keeps the chunks that were read last.
+type cache struct {
+	kept []cached // least recently used first
+	size int
+}
+
+type cached struct {
+	parts *stream.Parts
+	at    int64
+	data  []byte
+	crc   uint32
+}
+
+// get returns a chunk and its checksum, or nil.
+func (c *cache) get(parts *stream.Parts, at int64) ([]byte, uint32) {
+	for i := len(c.kept) - 1; i >= 0; i-- {
+		if k := c.kept[i]; k.parts == parts && k.at == at {
+			c.kept = append(slices.Delete(c.kept, i, i+1), k)
+			return k.data, k.crc
+		}
+	}
+	return nil, 0
+}
+
+// room returns memory for a chunk of n bytes.
+func (c *cache) room(n int) (data []byte) {
+	for c.size+n > maxCache {
+		c.size -= cap(c.kept[0].data)
+		if cap(c.kept[0].data) >= n && data == nil {
+			data = c.kept[0].data[:n]
+		}
+		c.kept = slices.Delete(c.kept, 0, 1)
+	}
+	if data == nil {
+		data = make([]byte, n)
+	}
+	return data
+}
+
+func (c *cache) put(k cached) {
+	c.kept = append(c.kept, k)
+	c.size += cap(k.data)
+}
+
+// member is a file of an increment. Every chunk that it gives is proven; close proves the
+// whole file.
+type member struct {
+	step   *step
+	number int
+	chunks []xbstream.IndexedChunk
+	crcs   []uint32
+	read   []bool
+	cache  *cache
+}
+
+// member opens a file of the increment.
+func (s *step) member(path string, c *cache) (*member, error) {
+	number, ok := s.numbers[path]
+	if !ok {
+		return nil, mismatch(s.Name, "it does not have %s", path)
+	}
+	if s.chunks == nil {
+		s.chunks = make([][]xbstream.IndexedChunk, s.Parts.Index.Files())
+		for chunk := range s.Parts.Chunks(s.Parts.Path) {
+			if chunk.Type == xbstream.Payload {
+				s.chunks[chunk.File] = append(s.chunks[chunk.File], chunk)
+			}
+		}
+	}
+	chunks := s.chunks[number]
+	return &member{step: s, number: number, chunks: chunks, crcs: make([]uint32, len(chunks)), read: make([]bool, len(chunks)), cache: c}, nil
+}
+
+// size is the file's, in bytes.
+func (m *member) size() int64 { return m.step.Parts.Files[m.number].Size }
+
+// chunk returns the data of the i-th chunk, valid until the next call of any member.
+func (m *member) chunk(i int) ([]byte, error) {
+	c := m.chunks[i]
+	data, crc := m.cache.get(m.step.Parts, c.At)
+	if data == nil {
+		data = m.cache.room(int(c.Len))
+		var err error
+		if crc, err = m.step.Parts.ReadPayload(c, data); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.step.Name, err)
+		}
+		m.cache.put(cached{m.step.Parts, c.At, data, crc})
+	}
+	m.crcs[i], m.read[i] = crc, true
+	return data, nil
+}
+
+// ReadAt reads at an offset of the file.
+func (m *member) ReadAt(p []byte, off int64) (int, error) {
+	total := 0
+	for total < len(p) {
+		i, _ := slices.BinarySearchFunc(m.chunks, off, func(c xbstream.IndexedChunk, off int64) int {
+			if c.Offset+c.Len <= off {
+				return -1
+			}
+			return 1
+		})
+		if i == len(m.chunks) {
+			return total, io.EOF
+		}
+		data, err := m.chunk(i)
+		if err != nil {
+			return total, err
+		}
+		n := copy(p[total:], data[off-m.chunks[i].Offset:])
+		total, off = total+n, off+int64(n)
+	}
+	return total, nil
+}
+
+// all reads a small file.
+func (m *member) all(most int64) ([]byte, error) {
+	if m.size() > most {
+		return nil, m.damage(fmt.Errorf("it has %d bytes, more than %d", m.size(), most))
+	}
+	b := make([]byte, m.size())
+	if n, err := m.ReadAt(b, 0); n < len(b) {
+		return nil, err
+	}
+	return b, m.close()
+}
+
+// close reads the chunks that nobody has read, and compares the file with the manifest.
+func (m *member) close() error {
+	var sum xbstream.Sum
+	for i, c := range m.chunks {
+		if !m.read[i] {
+			if _, err := m.chunk(i); err != nil {
+				return err
+			}
+		}
+		sum.Add(int(c.Len), m.crcs[i])
+	}
+	if f := m.step.Parts.Files[m.number]; sum.Size != f.Size || sum.CRC32 != f.CRC32 {
+		return fmt.Errorf("%s: %w", m.step.Name, &xbstream.CorruptError{Path: f.Path, Offset: m.step.Parts.At, Reason: "size and checksum in the manifest",
+			Want: fmt.Sprintf("%d bytes, %08x", f.Size, f.CRC32), Got: fmt.Sprintf("%d bytes, %08x", sum.Size, sum.CRC32)})
+	}
+	return nil
+}
+
+// damage says what is wrong with the file.
+func (m *member) damage(err error) error {
+	return fmt.Errorf("%s: %w", m.step.Name, &xbstream.CorruptError{Path: m.step.Parts.Path(m.number), Offset: m.step.Parts.At, Reason: err.Error()})
+}
+
+// about says which file an error is about. Its own errors do already.
+func (m *member) about(err error) error { return m.damage(err) }

@@ -1,0 +1,177 @@
+package merge
+
+import (
+	"fmt"
+	"io"
+	"slices"
+
+	"hb/sink/backupdir"
+	"hb/xbstream"
+	"hb/xbstream/innodb"
+	"hb/xbstream/metadata"
+)
+
+// output is the archive that is written.
+type output struct {
+	w        *xbstream.Writer
+	spaces   map[string]*innodb.SpaceID // of the files that are tablespaces
+	tally    innodb.Tally
+	manifest metadata.Manifest
+}
+
+func newOutput(w io.Writer) *output {
+	return &output{w: xbstream.NewWriter(w), spaces: make(map[string]*innodb.SpaceID)}
+}
+
+// header writes hb-archive.json: that of the last increment, as a full backup.
+func (o *output) header(last *metadata.Archive, opt Options) error {
+	head := *last
+	head.Version, head.HBVersion, head.Options = metadata.ArchiveVersion, opt.HBVersion, opt.Stored
+	text, err := head.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := o.put(metadata.ArchiveName, text); err != nil {
+		return err
+	}
+	return o.w.Cut()
+}
+
+// create begins a file of the server.
+func (o *output) create(live *metadata.Live) (*xbstream.File, error) {
+	o.spaces[live.Path] = live.Space
+	return o.w.Create(live.Path)
+}
+
+// put writes a whole small file.
+func (o *output) put(name string, content []byte) error {
+	f, err := o.w.Create(name)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(content); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// metadata puts out the files of the backup itself: the redo log and what the peers' tools
+// read, those of the last increment, which become those of a full backup.
+func (m *merger) metadata(last *step) error {
+	for i := range last.Parts.Index.Files() {
+		name := last.Parts.Path(i)
+		if !ownNames[name] || backupdir.IsOneOf(name, metadata.ArchiveName, metadata.IndexName, metadata.ManifestName) {
+			continue
+		}
+		edit := edits[name]
+		if edit == nil {
+			out, err := m.out.w.Create(name)
+			if err != nil {
+				return err
+			}
+			write := func(p []byte) error {
+				_, err := out.Write(p)
+				return err
+			}
+			if err := m.copyMember(last, name, write, out.Close); err != nil {
+				return err
+			}
+			continue
+		}
+		f, err := last.member(name, m.cache)
+		if err != nil {
+			return err
+		}
+		text, err := f.all(metadata.MaxTextFile)
+		if err != nil {
+			return err
+		}
+		if text, err = edit(text); err != nil {
+			return f.damage(err)
+		}
+		if err := m.out.put(name, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// edits make of an increment's files those of a full backup.
+var edits = map[string]func([]byte) ([]byte, error){
+	metadata.XtraBackupNames.Checkpoints: fullCheckpoints, metadata.MariaDBNames.Checkpoints: fullCheckpoints,
+	metadata.XtraBackupNames.Info: fullInfo, metadata.MariaDBNames.Info: fullInfo,
+}
+
+func fullCheckpoints(text []byte) ([]byte, error) {
+	c, err := metadata.UnmarshalCheckpoints(text)
+	if err != nil {
+		return nil, err
+	}
+	c.BackupType, c.FromLSN = metadata.FullBackup, 0
+	return c.Marshal()
+}
+
+func fullInfo(text []byte) ([]byte, error) {
+	i, err := metadata.UnmarshalInfo(text)
+	if err != nil {
+		return nil, err
+	}
+	i.Incremental, i.FromLSN = false, 0
+	return i.Marshal()
+}
+
+// finish writes the index, and the manifest: that of the last increment, as a full backup.
+func (o *output) finish(last *step) error {
+	indexAt, err := o.index()
+	if err != nil {
+		return err
+	}
+	files := o.w.Ended()
+	o.manifest = *last.manifest
+	m := &o.manifest
+	point := last.point()
+	m.Since, m.StandsFor = nil, &point
+	m.Heads, m.Files, m.Bytes = metadata.CRC32(o.w.HeadsCRC32()), int64(len(files)), 0
+	m.UnsummedPages, m.UnprovenPages = o.tally.Unsummed, o.tally.Unproven
+	m.Warnings = slices.Clone(m.Warnings)
+	for _, f := range files {
+		m.Bytes += f.Size
+	}
+	out, err := o.w.Create(metadata.ManifestName)
+	if err != nil {
+		return err
+	}
+	w, err := metadata.NewManifestWriter(out, *m)
+	if err != nil {
+		return err
+	}
+	w.IndexAt = indexAt
+	for _, f := range files {
+		if err := w.Add(metadata.File{Path: f.Path, Size: f.Size, CRC32: f.CRC32, Space: o.spaces[f.Path]}); err != nil {
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	if err := out.Close(); err != nil {
+		return err
+	}
+	if err := o.w.Close(); err != nil {
+		return fmt.Errorf("ending the archive: %w", err)
+	}
+	return nil
+}
+
+// index writes the index, and returns where it begins; 0: there can be none.
+func (o *output) index() (at int64, err error) {
+	index, ok := o.w.Index()
+	if !ok {
+		return 0, nil
+	}
+	if err := o.w.Cut(); err != nil {
+		return 0, err
+	}
+	at = o.w.Written()
+	return at, o.put(metadata.IndexName, index)
+}
