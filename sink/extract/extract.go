@@ -64,6 +64,9 @@ func (r *Result) Describe(dir string, took time.Duration, applied bool) string {
 	if r.Chosen {
 		return fmt.Sprintf("%s, in %s; read %s of the archive; %s has what was chosen, and cannot be applied", text, took, stream.Size(r.Read), dir)
 	}
+	if r.Archive != nil && r.Archive.Options.Incremental {
+		return fmt.Sprintf("%s, in %s; it is an incremental backup, which cannot be applied by itself", text, took)
+	}
 	if !applied {
 		text += fmt.Sprintf(", in %s, %s/s; next: hb apply %s", took, stream.Rate(r.Bytes, took), dir)
 	}

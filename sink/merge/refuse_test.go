@@ -2,8 +2,11 @@ package merge_test
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,8 +14,12 @@ import (
 	"strings"
 	"testing"
 
+	"hb/sink/apply"
+	"hb/sink/backupdir"
 	"hb/sink/catalog"
+	"hb/sink/extract"
 	"hb/sink/merge"
+	"hb/sink/verify"
 	"hb/stream"
 	"hb/xbstream"
 	"hb/xbstream/innodb"
@@ -259,5 +266,141 @@ func fileAt(t *testing.T, archive []byte, at int64) (name string) {
 		if rd.Pos() > at {
 			return ch.Path + " " + ch.Type.String()
 		}
+	}
+}
+
+// TestIncrementAlone: an increment by itself is verified as an archive, and said to be no
+// more; recovery is not rehearsed, and no directory made of it is applied.
+func TestIncrementAlone(t *testing.T) {
+	_, s := chainOf(t, 6, 1)
+	inc := s[1].archive
+	r, err := verify.Archive(t.Context(), bytes.NewReader(inc), verify.Options{Tmpdir: t.TempDir()})
+	if err != nil || !r.Increment || r.Pages != 0 || r.LSN != s[1].since.LastLSN || len(r.Warnings) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := verify.Archive(t.Context(), bytes.NewReader(inc), verify.Options{Tmpdir: t.TempDir(), Replay: true}); !as[*stream.UsageError](err) {
+		t.Error(err)
+	}
+	if _, err := verify.Archive(t.Context(), bytes.NewReader(inc[:len(inc)-1]), verify.Options{Tmpdir: t.TempDir()}); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Error(err)
+	}
+	dir := filepath.Join(t.TempDir(), "dir")
+	if _, err := extract.Run(t.Context(), bytes.NewReader(inc), dir, extract.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := apply.Run(t.Context(), dir, apply.Options{}); !as[*backupdir.NotBackupError](err) {
+		t.Error(err)
+	}
+	if _, err := verify.Directory(t.Context(), dir, verify.Options{Tmpdir: t.TempDir()}); err == nil {
+		t.Error("a directory of an increment was verified")
+	}
+}
+
+// TestConsistentChange: data that was changed together with the checksum in its chunk's head
+// is refused by the checksum of the whole file, in each archive.
+func TestConsistentChange(t *testing.T) {
+	_, s := chainOf(t, 7, 1)
+	for which := range s {
+		changed := bytes.Clone(s[which].archive)
+		rd := xbstream.NewReader(bytes.NewReader(changed), xbstream.ReaderOptions{})
+		for {
+			ch, err := rd.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ch.Type == xbstream.Payload && strings.HasPrefix(ch.Path, "ibdata1") && len(ch.Data) > pageSize {
+				data := changed[rd.Pos()-int64(len(ch.Data)) : rd.Pos()]
+				data[len(data)-10]++
+				binary.LittleEndian.PutUint32(changed[rd.Pos()-int64(len(ch.Data))-4:], crc32.ChecksumIEEE(data))
+				break
+			}
+		}
+		broken := slices.Clone(s)
+		broken[which] = &state{archive: changed}
+		refuse(t, fmt.Sprint("changed in archive ", which), save(t, broken...), as[*xbstream.CorruptError], "checksum in the manifest", true)
+	}
+}
+
+// TestOutputFails: wherever the output ends, there is an error, and no whole archive.
+func TestOutputFails(t *testing.T) {
+	_, s := chainOf(t, 8, 2)
+	names := save(t, s...)
+	var right bytes.Buffer
+	if _, err := mergeFiles(t.Context(), names, &right); err != nil {
+		t.Fatal(err)
+	}
+	full := errors.New("no space left")
+	for i := range 50 {
+		out := &limited{left: i * right.Len() / 50, err: full}
+		if _, err := mergeFiles(t.Context(), names, out); !errors.Is(err, full) {
+			t.Errorf("%d bytes: %v", i*right.Len()/50, err)
+		}
+		if _, err := catalog.List(t.Context(), bytes.NewReader(out.Bytes()), func(catalog.Entry) error { return nil }); err == nil {
+			t.Errorf("%d bytes are a whole archive", out.Len())
+		}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(full)
+	if _, err := mergeFiles(ctx, names, io.Discard); !errors.Is(err, full) {
+		t.Error(err)
+	}
+}
+
+// limited takes so many bytes, and no more.
+type limited struct {
+	bytes.Buffer
+	left int
+	err  error
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if len(p) > l.left {
+		n, _ := l.Buffer.Write(p[:l.left])
+		l.left = 0
+		return n, l.err
+	}
+	l.left -= len(p)
+	return l.Buffer.Write(p)
+}
+
+// TestStream: the archive that a chain makes in the process is the one that is written, and
+// the error of a chain that is none is the merge's own.
+func TestStream(t *testing.T) {
+	m, s := chainOf(t, 9, 2)
+	open := func(names []string) *merge.Archives {
+		a, err := merge.Open(t.Context(), stream.ReadFlags{Archive: names[0]}, names[1:], t.TempDir(), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := a.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return a
+	}
+	read := func(a *merge.Archives) ([]byte, error) {
+		r := a.Stream(t.Context(), merge.Options{HBVersion: "test"})
+		b, err := io.ReadAll(r)
+		return b, r.Wait(err)
+	}
+	b, err := read(open(save(t, s...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkMerged(t, 9, s, b)
+
+	m.change()
+	wrong := m.increment(t, s[2], func(a *xbtest.Archiver) { *a.Live[len(a.Live)-1].Sum++ })
+	if _, err := read(open(save(t, s[0], s[1], s[2], wrong))); !as[*merge.DivergedError](err) {
+		t.Errorf("the error is %v", err)
+	}
+	gone := errors.New("the reader's own")
+	r := open(save(t, s...)).Stream(t.Context(), merge.Options{HBVersion: "test"})
+	if _, err := io.ReadFull(r, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Wait(gone); !errors.Is(err, gone) {
+		t.Error(err)
 	}
 }

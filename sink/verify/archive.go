@@ -64,7 +64,9 @@ type Result struct {
 	FromLSN         innodb.LSN
 	LSN             innodb.LSN // the end of the redo, or of an applied directory
 	MTRs            uint64     // mini-transactions in the redo
-	Applied         bool       // a directory that was recovered before
+	// Increment: an incremental backup by itself, of which only the archive was verified.
+	Increment bool
+	Applied   bool // a directory that was recovered before
 	// HandedOver: a directory that was made ready for recovery by the server.
 	HandedOver bool
 	Replayed   bool   // recovery was rehearsed
@@ -77,6 +79,8 @@ type Result struct {
 func (r *Result) Describe(took time.Duration) string {
 	found := fmt.Sprintf("; %d mini-transactions of redo, unbroken to LSN %d", r.MTRs, r.LSN)
 	switch {
+	case r.Increment:
+		return fmt.Sprintf("%s\nverified in %s: the archive of an incremental backup, for LSN %d to %d", r.Summary.Describe(), took, r.FromLSN, r.LSN)
 	case r.Applied && r.HandedOver:
 		found = fmt.Sprintf(", none newer than LSN %d, to which a server will recover it", r.LSN)
 	case r.Applied:
@@ -577,6 +581,9 @@ func (v *verifier) spool(f *verifiedFile, ch *xbstream.Chunk) error {
 
 // conclude looks at what came as recovery would.
 func (v *verifier) conclude() error {
+	if v.cat.Archive != nil && v.cat.Archive.Options.Incremental {
+		return v.concludeIncrement()
+	}
 	backup, err := backupdir.Read(v.dir)
 	if err == nil {
 		err = v.judgeTops(backup)
@@ -596,6 +603,18 @@ func (v *verifier) conclude() error {
 		return nil
 	}
 	return v.sum.CheckNewest(v.result.LSN)
+}
+
+// concludeIncrement: an incremental backup is what hb backup wrote, to the byte. What its
+// pages come to depends on the backups that it builds on.
+func (v *verifier) concludeIncrement() error {
+	if v.Replay {
+		return stream.AsUsage(errors.New("this is an incremental backup: --replay needs those that it builds on, too: hb verify --replay ARCHIVE INCREMENT..."))
+	}
+	m := v.result.Manifest
+	v.result.Increment, v.result.FromLSN, v.result.LSN = true, m.FromLSN, m.LastLSN
+	v.warn("this is an incremental backup: it is complete, but only hb verify ARCHIVE INCREMENT... proves the chain, its pages and its redo log")
+	return nil
 }
 
 // judgeTops decides of the files in no directory, now that it is known which of
