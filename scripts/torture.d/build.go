@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,29 +32,44 @@ func (t *torture) buildFaulty(ctx context.Context, replace map[string]string) er
 	if err != nil {
 		return err
 	}
-	overlay := map[string]string{}
-	for name, by := range replace {
-		overlay[filepath.Join(root, name)] = by
+	replace = maps.Clone(replace)
+	if replace == nil {
+		replace = make(map[string]string)
 	}
-	overlay[filepath.Join(root, "torture_faults.go")] = filepath.Join(root, "scripts", "torture.d", "testdata", "faults.go")
-	return goBuild(ctx, root, t.hb.faulty, ".", overlay)
+	replace["torture_faults.go"] = filepath.Join(root, "scripts", "torture.d", "testdata", "faults.go")
+	return goBuild(ctx, root, t.hb.faulty, ".", replace)
 }
 
-// goBuild builds a package of the source at root.
-func goBuild(ctx context.Context, root, out, pkg string, overlay map[string]string) error {
-	b, err := json.Marshal(map[string]any{"Replace": overlay})
-	if err != nil {
+// goBuild builds a package of the source at root, with some of its files replaced by
+// others.
+func goBuild(ctx context.Context, root, out, pkg string, replace map[string]string) error {
+	overlay := out + ".overlay.json"
+	if err := writeOverlay(overlay, root, replace); err != nil {
 		return err
 	}
-	file := out + ".overlay.json"
-	if err := os.WriteFile(file, b, 0o644); err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", file, "-o", out, pkg)
+	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", out, pkg)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build hb: %w\n%s", err, text)
 	}
 	return nil
+}
+
+// writeOverlay writes the file that has go replace files of the source at root, by their
+// names from there.
+func writeOverlay(file, root string, replace map[string]string) error {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return err
+	}
+	whole := make(map[string]string)
+	for name, by := range replace {
+		whole[filepath.Join(root, name)] = by
+	}
+	b, err := json.Marshal(map[string]any{"Replace": whole})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, b, 0o644)
 }

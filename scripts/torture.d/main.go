@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"hb/scripts/torture.d/mutant"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -72,6 +73,7 @@ type torture struct {
 	aim             aim
 	hb              programs
 	templates       *templates
+	sound           map[mutant.GoTest]bool // tests that pass without a mutant
 }
 
 // say prints one line of the story.

@@ -22,7 +22,7 @@ const (
 
 // aimOf is what a mutant's plans have.
 func aimOf(m *mutant.Mutant) (out aim) {
-	for _, a := range strings.Split(m.Aims, ", ") {
+	for _, a := range strings.Split(m.Guard, ", ") {
 		if c, err := parseChoice(a); err == nil {
 			out = append(out, c)
 		}
@@ -33,7 +33,7 @@ func aimOf(m *mutant.Mutant) (out aim) {
 // caught is what became of one mutant.
 type caught struct {
 	*mutant.Mutant
-	rounds int
+	rounds int // 0: a test looked for it
 	took   time.Duration
 	by     string // what found it; "": nothing did
 }
@@ -72,7 +72,7 @@ func chosen(names []string) (out []*mutant.Mutant) {
 	return out
 }
 
-// hunt runs rounds with a broken hb.
+// hunt runs rounds with a broken hb, or the test that guards the rule.
 func (t *torture) hunt(ctx context.Context, m *mutant.Mutant, limit time.Duration) (caught, error) {
 	c := caught{Mutant: m}
 	text, err := m.Replaced(t.root)
@@ -83,10 +83,17 @@ func (t *torture) hunt(ctx context.Context, m *mutant.Mutant, limit time.Duratio
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		return c, err
 	}
+	if test := m.Test(); test != (mutant.GoTest{}) {
+		say("-- mutant %q: %s (%v)", m.Name, m.Breaks, test)
+		began := time.Now()
+		c.by, err = t.huntByTest(ctx, test, map[string]string{m.File: file})
+		c.took = time.Since(began)
+		return c, err
+	}
 	if err := t.buildFaulty(ctx, map[string]string{m.File: file}); err != nil {
 		return c, fmt.Errorf("mutant %q: %w", m.Name, err)
 	}
-	say("-- mutant %q: %s (%s)", m.Name, m.Breaks, m.Aims)
+	say("-- mutant %q: %s (%s)", m.Name, m.Breaks, m.Guard)
 	began := time.Now()
 	for c.rounds < mutantRounds || time.Since(began) < limit {
 		c.rounds++
@@ -119,10 +126,16 @@ func firstLine(err error) string {
 }
 
 func (c caught) String() string {
-	if c.by == "" {
-		return fmt.Sprintf("%s: SURVIVED %d rounds, %v", c.Name, c.rounds, c.took.Round(time.Second))
+	took := c.took.Round(time.Second)
+	switch {
+	case c.by == "" && c.rounds == 0:
+		return fmt.Sprintf("%s: SURVIVED its test, %v", c.Name, took)
+	case c.by == "":
+		return fmt.Sprintf("%s: SURVIVED %d rounds, %v", c.Name, c.rounds, took)
+	case c.rounds == 0:
+		return fmt.Sprintf("%s: caught by its test, %v: %s", c.Name, took, c.by)
 	}
-	return fmt.Sprintf("%s: caught in round %d, %v: %s", c.Name, c.rounds, c.took.Round(time.Second), c.by)
+	return fmt.Sprintf("%s: caught in round %d, %v: %s", c.Name, c.rounds, took, c.by)
 }
 
 // report prints the table of all mutants; one that survived is an error.
@@ -135,7 +148,11 @@ func report(results []caught) error {
 			by = "**nothing**"
 			alive = append(alive, c.Name)
 		}
-		say("| %s | %s | %d | %.0f | %s |", c.Name, c.Breaks, c.rounds, c.took.Seconds(), strings.ReplaceAll(by, "|", "/"))
+		rounds := fmt.Sprint(c.rounds)
+		if c.rounds == 0 {
+			rounds = "a test"
+		}
+		say("| %s | %s | %s | %.0f | %s |", c.Name, c.Breaks, rounds, c.took.Seconds(), strings.ReplaceAll(by, "|", "/"))
 	}
 	say("%d mutants caught, %d survived", len(results)-len(alive), len(alive))
 	if len(alive) > 0 {

@@ -117,8 +117,14 @@ func TestMutants(t *testing.T) {
 		if _, err := parser.ParseFile(token.NewFileSet(), m.File, text, parser.SkipObjectResolution); err != nil {
 			t.Errorf("mutant %q is no Go: %v", m.Name, err)
 		}
-		if n := len(strings.Split(m.Aims, ", ")); len(aimOf(m)) != n {
-			t.Errorf("mutant %q: aims %q are %d, not %d", m.Name, m.Aims, len(aimOf(m)), n)
+		if test := m.Test(); test != (mutant.GoTest{}) {
+			if !has(t, test) {
+				t.Errorf("mutant %q: there is no %v", m.Name, test)
+			}
+			continue
+		}
+		if n := len(strings.Split(m.Guard, ", ")); len(aimOf(m)) != n {
+			t.Errorf("mutant %q: aims %q are %d, not %d", m.Name, m.Guard, len(aimOf(m)), n)
 		}
 		for _, c := range aimOf(m) {
 			if c.name != "option" && !known[c.value] {
@@ -128,6 +134,73 @@ func TestMutants(t *testing.T) {
 	}
 	if len(names) < 40 {
 		t.Errorf("%d mutants", len(names))
+	}
+}
+
+// has reports whether a package has a test.
+func has(t *testing.T, test mutant.GoTest) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("../..", test.Pkg, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(files, func(name string) bool {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(text), "\nfunc "+test.Name+"(t *testing.T) {")
+	})
+}
+
+// TestMutantByTest: a test guards a rule if it passes, and fails without the rule. One
+// that does not run, or fails in any case, guards nothing.
+func TestMutantByTest(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write("go.mod", "module m\n")
+	write("p/rule.go", "package p\n\nfunc rule() int { return 1 }\n")
+	write("p/rule_test.go", `package p
+
+import "testing"
+
+func TestRule(t *testing.T) {
+	if rule() != 1 {
+		t.Errorf("the rule is %d", rule())
+	}
+}
+
+func TestIdle(t *testing.T) {}
+
+func TestSkips(t *testing.T) { t.Skip("never") }
+
+func TestFails(t *testing.T) { t.Error("always") }
+`)
+	const broken, unsound = "package p\n\nfunc rule() int { return 2 }\n", "package p\n\nfunc rule() string { return 2 }\n"
+	for _, c := range []struct{ test, mutant, by, err string }{
+		{"TestRule", broken, "TestRule: rule_test.go:7: the rule is 2", ""},
+		{"TestRule", unsound, "", "did not run"},
+		{"TestIdle", broken, "", ""},
+		{"TestSkips", broken, "", "did not run"},
+		{"TestFails", broken, "", "fails without a mutant"},
+		{"TestNone", broken, "", "did not run"},
+		{"TestRul", broken, "", "did not run"},
+	} {
+		tt := &torture{root: root, dir: t.TempDir()}
+		by, err := tt.huntByTest(t.Context(), mutant.GoTest{Pkg: "./p", Name: c.test}, map[string]string{"p/rule.go": write("mutant.txt", c.mutant)})
+		if by != c.by || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: found by %q, %v; want %q, %q", c.test, by, err, c.by, c.err)
+		}
 	}
 }
 
@@ -152,7 +225,7 @@ func TestMutantsCompile(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if err := goBuild(t.Context(), root, filepath.Join(dir, "out"), "./"+filepath.Dir(m.File), map[string]string{filepath.Join(root, m.File): file}); err != nil {
+		if err := goBuild(t.Context(), root, filepath.Join(dir, "out"), "./"+filepath.Dir(m.File), map[string]string{m.File: file}); err != nil {
 			t.Errorf("mutant %q: %v", m.Name, err)
 		}
 	}

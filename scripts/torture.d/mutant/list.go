@@ -1,7 +1,8 @@
 package mutant
 
-// List are the rules of hb, each broken. When a rule is written otherwise,
-// its mutant follows: a test finds those whose text is no longer there.
+// List are the rules of hb, each broken, and what guards it: rounds with these choices,
+// or a Go test. When a rule is written otherwise, its mutant follows: a test finds
+// those whose text is no longer there.
 var List = []Mutant{
 	// The order of a backup.
 	{"position before the commit lock", "source/sequence.go",
@@ -131,7 +132,7 @@ var List = []Mutant{
 		"tables keep the names that they had when they were copied", "server=mysql57, fault=none, load=renames, when=busy, option=--throttle=8MiB"},
 	{"first redo of a page skipped", "sink/replay/worker.go",
 		"e.mtrStart() < p.base {", "e.mtrStart() <= p.base {",
-		"a change that begins at the page's LSN is lost", "fault=none, load=bulk, load=mixed"},
+		"a change that begins at the page's LSN is lost", "test=./sink TestApplyNewerPages"},
 	{"no LSN on recovered pages", "sink/replay/worker.go",
 		"	p.s.Space.SetLSN(p.image, p.end)", "	p.s.Space.SetLSN(p.image, p.base)",
 		"a recovery that goes on applies changes twice", "fault=none, load=bulk, way=killed-apply, setting=lazy pages"},
@@ -146,7 +147,7 @@ var List = []Mutant{
 		"files end before their last pages", "fault=none, load=bulk, load=truncates, setting=lazy pages"},
 	{"truncated pages keep their redo", "sink/replay/plan.go",
 		"		if e.lsn < uint64(t.LSN) && (t.All || e.page >= uint32(t.Page)) {", "		if t.LSN == 0 {",
-		"redo of before a truncation is applied after it", "server=mariadb1011, fault=none, load=bulk, setting=undo 3 truncated"},
+		"redo of before a truncation is applied after it", "test=./sink TestApplyTrim"},
 	{"doublewrite not read", "sink/replay/doublewrite.go",
 		"		if pages := parseSlot(of, buf[:n]); pages != nil {", "		if pages := parseSlot(of, buf[:n]); pages != nil && n < 0 {",
 		"a page that was torn by a kill stays so", "fault=none, load=bulk, way=killed-apply, setting=lazy pages"},

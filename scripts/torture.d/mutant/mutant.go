@@ -17,7 +17,24 @@ type Mutant struct {
 	// its place.
 	File, Old, By string
 	Breaks        string // what it breaks, in a few words
-	Aims          string // which plans are most likely to show it, as --aim has them
+	// Guard is what shows it: the plans that are most likely to, as --aim has them, or
+	// "test=PACKAGE NAME", a Go test. A test guards rules that rounds show too rarely.
+	Guard string
+}
+
+// GoTest is a test of hb's own: its package, as go test has it, and its name.
+type GoTest struct{ Pkg, Name string }
+
+func (g GoTest) String() string { return "go test " + g.Pkg + " -run " + g.Name }
+
+// Test is the Go test that guards the rule, zero if rounds do.
+func (m *Mutant) Test() GoTest {
+	guard, is := strings.CutPrefix(m.Guard, "test=")
+	pkg, name, ok := strings.Cut(guard, " ")
+	if !is || !ok {
+		return GoTest{}
+	}
+	return GoTest{pkg, name}
 }
 
 // Replaced returns the file with the rule broken.
