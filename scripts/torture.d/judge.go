@@ -152,7 +152,8 @@ var harmless = []string{
 	"is running without the --skip-slave-start", "Slave SQL", "Replica SQL", "Slave I/O", "Replica I/O",
 	"Got an error reading communication packets", "Could not find mysql.ibd",
 	"Crash recovery is broken due to insufficient innodb_log_file_size", // the server replays more redo than its log holds
-	"Got error 194 when reading table './hb_t_imp/target'",              // it may be discarded
+	"Got error 194 when reading table './hb_t_imp/target'",              // MariaDB: it may be discarded
+	"Got error 155 when reading table './hb_t_imp/target'",              // MySQL
 }
 
 // oldPaths is what MariaDB 10.5 and MySQL 5.7 log at their first start, and only then,
