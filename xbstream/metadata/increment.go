@@ -143,6 +143,9 @@ type Live struct {
 	Zero []innodb.PageRange
 	// Sum is over all pages of the file; nil: not all of them were read, or Space is nil.
 	Sum *innodb.PageSum
+	// CRC32 is that of the content, of files that are no tablespace's: by it a later
+	// increment finds out whether the file has changed. nil: it is not known.
+	CRC32 *uint32
 }
 
 // DeltaSuffix is what follows a tablespace's name in the name of its delta.
@@ -166,6 +169,7 @@ type liveLine struct {
 	Stored jsonPath        `json:"stored,omitempty"`
 	Zero   [][2]uint32     `json:"zero,omitempty"` // first page, number of pages
 	Sum    *innodb.PageSum `json:"pages_sum,omitempty"`
+	CRC32  *CRC32          `json:"crc32,omitempty"`
 }
 
 // droppedLine is the line of a file that the base has and the increment has not.
@@ -225,6 +229,8 @@ func (l *Live) Validate() error {
 		return fmt.Errorf("live file %q is %s, and its tablespace is %v", l.Path, l.Kind, l.Space)
 	case l.Space == nil && l.Sum != nil:
 		return fmt.Errorf("live file %q has a sum over pages and is not a tablespace", l.Path)
+	case l.Space != nil && l.CRC32 != nil:
+		return fmt.Errorf("live file %q is a tablespace's, and has a checksum", l.Path)
 	case len(l.Zero) > 0 && l.Kind != LiveChanged:
 		return fmt.Errorf("live file %q is %s, and has zero pages over it", l.Path, l.Kind)
 	case len(l.Zero) > MaxZeroRanges:
@@ -264,7 +270,7 @@ func (l *Live) marshal() ([]byte, error) {
 	if err := l.Validate(); err != nil {
 		return nil, err
 	}
-	line := liveLine{Live: jsonPath(l.Path), Size: l.Size, Kind: l.Kind, Space: l.Space, Sum: l.Sum}
+	line := liveLine{Live: jsonPath(l.Path), Size: l.Size, Kind: l.Kind, Space: l.Space, Sum: l.Sum, CRC32: (*CRC32)(l.CRC32)}
 	if l.From != l.Path {
 		line.From = jsonPath(l.From)
 	}
@@ -282,7 +288,7 @@ func unmarshalLive(text []byte) (Live, error) {
 	if err := unmarshalOne(text, &line); err != nil {
 		return Live{}, err
 	}
-	l := Live{Path: string(line.Live), Size: line.Size, Kind: line.Kind, Space: line.Space, From: string(line.From), Stored: string(line.Stored), Sum: line.Sum}
+	l := Live{Path: string(line.Live), Size: line.Size, Kind: line.Kind, Space: line.Space, From: string(line.From), Stored: string(line.Stored), Sum: line.Sum, CRC32: (*uint32)(line.CRC32)}
 	if l.From == "" && (l.Kind == LiveKept || l.Kind == LiveChanged) {
 		l.From = l.Path
 	}

@@ -25,12 +25,13 @@ var (
 		{Path: "ibdata1", Size: 1 << 24, Kind: LiveChanged, Space: spaceID(0), From: "ibdata1", Stored: "ibdata1.delta"},
 		{Path: "db/n.ibd", Size: 65536, Kind: LiveNew, Space: spaceID(9), Stored: "db/n.ibd.delta", Sum: pageSum(0)},
 		{Path: "odd/\xff", Size: 3, Kind: LiveCopied, Stored: "odd/\xff"},
-		{Path: "db/m.MYD", Size: 0, Kind: LiveKept, From: "db/l.MYD"},
+		{Path: "db/m.MYD", Size: 0, Kind: LiveKept, From: "db/l.MYD", CRC32: crc(0xab)},
 	}
 	testDropped = []string{"db/gone.ibd", "odd/\xfe"}
 )
 
 func spaceID(id innodb.SpaceID) *innodb.SpaceID { return &id }
+func crc(c uint32) *uint32                      { return &c }
 func pageSum(s innodb.PageSum) *innodb.PageSum  { return &s }
 
 func testIncrement() Manifest {
@@ -47,7 +48,7 @@ const goldenIncrement = `{"hb_manifest":2,"files":2,"bytes":49564,"heads_crc32":
 {"live":"ibdata1","size":16777216,"kind":"changed","space":0}
 {"live":"db/n.ibd","size":65536,"kind":"new","space":9,"pages_sum":"0000000000000000"}
 {"live":{"base64":"b2RkL/8="},"size":3,"kind":"copied"}
-{"live":"db/m.MYD","size":0,"kind":"kept","from":"db/l.MYD"}
+{"live":"db/m.MYD","size":0,"kind":"kept","from":"db/l.MYD","crc32":"000000ab"}
 {"dropped":"db/gone.ibd"}
 {"dropped":{"base64":"b2RkL/4="}}
 {"hb_manifest_end":2,"files":2,"crc32":"%s"}
@@ -98,7 +99,7 @@ func parseIncrement(text []byte, n int) (got parsedIncrement, err error) {
 func TestIncrement(t *testing.T) {
 	text := writeIncrement(t, testIncrement(), testIncrementFiles, testLive, testDropped)
 	// The checksum is from Python's zlib.crc32 over the golden lines.
-	if want := fmt.Sprintf(goldenIncrement, "e464b3ba"); string(text) != want {
+	if want := fmt.Sprintf(goldenIncrement, "5d624c40"); string(text) != want {
 		t.Errorf("got\n%s\nwant\n%s", text, want)
 	}
 	want := parsedIncrement{testIncrement(), testIncrementFiles, testLive, testDropped}
