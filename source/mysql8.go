@@ -9,6 +9,7 @@ import (
 	"hb/source/mysqld/contents"
 	"hb/source/mysqld/locks"
 	"hb/source/mysqld/position"
+	"hb/source/mysqld/tracking"
 	"hb/source/redo"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
@@ -21,6 +22,7 @@ type mysql8Backup struct {
 	consumer *position.RedoConsumer
 	instance *locks.Lock // LOCK INSTANCE FOR BACKUP
 	binlog   disk.File   // that the position is in
+	tracking *metadata.PageTracking
 
 	lostConsumer sync.Once // to warn
 }
@@ -58,6 +60,17 @@ func (b *mysql8Backup) openRedo(context.Context) (err error) {
 func (b *mysql8Backup) describe(m *metadata.Manifest) {
 	b.mysqlBackup.describe(m)
 	m.BinlogHome = b.binlogHome()
+	m.Tracking = b.tracking
+}
+
+// beginTracking has the server begin a list of the pages that it changes, if it tracks
+// them, for an incremental backup since this one. Without it, that reads all pages.
+func (b *mysql8Backup) beginTracking(ctx context.Context) (err error) {
+	b.tracking, err = tracking.Begin(ctx, b.Server)
+	if _, unusable := errors.AsType[*tracking.Unusable](err); unusable {
+		return nil
+	}
+	return err
 }
 
 // keepRedo has the server keep the redo log files that hb has not read yet.

@@ -111,7 +111,8 @@ func (b *mariadbBackup) steps() []step {
 
 // steps are those of MySQL 8.0 and later; they are in mysql8.go and mysql.go.
 //
-//  1. hb has the server keep the redo log files that it has not read yet.
+//  1. hb has the server track changed pages anew, if it tracks them, and keep the redo
+//     log files that hb has not read yet.
 //  2. LOCK INSTANCE FOR BACKUP, which blocks DDL, the creation, truncation and
 //     removal of tablespaces, and the purge of binary logs, and nothing else.
 //  3. The redo follower starts at the newest checkpoint. Tablespaces are
@@ -132,6 +133,7 @@ func (b *mysql8Backup) steps() []step {
 		b.preflight,
 		b.awaitOthers,
 		b.dumpBufferPool,
+		b.beginTracking, // before any page is copied
 		b.keepRedo,
 		b.pauseReplica, // the lock forbids it
 		b.lockInstance,

@@ -44,7 +44,8 @@
 // NO_WRITE_TO_BINLOG, FLUSH TABLES WITH READ LOCK, BACKUP STAGE, LOCK … FOR
 // BACKUP, GET_LOCK, and KILL of its own lock connection; and where the user asks for it, KILL
 // QUERY of long statements, STOP and START of a replica's applier, and SET GLOBAL
-// for a dump of the buffer pool, which is taken back.
+// for a dump of the buffer pool, which is taken back. Where the server tracks changed
+// pages, hb begins its list again, and sets mysqlbackup.backupid.
 //
 // The facts of MySQL were seen on 5.6.24, 5.7.29 and 9.7.4, where nothing else is
 // said. Percona Server's own statements are those of its manual: none was run.

@@ -69,6 +69,10 @@ type Manifest struct {
 	// it. What builds on that one builds on this archive, too.
 	StandsFor *PointID `json:"stands_for,omitempty"`
 
+	// Tracking is set if MySQL has a list of the pages that it changed since before hb
+	// copied any.
+	Tracking *PageTracking `json:"tracking,omitempty"`
+
 	Binlog *BinlogPos `json:"binlog,omitempty"` // where replication goes on, if the server writes a binary log
 	// BinlogHome is set where the end of the binary log is in the archive, and the
 	// server had it outside of its data directory.
@@ -102,6 +106,12 @@ type Manifest struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
+// PageTracking is where MySQL's list of the pages that it changed since a backup begins.
+type PageTracking struct {
+	Run      string     `json:"run"`       // identifies the run of the server, only in which the list can be trusted
+	ResetLSN innodb.LSN `json:"reset_lsn"` // of the reset with which the list begins
+}
+
 // LockTimes is how long the backup kept others from working, in milliseconds.
 type LockTimes struct {
 	DDL    int64 `json:"ddl"`
@@ -129,6 +139,8 @@ func (m *Manifest) Validate() error {
 		problem = fmt.Sprintf("version %d", m.Version)
 	case len(m.Server) > maxServer:
 		problem = fmt.Sprintf("an identity of the server of %d bytes", len(m.Server))
+	case m.Tracking != nil && (len(m.Tracking.Run) > maxServer || m.Tracking.ResetLSN > m.LastLSN):
+		problem = fmt.Sprintf("page tracking since LSN %d, run of the server %.40q", m.Tracking.ResetLSN, m.Tracking.Run)
 	case m.Files < 1 || m.Files > xbstream.MaxFiles:
 		problem = fmt.Sprintf("%d files", m.Files)
 	case m.Bytes < 0:

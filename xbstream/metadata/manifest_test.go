@@ -202,6 +202,31 @@ func TestManifestWriterErrors(t *testing.T) {
 	}
 }
 
+// TestTracking: the field is bounded, and its LSN is one of the backup's past.
+func TestTracking(t *testing.T) {
+	for what, c := range map[string]struct {
+		PageTracking
+		ok bool
+	}{
+		"at the end":           {PageTracking{"68620000000000000001", 200}, true},
+		"after the end":        {PageTracking{"68620000000000000001", 201}, false},
+		"a run that is a tale": {PageTracking{strings.Repeat("1", maxServer+1), 120}, false},
+	} {
+		m := testManifest()
+		m.Tracking = &c.PageTracking
+		if err := m.Validate(); (err == nil) != c.ok {
+			t.Errorf("%s: %v", what, err)
+		}
+		if !c.ok {
+			continue
+		}
+		back, _, err := parseManifest(writeManifest(t, m, testFiles), 100)
+		if err != nil || !reflect.DeepEqual(*back, m) {
+			t.Errorf("%s: %+v, %v", what, back, err)
+		}
+	}
+}
+
 type failWriter struct{ err error }
 
 func (w failWriter) Write([]byte) (int, error) { return 0, w.err }

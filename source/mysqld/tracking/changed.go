@@ -14,6 +14,7 @@ import (
 	"hb/source/mysqld/position"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/metadata"
 )
 
 const (
@@ -36,28 +37,27 @@ const (
 
 // Request is what Changed has to know.
 type Request struct {
-	From    innodb.LSN    // where the redo of the base begins
-	Run     Run           // of the server when the base was made
-	Redo    innodb.LSN    // where the redo of this backup begins
-	Pages   int64         // how many there are about, in all tablespaces
-	Disk    disk.System   // of the server
-	Datadir string        // as hb sees it
-	Wait    time.Duration // for a checkpoint
+	Base    *metadata.PageTracking // nil: the base's manifest has none
+	Redo    innodb.LSN             // where the redo of this backup begins
+	Pages   int64                  // how many there are about, in all tablespaces
+	Disk    disk.System            // of the server
+	Datadir string                 // as hb sees it
+	Wait    time.Duration          // for a checkpoint
 }
 
 // Check reports why the list since a base cannot be used, as far as that can be known
 // before DDL is locked out. The error is an *Unusable if all pages have to be read.
 func Check(ctx context.Context, srv *mysqld.Server, r Request) error {
-	if r.Run == "" {
+	if r.Base == nil || !IsRun(r.Base.Run) {
 		return &Unusable{Reason: Unmarked}
 	}
 	s, err := Read(ctx, srv)
 	switch {
 	case err != nil:
 		return err
-	case s.Run != r.Run:
+	case s.Run != r.Base.Run:
 		return &Unusable{Reason: OtherRun}
-	case r.From < s.Start+2: // see Changed
+	case r.Base.ResetLSN < s.Start:
 		return &Unusable{Reason: Gap}
 	case r.Pages >= maxPages:
 		return &Unusable{Reason: TooMany, Detail: fmt.Sprintf("the server has %d pages", r.Pages)}
@@ -108,21 +108,22 @@ func Changed(ctx context.Context, srv *mysqld.Server, r Request) (*Pages, error)
 	if err != nil {
 		return nil, err
 	}
-	if checkpoint < r.Redo || r.Redo < r.From || r.From < 2 {
-		return nil, fmt.Errorf("LSNs out of order: base from %d, redo from %d, checkpoint %d", r.From, r.Redo, checkpoint)
+	switch from := r.Base.ResetLSN; {
+	case checkpoint < r.Redo:
+		return nil, fmt.Errorf("the server's checkpoint went back, to LSN %d from %d", checkpoint, r.Redo)
+	case checkpoint-1 <= from || from < 1:
+		return nil, &Unusable{Reason: NoCheckpoint, Detail: fmt.Sprintf("tracking began at LSN %d, checkpoint %d", from, checkpoint)}
 	}
-	// The server begins with the last reset that is not after the first LSN. With one before
-	// From it cannot be a reset at From, before which pages with that LSN may have been
-	// written. The list ends with the first block that was open at a checkpoint above the
-	// last LSN, or later. Count and list take different ones for the checkpoint itself if
-	// several were open (find_stop_point and get_pages); none was at the LSN before it. The
-	// range must not be empty.
-	over := fmt.Sprintf("(%d, %d)", r.From-2, checkpoint-1)
+	// The list begins with the first reset at the first LSN. It ends with the first block
+	// that was open at a checkpoint above the last LSN, or later. Count and list take
+	// different ones for the checkpoint itself if several were open (find_stop_point and
+	// get_pages); none was at the LSN before it.
+	over := fmt.Sprintf("(%d, %d)", r.Base.ResetLSN, checkpoint-1)
 	list := lister{
 		count: func(ctx context.Context) (int64, error) { return call(ctx, srv, "get_changed_page_count"+over) },
 		write: func(ctx context.Context) (int64, error) { return call(ctx, srv, "get_changed_pages"+over) },
-		clear: func(ctx context.Context) error { return setID(ctx, srv, r.Run) },
-		open:  func() (disk.File, error) { return openList(r.Disk, r.Datadir, r.Run) },
+		clear: func(ctx context.Context) error { return setID(ctx, srv, r.Base.Run) },
+		open:  func() (disk.File, error) { return openList(r.Disk, r.Datadir, r.Base.Run) },
 		pause: listPause,
 	}
 	pages, err := list.get(ctx)
@@ -153,7 +154,7 @@ func settle(ctx context.Context, srv *mysqld.Server, wait time.Duration) (innodb
 
 // openList opens the server's list. hb may be allowed to read what the server is not:
 // it follows no link.
-func openList(system disk.System, datadir string, id Run) (disk.File, error) {
+func openList(system disk.System, datadir, id string) (disk.File, error) {
 	dir := filepath.Join(datadir, listDir)
 	facts, err := system.Lstatx(dir)
 	if err != nil {
@@ -162,7 +163,7 @@ func openList(system disk.System, datadir string, id Run) (disk.File, error) {
 	if facts.Mode != fs.ModeDir {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: errors.New("it is not a directory")}
 	}
-	return system.OpenRegular(filepath.Join(dir, string(id)+".idx"), false)
+	return system.OpenRegular(filepath.Join(dir, id+".idx"), false)
 }
 
 // lister gets one list from a server.

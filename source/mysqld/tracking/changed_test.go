@@ -154,11 +154,11 @@ func TestGrown(t *testing.T) {
 func TestRun(t *testing.T) {
 	a, err := newRun()
 	b, err2 := newRun()
-	if err != nil || err2 != nil || a == b || !a.Valid() || !b.Valid() {
+	if err != nil || err2 != nil || a == b || !IsRun(a) || !IsRun(b) {
 		t.Errorf("%q, %q, %v, %v", a, b, err, err2)
 	}
-	for _, r := range []Run{"", "1", "68620000000000000", a + "0", "7" + a[1:], a[:19] + "x"} {
-		if r.Valid() {
+	for _, r := range []string{"", "1", "68620000000000000", a + "0", "7" + a[1:], a[:19] + "x"} {
+		if IsRun(r) {
 			t.Errorf("%q is valid", r)
 		}
 	}

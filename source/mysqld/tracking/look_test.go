@@ -129,17 +129,19 @@ type verdict struct {
 	byRule  int // of these, by their LSN
 	missing []innodb.PageID
 	more    int // listed, and not needed
+	spared  int // not listed, though the rule asks for them: the base has them as they are
 }
 
 func (v verdict) String() string {
-	return fmt.Sprintf("%d changed pages, %d by their LSN, %d missing in the list (%v), %d more in the list", v.changed, v.byRule, len(v.missing), v.missing[:min(len(v.missing), 20)], v.more)
+	return fmt.Sprintf("%d changed pages, %d by their LSN, %d missing in the list (%v), %d more in the list, %d spared by it", v.changed, v.byRule, len(v.missing), v.missing[:min(len(v.missing), 20)], v.more, v.spared)
 }
 
-// judge compares a list since from with images of a base and of now. An increment needs
-// of a tablespace that the base has: every page with an LSN of from or more, or without
-// an LSN, and every other one that differs. Pages that are newer than the list
-// are in the increment's redo, but for those of tablespaces that were changed without it.
-func judge(before, after image, list *tracking.Pages, from innodb.LSN, unlogged ...innodb.SpaceID) (v verdict) {
+// judge compares a list with images of a base, whose list began at a reset and whose redo
+// began at from, and of now. An increment needs of a tablespace that the base has every page
+// that differs, by the rule for scans each with an LSN of from or more, or without an
+// LSN. Pages that are newer than the list are in the increment's redo, but for those of
+// tablespaces that were changed without it.
+func judge(before, after image, list *tracking.Pages, from, reset innodb.LSN, unlogged ...innodb.SpaceID) (v verdict) {
 	for _, id := range slices.Sorted(maps.Keys(after)) {
 		base, known := before[id]
 		for no, p := range after[id] {
@@ -148,7 +150,7 @@ func judge(before, after image, list *tracking.Pages, from innodb.LSN, unlogged 
 			differs := no >= len(base) && !p.zero || no < len(base) && base[no].hash != p.hash
 			switch {
 			case !known, p.lsn >= list.Until && !slices.Contains(unlogged, id):
-			case rule || differs:
+			case differs, p.lsn > reset:
 				if v.changed++; rule {
 					v.byRule++
 				}
@@ -157,6 +159,8 @@ func judge(before, after image, list *tracking.Pages, from innodb.LSN, unlogged 
 				}
 			case list.Has(at):
 				v.more++
+			case rule:
+				v.spared++
 			}
 		}
 	}

@@ -5,17 +5,19 @@
 // each reset; whatever writes pages without the buffer pool (IMPORT TABLESPACE) records
 // them too. Whether the list is complete for a backup depends on the order of calls:
 //
-//  1. Base: Begin, then the redo of the base begins at checkpoint F.
-//  2. Increment: DDL is locked out, then its redo begins at checkpoint G, then Changed.
+//  1. Base: Begin, which resets the list at LSN R; then pages are copied.
+//  2. Increment: DDL is locked out, then its redo begins at checkpoint G, then
+//     Changed, then pages are copied.
 //
 // Changed waits for a checkpoint C of which the server began to take stock after the
 // call. All changes before C were written to the files by then, and so were the pages
-// that DDL had changed without redo: they are in the list. All other changes are in the
-// redo from C, and so from G, which is not after C. At the lower end the list begins with
-// the last reset R before F. No page was written with an LSN above R before that reset;
-// the first write after it found the page's old LSN not above R, and recorded it. So the
-// list has every page whose LSN is F or more, and a page that is not in the list has been
-// in its file as it is now since before the base's redo began.
+// that DDL had changed without redo. All other changes are in the redo from C, and so
+// from G, which is not after C. No page was written with an LSN above R before the reset,
+// so that the first write of a page after it found an old LSN that is not above R, and
+// recorded the page. So the list has every page that was written between reset and C: a
+// page that is not in it was in its file at the reset as it is at C, and so is it in
+// the base. Pages with an LSN from the base's checkpoint to R may be missing in the list
+// for that reason: a scan finds them changed, and they are in the base.
 //
 // Package tracking trusts the server only as far as it can check: every doubt is an
 // *Unusable, after which the backup reads all pages. It never turns tracking on or off:
@@ -40,6 +42,7 @@ import (
 	"hb/source/mysqld"
 	"hb/source/mysqld/position"
 	"hb/xbstream/innodb"
+	"hb/xbstream/metadata"
 )
 
 // Install turns page tracking on, for people to run.
@@ -49,31 +52,27 @@ const Install = "INSTALL COMPONENT 'file://component_mysqlbackup'; SELECT mysqlb
 // also identifies the run of the server.
 const idVariable = "mysqlbackup.backupid"
 
-// A Run identifies one run of a server, from its start to its end: the value that hb
-// gave to idVariable, 20 digits. "" is none.
+// runPrefix tells hb's values of idVariable from those of other tools. They have 20
+// digits, and identify one run of a server, from its start to its end.
 //
-// After a crash, pages that were written without redo may be missing in the list: the
-// server keeps the newest entries in memory until a checkpoint, and its recovery
-// records again only pages that the redo log names.
-type Run string
-
-// runPrefix tells hb's values from those of other tools.
+// After a crash, pages may be missing in the list: the server keeps the newest entries
+// in memory until a checkpoint (TestRestarted).
 const runPrefix = "6862"
 
-func newRun() (Run, error) {
+func newRun() (string, error) {
 	n, err := rand.Int(rand.Reader, big.NewInt(1e16))
-	return Run(fmt.Sprintf("%s%016d", runPrefix, n)), err
+	return fmt.Sprintf("%s%016d", runPrefix, n), err
 }
 
-// Valid reports whether r has the form of hb's own values.
-func (r Run) Valid() bool {
-	return len(r) == len(runPrefix)+16 && strings.HasPrefix(string(r), runPrefix) && strings.Trim(string(r), "0123456789") == ""
+// IsRun reports whether r has the form of hb's own values.
+func IsRun(r string) bool {
+	return len(r) == len(runPrefix)+16 && strings.HasPrefix(r, runPrefix) && strings.Trim(r, "0123456789") == ""
 }
 
 // State is what a server reports of its page tracking.
 type State struct {
 	Start innodb.LSN // from which the list is complete
-	Run   Run        // "": hb has not marked the server's run
+	Run   string     // "": hb has not marked the server's run
 }
 
 // Read asks for the state. The error is an *Unusable if pages are not tracked.
@@ -94,57 +93,52 @@ func Read(ctx context.Context, srv *mysqld.Server) (State, error) {
 	if start == 0 {
 		return State{}, &Unusable{Reason: Off}
 	}
-	s := State{Start: innodb.LSN(start), Run: Run(vars.String(idVariable))}
-	if !s.Run.Valid() {
+	s := State{Start: innodb.LSN(start), Run: vars.String(idVariable)}
+	if !IsRun(s.Run) {
 		s.Run = ""
 	}
 	return s, nil
 }
 
-// Begin is for the start of every backup, before its redo begins: from here on the server
-// records each page once more, so that the list for the next increment has nothing that is
-// older. (If it has recorded fewer than 2044 pages since the last reset, it ignores that.) It
-// marks the run of the server, and returns the mark for the manifest. It waits for a
-// checkpoint after the reset: without one, the next list is complete too, but longer.
-func Begin(ctx context.Context, srv *mysqld.Server, wait time.Duration) (Run, error) {
+// Begin is for the start of every backup, before it copies pages: from here on the server
+// records each page once more. (If it has recorded fewer than 2044 pages since the last
+// reset, it ignores that, and the list begins with that one.) It marks the run of the
+// server. The result is for the manifest. The error is an *Unusable if the next
+// increment will have to read all pages.
+func Begin(ctx context.Context, srv *mysqld.Server) (*metadata.PageTracking, error) {
 	s, err := Read(ctx, srv)
 	if err != nil {
-		return "", err
+		return nil, err
+	}
+	if s.Run == "" { // may hb set it at all? A reset in vain would have the server ignore the next
+		if err := setID(ctx, srv, ""); err != nil {
+			return nil, err
+		}
 	}
 	end, err := position.CurrentLSN(ctx, srv)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	n, err := call(ctx, srv, "set(1)")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	reset := innodb.LSN(n)
-	_, err = awaitCheckpoint(ctx, wait, func(ctx context.Context) (innodb.LSN, error) { return position.CheckpointLSN(ctx, srv) },
-		func(c innodb.LSN, _ int) bool { return c >= reset+2 }) // see Changed
-	if s.Run != "" {
-		if errors.Is(err, &Unusable{Reason: NoCheckpoint}) {
-			err = nil
+	if s.Run == "" {
+		// All lists of this run begin with a reset that was made in it, or with the first one
+		// of all: of the others, the server's files have only the lower 16 bits of the place
+		// (add_reset of arch0page.cc).
+		if reset < end && reset != s.Start {
+			return nil, &Unusable{Reason: Young}
 		}
-		return s.Run, err
+		if s.Run, err = newRun(); err != nil {
+			return nil, err
+		}
+		if err := setID(ctx, srv, s.Run); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return "", err
-	}
-	if reset < end && reset != s.Start {
-		return "", &Unusable{Reason: Young}
-	}
-	// All lists of this run begin with a reset that was made in it, or with the first one
-	// of all: of the others, the server's files have only the lower 16 bits of the place
-	// (add_reset of arch0page.cc).
-	run, err := newRun()
-	if err != nil {
-		return "", err
-	}
-	if err := setID(ctx, srv, run); err != nil {
-		return "", err
-	}
-	return run, nil
+	return &metadata.PageTracking{Run: s.Run, ResetLSN: reset}, nil
 }
 
 // pollPause is the time between two looks at the checkpoint: the server takes one each
@@ -200,8 +194,8 @@ const erRangeNotTracked = 3803
 
 // setID sets the id of the next list, and removes the file of the last one, which may
 // have had the same id.
-func setID(ctx context.Context, srv *mysqld.Server, id Run) error {
-	return refusal(srv.Control.Exec(ctx, "SET GLOBAL "+idVariable+" = "+mysqld.QuoteString(string(id))))
+func setID(ctx context.Context, srv *mysqld.Server, id string) error {
+	return refusal(srv.Control.Exec(ctx, "SET GLOBAL "+idVariable+" = "+mysqld.QuoteString(id)))
 }
 
 // refusal makes an *Unusable of the server's refusal, and leaves other errors.

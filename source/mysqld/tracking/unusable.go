@@ -27,7 +27,7 @@ var reasons = map[Reason]string{
 	NotInstalled: "the server does not track changed pages; to have it do so, run " + Install,
 	Off:          "page tracking is off; to turn it on, run SELECT mysqlbackup_page_track_set(1)",
 	ReadOnly:     "InnoDB is read-only and tracks no pages",
-	Unmarked:     "the base was not made while the server tracked changed pages and hb could mark that",
+	Unmarked:     "when the base was made, the server did not track changed pages, or the account lacked SYSTEM_VARIABLES_ADMIN",
 	OtherRun:     "since the base was made, the server was restarted, or another tool set " + idVariable,
 	Gap:          "the server has not tracked pages all the time since the base, or its list was purged",
 	Young:        "page tracking has only just begun: the server has recorded fewer than 2044 pages",

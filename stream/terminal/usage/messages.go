@@ -154,12 +154,17 @@ var Objects = []Object{
 		{"since", "since", "", false, "what an incremental backup builds on"},
 		{"stands_for", "string", "", false, "in an archive that hb merge made: id of the last increment in it"},
 		{"undo_spaces", "integers", "", false, "ids of the undo tablespaces in the archive"},
+		{"tracking", "tracking", "", false, "where the server's list of changed pages since this backup begins"},
 		{"temporary_spaces", "integers", "", false, "ids of tablespaces that a server drops when it starts"},
 		{"replay_from", "map", "", false, "by id of a tablespace: the LSN before which no redo belongs to it"},
 		{"unsummed_pages", "integer", "", false, "number of pages without a checksum"},
 		{"unproven_pages", "integer", "", false, "those of them that may be torn"},
 		{"dropped_databases", "strings", "", false, "directories whose databases were dropped during the backup"},
 		{"warnings", "strings", "", false, "warnings of the backup"},
+	}},
+	{"tracking", "where a server's list of changed pages begins", []Key{
+		{"run", "string", "", true, "identifies the run of the server"},
+		{"reset_lsn", "integer", "", true, "the LSN from which the server tracks changed pages anew"},
 	}},
 	{"binlog_home", "where a server keeps its binary log", []Key{
 		{"base", "string", "", true, "path of its files without their number"},
