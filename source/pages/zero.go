@@ -3,6 +3,7 @@ package pages
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -65,7 +66,7 @@ func (c *Copier) Written(z ZeroPage) (_ bool, err error) {
 	}
 	page := make([]byte, z.size)
 	if _, err := f.ReadAt(page, int64(z.No)*int64(z.size)); err != nil {
-		return false, noEOF(err)
+		return false, fmt.Errorf("reading page %d of %s again: %w", z.No, z.File.Path, noEOF(err))
 	}
 	return !innodb.AllZero(page), nil
 }
