@@ -290,8 +290,13 @@ func (w *indexWalk) slot(number uint64, op *indexOp) (*indexSlot, error) {
 	} else if next < maxSlots {
 		w.slots = append(w.slots, indexSlot{})
 	}
-	if number != uint64(next) || next >= maxSlots || w.begun >= MaxFiles {
+	switch {
+	case number != uint64(next):
 		return nil, fmt.Errorf("slot %d, where the next file has slot %d", number, next)
+	case next >= maxSlots:
+		return nil, fmt.Errorf("more than %d files are open at once", maxSlots)
+	case w.begun >= MaxFiles:
+		return nil, fmt.Errorf("more than %d files", MaxFiles)
 	}
 	slot := &w.slots[next]
 	slot.full, slot.begun, slot.end = true, w.begun, 0

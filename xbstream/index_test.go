@@ -2,10 +2,12 @@ package xbstream
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -140,18 +142,49 @@ func TestIndexRefused(t *testing.T) {
 	}
 }
 
-// TestIndexBounds: an archive that is too large for an index has none.
-func TestIndexBounds(t *testing.T) {
+// TestIndexSlots: an archive with 65,536 files open at once has an index. One with more
+// has none, and what says that it is its index is refused.
+func TestIndexSlots(t *testing.T) {
+	const most = 65536
 	var x Indexer
-	for i := range maxSlots + 1 {
-		x.Payload(fmt.Sprint(i), 1)
+	text := []byte("hbindex\x01")
+	open := func(slot int) {
+		x.Payload(strconv.Itoa(slot), 1)
+		text = append(binary.AppendUvarint(text, uint64(slot)*4+1), 1)
 	}
-	for i := range maxSlots + 1 {
-		x.End(fmt.Sprint(i))
+	end := func(slot int) {
+		x.End(strconv.Itoa(slot))
+		text = binary.AppendUvarint(text, uint64(slot)*4+2)
 	}
-	if _, ok := x.Bytes(); ok {
-		t.Error("an index of more open files than there may be")
+	for slot := range most {
+		open(slot)
 	}
+	for slot := range most {
+		end(slot)
+	}
+	if b, ok := x.Bytes(); !ok || !bytes.Equal(b, text) {
+		t.Errorf("an index of %d bytes, %v, want one of %d bytes", len(b), ok, len(text))
+	}
+	if i, err := ParseIndex(text); err != nil || i.Files() != most {
+		t.Errorf("%d files open at once: %v", most, err)
+	}
+	x, text = Indexer{}, text[:8]
+	for slot := range most + 1 {
+		open(slot)
+	}
+	for slot := range most + 1 {
+		end(slot)
+	}
+	if b, ok := x.Bytes(); ok || len(b) >= len(text) {
+		t.Errorf("%d files open at once: an index of %d bytes, %v", most+1, len(b), ok)
+	}
+	if _, err := ParseIndex(text); err == nil || !strings.Contains(err.Error(), "more than 65536 files are open at once") {
+		t.Errorf("%d files open at once: %v", most+1, err)
+	}
+}
+
+// TestIndexBytesBound: an archive whose index would be too large has none.
+func TestIndexBytesBound(t *testing.T) {
 	var y Indexer
 	for range MaxIndex/2 + 1 {
 		y.Payload("a", 1)

@@ -18,8 +18,8 @@ type Archiver struct {
 	Out      bytes.Buffer      // the archive as far as it is written
 	Files    []metadata.File   // that have ended
 	Manifest metadata.Manifest // how the manifest begins: Finish fills in counts and sums
-	// Index makes the index that Finish writes of the one that is right; it writes
-	// none if that is nil. Moved is by how many bytes the manifest is wrong about where
+	// Index makes the index that Finish writes of the one that is right, which is what
+	// there is of it if the archive can have none; it writes none if that is nil. Moved is by how many bytes the manifest is wrong about where
 	// it begins.
 	Index func(right []byte) []byte
 	Moved int64
@@ -143,7 +143,7 @@ func (a *Archiver) Interleave(names []string, contents map[string][]byte, piece 
 func (a *Archiver) Finish() ([]byte, error) {
 	index, ok := a.w.Index()
 	if a.Index != nil {
-		index = a.Index(index)
+		index, ok = a.Index(index), true
 	}
 	if ok && index != nil {
 		a.indexAt = a.w.Written() + a.Moved
