@@ -72,8 +72,8 @@ type message struct {
 // New returns a Console on w. A signal from ask has progress told at once.
 func New(w io.Writer, ask <-chan os.Signal) *Console {
 	c := &Console{w: w, ask: ask, began: time.Now(), wake: make(chan struct{}, 1)}
-	if f, ok := w.(*os.File); ok && canDraw(f) {
-		c.width = func() int { return columns(f) }
+	if f, ok := w.(*os.File); ok && CanDraw(f) {
+		c.width = func() int { return Columns(f) }
 	}
 	return c
 }

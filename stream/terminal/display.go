@@ -7,8 +7,12 @@ import (
 	"sync"
 	"time"
 
+	"hb/stream"
 	"hb/stream/progress"
 )
+
+// size is a number of bytes as it is shown.
+type size = stream.Size
 
 const (
 	// drawInterval is how often the line on a terminal is drawn.

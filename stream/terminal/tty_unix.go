@@ -18,8 +18,8 @@ func IsTerminal(f *os.File) bool {
 	return err == nil
 }
 
-// columns is the width of a terminal now.
-func columns(f *os.File) int {
+// Columns is the width of a terminal now.
+func Columns(f *os.File) int {
 	w, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil || w.Col == 0 {
 		return usualColumns

@@ -10,17 +10,14 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Questions are none: Windows has no SIGUSR1.
-func Questions() <-chan os.Signal { return nil }
-
 // IsTerminal reports whether f is a console.
 func IsTerminal(f *os.File) bool {
 	var mode uint32
 	return windows.GetConsoleMode(windows.Handle(f.Fd()), &mode) == nil
 }
 
-// columns is the width of a console's window now.
-func columns(f *os.File) int {
+// Columns is the width of a console's window now.
+func Columns(f *os.File) int {
 	var info windows.ConsoleScreenBufferInfo
 	err := windows.GetConsoleScreenBufferInfo(windows.Handle(f.Fd()), &info)
 	if width := int(info.Window.Right) - int(info.Window.Left) + 1; err == nil && width > 0 {
