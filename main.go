@@ -55,6 +55,7 @@ import (
 	"hb/stream/progress"
 	"hb/stream/stdout"
 	"hb/stream/terminal"
+	"hb/stream/terminal/tty"
 	"hb/stream/terminal/usage"
 	"hb/xbstream"
 	"hb/xbstream/innodb"
@@ -131,10 +132,10 @@ func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env login.Env,
 
 // checkOutput refuses a standard output that cannot take an archive.
 func checkOutput() error {
-	if terminal.IsTerminal(os.Stdout) {
+	if tty.IsTerminal(os.Stdout) {
 		return usageError("standard output is a terminal: send the archive into a file or a pipe, such as hb backup | ssh host \"hb extract -C dir\"")
 	}
-	if terminal.IsClosed(os.Stdout) {
+	if tty.IsClosed(os.Stdout) {
 		return usageError("standard output is closed, so that the archive would be lost: send it into a file or a pipe")
 	}
 	return nil
@@ -247,14 +248,14 @@ func open(ctx context.Context, f *stream.ReadFlags, phase *progress.Phase, parts
 		return nil, err
 	}
 	if parts {
-		return f.OpenParts(ctx, phase, terminal.AskSecret)
+		return f.OpenParts(ctx, phase, tty.AskSecret)
 	}
-	return f.Open(ctx, phase, terminal.AskSecret)
+	return f.Open(ctx, phase, tty.AskSecret)
 }
 
 // beginReading prepares for reading an archive.
 func beginReading(f *stream.ReadFlags) error {
-	if f.Stdin() && terminal.IsTerminal(os.Stdin) {
+	if f.Stdin() && tty.IsTerminal(os.Stdin) {
 		return usageError("standard input is a terminal: give the archive through a pipe or name a file")
 	}
 	debug.SetMemoryLimit(readMemory)
@@ -268,7 +269,7 @@ func openChain(ctx context.Context, f stream.ReadFlags, increments []string, tmp
 			return nil, err
 		}
 	}
-	return merge.Open(ctx, f, increments, tmpdir, phase, terminal.AskSecret)
+	return merge.Open(ctx, f, increments, tmpdir, phase, tty.AskSecret)
 }
 
 // chained calls read with the full backup that a chain makes.
@@ -680,7 +681,7 @@ func explain(ctx context.Context, err error) (text string, code int) {
 func environment() login.Env {
 	env := login.OSEnv()
 	env.AskPassword = func(prompt string) (login.Secret, error) {
-		s, err := terminal.AskSecret(prompt)
+		s, err := tty.AskSecret(prompt)
 		return login.NewSecret(s), err
 	}
 	return env

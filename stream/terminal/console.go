@@ -23,6 +23,7 @@ import (
 	"unicode"
 
 	"hb/stream/progress"
+	"hb/stream/terminal/tty"
 )
 
 // Console is the place for messages, standard error as a rule. What cannot be
@@ -72,8 +73,8 @@ type message struct {
 // New returns a Console on w. A signal from ask has progress told at once.
 func New(w io.Writer, ask <-chan os.Signal) *Console {
 	c := &Console{w: w, ask: ask, began: time.Now(), wake: make(chan struct{}, 1)}
-	if f, ok := w.(*os.File); ok && CanDraw(f) {
-		c.width = func() int { return Columns(f) }
+	if f, ok := w.(*os.File); ok && tty.CanDraw(f) {
+		c.width = func() int { return tty.Columns(f) }
 	}
 	return c
 }

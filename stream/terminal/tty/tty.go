@@ -1,4 +1,6 @@
-package terminal
+// Package tty asks the system about terminals, on each system in its way: whether a file
+// is one, how wide it is, and the user for a secret without an echo.
+package tty
 
 import "os"
 
