@@ -75,7 +75,7 @@ type cli struct {
 	Merge   mergeCmd   `cmd:"" help:"Make one full backup of a full one and the incremental ones that build on it; the archive goes to standard output."`
 	usage.Commands
 
-	Quiet     bool              `help:"Print only warnings and errors."`
+	Quiet     bool              `short:"q" help:"Print only warnings and errors."`
 	LogFormat string            `help:"Format of messages: text, or json with one object per line." enum:"text,json" default:"text" placeholder:"text|json"`
 	Help      usage.HelpFlag    `help:"Show help."`
 	Version   usage.VersionFlag `help:"Show the version of hb."`

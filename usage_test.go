@@ -297,6 +297,7 @@ func TestMistakes(t *testing.T) {
 		{"extract -C d a /none/shop", "the increment /none/shop: no such file or directory; to extract chosen files only, use --files shop"},
 		{"verify a /none/b", "the increment /none/b: no such file or directory"},
 		{"merge a", "name the increments to merge, in their order, after the base"},
+		{"backup -q --frobnicate", "unknown flag --frobnicate (hb backup --help shows how)"},
 		{"help restor", `there is no help on "restor", did you mean restore?`},
 		{"man backpu", `there is no command "backpu", did you mean backup?`},
 		{"help frobnicate", `there is no help on "frobnicate"`},
@@ -330,7 +331,7 @@ func TestMistakesElsewhere(t *testing.T) {
 
 // TestTopicWords: topics are found by other words, too, each of which leads to a topic.
 func TestTopicWords(t *testing.T) {
-	for word, want := range map[string]string{"json": "Messages as JSON", "monitoring": "Messages as JSON", "encryption": "Compression and encryption", "errors": "What exit codes mean"} {
+	for word, want := range map[string]string{"json": "Messages as JSON", "monitoring": "Messages as JSON", "encryption": "Compression and encryption", "errors": "What exit codes mean", "prepare": "From an archive", "gtid": "From an archive", "streaming": "Compression and encryption"} {
 		if got := hbtest.Succeed(t, hb(t, "help", word)).Stdout; !strings.HasPrefix(got, want) {
 			t.Errorf("hb help %s: %.60q", word, got)
 		}

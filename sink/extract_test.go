@@ -507,6 +507,7 @@ func TestExtractTarget(t *testing.T) {
 	file := filepath.Join(mkdir("files", "f"), "f")
 	for name, tt := range map[string]struct{ dir, want string }{
 		"not empty":    {mkdir("full", "precious"), `"precious"`},
+		"a server's":   {mkdir("server", "aria_log", "ibdata1"), "stop the server and move its files away"},
 		"used before":  {filepath.Join(base, "new"), "not empty"},
 		"failed":       {mkdir("failed", backupdir.MarkerName, "a"), "did not finish"},
 		"a file":       {file, "not a directory"},

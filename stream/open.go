@@ -183,7 +183,7 @@ func (e *EmptyError) Error() string {
 	if e.stage != "" {
 		return fmt.Sprintf("the archive is empty inside its %s stage: did the backup fail?", e.stage)
 	}
-	return "the input is empty: did the command that feeds it fail?"
+	return "the archive is empty: did the command that wrote it fail?"
 }
 
 // Unwrap makes every EmptyError a truncation.

@@ -300,7 +300,7 @@ func TestOpenRefuses(t *testing.T) {
 		deep = stages(t, WriteOptions{Compress: &Compression{Threads: 1}}, deep)
 	}
 	tests := []struct{ name, in, want string }{
-		{"empty", "", "the input is empty"},
+		{"empty", "", "the archive is empty: did"},
 		{"gzip", "\x1f\x8b\x08\x00\x00\x00\x00\x00", "gzip -d"},
 		{"xz", "\xfd7zXZ\x00\x00", "xz -d"},
 		{"lz4", "\x04\x22\x4d\x18\x60", "lz4 -d"},

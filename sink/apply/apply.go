@@ -74,21 +74,26 @@ type Result struct {
 	Resumed        bool       // an earlier run was interrupted
 	ReadAhead      bool       // the redo log was read while it arrived, by Restore
 	ByServer       bool       // the directory is ready for a server to recover it
+	OfRoot         bool       // the files belong to root
 	Warnings       []string
 	Binlog         *metadata.BinlogPos // of the server that was backed up; nil: the manifest has none, or there is no manifest
 }
 
 // Describe describes the result for a directory, and the time that it took.
 func (r *Result) Describe(dir string, took time.Duration) string {
+	owner := ""
+	if r.OfRoot {
+		owner = fmt.Sprintf(", once its user owns the files: chown -R mysql: %s", dir)
+	}
 	switch {
 	case r.AlreadyApplied:
 		return fmt.Sprintf("%s was applied before: nothing to do", dir)
 	case r.ByServer:
-		return fmt.Sprintf("the redo log, LSN %d to %d, is where the server looks for it: %s recovers when a server starts on it",
-			r.FromLSN, r.LSN, dir)
+		return fmt.Sprintf("the redo log, LSN %d to %d, is where the server looks for it: %s recovers when a server starts on it%s",
+			r.FromLSN, r.LSN, dir, owner)
 	}
-	return fmt.Sprintf("applied redo from LSN %d to %d, %d pages written, in %s; a server can start on %s",
-		r.FromLSN, r.LSN, r.Pages, took, dir)
+	return fmt.Sprintf("applied redo from LSN %d to %d, %d pages written, in %s; a server can start on %s%s",
+		r.FromLSN, r.LSN, r.Pages, took, dir, owner)
 }
 
 // Facts are the result for programs.
@@ -152,7 +157,17 @@ func Run(ctx context.Context, dir string, o Options) (_ *Result, err error) {
 	if err := a.run(ctx); err != nil {
 		return nil, err
 	}
-	return &a.result, a.settleOutside()
+	return &a.result, a.conclude()
+}
+
+// conclude is what follows once a server could start.
+func (a *applier) conclude() error {
+	st, err := a.root.Lstat(a.backup.SystemFiles[0])
+	if err != nil {
+		return fmt.Errorf("looking whose the files are: %w", err)
+	}
+	a.result.OfRoot = backupdir.OfRoot(st)
+	return a.settleOutside()
 }
 
 func (a *applier) run(ctx context.Context) (err error) {

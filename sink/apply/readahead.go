@@ -97,7 +97,7 @@ func (h *Ahead) Apply(ctx context.Context, dir string) (*Result, error) {
 	if err := a.run(ctx); err != nil {
 		return nil, err
 	}
-	return &a.result, a.settleOutside()
+	return &a.result, a.conclude()
 }
 
 // Take waits until the reading has ended, and returns what came of a log that has to

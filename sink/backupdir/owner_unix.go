@@ -22,6 +22,13 @@ func SameOwner(f disk.File, like fs.FileInfo) error {
 	return f.Chown(int(want.Uid), int(want.Gid))
 }
 
+// OfRoot reports whether a file belongs to root, so that only root's programs, and no
+// server that has an account of its own, can write it.
+func OfRoot(st fs.FileInfo) bool {
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	return ok && sys.Uid == 0
+}
+
 // Links is how many names a file has.
 func Links(st fs.FileInfo) uint64 {
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok {

@@ -112,7 +112,11 @@ func (t *Target) checkEmpty() error {
 		if marked, err := backupdir.Exists(t.Root, backupdir.MarkerName); err != nil || marked {
 			return &backupdir.TargetError{Dir: t.dir, Reason: "it is left from an extract that did not finish: remove it first", Err: err}
 		}
-		return &backupdir.TargetError{Dir: t.dir, Reason: fmt.Sprintf("it is not empty (it holds %q): extract into an empty or a new directory", e.Name()), Err: nil}
+		reason := fmt.Sprintf("it is not empty (it holds %q): extract into an empty or a new directory", e.Name())
+		if server, err := backupdir.Exists(t.Root, "ibdata1"); err != nil || server {
+			reason += "; to replace what a server has there, stop the server and move its files away first"
+		}
+		return &backupdir.TargetError{Dir: t.dir, Reason: reason}
 	}
 	return nil
 }

@@ -109,7 +109,8 @@ When a signal interrupts hb, it releases all locks and exits with 130. The help 
 }
 
 // words for topics that people look for.
-var topicWords = map[string]string{"json": "messages", "monitoring": "messages", "log": "messages", "encryption": "stages", "compression": "stages", "errors": "exit-codes"}
+var topicWords = map[string]string{"json": "messages", "monitoring": "messages", "log": "messages", "encryption": "stages", "compression": "stages", "errors": "exit-codes",
+	"prepare": "restore", "recovery": "restore", "replica": "restore", "replication": "restore", "gtid": "restore", "stream": "stages", "streaming": "stages"}
 
 // topic returns the topic of that name.
 func topic(name string) (Topic, bool) {
