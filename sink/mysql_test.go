@@ -403,6 +403,33 @@ func TestApplyMySQLReuse(t *testing.T) {
 	b.check("db/t.ibd", 7, 3, 6, end, func(p []byte) { copy(p[200:], "new") })
 }
 
+// TestApplyMySQLDeletedNamed: a checkpoint of 5.7 that comes between the record of a
+// deletion and the deletion names the file once more (fil_names_clear). The file is gone
+// for all that: the server's recovery keeps such a tablespace deleted (fil_name_process).
+// Another name is of a file that has come since.
+func TestApplyMySQLDeletedNamed(t *testing.T) {
+	b := newFakeMySQL(t, mysqlredo.Format57)
+	b.mtr(named(mlog.FileName, 17, "./db/gone.ibd"), put(17, 3, "old"))
+	b.mtr(named(mlog.FileDelete, 17, "./db/gone.ibd"))
+	b.mtr(named(mlog.FileName, 17, "./db/gone.ibd"), named(mlog.FileName, 18, "./db/u.ibd"))
+	end := b.mtr(put(18, 3, "new"))
+	b.table("db/u.ibd", 18, 6, 40000)
+	b.finish().mustApply()
+	b.check("db/u.ibd", 18, 3, 6, end, func(p []byte) { copy(p[200:], "new") })
+	if _, err := os.Lstat(filepath.Join(b.dir, "db", "gone.ibd")); err == nil {
+		t.Error("the deleted table is there")
+	}
+
+	b = newFakeMySQL(t, mysqlredo.Format57)
+	b.mtr(named(mlog.FileName, 17, "./db/gone.ibd"), put(17, 3, "old"))
+	b.mtr(named(mlog.FileDelete, 17, "./db/gone.ibd"))
+	b.mtr(named(mlog.FileName, 17, "./db/other.ibd"), put(17, 3, "new"))
+	b.finish()
+	if _, err := apply.Run(t.Context(), b.dir, apply.Options{}); err == nil || !strings.Contains(err.Error(), "db/other.ibd (tablespace 17) is missing") {
+		t.Errorf("under another name: %v", err)
+	}
+}
+
 // TestApplyMySQLExtents: beyond the first extent a file has whole ones only, or a
 // server would take it for shorter than page 0 says.
 func TestApplyMySQLExtents(t *testing.T) {

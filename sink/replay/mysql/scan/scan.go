@@ -195,6 +195,9 @@ func (s *scanner) file(m *redolog.MTR, r *mlog.Record) error {
 	if err != nil {
 		return err
 	}
+	if op.Type == mlog.FileName && h.Deleted && op.Name == h.Name {
+		return nil // a checkpoint in the middle of the deletion names the file once more
+	}
 	if op.Name != "" {
 		if err := s.result.Call(h, op.Name); err != nil {
 			return err
