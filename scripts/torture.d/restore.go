@@ -271,3 +271,12 @@ func (r *round) restore(ctx context.Context) (copies []copied, err error) {
 	}
 	return copies, nil
 }
+
+// placing are the options that say where the restored server has its binary log, if
+// the source had it elsewhere.
+func (r *round) placing() []string {
+	if !r.has("binary log elsewhere") {
+		return nil
+	}
+	return []string{"--log-bin=binlog"}
+}
