@@ -186,22 +186,29 @@ func TestContradictions(t *testing.T) {
 		"another LSN":       func(a *xbtest.Archiver) { a.Manifest.Since.LastLSN-- },
 		"another start LSN": func(a *xbtest.Archiver) { a.Manifest.Since.FromLSN-- },
 	} {
-		for _, pipe := range []bool{false, true} {
+		for i := range 4 {
+			pipe, second := i%2 > 0, i/2 > 0
 			m := newModel(4)
 			m.files["db/kept.MYI"] = &file{text: []byte("index")}
 			base := m.full(t)
 			m.files["db/m.MYD"] = &file{text: []byte("other rows")}
 			m.change()
 			m.change()
-			inc := m.increment(t, base, edit)
-			names := save(t, base, inc)
+			states := []*state{base, m.increment(t, base, nil)}
+			m.files["db/m.MYD"] = &file{text: []byte("yet other rows")}
+			if m.change(); second {
+				states = append(states, m.increment(t, states[1], edit))
+			} else {
+				states[1] = m.increment(t, base, edit)
+			}
+			names := save(t, states...)
 			if pipe {
 				names[0] = withoutIndex(t, names[0])
 			}
 			var out bytes.Buffer
 			_, err := mergeFiles(t.Context(), names, &out)
 			if err == nil || !as[*merge.MismatchError](err) && !as[*xbstream.CorruptError](err) {
-				t.Errorf("%s, pipe %v: %v", name, pipe, err)
+				t.Errorf("%s, pipe %v, in the second increment %v: %v", name, pipe, second, err)
 			}
 			if _, err := catalog.List(t.Context(), bytes.NewReader(out.Bytes()), func(catalog.Entry) error { return nil }); err == nil {
 				t.Errorf("%s: a whole archive was written", name)
