@@ -18,7 +18,6 @@ type Parts struct {
 	*metadata.Trailer
 	Archive *metadata.Archive
 	at      stage.At
-	header  []byte // hb-archive.json
 }
 
 // OpenParts reads the index, the manifest and hb-archive.json of the archive in in. If
@@ -70,7 +69,6 @@ func (p *Parts) readArchive() error {
 	for {
 		ch, err := rd.Next()
 		if err == io.EOF {
-			p.header = text
 			p.Archive, err = metadata.UnmarshalArchive(text)
 			return err
 		}
@@ -89,31 +87,10 @@ func (p *Parts) readArchive() error {
 func wrongIndex(err error, at int64) error {
 	_, later := errors.AsType[*metadata.VersionError](err)
 	_, told := errors.AsType[*xbstream.CorruptError](err)
-	if err == nil || later || told || stage.IsDamage(err) {
+	if later || told || stage.IsDamage(err) {
 		return err
 	}
 	return &xbstream.CorruptError{Path: metadata.IndexName, Offset: at, Reason: err.Error()}
-}
-
-// ReadManifest parses the manifest once more, for lines that Trailer does not keep, and
-// returns the id of the backup.
-func (p *Parts) ReadManifest(m *metadata.ManifestParser) (metadata.PointID, error) {
-	id := metadata.NewPointHash(p.header)
-	rd := xbstream.NewReader(io.NewSectionReader(p.at, p.At, p.Size-p.At), xbstream.ReaderOptions{})
-	for {
-		ch, err := rd.Next()
-		if err == io.EOF {
-			return id.Sum(), wrongIndex(m.Close(), p.At)
-		}
-		if err == nil && ch.Path == metadata.ManifestName {
-			id.Write(ch.Data)
-			_, err = m.Write(ch.Data)
-			err = wrongIndex(err, p.At)
-		}
-		if err != nil {
-			return metadata.PointID{}, err
-		}
-	}
 }
 
 // ReadPayload reads the data of a payload chunk into memory of c.Len bytes, and returns

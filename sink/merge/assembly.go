@@ -159,6 +159,9 @@ func (a *assembly) end() error {
 		return err
 	}
 	if !a.paged {
+		if want := a.top.live.CRC32; want != nil && *want != a.out.Sum().CRC32 {
+			return &DivergedError{a.top.step.Name, a.top.live.Path}
+		}
 		return a.out.Close()
 	}
 	if len(a.carry) > 0 {

@@ -84,7 +84,7 @@ func (f *follower) take(ch *xbstream.Chunk) error {
 		f.id.Write(ch.Data)
 		return nil
 	}
-	if isOwn(ch.Path) || f.odd != nil {
+	if metadata.IsOwn(ch.Path) || f.odd != nil {
 		return nil
 	}
 	if ch.First {

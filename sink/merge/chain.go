@@ -1,7 +1,9 @@
 package merge
 
 import (
+	"errors"
 	"fmt"
+	"io"
 
 	"hb/xbstream"
 	"hb/xbstream/metadata"
@@ -35,13 +37,12 @@ func mismatch(name, format string, args ...any) error {
 	return &MismatchError{name, fmt.Sprintf(format, args...)}
 }
 
-// DivergedError says that a tablespace's pages are not those that the backup saw on the
-// server: the server was restored since the base, from another backup than those of the
+// DivergedError says that a file is not what the backup saw on the server: the server was restored since the base, from another backup than those of the
 // chain, and went on from there.
 type DivergedError struct{ Name, Path string }
 
 func (e *DivergedError) Error() string {
-	return fmt.Sprintf("%s: the pages of %s in the chain are not those that this backup found on the server: was the server restored from another backup since the base was made? Make a new full backup", e.Name, e.Path)
+	return fmt.Sprintf("%s: in the chain %s is not as this backup found it on the server: was the server restored from another backup since the base was made? Make a new full backup", e.Name, e.Path)
 }
 
 // step is an archive of the chain by its manifest.
@@ -68,10 +69,15 @@ func readStep(in Input) (*step, error) {
 		s.dropped = append(s.dropped, path)
 		return nil
 	}
-	var err error
-	if s.id, err = in.Parts.ReadManifest(p); err != nil {
+	header, err := in.Parts.Header()
+	if err != nil {
 		return nil, err
 	}
+	id := metadata.NewPointHash(header)
+	if err := errors.Join(in.Parts.WriteManifest(io.MultiWriter(id, p)), p.Close()); err != nil {
+		return nil, err
+	}
+	s.id = id.Sum()
 	for i := range in.Parts.Index.Files() {
 		if _, twice := s.numbers[in.Parts.Path(i)]; twice {
 			return nil, &xbstream.CorruptError{Path: in.Parts.Path(i), Offset: in.Parts.At, Reason: "the index has it twice"}

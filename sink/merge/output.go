@@ -3,9 +3,9 @@ package merge
 import (
 	"fmt"
 	"io"
+	"path"
 	"slices"
 
-	"hb/sink/backupdir"
 	"hb/xbstream"
 	"hb/xbstream/innodb"
 	"hb/xbstream/metadata"
@@ -60,7 +60,7 @@ func (o *output) put(name string, content []byte) error {
 func (m *merger) metadata(last *step) error {
 	for i := range last.Parts.Index.Files() {
 		name := last.Parts.Path(i)
-		if !ownNames[name] || backupdir.IsOneOf(name, metadata.ArchiveName, metadata.IndexName, metadata.ManifestName) {
+		if !isDescription(name) {
 			continue
 		}
 		edit := edits[name]
@@ -94,6 +94,18 @@ func (m *merger) metadata(last *step) error {
 		}
 	}
 	return nil
+}
+
+// isDescription reports whether a file of an increment is one of the result's, too: all of
+// the backup's own but hb's, which are made anew, and those that say what DDL did while the
+// backup copied: the manifest has the names that files have in the end.
+func isDescription(name string) bool {
+	switch name {
+	case metadata.ArchiveName, metadata.IndexName, metadata.ManifestName:
+		return false
+	}
+	ext := path.Ext(name)
+	return metadata.IsOwn(name) && ext != metadata.FixupDelete && ext != metadata.FixupRename
 }
 
 // edits make of an increment's files those of a full backup.

@@ -1,12 +1,9 @@
 package merge
 
 import (
-	"path"
 	"strings"
 
 	"hb/sink/backupdir"
-	"hb/sink/replay/mariadb"
-	"hb/sink/replay/mysql/scan"
 	"hb/xbstream/innodb/delta"
 	"hb/xbstream/metadata"
 )
@@ -45,7 +42,7 @@ func (c *Chain) plan() (*plan, error) {
 	if len(c.steps) > len(c.incs) {
 		before = make(map[string]*content)
 		for _, f := range c.steps[0].Parts.Files {
-			if !isOwn(f.Path) {
+			if !metadata.IsOwn(f.Path) {
 				before[f.Path] = &content{path: f.Path}
 			}
 		}
@@ -122,7 +119,7 @@ func (l *link) use(path, what string) (*content, error) {
 	f := l.before[path]
 	switch {
 	case f != nil:
-	case l.open && !isOwn(path):
+	case l.open && !metadata.IsOwn(path):
 		f = &content{path: path}
 	default:
 		return nil, mismatch(l.step.Name, "its manifest names %s (%s), which is not in the backup before it", path, what)
@@ -133,7 +130,7 @@ func (l *link) use(path, what string) (*content, error) {
 // add enters a live file.
 func (l *link) add(live *metadata.Live) (err error) {
 	f := &content{path: live.Path, step: l.step, live: live}
-	if l.files[live.Path] != nil || isOwn(live.Path) || backupdir.IsMark(live.Path) {
+	if l.files[live.Path] != nil || metadata.IsOwn(live.Path) || backupdir.IsMark(live.Path) {
 		return mismatch(l.step.Name, "its manifest has no place for a file %s", live.Path)
 	}
 	l.files[live.Path] = f
@@ -184,29 +181,4 @@ func (l *link) stored(live *metadata.Live) error {
 		return mismatch(l.step.Name, "its manifest says that %s has %d bytes, and that %s, which it is, has %d", live.Path, live.Size, live.Stored, size)
 	}
 	return nil
-}
-
-// Files of the backup itself, which are no files of the server.
-var ownNames = func() map[string]bool {
-	own := map[string]bool{
-		metadata.ArchiveName: true, metadata.IndexName: true, metadata.ManifestName: true,
-		metadata.MyCnfName: true, metadata.ExternalName: true, metadata.DonorGaleraInfoName: true,
-		mariadb.LogName: true, scan.LogName: true,
-	}
-	for _, n := range []metadata.Names{metadata.XtraBackupNames, metadata.MariaDBNames} {
-		for _, name := range []string{n.Checkpoints, n.Info, n.BinlogInfo, n.SlaveInfo, n.GaleraInfo} {
-			own[name] = true
-		}
-	}
-	return own
-}()
-
-// isOwn reports whether a file in a full archive, or a live one, is the backup's own.
-func isOwn(name string) bool { return ownNames[name] || isFixup(name) }
-
-// isFixup reports whether a file says what DDL did while the backup copied: the manifest of
-// an increment has the names that files have in the end.
-func isFixup(name string) bool {
-	ext := path.Ext(name)
-	return ext == backupdir.ExtDelete || ext == backupdir.ExtRename
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -254,6 +255,7 @@ func (m *model) increment(t testing.TB, base *state, edit func(a *xbtest.Archive
 		case base.files[name] != nil && bytes.Equal(base.files[name].text, f.text):
 			live.Kind, live.From = metadata.LiveKept, name
 			used[name] = true
+			live.CRC32 = crcOf(f.text)
 		default:
 			live.Kind, live.Stored = metadata.LiveCopied, name
 			a.Put(name, f.text)
@@ -272,6 +274,11 @@ func (m *model) increment(t testing.TB, base *state, edit func(a *xbtest.Archive
 		edit(a)
 	}
 	return m.done(t, a)
+}
+
+func crcOf(b []byte) *uint32 {
+	crc := crc32.ChecksumIEEE(b)
+	return &crc
 }
 
 // sum is what a scan finds.
