@@ -155,7 +155,7 @@ func (b *mysql5Backup) copyLast(ctx context.Context) error {
 func (b *mysql5Backup) replayUndoFrom(checkpoint innodb.LSN) {
 	b.replayFrom = make(map[innodb.SpaceID]innodb.LSN)
 	for _, t := range b.last.Files {
-		if b.stage.Has(t.Name) && datadir.TruncatedInPlace(t.Name) {
+		if b.stage.Has(t.Name+b.copier.Suffixes()[0]) && datadir.TruncatedInPlace(t.Name) {
 			b.replayFrom[t.Space.ID] = checkpoint
 		}
 	}
@@ -192,7 +192,11 @@ func (b *mysql5Backup) replace(void []*pages.Copy) error {
 		if a.ID == 0 {
 			return &UnloggedError{a.Name}
 		}
-		if !b.stage.Drop(a.Name) {
+		staged := true
+		for _, suffix := range b.copier.Suffixes() {
+			staged = b.stage.Drop(a.Name+suffix) && staged
+		}
+		if !staged {
 			return fmt.Errorf("the undo tablespace %s was truncated after it was copied: back up again, with one setting of innodb_undo_log_truncate throughout", a.Name)
 		}
 		b.registry.Release(a)

@@ -54,11 +54,7 @@ const stubPages = 4
 // file, the redo has the creation: the first checkpoint after it would have written
 // page 0, so it lies after the checkpoint where the copy of the redo begins.
 func (b *backup) sendStub(t *pages.File) error {
-	name, isNew := b.registry.Add(t, 0)
-	if !isNew {
-		return nil
-	}
-	return b.archive.put(name, make([]byte, stubPages*b.PageSize))
+	return b.copier.PutZero(t, stubPages)
 }
 
 // proveWritten makes sure that the redo log makes every page that is in use and zero

@@ -56,7 +56,9 @@ type Copier struct {
 	// does not matter. The server imports into other files, and then may write
 	// pages of the same tablespace id without redo.
 	Known map[innodb.SpaceID]bool
-	Phase *progress.Phase // counts bytes sent
+	Phase *progress.Phase // counts bytes sent, or read for an increment
+	// Increment leaves out what a base has; nil: a full backup.
+	Increment *Increment
 
 	mu    sync.Mutex
 	tally innodb.Tally // of what was sent
@@ -103,6 +105,11 @@ func (c *Copier) CopyFiles(ctx context.Context, files []*File) error {
 	if err != nil {
 		for _, f := range w.opened {
 			f.Close() // again, for those that were finished: an error without meaning
+		}
+		for _, t := range files {
+			if ch, ok := t.out.(*changes); ok {
+				err = errors.Join(err, ch.release())
+			}
 		}
 	}
 	return err
@@ -182,13 +189,13 @@ func (c *Copier) begin(ctx context.Context, t *File, f disk.File, buf []byte) (b
 		return false, err
 	}
 	t.unlisted = c.Known != nil && !c.Known[t.Space.ID]
-	name, isNew := c.Registry.Add(t, t.since)
+	a, isNew := c.Registry.Add(t, t.since)
 	if !isNew {
 		return false, nil
 	}
 	c.forgetZero(t.Key())
 	t.segments = max(1, int((t.Size+SegmentSize-1)/SegmentSize))
-	t.out, err = c.Create(name)
+	t.out, err = c.create(t, a)
 	return true, err
 }
 

@@ -3,6 +3,7 @@ package pages
 import (
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"hb/source/datadir"
 	"hb/source/mysqld/contents"
 	"hb/source/redo"
+	"hb/xbstream"
 	"hb/xbstream/innodb"
 )
 
@@ -28,6 +30,8 @@ import (
 // and _ren_files.) General tablespaces of MySQL have such files without a
 // directory.
 type Registry struct {
+	Suffix int // bytes that follow the name of a tablespace's file in the archive, at most
+
 	mu     sync.Mutex
 	names  map[string]innodb.SpaceID // in the archive, of all copies
 	spaces map[Key]*Copy             // what counts
@@ -51,6 +55,7 @@ type Copy struct {
 	Since    innodb.LSN                // up to where the redo had been read when copying began
 	Builds   map[uint64]contents.Build // that were under way then
 	Unlisted bool                      // the server did not have it open then
+	Changes                            // of an increment
 }
 
 // NewRegistry returns a registry of an archive that is empty.
@@ -66,28 +71,29 @@ func (t *File) Key() Key {
 	return Key{t.Space.ID, t.Space.First, t.FileID}
 }
 
-// Add enters a file whose copy begins now and returns the name that it gets in
-// the archive; isNew is false if it is there already.
-func (r *Registry) Add(t *File, since innodb.LSN) (name string, isNew bool) {
+// Add enters a file whose copy begins now, under the name that it gets in the archive;
+// isNew is false if it is there already.
+func (r *Registry) Add(t *File, since innodb.LSN) (_ *Copy, isNew bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := t.Key()
-	if _, ok := r.spaces[key]; ok {
-		return "", false
+	if a, ok := r.spaces[key]; ok {
+		return a, false
 	}
-	name = t.Name
+	name := t.Name
 	for n := 1; r.taken(name); n++ {
 		name = datadir.AliasName(t.Name, key.ID, n)
 	}
-	r.names[name] = key.ID
-	r.spaces[key] = &Copy{key, name, since, t.builds, t.unlisted}
-	return name, true
+	a := &Copy{Key: key, Name: name, Since: since, Builds: t.builds, Unlisted: t.unlisted}
+	r.names[name], r.spaces[key] = key.ID, a
+	return a, true
 }
 
-// taken is called with the registry locked.
+// taken reports whether no file can have a name any more, or with what follows it in the
+// archive. It is called with the registry locked.
 func (r *Registry) taken(name string) bool {
 	_, ok := r.names[name]
-	return ok
+	return ok || len(path.Base(name))+r.Suffix > xbstream.MaxName
 }
 
 // SpaceOf returns the tablespace that a file of the archive is a copy of, whether the
@@ -204,6 +210,31 @@ func (r *Registry) Fixups(now map[Key]string) map[string]string {
 		}
 	}
 	return out
+}
+
+// Live returns the copies that count, with the final name of each tablespace that still
+// exists, sorted by that. System and undo tablespaces keep theirs.
+func (r *Registry) Live(now map[Key]string) []Live {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	live := make([]Live, 0, len(r.spaces))
+	for key, a := range r.spaces {
+		name, exists := now[key]
+		if _, table := a.Table(); !table {
+			name, exists = a.Name, true
+		}
+		if exists {
+			live = append(live, Live{name, a})
+		}
+	}
+	slices.SortFunc(live, func(a, b Live) int { return strings.Compare(a.Final, b.Final) })
+	return live
+}
+
+// Live is a copy of a tablespace that exists at the end.
+type Live struct {
+	Final string // its name then
+	*Copy
 }
 
 // Table returns the file's name without its suffix; ok is false for system and
