@@ -79,6 +79,7 @@ type backup struct {
 	redoFile *xbstream.File
 	stage    *stage.Stage
 
+	increment *increment           // nil: it is a full backup
 	at        position.Moment      // what the backup stands for: set by stand only
 	newest    innodb.LSN           // newest checkpoint when following ended
 	last      pages.Found          // the tablespaces at the end
@@ -205,6 +206,7 @@ func (b *backup) followRedo(ctx context.Context) error {
 	if err := b.family.openRedo(ctx); err != nil {
 		return err
 	}
+	b.beginIncrement()
 	b.copier.Since = b.follower.End
 	b.copier.Begun = func(id innodb.SpaceID) innodb.LSN { return b.follower.File(id).Begun }
 	if err := b.sendArchiveHeader(); err != nil {
@@ -315,6 +317,9 @@ func (b *backup) finishRedo(ctx context.Context) error {
 
 // sendRest sends everything that was held back under the lock, and ends the archive.
 func (b *backup) sendRest(ctx context.Context) error {
+	if b.increment != nil {
+		b.increment.chooseFiles()
+	}
 	b.stage.Phase = b.Options.Progress.Begin("sending other files", b.stage.Size())
 	if err := b.stage.Send(ctx, b.archive.output); err != nil {
 		return err

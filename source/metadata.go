@@ -26,6 +26,9 @@ func (b *backup) sendArchiveHeader() error {
 		RedoFormat: b.follower.Format().String(), Created: b.started.UTC(),
 		Options: b.Options.Stored,
 	}
+	if b.increment != nil {
+		head.Version, head.Options.Incremental = metadata.LastArchiveVersion, true
+	}
 	text, err := head.Marshal()
 	if err != nil {
 		return err
@@ -45,6 +48,9 @@ func (b *backup) sendMetadata(ctx context.Context) error {
 	peer := peerFiles{
 		Subject: b.Subject, at: b.at, newest: b.newest, started: b.started, format: b.sequence.infoFormat,
 		commitsBlocked: lockTime(b.locks.Times(), locks.BlocksCommits), external: b.family.externalSpaces(),
+	}
+	if b.increment != nil {
+		peer.incremental, peer.fromLSN = true, b.increment.fromLSN()
 	}
 	files, err := peer.all(ctx)
 	if err != nil {
@@ -127,6 +133,12 @@ func (b *backup) sendFixups() error {
 		db, _, _ := strings.Cut(f.Path, "/")
 		has[db] = true
 	}
+	if b.increment != nil {
+		for _, f := range b.increment.kept {
+			db, _, _ := strings.Cut(f.Path, "/")
+			has[db] = true
+		}
+	}
 	for _, db := range b.databases {
 		if !has[db] {
 			if err := b.archive.put(db+"/db.opt", nil); err != nil {
@@ -187,6 +199,11 @@ func (b *backup) sendManifest() error {
 			Commit: lockTime(b.locks.Times(), locks.BlocksCommits).Milliseconds(),
 		},
 	}
+	if b.increment != nil {
+		if b.manifest.Since, err = b.increment.since(); err != nil {
+			return err
+		}
+	}
 	b.family.describe(&b.manifest)
 	tally := b.copier.Tally()
 	b.manifest.UnsummedPages, b.manifest.UnprovenPages = tally.Unsummed, tally.Unproven
@@ -217,6 +234,11 @@ func (b *backup) sendManifest() error {
 			line.Space = &id
 		}
 		if err := w.Add(line); err != nil {
+			return err
+		}
+	}
+	if b.increment != nil {
+		if err := b.increment.write(w); err != nil {
 			return err
 		}
 	}

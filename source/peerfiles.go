@@ -33,6 +33,9 @@ type peerFiles struct {
 	commitsBlocked time.Duration
 	external       []metadata.ExternalSpace
 	format         string // of the archive, as the info file has it
+	// Of an incremental backup: the LSN of the base that the peer's --prepare compares.
+	incremental bool
+	fromLSN     innodb.LSN
 }
 
 func (p *peerFiles) all(ctx context.Context) ([]textFile, error) {
@@ -82,7 +85,10 @@ func (p *peerFiles) all(ctx context.Context) ([]textFile, error) {
 // checkpoints has the fields that the release's own tool writes: see
 // metadata.Checkpoints.
 func (p *peerFiles) checkpoints() metadata.Checkpoints {
-	c := metadata.Checkpoints{BackupType: metadata.FullBackup, ToLSN: p.newest, LastLSN: p.at.LSN}
+	c := metadata.Checkpoints{BackupType: metadata.FullBackup, FromLSN: p.fromLSN, ToLSN: p.newest, LastLSN: p.at.LSN}
+	if p.incremental {
+		c.BackupType = metadata.Incremental
+	}
 	zero := new(uint64)
 	switch d := &p.Server.Series; {
 	case d.RecoverBinlogInfo:
@@ -151,7 +157,7 @@ func (p *peerFiles) info() ([]byte, error) {
 		ServerVersion: p.Server.Version.Full,
 		StartTime:     p.started.Format(metadata.InfoTime), EndTime: time.Now().Format(metadata.InfoTime),
 		LockTime: strconv.Itoa(int(p.commitsBlocked.Seconds())),
-		ToLSN:    p.newest, Format: p.format, Compressed: p.Options.Stored.Compressed,
+		FromLSN:  p.fromLSN, ToLSN: p.newest, Format: p.format, Compressed: p.Options.Stored.Compressed, Incremental: p.incremental,
 	}
 	if p.at.Binlog != nil {
 		i.BinlogPos = p.at.Binlog.InfoText()

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"hb/source/binlog"
 	"hb/source/datadir"
@@ -16,6 +19,7 @@ import (
 	"hb/source/mysqld/locks"
 	"hb/source/mysqld/position"
 	"hb/source/pages"
+	"hb/source/since"
 	"hb/source/stage"
 	"hb/source/subject"
 	"hb/stream/disk"
@@ -134,11 +138,19 @@ var preflightChecks = []check{
 	{"binary log", (*checker).checkBinlog},
 }
 
+// preflightChecks are those of a backup with these options.
+func (c *checker) preflightChecks() []check {
+	if c.Options.Since == "" {
+		return preflightChecks
+	}
+	return append(slices.Clone(preflightChecks), check{"base", (*checker).checkBase})
+}
+
 // Preflight makes these checks, before anything is locked or sent.
 func Preflight(ctx context.Context, s *subject.Subject) error {
 	c := &checker{s}
 	c.Options.Progress.Begin("looking at the server", 0)
-	for _, look := range preflightChecks {
+	for _, look := range c.preflightChecks() {
 		if err := look.run(ctx, c, &Finding{}); err != nil {
 			return err
 		}
@@ -362,6 +374,33 @@ func (c *checker) tellPassed(f *Finding) {
 		f.Warning = true
 		f.Text += "; passed over, as no data of a table can be in there: " + strings.Join(passed, ", ")
 	}
+}
+
+// checkBase reads the base of an incremental backup, and refuses one that is not of this
+// server as it is now. The backup needs the base later.
+func (c *checker) checkBase(ctx context.Context, f *Finding) error {
+	base, err := since.Open(ctx, c.Options.Since)
+	if err != nil {
+		return err
+	}
+	now := since.Server{Flavor: metadata.FlavorMySQL, Version: c.Server.Version, Identity: c.Identity, PageSize: c.PageSize}
+	if c.Server.Flavor == mysqld.MariaDB {
+		now.Flavor = metadata.FlavorMariaDB
+	}
+	if now.LSN, err = position.CurrentLSN(ctx, c.Server); err != nil {
+		return err
+	}
+	if now.Checkpoint, err = c.Checkpoint(); err != nil {
+		return err
+	}
+	if err := base.Check(now); err != nil {
+		return err
+	}
+	c.Base = base
+	f.Text = fmt.Sprintf("%s is of this server, begun %s, with all changes up to LSN %d; hb reads all pages, and sends those that changed since",
+		base.Name, base.Archive.Created.Format(time.RFC3339), base.Manifest.LastLSN)
+	f.Facts = append(f.Facts, slog.String("base", base.Point.String()))
+	return nil
 }
 
 // checkRedo makes sure that the redo log is one that hb can follow.

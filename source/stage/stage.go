@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"iter"
 	"maps"
@@ -44,6 +45,10 @@ type Stage struct {
 	Mapped bool
 	buf    []byte
 	Phase  *progress.Phase // counts bytes staged ahead, and then bytes sent
+	// Kept is asked before a file is sent: a file of which an earlier backup has the same
+	// content is not. size is in bytes; sum returns the content's CRC-32 (IEEE). nil: all
+	// files are sent.
+	Kept func(name string, size int64, sum func() (uint32, error)) (bool, error)
 }
 
 // staged is the copy of one file.
@@ -70,14 +75,17 @@ func (s *Stage) Output(name string) (io.WriteCloser, error) {
 }
 
 // Write appends to the tablespace's copy.
-func (o *stagedOutput) Write(p []byte) (int, error) {
-	e, err := o.s.spool.Append(p)
-	if err != nil {
-		return 0, err
+func (o *stagedOutput) Write(p []byte) (n int, err error) {
+	for len(p) > 0 {
+		e, err := o.s.spool.Append(p[:min(len(p), pieceSize)])
+		if err != nil {
+			return n, err
+		}
+		o.c.extents = append(o.c.extents, e)
+		o.c.size += e.Len()
+		n, p = n+int(e.Len()), p[e.Len():]
 	}
-	o.c.extents = append(o.c.extents, e)
-	o.c.size += e.Len()
-	return len(p), nil
+	return n, nil
 }
 
 // Close ends it.
@@ -306,10 +314,32 @@ func (s *Stage) Send(ctx context.Context, create func(name string) (io.WriteClos
 }
 
 func (s *Stage) sendOne(ctx context.Context, create func(name string) (io.WriteCloser, error), c *staged) error {
+	if s.Kept != nil {
+		kept, err := s.Kept(c.info.Name, c.size, func() (uint32, error) { return s.sum(ctx, c) })
+		if err != nil || kept {
+			return errors.Join(err, s.release(c))
+		}
+	}
 	f, err := create(c.info.Name)
 	if err != nil {
 		return err
 	}
+	err = s.each(ctx, c, func(e spool.Extent, b []byte) error {
+		if err := s.spool.Release(e); err != nil {
+			return err
+		}
+		_, err := f.Write(b)
+		s.Phase.Add(e.Len())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// each reads a copy back.
+func (s *Stage) each(ctx context.Context, c *staged, f func(e spool.Extent, b []byte) error) error {
 	for _, e := range c.extents {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -318,19 +348,46 @@ func (s *Stage) sendOne(ctx context.Context, create func(name string) (io.WriteC
 		if _, err := s.spool.ReadAt(e, b, 0); err != nil {
 			return err
 		}
-		if err := s.spool.Release(e); err != nil {
+		if err := f(e, b); err != nil {
 			return err
 		}
-		if _, err := f.Write(b); err != nil {
+	}
+	return nil
+}
+
+// sum is the CRC-32 of a copy.
+func (s *Stage) sum(ctx context.Context, c *staged) (crc uint32, err error) {
+	err = s.each(ctx, c, func(_ spool.Extent, b []byte) error {
+		crc = crc32.Update(crc, crc32.IEEETable, b)
+		return nil
+	})
+	return crc, err
+}
+
+// release forgets a copy that nobody needs.
+func (s *Stage) release(c *staged) error {
+	for _, e := range c.extents {
+		if err := s.spool.Release(e); err != nil {
 			return err
 		}
 		s.Phase.Add(e.Len())
 	}
-	return f.Close()
+	return nil
 }
 
 // Names are those of the staged files.
 func (s *Stage) Names() iter.Seq[string] { return maps.Keys(s.files) }
+
+// Sizes are the staged files' names and sizes in bytes.
+func (s *Stage) Sizes() iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		for name, c := range s.files {
+			if !yield(name, c.size) {
+				return
+			}
+		}
+	}
+}
 
 // Close frees the stage's memory and files.
 func (s *Stage) Close() error { return s.spool.Close() }

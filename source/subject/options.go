@@ -26,6 +26,8 @@ type Options struct {
 	Throttle stream.Size `help:"Limit reading of tablespaces to SIZE bytes per second." placeholder:"SIZE"`
 	// Tmpdir is the directory for redo and staged files that do not fit into memory.
 	Tmpdir string `help:"Directory for the spool of redo that the archive cannot take yet (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
+	// Since is the base of an incremental backup: see since.Open; "": a full backup.
+	Since string `kong:"-"`
 	// SlaveInfo records the position of the server's own replication.
 	SlaveInfo bool `help:"Record the position of the server's own replication."`
 	// GaleraInfo records the Galera position (MariaDB).

@@ -20,6 +20,7 @@ import (
 	"hb/source/mysqld/contents"
 	"hb/source/pages"
 	"hb/source/redo"
+	"hb/source/since"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
 )
@@ -34,7 +35,8 @@ type Subject struct {
 	RedoName  string // of the redo log in the archive
 	Inventory *pages.Inventory
 	Engines   *datadir.Engines
-	Identity  string // of the server, for the manifest: see Identify
+	Identity  string      // of the server, for the manifest: see Identify
+	Base      *since.Base // of an incremental backup
 
 	BeforeList func(ctx context.Context) error // runs before hb lists the files; may be nil
 

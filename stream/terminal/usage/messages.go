@@ -84,6 +84,7 @@ var Messages = []Event{
 		{"exit_code", "integer", "", false, "of a backup that fails for this reason"},
 		{"server", "string", "", false, "family and version of the server"},
 		{"grants", "strings", "", false, "the statements that give the account what it lacks"},
+		{"base", "string", "", false, "id of the base of an incremental backup"},
 		{"redo_capacity", "integer", "", false, "size of the server's redo log in bytes"},
 		{"redo_rate", "number", "", false, "bytes of redo per second that the server writes now"},
 		{"backup_seconds", "number", "", false, "how long a backup takes, estimated by the size of the tablespaces"},

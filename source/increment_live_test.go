@@ -1,0 +1,239 @@
+package source_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hb/sink/merge"
+	"hb/source"
+	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
+	"hb/source/mysqld/mysqldtest/workload"
+	"hb/stream"
+)
+
+// backupSince makes an archive of what changed since a base; "": a full one.
+func backupSince(t testing.TB, s *mysqldtest.Server, archive, base string) (*source.Result, error) {
+	t.Helper()
+	srv := client.Open(t, s)
+	defer srv.Close()
+	f, err := os.Create(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return source.Run(t.Context(), srv, f, source.Options{Parallel: 2, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test", Since: base})
+}
+
+// incrementLoad is a database that has all that an increment must tell apart: what
+// begins it, and what happens to it between two backups.
+var incrementLoad = struct{ begin, between []string }{
+	[]string{
+		"CREATE TABLE d.gone LIKE d.a", "INSERT INTO d.gone SELECT * FROM d.a",
+		"CREATE TABLE d.cut LIKE d.a", "INSERT INTO d.cut SELECT * FROM d.a",
+		"CREATE TABLE d.x LIKE d.a", "INSERT INTO d.x SELECT * FROM d.a WHERE id % 2",
+		"CREATE TABLE d.y LIKE d.a", "INSERT INTO d.y SELECT * FROM d.a WHERE id % 3",
+		"CREATE TABLE d.quiet LIKE d.a", "INSERT INTO d.quiet SELECT * FROM d.a",
+		"CREATE TABLE d.zip (id INT PRIMARY KEY, v VARCHAR(200), b BLOB) ENGINE=InnoDB ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4", "INSERT INTO d.zip SELECT * FROM d.a",
+		"CREATE TABLE d.my (id INT PRIMARY KEY, v VARCHAR(200)) ENGINE=MyISAM", "INSERT INTO d.my SELECT id, v FROM d.a",
+		"CREATE TABLE d.still (id INT PRIMARY KEY, v VARCHAR(200)) ENGINE=MyISAM", "INSERT INTO d.still SELECT id, v FROM d.a",
+		"CREATE TABLE d.bygone (id INT PRIMARY KEY) ENGINE=MyISAM",
+		"CREATE TABLE d.imported LIKE d.a", "INSERT INTO d.imported VALUES (1, 'old', 'old')",
+		"CREATE TABLE d.parts (id INT PRIMARY KEY) ENGINE=InnoDB PARTITION BY HASH (id) PARTITIONS 3", "INSERT INTO d.parts SELECT id FROM d.a",
+	},
+	[]string{
+		"UPDATE d.a SET v = CONCAT('changed', LEFT(v, 40)) WHERE id % 50 = 0",
+		"DROP TABLE d.gone", "TRUNCATE d.cut", "INSERT INTO d.cut SELECT * FROM d.a WHERE id < 100",
+		"RENAME TABLE d.x TO d.z, d.y TO d.x, d.z TO d.y", "UPDATE d.x SET v = 'x' WHERE id % 100 = 1",
+		"ALTER TABLE d.a ADD KEY (b(30))", "DELETE FROM d.zip WHERE id % 9 = 0",
+		"CREATE TABLE d.fresh LIKE d.a", "INSERT INTO d.fresh SELECT * FROM d.a",
+		"UPDATE d.my SET v = 'changed' WHERE id % 7 = 0", "DROP TABLE d.bygone",
+		"ALTER TABLE d.imported DISCARD TABLESPACE", "@cp d/keep d/imported.ibd", "@cp d/keepcfg d/imported.cfg", "ALTER TABLE d.imported IMPORT TABLESPACE",
+		"DELETE FROM d.parts WHERE id % 4 = 0",
+	},
+}
+
+// beginIncrement fills a server, and exports a table for the import.
+func beginIncrement(t *testing.T, s *mysqldtest.Server) {
+	t.Helper()
+	numbers(t, s)
+	fill(t, s, "d.a", "")
+	run(t, s, incrementLoad.begin)
+	run(t, s, []string{"FLUSH TABLES d.a FOR EXPORT", "@cp d/a.ibd d/keep", "@cp d/a.cfg d/keepcfg", "UNLOCK TABLES"})
+}
+
+// checksums are those of all tables, and how many.
+func checksums(t *testing.T, s *mysqldtest.Server) map[string]string {
+	t.Helper()
+	sums := make(map[string]string)
+	for _, r := range s.Rows(t, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd'") {
+		sums[r[0]] = s.Rows(t, "CHECKSUM TABLE d.`"+r[0]+"`")[0][1]
+	}
+	return sums
+}
+
+// compareSums compares a restored server with what was backed up.
+func compareSums(t *testing.T, r *mysqldtest.Server, want map[string]string) {
+	t.Helper()
+	got := checksums(t, r)
+	for name, sum := range want {
+		if got[name] != sum || sum == "" {
+			t.Errorf("%s: checksum %q, want %q", name, got[name], sum)
+		}
+		if c := r.Rows(t, "CHECK TABLE d.`"+name+"` EXTENDED"); c[len(c)-1][3] != "OK" {
+			t.Errorf("%v", c)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d tables, want %d", len(got), len(want))
+	}
+}
+
+// chain makes a full backup and two increments, with what incrementLoad does between.
+func chain(t *testing.T, s *mysqldtest.Server, dir string) (archives []string) {
+	t.Helper()
+	for i := range 3 {
+		archive, base := filepath.Join(dir, fmt.Sprint("archive", i)), ""
+		if i > 0 {
+			base = archives[i-1]
+		}
+		switch i {
+		case 1:
+			run(t, s, incrementLoad.between)
+			s.WriteOut(t) // the import, too
+		case 2:
+			s.Exec(t, "UPDATE d.quiet SET v = 'not any more' WHERE id % 1000 = 7", "RENAME TABLE d.fresh TO d.stale", "INSERT INTO d.still VALUES (1000000, 'new')")
+		}
+		result, err := backupSince(t, s, archive, base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d bytes, since %+v", result.Bytes, result.Manifest.Since)
+		archives = append(archives, archive)
+	}
+	return archives
+}
+
+// prepareChain has mbstream and mariadb-backup restore a chain, in a directory below dir.
+func prepareChain(t *testing.T, root *mysqldtest.Root, dir string, archives []string) (target string) {
+	t.Helper()
+	target = filepath.Join(dir, "prepared")
+	for i, archive := range archives {
+		to, prepare := target, []string{"--prepare", "--target-dir=" + target}
+		if i > 0 {
+			to = filepath.Join(dir, fmt.Sprint("increment", i))
+			prepare = append(prepare, "--incremental-dir="+to)
+		}
+		if err := os.Mkdir(to, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		command(t, root.Tool("mbstream", "-x", "-C", to), archive)
+		out, err := root.Tool("mariadb-backup", prepare...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "completed OK!") {
+			t.Fatalf("%v: %v\n%s", prepare, err, out)
+		}
+	}
+	return target
+}
+
+// TestIncrementPeer: mariadb-backup puts hb's increments onto what hb's base is when it is
+// prepared, and a server starts on it that has all rows, those of an imported table too,
+// which mariadb-backup's own increments lack.
+func TestIncrementPeer(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		beginIncrement(t, s)
+		dir := t.TempDir()
+		archives := chain(t, s, dir)
+		want := checksums(t, s)
+		r := mysqldtest.StartOn(t, root, prepareChain(t, root, dir, archives), mysqldtest.Options{})
+		compareSums(t, r, want)
+		if err := r.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestIncrementMerge: hb merges increments into a full backup, and a server starts on that
+// which has all rows.
+func TestIncrementMerge(t *testing.T) {
+	mysqldtest.Each(t, allServers(), func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		beginIncrement(t, s)
+		dir := t.TempDir()
+		archives := chain(t, s, dir)
+		want := checksums(t, s)
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		merged, target := filepath.Join(dir, "merged"), filepath.Join(dir, "target")
+		mergeChain(t, merged, archives)
+		restoreByHB(t, root, merged, target)
+		r := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
+		compareSums(t, r, want)
+		if err := r.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestIncrementUnderLoad makes a chain of backups under a load with DDL. What it restores
+// obeys the load's rules, and catches up as a replica from the last position: merged by
+// hb, and on MariaDB put together by mariadb-backup.
+func TestIncrementUnderLoad(t *testing.T) {
+	mysqldtest.Each(t, allServers(), func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+		load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{DDLRate: 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		var archives []string
+		workload.During(t, load, func() {
+			for i := range 3 {
+				time.Sleep(time.Second)
+				archive, base := filepath.Join(dir, fmt.Sprint("archive", i)), ""
+				if i > 0 {
+					base = archives[i-1]
+				}
+				if _, err := backupSince(t, s, archive, base); err != nil {
+					t.Fatal(err)
+				}
+				archives = append(archives, archive)
+			}
+			time.Sleep(time.Second)
+		})
+		merged, target := filepath.Join(dir, "merged"), filepath.Join(dir, "target")
+		mergeChain(t, merged, archives)
+		restoreByHB(t, root, merged, target)
+		workload.VerifyCopy(t, s, target, true)
+		if root.MariaDB() {
+			workload.VerifyCopy(t, s, prepareChain(t, root, dir, archives), false)
+		}
+	})
+}
+
+func allServers() []string { return append(slices.Clone(mysqldtest.MySQL), mysqldtest.MariaDB...) }
+
+// mergeChain makes a full backup of a chain.
+func mergeChain(t *testing.T, merged string, archives []string) {
+	t.Helper()
+	f, err := os.Create(merged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	chain, err := merge.Open(t.Context(), stream.ReadFlags{Archive: archives[0]}, archives[1:], t.TempDir(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer chain.Close()
+	if _, err := chain.Run(t.Context(), f, merge.Options{HBVersion: "test"}); err != nil {
+		t.Fatal(err)
+	}
+}
