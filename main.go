@@ -306,6 +306,11 @@ func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
 	if len(c.Increments) > 0 {
 		return c.merged(ctx, t, phase)
 	}
+	if c.InPlace {
+		if err := sink.CheckInPlace(ctx, &c.ReadFlags); err != nil {
+			return err
+		}
+	}
 	r, err := open(ctx, &c.ReadFlags, phase, len(c.Files) > 0)
 	if err != nil {
 		return err

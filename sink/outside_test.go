@@ -96,3 +96,29 @@ func newOutside(t *testing.T) (b *fakeBackup, server, elsewhere string) {
 	b.finish()
 	return b, server, elsewhere
 }
+
+// TestCheckInPlaceBinlog: a name that the binary log's file or index would need is taken.
+func TestCheckInPlaceBinlog(t *testing.T) {
+	base := filepath.Join(t.TempDir(), "log")
+	m := &metadata.Manifest{Binlog: &metadata.BinlogPos{File: "log.000003"}, BinlogHome: &metadata.BinlogHome{Base: base, Index: base + ".index"}}
+	for _, name := range []string{base + ".000003", base + ".index"} {
+		taken := name + ".hb-aside"
+		for _, file := range []string{taken, name} { // where only the first is there, nothing needs the name
+			if err := apply.CheckInPlace(&metadata.External{}, m); err != nil {
+				t.Errorf("without %s: %v", name, err)
+			}
+			if err := os.WriteFile(file, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := apply.CheckInPlace(&metadata.External{}, m); !hasType[*backupdir.NotBackupError](err) || !strings.Contains(err.Error(), taken+": it is there already") {
+			t.Errorf("with %s: %v", name, err)
+		}
+		if err := os.Remove(taken); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := apply.CheckInPlace(&metadata.External{}, nil); err != nil {
+		t.Errorf("without a manifest: %v", err)
+	}
+}

@@ -60,6 +60,24 @@ func (a *applier) checkOutside() error {
 	return checkAsideNames(paths)
 }
 
+// CheckInPlace is what Options.InPlace checks of names that are to be set aside, for a
+// backup that is not extracted yet: of its tablespaces, and of its binary log, by its
+// manifest, which may be nil.
+func CheckInPlace(of *metadata.External, m *metadata.Manifest) error {
+	paths, err := outsideFiles(of)
+	if err != nil {
+		return err
+	}
+	if m != nil && m.Binlog != nil && m.BinlogHome != nil && filepath.IsAbs(m.BinlogHome.Base) {
+		for _, f := range findBinlogFiles(m.BinlogHome.Base, "", m.Binlog.File) {
+			if _, err := os.Lstat(f.path); err == nil {
+				paths = append(paths, f.path)
+			}
+		}
+	}
+	return checkAsideNames(paths)
+}
+
 // checkAsideNames is checkAsideName for several files; the error names all of them.
 func checkAsideNames(paths []string) error {
 	var all []error

@@ -17,8 +17,8 @@ const (
 	ExternalName = "xtrabackup_tablespaces"
 
 	externalVersion = 2
-	// maxExternal bounds the file in bytes: some 100 for each tablespace.
-	maxExternal = 64 << 20
+	// MaxExternal bounds the file in bytes: some 100 for each tablespace.
+	MaxExternal = 64 << 20
 )
 
 // The types of an ExternalSpace, as INFORMATION_SCHEMA.FILES almost has them.
@@ -66,8 +66,8 @@ func (e *External) Marshal() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ExternalName, err)
 	}
-	if len(text) >= maxExternal {
-		return nil, fmt.Errorf("%s would have %d bytes, more than %d", ExternalName, len(text), maxExternal)
+	if len(text) >= MaxExternal {
+		return nil, fmt.Errorf("%s would have %d bytes, more than %d", ExternalName, len(text), MaxExternal)
 	}
 	return append(text, '\n'), nil
 }
@@ -88,7 +88,7 @@ func UnmarshalExternal(text []byte) (*External, error) {
 
 // ReadExternal reads the file in dir; there need be none.
 func ReadExternal(dir fs.FS) (*External, error) {
-	text, err := readBounded(dir, ExternalName, maxExternal)
+	text, err := readBounded(dir, ExternalName, MaxExternal)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &External{}, nil
 	}
