@@ -775,6 +775,51 @@ func TestApplyMySQLByServerRenames(t *testing.T) {
 	}
 }
 
+// TestApplyMySQLByServerReused: a tablespace that the log deletes and then changes is not
+// left to a server, also if it is renamed between. One that it only deletes, or names
+// once more, is.
+func TestApplyMySQLByServerReused(t *testing.T) {
+	change := func(b *fakeMySQL) { b.mtr(put(20, 3, "new")) }
+	for what, c := range map[string]struct {
+		then    func(b *fakeMySQL)
+		refused bool
+	}{
+		"nothing": {func(*fakeMySQL) {}, false},
+		"named":   {func(b *fakeMySQL) { b.mtr(named(mlog.FileName, 20, "./db/a.ibd")) }, false},
+		"changed": {change, true},
+		"named and changed": {func(b *fakeMySQL) {
+			b.mtr(named(mlog.FileName, 20, "./db/a.ibd"), put(20, 3, "new"))
+		}, true},
+		"renamed and changed": {func(b *fakeMySQL) {
+			b.mtr(named(mlog.FileRename2, 20, "./db/b.ibd", "./db/a.ibd"))
+			change(b)
+		}, true},
+		"made again": {func(b *fakeMySQL) {
+			b.mtr(named(mlog.FileCreate2, 20, "./db/a.ibd"))
+			change(b)
+		}, false},
+		"deleted again": {func(b *fakeMySQL) {
+			change(b)
+			b.mtr(named(mlog.FileDelete, 20, "./db/a.ibd"))
+		}, false},
+	} {
+		b := newFakeMySQL(t, mysqlredo.Format57)
+		b.mtr(put(20, 2, "old"), named(mlog.FileName, 20, "./db/a.ibd"))
+		imported := b.mtr(named(mlog.FileDelete, 20, "./db/a.ibd"))
+		b.table("db/a.ibd", 20, 5, imported)
+		c.then(b)
+		b.finish()
+		_, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true})
+		notBackup, refused := errors.AsType[*backupdir.NotBackupError](err)
+		if refused != c.refused || refused && !strings.Contains(notBackup.What, "IMPORT TABLESPACE") || !refused && err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if refused {
+			b.mustApply()
+		}
+	}
+}
+
 // TestFixUpMySQL interrupts after every step XtraBackup's own fix-ups, which go
 // by ids: a swap, a chain across databases and the top directory, dropped and
 // new tables.

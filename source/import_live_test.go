@@ -1,9 +1,15 @@
 package source_test
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"hb/sink/apply"
+	"hb/sink/backupdir"
+	"hb/sink/extract"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -88,4 +94,47 @@ func exportDeleted(t *testing.T, s *mysqldtest.Server, export []string) {
 	if _, err := reader.ExecContext(t.Context(), "ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestByServerImported: a table whose tablespace is discarded and imported during the
+// backup is not left to a server, whose recovery would leave out what was committed after
+// that. hb applies it: TestUnlogged, TestImportWhileCopied.
+func TestByServerImported(t *testing.T) {
+	servers := append([]string{mysqldtest.MySQL56, mysqldtest.MySQL57}, mysqldtest.MariaDB...)
+	mysqldtest.Each(t, servers, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-max-dirty-pages-pct=99"}})
+		numbers(t, s)
+		fill(t, s, "d.a", "")
+		fill(t, s, "d.b", "")
+		run(t, s, []string{"FLUSH TABLES d.b FOR EXPORT", "@cp d/b.ibd d/keep", "@cp d/b.cfg d/keepcfg", "UNLOCK TABLES"})
+		dir := t.TempDir()
+		archive, target := filepath.Join(dir, "archive"), filepath.Join(dir, "restored")
+		done := false
+		hookedBackup(t, s, archive, hooks{pace: func(int) {
+			if !done && (began(archive, "d/a.ibd") || began(archive, "d/b.ibd")) {
+				done = true
+				run(t, s, []string{"ALTER TABLE d.a DISCARD TABLESPACE", "@cp d/keep d/a.ibd", "@cp d/keepcfg d/a.cfg", "ALTER TABLE d.a IMPORT TABLESPACE",
+					"DELETE FROM d.a WHERE id % 3 = 0"})
+			}
+		}})
+		f, err := os.Open(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := extract.Run(t.Context(), f, target, extract.Options{}); err != nil || !done {
+			t.Fatal(done, err)
+		}
+		_, err = apply.Run(t.Context(), target, apply.Options{ByServer: true, Tool: "hb test"})
+		notBackup, refused := errors.AsType[*backupdir.NotBackupError](err)
+		switch {
+		case refused && strings.Contains(notBackup.What, "IMPORT TABLESPACE") && strings.Contains(notBackup.What, "without --by-server"):
+			return
+		case err != nil:
+			t.Fatal(err)
+		}
+		r := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
+		const rows = "SELECT COUNT(*) FROM d.a"
+		t.Errorf("it was left to a server, which has %s rows in the table, and the source %s", r.Value(t, rows), s.Value(t, rows))
+	})
 }

@@ -143,7 +143,10 @@ func (m *mariadbFamily) finish(s backupdir.State) error {
 // checkHandOver refuses a log that names a file outside the data directory: the
 // server looks there, not for the file that the backup has inside, and does not
 // start (11.8.9: "File … was not found"), or recovers the old file that is there.
-func (m *mariadbFamily) checkHandOver(_ *tablespaces, s *replay.Scanned) error {
+func (m *mariadbFamily) checkHandOver(t *tablespaces, s *replay.Scanned) error {
+	if err := t.checkReused(m.dir); err != nil {
+		return err
+	}
 	for _, id := range slices.Sorted(maps.Keys(s.Named)) {
 		if h := s.Named[id]; !h.Deleted && filepath.IsAbs(h.Name) {
 			return notByServer(m.dir, "the server would look for %s, outside of the directory, where the redo log has it", h.Name)

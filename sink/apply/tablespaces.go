@@ -317,6 +317,21 @@ func (t *tablespaces) resolveNamed(id innodb.SpaceID, h *replay.FileHistory, nam
 	return backupdir.Missing("%s (tablespace %d) is missing: the redo log changes it and does not record that it was dropped: the backup is incomplete", name, id)
 }
 
+// checkReused refuses to leave a log to a server that deletes a tablespace and changes it
+// later under the same id, as DISCARD and IMPORT TABLESPACE do. The recovery of servers
+// leaves out all records of a tablespace that the log deletes. A server never has such a
+// log itself, as each import ends with a checkpoint; a backup has one if it began before.
+// Then MySQL 5.7 and MariaDB 10.5 and 11.8 started, and the table lacked what was
+// committed after the import, which CHECK TABLE did not see; 5.6 crashed.
+func (t *tablespaces) checkReused(dir string) error {
+	for _, id := range slices.Sorted(maps.Keys(t.ids)) {
+		if h := t.log.Named[id]; h != nil && h.Again {
+			return notByServer(dir, "the redo log deletes %s (tablespace %d) and changes it after that, as ALTER TABLE … IMPORT TABLESPACE does, and a server would leave those changes out", t.ids[id].Name(), id)
+		}
+	}
+	return nil
+}
+
 // leftOut reports whether a partial backup leaves out the whole database of a table:
 // it has no directory. Then the files that the log creates there were left out, too.
 func (t *tablespaces) leftOut(name string) (bool, error) {

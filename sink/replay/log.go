@@ -35,7 +35,8 @@ type FileHistory struct {
 	Renamed     bool
 	Deleted     bool
 	// Again: it was deleted and then changed, under the same id, with no record that
-	// creates it (MariaDB): its file was discarded, and another one imported.
+	// creates it: its file was discarded, and another one imported. (MariaDB: or only
+	// named again.)
 	Again bool
 	// Unlogged: pages of it were written without redo, those of an index that MySQL 5.7
 	// and later build (mlog.Grants).

@@ -156,7 +156,7 @@ func (s *scanner) flush(m *redolog.MTR, to int) error {
 	s.from = to
 	if h := s.deleted[r.Page.Space]; h != nil {
 		// The id is in use again: IMPORT TABLESPACE, an undo tablespace.
-		h.Deleted = false
+		h.Deleted, h.Again = false, true
 		delete(s.deleted, r.Page.Space)
 	}
 	return s.plan.Add(r)
@@ -218,6 +218,7 @@ func (s *scanner) file(m *redolog.MTR, r *mlog.Record) error {
 	case mlog.FileExtend:
 		h.MinSize = max(h.MinSize, extended(op))
 	}
+	h.Again = h.Again || h.Deleted && !h.Created
 	h.Deleted = false
 	delete(s.deleted, op.Space)
 	return nil
