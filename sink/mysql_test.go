@@ -752,7 +752,8 @@ func TestApplyMySQLByServerRenames(t *testing.T) {
 		if format == mysqlredo.Format56 {
 			rename, name = mlog.FileRename, func(s string) string { return "db/" + s }
 		}
-		for what, steps := range map[string][]string{"on": {"a", "x"}, "round": {"a", "x", "b", "a", "x", "b"}, "back": {"a", "x", "x", "a"}} {
+		for what, steps := range map[string][]string{"on": {"a", "x"}, "far": {"a", "x", "x", "y", "y", "z"}, "round": {"a", "x", "b", "a", "x", "b"}, "back": {"a", "x", "x", "a"},
+			"back to a later name": {"a", "x", "x", "y", "y", "x"}} {
 			b := newFakeMySQL(t, format)
 			b.table("db/a.ibd", 20, 5, 40000)
 			b.table("db/b.ibd", 21, 5, 40000)
@@ -765,7 +766,7 @@ func TestApplyMySQLByServerRenames(t *testing.T) {
 			b.finish()
 			_, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true})
 			notBackup, refused := errors.AsType[*backupdir.NotBackupError](err)
-			if want := format < mysqlredo.Format801 && what != "on"; refused != want || refused && !strings.Contains(notBackup.What, "without --by-server") || !refused && err != nil {
+			if want := format < mysqlredo.Format801 && what != "on" && what != "far"; refused != want || refused && !strings.Contains(notBackup.What, "without --by-server") || !refused && err != nil {
 				t.Errorf("%v, %s: %v", format, what, err)
 			}
 			if refused {

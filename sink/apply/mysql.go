@@ -326,8 +326,9 @@ func (m *mysqlFamily) checkHandOver(t *tablespaces, s *replay.Scanned) error {
 
 // checkRenames refuses a log in which names go round: that one table gets the name
 // that another had, or its own again. A server before 8.0 renames files as it reads
-// the log, and stops where the other one is still there (5.7.29: "Cannot rename … for
-// space ID … because the target file exists").
+// the log, if they have the name that the log renames them from, and stops where the
+// other one is still there (5.7.29: "Cannot rename … for space ID … because the target
+// file exists"). hb's backups have the files by their last names.
 func (m *mysqlFamily) checkRenames(f *replay.Files) error {
 	first := make(map[string]bool)
 	for _, h := range f.Named {
@@ -336,7 +337,7 @@ func (m *mysqlFamily) checkRenames(f *replay.Files) error {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(f.Named)) {
-		if h := f.Named[id]; h.Renamed && !h.Deleted && first[h.Name] {
+		if h := f.Named[id]; h.Renamed && !h.Deleted && (first[h.Name] || h.Returned()) {
 			return notByServer(m.dir, "the redo log renames a table to %s, a name that a table had before, and a server before 8.0 may not get through that", h.Name)
 		}
 	}

@@ -1,6 +1,9 @@
 package replay
 
 import (
+	"hash/maphash"
+	"slices"
+
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo/mlog"
 )
@@ -33,7 +36,9 @@ type FileHistory struct {
 	Flags       uint32     // that it was created with, where the log has them
 	Created     bool       // in this log
 	Renamed     bool
-	Deleted     bool
+	// Left are hashes of the names that it was renamed from (MySQL): see Returned.
+	Left    []uint64
+	Deleted bool
 	// Again: it was deleted and then changed, under the same id, with no record that
 	// creates it: its file was discarded, and another one imported. (MariaDB: or only
 	// named again.)
@@ -68,6 +73,21 @@ func (f *Files) Of(id innodb.SpaceID) (*FileHistory, error) {
 		f.Named[id] = h
 	}
 	return h, nil
+}
+
+// nameSeed is for hashes of names.
+var nameSeed = maphash.MakeSeed()
+
+// Leave notes that a file is renamed from a name.
+func (f *Files) Leave(h *FileHistory, name string) error {
+	h.Left = append(h.Left, maphash.String(nameSeed, name))
+	return f.occupy(8)
+}
+
+// Returned reports whether the file was renamed from the name that it has at last: it
+// came back to it.
+func (h *FileHistory) Returned() bool {
+	return slices.Contains(h.Left, maphash.String(nameSeed, h.Name))
 }
 
 // Call notes the name of a file. The same name again takes no memory: a log repeats

@@ -6,6 +6,7 @@ package scan
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -211,7 +212,7 @@ func (s *scanner) file(m *redolog.MTR, r *mlog.Record) error {
 	case mlog.FileCreate, mlog.FileCreate2:
 		h.Created, h.Flags = true, op.Flags
 	case mlog.FileRename, mlog.FileRename2:
-		if err := s.result.Call(h, op.NewName); err != nil {
+		if err := errors.Join(s.result.Leave(h, op.Name), s.result.Call(h, op.NewName)); err != nil {
 			return err
 		}
 		h.Renamed = true
