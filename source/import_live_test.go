@@ -110,13 +110,17 @@ func TestByServerImported(t *testing.T) {
 		dir := t.TempDir()
 		archive, target := filepath.Join(dir, "archive"), filepath.Join(dir, "restored")
 		done := false
-		hookedBackup(t, s, archive, hooks{pace: func(int) {
+		result := hookedBackup(t, s, archive, hooks{pace: func(int) {
 			if !done && (began(archive, "d/a.ibd") || began(archive, "d/b.ibd")) {
 				done = true
 				run(t, s, []string{"ALTER TABLE d.a DISCARD TABLESPACE", "@cp d/keep d/a.ibd", "@cp d/keepcfg d/a.cfg", "ALTER TABLE d.a IMPORT TABLESPACE",
 					"DELETE FROM d.a WHERE id % 3 = 0"})
 			}
 		}})
+		// Only MariaDB recovers an extracted directory without hb apply.
+		if said := strings.Contains(strings.Join(result.Manifest.Warnings, ""), "d/a.ibd: imported during the backup"); said != root.MariaDB() {
+			t.Errorf("warnings %q", result.Manifest.Warnings)
+		}
 		f, err := os.Open(archive)
 		if err != nil {
 			t.Fatal(err)

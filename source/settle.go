@@ -10,6 +10,7 @@ import (
 	"hb/source/mysqld"
 	"hb/source/mysqld/contents"
 	"hb/source/pages"
+	"hb/source/redo"
 	"hb/xbstream/innodb"
 )
 
@@ -42,7 +43,30 @@ func (b *backup) settle(ctx context.Context) error {
 		}
 	}
 	b.now = end.Now
+	b.warnImported(files)
 	return nil
+}
+
+// warnImported names the tables that MariaDB imported after hb had read the deletion of
+// their former tablespaces in the log. A server that recovers from such a log by itself
+// leaves out the changes after the deletion (sink's apply refuses to leave it to one).
+func (b *backup) warnImported(files map[innodb.SpaceID]*redo.FileState) {
+	const most = 5
+	var names []string
+	for _, t := range b.last.Files {
+		if s := files[t.Space.ID]; s != nil && s.Again {
+			names = append(names, t.Name)
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	more := ""
+	if n := len(names) - most; n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	b.Warn("%s%s: imported during the backup (ALTER TABLE … IMPORT TABLESPACE), and changed after that: recover this backup with hb apply. "+
+		"A server or mariadb-backup that recovers it would leave out those changes, and not notice", strings.Join(names[:min(len(names), most)], ", "), more)
 }
 
 // stubPages is how many pages a tablespace that has not been written has on

@@ -19,6 +19,9 @@ type FileState struct {
 	Deleted bool
 	// Changed: the log has records of its pages. It is set for MariaDB only.
 	Changed bool
+	// Again: it was deleted, and the log has records of its pages after that: it was
+	// discarded and imported. It is set for MariaDB only.
+	Again bool
 
 	// Unlogged is the end LSN of the newest record that tells of a change to pages
 	// without redo, of MySQL, or 0: pages were given to an index that is built
@@ -107,11 +110,11 @@ func (f *Follower) track(op fileOp) error {
 	}
 	switch op.kind {
 	case fileCreated:
-		s.Created, s.Deleted = op.end, false
+		s.Created, s.Deleted, s.Again = op.end, false, false
 	case fileDeleted:
-		s.Deleted, s.Unlogged = true, op.end
+		s.Deleted, s.Again, s.Unlogged = true, false, op.end
 	case pagesChanged:
-		s.Changed = true
+		s.Changed, s.Again = true, s.Again || s.Deleted
 	case pagesUnlogged:
 		s.Unlogged = op.end
 	case spaceBegun:
@@ -142,6 +145,13 @@ func (c *changedSpaces) add(id innodb.SpaceID) bool {
 	return isNew
 }
 
+// forget has a tablespace reported again.
+func (c *changedSpaces) forget(space innodb.SpaceID) {
+	if last := &c[uint(space)%uint(len(c))]; *last == space {
+		*last = 0
+	}
+}
+
 // fileOps appends what a mini-transaction does to files, and which tablespaces it
 // changes pages of.
 func (l *mariadbLog) fileOps(ops []fileOp, m redolog.MTR) ([]fileOp, error) {
@@ -161,6 +171,9 @@ func (l *mariadbLog) fileOps(ops []fileOp, m redolog.MTR) ([]fileOp, error) {
 			op, err := r.FileOp()
 			if err != nil {
 				return nil, fmt.Errorf("redo log, mini-transaction at LSN %d: %w", m.Start, err)
+			}
+			if op.Type == mariadbredo.FileDelete {
+				l.changed.forget(op.Space)
 			}
 			ops = append(ops, mariadbOp(op, m.End))
 		}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
+	"hb/xbstream/innodb/redolog"
 )
 
 // TestFileMemory: 100,000 files with names of 60 bytes, each told twice, take less
@@ -40,5 +42,44 @@ func TestFileMemory(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), "20 MiB") {
 		t.Errorf("more than the memory allows: %v", err)
+	}
+}
+
+// TestImportedAgain: pages that change after the deletion of their tablespace are those of
+// one that was imported, also if the tablespace was reported as changed before.
+func TestImportedAgain(t *testing.T) {
+	file := func(first byte) []byte { return innodbtest.MariaDBFile(first, 7, "./d/t.ibd") }
+	create, remove, named, change := file(0x80), file(0x90), file(0xB0), innodbtest.MariaDBWrite(7, 3, 200, "text")
+	for what, c := range map[string]struct {
+		log  [][]byte
+		want FileState
+	}{
+		"changed":                  {[][]byte{named, change}, FileState{Changed: true}},
+		"dropped":                  {[][]byte{change, remove}, FileState{Changed: true, Deleted: true}},
+		"dropped, and named":       {[][]byte{change, remove, named}, FileState{Changed: true, Deleted: true}},
+		"imported":                 {[][]byte{change, remove, named, change}, FileState{Changed: true, Deleted: true, Again: true}},
+		"imported, not changed":    {[][]byte{remove, named}, FileState{Deleted: true}},
+		"imported, and dropped":    {[][]byte{change, remove, change, remove}, FileState{Changed: true, Deleted: true}},
+		"imported twice":           {[][]byte{change, remove, change, remove, change}, FileState{Changed: true, Deleted: true, Again: true}},
+		"dropped, and made again":  {[][]byte{change, remove, create, change}, FileState{Changed: true}},
+		"imported, and made again": {[][]byte{remove, change, remove, create, change}, FileState{Changed: true}},
+	} {
+		f := &Follower{ops: make(map[innodb.SpaceID]*FileState), opsLimit: 20 << 20}
+		var l mariadbLog
+		for i, records := range c.log {
+			ops, err := l.fileOps(nil, redolog.MTR{Records: records, Start: innodb.LSN(100 * i), End: innodb.LSN(100*i + 50)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, op := range ops {
+				if err := f.track(op); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		got := FileState{Changed: f.ops[7].Changed, Deleted: f.ops[7].Deleted, Again: f.ops[7].Again}
+		if got != c.want {
+			t.Errorf("%s: %+v, want %+v", what, got, c.want)
+		}
 	}
 }
