@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"hb/xbstream"
 	"hb/xbstream/innodb"
@@ -30,6 +31,7 @@ type layer struct {
 	*content
 	list   *delta.List // nil: the file is as it was
 	delta  *member
+	page   int                // bytes of a page, as the delta's meta states it
 	zero   []innodb.PageRange // those that are still to come
 	space  innodb.Space
 	exempt []innodb.PageRange // doublewrite area
@@ -50,8 +52,10 @@ func (m *merger) assemble(top *content) (*assembly, error) {
 			return nil, err
 		}
 	}
-	var err error
-	a.out, err = m.out.create(top.live)
+	err := a.agree()
+	if err == nil {
+		a.out, err = m.out.create(top.live)
+	}
 	return a, err
 }
 
@@ -74,12 +78,9 @@ func (a *assembly) openDelta(l *layer) error {
 		return text.damage(err)
 	case meta.Space != *l.live.Space:
 		return text.damage(fmt.Errorf("it is of tablespace %d, and the manifest says %d", meta.Space, *l.live.Space))
-	case a.page != 0 && meta.PageSize != a.page:
-		return text.damage(fmt.Errorf("its pages have %d bytes, and those that it is about have %d", meta.PageSize, a.page))
 	case l.live.Size%int64(meta.PageSize) != 0:
 		return text.damage(fmt.Errorf("its pages have %d bytes, and the file %d", meta.PageSize, l.live.Size))
 	}
-	a.page = meta.PageSize
 	if meta.HasFlags {
 		if l.space, err = innodb.ParseFlags(meta.Flags); err != nil {
 			return text.damage(err)
@@ -98,6 +99,32 @@ func (a *assembly) openDelta(l *layer) error {
 		return text.damage(fmt.Errorf("the file has %d pages", last))
 	} else if no, ok := l.list.Next(innodb.PageNo(last)); ok && last < 1<<32 {
 		return l.delta.damage(fmt.Errorf("it has page %d, and the file %d pages", no, last))
+	}
+	l.page = meta.PageSize
+	return nil
+}
+
+// agree finds out how large pages are by the layers. Where all pages are to be made by the
+// redo log, a backup knows nothing of the tablespace but zeros, and states the server's
+// page size, which is the largest: such a layer has no pages, and fits any.
+func (a *assembly) agree() error {
+	for _, l := range a.layers {
+		if l.list != nil && (a.page == 0 || l.page < a.page) {
+			a.page = l.page
+		}
+	}
+	for _, l := range a.layers {
+		switch {
+		case l.list == nil || l.page == a.page:
+		case l.list.Len() > 0:
+			return l.delta.damage(fmt.Errorf("its pages have %d bytes, and those of another backup of the chain have %d", l.page, a.page))
+		default:
+			times := innodb.PageNo(l.page / a.page)
+			l.zero = slices.Clone(l.zero)
+			for i, r := range l.zero {
+				l.zero[i] = innodb.PageRange{First: r.First * times, End: r.End * times}
+			}
+		}
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package merge_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -11,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"hb/sink"
+	"hb/sink/apply"
 	"hb/sink/catalog"
+	"hb/sink/extract"
 	"hb/sink/verify"
 	"hb/source"
 	"hb/source/mysqld/mysqldtest"
@@ -324,6 +329,127 @@ func sameSystem(t *testing.T, got, want []byte) {
 		no := innodb.PageNo(at / size)
 		if !bytes.Equal(got[at:at+size], want[at:at+size]) && !slices.ContainsFunc(exempt, func(r innodb.PageRange) bool { return r.Contains(no) }) {
 			t.Errorf("page %d of the system tablespace differs", no)
+		}
+	}
+}
+
+// TestMergeLive: a chain of real backups, merged and recovered, is what a full backup of the
+// same moment is, recovered: every file of the server, to the byte.
+func TestMergeLive(t *testing.T) {
+	mysqldtest.Heavy(t)
+	servers := []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}
+	if mysqldtest.Long() {
+		servers = append(append([]string(nil), mysqldtest.MariaDB...), mysqldtest.MySQL...)
+	}
+	mysqldtest.Each(t, servers, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+		load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{DDLRate: 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		var names []string
+		take := func(name, since string) {
+			t.Helper()
+			out, err := os.Create(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv := client.Open(t, s)
+			_, err = source.Run(t.Context(), srv, out, source.Options{Parallel: 2, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test", Since: since})
+			if err := errors.Join(err, srv.Close(), out.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for round := range 4 {
+			workload.During(t, load, func() {
+				time.Sleep(time.Second)
+				if round < 3 { // while DDL goes on
+					name, since := fmt.Sprint(round), ""
+					if round > 0 {
+						since = names[round-1]
+					}
+					take(name, since)
+					names = append(names, filepath.Join(dir, name))
+				}
+				time.Sleep(time.Second)
+			})
+		}
+		s.WriteOut(t)
+		take("last", names[2])
+		take("full", "")
+		names = append(names, filepath.Join(dir, "last"))
+		var merged bytes.Buffer
+		result, err := mergeFiles(t.Context(), names, &merged)
+		if err != nil {
+			t.Fatal(err)
+		}
+		full, err := os.ReadFile(filepath.Join(dir, "full"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, archive := range map[string][]byte{"merged": merged.Bytes(), "whole": full} {
+			if _, _, err := sink.Restore(t.Context(), bytes.NewReader(archive), filepath.Join(dir, name), extract.Options{}, apply.Options{Tool: "hb"}); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		sameServers(t, filepath.Join(dir, "merged"), filepath.Join(dir, "whole"), result.Manifest.LastLSN)
+		workload.VerifyCopy(t, s, filepath.Join(dir, "merged"), true)
+	})
+}
+
+// samePages compares a file page by page. The full backup was made a moment later: of a page
+// that the server wrote since the chain's last LSN it has a later version.
+func samePages(t *testing.T, name string, got, want []byte, last innodb.LSN) {
+	t.Helper()
+	space, err := innodb.ParseSpace(want)
+	if err != nil || len(got) != len(want) {
+		t.Errorf("%s has %d bytes, want %d: %v", name, len(got), len(want), err)
+		return
+	}
+	for at := 0; at < len(want); at += space.Physical {
+		a, b := got[at:at+space.Physical], want[at:at+space.Physical]
+		if bytes.Equal(a, b) {
+			continue
+		}
+		if now := innodb.HeaderLSN(b); now <= last {
+			t.Errorf("%s: page %d has LSN %d, want %d", name, at/space.Physical, innodb.HeaderLSN(a), now)
+		} else {
+			t.Logf("%s: page %d has LSN %d, after %d", name, at/space.Physical, now, last)
+		}
+	}
+}
+
+// sameServers compares two recovered directories: all files of the server but its logs.
+func sameServers(t *testing.T, got, want string, last innodb.LSN) {
+	t.Helper()
+	other := regexp.MustCompile(`^hb-|^xtrabackup_|^mariadb_backup_|^backup-my.cnf$|^ib_logfile|^#innodb_redo|^binlog|^aria_log`)
+	files := func(dir string) map[string][]byte {
+		all := make(map[string][]byte)
+		err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+			rel, _ := filepath.Rel(dir, name)
+			if err == nil && !d.IsDir() && !other.MatchString(rel) {
+				all[rel], err = os.ReadFile(name)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	a, b := files(got), files(want)
+	for name := range b {
+		content, ok := a[name]
+		if !ok {
+			t.Errorf("%s is missing", name)
+		} else if !bytes.Equal(content, b[name]) {
+			samePages(t, name, content, b[name], last)
+		}
+	}
+	for name := range a {
+		if _, ok := b[name]; !ok {
+			t.Errorf("%s is not in the full backup", name)
 		}
 	}
 }
