@@ -70,6 +70,8 @@ You do not need hb to unpack an archive:
 
 	age -d -i key.txt backup.hb | zstd -d | mbstream -x -C dir
 
+A program that stores what is equal in several backups once, such as restic, finds more of that in hb backup --parallel 1, with neither stage: several readers mix the files in another order each time.
+
 A truncated stage, or one with a single changed bit, is an error.`},
 
 	{"locks", "What waits for the backup's locks, and for how long", `A slow archive prolongs no lock: hb spools files that it copies under a lock, and the redo log of that time, to --tmpdir. hb waits for each lock for at most --lock-wait-timeout (exit code 5). It waits that long, too, for another hb that backs up the same server, before it copies anything.
