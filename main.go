@@ -48,6 +48,7 @@ import (
 	"hb/source/pages"
 	"hb/source/redo"
 	"hb/source/settings"
+	"hb/source/since"
 	"hb/source/stage"
 	"hb/source/subject"
 	"hb/stream"
@@ -122,12 +123,19 @@ func (c *backupCmd) run(ctx context.Context, t *terminal.Console, env login.Env,
 	}
 	c.Tool, c.ToolVersion, c.Command = "hb", version(), terminal.MaskedCommand(os.Args)
 	c.Progress, c.Warn = new(progress.Tracker), func(text string) { t.Warn(text); info.Warn(text) }
-	srv, err := c.Connect(ctx, env, c.Warn)
+	manifest, err := infofile.CreateManifest(c.ManifestOut, os.Stdout)
 	if err != nil {
 		return err
 	}
+	if manifest != nil {
+		c.Manifest = manifest
+	}
+	srv, err := c.Connect(ctx, env, c.Warn)
+	if err != nil {
+		return manifest.End(err)
+	}
 	info.Note(func(i *infofile.Info) { i.Server, i.Options = srv.String(), c.Stored })
-	return errors.Join(c.backup(ctx, t, srv, stages, info), srv.Close())
+	return errors.Join(c.backup(ctx, t, srv, stages, info, manifest), srv.Close())
 }
 
 // checkOutput refuses a standard output that cannot take an archive.
@@ -141,14 +149,14 @@ func checkOutput() error {
 	return nil
 }
 
-func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld.Server, stages stream.WriteOptions, info *infofile.File) error {
+func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld.Server, stages stream.WriteOptions, info *infofile.File, manifest *infofile.Manifest) error {
 	out, err := stdout.New(os.Stdout)
 	if err != nil {
-		return err
+		return manifest.End(err)
 	}
 	w, err := stream.Create(out, stages)
 	if err != nil {
-		return err
+		return manifest.End(err)
 	}
 	defer context.AfterFunc(ctx, w.Interrupt)()
 	var result *source.Result
@@ -167,7 +175,7 @@ func (c *backupCmd) backup(ctx context.Context, t *terminal.Console, srv *mysqld
 			i.ArchiveBytes, i.Manifest = result.Bytes, &result.Manifest
 		}
 	})
-	if err != nil {
+	if err := manifest.End(err); err != nil {
 		return err
 	}
 	t.Done(result.Describe(w.Sent(), t.Took()), append(result.Facts(), slog.Int64("bytes", w.Sent()))...)
@@ -509,6 +517,9 @@ type listCmd struct {
 func (c *listCmd) subject() []slog.Attr { return c.Facts() }
 
 func (c *listCmd) Run(ctx context.Context, t *terminal.Console) error {
+	if c.Manifest {
+		return c.writeManifest(ctx, t)
+	}
 	list, err := listing.New(c.Options)
 	if err != nil {
 		return err
@@ -523,6 +534,24 @@ func (c *listCmd) Run(ctx context.Context, t *terminal.Console) error {
 		return err
 	}
 	warn(t, result.Warnings)
+	t.Done(result.Describe(), append(result.Facts(), slog.Int64("bytes_read", r.BytesRead()))...)
+	return nil
+}
+
+// writeManifest writes what hb backup --since needs of the archive.
+func (c *listCmd) writeManifest(ctx context.Context, t *terminal.Console) error {
+	if err := c.CheckManifest(); err != nil {
+		return err
+	}
+	r, err := open(ctx, &c.ReadFlags, nil, true)
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(os.Stdout)
+	result, err := catalog.WriteManifest(ctx, r, out)
+	if err := errors.Join(err, out.Flush(), r.Close()); err != nil {
+		return err
+	}
 	t.Done(result.Describe(), append(result.Facts(), slog.Int64("bytes_read", r.BytesRead()))...)
 	return nil
 }
@@ -562,10 +591,11 @@ var exitCodes = []exitCode{
 		as[*position.OpenTempTablesError], as[*source.LockBrokenError], as[*subject.BinlogError], as[*source.UnloggedError])},
 	{exitReaderGone, of(stdout.IsBrokenPipe)},
 	{6, of(as[*catalog.IncompleteError], as[*backupdir.MissingError], is(io.ErrUnexpectedEOF))},
-	{7, of(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError], as[*backupdir.DamageError])},
+	{7, of(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError], as[*backupdir.DamageError], as[*since.DamageError])},
 	{8, of(as[*backupdir.TargetError], as[*backupdir.NotBackupError])},
 	{10, of(as[*stream.EncryptedError])},
-	{11, of(as[*merge.ChainError], as[*merge.MismatchError], as[*merge.DivergedError])},
+	{11, of(as[*merge.ChainError], as[*merge.MismatchError], as[*merge.DivergedError],
+		as[*since.ServerError], as[*since.ReleaseError], as[*since.PageSizeError], as[*since.AheadError], as[*since.UnusableError], as[*since.DirectoryError])},
 }
 
 func is(target error) func(error) bool {

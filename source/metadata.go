@@ -33,6 +33,11 @@ func (b *backup) sendArchiveHeader() error {
 	if err != nil {
 		return err
 	}
+	if b.Options.Manifest != nil {
+		if _, err := b.Options.Manifest.Write(text); err != nil {
+			return err
+		}
+	}
 	if err := b.archive.put(metadata.ArchiveName, text); err != nil {
 		return err
 	}
@@ -223,7 +228,11 @@ func (b *backup) sendManifest() error {
 	if err != nil {
 		return err
 	}
-	w, err := metadata.NewManifestWriter(out, b.manifest)
+	to := io.Writer(out)
+	if b.Options.Manifest != nil {
+		to = io.MultiWriter(out, b.Options.Manifest)
+	}
+	w, err := metadata.NewManifestWriter(to, b.manifest)
 	if err != nil {
 		return err
 	}

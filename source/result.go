@@ -23,7 +23,13 @@ type Result struct {
 func (r *Result) Describe(sent int64, took time.Duration) string {
 	var b strings.Builder
 	m := &r.Manifest
+	if m.Since != nil {
+		b.WriteString("incremental ")
+	}
 	fmt.Fprintf(&b, "backup complete: %s in %s, %s/s", stream.Size(sent), took, stream.Rate(sent, took))
+	if s := m.Since; s != nil {
+		fmt.Fprintf(&b, "\nchanges since LSN %d, when the backup %.12s… began: %d files of the server, %d of the base are gone", s.FromLSN, s.Base, s.Live, s.Dropped)
+	}
 	fmt.Fprintf(&b, "\nredo from LSN %d to %d", m.FromLSN, m.LastLSN)
 	if m.Binlog != nil {
 		fmt.Fprintf(&b, "\nbinlog %s:%d %s", m.Binlog.File, m.Binlog.Pos, m.Binlog.GTID)

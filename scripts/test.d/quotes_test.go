@@ -35,7 +35,7 @@ const (
 	signalled                // hb backup, when it gets SIGUSR1
 	summed                   // hb backup, when it has succeeded
 	manifest                 // nobody: the archive has it
-	increment                // nobody: an incremental backup has it, and no command makes one yet
+	increment                // the manifest of an incremental backup, which no test here makes
 	granted                  // hb check --grants, in effect
 	events                   // SHOW BINLOG EVENTS
 	held                     // a server, on a directory that hb apply has begun to change
@@ -72,7 +72,7 @@ var quotes = []quote{
 	{"formats.md", "…", nobody},
 	{"formats.md", `{"hb_manifest_end":1,"files":3,"crc32":"5f3c8f10","index_at":73401103}`, manifest},
 	{"formats.md", `{"live":"db/t.ibd","size":114688,"kind":"changed","space":5,"from":"db/old.ibd","zero":[[3,2]],"pages_sum":"0123456789abcdef"}`, increment},
-	{"formats.md", `{"live":"db/m.MYD","size":2000,"kind":"copied"}`, increment},
+	{"formats.md", `{"live":"db/m.MYD","size":2000,"kind":"copied","crc32":"5f3c8f10"}`, increment},
 	{"formats.md", `{"dropped":"db/gone.ibd"}`, increment},
 	{"from-mariadb-backup.md", "Yes", nobody},
 	{"from-xtrabackup.md", "Yes", nobody},

@@ -61,6 +61,19 @@ func List(ctx context.Context, r io.Reader, fn func(Entry) error) (*Summary, err
 }
 
 func list(ctx context.Context, rd *xbstream.Reader, cat *Catalog, fn func(Entry) error) error {
+	return follow(ctx, rd, cat, func(ch *xbstream.Chunk, entry *Entry) error {
+		for _, e := range entries(ch, entry) {
+			if err := fn(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// follow reads an archive to its end, and calls fn with each chunk, and with the entry of
+// a file that ends there.
+func follow(ctx context.Context, rd *xbstream.Reader, cat *Catalog, fn func(*xbstream.Chunk, *Entry) error) error {
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -76,10 +89,8 @@ func list(ctx context.Context, rd *xbstream.Reader, cat *Catalog, fn func(Entry)
 		if err != nil {
 			return err
 		}
-		for _, e := range entries(ch, entry) {
-			if err := fn(e); err != nil {
-				return err
-			}
+		if err := fn(ch, entry); err != nil {
+			return err
 		}
 	}
 }

@@ -23,10 +23,20 @@ const Version = 1
 
 // Options are what a list shows. The tags are the command line's.
 type Options struct {
-	Long bool `short:"l" help:"Show sizes with units, and totals by database."`
-	JSON bool `name:"json" help:"Write the list, the totals and what the archive says of itself as one JSON object."`
+	Long     bool `short:"l" help:"Show sizes with units, and totals by database."`
+	JSON     bool `name:"json" help:"Write the list, the totals and what the archive says of itself as one JSON object."`
+	Manifest bool `help:"Write the manifest instead: what hb backup --since needs of the archive."`
 	// Patterns choose files; none: all.
 	Patterns []string `arg:"" optional:"" name:"pattern" help:"List only files that match one of these: shell patterns for a path, for a directory, or, without a slash, for a file's name."`
+}
+
+// CheckManifest refuses what means nothing where the manifest is written. The error is a
+// *stream.UsageError.
+func (o *Options) CheckManifest() error {
+	if o.Long || o.JSON || len(o.Patterns) > 0 {
+		return stream.AsUsage(errors.New("--manifest writes the manifest as it is: no list in another form, and no patterns"))
+	}
+	return nil
 }
 
 // A Listing gathers the files that an archive leaves when it is extracted. Of a million

@@ -91,8 +91,10 @@ func Run(ctx context.Context, f *subject.Flags, env login.Env, interval time.Dur
 
 // checkFlags checks the flags and the connection, and the server if it can be reached.
 func checkFlags(ctx context.Context, f *subject.Flags, env login.Env, interval time.Duration, tell func(Finding)) error {
-	if err := infofile.Check(f.InfoFile); err != nil {
-		tell(failure("options", err))
+	for _, path := range []string{f.InfoFile, f.ManifestOut} {
+		if err := infofile.Check(path); err != nil {
+			tell(failure("options", err))
+		}
 	}
 	_, mistakes := f.PrepareAll()
 	for _, err := range mistakes {

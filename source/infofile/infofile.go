@@ -77,14 +77,22 @@ func Create(path string, archive *os.File, command, version string) (_ *File, er
 		return nil, nil
 	}
 	defer func() { err = stream.AsUsage(err) }()
-	a, err := archive.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("looking at the archive: %w", err)
-	}
-	if st, err := os.Stat(path); err == nil && os.SameFile(a, st) {
-		return nil, fmt.Errorf("%s is where the archive goes", path)
+	if path, err = aside(path, archive); err != nil {
+		return nil, err
 	}
 	return createOn(disk.OS, path, command, version)
+}
+
+// aside makes sure that a file is not the archive, and returns its place.
+func aside(path string, archive *os.File) (string, error) {
+	a, err := archive.Stat()
+	if err != nil {
+		return "", fmt.Errorf("looking at the archive: %w", err)
+	}
+	if st, err := os.Stat(path); err == nil && os.SameFile(a, st) {
+		return "", fmt.Errorf("%s is where the archive goes", path)
+	}
+	return place(disk.OS, path)
 }
 
 // Check reports what would keep Create from writing the file at path, as a

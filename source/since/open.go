@@ -70,7 +70,7 @@ func (b *Base) readManifest(f io.Reader) error {
 	dec := json.NewDecoder(bytes.NewReader(head))
 	var value json.RawMessage
 	if err := dec.Decode(&value); err != nil {
-		return fmt.Errorf("it does not begin with a whole %s: %w", metadata.ArchiveName, noEOF(err))
+		return &DamageError{fmt.Errorf("it does not begin with a whole %s: %w", metadata.ArchiveName, noEOF(err))}
 	}
 	n := int(dec.InputOffset())
 	if n == len(head) || head[n] != '\n' {
@@ -85,6 +85,14 @@ func (b *Base) readManifest(f io.Reader) error {
 		return err
 	})
 }
+
+// DamageError says that what should be the manifest of a base is not one.
+type DamageError struct{ Err error }
+
+func (e *DamageError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *DamageError) Unwrap() error { return e.Err }
 
 // noEOF makes of an end of file, where bytes must be, an error.
 func noEOF(err error) error {
@@ -165,7 +173,7 @@ func (b *Base) readArchive(ctx context.Context, name string) error {
 // read takes hb-archive.json, and the manifest from what copies it.
 func (b *Base) read(archive []byte, manifest func(io.Writer) error) (err error) {
 	if b.Archive, err = metadata.UnmarshalArchive(archive); err != nil {
-		return err
+		return &DamageError{err}
 	}
 	var deleted []string
 	whole := false // hb-archive.json is as the manifest says
@@ -200,15 +208,29 @@ func (b *Base) read(archive []byte, manifest func(io.Writer) error) (err error) 
 		return nil
 	}
 	id := metadata.NewPointHash(archive)
-	if err := manifest(io.MultiWriter(id, p)); err != nil {
+	if err := manifest(io.MultiWriter(id, parsing{p})); err != nil {
 		return err
 	}
 	if err := p.Close(); err != nil {
-		return err
+		return &DamageError{err}
 	}
 	if b.Manifest = p.Manifest(); !whole {
-		return fmt.Errorf("its %s is damaged, or of another backup than %s", metadata.ArchiveName, metadata.ManifestName)
+		return &DamageError{fmt.Errorf("its %s is damaged, or of another backup than %s", metadata.ArchiveName, metadata.ManifestName)}
 	}
 	b.Point = b.Manifest.Point(id.Sum())
-	return b.index(deleted)
+	if err := b.index(deleted); err != nil {
+		return &DamageError{err}
+	}
+	return nil
+}
+
+// parsing marks the errors of a parser, so that they are not taken for those of reading.
+type parsing struct{ *metadata.ManifestParser }
+
+func (p parsing) Write(b []byte) (int, error) {
+	n, err := p.ManifestParser.Write(b)
+	if err != nil {
+		err = &DamageError{err}
+	}
+	return n, err
 }

@@ -3,6 +3,7 @@ package subject
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"hb/source/mysqld"
@@ -27,7 +28,7 @@ type Options struct {
 	// Tmpdir is the directory for redo and staged files that do not fit into memory.
 	Tmpdir string `help:"Directory for the spool of redo that the archive cannot take yet (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
 	// Since is the base of an incremental backup: see since.Open; "": a full backup.
-	Since string `kong:"-"`
+	Since string `help:"Back up only what changed since this backup: its archive, a file or an https:// address; its manifest; or a directory extracted from it and not applied." placeholder:"BASE" type:"archive"`
 	// SlaveInfo records the position of the server's own replication.
 	SlaveInfo bool `help:"Record the position of the server's own replication."`
 	// GaleraInfo records the Galera position (MariaDB).
@@ -41,6 +42,8 @@ type Options struct {
 	// Stored says which stages the archive passes through, for metadata.
 	Stored metadata.ArchiveFlags `kong:"-"`
 
+	// Manifest gets hb-archive.json and hb-manifest.json; nil: only the archive has them.
+	Manifest io.Writer `kong:"-"`
 	// Progress counts what the backup has done; nil: nobody looks.
 	Progress *progress.Tracker `kong:"-"`
 	// Warn gets what the user should know although the backup is good, as soon as hb
@@ -89,9 +92,10 @@ const (
 type Flags struct {
 	Connection login.Flags `embed:"" group:"Connection"`
 	Options
-	InfoFile string            `help:"Keep the status of the backup in this file, as JSON: running, complete or failed." placeholder:"FILE" type:"path"`
-	Estimate bool              `help:"Estimate the size of the archive without taking a backup. Prints a number for aws s3 cp --expected-size."`
-	Stages   stream.WriteFlags `embed:"" group:"Stages"`
+	InfoFile    string            `help:"Keep the status of the backup in this file, as JSON: running, complete or failed." placeholder:"FILE" type:"path"`
+	ManifestOut string            `help:"Write the backup's manifest to this file when the archive is complete. It is what --since needs of this backup." placeholder:"FILE" type:"path"`
+	Estimate    bool              `help:"Estimate the size of the archive without taking a backup. Prints a number for aws s3 cp --expected-size."`
+	Stages      stream.WriteFlags `embed:"" group:"Stages"`
 }
 
 // Prepare completes the Options, and returns the stages that the archive passes
@@ -113,6 +117,15 @@ func (f *Flags) PrepareAll() (stages stream.WriteOptions, mistakes []error) {
 	}
 	if stages, err = f.Stages.Options(); err != nil {
 		mistakes = append(mistakes, err)
+	}
+	if f.InfoFile != "" && f.InfoFile == f.ManifestOut {
+		mistakes = append(mistakes, stream.AsUsage(errors.New("--info-file and --manifest-out name the same file")))
+	}
+	switch {
+	case f.Since == "-":
+		mistakes = append(mistakes, stream.AsUsage(errors.New("--since reads its base from a file or an address, and not from standard input")))
+	case f.Since != "" && f.Estimate:
+		mistakes = append(mistakes, stream.AsUsage(errors.New("--estimate is of a full backup: how much has changed since another one shows only when hb has read all pages")))
 	}
 	f.Stored.Compressed, f.Stored.Encrypted = stages.Compress != nil, len(stages.Recipients) > 0
 	return stages, mistakes

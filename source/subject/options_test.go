@@ -51,3 +51,19 @@ func isUsage(err error) bool {
 	_, ok := errors.AsType[*stream.UsageError](err)
 	return ok
 }
+
+// TestSinceMistakes: what means nothing with --since is refused before hb connects.
+func TestSinceMistakes(t *testing.T) {
+	for name, f := range map[string]*Flags{
+		"standard input": {Options: Options{Since: "-"}},
+		"an estimate":    {Options: Options{Since: "base"}, Estimate: true},
+		"one file twice": {InfoFile: "/a", ManifestOut: "/a"},
+	} {
+		if _, err := f.Prepare(); !isUsage(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := (&Flags{Options: Options{Since: "base"}, InfoFile: "/a", ManifestOut: "/b"}).Prepare(); err != nil {
+		t.Error(err)
+	}
+}

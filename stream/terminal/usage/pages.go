@@ -5,20 +5,24 @@ var pages = map[string]Page{
 	"backup": {
 		Text: `The server keeps running: hb copies all pages while the server writes to them, and follows the redo log from before the first page to after the last. hb help locks explains which statements wait for how long. The archive is complete if and only if the exit code is 0.
 
+With --since, hb backs up what changed since an earlier backup, the base: it reads all pages, and sends those that changed, and the files of other engines. The base may be a full backup or an incremental one. To restore, hb needs the full backup and all increments up to the one that you want: hb help merge. What hb has to know of the base is its manifest, a small file that --manifest-out writes and hb list --manifest extracts from an archive; give that where the archive is encrypted or elsewhere. hb refuses a base that is not of this server as it is now.
+
 Run hb on the database server, as root or as the server's user.`,
-		Reads:  "the server's files; the server's answers over its socket or port; option files; the password from the terminal, if you ask for that.",
-		Writes: "the archive to standard output, which must not be a terminal; messages to standard error; the --info-file. Uses an unnamed file in --tmpdir if the redo log arrives faster than the archive can be written. Writes nothing to the server.",
+		Reads:  "the server's files; the server's answers over its socket or port; the base of --since; option files; the password from the terminal, if you ask for that.",
+		Writes: "the archive to standard output, which must not be a terminal; messages to standard error; the --info-file and the --manifest-out file. Uses an unnamed file in --tmpdir if the redo log arrives faster than the archive can be written, and for changed pages of --since. Writes nothing to the server.",
 		Examples: []Example{
 			{`hb backup > backup.hb`, "into a file"},
 			{`hb backup | ssh host "hb extract --apply -C dir"`, "to another machine, ready for a server to start on it"},
 			{`hb backup --compress --encrypt-to-file keys.txt > backup.hb`, "compressed, and encrypted so that only key holders can read it"},
 			{`hb backup -u backup -p --throttle 50MiB > backup.hb`, "as another user, with a limit on reading"},
+			{`hb backup --manifest-out full.json > full.hb`, "a full backup for later increments"},
+			{`hb backup --since full.json > monday.hb`, "what changed since; then hb merge full.hb monday.hb"},
 			{`hb backup --print-defaults`, "show which options are set, and where"},
 		},
 		Topics: []string{"options", "locks", "stages", "archive", "exit-codes"},
 	},
 	"check": {
-		Text:   `It makes every check that hb backup makes before its first lock, and more: how soon the redo log would wrap at the current write rate, which tables need the final lock, and whether --tmpdir has room. It continues after a failed check. It takes the options of hb backup and locks nothing. Its exit code is the one that hb backup would give, as far as the checks can tell.`,
+		Text:   `It makes every check that hb backup makes before its first lock, and more: how soon the redo log would wrap at the current write rate, which tables need the final lock, and whether --tmpdir has room. With --since it also checks that the base is of this server as it is now. It continues after a failed check. It takes the options of hb backup and locks nothing. Its exit code is the one that hb backup would give, as far as the checks can tell.`,
 		Reads:  "the server's files; the server's answers over its socket or port; option files; the password from the terminal, if you ask for that.",
 		Writes: "its report to standard output; messages to standard error. Writes nothing to the server.",
 		Examples: []Example{
@@ -72,13 +76,16 @@ With --files, only files that match a pattern are extracted, under their paths i
 	"list": {
 		Text: `It lists the files that hb extract makes, sorted by path. Each line has a file's size in bytes, the number of its chunks, and its path. With --long, sizes have units, and totals by database follow. With --json the list is one JSON object, which has the facts of the archive too: hb help messages describes it.
 
-If the archive is a file, hb reads only the index and the manifest at its end: they prove that nothing is missing; only hb verify proves the content. From a pipe, or if the archive has no index, hb reads the whole archive. If the archive turns out to be damaged or incomplete, hb still prints the list up to there. Only exit code 0 means that the archive is complete.`,
+If the archive is a file, hb reads only the index and the manifest at its end: they prove that nothing is missing; only hb verify proves the content. From a pipe, or if the archive has no index, hb reads the whole archive. If the archive turns out to be damaged or incomplete, hb still prints the list up to there. Only exit code 0 means that the archive is complete.
+
+With --manifest, hb writes the archive's manifest instead, the bytes of hb-archive.json and hb-manifest.json: hb backup --since takes it in place of the archive.`,
 		Reads:  "the archive, from the file, the https:// address or standard input; keys and passphrases from files, or the terminal.",
 		Writes: "the list to standard output; messages to standard error.",
 		Examples: []Example{
 			{`hb list backup.hb`, "list all files, and the server they came from"},
 			{`hb list --long backup.hb shop '*.frm'`, "the files of the database shop, and all files with that extension"},
 			{`hb list --json backup.hb | jq .manifest.binlog`, "the binary log position"},
+			{`hb list --manifest backup.hb > backup.json`, "the manifest, as the base of an incremental backup"},
 			{`hb list -i key.txt < backup.hb`, "list an archive that is encrypted to a key"},
 		},
 		Topics: []string{"archive", "messages", "stages", "options", "exit-codes"},

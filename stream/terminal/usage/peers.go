@@ -74,7 +74,7 @@ var Peers = []PeerGroup{
 		{"backup", both, Otherwise, "it is a command: `hb backup > FILE`", ""},
 		{"prepare", both, Otherwise, "it is a command: `hb apply DIR`", "`hb extract --apply` extracts and prepares in one pass."},
 		{"apply-log", both, Otherwise, "`hb apply DIR` prepares a backup", ""},
-		{"apply-log-only apply-redo-only", XtraBackup, Needless, "`hb apply DIR` prepares a backup; there are no incremental backups that could follow", "It rolls nothing back: the server does that when it starts."},
+		{"apply-log-only apply-redo-only", XtraBackup, Needless, "`hb merge` puts increments onto a full backup before `hb apply`", "`hb apply` rolls nothing back: the server does that when it starts."},
 		{"copy-back move-back", both, Needless, "extract directly into the server's data directory: `hb extract --apply -C DIR`", ""},
 		{"force-non-empty-directories", both, No, "`hb extract` only accepts an empty directory", ""},
 		{"decompress", both, Needless, "`hb extract` removes compression by itself", "It leaves files that the other tool compressed one by one as they are."},
@@ -123,8 +123,11 @@ var Peers = []PeerGroup{
 		{"tables tables-exclude tables-file databases databases-exclude databases-file", both, No, "hb backs up the whole server", ""},
 	}},
 	{"Incremental backups", []Peer{
-		{"incremental page-tracking page-tracking-merge-gap", XtraBackup, No, "there are no incremental backups", ""},
-		{"incremental-basedir incremental-lsn incremental-dir incremental-force-scan incremental-history-name incremental-history-uuid", both, No, "there are no incremental backups", "`hb apply` refuses an incremental backup that the other tool made."},
+		{"incremental page-tracking page-tracking-merge-gap", XtraBackup, Otherwise, "it is `--since`; hb reads all pages", ""},
+		{"incremental-basedir", both, Otherwise, "it is `--since`, with the base's archive, its manifest, or the directory extracted from it", ""},
+		{"incremental-lsn incremental-history-name incremental-history-uuid", both, No, "a number does not prove of which backup it is: hb needs the base itself (`--since`)", ""},
+		{"incremental-dir", both, Otherwise, "it is `hb merge BASE INCREMENT`, or `hb extract` and `hb verify` with the same", "`hb apply` refuses an incremental backup that the other tool made."},
+		{"incremental-force-scan", both, Needless, "hb reads all pages", ""},
 		{"to-archived-lsn innodb-log-arch-dir", XtraBackup, No, "hb applies the whole redo log of a backup", "(Only 2.4.)"},
 	}},
 	{"Locks and replication", []Peer{
