@@ -130,6 +130,9 @@ func (b *mysql5Backup) copyLast(ctx context.Context) error {
 			return err
 		}
 		b.databases = list.Databases
+		if err := b.proveUnique(ctx); err != nil {
+			return err
+		}
 		if _, err := b.copyMissing(ctx, b.last); err != nil {
 			return err
 		}
@@ -142,7 +145,7 @@ func (b *mysql5Backup) copyLast(ctx context.Context) error {
 		}
 		if n == 0 {
 			b.replayUndoFrom(checkpoint)
-			return errors.Join(b.last.Unique(), b.proveComplete(ctx))
+			return b.proveComplete(ctx)
 		}
 	}
 	return fmt.Errorf("the server truncated an undo tablespace %d times while it was copied under the final lock: "+

@@ -144,7 +144,7 @@ func (b *mysql8Backup) proveUnchanged(ctx context.Context) error {
 	if b.last, err = b.Inventory.Look(ctx, list.Tablespaces); err != nil {
 		return err
 	}
-	if err := b.last.Unique(); err != nil {
+	if err := b.proveUnique(ctx); err != nil {
 		return err
 	}
 	b.databases = list.Databases
