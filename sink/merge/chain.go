@@ -54,8 +54,8 @@ type step struct {
 	live     []metadata.Live
 	dropped  []string
 
-	numbers map[string]int            // of the archive's files, by path
-	chunks  [][]xbstream.IndexedChunk // payloads, by the number of the file; nil: not looked up yet
+	numbers map[string]int // of the archive's files, by path
+	chunks  *places        // nil: not looked up yet
 }
 
 func readStep(in Input) (*step, error) {

@@ -70,6 +70,49 @@ type member struct {
 	cache  *cache
 }
 
+// places is where the payload chunks of an archive's files are: 12 bytes for each, where the
+// index takes one, and must be gone through for every file.
+type places struct {
+	first []int    // by the number of the file; one more than there are files
+	at    []int64  // of the chunks of the first file, then of the second, and so on
+	n     []uint32 // bytes of data
+}
+
+func readPlaces(parts *stream.Parts) *places {
+	p := &places{first: make([]int, parts.Index.Files()+1)}
+	for c := range parts.Chunks(parts.Path) {
+		if c.Type == xbstream.Payload {
+			p.first[c.File+1]++
+		}
+	}
+	for i := range p.first[1:] {
+		p.first[i+1] += p.first[i]
+	}
+	total := p.first[len(p.first)-1]
+	p.at, p.n = make([]int64, total), make([]uint32, total)
+	next := slices.Clone(p.first)
+	for c := range parts.Chunks(parts.Path) {
+		if c.Type == xbstream.Payload {
+			i := next[c.File]
+			p.at[i], p.n[i] = c.At, uint32(c.Len)
+			next[c.File]++
+		}
+	}
+	return p
+}
+
+// of are the chunks of a file.
+func (p *places) of(number int) []xbstream.IndexedChunk {
+	chunks := make([]xbstream.IndexedChunk, 0, p.first[number+1]-p.first[number])
+	offset := int64(0)
+	for i := p.first[number]; i < p.first[number+1]; i++ {
+		n := int64(p.n[i])
+		chunks = append(chunks, xbstream.IndexedChunk{File: number, Type: xbstream.Payload, At: p.at[i], Offset: offset, Len: n})
+		offset += n
+	}
+	return chunks
+}
+
 // member opens a file of the increment.
 func (s *step) member(path string, c *cache) (*member, error) {
 	number, ok := s.numbers[path]
@@ -77,14 +120,9 @@ func (s *step) member(path string, c *cache) (*member, error) {
 		return nil, mismatch(s.Name, "it does not have %s", path)
 	}
 	if s.chunks == nil {
-		s.chunks = make([][]xbstream.IndexedChunk, s.Parts.Index.Files())
-		for chunk := range s.Parts.Chunks(s.Parts.Path) {
-			if chunk.Type == xbstream.Payload {
-				s.chunks[chunk.File] = append(s.chunks[chunk.File], chunk)
-			}
-		}
+		s.chunks = readPlaces(s.Parts)
 	}
-	chunks := s.chunks[number]
+	chunks := s.chunks.of(number)
 	return &member{step: s, number: number, chunks: chunks, crcs: make([]uint32, len(chunks)), read: make([]bool, len(chunks)), cache: c}, nil
 }
 
