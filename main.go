@@ -504,7 +504,7 @@ func (c *mergeCmd) merge(ctx context.Context, t *terminal.Console, m *progress.T
 	if err != nil {
 		return err
 	}
-	warn(t, result.Manifest.Warnings)
+	warn(t, result.Warnings)
 	t.Done(result.Describe(t.Took()), append(result.Facts(), slog.Int64("bytes", w.Sent()), slog.Int64("bytes_read", chain.BytesRead()))...)
 	return nil
 }

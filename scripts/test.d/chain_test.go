@@ -4,16 +4,20 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"hb/scripts/test.d/hbtest"
+	"hb/source/mysqld/mysqldtest"
 	"hb/stream"
+	"hb/stream/disk/disktest"
 	"hb/xbstream"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/delta"
@@ -201,4 +205,94 @@ func TestChainStages(t *testing.T) {
 	if err != nil || len(left) != 10 {
 		t.Errorf("%q is left, %v", left, err)
 	}
+}
+
+// TestFaultChain: merge and extract of a chain on full disks, and killed at any moment: what
+// they leave is refused.
+func TestFaultChain(t *testing.T) {
+	mysqldtest.Heavy(t)
+	archives, err := sampleChain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := disktest.Memory(t)
+	var names []string
+	for i, archive := range archives {
+		names = append(names, filepath.Join(dir, fmt.Sprint(i)))
+		if err := os.WriteFile(names[i], archive, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	merged := filepath.Join(dir, "merged")
+	merge := func(to string) *exec.Cmd {
+		out, err := os.Create(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { out.Close() })
+		c := hb(t, append([]string{"merge"}, names...)...)
+		c.Stdout = out
+		return c
+	}
+	began := time.Now()
+	hbtest.Succeed(t, merge(merged))
+	took := time.Since(began)
+	hbtest.Succeed(t, hb(t, "verify", merged))
+
+	disk := mysqldtest.Tmpfs(t, 4<<30)
+	size := func(do func(disk string) *exec.Cmd) int64 {
+		hbtest.Succeed(t, do(disk))
+		return onDisk(t, disk)
+	}
+	toFile := func(disk string) *exec.Cmd { return merge(filepath.Join(disk, "merged")) }
+	extract := func(disk string) *exec.Cmd {
+		return hb(t, append([]string{"extract", "-C", filepath.Join(disk, "backup")}, names...)...)
+	}
+	for what, do := range map[string]func(string) *exec.Cmd{"merge": toFile, "extract": extract} {
+		before := onDisk(t, disk)
+		most := size(do) - before - 64<<10
+		n := rounds(50)
+		for i := range n {
+			small := mysqldtest.Tmpfs(t, 8<<10+(most-8<<10)*int64(i)/int64(n-1))
+			if r := hbtest.Finish(t, do(small)); r.Code != 1 || !strings.Contains(r.Stderr, "no space left") {
+				t.Errorf("%s: exit code %d, %q", what, r.Code, r.Stderr)
+			}
+			if what == "extract" {
+				refused(t, filepath.Join(small, "backup"))
+			} else if r := hbtest.Finish(t, hb(t, "verify", filepath.Join(small, "merged"))); r.Code != 6 {
+				t.Errorf("what was merged on a full disk: exit code %d, %q", r.Code, r.Stderr)
+			}
+		}
+		t.Logf("%s: %d sizes up to %d bytes", what, n, most)
+	}
+
+	half := filepath.Join(dir, "half")
+	killSome(t, rounds(50), took, func() *exec.Cmd { return merge(half) }, func() {
+		r := hbtest.Finish(t, hb(t, "verify", half))
+		if b, err := os.ReadFile(half); err != nil || r.Code != 6 && !bytes.Equal(b, mustRead(t, merged)) {
+			t.Errorf("merge was killed after %d bytes: exit code %d, %v", len(b), r.Code, err)
+		}
+	})
+	target := filepath.Join(dir, "target")
+	killSome(t, rounds(50), took, func() *exec.Cmd {
+		if err := os.RemoveAll(target); err != nil {
+			t.Fatal(err)
+		}
+		return hb(t, append([]string{"extract", "-C", target}, names...)...)
+	}, func() {
+		if _, err := os.Stat(target); err == nil {
+			if _, err := os.Stat(filepath.Join(target, "hb-incomplete")); err == nil {
+				refused(t, target)
+			}
+		}
+	})
+}
+
+func mustRead(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

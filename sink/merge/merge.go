@@ -46,6 +46,7 @@ type Result struct {
 	Bytes    int64             // of the archive
 	Pages    int64             // pages of increments that were laid over others
 	Steps    int               // increments
+	Warnings []string          // what could not be proven, and those of the last backup
 }
 
 // Describe describes the result, and the time that it took.
@@ -116,7 +117,18 @@ func (c *Chain) Run(ctx context.Context, w io.Writer, o Options) (*Result, error
 	last := c.incs[len(c.incs)-1]
 	return &Result{
 		Archive: last.archive, Manifest: m.out.manifest, Bytes: m.out.w.Written(), Pages: m.pages, Steps: len(c.incs),
+		Warnings: append(c.warnings(), m.out.manifest.Warnings...),
 	}, nil
+}
+
+// warnings are what the chain cannot prove.
+func (c *Chain) warnings() (w []string) {
+	for _, s := range c.incs {
+		if s.manifest.Since.PageTracking {
+			w = append(w, fmt.Sprintf("%s was made of the server's list of changed pages, so that nothing proves that the other pages are those of the server: if it was restored from another backup since %s was made, nobody notices", s.Name, c.base.Name))
+		}
+	}
+	return w
 }
 
 // merger is one Run under way.

@@ -35,6 +35,15 @@ func TestMerge(t *testing.T) {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 			checkMerged(t, seed, states, out.Bytes())
+			tracked := 0
+			for _, s := range states[1:] {
+				if s.tracked {
+					tracked++
+				}
+			}
+			if len(result.Warnings) != tracked {
+				t.Errorf("seed %d: %d increments without sums, warnings %q", seed, tracked, result.Warnings)
+			}
 			if result.Bytes != int64(out.Len()) || result.Steps != len(states)-1 {
 				t.Errorf("seed %d: %+v", seed, result)
 			}

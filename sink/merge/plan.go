@@ -133,6 +133,9 @@ func (l *link) add(live *metadata.Live) (err error) {
 	if l.files[live.Path] != nil || metadata.IsOwn(live.Path) || backupdir.IsMark(live.Path) {
 		return mismatch(l.step.Name, "its manifest has no place for a file %s", live.Path)
 	}
+	if live.Space != nil && live.Sum == nil && !l.step.manifest.Since.PageTracking {
+		return mismatch(l.step.Name, "its manifest has no sum of the pages of %s", live.Path)
+	}
 	l.files[live.Path] = f
 	if live.From != "" {
 		if f.below, err = l.use(live.From, string(live.Kind)); err != nil {

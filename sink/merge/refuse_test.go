@@ -187,6 +187,10 @@ func TestContradictions(t *testing.T) {
 			l := last(a, metadata.LiveKept)
 			l.Path, l.From = "hb-applied.json", l.Path
 		},
+		"a tablespace without a sum": func(a *xbtest.Archiver) {
+			a.Manifest.Since.PageTracking = false
+			last(a, metadata.LiveChanged).Sum = nil
+		},
 		"another server":    func(a *xbtest.Archiver) { a.Manifest.Server = "another server" },
 		"another LSN":       func(a *xbtest.Archiver) { a.Manifest.Since.LastLSN-- },
 		"another start LSN": func(a *xbtest.Archiver) { a.Manifest.Since.FromLSN-- },

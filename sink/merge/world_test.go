@@ -175,6 +175,7 @@ type state struct {
 	files   map[string]*file
 	since   metadata.Since
 	id      metadata.PointID
+	tracked bool // its manifest has no sums
 }
 
 // own are the files of the backup itself.
@@ -237,7 +238,9 @@ func (m *model) full(t testing.TB) *state {
 func (m *model) increment(t testing.TB, base *state, edit func(a *xbtest.Archiver)) *state {
 	t.Helper()
 	m.lsn += 100
-	a := xbtest.NewIncrement(pageSize, m.lsn, m.lsn+5, base.since)
+	since := base.since
+	since.PageTracking = m.rng.IntN(4) == 0 // then there are no sums
+	a := xbtest.NewIncrement(pageSize, m.lsn, m.lsn+5, since)
 	a.Manifest.Server = "the server"
 	byID := make(map[innodb.SpaceID]string)
 	for name, f := range base.files {
@@ -264,6 +267,9 @@ func (m *model) increment(t testing.TB, base *state, edit func(a *xbtest.Archive
 			live.Kind, live.Stored = metadata.LiveCopied, name
 			a.Put(name, f.text)
 		}
+		if since.PageTracking {
+			live.Sum = nil
+		}
 		a.Live = append(a.Live, live)
 	}
 	for _, name := range slices.Sorted(maps.Keys(base.files)) {
@@ -277,7 +283,9 @@ func (m *model) increment(t testing.TB, base *state, edit func(a *xbtest.Archive
 	if edit != nil {
 		edit(a)
 	}
-	return m.done(t, a)
+	s := m.done(t, a)
+	s.tracked = since.PageTracking
+	return s
 }
 
 func crcOf(b []byte) *uint32 {
