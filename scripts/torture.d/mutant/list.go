@@ -126,6 +126,26 @@ var List = []Mutant{
 		"	err := x.proof.Finish()\n", "	var err error\n",
 		"an archive without its end passes", "fault=none, load=columns"},
 
+	// Incremental backups.
+	{"pages of the base's checkpoint left out", "source/pages/increment.go",
+		"lsn >= c.from", "lsn > c.from",
+		"an increment lacks a page", "test=./source/pages TestIncrement"},
+	{"imported pages left out", "source/pages/increment.go",
+		" || lsn == 0", "",
+		"an increment lacks a table that was imported", "test=./source TestIncrementMerge"},
+	{"second copies as differences", "source/pages/increment.go",
+		"a.Name != t.Name || ", "",
+		"mariadb-backup makes zeros of unchanged pages", "test=./source/pages TestIncrementAgain"},
+	{"another server's base", "source/since/errors.go",
+		"	case m.Server != s.Identity:", "	case false && m.Server != s.Identity:",
+		"an increment is made that fits no base", "test=./source/since TestCheck"},
+	{"void copies of the base count", "source/since/base.go",
+		"			b.entry(n).flags |= isVoid", "			_ = n",
+		"an increment builds on a copy that is to be deleted", "test=./source/since TestOpen"},
+	{"kept files without saying so", "source/increment.go",
+		"	if len(i.kept) > 0 {\n		return 0\n	}\n", "",
+		"mariadb-backup loses tables of other engines", "test=./source TestIncrementKept"},
+
 	// Applying.
 	{"fix-ups ignored", "sink/apply/apply.go",
 		"	if err := a.family.fixUp(); err != nil {\n		return nil, err\n	}", "",
