@@ -198,8 +198,11 @@ func (r *round) stateLost(ctx context.Context, dir string) error {
 	return err
 }
 
-// restoreByPeer has mariadb-backup do it all.
+// restoreByPeer has mariadb-backup do it all, unless hb has warned of that.
 func restoreByPeer(ctx context.Context, r *round, dir string) (bool, error) {
+	if strings.Contains(r.told, "imported during the backup") {
+		return false, nil
+	}
 	root := r.source.Root
 	if slices.Contains(r.plan.backup, "--compress") {
 		if err := r.extract(ctx, dir); err != nil {

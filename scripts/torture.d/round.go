@@ -27,8 +27,9 @@ type round struct {
 	loads   []load.Load
 	victim  *rows.Victim
 	hurt    *fault
-	ran     int  // commands, for the names of their logs
-	looked  bool // whether a server starts on a half-applied directory
+	told    string // by hb backup
+	ran     int    // commands, for the names of their logs
+	looked  bool   // whether a server starts on a half-applied directory
 	mu      sync.Mutex
 	notes   []string // what the load and the faults have to say
 	lapped  time.Time
@@ -61,6 +62,7 @@ func (r *round) run(ctx context.Context) (out outcome, err error) {
 	if err != nil {
 		return broken, err
 	}
+	r.told = b.stderr
 	if b.code != 0 {
 		return refused, r.judgeFailure(ctx, b)
 	}

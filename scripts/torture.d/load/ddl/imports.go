@@ -12,8 +12,9 @@ import (
 )
 
 // imports discards the tablespace of a table and imports that of another one of
-// the same definition, over and over. Which rows the table has says which import
-// was the last; where a discarded tablespace was backed up, it has none.
+// the same definition, over and over, and then changes all rows. Another table says
+// what they must be: importing, while nobody knows, or the number of the change. Where a
+// discarded tablespace was backed up, it has no rows.
 type imports struct {
 	load.Quiet
 	r    *load.Round
@@ -22,16 +23,23 @@ type imports struct {
 
 func NewImports(r *load.Round, seed uint64) load.Load { return &imports{r: r, seed: seed} }
 
+// NotReplicated are the tables that the load changes without the binary log.
+var NotReplicated = []string{importTarget, importState}
+
 const (
 	importDB      = "hb_t_imp"
-	ImportTarget  = importDB + ".target"
+	importTarget  = importDB + ".target"
+	importState   = importDB + ".state"
+	importing     = -1
+	firstChange   = 100 // above the tags of all sources
 	importRows    = 1500
 	importSources = 2
 )
 
 func (l *imports) Prepare(ctx context.Context, db *sql.DB) error {
 	const columns = " (id INT NOT NULL PRIMARY KEY, tag INT NOT NULL, pad VARCHAR(200) CHARACTER SET latin1 NOT NULL, KEY pad (pad(20), tag)) ENGINE=InnoDB ROW_FORMAT=DYNAMIC"
-	q := []string{"CREATE DATABASE " + importDB, "CREATE TABLE " + ImportTarget + columns,
+	q := []string{"CREATE DATABASE " + importDB, "CREATE TABLE " + importTarget + columns,
+		"CREATE TABLE " + importState + " (id INT NOT NULL PRIMARY KEY, n INT NOT NULL) ENGINE=InnoDB", fmt.Sprintf("INSERT INTO %s VALUES (1, %d)", importState, importing),
 		fmt.Sprintf("INSERT INTO %s.target SELECT n, 0, REPEAT('p', n %% 200) FROM %s WHERE n <= %d", importDB, load.Numbered, importRows)}
 	for i := range importSources {
 		q = append(q, fmt.Sprintf("CREATE TABLE %s.from%d%s", importDB, i, columns),
@@ -47,8 +55,15 @@ func (l *imports) Run(ctx context.Context, db *sql.DB) error {
 				return err
 			}
 		}
-		for ; ctx.Err() == nil; s.Breathe(ctx) {
+		for n := firstChange; ctx.Err() == nil; s.Breathe(ctx) {
+			n++
+			if err := s.Exec(setState(importing), "COMMIT"); err != nil {
+				return err
+			}
 			if err := l.importOne(s, s.Rnd.IntN(importSources)); err != nil {
+				return err
+			}
+			if err := s.Exec("START TRANSACTION", fmt.Sprintf("UPDATE %s SET tag = %d", importTarget, n), setState(n), "COMMIT"); err != nil {
 				return err
 			}
 		}
@@ -56,11 +71,13 @@ func (l *imports) Run(ctx context.Context, db *sql.DB) error {
 	})
 }
 
+func setState(n int) string { return fmt.Sprintf("UPDATE %s SET n = %d", importState, n) }
+
 func (l *imports) importOne(s *load.Session, from int) error {
 	dir := filepath.Join(l.r.Datadir, importDB)
 	name := func(table, ext string) string { return filepath.Join(dir, table+ext) }
 	table := fmt.Sprintf("from%d", from)
-	if err := s.Exec("ALTER TABLE "+ImportTarget+" DISCARD TABLESPACE", "FLUSH TABLES "+importDB+"."+table+" FOR EXPORT"); err != nil {
+	if err := s.Exec("ALTER TABLE "+importTarget+" DISCARD TABLESPACE", "FLUSH TABLES "+importDB+"."+table+" FOR EXPORT"); err != nil {
 		return err
 	}
 	for _, ext := range []string{".ibd", ".cfg"} {
@@ -71,19 +88,19 @@ func (l *imports) importOne(s *load.Session, from int) error {
 			return err
 		}
 	}
-	return s.Exec("UNLOCK TABLES", "ALTER TABLE "+ImportTarget+" IMPORT TABLESPACE")
+	return s.Exec("UNLOCK TABLES", "ALTER TABLE "+importTarget+" IMPORT TABLESPACE")
 }
 
 // Tidy drops the table where the backup was taken between DISCARD and IMPORT:
 // nothing else can be done with it.
 func (l *imports) Tidy(ctx context.Context, db *sql.DB) error {
-	_, err := load.Row(ctx, db, "SELECT COUNT(*) FROM "+ImportTarget)
+	_, err := load.Row(ctx, db, "SELECT COUNT(*) FROM "+importTarget)
 	if err == nil || load.Ignore(err, discarded...) != nil {
 		return err
 	}
 	l.r.Note("the copy has a discarded tablespace: %v", err)
 	return load.Sessions(ctx, db, 1, 0, func(_ context.Context, _ int, s *load.Session) error {
-		return s.Exec("SET SESSION sql_log_bin = 0", "DROP TABLE "+ImportTarget)
+		return s.Exec("SET SESSION sql_log_bin = 0", "DROP TABLE "+importTarget)
 	})
 }
 
@@ -97,8 +114,21 @@ func (l *imports) Check(ctx context.Context, db *sql.DB) error {
 			return fmt.Errorf("%s.from%d holds %s, want %s", importDB, i, got, want)
 		}
 	}
-	got, err := load.Row(ctx, db, "SELECT COUNT(*), MAX(tag) - MIN(tag), SUM(id) FROM "+ImportTarget)
+	n, err := load.Row(ctx, db, "SELECT n FROM "+importState)
 	if err != nil {
+		return err
+	}
+	got, err := load.Row(ctx, db, "SELECT COUNT(*), MAX(tag) - MIN(tag), SUM(id) FROM "+importTarget)
+	if err == nil && n != fmt.Sprint([]int{importing}) {
+		var tag string
+		if tag, err = load.Row(ctx, db, "SELECT MAX(tag) FROM "+importTarget); err == nil && tag != n {
+			return fmt.Errorf("the imported table was changed to %s, and holds %s", n, tag)
+		}
+	}
+	if err != nil {
+		if n != fmt.Sprint([]int{importing}) {
+			return fmt.Errorf("the imported table was changed to %s: %w", n, err)
+		}
 		return load.Ignore(err, discarded...)
 	}
 	if want := fmt.Sprint([]int{importRows, 0, importRows * (importRows + 1) / 2}); got != want {
