@@ -1,7 +1,9 @@
 package source_test
 
 import (
+	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +17,9 @@ import (
 	"hb/source/mysqld/mysqldtest/client"
 	"hb/source/mysqld/mysqldtest/workload"
 	"hb/stream"
+	"hb/xbstream/innodb"
+	"hb/xbstream/metadata"
+	"hb/xbstream/xbtest"
 )
 
 // backupSince makes an archive of what changed since a base; "": a full one.
@@ -428,4 +433,185 @@ func size(t *testing.T, path string) int64 {
 		t.Fatal(err)
 	}
 	return st.Size()
+}
+
+// TestIncrementEqual makes, of a server that was under a load with DDL and now rests, a
+// full backup and an incremental one: recovered, both have the same files, to the byte,
+// apart from those that describe the backup.
+func TestIncrementEqual(t *testing.T) {
+	mysqldtest.Each(t, allServers(), func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+		load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{DDLRate: 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		archives := []string{filepath.Join(dir, "base")}
+		workload.During(t, load, func() {
+			time.Sleep(time.Second)
+			if _, err := backupSince(t, s, archives[0], ""); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		})
+		beginIncrement(t, s)
+		run(t, s, incrementLoad.between)
+		s.WriteOut(t)
+		full, merged := filepath.Join(dir, "full"), filepath.Join(dir, "merged")
+		archives = append(archives, filepath.Join(dir, "inc"))
+		if _, err := backupSince(t, s, full, ""); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := backupSince(t, s, archives[1], archives[0]); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		mergeChain(t, merged, archives)
+		trees := []string{full + " restored", merged + " restored"}
+		restoreByHB(t, root, full, trees[0])
+		restoreByHB(t, root, merged, trees[1])
+		// A backup of MySQL 8.0 and later begins a new binary log file, which the server notes.
+		changed := func(name string) bool {
+			return !root.MariaDB() && root.AtLeast(8, 0) && (strings.HasPrefix(name, "binlog.") || name == "mysql.ibd" || name == "ibdata1")
+		}
+		sameTrees(t, trees[0], trees[1], changed)
+	})
+}
+
+// sameTrees compares all files of two recovered directories, but for those that may differ.
+func sameTrees(t *testing.T, a, b string, differ func(name string) bool) {
+	t.Helper()
+	list := func(dir string) map[string][]byte {
+		files := make(map[string][]byte)
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			name, err := filepath.Rel(dir, path)
+			if err != nil || metadata.IsOwn(name) || strings.HasPrefix(name, "hb-") || strings.HasPrefix(name, "#innodb_redo") || strings.HasPrefix(name, "ib_logfile") || differ(name) {
+				return err
+			}
+			files[name], err = os.ReadFile(path)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return files
+	}
+	x, y := list(a), list(b)
+	if len(x) < 100 {
+		t.Fatalf("%d files", len(x))
+	}
+	for name, content := range x {
+		other, ok := y[name]
+		if !ok {
+			t.Errorf("%s is missing", name)
+			continue
+		}
+		delete(y, name)
+		if bytes.Equal(content, other) {
+			continue
+		}
+		at := 0
+		for at < min(len(content), len(other)) && content[at] == other[at] {
+			at++
+		}
+		t.Errorf("%s has %d bytes and %d, and differs at %d (page %d of 16 KiB)", name, len(content), len(other), at, at>>14)
+	}
+	for name := range y {
+		t.Errorf("%s should not be there", name)
+	}
+}
+
+// TestIncrementZeroed: pages that MariaDB freed and zeroed since the base are zero in what
+// is merged; they have no LSN that would tell.
+func TestIncrementZeroed(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-immediate-scrub-data-uncompressed=ON"}})
+		numbers(t, s)
+		fill(t, s, "d.a", "")
+		s.WriteOut(t)
+		dir := t.TempDir()
+		archives := []string{filepath.Join(dir, "base"), filepath.Join(dir, "inc")}
+		if _, err := backupSince(t, s, archives[0], ""); err != nil {
+			t.Fatal(err)
+		}
+		s.Exec(t, "ALTER TABLE d.a DROP INDEX v, ALGORITHM=INPLACE", "DELETE FROM d.a WHERE id < 1500", "SET GLOBAL innodb_max_purge_lag_wait = 0")
+		s.WriteOut(t)
+		if _, err := backupSince(t, s, archives[1], archives[0]); err != nil {
+			t.Fatal(err)
+		}
+		zero := 0
+		for _, l := range liveFiles(t, archives[1]) {
+			if l.Path == "d/a.ibd" {
+				for _, r := range l.Zero {
+					zero += int(r.End - r.First)
+				}
+			}
+		}
+		before, after := zeroPages(t, filepath.Join(s.Datadir, "d/a.ibd")), zeroPagesIn(t, archives[0], "d/a.ibd")
+		if zero != before || before <= after {
+			t.Errorf("%d pages are zero by the manifest, %d on the server, %d in the base", zero, before, after)
+		}
+		want := checksums(t, s)
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		merged, target := filepath.Join(dir, "merged"), filepath.Join(dir, "target")
+		mergeChain(t, merged, archives)
+		restoreByHB(t, root, merged, target)
+		r := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
+		compareSums(t, r, want)
+		if err := r.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// liveFiles are the lines of live files in an increment's manifest.
+func liveFiles(t *testing.T, archive string) (live []metadata.Live) {
+	t.Helper()
+	f, err := os.Open(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p := metadata.NewManifestParser(nil, nil)
+	p.Live = func(l metadata.Live) error { live = append(live, l); return nil }
+	if _, err := p.Write(xbtest.ReadAll(t, f)[metadata.ManifestName]); err != nil {
+		t.Fatal(err)
+	}
+	return live
+}
+
+func zeroPages(t *testing.T, path string) int {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return countZero(content)
+}
+
+func zeroPagesIn(t *testing.T, archive, name string) int {
+	t.Helper()
+	f, err := os.Open(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return countZero(xbtest.ReadAll(t, f)[name])
+}
+
+func countZero(content []byte) (n int) {
+	for len(content) > 0 {
+		if innodb.AllZero(content[:16<<10]) {
+			n++
+		}
+		content = content[16<<10:]
+	}
+	return n
 }
