@@ -405,3 +405,26 @@ func TestMySQLReadOnly(t *testing.T) {
 		}
 	})
 }
+
+// TestOpenLost: a further connection to a server that has been killed is a lost one, with
+// the exit code of that; one that the server refuses is not.
+func TestOpenLost(t *testing.T) {
+	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		s.Exec(t, "CREATE USER few@localhost IDENTIFIED BY 'pw' WITH MAX_USER_CONNECTIONS 1")
+		o := client.Options(s)
+		o.User, o.Password = "few", login.NewSecret("pw")
+		_, err := client.Connect(t, o).Open(t.Context())
+		if _, refused := errors.AsType[*mysqld.ConnectError](err); !refused || errors.Is(err, mysqld.ErrConnectionLost) {
+			t.Errorf("one connection too many: %v", err)
+		}
+		srv := client.Connect(t, client.Options(s))
+		if err := s.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_, err = srv.Open(t.Context())
+		if _, refused := errors.AsType[*mysqld.ConnectError](err); refused || !errors.Is(err, mysqld.ErrConnectionLost) {
+			t.Errorf("the server was killed: %v", err)
+		}
+	})
+}

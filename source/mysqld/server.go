@@ -239,9 +239,15 @@ func (s *Server) dial(ctx context.Context) (*Session, error) {
 	return c, nil
 }
 
-// Open opens a further connection, which may last longer than a backup.
+// Open opens a further connection, which may last longer than a backup. If the server
+// does not answer any more, that is ErrConnectionLost and no ConnectError: it did before.
 func (s *Server) Open(ctx context.Context) (*Session, error) {
 	c, err := s.dial(ctx)
+	if cannot, ok := errors.AsType[*ConnectError](err); ok && ctx.Err() == nil {
+		if _, answered := errors.AsType[*mysql.MySQLError](cannot.Err); !answered {
+			err = fmt.Errorf("opening a further connection: %w: %w", ErrConnectionLost, cannot.Err)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
