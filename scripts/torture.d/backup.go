@@ -32,9 +32,6 @@ func (r *round) archive() string { return filepath.Join(r.dir, "archive.hb") }
 
 // backUp runs hb backup into the archive, while the fault takes its course.
 func (r *round) backUp(ctx context.Context) (*backup, error) {
-	if err := os.WriteFile(r.passphrase(), []byte("torture\n"), 0o600); err != nil {
-		return nil, err
-	}
 	if r.hurt.before != nil {
 		if err := r.hurt.before(ctx, r); err != nil {
 			return nil, &ownError{"do the harm", err}
@@ -49,6 +46,7 @@ func (r *round) backUp(ctx context.Context) (*backup, error) {
 	for _, a := range r.plan.backup {
 		args = append(args, strings.ReplaceAll(a, "@PASS@", r.passphrase()))
 	}
+	args = append(args, r.chained(r.chain)...)
 	cmd := exec.CommandContext(ctx, r.hb.plain, args...)
 	if r.hurt.rule != nil {
 		cmd.Path = r.hb.faulty

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,11 +39,12 @@ type plan struct {
 	when     string    // whether the loads still run when the backup begins
 	last     string    // what is done when all copies are judged
 	loadSeed uint64
+	chain    int  // how many incremental backups there are
 	brief    bool // see lighten
 }
 
 // choices are the names that aims can have.
-var choices = []string{"server", "load", "fault", "disturb", "setting", "way", "pipe", "connect", "option", "damage", "when", "last"}
+var choices = []string{"server", "load", "fault", "disturb", "setting", "way", "pipe", "connect", "option", "damage", "when", "last", "chain"}
 
 // draw draws the plan of a round. Everything is drawn in a fixed order, before
 // the aim replaces what was drawn: an aim changes nothing else of a plan.
@@ -74,6 +76,7 @@ func draw(seed uint64, number int, a aim) *plan {
 	p.when = a.force("when", pick(rnd, whens))
 	p.last = a.force("last", pick(rnd, lastThings))
 	p.loadSeed = rnd.Uint64()
+	p.chain, _ = strconv.Atoi(a.force("chain", pick(rnd, chains)))
 	p.fit()
 	return p
 }
@@ -111,6 +114,9 @@ func (p *plan) fit() {
 
 // whens are the moments of a backup: under load, or when all has been written.
 var whens = []string{"busy", "busy", "busy", "busy", "busy", "idle"}
+
+// chains are the numbers of incremental backups after a full one.
+var chains = []string{"0", "0", "0", "1", "2", "3"}
 
 // lastThings are what a round may end with.
 var lastThings = []string{"nothing", "nothing", "in place"}
@@ -184,6 +190,7 @@ func (p *plan) lighten(file string) {
 		}
 	}
 	p.last, p.when = p.aim.force("last", lastThings[0]), p.aim.force("when", whens[0])
+	p.chain, _ = strconv.Atoi(p.aim.force("chain", chains[0]))
 	p.brief = !archive
 }
 
@@ -214,8 +221,8 @@ func (p *plan) String() string {
 	if usesVictim(p.fault) {
 		fault += " + " + p.disturb
 	}
-	return fmt.Sprintf("round %d: %s [%s], load %s for %v, %s, hb backup %s over %s, pipe %s, fault %s, restore by %s, damage %s, last %s", p.round, p.server, strings.Join(set, "; "),
-		strings.Join(p.loads, "+"), p.writeFor, p.when, strings.Join(p.backup, " "), p.connect, p.pipe, fault, strings.Join(p.ways, ", "), strings.Join(p.damage[:], " and "), p.last)
+	return fmt.Sprintf("round %d: %s [%s], load %s for %v, %s, hb backup %s over %s, pipe %s, fault %s, restore by %s, damage %s, last %s, chain of %d", p.round, p.server, strings.Join(set, "; "),
+		strings.Join(p.loads, "+"), p.writeFor, p.when, strings.Join(p.backup, " "), p.connect, p.pipe, fault, strings.Join(p.ways, ", "), strings.Join(p.damage[:], " and "), p.last, p.chain)
 }
 
 // command is what runs this round again.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -44,6 +45,9 @@ func (r *round) run(ctx context.Context) (out outcome, err error) {
 	}()
 	r.lapped = time.Now()
 	r.hurt = faultNamed(r.fault)
+	if err := os.WriteFile(r.passphrase(), []byte("torture\n"), 0o600); err != nil {
+		return broken, err
+	}
 	if err := r.startServer(ctx); err != nil {
 		return broken, &ownError{"start the server", err}
 	}
@@ -68,6 +72,12 @@ func (r *round) run(ctx context.Context) (out outcome, err error) {
 	}
 	if r.hurt.mustFail {
 		return broken, fmt.Errorf("hb backup ended with 0, with the fault %q", r.fault)
+	}
+	if r.chain > 0 {
+		if err := r.mergeChain(ctx); err != nil {
+			return broken, err
+		}
+		r.lap("merge")
 	}
 	if err := r.verify(ctx); err != nil {
 		return broken, err
@@ -141,6 +151,9 @@ func (r *round) underLoad(ctx context.Context, f func(context.Context) error) er
 		})
 	}
 	load.Sleep(ctx, r.writeFor)
+	if err := r.beginChain(ctx); err != nil {
+		return err
+	}
 	if r.when == "idle" {
 		stop()
 		wg.Wait()
