@@ -32,7 +32,7 @@ func (b *backup) beginIncrement() {
 	}
 	b.increment = &increment{backup: b, base: base, accounted: make([]uint64, (base.Len()+63)/64)}
 	b.copier.Increment = &pages.Increment{
-		From: base.Manifest.FromLSN,
+		From: base.Manifest.FromLSN, Began: base.Manifest.Start,
 		Has: func(id innodb.SpaceID, name string) bool {
 			_, ok := base.Tablespace(id, name)
 			return ok

@@ -2,6 +2,7 @@ package source_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/client"
 	"hb/source/mysqld/mysqldtest/workload"
+	"hb/source/since"
 	"hb/stream"
 	"hb/xbstream/innodb"
 	"hb/xbstream/metadata"
@@ -614,4 +616,65 @@ func countZero(content []byte) (n int) {
 		content = content[16<<10:]
 	}
 	return n
+}
+
+// TestIncrementRestored: a MariaDB that was restored from a backup older than the base, and
+// then went on beyond the base's LSN, has the base's identity and LSNs. What it has since
+// is in the increment nevertheless: all of its files are newer than the base.
+func TestIncrementRestored(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		beginIncrement(t, s)
+		dir := t.TempDir()
+		old, archives := filepath.Join(dir, "old"), []string{filepath.Join(dir, "base"), filepath.Join(dir, "inc")}
+		if _, err := backupSince(t, s, old, ""); err != nil {
+			t.Fatal(err)
+		}
+		s.Exec(t, "UPDATE d.quiet SET v = 'lost' WHERE id % 3 = 0", "CREATE TABLE d.lost LIKE d.a")
+		base, err := backupSince(t, s, archives[0], "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		restored := filepath.Join(dir, "restored")
+		restoreByHB(t, root, old, restored)
+		s = mysqldtest.StartOn(t, root, restored, mysqldtest.Options{})
+		if _, err := backupSince(t, s, archives[1], archives[0]); !ahead(err) {
+			t.Errorf("before the server reaches the base's LSN: %v", err)
+		}
+		for lsn := int64(0); lsn <= int64(base.Manifest.LastLSN); {
+			s.Exec(t, "UPDATE d.a SET v = REVERSE(v)")
+			if _, err := fmt.Sscan(s.Rows(t, "SHOW GLOBAL STATUS LIKE 'Innodb_lsn_current'")[0][1], &lsn); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.WriteOut(t)
+		mysqldtest.Await(t, "a checkpoint", func() bool {
+			s.Exec(t, "UPDATE d.a SET v = REVERSE(v) WHERE id < 10")
+			_, err := backupSince(t, s, archives[1], archives[0])
+			if err != nil && !ahead(err) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
+		want := checksums(t, s)
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		merged, target := filepath.Join(dir, "merged"), filepath.Join(dir, "target")
+		mergeChain(t, merged, archives)
+		restoreByHB(t, root, merged, target)
+		r := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
+		compareSums(t, r, want)
+		if err := r.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func ahead(err error) bool {
+	_, ok := errors.AsType[*since.AheadError](err)
+	return ok
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"time"
 
 	"hb/stream/disk"
 )
@@ -14,6 +15,14 @@ import (
 type FileID struct {
 	dev, ino uint64
 	born     int64 // nanoseconds
+}
+
+// Born is when the file was made; zero: the file system does not record it.
+func (f FileID) Born() time.Time {
+	if f.born == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, f.born)
 }
 
 // File is one file of a listing.

@@ -3,6 +3,7 @@ package pages
 import (
 	"errors"
 	"io"
+	"time"
 
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
@@ -22,6 +23,11 @@ import (
 // without redo, with an LSN of that time, which may be From itself.
 type Increment struct {
 	From innodb.LSN // the checkpoint where the redo log of the base begins
+	// Began is when the base began. A file that was made after that may have any pages: it
+	// was imported, or the server was restored from another backup. Servers give a new
+	// file a new tablespace id otherwise. File systems that do not record it leave it to
+	// the sums to tell.
+	Began time.Time
 	// Has reports whether the base has the file of a tablespace; of the system tablespace
 	// it is the one of that name.
 	Has  func(id innodb.SpaceID, name string) bool
@@ -64,7 +70,7 @@ func (c *Copier) create(t *File, a *Copy) (io.WriteCloser, error) {
 	ch := &changes{Changes: &a.Changes, of: &t.Space, from: c.Increment.From, out: out}
 	// A second copy has a name of its own. Other tools' recovery does not find the base's
 	// file for it.
-	ch.Whole = a.Name != t.Name || !c.Increment.Has(t.Space.ID, a.Name)
+	ch.Whole = a.Name != t.Name || !c.Increment.Has(t.Space.ID, a.Name) || t.Born().After(c.Increment.Began)
 	ch.pages, err = delta.NewWriter(out, t.Space.Physical, func() (delta.File, error) {
 		var err error
 		ch.temp, err = c.Increment.Temp()

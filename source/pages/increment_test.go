@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"hb/source/sourcetest"
 	"hb/stream/disk"
@@ -36,7 +37,7 @@ func fileOf(id innodb.SpaceID, lsns map[int]innodb.LSN, zero []int, pages int) [
 func newIncrement(t *testing.T, parallel int) *copying {
 	c := newCopying(parallel)
 	dir := t.TempDir()
-	c.Increment = &Increment{From: 1000, Has: func(id innodb.SpaceID, _ string) bool { return id < 10 }, Temp: func() (disk.File, error) { return disk.OS.Temp(dir) }}
+	c.Increment = &Increment{From: 1000, Began: time.Now().Add(time.Hour), Has: func(id innodb.SpaceID, _ string) bool { return id < 10 }, Temp: func() (disk.File, error) { return disk.OS.Temp(dir) }}
 	c.Registry.Suffix = len(delta.Ext)
 	return c
 }
@@ -163,6 +164,26 @@ func TestIncrementAgain(t *testing.T) {
 	for _, name := range []string{"db/t#hb#5.ibd.delta", "db/#hb#6.ibd.delta"} {
 		if got := deltaOf(t, files[name]); len(got) != 3 {
 			t.Errorf("%s: %d pages; the archive has %q", name, len(got), slices.Sorted(maps.Keys(files)))
+		}
+	}
+}
+
+// TestIncrementBorn: a file that was made after the base began has all pages, although the
+// base has its tablespace.
+func TestIncrementBorn(t *testing.T) {
+	d := sourcetest.NewDir(t)
+	d.Write("db/t.ibd", fileOf(5, nil, nil, 3))
+	if d.List().Tablespaces[0].Born().IsZero() {
+		t.Skip("hb-skip: the file system does not record when files are made")
+	}
+	for _, since := range []time.Duration{-time.Hour, time.Hour} {
+		c := newIncrement(t, 1)
+		c.Increment.Began = time.Now().Add(since)
+		if err := c.CopyFiles(t.Context(), Unopened(d.List().Tablespaces)); err != nil {
+			t.Fatal(err)
+		}
+		if got := deltaOf(t, c.files(t)["db/t.ibd.delta"]); (len(got) == 3) != (since < 0) {
+			t.Errorf("of a base that began %v from now the increment has %d pages", since, len(got))
 		}
 	}
 }
