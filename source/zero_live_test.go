@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"hb/sink/apply"
+	"hb/sink/extract"
 	"hb/source"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/client"
@@ -122,6 +124,41 @@ func checkpoint(t *testing.T, s *mysqldtest.Server) {
 			t.Fatal(err)
 		}
 		return at >= lsn
+	})
+}
+
+// TestLostPageApplied: hb apply warns of a lost page of which hb backup cannot know
+// that it is lost.
+func TestLostPageApplied(t *testing.T) {
+	mysqldtest.Each(t, []string{mysqldtest.MySQL57, mysqldtest.MariaDB105}, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, lazy)
+		s.Exec(t, "CREATE DATABASE d")
+		fillPages(t, s, "whole")
+		fillPages(t, s, "settled")
+		checkpoint(t, s)
+		s.Exec(t, "SET GLOBAL innodb_max_dirty_pages_pct = 99")
+		// The page maps change after the checkpoint, and the server writes them.
+		s.Exec(t, "INSERT INTO d.whole SELECT id + 1024, pad FROM d.whole", "INSERT INTO d.settled SELECT id + 1024, pad FROM d.settled")
+		run(t, s, []string{"FLUSH TABLES d.settled FOR EXPORT", "UNLOCK TABLES"})
+		overwrite(t, filepath.Join(s.Datadir, "d", "settled.ibd"), lostPage, make([]byte, pageBytes))
+		dir := t.TempDir()
+		archive, target := filepath.Join(dir, "archive"), filepath.Join(dir, "restored")
+		hookedBackup(t, s, archive, hooks{})
+		f, err := os.Open(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := extract.Run(t.Context(), f, target, extract.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		result, err := apply.Run(t.Context(), target, apply.Options{Tool: "hb test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if said := strings.Join(result.Warnings, "\n"); len(result.Warnings) != 1 || !strings.Contains(said, ": d/settled.ibd (page 90, of 1): check") {
+			t.Errorf("warnings %q", said)
+		}
 	})
 }
 

@@ -511,6 +511,9 @@ func (a *applier) recoverPages(ctx context.Context, r *redo, spaces *tablespaces
 	if err := replay.SetSizes(a.root, r.plan, spaces.all, spaces.rules.extents); err != nil {
 		return err
 	}
+	if err := spaces.noteLost(a.root); err != nil {
+		return err
+	}
 	err = spaces.settleNames(a.root)
 	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
 	return err

@@ -5,6 +5,7 @@ package disk
 import (
 	"errors"
 	"io/fs"
+	"iter"
 	"os"
 )
 
@@ -25,3 +26,6 @@ func unnamed(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 func (f file) ReadAtOnce(p []byte, off int64) (int, error) { return f.ReadAt(p, off) }
 
 func (f file) StartWriteback(off, n int64) {}
+
+// Holes yields nothing: see the one for Linux.
+func Holes(File) iter.Seq2[int64, int64] { return func(func(int64, int64) bool) {} }
