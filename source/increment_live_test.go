@@ -631,6 +631,10 @@ func TestIncrementRestored(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Exec(t, "UPDATE d.quiet SET v = 'lost' WHERE id % 3 = 0", "CREATE TABLE d.lost LIKE d.a")
+		if err := s.Stop(); err != nil { // so that the redo log of the base begins after all this
+			t.Fatal(err)
+		}
+		s = mysqldtest.StartOn(t, root, s.Datadir, mysqldtest.Options{})
 		base, err := backupSince(t, s, archives[0], "")
 		if err != nil {
 			t.Fatal(err)
