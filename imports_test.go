@@ -2,8 +2,12 @@ package main
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+
+	"hb/sink/backupdir"
+	"hb/source/since"
 )
 
 // TestImports: source and sink do not know each other, and what both stand on knows
@@ -33,5 +37,18 @@ func TestImports(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestMarks: what source takes for a directory that was not left as hb extract made it is
+// what sink leaves there. Neither may import the other.
+func TestMarks(t *testing.T) {
+	var names []string
+	for _, m := range since.Marks {
+		names = append(names, m.Name)
+	}
+	want := []string{backupdir.MarkerName, backupdir.PartialName, backupdir.ApplyingName, backupdir.AppliedName, backupdir.HandedOverName}
+	if !slices.Equal(names, want) {
+		t.Errorf("source knows %q, and sink leaves %q", names, want)
 	}
 }

@@ -102,14 +102,14 @@ func noEOF(err error) error {
 	return err
 }
 
-// directoryMarks are files in a directory that is not, or not any more, the backup that
-// was extracted.
-var directoryMarks = map[string]string{
-	"hb-incomplete":   "it was not extracted completely: extract the backup again",
-	"hb-partial":      "only some of the backup's files were extracted into it",
-	"hb-applying":     "hb apply has begun to change it",
-	"hb-applied.json": "hb apply has recovered it",
-	"hb-by-server":    "hb apply has made it ready for a server",
+// Marks are files in a directory that is not, or not any more, the backup that was
+// extracted, and why.
+var Marks = []struct{ Name, What string }{
+	{"hb-incomplete", "it was not extracted completely: extract the backup again"},
+	{"hb-partial", "only some of the backup's files were extracted into it"},
+	{"hb-applying", "hb apply has begun to change it"},
+	{"hb-applied.json", "hb apply has recovered it"},
+	{"hb-by-server", "hb apply has made it ready for a server"},
 }
 
 // DirectoryError says that a directory cannot be the base of an incremental backup.
@@ -120,10 +120,10 @@ func (e *DirectoryError) Error() string {
 }
 
 func (b *Base) readDirectory(dir string) error {
-	for _, name := range []string{"hb-incomplete", "hb-partial", "hb-applying", "hb-applied.json", "hb-by-server"} {
-		switch _, err := os.Lstat(filepath.Join(dir, name)); {
+	for _, mark := range Marks {
+		switch _, err := os.Lstat(filepath.Join(dir, mark.Name)); {
 		case err == nil:
-			return &DirectoryError{dir, directoryMarks[name]}
+			return &DirectoryError{dir, mark.What}
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
