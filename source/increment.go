@@ -19,6 +19,8 @@ type increment struct {
 	*backup
 	base *since.Base
 	kept []since.File // files of other engines that are not in the archive
+	// tracked: only pages that the server says it changed were read.
+	tracked bool
 	// accounted are the files of the base, by their numbers, that are part of a live
 	// file, or in whose place there is one.
 	accounted []uint64
@@ -89,7 +91,7 @@ func (i *increment) keep(name string, size int64, sum func() (uint32, error)) (b
 // since is what the manifest says of the base. It is for after the last file.
 func (i *increment) since() (*metadata.Since, error) {
 	m := i.base.Manifest
-	s := &metadata.Since{Base: i.base.Point, FromLSN: m.FromLSN, CheckpointLSN: m.CheckpointLSN, LastLSN: m.LastLSN}
+	s := &metadata.Since{Base: i.base.Point, FromLSN: m.FromLSN, CheckpointLSN: m.CheckpointLSN, LastLSN: m.LastLSN, PageTracking: i.tracked}
 	err := i.live(func(l metadata.Live) error {
 		s.Live++
 		n := -1
@@ -125,6 +127,9 @@ func (i *increment) live(yield func(metadata.Live) error) error {
 		l := metadata.Live{
 			Path: a.Final, Size: a.Size, Kind: metadata.LiveNew, Space: &a.ID,
 			Stored: a.Name + delta.Ext, Sum: &a.Sum,
+		}
+		if a.Partial {
+			l.Sum = nil
 		}
 		if !a.Whole {
 			old, _ := i.base.Tablespace(a.ID, a.Name)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"hb/source/mysqld/contents"
 	"hb/source/mysqld/locks"
@@ -71,6 +72,35 @@ func (b *mysql8Backup) beginTracking(ctx context.Context) (err error) {
 		return nil
 	}
 	return err
+}
+
+// checkpointWait bounds the wait for a checkpoint, for which DDL waits too: a backup that
+// reads all pages takes longer, mostly.
+const checkpointWait = time.Minute
+
+// listChanged has an increment read only pages that the server says it has written since
+// the base, if that can be trusted.
+func (b *mysql8Backup) listChanged(ctx context.Context) error {
+	if b.increment == nil {
+		return nil
+	}
+	b.Options.Progress.Begin("waiting for a checkpoint of the server", 0)
+	base := b.Base.Manifest.Tracking
+	list, err := tracking.Changed(ctx, b.Server, tracking.Request{
+		Base: base, Redo: b.follower.Checkpoint().LSN, Disk: b.Disk, Datadir: b.Layout.Datadir, Wait: checkpointWait,
+	})
+	if unusable, ok := errors.AsType[*tracking.Unusable](err); ok {
+		if base != nil {
+			b.Warn("hb read all pages, not only those that the server lists as changed: %v", unusable)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	b.copier.Increment.Changed = list.Runs
+	b.increment.tracked = true
+	return nil
 }
 
 // keepRedo has the server keep the redo log files that hb has not read yet.

@@ -115,9 +115,10 @@ func (b *mariadbBackup) steps() []step {
 //     log files that hb has not read yet.
 //  2. LOCK INSTANCE FOR BACKUP, which blocks DDL, the creation, truncation and
 //     removal of tablespaces, and the purge of binary logs, and nothing else.
-//  3. The redo follower starts at the newest checkpoint. Tablespaces are
-//     listed, by the server and on disk, and copied. Files of other engines go
-//     to the stage.
+//  3. The redo follower starts at the newest checkpoint. An increment asks the server
+//     which pages it has changed since the base: after both, see package tracking.
+//     Tablespaces are listed, by the server and on disk, and copied. Files of other
+//     engines go to the stage.
 //  4. The binary log goes on in a new file. All tablespaces that the server
 //     knows must be in the archive.
 //  5. Position and LSN, of one moment, from performance_schema.log_status, which
@@ -138,6 +139,7 @@ func (b *mysql8Backup) steps() []step {
 		b.pauseReplica, // the lock forbids it
 		b.lockInstance,
 		b.followRedo,
+		b.listChanged,
 		b.copyTablespaces,
 		b.stageOthers,
 		b.awaitBufferPool,

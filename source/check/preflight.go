@@ -18,6 +18,7 @@ import (
 	"hb/source/mysqld/identity"
 	"hb/source/mysqld/locks"
 	"hb/source/mysqld/position"
+	"hb/source/mysqld/tracking"
 	"hb/source/pages"
 	"hb/source/since"
 	"hb/source/stage"
@@ -397,10 +398,27 @@ func (c *checker) checkBase(ctx context.Context, f *Finding) error {
 		return err
 	}
 	c.Base = base
-	f.Text = fmt.Sprintf("%s is of this server, begun %s, with all changes up to LSN %d; hb reads all pages, and sends those that changed since",
-		base.Name, base.Archive.Created.Format(time.RFC3339), base.Manifest.LastLSN)
+	how, err := c.howRead(ctx)
+	if err != nil {
+		return err
+	}
+	f.Text = fmt.Sprintf("%s is of this server, begun %s, with all changes up to LSN %d; %s",
+		base.Name, base.Archive.Created.Format(time.RFC3339), base.Manifest.LastLSN, how)
 	f.Facts = append(f.Facts, slog.String("base", base.Point.String()))
 	return nil
+}
+
+// howRead describes which pages an incremental backup reads.
+func (c *checker) howRead(ctx context.Context) (string, error) {
+	const all = "hb reads all pages, and sends those that changed since"
+	if !c.Server.Series.LogStatus {
+		return all, nil
+	}
+	err := tracking.Check(ctx, c.Server, tracking.Request{Base: c.Base.Manifest.Tracking, Disk: c.Disk, Datadir: c.Layout.Datadir})
+	if unusable, ok := errors.AsType[*tracking.Unusable](err); ok {
+		return all + ": " + unusable.Error(), nil
+	}
+	return "hb reads the pages that the server lists as changed, and sends those that changed since", err
 }
 
 // checkRedo makes sure that the redo log is one that hb can follow.

@@ -79,10 +79,11 @@ type File struct {
 	since    innodb.LSN // see Copier
 	builds   map[uint64]contents.Build
 	out      io.WriteCloser
-	segments int           // of the size when it was opened
-	next     int           // first segment that no worker has
-	turn     chan struct{} // closed when segment next may be sent; owned by the work list
-	ended    atomic.Bool   // the file was removed or overwritten while it was read: nothing more follows
+	segments int                // of the size when it was opened
+	chosen   []innodb.PageRange // a segment each, counted from the start of the file; nil: all pages are read
+	next     int                // first segment that no worker has
+	turn     chan struct{}      // closed when segment next may be sent; owned by the work list
+	ended    atomic.Bool        // the file was removed or overwritten while it was read: nothing more follows
 }
 
 // CopyFiles copies the given files, and returns when all are in the archive.
@@ -165,7 +166,7 @@ func (c *Copier) open(ctx context.Context, t *File, buf []byte) (bool, error) {
 		c.Phase.Expect(-expected)
 		return false, errors.Join(err, f.Close())
 	}
-	c.Phase.Expect(t.Size - expected)
+	c.Phase.Expect(t.toRead() - expected)
 	return true, nil
 }
 
@@ -194,9 +195,14 @@ func (c *Copier) begin(ctx context.Context, t *File, f disk.File, buf []byte) (b
 		return false, nil
 	}
 	c.forgetZero(t.Key())
+	if t.out, err = c.create(t, a); err != nil {
+		return true, err
+	}
 	t.segments = max(1, int((t.Size+SegmentSize-1)/SegmentSize))
-	t.out, err = c.create(t, a)
-	return true, err
+	if t.chosen != nil {
+		t.segments = max(1, len(t.chosen))
+	}
+	return true, nil
 }
 
 // identify learns from page 0 which tablespace an open file is, and from the server
@@ -313,15 +319,43 @@ func RefuseEncrypted(t *File) error {
 	return nil
 }
 
+// place is where a segment is in the file, in bytes, and its length: that of whole pages,
+// as the file may be growing just now.
+func (seg *segment) place() (off, n int64) {
+	t, size := seg.t, int64(seg.t.Space.Physical)
+	if t.chosen == nil {
+		off = int64(seg.index) * SegmentSize
+		n = min(SegmentSize, t.Size-off)
+		return off, n - n%size
+	}
+	if seg.index >= len(t.chosen) { // no page was chosen
+		return 0, 0
+	}
+	r := t.chosen[seg.index]
+	return int64(r.First) * size, int64(r.End-r.First) * size
+}
+
+// toRead is how many bytes of an open file are read.
+func (t *File) toRead() (n int64) {
+	if t.chosen == nil {
+		return t.Size
+	}
+	for _, r := range t.chosen {
+		n += int64(r.End-r.First) * int64(t.Space.Physical)
+	}
+	return n
+}
+
 // copySegment reads, checks and sends one segment when its turn has come. The
 // last one ends the file.
 func (c *Copier) copySegment(ctx context.Context, seg *segment, buf []byte) error {
 	t := seg.t
 	defer close(seg.done)
-	data, cut, err := c.readSegment(ctx, seg, buf)
+	off, n := seg.place()
+	data, cut, err := c.readSegment(ctx, t, off, buf[:n])
 	var tally innodb.Tally
 	if err == nil {
-		tally, err = c.verify(ctx, t, data, int64(seg.index)*SegmentSize)
+		tally, err = c.verify(ctx, t, data, off)
 	}
 	if err != nil {
 		return c.abandon(ctx, seg, err)
@@ -330,6 +364,9 @@ func (c *Copier) copySegment(ctx context.Context, seg *segment, buf []byte) erro
 		return err
 	}
 	if len(data) > 0 && !t.ended.Load() {
+		if ch, ok := t.out.(*changes); ok {
+			ch.next = innodb.PageNo(off / int64(t.Space.Physical))
+		}
 		if _, err := t.out.Write(data); err != nil {
 			return err
 		}
@@ -397,22 +434,18 @@ func (c *Copier) abandon(ctx context.Context, seg *segment, cause error) error {
 	return t.finish(seg)
 }
 
-// readSegment fills buf with the whole pages of a segment. It reports whether the file
+// readSegment fills buf with the pages of a segment at off. It reports whether the file
 // was found cut off there.
-func (c *Copier) readSegment(ctx context.Context, seg *segment, buf []byte) (data []byte, cut bool, err error) {
-	t := seg.t
-	off := int64(seg.index) * SegmentSize
-	want := int(min(SegmentSize, t.Size-off))
-	want -= want % t.Space.Physical // the file may be growing just now
-	if want == 0 || t.ended.Load() {
+func (c *Copier) readSegment(ctx context.Context, t *File, off int64, buf []byte) (data []byte, cut bool, err error) {
+	if len(buf) == 0 || t.ended.Load() {
 		return nil, false, nil
 	}
 	if c.Wait != nil {
-		if err := c.Wait(ctx, want); err != nil {
+		if err := c.Wait(ctx, len(buf)); err != nil {
 			return nil, false, err
 		}
 	}
-	n, err := t.f.ReadAtOnce(buf[:want], off)
+	n, err := t.f.ReadAtOnce(buf, off)
 	switch {
 	case err == io.EOF:
 		// The truncation of an undo tablespace is in the redo that we follow
@@ -428,7 +461,7 @@ func (c *Copier) readSegment(ctx context.Context, seg *segment, buf []byte) (dat
 	case err != nil:
 		return nil, false, err
 	}
-	if seg.index == 0 && t.page0 != nil {
+	if off == 0 && t.page0 != nil {
 		// The file may have grown since, and its page 0 with it: the copy would be
 		// shorter than the size in its page 0.
 		copy(buf[:n], t.page0)

@@ -3,6 +3,7 @@ package pages
 import (
 	"errors"
 	"io"
+	"iter"
 	"time"
 
 	"hb/stream/disk"
@@ -32,14 +33,19 @@ type Increment struct {
 	// it is the one of that name.
 	Has  func(id innodb.SpaceID, name string) bool
 	Temp func() (disk.File, error) // for changed pages that wait for their list
+	// Changed returns, of a range of a tablespace's pages, those that the server may have
+	// written since the copy of the base began, page 0 among them, as ascending runs. The
+	// others are not read. nil: all are read.
+	Changed func(id innodb.SpaceID, in innodb.PageRange) iter.Seq[innodb.PageRange]
 }
 
 // Changes is what an increment has of one file.
 type Changes struct {
-	Whole bool  // it has all pages, but those that are all zero
-	Size  int64 // bytes of the file
-	Zero  []innodb.PageRange
-	Sum   innodb.PageSum
+	Whole   bool               // it has all pages, but those that are all zero
+	Partial bool               // not all pages were read: Sum is not of the file
+	Size    int64              // bytes of the file
+	Zero    []innodb.PageRange // of the pages that were read
+	Sum     innodb.PageSum
 }
 
 // Suffixes are what follows the name of a tablespace's copy in the names of the archive's
@@ -71,12 +77,29 @@ func (c *Copier) create(t *File, a *Copy) (io.WriteCloser, error) {
 	// A second copy has a name of its own. Other tools' recovery does not find the base's
 	// file for it.
 	ch.Whole = a.Name != t.Name || !c.Increment.Has(t.Space.ID, a.Name) || t.Born().After(c.Increment.Began)
+	if c.Increment.Changed != nil && !ch.Whole {
+		c.choose(t)
+		ch.Partial, ch.Size = true, t.Size-t.Size%int64(t.Space.Physical)
+	}
 	ch.pages, err = delta.NewWriter(out, t.Space.Physical, func() (delta.File, error) {
 		var err error
 		ch.temp, err = c.Increment.Temp()
 		return ch.temp, err
 	})
 	return ch, err
+}
+
+// choose has only those pages of a file read that may have changed, in segments.
+func (c *Copier) choose(t *File) {
+	size := int64(t.Space.Physical)
+	in := innodb.PageRange{First: t.Space.First, End: t.Space.First + innodb.PageNo(t.Size/size)}
+	most := innodb.PageNo(SegmentSize / size)
+	t.chosen = []innodb.PageRange{}
+	for r := range c.Increment.Changed(t.Space.ID, in) {
+		for ; r.First < r.End; r.First += most {
+			t.chosen = append(t.chosen, innodb.PageRange{First: r.First - in.First, End: min(r.First+most, r.End) - in.First})
+		}
+	}
 }
 
 // put writes a whole small file.
@@ -112,7 +135,7 @@ type changes struct {
 	*Changes
 	of    *innodb.File
 	from  innodb.LSN
-	next  innodb.PageNo // counted from the start of the file
+	next  innodb.PageNo // counted from the start of the file: the number of the next page
 	pages *delta.Writer
 	out   io.WriteCloser
 	temp  disk.File // nil: there is none
@@ -131,8 +154,9 @@ func (c *changes) Write(data []byte) (int, error) {
 
 func (c *changes) page(page []byte) error {
 	no := c.next
-	c.next++
-	c.Size += int64(len(page))
+	if c.next++; !c.Partial {
+		c.Size += int64(len(page))
+	}
 	if innodb.AllZero(page) {
 		return c.zero(no, page)
 	}

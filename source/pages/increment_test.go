@@ -3,6 +3,7 @@ package pages
 import (
 	"bytes"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"hb/source/sourcetest"
 	"hb/stream/disk"
+	"hb/stream/progress"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/delta"
 	"hb/xbstream/innodb/innodbtest"
@@ -184,6 +186,80 @@ func TestIncrementBorn(t *testing.T) {
 		}
 		if got := deltaOf(t, c.files(t)["db/t.ibd.delta"]); (len(got) == 3) != (since < 0) {
 			t.Errorf("of a base that began %v from now the increment has %d pages", since, len(got))
+		}
+	}
+}
+
+// TestIncrementChosen: of a tablespace that the base has, only the chosen pages are read,
+// in segments of at most a worker's buffer, and of one that it has not, all. Pages that are
+// not read are damaged here, and all have a late LSN.
+func TestIncrementChosen(t *testing.T) {
+	const pages = 400
+	late := make(map[int]innodb.LSN)
+	for no := range pages {
+		late[no] = 5000
+	}
+	late[3] = 999
+	for _, c := range []struct {
+		what   string
+		id     innodb.SpaceID
+		chosen []innodb.PageRange
+		want   []innodb.PageRange
+		damage int // page
+		fails  bool
+	}{
+		{"some", 5, []innodb.PageRange{{First: 0, End: 1}, {First: 3, End: 5}, {First: 100, End: 330}}, []innodb.PageRange{{First: 0, End: 1}, {First: 4, End: 5}, {First: 100, End: 330}}, 99, false},
+		{"damage where it is read", 5, []innodb.PageRange{{First: 0, End: 1}, {First: 99, End: 100}}, nil, 99, true},
+		{"only page 0", 5, []innodb.PageRange{{First: 0, End: 1}}, []innodb.PageRange{{First: 0, End: 1}}, 1, false},
+		{"the last page", 5, []innodb.PageRange{{First: 0, End: 1}, {First: pages - 1, End: pages}}, []innodb.PageRange{{First: 0, End: 1}, {First: pages - 1, End: pages}}, 1, false},
+		{"none", 5, nil, nil, 1, false},
+		{"the base has not the tablespace", 10, []innodb.PageRange{{First: 0, End: 1}}, nil, 99, true},
+	} {
+		for parallel := 1; parallel <= 4; parallel += 3 {
+			d := sourcetest.NewDir(t)
+			content := fileOf(c.id, late, []int{200}, pages)
+			content[c.damage*16<<10+5000] ^= 1
+			d.Write("db/t.ibd", content)
+			cp := newIncrement(t, parallel)
+			cp.Increment.Changed = func(id innodb.SpaceID, in innodb.PageRange) iter.Seq[innodb.PageRange] {
+				if id != 5 || in != (innodb.PageRange{End: pages}) {
+					t.Errorf("%s: asked for %v of %d", c.what, in, id)
+				}
+				return slices.Values(c.chosen)
+			}
+			var m progress.Tracker
+			cp.Phase = m.Begin("", int64(len(content)))
+			err := cp.CopyFiles(t.Context(), Unopened(d.List().Tablespaces))
+			if (err != nil) != c.fails {
+				t.Errorf("%s: %v", c.what, err)
+			}
+			if c.fails {
+				continue
+			}
+			var a *Copy
+			cp.Registry.Any(func(found *Copy) bool { a = found; return false })
+			got := deltaOf(t, cp.files(t)["db/t.ibd.delta"])
+			var zero []innodb.PageRange
+			for _, r := range c.want {
+				for no := r.First; no < r.End; no++ {
+					if no == 200 {
+						zero = []innodb.PageRange{{First: 200, End: 201}}
+					} else if in, ok := got[no]; !ok || !bytes.Equal(in, content[no<<14:(no+1)<<14]) {
+						t.Errorf("%s: page %d: %v", c.what, no, ok)
+					}
+					delete(got, no)
+				}
+			}
+			var read int64
+			for _, r := range c.chosen {
+				read += int64(r.End-r.First) << 14
+			}
+			if s := m.State(); s.Done != read || s.Total != read {
+				t.Errorf("%s: %d bytes chosen, progress %+v", c.what, read, s)
+			}
+			if len(got) != 0 || !a.Partial || a.Whole || a.Size != pages*16<<10 || !slices.Equal(a.Zero, zero) {
+				t.Errorf("%s: %d more pages, %+v", c.what, len(got), a.Changes)
+			}
 		}
 	}
 }

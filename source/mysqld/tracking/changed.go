@@ -26,9 +26,6 @@ const (
 	// maxEntries bounds a list, which hb holds in memory: 64 MiB, for 128 GiB of changed
 	// pages of 16 KiB. A scan is not much slower then.
 	maxEntries = 8 << 20
-	// maxPages is from how many pages on the component may count wrongly: it computes
-	// the length of a list in 32 bits (get_num_pages of arch0page.cc).
-	maxPages = 1 << 29
 	// listTries is how often a list is asked for while the server adds to it, and
 	// listPause the time between: the block to which it adds holds 2044 entries.
 	listTries = 20
@@ -39,7 +36,6 @@ const (
 type Request struct {
 	Base    *metadata.PageTracking // nil: the base's manifest has none
 	Redo    innodb.LSN             // where the redo of this backup begins
-	Pages   int64                  // how many there are about, in all tablespaces
 	Disk    disk.System            // of the server
 	Datadir string                 // as hb sees it
 	Wait    time.Duration          // for a checkpoint
@@ -59,8 +55,6 @@ func Check(ctx context.Context, srv *mysqld.Server, r Request) error {
 		return &Unusable{Reason: OtherRun}
 	case r.Base.ResetLSN < s.Start:
 		return &Unusable{Reason: Gap}
-	case r.Pages >= maxPages:
-		return &Unusable{Reason: TooMany, Detail: fmt.Sprintf("the server has %d pages", r.Pages)}
 	}
 	return checkGrown(r.Disk, r.Datadir, s.Start)
 }
@@ -243,7 +237,10 @@ func (l *lister) read(n int64) (ids []uint64, err error) {
 	if err != nil {
 		return nil, &Unusable{Reason: Unreadable, Detail: err.Error()}
 	}
-	if size := st.Size(); size != n*entrySize {
+	switch size := st.Size(); {
+	case size > maxEntries*entrySize: // the server counts the bytes in 32 bits (get_num_pages of arch0page.cc)
+		return nil, &Unusable{Reason: TooMany, Detail: fmt.Sprintf("%d bytes", size)}
+	case size != n*entrySize:
 		return nil, &Unusable{Reason: Incomplete, Detail: fmt.Sprintf("%s has %d bytes for %d entries", f.Name(), size, n)}
 	}
 	if ids, err = readIDs(io.NewSectionReader(f, 0, n*entrySize), n); err != nil {

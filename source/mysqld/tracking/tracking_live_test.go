@@ -361,6 +361,11 @@ func TestUnusable(t *testing.T) {
 	change()
 	complete(t, s, srv, b, 50)
 
+	// A list that ends before the redo that the backup has begins would be of no use.
+	if _, err := tracking.Changed(t.Context(), srv, tracking.Request{Base: b.mark, Redo: 1 << 60, Disk: disk.OS, Datadir: s.Datadir, Wait: time.Second}); err == nil || errors.As(err, new(*tracking.Unusable)) {
+		t.Errorf("with redo from after the list: %v", err)
+	}
+
 	// The server reports success for a list that it cannot write; and hb does not follow
 	// it to where it was written instead.
 	file := filepath.Join(s.Datadir, "#meb", b.mark.Run+".idx")

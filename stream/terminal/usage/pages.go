@@ -5,11 +5,11 @@ var pages = map[string]Page{
 	"backup": {
 		Text: `The server keeps running: hb copies all pages while the server writes to them, and follows the redo log from before the first page to after the last. hb help locks explains which statements wait for how long. The archive is complete if and only if the exit code is 0.
 
-With --since, hb backs up what changed since an earlier backup, the base: it reads all pages, and sends those that changed, and the files of other engines. The base may be a full backup or an incremental one. To restore, hb needs the full backup and all increments up to the one that you want: hb help merge. What hb has to know of the base is its manifest, a small file that --manifest-out writes and hb list --manifest extracts from an archive; give that where the archive is encrypted or elsewhere. hb refuses a base that is not of this server as it is now.
+With --since, hb backs up what changed since an earlier backup, the base: it reads all pages (or those that MySQL lists as changed, if it tracks them), and sends those that changed, and the files of other engines. The base may be a full backup or an incremental one. To restore, hb needs the full backup and all increments up to the one that you want: hb help merge. What hb has to know of the base is its manifest, a small file that --manifest-out writes and hb list --manifest extracts from an archive; give that where the archive is encrypted or elsewhere. hb refuses a base that is not of this server as it is now.
 
 Run hb on the database server, as root or as the server's user.`,
 		Reads:  "the server's files; the server's answers over its socket or port; the base of --since; option files; the password from the terminal, if you ask for that.",
-		Writes: "the archive to standard output, which must not be a terminal; messages to standard error; the --info-file and the --manifest-out file. Uses an unnamed file in --tmpdir if the redo log arrives faster than the archive can be written, and for changed pages of --since. Writes nothing to the server.",
+		Writes: "the archive to standard output, which must not be a terminal; messages to standard error; the --info-file and the --manifest-out file. Uses an unnamed file in --tmpdir if the redo log arrives faster than the archive can be written, and for changed pages of --since. Writes nothing to the server, except that MySQL, if it tracks changed pages, begins its list of them again.",
 		Examples: []Example{
 			{`hb backup > backup.hb`, "into a file"},
 			{`hb backup | ssh host "hb extract --apply -C dir"`, "to another machine, ready for a server to start on it"},
