@@ -34,6 +34,7 @@ import (
 	"hb/sink/extract"
 	"hb/sink/listing"
 	"hb/sink/merge"
+	"hb/sink/mergedir"
 	"hb/sink/verify"
 	"hb/source"
 	"hb/source/binlog"
@@ -370,6 +371,7 @@ func (c *extractCmd) report(t *terminal.Console, extracted *extract.Result, appl
 
 type applyCmd struct {
 	Directory string `arg:"" help:"Directory of an extracted backup." type:"path"`
+	Merge     string `help:"First put the incremental backup of mariadb-backup in this directory onto the backup, which was applied before." placeholder:"DIR" type:"path"`
 	apply.Options
 }
 
@@ -377,6 +379,15 @@ func (c *applyCmd) subject() []slog.Attr { return []slog.Attr{slog.String("direc
 
 func (c *applyCmd) Run(ctx context.Context, t *terminal.Console) error {
 	c.Tool, c.Progress = tool(), new(progress.Tracker)
+	if c.Merge != "" {
+		var merged *mergedir.Result
+		var err error
+		t.During(c.Progress, func() { merged, err = mergedir.Run(ctx, c.Directory, c.Merge, mergedir.Options{Progress: c.Progress}) })
+		if err != nil {
+			return err
+		}
+		warn(t, merged.Warnings)
+	}
 	var result *apply.Result
 	var err error
 	t.During(c.Progress, func() { result, err = apply.Run(ctx, c.Directory, c.Options) })
