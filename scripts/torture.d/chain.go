@@ -130,7 +130,7 @@ func (r *round) sameAsFull(ctx context.Context) error {
 	}
 	dirs := [2]string{filepath.Join(r.dir, "of the chain"), filepath.Join(r.dir, "of a full backup")}
 	for i, archive := range []string{r.archive(), full} {
-		if err := r.must(ctx, "extract", "--no-defaults", "--apply", "-C", dirs[i], r.identity(), archive); err != nil {
+		if err := r.must(ctx, append([]string{"extract", "--no-defaults", "--apply", "-C", dirs[i], r.identity(), archive}, r.placing()...)...); err != nil {
 			return err
 		}
 	}

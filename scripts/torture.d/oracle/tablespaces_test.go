@@ -38,3 +38,24 @@ func TestLaterStamps(t *testing.T) {
 		}
 	}
 }
+
+// TestSameContents: only the LSN and the checksum of a page may differ.
+func TestSameContents(t *testing.T) {
+	const size = 16384
+	whole := innodbtest.Random(7, 4)
+	change := func(lsn innodb.LSN, at int) []byte {
+		file := bytes.Clone(whole)
+		page := file[2*size : 3*size]
+		page[at] ^= 1
+		innodbtest.Seal(page, innodbtest.Full16K, lsn, innodb.ChecksumFullCRC32)
+		return file
+	}
+	if a, b := change(1000, 5000), change(2000, 5000); bytes.Equal(a, b) || !sameContents(a, b) || !sameContents(b, a) {
+		t.Error("another LSN counts as another content")
+	}
+	for name, b := range map[string][]byte{"a byte": change(1000, 5000), "the type": change(1000, 25), "a page less": whole[:3*size]} {
+		if sameContents(whole, b) {
+			t.Errorf("%s differs, and that counts as the same content", name)
+		}
+	}
+}
