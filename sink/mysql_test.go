@@ -819,6 +819,15 @@ func TestApplyMySQLByServerReused(t *testing.T) {
 			b.mustApply()
 		}
 	}
+	// 5.6 deletes the file in any case.
+	b := newFakeMySQL(t, mysqlredo.Format56)
+	b.table("db/a.ibd", 20, 5, b.mtr(named(mlog.FileDelete, 20, "./db/a.ibd")))
+	b.finish()
+	_, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true})
+	if notBackup, refused := errors.AsType[*backupdir.NotBackupError](err); !refused || !strings.Contains(notBackup.What, "IMPORT TABLESPACE") {
+		t.Errorf("5.6: %v", err)
+	}
+	b.mustApply()
 }
 
 // TestFixUpMySQL interrupts after every step XtraBackup's own fix-ups, which go

@@ -144,7 +144,7 @@ func (m *mariadbFamily) finish(s backupdir.State) error {
 // server looks there, not for the file that the backup has inside, and does not
 // start (11.8.9: "File … was not found"), or recovers the old file that is there.
 func (m *mariadbFamily) checkHandOver(t *tablespaces, s *replay.Scanned) error {
-	if err := t.checkReused(m.dir); err != nil {
+	if err := t.checkReused(m.dir, false); err != nil {
 		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.Named)) {

@@ -315,7 +315,7 @@ func (m *mysqlFamily) checkHandOver(t *tablespaces, s *replay.Scanned) error {
 			return notByServer(m.dir, "%s is only in the redo log, from which a server does not make it", s.Name())
 		}
 	}
-	if err := t.checkReused(m.dir); err != nil {
+	if err := t.checkReused(m.dir, m.log.Header.Format == mysqlredo.Format56); err != nil {
 		return err
 	}
 	if m.log.Header.Format < mysqlredo.Format801 {

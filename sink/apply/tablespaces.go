@@ -322,10 +322,16 @@ func (t *tablespaces) resolveNamed(id innodb.SpaceID, h *replay.FileHistory, nam
 // leaves out all records of a tablespace that the log deletes. A server never has such a
 // log itself, as each import ends with a checkpoint; a backup has one if it began before.
 // Then MySQL 5.7 and MariaDB 10.5 and 11.8 started, and the table lacked what was
-// committed after the import, which CHECK TABLE did not see; 5.6 crashed.
-func (t *tablespaces) checkReused(dir string) error {
+// committed after the import, which CHECK TABLE did not see; 5.6 crashed. That one
+// deletes the file itself (deletes), whatever is in it by now: it crashed also where
+// nothing was changed after the import.
+func (t *tablespaces) checkReused(dir string, deletes bool) error {
 	for _, id := range slices.Sorted(maps.Keys(t.ids)) {
-		if h := t.log.Named[id]; h != nil && h.Again {
+		h := t.log.Named[id]
+		if h != nil && deletes && h.DeletedAt != 0 {
+			return notByServer(dir, "the redo log deletes %s (tablespace %d), as ALTER TABLE … IMPORT TABLESPACE does, and a server would delete what was imported", t.ids[id].Name(), id)
+		}
+		if h != nil && h.Again {
 			return notByServer(dir, "the redo log deletes %s (tablespace %d) and changes it after that, as ALTER TABLE … IMPORT TABLESPACE does, and a server would leave those changes out", t.ids[id].Name(), id)
 		}
 	}

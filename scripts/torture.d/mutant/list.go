@@ -190,7 +190,7 @@ var List = []Mutant{
 		"	if err := spaces.noteLost(a.root); err != nil {", "	if err := error(nil); err != nil {",
 		"a page that is in use and zero is restored without a word", "test=./source TestLostPageApplied"},
 	{"imports left to a server", "sink/apply/tablespaces.go",
-		"		if h := t.log.Named[id]; h != nil && h.Again {", "		if h := t.log.Named[id]; h != nil && h.Again && id == 0 {",
+		"		if h != nil && h.Again {", "		if h != nil && h.Again && id == 0 {",
 		"a server leaves out what was committed after an import", "server=mysql57, fault=none, load=imports, way=by-server, option=--throttle=20MiB"},
 	{"imports not warned of", "source/settle.go",
 		"	b.warnImported(files)", "	_ = b.warnImported",
