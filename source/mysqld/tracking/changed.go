@@ -115,7 +115,7 @@ func Changed(ctx context.Context, srv *mysqld.Server, r Request) (*Pages, error)
 	over := fmt.Sprintf("(%d, %d)", r.Base.ResetLSN, checkpoint-1)
 	list := lister{
 		count: func(ctx context.Context) (int64, error) { return call(ctx, srv, "get_changed_page_count"+over) },
-		write: func(ctx context.Context) (int64, error) { return call(ctx, srv, "get_changed_pages"+over) },
+		write: func(ctx context.Context) (int64, error) { return call(ctx, srv, listFunction+over) },
 		clear: func(ctx context.Context) error { return setID(ctx, srv, r.Base.Run) },
 		open:  func() (disk.File, error) { return openList(r.Disk, r.Datadir, r.Base.Run) },
 		pause: listPause,

@@ -66,21 +66,28 @@ func takeBase(t testing.TB, s *mysqldtest.Server, srv *mysqld.Server) base {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer lockDDL(t, srv)() // a file that is renamed would be seen twice
 	return base{mark, checkpoint(t, srv), look(t, s.Datadir)}
 }
 
-// changed asks for the list in the order of a backup, and compares it with a scan.
-func changed(t testing.TB, s *mysqldtest.Server, srv *mysqld.Server, b base, unlogged ...innodb.SpaceID) (verdict, error) {
+// lockDDL locks DDL out, as a backup does; the result lets it in again.
+func lockDDL(t testing.TB, srv *mysqld.Server) (release func()) {
 	t.Helper()
 	lock, err := locks.New(srv).Instance(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	return func() {
 		if err := lock.Release(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
-	}()
+	}
+}
+
+// changed asks for the list in the order of a backup, and compares it with a scan.
+func changed(t testing.TB, s *mysqldtest.Server, srv *mysqld.Server, b base, unlogged ...innodb.SpaceID) (verdict, error) {
+	t.Helper()
+	defer lockDDL(t, srv)()
 	list, err := tracking.Changed(t.Context(), srv, tracking.Request{
 		Base: b.mark, Redo: checkpoint(t, srv), Disk: disk.OS, Datadir: s.Datadir, Wait: 20 * time.Second,
 	})
@@ -379,6 +386,14 @@ func TestUnusable(t *testing.T) {
 		t.Error(err)
 	}
 	complete(t, s, srv, b, 50)
+
+	asking := s.Background(t, "SELECT SLEEP(20), 'MySQLBackup_page_track_get_changed_pages(1, 2)'")
+	mysqldtest.Await(t, "another program asks", func() bool {
+		return s.Value(t, "SELECT COUNT(*) FROM performance_schema.processlist WHERE INFO LIKE 'SELECT SLEEP%'") == "1"
+	})
+	list(b, tracking.Busy)
+	s.Exec(t, "KILL QUERY "+s.Value(t, "SELECT ID FROM performance_schema.processlist WHERE INFO LIKE 'SELECT SLEEP%'"))
+	_ = asking() // it was killed, or not
 
 	other := b
 	other.mark = &metadata.PageTracking{Run: "68620000000000000001", ResetLSN: b.mark.ResetLSN}

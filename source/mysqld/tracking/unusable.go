@@ -14,6 +14,7 @@ const (
 	OtherRun
 	Gap
 	Young
+	Busy
 	Denied
 	Refused
 	NoCheckpoint
@@ -31,6 +32,7 @@ var reasons = map[Reason]string{
 	OtherRun:     "since the base was made, the server was restarted, or another tool set " + idVariable,
 	Gap:          "the server has not tracked pages all the time since the base, or its list was purged",
 	Young:        "page tracking has only just begun: the server has recorded fewer than 2044 pages",
+	Busy:         "another program asks the server for its list of changed pages just now",
 	Denied:       "the account lacks SYSTEM_VARIABLES_ADMIN or BACKUP_ADMIN",
 	Refused:      "the server refused to list changed pages",
 	NoCheckpoint: "the server made no checkpoint in time",
