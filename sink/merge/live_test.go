@@ -417,7 +417,11 @@ func samePages(t *testing.T, name string, got, want []byte, last innodb.LSN) {
 		if bytes.Equal(a, b) || slices.ContainsFunc(exempt, func(r innodb.PageRange) bool { return r.Contains(no) }) {
 			continue
 		}
-		if now := innodb.HeaderLSN(b); now <= last {
+		now := innodb.HeaderLSN(b)
+		if name == "ibdata1" && no == 0 && now == innodb.HeaderLSN(a) {
+			continue // recovery wrote into it the LSN that it reached
+		}
+		if now <= last {
 			t.Errorf("%s: page %d has LSN %d, want %d", name, at/space.Physical, innodb.HeaderLSN(a), now)
 		} else {
 			t.Logf("%s: page %d has LSN %d, after %d", name, at/space.Physical, now, last)

@@ -117,12 +117,12 @@ func (c *Chain) Run(ctx context.Context, w io.Writer, o Options) (*Result, error
 	last := c.incs[len(c.incs)-1]
 	return &Result{
 		Archive: last.archive, Manifest: m.out.manifest, Bytes: m.out.w.Written(), Pages: m.pages, Steps: len(c.incs),
-		Warnings: append(c.warnings(), m.out.manifest.Warnings...),
+		Warnings: append(c.Warnings(), m.out.manifest.Warnings...),
 	}, nil
 }
 
-// warnings are what the chain cannot prove.
-func (c *Chain) warnings() (w []string) {
+// Warnings are what the chain cannot prove, as is known from its manifests.
+func (c *Chain) Warnings() (w []string) {
 	for _, s := range c.incs {
 		if s.manifest.Since.PageTracking {
 			w = append(w, fmt.Sprintf("%s was made of the server's list of changed pages, so that nothing proves that the other pages are those of the server: if it was restored from another backup since %s was made, nobody notices", s.Name, c.base.Name))
