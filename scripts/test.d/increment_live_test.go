@@ -12,6 +12,7 @@ import (
 
 	"hb/scripts/test.d/hbtest"
 	"hb/source/mysqld/mysqldtest"
+	"hb/stream/remote/remotetest"
 )
 
 // TestIncrement makes incremental backups with the program, on each kind of base, and
@@ -59,6 +60,7 @@ func TestIncrement(t *testing.T) {
 			good("inc of "+base, "--since", in(base))
 			hbtest.Succeed(t, hb(t, "verify", in("full"), in("inc of "+base)))
 		}
+		viaAddress(t, in("full"), options)
 		full, inc := size(t, in("full")), size(t, in("inc of full"))
 		t.Logf("full %d bytes compressed, increment %d bytes", full, inc)
 		good("inc 1", "--since", in("full.json"), "--compress")
@@ -118,6 +120,27 @@ func TestIncrement(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// viaAddress makes an increment since an archive at an address, whose signature it must not
+// keep anywhere.
+func viaAddress(t *testing.T, archive string, options []string) {
+	t.Helper()
+	data, err := os.ReadFile(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote := remotetest.New(t, data)
+	info := filepath.Join(t.TempDir(), "info")
+	for _, since := range [][]string{{"--since", remote.Address("full.hb")}, {"--since=" + remote.Address("full.hb")}} {
+		cmd := hb(t, append(append(append([]string{"backup"}, options...), "--info-file", info), since...)...)
+		cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+remote.Certificate(t))
+		r := hbtest.Succeed(t, cmd)
+		status, err := os.ReadFile(info)
+		if err != nil || strings.Contains(r.Stdout+r.Stderr+string(status), remotetest.Secret) || !strings.Contains(r.Stdout, "full.hb") {
+			t.Errorf("%v: the signature is kept, or the command is not: %s", err, status)
+		}
+	}
 }
 
 func size(t *testing.T, path string) int64 {

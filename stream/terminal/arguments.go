@@ -25,11 +25,22 @@ func Arguments() []string {
 	return args
 }
 
+// valueAt returns where the value of a long flag begins in its argument, or 0.
+func valueAt(arg string) int {
+	if !strings.HasPrefix(arg, "--") {
+		return 0
+	}
+	return strings.IndexByte(arg, '=') + 1
+}
+
 // passwordAt returns where in an argument a password begins, or 0. The query of an
 // address counts as one: it has a presigned one's signature.
 func passwordAt(arg string) int {
-	if remote.Is(arg) {
-		return strings.IndexByte(arg, '?') + 1
+	if value := arg[valueAt(arg):]; remote.Is(value) {
+		if at := strings.IndexByte(value, '?'); at >= 0 {
+			return len(arg) - len(value) + at + 1
+		}
+		return 0
 	}
 	for _, flag := range []string{"--password=", "-p"} {
 		if strings.HasPrefix(arg, flag) && len(arg) > len(flag) {
