@@ -272,13 +272,17 @@ func beginReading(f *stream.ReadFlags) error {
 }
 
 // openChain opens a full backup and the increments that build on it.
-func openChain(ctx context.Context, f stream.ReadFlags, increments []string, tmpdir string, phase *progress.Phase) (*merge.Archives, error) {
+func openChain(ctx context.Context, t *terminal.Console, f stream.ReadFlags, increments []string, tmpdir string, phase *progress.Phase) (*merge.Archives, error) {
 	for _, name := range append([]string{f.Archive}, increments...) {
 		if err := beginReading(f.Of(name)); err != nil {
 			return nil, err
 		}
 	}
-	return merge.Open(ctx, f, increments, tmpdir, phase, tty.AskSecret)
+	chain, err := merge.Open(ctx, f, increments, tmpdir, phase, tty.AskSecret)
+	if err == nil {
+		warn(t, chain.Warnings())
+	}
+	return chain, err
 }
 
 // chained calls read with the full backup that a chain makes.
@@ -334,7 +338,7 @@ func (c *extractCmd) Run(ctx context.Context, t *terminal.Console) error {
 
 // merged extracts what a chain makes.
 func (c *extractCmd) merged(ctx context.Context, t *terminal.Console, phase *progress.Phase) error {
-	chain, err := openChain(ctx, c.ReadFlags, c.Increments, c.Tmpdir, phase)
+	chain, err := openChain(ctx, t, c.ReadFlags, c.Increments, c.Tmpdir, phase)
 	if none, ok := errors.AsType[*merge.NoIncrementError](err); ok {
 		return usageError(fmt.Sprintf("%v; to extract chosen files only, use --files %s", none, filepath.Base(none.Name)))
 	}
@@ -453,7 +457,7 @@ func (c *verifyCmd) verify(ctx context.Context, t *terminal.Console) (result *ve
 // chain verifies what a chain makes.
 func (c *verifyCmd) chain(ctx context.Context, t *terminal.Console) (result *verify.Result, err error) {
 	phase := progress.NewPhase("verifying", 0)
-	chain, err := openChain(ctx, c.ReadFlags, c.Increments, c.Tmpdir, phase)
+	chain, err := openChain(ctx, t, c.ReadFlags, c.Increments, c.Tmpdir, phase)
 	if err != nil {
 		return nil, err
 	}
@@ -483,7 +487,7 @@ func (c *mergeCmd) Run(ctx context.Context, t *terminal.Console) error {
 		return err
 	}
 	phase, m := progress.NewPhase("merging", 0), new(progress.Tracker)
-	chain, err := openChain(ctx, c.ReadFlags, c.Increments, c.Tmpdir, phase)
+	chain, err := openChain(ctx, t, c.ReadFlags, c.Increments, c.Tmpdir, phase)
 	if err != nil {
 		return err
 	}
@@ -515,7 +519,7 @@ func (c *mergeCmd) merge(ctx context.Context, t *terminal.Console, m *progress.T
 	if err != nil {
 		return err
 	}
-	warn(t, result.Warnings)
+	warn(t, result.Manifest.Warnings)
 	t.Done(result.Describe(t.Took()), append(result.Facts(), slog.Int64("bytes", w.Sent()), slog.Int64("bytes_read", chain.BytesRead()))...)
 	return nil
 }

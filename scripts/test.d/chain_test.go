@@ -27,9 +27,9 @@ import (
 )
 
 // mkchain writes a full backup and two increments that build on it, which hb apply takes:
-// FILE0, FILE1 and FILE2.
+// FILE0, FILE1 and FILE2. With another argument, the increments have no sums of pages.
 func mkchain(ts *testscript.TestScript, _ bool, args []string) {
-	archives, err := sampleChain()
+	archives, err := sampleChain(len(args) > 1)
 	ts.Check(err)
 	for i, archive := range archives {
 		ts.Check(os.WriteFile(ts.MkAbs(fmt.Sprint(args[0], i)), archive, 0o644))
@@ -37,8 +37,9 @@ func mkchain(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // sampleChain makes that chain: each increment has another version of page 8 of a table,
-// another file of MyISAM, and the redo log of the sample.
-func sampleChain() (archives [][]byte, err error) {
+// another file of MyISAM, and the redo log of the sample. tracked: the increments are of the
+// server's list of changed pages, and have no sums.
+func sampleChain(tracked bool) (archives [][]byte, err error) {
 	base, err := xbtest.Sample()
 	if err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func sampleChain() (archives [][]byte, err error) {
 	id := idOf(base)
 	for round := range 2 {
 		a := xbtest.NewIncrement(xbtest.SamplePage, xbtest.SampleStart, last, metadata.Since{
-			Base: id, FromLSN: xbtest.SampleStart, CheckpointLSN: xbtest.SampleStart, LastLSN: last})
+			Base: id, FromLSN: xbtest.SampleStart, CheckpointLSN: xbtest.SampleStart, LastLSN: last, PageTracking: tracked})
 		for _, name := range names {
 			switch content := contents[name]; {
 			case name == "ib_logfile0":
@@ -63,6 +64,9 @@ func sampleChain() (archives [][]byte, err error) {
 				live, err := sampleDelta(a, name, content, innodb.LSN(100+round))
 				if err != nil {
 					return nil, err
+				}
+				if tracked {
+					live.Sum = nil
 				}
 				a.Live = append(a.Live, live)
 			default:
@@ -137,7 +141,7 @@ func idOf(archive []byte) metadata.PointID {
 // TestChainStages: archives of a chain in any stages, in files and from standard input, make
 // the same full backup.
 func TestChainStages(t *testing.T) {
-	archives, err := sampleChain()
+	archives, err := sampleChain(false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +215,7 @@ func TestChainStages(t *testing.T) {
 // they leave is refused.
 func TestFaultChain(t *testing.T) {
 	mysqldtest.Heavy(t)
-	archives, err := sampleChain()
+	archives, err := sampleChain(false)
 	if err != nil {
 		t.Fatal(err)
 	}

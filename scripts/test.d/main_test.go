@@ -72,7 +72,7 @@ func runTests(m *testing.M) int {
 //	exits CODE [<FILE] [NAME=VALUE]... hb ARG...
 //	                               hb must end with that exit code
 //	mkarchive FILE                 a small whole archive
-//	mkchain NAME                   a full backup and two increments: NAME0, NAME1, NAME2
+//	mkchain NAME [tracked]         a full backup and two increments: NAME0, NAME1, NAME2
 //	truncate FILE N                cut a file to N bytes; -N: by N bytes
 //	flip FILE OFFSET               flip a bit; negative offsets count from the end
 func TestScripts(t *testing.T) {
