@@ -1,8 +1,13 @@
 package recipes
 
 import (
+	"encoding/pem"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -59,6 +64,29 @@ echo $$ >/run/aws.pid
 case "$*" in *-lifecycle-*) set -- "$@" --generate-cli-skeleton output ;; esac
 exec /usr/bin/aws --endpoint-url http://127.0.0.1:%d "$@"
 `
+
+// secure gives a host the store's objects at https:// addresses too, which aws s3 presign
+// makes then.
+func (s *store) secure(t *testing.T, h *host) {
+	t.Helper()
+	to, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle := &http.Transport{}
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy.Transport = idle
+	front := httptest.NewTLSServer(proxy)
+	t.Cleanup(func() {
+		front.Close()
+		idle.CloseIdleConnections()
+	})
+	const authorities = "/etc/ssl/certs/ca-certificates.crt"
+	own := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw})
+	h.write(authorities, h.read(authorities)+string(own))
+	h.write("/usr/local/bin/aws", strings.Replace(h.read("/usr/local/bin/aws"), "exec ",
+		`case "$2" in presign) exec /usr/bin/aws --endpoint-url `+front.URL+` "$@" ;; esac`+"\nexec ", 1))
+}
 
 // parts counts the parts that were put to the store.
 func (s *store) parts(t *testing.T) int {
