@@ -41,14 +41,23 @@ func TestProveListed(t *testing.T) {
 		if warned, err := backup(); err != nil || strings.Contains(warned, "d/discarded, has no file") == listsOpen || strings.Contains(warned, "d/far, has no file") || strings.Contains(warned, "d/gone") {
 			t.Errorf("nothing removed: %v; %q", err, warned)
 		}
-		if err := os.Remove(filepath.Join(s.Datadir, "d", "gone.ibd")); err != nil {
+		fails := func(what string) {
+			t.Helper()
+			warned, err := backup()
+			missing, ok := errors.AsType[*MissingSpacesError](err)
+			if !ok || len(missing.Spaces) != 1 || missing.Spaces[0].Name != "d/gone" {
+				t.Errorf("%s: %v; %q", what, err, warned)
+			}
+		}
+		moved := filepath.Join(s.Datadir, "d", "moved.ibd")
+		if err := os.Rename(filepath.Join(s.Datadir, "d", "gone.ibd"), moved); err != nil {
 			t.Fatal(err)
 		}
-		warned, err := backup()
-		missing, ok := errors.AsType[*MissingSpacesError](err)
-		if !ok || len(missing.Spaces) != 1 || missing.Spaces[0].Name != "d/gone" {
-			t.Errorf("removed: %v; %q", err, warned)
+		fails("moved to a name at which no server looks for it")
+		if err := os.Remove(moved); err != nil {
+			t.Fatal(err)
 		}
+		fails("removed")
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)
 		}

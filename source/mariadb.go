@@ -140,8 +140,8 @@ func (b *mariadbBackup) proveListed(ctx context.Context) error {
 	return nil
 }
 
-// missingSpaces returns the tablespaces that the server lists, that are not in the
-// archive, and that have no file either.
+// missingSpaces returns the tablespaces that the server lists and whose files are not
+// where the server has them.
 func (b *mariadbBackup) missingSpaces(ctx context.Context) (missing []contents.Tablespace, err error) {
 	wait := firstListRetry
 	for try := 0; ; try++ {
@@ -172,24 +172,32 @@ func (b *mariadbBackup) missingSpaces(ctx context.Context) (missing []contents.T
 	}
 }
 
-// withoutFile returns those of the server's tablespaces of which the archive has no
-// copy, and the disk no file.
+// withoutFile returns those of the server's tablespaces that have no file where the server
+// has them. It does not excuse one that hb has copied: if somebody moved the file, hb found
+// it under a name at which no server looks for it.
 func (b *mariadbBackup) withoutFile(spaces []contents.Tablespace) (out []contents.Tablespace, err error) {
-	have := b.registry.IDs()
 	for _, s := range spaces {
-		if have[s.ID] || s.Kind == contents.SpaceTemporary || datadir.IsTemporary(s) {
+		if s.Kind == contents.SpaceTemporary || datadir.IsTemporary(s) {
 			continue
 		}
-		_, err := b.Disk.Stat(b.Layout.Seen(s.Path))
-		switch {
-		case err == nil:
-		case datadir.IgnoreGone(err) != nil:
+		there, err := b.isThere(s.Path)
+		if state := b.follower.File(s.ID); err == nil && !there && state.Path != "" && !state.Deleted {
+			there, err = b.isThere(state.Path) // renamed since it was listed
+		}
+		if err != nil {
 			return nil, err
-		default:
+		}
+		if !there {
 			out = append(out, s)
 		}
 	}
 	return out, nil
+}
+
+// isThere reports whether a tablespace has a file under the server's name for it.
+func (b *mariadbBackup) isThere(name string) (bool, error) {
+	_, err := b.Disk.Stat(b.Layout.Seen(name))
+	return err == nil, datadir.IgnoreGone(err)
 }
 
 // underBlockDDL brings tablespaces and the files of other engines to their

@@ -142,6 +142,6 @@ func (e *MissingSpacesError) Error() string {
 	if n := len(e.Spaces) - most; n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	return fmt.Sprintf("the server knows of tablespaces whose files are not there: %s%s; "+
+	return fmt.Sprintf("the server knows of tablespaces whose files are not where it has them: %s%s; "+
 		"a backup without them could not be restored: drop the tables, or bring the files back", strings.Join(names, "; "), more)
 }
