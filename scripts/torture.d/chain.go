@@ -94,7 +94,7 @@ func (r *round) mergeChain(ctx context.Context) error {
 	if said, err := merge(r.archive(), r.links()...); err != nil {
 		return fmt.Errorf("hb merge of a chain: %w\n%s", err, said)
 	}
-	if r.when == "idle" {
+	if r.when == "idle" && !r.hurt.harmsServer {
 		if err := r.sameAsFull(ctx); err != nil {
 			return err
 		}
