@@ -198,8 +198,8 @@ func (w *week) refuses(sh *shell) {
 	sh.must("sed -i s/^keep=1$/keep=14/ /usr/local/bin/hb-weekly")
 }
 
-// testLostIncrement: without an archive of the chain the next night is a full backup,
-// and nothing is deleted before the chain is whole again.
+// testLostIncrement: without an archive of the chain, or with a damaged one, the next
+// night is a full backup, and nothing is deleted before the chain is whole again.
 func testLostIncrement(t *testing.T, w *week, sh *shell) {
 	t.Helper()
 	sh.must("hb-nightly")
@@ -210,6 +210,16 @@ func testLostIncrement(t *testing.T, w *week, sh *shell) {
 	sh.fails(11, "hb: ", "hb verify "+chain[0]+" "+chain[2])
 	w.unchanged(11, "lacks the archive", "hb-weekly")
 	sh.must("mv /srv/lost " + chain[1])
+	w.night(1)
+
+	// The base is damaged where only hb verify looks.
+	base := w.chains()[w.newest()][0]
+	whole := w.db.read(base)
+	flipped := []byte(whole)
+	flipped[len(flipped)/2] ^= 1
+	w.db.write(base, string(flipped))
+	sh.fails(7, base, "hb-nightly")
+	w.db.write(base, whole)
 	w.night(1)
 }
 
