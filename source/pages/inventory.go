@@ -180,6 +180,9 @@ func Settle(look Found, files map[innodb.SpaceID]*redo.FileState, rules Rules) (
 		}
 	}
 	for id, state := range files {
+		if id == 0 { // the system tablespace: its files are not among those found
+			continue
+		}
 		if !there[id] && !state.Deleted && !rules.dispensable(id, state) && !datadir.IsTemporaryTable(path.Base(state.Path)) {
 			return s, fmt.Errorf("tablespace %d (%s) is in the redo log, but its file was not found in the data directory", id, state.Name())
 		}
