@@ -93,7 +93,9 @@ func TestAlterUnderLock(t *testing.T) {
 		cancel()
 		wg.Wait()
 		for round := range rounds {
-			for name, restore := range restorers {
+			for name, restore := range map[string]func(t *testing.T, root *mysqldtest.Root, archive, target string){
+				"mariadb-backup": restoreByPeer, "hb": restoreDropping,
+			} {
 				target := filepath.Join(dir, fmt.Sprint(round, " by ", name))
 				restore(t, root, archive(round), target)
 				copied := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
