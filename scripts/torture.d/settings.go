@@ -32,7 +32,6 @@ type settingGroup struct {
 
 var (
 	mariadbServers = servers[:3]
-	mysql56        = servers[3:4]
 	mysql57        = servers[4:5]
 	mysql97        = servers[5:6]
 	oldMySQL       = servers[3:5]

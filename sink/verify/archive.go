@@ -609,7 +609,7 @@ func (v *verifier) conclude() error {
 // pages come to depends on the backups that it builds on.
 func (v *verifier) concludeIncrement() error {
 	if v.Replay {
-		return stream.AsUsage(errors.New("this is an incremental backup: --replay needs those that it builds on, too: hb verify --replay ARCHIVE INCREMENT..."))
+		return stream.AsUsage(errors.New("this is an incremental backup: hb verify --replay ARCHIVE INCREMENT... rehearses it together with those that it builds on"))
 	}
 	m := v.result.Manifest
 	v.result.Increment, v.result.FromLSN, v.result.LSN = true, m.FromLSN, m.LastLSN
