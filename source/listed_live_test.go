@@ -67,3 +67,28 @@ func TestProveListed(t *testing.T) {
 		}
 	})
 }
+
+// TestMovedAway: a file that somebody moved to a name at which no server looks for it is
+// no copy of the table, and a file whose table was renamed is one.
+func TestMovedAway(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.old (id INT PRIMARY KEY) ENGINE=InnoDB", "RENAME TABLE d.old TO d.`of näme`",
+			"CREATE TABLE d.parts (id INT PRIMARY KEY) ENGINE=InnoDB PARTITION BY HASH (id) PARTITIONS 2", "CREATE TABLE d.moved (id INT PRIMARY KEY) ENGINE=InnoDB")
+		backup := func() error {
+			srv := client.Open(t, s)
+			_, err := Run(t.Context(), srv, io.Discard, Options{Parallel: 1, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test", Warn: func(string) {}})
+			return errors.Join(err, srv.Close())
+		}
+		if err := backup(); err != nil {
+			t.Errorf("nothing moved: %v", err)
+		}
+		if err := os.Rename(filepath.Join(s.Datadir, "d", "moved.ibd"), filepath.Join(s.Datadir, "d", "aside.ibd")); err != nil {
+			t.Fatal(err)
+		}
+		err := backup()
+		if missing, ok := errors.AsType[*MissingSpacesError](err); !ok || len(missing.Spaces) != 1 || missing.Spaces[0].Name != "d/moved" {
+			t.Errorf("moved: %v", err)
+		}
+	})
+}

@@ -173,9 +173,9 @@ func (b *mariadbBackup) missingSpaces(ctx context.Context) (missing []contents.T
 }
 
 // withoutFile returns those of the server's tablespaces that have no file where the server
-// has them. It does not excuse one that hb has copied: if somebody moved the file, hb found
-// it under a name at which no server looks for it.
+// has them, and of which the archive has no copy, or one of a file that somebody moved.
 func (b *mariadbBackup) withoutFile(spaces []contents.Tablespace) (out []contents.Tablespace, err error) {
+	names := b.registry.Names()
 	for _, s := range spaces {
 		if s.Kind == contents.SpaceTemporary || datadir.IsTemporary(s) {
 			continue
@@ -187,17 +187,11 @@ func (b *mariadbBackup) withoutFile(spaces []contents.Tablespace) (out []content
 		if err != nil {
 			return nil, err
 		}
-		if !there {
+		if name, have := names[s.ID]; !there && (!have || wasMoved(name, s)) {
 			out = append(out, s)
 		}
 	}
 	return out, nil
-}
-
-// isThere reports whether a tablespace has a file under the server's name for it.
-func (b *mariadbBackup) isThere(name string) (bool, error) {
-	_, err := b.Disk.Stat(b.Layout.Seen(name))
-	return err == nil, datadir.IgnoreGone(err)
 }
 
 // underBlockDDL brings tablespaces and the files of other engines to their

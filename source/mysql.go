@@ -116,11 +116,17 @@ func (b *mysqlBackup) proveComplete(ctx context.Context) error {
 			"move them to where %s says, or elsewhere, and name the new path in a file TABLE.isl", n, metadata.ExternalName)
 	}
 	have := map[innodb.SpaceID]bool{0: true}
+	names := make(map[innodb.SpaceID]string)
 	for _, t := range b.last.Files {
-		have[t.Space.ID] = b.registry.Has(t.Key())
+		have[t.Space.ID], names[t.Space.ID] = b.registry.Has(t.Key()), t.Name
 	}
 	var missing []contents.Tablespace
 	for _, s := range spaces {
+		if have[s.ID] && !s.Discarded && wasMoved(names[s.ID], s) {
+			if have[s.ID], err = b.isThere(s.Path); err != nil {
+				return err
+			}
+		}
 		switch {
 		case have[s.ID] || s.Kind == contents.SpaceSystem || s.Kind == contents.SpaceTemporary || datadir.IsTemporary(s):
 		case s.Discarded:

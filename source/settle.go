@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
+	"hb/source/datadir"
 	"hb/source/mysqld"
 	"hb/source/mysqld/contents"
 	"hb/source/pages"
@@ -122,6 +124,21 @@ func (b *backup) proveWritten() error {
 		return fmt.Errorf("copying %s: %w; the page is damaged on the server: check the table there (CHECK TABLE) before backing up", z.File.Path, lost)
 	}
 	return nil
+}
+
+// isThere reports whether a tablespace has a file under the server's name for it.
+func (b *backup) isThere(name string) (bool, error) {
+	_, err := b.Disk.Stat(b.Layout.Seen(name))
+	return err == nil, datadir.IgnoreGone(err)
+}
+
+// wasMoved reports whether somebody moved the file of a tablespace, which is not where the
+// server has it, to another name: a server on the backup would not look for it there. A
+// file of the same name is in another directory for a good reason: servers before MySQL
+// 8.0 and MariaDB 10.6 may list one that had a DATA DIRECTORY, and was restored inside,
+// where it was before.
+func wasMoved(name string, s contents.Tablespace) bool {
+	return s.Kind == contents.SpaceTables && !strings.HasPrefix(path.Base(name), strings.TrimSuffix(path.Base(s.Path), ".ibd"))
 }
 
 // MissingSpacesError says that hb found no files of tablespaces that the server knows.

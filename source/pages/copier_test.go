@@ -225,7 +225,7 @@ func TestCopyDropped(t *testing.T) {
 		if _, ok := fix["db/dropped.del"]; !ok || len(fix) != 1 {
 			t.Errorf("fix-ups = %q, want db/dropped.del", fix)
 		}
-		if c.Registry.IDs()[1] {
+		if _, have := c.Registry.Names()[1]; have {
 			t.Error("a part of a tablespace counts as its copy")
 		}
 		if err := c.Registry.Vanished(look.Files, map[innodb.SpaceID]*redo.FileState{1: {Deleted: true}}); err != nil {

@@ -133,13 +133,14 @@ func (r *Registry) Any(is func(*Copy) bool) bool {
 	return false
 }
 
-// Ids returns the tablespaces of which the archive has a copy that counts.
-func (r *Registry) IDs() map[innodb.SpaceID]bool {
+// Names returns the tablespaces of which the archive has a copy that counts, and under
+// which name: that of a file of the tablespace when its copying began.
+func (r *Registry) Names() map[innodb.SpaceID]string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := make(map[innodb.SpaceID]bool, len(r.spaces))
-	for key := range r.spaces {
-		out[key.ID] = true
+	out := make(map[innodb.SpaceID]string, len(r.spaces))
+	for key, a := range r.spaces {
+		out[key.ID] = a.Name
 	}
 	return out
 }
