@@ -1,6 +1,7 @@
 package sink_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"hb/sink/apply"
+	"hb/sink/backupdir"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/census"
 	"hb/source/mysqld/mysqldtest/workload"
@@ -179,8 +181,16 @@ func TestMySQLApply(t *testing.T) {
 			t.Errorf("applying a second time: %+v", again)
 		}
 		byServer := copyTree(t, backup, filepath.Join(base, "server"))
-		if s := mustApply(t, byServer, apply.Options{ByServer: true}); s.LSN != r.LSN {
-			t.Errorf("by the server: up to LSN %d, want %d", s.LSN, r.LSN)
+		handedOver, err := apply.Run(t.Context(), byServer, apply.Options{ByServer: true})
+		// The load may rename a table to a name that it had before, which not every server
+		// gets through: see TestApplyMySQLByServerRenames.
+		_, refused := errors.AsType[*backupdir.NotBackupError](err)
+		refused = refused && !root.AtLeast(8, 0) && strings.Contains(err.Error(), "the redo log renames a table to")
+		switch {
+		case refused:
+			t.Logf("by the server: %v", err)
+		case err != nil || len(handedOver.Warnings) > 0 || handedOver.LSN != r.LSN:
+			t.Fatalf("by the server: %+v, %v; want up to LSN %d", handedOver, err, r.LSN)
 		}
 
 		want := look(t, root, data)
@@ -188,7 +198,9 @@ func TestMySQLApply(t *testing.T) {
 			t.Errorf("rows %s", want.rows)
 		}
 		t.Logf("%d tables, prepared %s, rows %s", len(want.sums), want.prepared, want.rows)
-		look(t, root, byServer).compare(t, "by the server", want)
+		if !refused {
+			look(t, root, byServer).compare(t, "by the server", want)
+		}
 		look(t, root, ours).compare(t, "by Apply", want)
 	})
 }
