@@ -146,11 +146,14 @@ func restoreByHB(t *testing.T, _ *mysqldtest.Root, archive, target string) {
 }
 
 // restoreDropping restores with only hb a backup during whose last moments tables were
-// dropped: hb apply may say that it removed them.
+// made and dropped for full-text indexes: hb apply may say that it removed them, and that
+// one that was being made has a page in use that was not written yet.
 func restoreDropping(t *testing.T, _ *mysqldtest.Root, archive, target string) {
 	t.Helper()
 	for _, w := range applied(t, archive, target) {
-		if !strings.HasPrefix(w, "removed ") || !strings.HasSuffix(w, ", which the redo log says was dropped") {
+		dropped := strings.HasPrefix(w, "removed ") && strings.HasSuffix(w, ", which the redo log says was dropped")
+		made := strings.HasPrefix(w, "pages are in use and zero") && strings.Contains(w, ": d/FTS_") && !strings.Contains(w, "d/t")
+		if !dropped && !made {
 			t.Errorf("apply: warning %q", w)
 		}
 	}
