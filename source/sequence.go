@@ -111,7 +111,7 @@ func (b *mariadbBackup) steps() []step {
 
 // steps are those of MySQL 8.0 and later; they are in mysql8.go and mysql.go.
 //
-//  1. hb has the server track changed pages anew, if it tracks them, and keep the redo
+//  1. hb has the server begin its list of changed pages again, if it has one, and keep the redo
 //     log files that hb has not read yet.
 //  2. LOCK INSTANCE FOR BACKUP, which blocks DDL, the creation, truncation and
 //     removal of tablespaces, and the purge of binary logs, and nothing else.

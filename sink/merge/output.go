@@ -97,7 +97,7 @@ func (m *merger) metadata(last *step) error {
 }
 
 // isDescription reports whether a file of an increment is one of the result's, too: all of
-// the backup's own but hb's, which are made anew, and those that say what DDL did while the
+// the backup's own but hb's, which hb writes again, and those that say what DDL did while the
 // backup copied: the manifest has the names that files have in the end.
 func isDescription(name string) bool {
 	switch name {

@@ -59,7 +59,7 @@ type Server struct {
 	LSN, Checkpoint innodb.LSN
 }
 
-// Check reports why the base is none for a server.
+// Check reports why hb cannot build on the base for a server.
 func (b *Base) Check(s Server) error {
 	_, theirs, err := mysqld.ParseVersion(b.Archive.ServerVersion)
 	m := b.Manifest

@@ -188,7 +188,7 @@ func TestOpenDamaged(t *testing.T) {
 	}
 }
 
-// TestCheck refuses bases that are none for the server.
+// TestCheck refuses bases that the server cannot build on.
 func TestCheck(t *testing.T) {
 	_, head, manifest := fullBase(t)
 	b, err := since.Open(t.Context(), write(t, filepath.Join(t.TempDir(), "manifest"), append(head, manifest...)))

@@ -2,5 +2,5 @@ package terminal
 
 import "os"
 
-// Questions are none: Windows has no SIGUSR1.
+// Questions returns no channel: Windows has no SIGUSR1.
 func Questions() <-chan os.Signal { return nil }

@@ -12,6 +12,7 @@ import (
 
 	"hb/xbstream"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/delta"
 )
 
 const (
@@ -148,15 +149,12 @@ type Live struct {
 	CRC32 *uint32
 }
 
-// DeltaSuffix is what follows a tablespace's name in the name of its delta.
-const DeltaSuffix = ".delta"
-
 // defaultStored is where the content of a live file is unless its line says otherwise.
 func (l *Live) defaultStored() string {
 	if l.Kind == LiveCopied {
 		return l.Path
 	}
-	return l.Path + DeltaSuffix
+	return l.Path + delta.Ext
 }
 
 // liveLine is a Live as JSON.

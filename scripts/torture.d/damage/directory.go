@@ -1,4 +1,4 @@
-// Package damage hurts files behind the back of who owns them: a page of a tablespace
+// Package damage hurts files without the knowledge of their server: a page of a tablespace
 // (page.go), or one thing in the directory of a backup. In go a directory and a source of
 // chance; out comes what was done, in words.
 package damage

@@ -165,7 +165,7 @@ var Objects = []Object{
 	}},
 	{"tracking", "where a server's list of changed pages begins", []Key{
 		{"run", "string", "", true, "identifies the run of the server"},
-		{"reset_lsn", "integer", "", true, "the LSN from which the server tracks changed pages anew"},
+		{"reset_lsn", "integer", "", true, "the LSN from which the server tracks changed pages for the next increment"},
 	}},
 	{"binlog_home", "where a server keeps its binary log", []Key{
 		{"base", "string", "", true, "path of its files without their number"},
