@@ -25,19 +25,28 @@ const (
 	ChecksumLegacy
 	// ChecksumNone: 0xDEADBEEF in both.
 	ChecksumNone
+	// ChecksumSealed is of a page of MySQL that is encrypted: its checksum is that of the
+	// plain page, which cannot be verified without the Space's Cipher.
+	ChecksumSealed
 )
 
-// A Tally counts pages that have no checksum: ChecksumNone.
+// A Tally counts pages that no checksum vouches for.
 type Tally struct {
-	Unsummed int64 // damage within them cannot be noticed
+	Unsummed int64 // ChecksumNone: damage within them cannot be noticed
 	// Unproven are those of them that have no second LSN either, so that they might
 	// be torn: of ROW_FORMAT=COMPRESSED.
 	Unproven int64
+	Sealed   int64 // ChecksumSealed: they cannot be verified without the keys
 }
 
 // Count enters a page of a tablespace that was verified.
 func (t *Tally) Count(s *Space, sum Checksum) {
-	if sum != ChecksumNone {
+	switch sum {
+	case ChecksumSealed:
+		t.Sealed++
+		return
+	case ChecksumNone:
+	default:
 		return
 	}
 	t.Unsummed++
@@ -50,16 +59,24 @@ func (t *Tally) Count(s *Space, sum Checksum) {
 func (t *Tally) Add(o Tally) {
 	t.Unsummed += o.Unsummed
 	t.Unproven += o.Unproven
+	t.Sealed += o.Sealed
 }
 
-// Describe explains the counted pages; "" if the count is zero.
+// Describe explains the counted pages; "" if there are none.
 func (t Tally) Describe() string {
+	sealed := ""
+	if t.Sealed > 0 {
+		sealed = fmt.Sprintf("%d pages are encrypted, and hb cannot verify their checksums without the keys of the server", t.Sealed)
+	}
 	if t.Unsummed == 0 {
-		return ""
+		return sealed
 	}
 	text := fmt.Sprintf("%d pages have no checksum (innodb_checksum_algorithm=none): damage in them cannot be noticed", t.Unsummed)
 	if t.Unproven > 0 {
 		text += fmt.Sprintf("; %d of them are of ROW_FORMAT=COMPRESSED, where hb cannot be certain that a page was not torn", t.Unproven)
+	}
+	if sealed != "" {
+		text += "; " + sealed
 	}
 	return text
 }
@@ -76,10 +93,14 @@ func CRC32C(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 type PageError struct {
 	PageID
 	What    string
-	Foreign bool // it has the id of another tablespace
+	Foreign bool  // it has the id of another tablespace
+	Cause   error // what the checks returned, or nil: also that a key is missing
 }
 
 func (e *PageError) Error() string { return fmt.Sprintf("page %d: %s", e.No, e.What) }
+
+// Unwrap returns the cause.
+func (e *PageError) Unwrap() error { return e.Cause }
 
 // Verify checks that page, of the tablespace's physical size, is page no of
 // this tablespace and that its checksum is right, and returns the algorithm
@@ -88,6 +109,10 @@ func (e *PageError) Error() string { return fmt.Sprintf("page %d: %s", e.No, e.W
 // Pages that are stored compressed without a checksum of the stored bytes are
 // unpacked first: pages of MySQL's COMPRESSION, and MariaDB's page_compressed ones
 // outside of full_crc32 tablespaces.
+//
+// An encrypted page of MariaDB is verified by the checksum of what is stored, and with
+// Space.Cipher also by what it decrypts to. One of MySQL has only the checksum of the
+// plain page: without Space.Cipher the result is ChecksumSealed.
 //
 // Where no checksum covers the LSN at the end of the page, it must be the one in
 // the header, as servers want it: of a page that was stamped ChecksumNone this is
@@ -105,32 +130,22 @@ func (s *Space) Verify(page []byte, no PageNo) (Checksum, error) {
 	if got := HeaderPageNo(page); got != no {
 		return fail("says it is page %d", got)
 	}
-	if got := HeaderSpace(page); got != s.ID && !s.packed(page) {
-		return ChecksumUnset, &PageError{PageID{s.ID, no}, fmt.Sprintf("says it is of tablespace %d, not %d", got, s.ID), true}
+	// In full_crc32 tablespaces the id is compressed, or encrypted, with the rest.
+	if got := HeaderSpace(page); got != s.ID && !s.packed(page) && !(s.FullCRC32 && s.Sealed(page, no)) {
+		return ChecksumUnset, &PageError{PageID: PageID{s.ID, no}, What: fmt.Sprintf("says it is of tablespace %d, not %d", got, s.ID), Foreign: true}
 	}
-	if v := s.keyVersion(page, no); v != 0 {
+	identify := s.identify
+	switch v := s.KeyVersion(page, no); {
+	case s.Sealed(page, no):
+		identify = func(page []byte) (Checksum, error) { return s.identifySealed(page, no) }
+	case v != 0: // the server takes it for a damaged one
 		return fail("says it is encrypted with version %d of a key, but the tablespace is not encrypted", v)
 	}
-	sum, err := s.identify(page)
+	sum, err := identify(page)
 	if err != nil {
-		return fail("%v", err)
+		return ChecksumUnset, &PageError{PageID: PageID{s.ID, no}, What: err.Error(), Cause: err}
 	}
 	return sum, nil
-}
-
-// keyVersion returns the version of the key, in the page's header, that the page is
-// encrypted with, where MariaDB looks for one: in a tablespace whose page 0 has
-// encryption data, although it marks them as not encrypted (ENCRYPTED=NO). The server
-// then takes the page for a damaged one. No checksum covers the field outside of
-// full_crc32 tablespaces. (buf_page_decrypt_after_read in buf0buf.cc.)
-func (s *Space) keyVersion(page []byte, no PageNo) uint32 {
-	switch {
-	case !s.Encryption.Present || s.Encrypted() || no == 0:
-		return 0
-	case s.FullCRC32:
-		return binary.BigEndian.Uint32(page)
-	}
-	return binary.BigEndian.Uint32(page[OffsetFlushLSN:])
 }
 
 // identify finds the algorithm whose value the page carries, likeliest first.

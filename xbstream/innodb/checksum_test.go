@@ -331,32 +331,88 @@ func FuzzParseSpace(f *testing.F) {
 	})
 }
 
-// TestRealEncryption: an encrypted tablespace is recognised by its first page.
+// verifySealed verifies pages, encrypted ones too, without their keys, and refuses them with
+// a flipped bit.
+func verifySealed(t *testing.T, space *innodb.Space, content []byte) {
+	t.Helper()
+	sealed := 0
+	for no := range innodb.PageNo(len(content) / space.Physical) {
+		page := bytes.Clone(content[int(no)*space.Physical:][:space.Physical])
+		if _, err := space.Verify(page, no); err != nil {
+			t.Errorf("page %d: %v", no, err)
+		}
+		if !space.Sealed(page, no) {
+			continue
+		}
+		sealed++
+		if no > 20 {
+			continue
+		}
+		stored := space.Physical
+		if space.PageCompressed && space.Compressed(page) { // the rest is a hole
+			stored = len(bytes.TrimRight(page, "\x00"))
+		}
+		for range 50 {
+			// The trailer outside of full_crc32 tablespaces is that of the plain page.
+			at := 4 + rand.IntN(stored-12)
+			if !space.FullCRC32 && at >= innodb.OffsetFlushLSN && at < innodb.OffsetSpace ||
+				space.Zip() && at >= innodb.OffsetLSN && at < innodb.OffsetType {
+				continue // no checksum covers it
+			}
+			bit := byte(1) << rand.IntN(8)
+			page[at] ^= bit
+			if _, err := space.Verify(page, no); err == nil {
+				t.Errorf("page %d: a flipped bit at %d passes", no, at)
+			}
+			page[at] ^= bit
+		}
+	}
+	if (sealed > 0) != space.Encrypted() {
+		t.Errorf("%d encrypted pages in a tablespace where Encrypted is %t", sealed, space.Encrypted())
+	}
+}
+
+// TestRealEncryption: an encrypted tablespace is recognised by its first page, and its
+// pages are verified without the keys.
 func TestRealEncryption(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		keys := filepath.Join(t.TempDir(), "keys")
 		if err := os.WriteFile(keys, []byte("1;770A8A65DA156D24EE2A093277530142\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for _, size := range []string{"4096", "16384", "65536"} {
+		for _, c := range []struct{ size, algorithm string }{{"4096", "full_crc32"}, {"16384", "full_crc32"}, {"16384", "crc32"}, {"65536", "crc32"}} {
+			size := c.size
 			s := mysqldtest.Start(t, root, mysqldtest.Options{
 				Init:   []string{"innodb-page-size=" + size},
-				Config: []string{"plugin-load-add=file_key_management", "file-key-management-filename=" + keys},
+				Config: []string{"innodb-checksum-algorithm=" + c.algorithm, "plugin-load-add=file_key_management", "file-key-management-filename=" + keys},
 			})
 			s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (i INT) ENGINE=InnoDB ENCRYPTED=YES ENCRYPTION_KEY_ID=1",
 				"CREATE TABLE d.plain (i INT) ENGINE=InnoDB", "INSERT INTO d.t VALUES (1)")
+			encrypted := innodb.Encryption{Present: true, Scheme: 1, MinVersion: 1, KeyID: 1, Mode: 1}
+			tables := map[string]innodb.Encryption{"t": encrypted, "plain": {}}
+			if size == "16384" {
+				s.Exec(t, "CREATE TABLE d.zip (i INT PRIMARY KEY, v TEXT) ENGINE=InnoDB ROW_FORMAT=COMPRESSED ENCRYPTED=YES",
+					"CREATE TABLE d.packed (i INT PRIMARY KEY, v TEXT) ENGINE=InnoDB PAGE_COMPRESSED=1 ENCRYPTED=YES",
+					"INSERT INTO d.zip SELECT seq, SHA2(seq, 512) FROM d.seq_1_to_1000", "INSERT INTO d.packed SELECT * FROM d.zip")
+				tables["zip"], tables["packed"] = encrypted, encrypted
+			}
 			if err := s.Stop(); err != nil {
 				t.Fatal(err)
 			}
-			for name, want := range map[string]innodb.Encryption{"t": {Present: true, Scheme: 1, MinVersion: 1, KeyID: 1}, "plain": {}} {
+			for name, want := range tables {
 				content, err := os.ReadFile(filepath.Join(s.Datadir, "d", name+".ibd"))
 				if err != nil {
 					t.Fatal(err)
 				}
 				space, err := innodb.ParseSpace(content)
+				if random := space.Encryption.IV; (random == [16]byte{}) == want.Present {
+					t.Errorf("page size %s, table %s: IV %x", size, name, random)
+				}
+				want.IV = space.Encryption.IV
 				if err != nil || space.Encryption != want {
 					t.Errorf("page size %s, table %s: %+v, %v; want %+v", size, name, space.Encryption, err, want)
 				}
+				verifySealed(t, &space, content)
 			}
 		}
 	})

@@ -38,4 +38,4 @@ func Blank(page []byte) bool {
 }
 
 // Encrypted reports whether pages of the tablespace may be encrypted at rest.
-func (s *Space) Encrypted() bool { return s.Encryption.Scheme != 0 || s.MySQLEncrypted() }
+func (s *Space) Encrypted() bool { return s.Encryption.MayEncrypt() || s.MySQLEncrypted() }

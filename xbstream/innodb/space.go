@@ -20,6 +20,8 @@ type Space struct {
 	PageCompressed bool        // MariaDB page_compressed=1, by the flags
 	Compression    Compression // its algorithm, where the flags name one (full_crc32)
 	Encryption     Encryption
+	// Cipher has the keys of the tablespace; nil: there are none, or it is not encrypted.
+	Cipher Cipher
 }
 
 // Zip reports whether the tablespace holds ROW_FORMAT=COMPRESSED pages. They may
@@ -57,6 +59,8 @@ type Encryption struct {
 	Scheme     uint8  // 0 none, 1 encrypted with derived keys
 	MinVersion uint32 // smallest key version in use; 0: some pages are not encrypted
 	KeyID      uint32
+	Mode       uint8    // as the table was made: 0 as the server's default is, 1 ENCRYPTED=YES, 2 NO
+	IV         [16]byte // from which the keys of the tablespace are derived
 }
 
 // Flags of FSP_SPACE_FLAGS. MySQL's and MariaDB's words differ above bit 10;
@@ -161,6 +165,8 @@ func (s *Space) readEncryption(page0 []byte) {
 		Scheme:     page0[at+6],
 		MinVersion: binary.BigEndian.Uint32(page0[at+24:]),
 		KeyID:      binary.BigEndian.Uint32(page0[at+28:]),
+		Mode:       page0[at+32],
+		IV:         [16]byte(page0[at+8:]),
 	}
 }
 
