@@ -367,7 +367,7 @@ func (c *extractCmd) report(t *terminal.Console, extracted *extract.Result, appl
 		t.Done(text, append(extracted.Facts(), slog.Int64("bytes_read", extracted.Read))...)
 		return err
 	}
-	t.Say(terminal.EventExtracted, text, extracted.Facts()...)
+	t.Extracted(text, extracted.Facts()...)
 	warn(t, applied.Warnings)
 	t.Done(applied.Describe(c.Directory, t.Took()), append(extracted.Size(), applied.Facts()...)...)
 	return err

@@ -48,23 +48,22 @@ type Console struct {
 	wake  chan struct{} // tells it so
 }
 
-// An Event is what a message is about. Package usage describes each, for programs
+// An event is what a message is about. Package usage describes each, for programs
 // that read messages as JSON.
-type Event string
+type event string
 
 const (
-	eventStart    Event = "start"    // a command has begun
-	eventWarning  Event = "warning"  // what the user should know
-	eventProgress Event = "progress" // how far the work is
-	eventFinding  Event = "finding"  // of a Report
-	eventEnd      Event = "end"      // the command has ended, the last message
-	// EventExtracted says that an archive is extracted, while the command goes on.
-	EventExtracted Event = "extracted"
+	eventStart     event = "start"     // a command has begun
+	eventWarning   event = "warning"   // what the user should know
+	eventProgress  event = "progress"  // how far the work is
+	eventExtracted event = "extracted" // an archive is extracted, while the command goes on
+	eventFinding   event = "finding"   // of a Report
+	eventEnd       event = "end"       // the command has ended, the last message
 )
 
 // message is one message with its facts, which only JSON shows.
 type message struct {
-	event Event
+	event event
 	level slog.Level
 	text  string
 	facts []slog.Attr
@@ -93,15 +92,18 @@ func (c *Console) Begin(command string, facts ...slog.Attr) {
 	c.command = command
 	if c.json != nil {
 		facts = append([]slog.Attr{slog.String("command", command)}, facts...)
-		c.Say(eventStart, command+" begins", facts...)
+		c.say(eventStart, command+" begins", facts...)
 	}
 }
 
 // Took is how long the command has run.
 func (c *Console) Took() time.Duration { return time.Since(c.began).Round(time.Millisecond) }
 
-// Say tells what the user may want to know while the command goes on.
-func (c *Console) Say(event Event, text string, facts ...slog.Attr) {
+// Extracted tells that an archive is extracted, while the command goes on.
+func (c *Console) Extracted(text string, facts ...slog.Attr) { c.say(eventExtracted, text, facts...) }
+
+// say tells what the user may want to know.
+func (c *Console) say(event event, text string, facts ...slog.Attr) {
 	if !c.quiet {
 		c.put(message{event, slog.LevelInfo, text, facts})
 	}
@@ -128,7 +130,7 @@ func (c *Console) End(why string, code int) {
 		achieved = cmp.Or(achieved, "ended")
 	}
 	if achieved != "" {
-		c.Say(eventEnd, achieved, facts...)
+		c.say(eventEnd, achieved, facts...)
 	}
 	if why != "" {
 		c.put(message{eventEnd, slog.LevelError, why, facts})

@@ -53,7 +53,7 @@ func (w *written) take() []string {
 func TestMessages(t *testing.T) {
 	all := func(c *Console) {
 		c.Begin("verify", slog.String("archive", "a"))
-		c.Say(EventExtracted, "two\nlines", slog.Int("files", 3))
+		c.Extracted("two\nlines", slog.Int("files", 3))
 		c.Warn("look\x1b[2Jout")
 		c.Done("it is done", slog.Int("bytes", 5))
 		c.End("it failed", 7)
@@ -339,7 +339,7 @@ func TestDrawn(t *testing.T) {
 		c := New(s, nil)
 		c.width = s.columns
 		var m progress.Tracker
-		c.Say(EventExtracted, "before")
+		c.Extracted("before")
 		c.During(&m, func() {
 			p := m.Begin("copying tablespaces", 900<<20)
 			m.SetLag(0)
@@ -377,7 +377,7 @@ func TestDrawn(t *testing.T) {
 			time.Sleep(drawInterval)
 			c.Warn("at last")
 		})
-		c.Say(EventExtracted, "after")
+		c.Extracted("after")
 		if got := s.String(); !strings.HasSuffix(got, "hb: warning: at last\nhb: after") || strings.Contains(got, "waiting") {
 			t.Errorf("at the end: %s", got)
 		}
