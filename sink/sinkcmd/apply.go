@@ -1,0 +1,44 @@
+package sinkcmd
+
+import (
+	"context"
+	"log/slog"
+
+	"hb/sink/apply"
+	"hb/sink/mergedir"
+	"hb/stream/program"
+	"hb/stream/progress"
+)
+
+// Apply is hb apply.
+type Apply struct {
+	Directory string `arg:"" help:"Directory of an extracted backup." type:"path"`
+	Merge     string `help:"First put the incremental backup of mariadb-backup in this directory onto the backup, which was applied before." placeholder:"DIR" type:"path"`
+	apply.Options
+}
+
+// Subject is the directory.
+func (c *Apply) Subject() []slog.Attr { return []slog.Attr{slog.String("directory", c.Directory)} }
+
+// Run recovers the directory.
+func (c *Apply) Run(ctx context.Context, p *program.Program) error {
+	c.Tool, c.Progress = p.Tool, new(progress.Tracker)
+	if c.Merge != "" {
+		var merged *mergedir.Result
+		var err error
+		p.During(c.Progress, func() { merged, err = mergedir.Run(ctx, c.Directory, c.Merge, mergedir.Options{Progress: c.Progress}) })
+		if err != nil {
+			return err
+		}
+		p.WarnAll(merged.Warnings)
+	}
+	var result *apply.Result
+	var err error
+	p.During(c.Progress, func() { result, err = apply.Run(ctx, c.Directory, c.Options) })
+	if err != nil {
+		return err
+	}
+	p.WarnAll(result.Warnings)
+	p.Done(result.Describe(c.Directory, p.Took()), result.Facts()...)
+	return nil
+}

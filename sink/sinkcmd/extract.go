@@ -1,0 +1,80 @@
+package sinkcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+
+	"hb/sink"
+	"hb/sink/apply"
+	"hb/sink/extract"
+	"hb/sink/merge"
+	"hb/stream"
+	"hb/stream/program"
+	"hb/stream/progress"
+)
+
+// Extract is hb extract.
+type Extract struct {
+	stream.ReadFlags
+	merge.Flags
+	sink.Options
+	Tmpdir string `help:"Directory for an increment that cannot be read anywhere, such as standard input (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
+}
+
+// Subject is the archives and the directory.
+func (c *Extract) Subject() []slog.Attr {
+	facts := append(c.ReadFlags.Facts(), c.Flags.Facts()...)
+	if c.Check(c.Name()) != nil {
+		return facts // Run reports what is wrong
+	}
+	return append(facts, slog.String("directory", c.Directory))
+}
+
+// Run extracts the archive, or what a chain makes.
+func (c *Extract) Run(ctx context.Context, p *program.Program) error {
+	if err := c.Check(c.Name()); err != nil {
+		return err
+	}
+	if c.InPlace && len(c.Increments) == 0 {
+		if err := sink.CheckInPlace(ctx, &c.ReadFlags); err != nil {
+			return err
+		}
+	}
+	in, err := open(ctx, p, "extracting", &c.ReadFlags, len(c.Files) > 0, c.Increments, c.Tmpdir)
+	if none, ok := errors.AsType[*merge.NoIncrementError](err); ok {
+		return stream.AsUsage(fmt.Errorf("%v; to extract chosen files only, use --files %s", none, filepath.Base(none.Name)))
+	}
+	if err != nil {
+		return err
+	}
+	c.Tool, c.Progress, c.Parts = p.Tool, new(progress.Tracker), in.parts()
+	var extracted *extract.Result
+	var applied *apply.Result
+	err = in.read(ctx, p, c.Progress, func(r io.Reader) (err error) {
+		extracted, applied, err = sink.Run(ctx, r, c.Options)
+		return err
+	})
+	return c.report(p, extracted, applied, in.BytesRead(), err)
+}
+
+// report tells what became of the directory.
+func (c *Extract) report(p *program.Program, extracted *extract.Result, applied *apply.Result, read int64, err error) error {
+	if extracted == nil || err != nil && !c.Apply {
+		return err
+	}
+	p.WarnAll(extracted.Warnings)
+	extracted.Read = read
+	text := extracted.Describe(c.Directory, p.Took(), applied != nil)
+	if applied == nil {
+		p.Done(text, append(extracted.Facts(), slog.Int64("bytes_read", extracted.Read))...)
+		return err
+	}
+	p.Extracted(text, extracted.Facts()...)
+	p.WarnAll(applied.Warnings)
+	p.Done(applied.Describe(c.Directory, p.Took()), append(extracted.Size(), applied.Facts()...)...)
+	return err
+}

@@ -1,0 +1,59 @@
+package sinkcmd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"hb/sink/merge"
+	"hb/stream"
+	"hb/stream/program"
+	"hb/stream/progress"
+	"hb/xbstream/metadata"
+)
+
+// Merge is hb merge.
+type Merge struct {
+	stream.ReadFlags
+	merge.Flags
+	stream.WriteFlags
+	Tmpdir string `help:"Directory for an increment that cannot be read anywhere, such as standard input (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
+}
+
+// Subject is the archives.
+func (c *Merge) Subject() []slog.Attr { return append(c.ReadFlags.Facts(), c.Flags.Facts()...) }
+
+// Run writes the full backup that a chain makes.
+func (c *Merge) Run(ctx context.Context, p *program.Program) error {
+	if err := p.CheckOutput(); err != nil {
+		return err
+	}
+	stages, err := c.WriteFlags.Options()
+	if err != nil {
+		return err
+	}
+	phase, m := progress.NewPhase("merging", 0), new(progress.Tracker)
+	chain, err := openChain(ctx, p, c.ReadFlags, c.Increments, c.Tmpdir, phase)
+	if err != nil {
+		return err
+	}
+	m.Enter(phase)
+	return errors.Join(c.merge(ctx, p, m, chain, stages), chain.Close())
+}
+
+// merge writes the archive. Until the chain is known to be one, nothing is written.
+func (c *Merge) merge(ctx context.Context, p *program.Program, m *progress.Tracker, chain *merge.Archives, stages stream.WriteOptions) error {
+	stored := metadata.ArchiveFlags{Compressed: stages.Compress != nil, Encrypted: len(stages.Recipients) > 0}
+	var result *merge.Result
+	sent, err := p.Send(ctx, stages, m, func(out io.Writer) (err error) {
+		result, err = chain.Run(ctx, out, merge.Options{HBVersion: p.Version, Stored: stored})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p.WarnAll(result.Manifest.Warnings)
+	p.Done(result.Describe(p.Took()), append(result.Facts(), slog.Int64("bytes", sent), slog.Int64("bytes_read", chain.BytesRead()))...)
+	return nil
+}

@@ -1,0 +1,66 @@
+package sinkcmd
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+
+	"hb/sink/merge"
+	"hb/sink/verify"
+	"hb/stream"
+	"hb/stream/program"
+	"hb/stream/progress"
+)
+
+// Verify is hb verify.
+type Verify struct {
+	stream.ReadFlags
+	merge.Flags
+	verify.Options
+}
+
+// Subject is the archives, or the directory.
+func (c *Verify) Subject() []slog.Attr {
+	if c.isDirectory() {
+		return []slog.Attr{slog.String("directory", c.Archive)}
+	}
+	return append(c.ReadFlags.Facts(), c.Flags.Facts()...)
+}
+
+// isDirectory reports whether verify gets a directory, not an archive.
+func (c *Verify) isDirectory() bool {
+	st, err := os.Stat(c.Archive)
+	return err == nil && st.IsDir()
+}
+
+// Run verifies an archive, what a chain makes, or a directory.
+func (c *Verify) Run(ctx context.Context, p *program.Program) error {
+	result, err := c.verify(ctx, p)
+	if err != nil {
+		return err
+	}
+	p.WarnAll(result.Warnings)
+	p.Done(result.Describe(p.Took()), result.Facts()...)
+	return nil
+}
+
+func (c *Verify) verify(ctx context.Context, p *program.Program) (result *verify.Result, err error) {
+	c.Progress = new(progress.Tracker)
+	if len(c.Increments) == 0 && c.isDirectory() {
+		p.During(c.Progress, func() { result, err = verify.Directory(ctx, c.Archive, c.Options) })
+		return result, err
+	}
+	in, err := open(ctx, p, "verifying", &c.ReadFlags, false, c.Increments, c.Tmpdir)
+	if err != nil {
+		return nil, err
+	}
+	if c.Replay {
+		c.At = in.anywhere()
+	}
+	err = in.read(ctx, p, c.Progress, func(r io.Reader) (err error) {
+		result, err = verify.Archive(ctx, r, c.Options)
+		return err
+	})
+	return result, err
+}
