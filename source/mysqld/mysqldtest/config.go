@@ -46,6 +46,10 @@ type Options struct {
 	Address string
 	Port    int
 
+	// Keyring is the file where MySQL keeps its keys, with component_keyring_file: an
+	// absolute path. Empty means without keys.
+	Keyring string
+
 	// Within makes of the command that starts the server the one that is run, such
 	// as one in a namespace. It must become the server, not its parent.
 	Within func(*exec.Cmd) *exec.Cmd
@@ -153,7 +157,7 @@ func (r *Root) writeConfig(s *Server, o *Options) error {
 	}
 	b.WriteString("\n[mysqld]\n")
 	for _, lines := range [][]string{
-		r.baseLines(s.Datadir, s.errorLog, s.tmp), r.runLines(s, o), o.initLines(), o.Config,
+		r.baseLines(s.Datadir, s.errorLog, s.tmp), r.runLines(s, o), s.keyringLines(o), o.initLines(), o.Config,
 	} {
 		for _, l := range lines {
 			b.WriteString(l + "\n")

@@ -217,6 +217,12 @@ func (s *Server) start(ctx context.Context, o *Options) error {
 		return err
 	}
 	s.cmd = s.Root.Tool("mysqld", "--defaults-file="+s.DefaultsFile)
+	if o.Keyring != "" {
+		var err error
+		if s.cmd, err = s.keyringServer(o, "--defaults-file="+s.DefaultsFile); err != nil {
+			return fmt.Errorf("start %s: %w", s.Root.Name, err)
+		}
+	}
 	if o.Within != nil {
 		s.cmd = o.Within(s.cmd)
 	}
