@@ -83,6 +83,7 @@ type Keys struct {
 	mariadb   map[MariaDBKey]Secret
 	mysql     map[string]Secret
 	where     []string // the sources, for messages
+	keyrings  []string // files of MySQL, read again for a key that is missing
 	command   *Command
 	used      map[string]bool
 }
@@ -186,6 +187,9 @@ func (k *Keys) Master(name string) (Secret, error) {
 	missing := &MissingKeyError{Name: "the master key " + name}
 	if k == nil {
 		return nil, missing
+	}
+	if err := k.refresh(name); err != nil {
+		return nil, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -1,0 +1,242 @@
+package keyring
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// maxMySQLKeyring bounds a keyring file. A key takes about 200 bytes, and servers keep all
+// keys that they ever had.
+const maxMySQLKeyring = 16 << 20
+
+// ReadMySQLKeyring adds the master keys of a keyring file of MySQL: of
+// component_keyring_file (8.0.24 and later) or of the plugin keyring_file (5.7 and 8.0).
+func (k *Keys) ReadMySQLKeyring(name string) error {
+	if err := k.readMySQLKeyring(name); err != nil {
+		return err
+	}
+	k.AddSource("the keyring " + name)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.keyrings = append(k.keyrings, name)
+	return nil
+}
+
+func (k *Keys) readMySQLKeyring(name string) error {
+	content, err := readBounded(name, maxMySQLKeyring)
+	if err != nil {
+		return fmt.Errorf("reading the keyring: %w", err)
+	}
+	parse := parseComponentFile
+	if bytes.HasPrefix(content, []byte(pluginMagic)) {
+		parse = parsePluginFile
+	}
+	keys, err := parse(content)
+	if err != nil {
+		return fmt.Errorf("keyring %s: %w", name, err)
+	}
+	for _, key := range keys {
+		if key.User != "" || key.Type != "AES" || len(key.Data) != masterSize {
+			continue // of a user, or the number of the newest key of binary logs
+		}
+		if err := k.AddMaster(key.Name, key.Data); err != nil {
+			return fmt.Errorf("keyring %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// masterSize is the size of a master key, in bytes.
+const masterSize = 32
+
+// MySQLKey is one entry of a keyring file of MySQL.
+type MySQLKey struct {
+	Name, Type string // such as "INNODBKey-<uuid>-1", "AES"
+	User       string // its owner; "" the server itself
+	Data       Secret
+}
+
+// componentFile is the JSON of component_keyring_file (components/keyrings/common of
+// MySQL 9.7.2, json_data). What hb does not know in it is kept from nobody: the server
+// refuses another version.
+type componentFile struct {
+	Version  string             `json:"version"`
+	Elements []componentElement `json:"elements"`
+}
+
+type componentElement struct {
+	User      string            `json:"user"`
+	Name      string            `json:"data_id"`
+	Type      string            `json:"data_type"`
+	Data      string            `json:"data"`
+	Extension []json.RawMessage `json:"extension"`
+}
+
+// componentVersion is the only version of the component's files.
+const componentVersion = "1.0"
+
+func parseComponentFile(content []byte) ([]MySQLKey, error) {
+	var f componentFile
+	if err := json.Unmarshal(content, &f); err != nil {
+		return nil, errors.New("it is neither a file of component_keyring_file nor one of the plugin keyring_file")
+	}
+	if f.Version != componentVersion {
+		return nil, fmt.Errorf("it is of version %.20q, and hb reads %q", f.Version, componentVersion)
+	}
+	var keys []MySQLKey
+	for _, e := range f.Elements {
+		data, err := parseHex([]byte(e.Data))
+		if err != nil {
+			return nil, fmt.Errorf("%.100q: %w", e.Name, err)
+		}
+		keys = append(keys, MySQLKey{Name: e.Name, Type: e.Type, User: e.User, Data: data})
+	}
+	return keys, nil
+}
+
+// MarshalComponent returns a file of component_keyring_file that holds the keys.
+func MarshalComponent(keys []MySQLKey) ([]byte, error) {
+	f := componentFile{Version: componentVersion, Elements: []componentElement{}}
+	for _, k := range keys {
+		f.Elements = append(f.Elements, componentElement{
+			User: k.User, Name: k.Name, Type: k.Type, Data: strings.ToUpper(hex.EncodeToString(k.Data)), Extension: []json.RawMessage{},
+		})
+	}
+	return json.Marshal(f)
+}
+
+// The file of the plugin keyring_file (plugin/keyring/buffered_file_io.cc and
+// common/keyring_key.cc of MySQL 5.7 and 8.0):
+//
+//	"Keyring file version:1.0" or 2.0
+//	records: five lengths (8 bytes each, little-endian): of the record, of name, type, user
+//	         and key; then these four; zero bytes up to a multiple of 8
+//	"EOF"
+//	2.0: SHA-256 of the records
+//
+// The bytes of a key are XORed with a text that is the same everywhere.
+const (
+	pluginMagic  = "Keyring file version:"
+	pluginEnd    = "EOF"
+	pluginMask   = "*305=Ljt0*!@$Hnm(*-9-w;:"
+	pluginHeader = 5 * 8
+)
+
+func parsePluginFile(content []byte) ([]MySQLKey, error) {
+	head := len(pluginMagic) + len("1.0")
+	if len(content) < head {
+		return nil, errors.New("it is cut short")
+	}
+	version, body := string(content[len(pluginMagic):head]), content[head:]
+	var sum []byte
+	switch version {
+	case "1.0":
+	case "2.0":
+		if len(body) < sha256.Size {
+			return nil, errors.New("it is cut short")
+		}
+		body, sum = body[:len(body)-sha256.Size], body[len(body)-sha256.Size:]
+	default:
+		return nil, fmt.Errorf("it is of version %q, and hb reads 1.0 and 2.0", version)
+	}
+	records, ok := bytes.CutSuffix(body, []byte(pluginEnd))
+	if !ok {
+		return nil, errors.New("it is cut short")
+	}
+	if sum != nil {
+		if want := sha256.Sum256(records); !bytes.Equal(sum, want[:]) {
+			return nil, errors.New("it is damaged: its SHA-256 is wrong")
+		}
+	}
+	var keys []MySQLKey
+	for len(records) > 0 {
+		key, size, err := parsePluginRecord(records)
+		if err != nil {
+			return nil, err
+		}
+		keys, records = append(keys, key), records[size:]
+	}
+	return keys, nil
+}
+
+// parsePluginRecord reads the first record, and returns its size.
+func parsePluginRecord(b []byte) (key MySQLKey, size uint64, err error) {
+	damaged := errors.New("it is damaged: lengths that cannot be")
+	if len(b) < pluginHeader {
+		return key, 0, damaged
+	}
+	size = binary.LittleEndian.Uint64(b)
+	if size < pluginHeader || size > uint64(len(b)) || size%8 != 0 {
+		return key, 0, damaged
+	}
+	var parts [4][]byte
+	rest := b[pluginHeader:size]
+	for i := range parts {
+		n := binary.LittleEndian.Uint64(b[8*(i+1):])
+		if n > uint64(len(rest)) {
+			return key, 0, damaged
+		}
+		parts[i], rest = rest[:n], rest[n:]
+	}
+	if len(rest) >= 8 {
+		return key, 0, damaged
+	}
+	key = MySQLKey{Name: string(parts[0]), Type: string(parts[1]), User: string(parts[2]), Data: mask(parts[3])}
+	return key, size, nil
+}
+
+// mask hides the bytes of a key, or shows them.
+func mask(data []byte) Secret {
+	out := make(Secret, len(data))
+	for i, c := range data {
+		out[i] = c ^ pluginMask[i%len(pluginMask)]
+	}
+	return out
+}
+
+// refresh reads the keyring files again if a master key is not known: the server makes a
+// new one when it is told to rotate, also during a backup.
+func (k *Keys) refresh(name string) error {
+	k.mu.Lock()
+	_, ok := k.mysql[name]
+	files := k.keyrings
+	k.mu.Unlock()
+	if ok {
+		return nil
+	}
+	for _, f := range files {
+		if err := k.readMySQLKeyring(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// NewestMaster returns the master key of InnoDB with the highest number, of all servers;
+// ok is false if there is none.
+func (k *Keys) NewestMaster() (name string, key Secret, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	newest := uint64(0)
+	for n, s := range k.mysql {
+		at := strings.LastIndexByte(n, '-')
+		number, err := strconv.ParseUint(n[at+1:], 10, 32)
+		if err == nil && strings.HasPrefix(n, masterPrefix) && (number > newest || number == newest && n > name) {
+			name, key, newest = n, s, number
+		}
+	}
+	if name != "" {
+		k.use(name)
+	}
+	return name, key, name != ""
+}
+
+// masterPrefix begins the names of the master keys of InnoDB.
+const masterPrefix = "INNODBKey-"
