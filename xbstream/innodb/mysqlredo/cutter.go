@@ -12,7 +12,7 @@ import (
 // StopCause is why a Cutter found no further mini-transaction.
 type StopCause uint8
 
-// The causes. In the log of a live server StopShort to StopChecksum can simply
+// The causes. In the log of a live server StopShort to StopSealed can simply
 // be the end of what has been written so far.
 const (
 	// StopShort: the blocks fed end before the mini-transaction does.
@@ -26,9 +26,12 @@ const (
 	StopStale
 	// StopChecksum: wrong checksum; perhaps the block is being written.
 	StopChecksum
+	// StopSealed: no key makes of the encrypted block one with the right checksum;
+	// perhaps the block is being written.
+	StopSealed
 	// StopUnsummed: the block has no checksum, or not as the ones before.
 	StopUnsummed
-	// StopEncrypted: the block is encrypted.
+	// StopEncrypted: the block is encrypted, and there is no key.
 	StopEncrypted
 	// StopBlockUsed: the lengths in the block's header cannot be.
 	StopBlockUsed
@@ -71,6 +74,7 @@ var stopText = [...]string{
 	StopBlockNumber:  "wrong block number",
 	StopStale:        "block of an earlier lap around the log",
 	StopChecksum:     "wrong checksum of a block",
+	StopSealed:       "an encrypted block that does not decrypt: the key is wrong, or the block is damaged",
 	StopUnsummed:     "a block without a checksum: the server runs with innodb_log_checksums=OFF, or did; set it ON and wait for a checkpoint",
 	StopEncrypted:    "the redo log is encrypted (innodb_redo_log_encrypt): hb cannot read it",
 	StopBlockUsed:    "impossible lengths in the header of a block",
@@ -110,7 +114,11 @@ type Cutter struct {
 	// Settled: nobody writes the log any more. Then a log without checksums can be
 	// read; in a live one a whole block looks like half a write.
 	Settled bool
+	// Ciphers decrypt encrypted blocks; none: such a block is StopEncrypted.
+	Ciphers []BlockCipher
 
+	cipher int // the one that decrypted the newest encrypted block
+	plain  [blockSize]byte
 	format Format
 	start  innodb.LSN // records before it are not returned
 	seek   bool       // where a mini-transaction begins is not known yet
@@ -319,7 +327,10 @@ func (c *Cutter) nextBlock() bool {
 			c.stop = Stop{Cause: StopShort, LSN: at}
 			return false
 		}
-		b := c.raw[:blockSize]
+		var b []byte
+		if b, c.stop = c.unseal(c.raw[:blockSize], at); c.stop.Cause != 0 {
+			return false
+		}
 		if c.stop = c.check(b, at); c.stop.Cause != 0 {
 			return false
 		}

@@ -1,11 +1,13 @@
 package mysqlredo
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"hb/stream/disk"
@@ -39,6 +41,9 @@ type logFiles interface {
 	// newest reads the newest checkpoint and the header of the file that it is
 	// in.
 	newest() (Header, Checkpoint, error)
+	// heads returns the heads of the files that have a checkpoint or may have one, the
+	// newest file's first.
+	heads() ([][]byte, error)
 	// locate returns the file that the byte of an LSN lies in, where, and how
 	// many log bytes lie there in one piece; nil if the server has not made that
 	// file yet.
@@ -86,6 +91,23 @@ func (f *Files) Newest() (Header, Checkpoint, error) {
 		return h, c, fmt.Errorf("%s: %w", f.dir, err)
 	}
 	return h, c, nil
+}
+
+// Infos returns the encryption information of all files of the log that have it, the
+// newest file's first.
+func (f *Files) Infos() ([][]byte, error) {
+	heads, err := f.log.heads()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.dir, err)
+	}
+	var infos [][]byte
+	for _, head := range heads {
+		info := Info(head)
+		if info != nil && !slices.ContainsFunc(infos, func(have []byte) bool { return bytes.Equal(have, info) }) {
+			infos = append(infos, info)
+		}
+	}
+	return infos, nil
 }
 
 // ReadAt reads log bytes, beginning at an LSN that begins a block, into b, whose
@@ -237,6 +259,14 @@ func (r *ringFiles) newest() (h Header, c Checkpoint, err error) {
 	return h, c, err
 }
 
+func (r *ringFiles) heads() ([][]byte, error) {
+	head := make([]byte, HeaderSize)
+	if _, err := r.files[0].ReadAt(head, 0); err != nil {
+		return nil, fmt.Errorf("reading the redo log's header: %w", err)
+	}
+	return [][]byte{head}, nil
+}
+
 func (r *ringFiles) locate(lsn innodb.LSN) (disk.File, int64, int64, error) {
 	no, offset, contiguous := r.ring.Locate(lsn)
 	return r.files[no], offset, contiguous, nil
@@ -294,6 +324,15 @@ func (r *redoFiles) newestOnce() (Header, Checkpoint, error) {
 		}
 	}
 	return Header{}, Checkpoint{}, ErrNoCheckpoint
+}
+
+func (r *redoFiles) heads() ([][]byte, error) {
+	files, heads, err := r.list()
+	var out [][]byte
+	for i := len(files) - 1; i >= 0; i-- {
+		out = append(out, heads[files[i].ID])
+	}
+	return out, err
 }
 
 // list describes all files of the log and returns their heads. It looks again
