@@ -24,6 +24,7 @@ import (
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/redolog"
+	"hb/xbstream/keyring"
 )
 
 const (
@@ -131,14 +132,17 @@ type MySQLOptions struct {
 	// there is less, from a goroutine of its own; its error ends the backup.
 	Advance  func(context.Context, innodb.LSN) error
 	PageSize int // innodb_page_size; 0: 16 KiB, the default
+	// Keys decrypt blocks of an encrypted log; nil: such a block is an error. The copy has
+	// the blocks encrypted.
+	Keys *keyring.Keys
 }
 
 // OpenMySQL is Open for MySQL 5.6 to 9.x. dir is innodb_log_group_home_dir: the
 // directory of ib_logfile0, or the one that mysqlredo.RedoDir is in. The copy is what
 // xtrabackup_logfile is: mysqlredo.BackupHead and blocks, the last one not full.
-// Disabled redo logging and encrypted redo are errors, now and later.
+// Disabled redo logging is an error, now and later.
 func OpenMySQL(system disk.System, dir, tmpdir string, o MySQLOptions) (*Follower, error) {
-	log, err := openMySQL(system, dir)
+	log, err := openMySQL(system, dir, o.Keys)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func Look(system disk.System, dir string) (State, error) {
 
 // LookMySQL looks at the log in dir, of MySQL: see OpenMySQL.
 func LookMySQL(system disk.System, dir string) (State, error) {
-	l, err := openMySQL(system, dir)
+	l, err := openMySQL(system, dir, nil)
 	if err != nil {
 		return State{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"hb/xbstream/innodb/mysqlredo"
 	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
+	"hb/xbstream/keyring"
 )
 
 // surveyPause is how long hb leaves an idle log alone before its files are looked
@@ -29,6 +30,7 @@ type mysqlLog struct {
 	buf    []byte
 	size   int // of the next read
 	grants mlog.Grants
+	sealed sealedLog
 
 	touched touchedPages
 
@@ -37,7 +39,7 @@ type mysqlLog struct {
 }
 
 // openMySQL opens the log in dir and positions it at its newest checkpoint.
-func openMySQL(system disk.System, dir string) (*mysqlLog, error) {
+func openMySQL(system disk.System, dir string, keys *keyring.Keys) (*mysqlLog, error) {
 	files, err := mysqlredo.OpenFiles(system, dir)
 	if err != nil {
 		return nil, err
@@ -47,6 +49,11 @@ func openMySQL(system disk.System, dir string) (*mysqlLog, error) {
 		return nil, errors.Join(err, files.Close())
 	}
 	l.cutter = mysqlredo.NewCutter(l.header.Format, l.start.LSN)
+	l.sealed.keys = keys
+	if err := l.sealed.begin(l.files); err != nil {
+		return nil, errors.Join(err, files.Close())
+	}
+	l.cutter.Ciphers = l.sealed.server
 	if c := files.Capacity(); c > 0 && c < innodb.LSN(len(l.buf)) {
 		l.buf = l.buf[:redolog.BlockOf(c)]
 		l.size = min(l.size, len(l.buf))
@@ -60,14 +67,18 @@ func (l *mysqlLog) format() Format { return l.header.Format }
 
 func (l *mysqlLog) begin() innodb.LSN { return l.start.LSN }
 
-func (l *mysqlLog) head(string) []byte { return mysqlredo.BackupHead(l.header, l.start, time.Now()) }
+func (l *mysqlLog) head(string) []byte {
+	head := mysqlredo.BackupHead(l.header, l.start, time.Now())
+	mysqlredo.SetInfo(head, l.sealed.info)
+	return head
+}
 
 func (l *mysqlLog) blocks() bool { return true }
 
 func (l *mysqlLog) peek() ([]byte, error) { return nil, nil }
 
 func (l *mysqlLog) lastBlock(live []byte, end innodb.LSN) ([]byte, error) {
-	return mysqlredo.LastBlock(l.header.Format, live, end)
+	return mysqlredo.LastSealedBlock(l.header.Format, live, end, l.sealed.archive)
 }
 
 func (l *mysqlLog) touches(p innodb.PageID) bool { return l.touched.has(p) }
@@ -106,6 +117,15 @@ func (l *mysqlLog) next(innodb.LSN) (reading, error) {
 	got.bytes, got.end, got.why = raw[:l.cutter.Position()-at], l.cutter.End(), stop
 	if stop.Cause == mysqlredo.StopPartialBlock {
 		got.last = raw[len(got.bytes):][:redolog.BlockSize]
+	}
+	if err := l.sealed.seal(got.bytes, got.last); err != nil {
+		return got, err
+	}
+	if stop.Cause == mysqlredo.StopEncrypted || stop.Cause == mysqlredo.StopSealed {
+		if got.more, err = l.sealed.look(l.files); err != nil || got.more {
+			l.cutter.Ciphers = l.sealed.server
+			return got, err
+		}
 	}
 	full := stop.Cause == mysqlredo.StopShort && n == l.size
 	got.more = full && (len(got.bytes) > 0 || l.size < len(l.buf))

@@ -55,7 +55,7 @@ func readAll(ctx context.Context, dir string, srv *mysqld.Server) (n int64, err 
 	var log liveLog
 	limit := innodb.LSN(math.MaxUint64)
 	if srv.Flavor == mysqld.MySQL {
-		log, err = openMySQL(disk.OS, dir)
+		log, err = openMySQL(disk.OS, dir, nil)
 	} else if log, err = openMariaDB(disk.OS, filepath.Join(dir, logName)); err == nil && !log.blocks() {
 		limit, _, err = position.LSNs(ctx, srv)
 	}

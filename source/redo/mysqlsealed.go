@@ -1,0 +1,116 @@
+package redo
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+
+	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/redolog"
+	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
+)
+
+// sealedLog are the keys of MySQL's redo log, which the server may begin and end to
+// encrypt at any time. The copy has a single key, as its head has room for one: the
+// server's, if the log had one when the copy began, or one that hb makes. Blocks that the
+// server encrypted with another are encrypted again.
+type sealedLog struct {
+	keys   *keyring.Keys
+	infos  [][]byte // of the server's keys, as the log's files had them
+	server []mysqlredo.BlockCipher
+	// archive is the copy's; nil: there was no master key to keep its key under. Then the
+	// log must stay a plain one.
+	archive mysqlredo.BlockCipher
+	info    []byte // of archive
+	missing error  // why a key of infos could not be had
+}
+
+// errNoRedoKey says that the server began to encrypt a log for which hb has no key.
+var errNoRedoKey = errors.New("the server began to encrypt its redo log (innodb_redo_log_encrypt) after the backup began, and there was no master key in the keyring to keep a key for the copy under: back up again")
+
+// begin learns the keys that the log has, and chooses that of the copy.
+func (s *sealedLog) begin(files *mysqlredo.Files) error {
+	if _, err := s.look(files); err != nil {
+		if _, ok := errors.AsType[*keyring.MissingKeyError](err); !ok {
+			return err
+		}
+	}
+	if s.archive != nil || s.keys == nil {
+		return nil
+	}
+	name, master, ok := s.keys.NewestMaster()
+	if !ok {
+		return nil
+	}
+	uuid, number, err := tde.ParseMasterName(name)
+	if err != nil {
+		return err
+	}
+	key := tde.NewMySQLKey()
+	info, err := key.Seal(master, uuid, number)
+	if err != nil {
+		return err
+	}
+	s.archive, s.info = tde.NewRedoBlocks(key), info.Marshal()
+	return nil
+}
+
+// look learns keys that are new in the log's files, and reports whether there were any. That
+// a key is not in the keyring is an error if hb has no other: otherwise the block that
+// does not decrypt may be one that is just being written.
+func (s *sealedLog) look(files *mysqlredo.Files) (found bool, err error) {
+	infos, err := files.Infos()
+	if err != nil {
+		return false, err
+	}
+	for _, b := range infos {
+		if slices.ContainsFunc(s.infos, func(have []byte) bool { return bytes.Equal(have, b) }) {
+			continue
+		}
+		var key tde.MySQLKey
+		info, err := tde.ParseMySQLInfo(b)
+		if err == nil {
+			key, err = info.Unlock(s.keys)
+		}
+		if err != nil {
+			s.missing = err
+			continue // the header may be just being written
+		}
+		blocks := tde.NewRedoBlocks(key)
+		s.infos, s.server, found = append(s.infos, b), append(s.server, blocks), true
+		if s.archive == nil {
+			s.archive, s.info = blocks, b
+		}
+	}
+	if found || len(s.server) > 0 {
+		return found, nil
+	}
+	return false, s.missing
+}
+
+// seal makes of the encrypted blocks that were read those of the copy.
+func (s *sealedLog) seal(parts ...[]byte) error {
+	var plain [redolog.BlockSize]byte
+	at := 0
+	for _, blocks := range parts {
+		for ; len(blocks) > 0; blocks = blocks[redolog.BlockSize:] {
+			block := blocks[:redolog.BlockSize]
+			if !mysqlredo.Sealed(block) {
+				continue
+			}
+			if s.archive == nil {
+				return errNoRedoKey
+			}
+			if len(s.server) == 1 && s.server[0] == s.archive {
+				continue
+			}
+			at, _ = mysqlredo.Unseal(plain[:], block, s.server, at) // the cutter has accepted it
+			if s.server[at] != s.archive {
+				s.archive.Seal(plain[:])
+				copy(block, plain[:])
+			}
+		}
+	}
+	return nil
+}
