@@ -120,6 +120,33 @@ func TestIncrement(t *testing.T) {
 	}
 }
 
+// TestIncrementFlushLSN: an increment has the first page of each file of the system
+// tablespace, whose flush LSN a server that stops changes without the page's LSN: so what is
+// merged is what a full backup is. Of other tablespaces it has none.
+func TestIncrementFlushLSN(t *testing.T) {
+	content := fileOf(0, nil, nil, 10)
+	const first = 8 * 16 << 10 // bytes of the first file
+	d := sourcetest.NewDir(t)
+	d.Write("ibdata1", content[:first])
+	d.Write("ibdata2", content[first:])
+	files, err := NewInventory(disk.OS, 16<<10).System(t.Context(), []string{d.Path("ibdata1"), d.Path("ibdata2")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Write("db/t.ibd", fileOf(5, nil, nil, 5))
+	files = append(files, Unopened(d.List().Tablespaces)...)
+	c := newIncrement(t, 1)
+	if err := c.CopyFiles(t.Context(), files); err != nil {
+		t.Fatal(err)
+	}
+	got := c.files(t)
+	for name, want := range map[string][]innodb.PageNo{"ibdata1": {0}, "ibdata2": {0}, "db/t.ibd": nil} {
+		if pages := slices.Sorted(maps.Keys(deltaOf(t, got[name+".delta"]))); !slices.Equal(pages, want) {
+			t.Errorf("%s: pages %v, want %v", name, pages, want)
+		}
+	}
+}
+
 // TestIncrementZero: ranges of zero pages beyond the bound are in the file of changed
 // pages, as pages.
 func TestIncrementZero(t *testing.T) {
