@@ -362,6 +362,9 @@ func (a *assembly) learn(l *layer, page []byte) (err error) {
 			return a.damage(err)
 		}
 	}
+	// Servers have the doublewrite area in the first file: they make it there (5.7, 9.7, MariaDB
+	// 10.11 demand that the file be long enough), and read it from there as they start: MySQL
+	// 5.6, which demands nothing, makes an area that ends in the second file, and then aborts.
 	if a.isSystem() && a.no == innodb.TrxSysPage && innodb.HeaderPageNo(page) == a.no {
 		l.exempt = l.space.DoublewriteArea(page)
 	}
