@@ -103,16 +103,18 @@ func sameContents(a, b []byte) bool {
 		return false
 	}
 	for size := space.Physical; len(a) > 0; a, b = a[size:], b[size:] {
-		if bytes.Equal(a[:size], b[:size]) {
-			continue
-		}
-		x, err := plainPage(&space, a[:size])
-		y, err2 := plainPage(&space, b[:size])
-		if err != nil || err2 != nil || !bytes.Equal(x, y) {
+		if !bytes.Equal(a[:size], b[:size]) && !sameContent(&space, a[:size], b[:size]) {
 			return false
 		}
 	}
 	return true
+}
+
+// sameContent reports whether two pages have the same content.
+func sameContent(space *innodb.Space, a, b []byte) bool {
+	x, err := plainPage(space, a)
+	y, err2 := plainPage(space, b)
+	return err == nil && err2 == nil && bytes.Equal(x, y)
 }
 
 // plainPage is a page that is not compressed any more, without LSN and checksums.
