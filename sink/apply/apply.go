@@ -198,6 +198,9 @@ func (a *applier) run(ctx context.Context) (err error) {
 		}
 		if done || err != nil {
 			a.result.AlreadyApplied, a.result.LSN = done, lsn
+			if err == nil {
+				err = a.warnAgain()
+			}
 			return err
 		}
 		if err := a.compare(ctx); err != nil {
@@ -218,6 +221,7 @@ func (a *applier) run(ctx context.Context) (err error) {
 		}
 	}
 	a.result.LSN = st.End
+	a.warnLost(st.Left.Lost)
 	if err := a.binlog.fill(); err != nil {
 		return err
 	}
@@ -355,17 +359,18 @@ func (a *applier) replay(ctx context.Context, st backupdir.State) (_ backupdir.S
 		return backupdir.State{}, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	if err := a.enter(backupdir.State{Stage: backupdir.StageReplay, Looked: st.Looked, Cut: st.Cut}); err != nil {
+	if err := a.enter(backupdir.State{Stage: backupdir.StageReplay, Looked: st.Looked, Cut: st.Cut, Zero: st.Zero}); err != nil {
 		return backupdir.State{}, err
 	}
 	spaces, err := a.look(ctx, r)
 	if err != nil {
 		return backupdir.State{}, err
 	}
-	if err := a.keepCut(st, spaces); err != nil {
+	if err := a.keepLooked(st, spaces); err != nil {
 		return backupdir.State{}, err
 	}
-	if err := a.recoverPages(ctx, r, spaces); err != nil {
+	left, err := a.recoverPages(ctx, r, spaces)
+	if err != nil {
 		return backupdir.State{}, err
 	}
 	a.Progress.Begin("syncing directories", 0)
@@ -375,7 +380,10 @@ func (a *applier) replay(ctx context.Context, st backupdir.State) (_ backupdir.S
 	if err := a.family.complete(spaces); err != nil {
 		return backupdir.State{}, err
 	}
-	return a.family.recovered(r.scanned)
+	if st, err = a.family.recovered(r.scanned); err == nil {
+		st.Left = left
+	}
+	return st, err
 }
 
 // identity distinguishes this recovery from others.
@@ -400,17 +408,21 @@ func (a *applier) restoreTorn(r *redo) error {
 	return err
 }
 
-// keepCut records which files are cut, while the pages are as they were copied. An
-// interrupted run may have recovered some since: then its note counts.
-func (a *applier) keepCut(st backupdir.State, spaces *tablespaces) error {
+// keepLooked records which files are cut, and which pages are in use and zero, while the
+// pages are as they were copied. An interrupted run may have recovered some since: then
+// its note counts.
+func (a *applier) keepLooked(st backupdir.State, spaces *tablespaces) (err error) {
 	if st.Looked {
-		spaces.cut = st.Cut
+		spaces.cut, spaces.before = st.Cut, st.Zero
 		return nil
 	}
 	if len(spaces.cut) > maxCut {
 		return fmt.Errorf("%d tablespaces are shorter than their page 0 says", len(spaces.cut))
 	}
-	return a.note(backupdir.State{Stage: backupdir.StageReplay, Looked: true, Cut: spaces.cut})
+	if spaces.before, err = spaces.listZero(a.root); err != nil {
+		return err
+	}
+	return a.note(backupdir.State{Stage: backupdir.StageReplay, Looked: true, Cut: spaces.cut, Zero: spaces.before})
 }
 
 // look settles the files' names, reads the log, and finds the
@@ -492,8 +504,8 @@ func (a *applier) checkRange(r *redo) error {
 }
 
 // recoverPages applies the plan to the tablespaces and settles their sizes and
-// names.
-func (a *applier) recoverPages(ctx context.Context, r *redo, spaces *tablespaces) error {
+// names. It returns which pages are in use and zero then.
+func (a *applier) recoverPages(ctx context.Context, r *redo, spaces *tablespaces) (left backupdir.Left, err error) {
 	done, err := replay.Recover(ctx, r.plan, replay.Options{
 		Root: a.root, Log: r, Identity: a.identity(r), PageSize: a.backup.PageSize, End: r.scanned.End,
 		Checksum:   a.backup.Checksum,
@@ -502,21 +514,24 @@ func (a *applier) recoverPages(ctx context.Context, r *redo, spaces *tablespaces
 		Progress:   a.Progress.Begin("recovering pages", r.plan.Size()),
 	})
 	if err != nil {
-		return err
+		return left, err
 	}
 	a.result.Pages, a.result.Spilled = done.Pages, r.plan.Spilled()
 	if err := spaces.cut.checkMade(a.root, spaces); err != nil {
-		return err
+		return left, err
 	}
 	if err := replay.SetSizes(a.root, r.plan, spaces.all, spaces.rules.extents); err != nil {
-		return err
+		return left, err
 	}
-	if err := spaces.noteLost(a.root); err != nil {
-		return err
+	found, err := spaces.findZero(a.root)
+	if err != nil {
+		return left, err
 	}
+	left.Lost = found.warning() // by the names in the backup
 	err = spaces.settleNames(a.root)
 	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
-	return err
+	left.Unwritten = found.unwritten()
+	return left, err
 }
 
 // byServer makes the directory one that the server recovers by itself.

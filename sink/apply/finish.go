@@ -71,7 +71,7 @@ func (a *applier) finish(s backupdir.State) error {
 	if err := a.family.finish(s); err != nil {
 		return err
 	}
-	if err := backupdir.WriteApplied(a.root, a.backup, s.End); err != nil {
+	if err := backupdir.WriteApplied(a.root, a.backup, s.End, s.Left); err != nil {
 		return err
 	}
 	return a.clean()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"unicode/utf8"
 
 	"hb/sink/backupdir"
 	"hb/sink/replay"
@@ -13,52 +14,179 @@ import (
 	"hb/xbstream/innodb"
 )
 
-// noteLost warns of pages of tables that are in use and zero now that all records are
-// applied: their content was lost on the server. hb backup notices most of them; it
-// cannot where the server changed the page map since the checkpoint and may write pages
-// without redo (MySQL up to 5.7, MariaDB 10.5). To look at all pages would take as long
-// as hb verify does. But hb extract leaves holes for pages that are zero, and recovery
-// writes those that the log makes: what is still in a hole is found without reading. A
-// directory without holes is left to hb verify.
+// zeroPages are the pages of tables that are in use and zero now that all records are
+// applied, in files that have such pages.
+type zeroPages []zeroFile
+
+type zeroFile struct {
+	space *replay.Tablespace
+	lost  int           // how many of them the server had written
+	first innodb.PageNo // of the lost ones
+	// fresh are those that the server took into use and had not written yet when the log
+	// ended. MariaDB does so when it builds an index: one mini-transaction takes a page
+	// into use, and another one, once the page is full, initialises it (seen in logs of
+	// 10.5.23 and 10.11.18 that end between the two).
+	fresh []innodb.PageNo
+}
+
+// findZero looks for pages that are in use and zero. hb backup notices most of those
+// whose content was lost; it cannot where the server changed the page map since the
+// checkpoint and may write pages without redo (MySQL up to 5.7, MariaDB 10.5). To look
+// at all pages would take as long as hb verify does. But hb extract leaves holes for
+// pages that are zero, and recovery writes those that the log makes: what is still in a
+// hole is found without reading. A directory without holes is left to hb verify.
 //
-// It is a warning and no failure, as nobody knows what tablespaces of very old servers
-// have. The system tablespace, of which that is known, is left to hb verify, too.
-func (t *tablespaces) noteLost(root disk.Dir) error {
-	const most = 5
-	var lost []string
+// A lost page is a warning and no failure, as nobody knows what tablespaces of very old
+// servers have. The system tablespace, of which that is known, is left to hb verify, too.
+func (t *tablespaces) findZero(root disk.Dir) (zeroPages, error) {
+	var out zeroPages
+	kept := 0
 	for _, s := range t.all {
 		if path.Ext(s.Name()) != backupdir.ExtTable {
 			continue
 		}
-		n, first, err := lostPages(root, s)
-		if page, ok := errors.AsType[*innodb.PageError](err); ok {
-			return &backupdir.DamageError{File: s.Name(), Err: page}
+		f := zeroFile{space: s}
+		err := eachZeroPage(root, s, func(no innodb.PageNo) {
+			switch {
+			case t.isFresh(s, no) && kept < backupdir.MaxPages:
+				f.fresh = append(f.fresh, no)
+				kept++
+				return
+			case f.lost == 0:
+				f.first = no
+			}
+			f.lost++
+		})
+		if err != nil {
+			return nil, err
+		}
+		if f.lost > 0 || len(f.fresh) > 0 {
+			out = append(out, f)
+		}
+	}
+	return out, nil
+}
+
+// isFresh reports whether a page that is in use and zero is one that the server had not
+// written yet: the log drops its table, or takes the page into use and would have what
+// is in it.
+func (t *tablespaces) isFresh(s *replay.Tablespace, no innodb.PageNo) bool {
+	id := s.Space.ID
+	switch {
+	case t.ignored[id]:
+		return true
+	case !t.rules.logged || t.changed[id] == 0:
+		return false
+	case t.isCreated(s):
+		return true
+	case t.before == nil:
+		return false
+	}
+	for _, r := range t.before[id] {
+		if r[0] <= no && no < r[1] {
+			return false
+		}
+	}
+	return true
+}
+
+// isCreated reports whether all that a tablespace holds is from the log.
+func (t *tablespaces) isCreated(s *replay.Tablespace) bool {
+	h := t.log.Named[s.Space.ID]
+	return h != nil && h.Created && !h.Deleted && !h.Again
+}
+
+// listZero lists the pages that are in use and zero before any record is applied, in
+// tablespaces that the log changes and does not create; nil: not known, as they are too
+// many, or a page map is damaged. A page that is in use only after that was taken into
+// use by the log.
+func (t *tablespaces) listZero(root disk.Dir) (map[innodb.SpaceID][]backupdir.PageRange, error) {
+	out := make(map[innodb.SpaceID][]backupdir.PageRange)
+	if !t.rules.logged {
+		return out, nil
+	}
+	ranges := 0
+	for _, s := range t.all {
+		id := s.Space.ID
+		if path.Ext(s.Name()) != backupdir.ExtTable || s.Deferred || t.ignored[id] || t.changed[id] == 0 || t.isCreated(s) {
+			continue
+		}
+		err := eachZeroPage(root, s, func(no innodb.PageNo) {
+			list := out[id]
+			if n := len(list); n > 0 && list[n-1][1] == no {
+				list[n-1][1]++
+			} else if ranges++; ranges <= backupdir.MaxPages {
+				out[id] = append(list, backupdir.PageRange{no, no + 1})
+			}
+		})
+		if _, ok := errors.AsType[*backupdir.DamageError](err); ok || ranges > backupdir.MaxPages {
+			return nil, nil // whether a damaged page matters is for the recovery to say
 		}
 		if err != nil {
-			return fmt.Errorf("looking for lost pages in %s: %w", s.Name(), err)
+			return nil, err
 		}
-		if n > 0 {
-			lost = append(lost, fmt.Sprintf("%s (page %d, of %d)", s.Name(), first, n))
+	}
+	return out, nil
+}
+
+// warning says which tables have lost pages; "" if there are none.
+func (z zeroPages) warning() string {
+	const most = 5
+	var lost []string
+	for _, f := range z {
+		if f.lost > 0 {
+			lost = append(lost, fmt.Sprintf("%s (page %d, of %d)", f.space.Name(), f.first, f.lost))
 		}
 	}
 	if len(lost) == 0 {
-		return nil
+		return ""
 	}
 	more := ""
 	if n := len(lost) - most; n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	t.warnings = append(t.warnings, fmt.Sprintf("pages are in use and zero, so that their content was lost on the server, before the backup or during it: "+
-		"%s%s: check these tables (CHECK TABLE) before you rely on them", strings.Join(lost[:min(len(lost), most)], ", "), more))
-	return nil
+	return fmt.Sprintf("pages are in use and zero, so that their content was lost on the server, before the backup or during it: "+
+		"%s%s: check these tables (CHECK TABLE) before you rely on them", strings.Join(lost[:min(len(lost), most)], ", "), more)
 }
 
-// lostPages returns how many pages in holes of a table's file are in use, and the first
-// one.
-func lostPages(root disk.Dir, s *replay.Tablespace) (n int, first innodb.PageNo, err error) {
+// unwritten are the pages that the server had not written yet, by file.
+func (z zeroPages) unwritten() map[string][]innodb.PageNo {
+	out := make(map[string][]innodb.PageNo)
+	for _, f := range z {
+		if name := f.space.Name(); len(f.fresh) > 0 && utf8.ValidString(name) { // JSON would change others
+			out[name] = f.fresh
+		}
+	}
+	return out
+}
+
+// warnLost warns of lost pages, if there are any.
+func (a *applier) warnLost(warning string) {
+	if warning != "" {
+		a.result.Warnings = append(a.result.Warnings, warning)
+	}
+}
+
+// warnAgain repeats what an earlier run found, whose user may not have seen it.
+func (a *applier) warnAgain() error {
+	left, err := backupdir.ReadApplied(a.root)
+	if left != nil {
+		a.warnLost(left.Lost)
+	}
+	return err
+}
+
+// eachZeroPage calls a function for each page in holes of a table's file that is in use.
+func eachZeroPage(root disk.Dir, s *replay.Tablespace, visit func(innodb.PageNo)) (err error) {
+	fail := func(err error) error {
+		if page, ok := errors.AsType[*innodb.PageError](err); ok {
+			return &backupdir.DamageError{File: s.Name(), Err: page}
+		}
+		return fmt.Errorf("looking for lost pages in %s: %w", s.Name(), err)
+	}
 	f, err := root.Open(s.Name())
 	if err != nil {
-		return 0, 0, err
+		return fail(err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	var use *innodb.Usage
@@ -67,11 +195,11 @@ func lostPages(root disk.Dir, s *replay.Tablespace) (n int, first innodb.PageNo,
 	for from, to := range disk.Holes(f) {
 		if use == nil {
 			if space, err = backupdir.ReadSpace(root, s.Name()); err != nil {
-				return 0, 0, err
+				return fail(err)
 			}
 			page = make([]byte, space.Physical)
 			if use, err = innodb.NewUsage(&space, func(page []byte, no innodb.PageNo) error { return readPage(f, page, no) }); err != nil {
-				return 0, 0, err
+				return fail(err)
 			}
 		}
 		size := int64(space.Physical)
@@ -81,17 +209,14 @@ func lostPages(root disk.Dir, s *replay.Tablespace) (n int, first innodb.PageNo,
 				err = readPage(f, page, innodb.PageNo(no))
 			}
 			if err != nil {
-				return 0, 0, err
+				return fail(err)
 			}
-			if !used || !innodb.AllZero(page) {
-				continue
-			}
-			if n++; n == 1 {
-				first = innodb.PageNo(no)
+			if used && innodb.AllZero(page) {
+				visit(innodb.PageNo(no))
 			}
 		}
 	}
-	return n, first, nil
+	return nil
 }
 
 // readPage reads a page of a file. What is past its end is zero.

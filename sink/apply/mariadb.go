@@ -42,7 +42,9 @@ func (m *mariadbFamily) fixUp() error { return fixup.InDatabases(m.root, nil) }
 
 func (m *mariadbFamily) rules() *fileRules { return &mariadbFiles }
 
-var mariadbFiles = fileRules{find: (*tablespaces).findUndo, path: mariadbPath, renamed: always}
+// logged: a parameter of 10.5 that had it build indexes without redo has no effect
+// (10.5.23 warns of innodb_log_optimize_ddl so), and later series do not have it.
+var mariadbFiles = fileRules{find: (*tablespaces).findUndo, path: mariadbPath, renamed: always, logged: true}
 
 func always(*replay.FileHistory) bool { return true }
 

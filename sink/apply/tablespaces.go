@@ -34,6 +34,9 @@ type fileRules struct {
 	// lengthen: the server's recovery ends at a page past the end of its file,
 	// and files that grew after they were copied must be as long as the log needs.
 	lengthen bool
+	// logged: the log has all that is in the pages of tablespaces that it creates, and of
+	// those that it takes into use.
+	logged bool
 }
 
 // tablespaces are those of a directory, with the redo log's records about them.
@@ -50,6 +53,8 @@ type tablespaces struct {
 	moves    []*move              // by planMoves
 	wanted   map[string]bool      // the names that files are to have, likewise
 	cut      cutFiles             // before recovery
+	changed  map[innodb.SpaceID]uint64
+	before   map[innodb.SpaceID][]backupdir.PageRange // see listZero
 	warnings []string
 }
 
@@ -213,6 +218,7 @@ func (t *tablespaces) byID(id innodb.SpaceID) (*replay.Tablespace, error) {
 // is, or why its changes do not matter. Anything else would be a table that the
 // server finds missing.
 func (t *tablespaces) resolve(changed map[innodb.SpaceID]uint64) error {
+	t.changed = changed
 	for _, id := range slices.Sorted(maps.Keys(changed)) {
 		if err := t.resolveOne(id); err != nil {
 			return err

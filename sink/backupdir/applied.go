@@ -29,6 +29,7 @@ const (
 // Applied is the content of that file.
 type Applied struct {
 	Lsn   innodb.LSN
+	Lost  string // a warning: see Left
 	Files map[string]appliedFile
 }
 
@@ -37,11 +38,14 @@ type appliedFile struct {
 	PathBase64 []byte          `json:"path_base64,omitempty"`
 	Size       int64           `json:"size"`
 	CRC32      *metadata.CRC32 `json:"crc32,omitempty"`
+	// Unwritten are pages that are in use and zero, as the server had not written them.
+	Unwritten []innodb.PageNo `json:"unwritten,omitempty"`
 }
 
 type appliedHead struct {
 	Version int        `json:"hb_applied"`
 	LSN     innodb.LSN `json:"lsn"`
+	Lost    string     `json:"lost,omitempty"`
 }
 
 type appliedEnd struct {
@@ -58,7 +62,7 @@ func isServerLog(name string) bool {
 func isPassing(name string) bool { return IsMark(name) || strings.HasSuffix(name, ExtTemporary) }
 
 // WriteApplied records what the directory holds at the end of the recovery.
-func WriteApplied(root disk.Dir, b *Backup, lsn innodb.LSN) error {
+func WriteApplied(root disk.Dir, b *Backup, lsn innodb.LSN, left Left) error {
 	fail := func(err error) error { return fmt.Errorf("recording the directory's contents: %w", err) }
 	placeholder := ""
 	if b.Held() {
@@ -71,11 +75,11 @@ func WriteApplied(root disk.Dir, b *Backup, lsn innodb.LSN) error {
 	var text bytes.Buffer
 	lines := json.NewEncoder(&text)
 	lines.SetEscapeHTML(false)
-	err = lines.Encode(appliedHead{appliedVersion, lsn})
+	err = lines.Encode(appliedHead{appliedVersion, lsn, left.Lost})
 	slices.SortFunc(files, func(a, b *File) int { return strings.Compare(a.Path, b.Path) })
 	count := 0
 	for _, f := range files {
-		line := appliedFile{Path: f.Path, Size: f.Size}
+		line := appliedFile{Path: f.Path, Size: f.Size, Unwritten: left.Unwritten[f.Path]}
 		if f.Path == b.SystemFiles[0] {
 			line.Path = b.System
 		} else if isPassing(f.Path) {
@@ -150,7 +154,7 @@ func parseApplied(text []byte) (*Applied, error) {
 	case end.CRC32 == nil || *end.CRC32 != metadata.CRC32(crc32.ChecksumIEEE(text[:len(text)-len(last)])):
 		return nil, errors.New("wrong checksum")
 	}
-	d := &Applied{Lsn: head.LSN, Files: make(map[string]appliedFile, len(lines)-3)}
+	d := &Applied{Lsn: head.LSN, Lost: head.Lost, Files: make(map[string]appliedFile, len(lines)-3)}
 	for _, line := range lines[1 : len(lines)-2] {
 		var f appliedFile
 		if err := json.Unmarshal(line, &f); err != nil {

@@ -15,14 +15,15 @@ import (
 // is in there, so that the directory, or a copy of it, can be verified until a
 // server starts on it. It has one JSON object a line:
 //
-//	{"hb_applied":1,"lsn":N}                         of the directory
-//	{"path":P,"size":N,"crc32":C}                    a file
+//	{"hb_applied":1,"lsn":N,"lost":W}                of the directory
+//	{"path":P,"size":N,"crc32":C,"unwritten":[N,…]}  a file
 //	{"hb_applied_end":N,"crc32":C}                   number of files, CRC-32 of all lines before
 //
 // A path that is not UTF-8 is under "path_base64". Only files of the redo log have
 // a CRC-32, which recovery made. All others are known in other ways: pages by
 // their own checksums, files of other engines by the backup's manifest. So no file
-// has to be read again.
+// has to be read again. "lost", a warning, and "unwritten" are there if pages in use
+// are zero: see Left.
 const AppliedName = "hb-applied.json"
 
 // ApplyingName is a file that is in a directory while apply works on it, and

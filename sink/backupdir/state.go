@@ -26,6 +26,24 @@ type State struct {
 	// what fix-up files demand.
 	Looked bool                             `json:"looked,omitempty"`
 	Cut    map[innodb.SpaceID]innodb.PageNo `json:"cut,omitempty"`
+	// Zero: the pages that were in use and zero then, in tablespaces that the log
+	// changes; nil: not known.
+	Zero map[innodb.SpaceID][]PageRange `json:"zero"`
+	// Left is what apply found of such pages when all were recovered (StageFinish).
+	Left Left `json:"left,omitzero"`
+}
+
+// PageRange is the pages of a tablespace from the first number up to the second,
+// without that one.
+type PageRange [2]innodb.PageNo
+
+// Left is what is known of pages that are in use and zero in a recovered directory.
+type Left struct {
+	// Unwritten, by file, are those that the server had not written yet at the end of the
+	// log: nothing is lost of them.
+	Unwritten map[string][]innodb.PageNo `json:"unwritten,omitempty"`
+	// Lost is a warning of those that the server had written; "": there are none.
+	Lost string `json:"lost,omitempty"`
 }
 
 // The stages of apply.
@@ -43,8 +61,11 @@ var formats = map[string]func(uint32) bool{
 	metadata.FlavorMySQL: func(f uint32) bool { return f <= uint32(mysqlredo.LastFormat) },
 }
 
-// maxState bounds the file's size in bytes.
-const maxState = 4 << 10
+// maxState bounds the file's size in bytes. MaxPages bounds the ranges and pages in it.
+const (
+	maxState = 1 << 20
+	MaxPages = 4096
+)
 
 // ReadState reads a state of that name; the zero State if the file does not exist.
 func ReadState(root disk.Dir, name, flavor string) (State, error) {

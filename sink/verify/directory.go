@@ -248,6 +248,9 @@ func (v *dirVerifier) choosePages() error {
 			}
 		} else if backupdir.TablespaceName.MatchString(f.Path) {
 			f.Learn = v.learn
+			if v.left != nil {
+				f.Unused = v.left.Files[f.Path].Unwritten
+			}
 		}
 	}
 	return nil

@@ -428,6 +428,9 @@ type file struct {
 
 func (f *file) at(kind Kind) error { return f.faults.at(kind, f.path) }
 
+// Fd lets disk.Holes see the file's holes.
+func (f *file) Fd() uintptr { return f.File.(interface{ Fd() uintptr }).Fd() }
+
 func (f *file) Read(p []byte) (int, error) {
 	if err := f.at(Read); err != nil {
 		return 0, err
