@@ -25,6 +25,7 @@ type mariadbBackup struct {
 	// listed are the tablespaces that the server listed last, while DDL went on; nil:
 	// it has no such list.
 	listed map[innodb.SpaceID]bool
+	named  map[innodb.SpaceID][]string // and where it had those of tables
 }
 
 // release ends the stages after an error.
@@ -34,7 +35,7 @@ func (b *mariadbBackup) release() error {
 
 // rules: the redo has the whole of a tablespace that it creates.
 func (b *mariadbBackup) rules() pages.Rules {
-	return pages.Rules{LogsCreation: true, Listed: b.listed}
+	return pages.Rules{LogsCreation: true, Listed: b.listed, Named: b.named}
 }
 
 func (b *mariadbBackup) describe(*metadata.Manifest) {}
@@ -117,7 +118,7 @@ const (
 
 // proveListed makes sure that nobody removed a tablespace's file before hb copied it:
 // the server, which holds the file open, would not notice. (settle notices files
-// that vanish later.) DDL goes on: the tablespaces it creates have files, and hb
+// that vanish later, or have another name than the server's.) DDL goes on: the tablespaces it creates have files, and hb
 // copies them later.
 func (b *mariadbBackup) proveListed(ctx context.Context) error {
 	missing, err := b.missingSpaces(ctx)
@@ -149,9 +150,12 @@ func (b *mariadbBackup) missingSpaces(ctx context.Context) (missing []contents.T
 		if err != nil {
 			return nil, err
 		}
-		b.listed = make(map[innodb.SpaceID]bool, len(spaces))
+		b.listed, b.named = make(map[innodb.SpaceID]bool, len(spaces)), make(map[innodb.SpaceID][]string, len(spaces))
 		for _, s := range spaces {
 			b.listed[s.ID] = !s.Discarded
+			if s.Kind == contents.SpaceTables && !s.Discarded {
+				b.named[s.ID] = serverNames(s)
+			}
 		}
 		before := missing
 		if missing, err = b.withoutFile(spaces); err != nil {

@@ -87,6 +87,45 @@ func TestRemovedWhileCopied(t *testing.T) {
 	})
 }
 
+// TestMovedWhileCopied: so does the file of a table that somebody moves after it was
+// copied, when hb has found it there already: the archive would have it under the new name.
+func TestMovedWhileCopied(t *testing.T) {
+	mysqldtest.Heavy(t)
+	mysqldtest.Each(t, []string{mysqldtest.MariaDB105, mysqldtest.MariaDB1011, mysqldtest.MySQL57}, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		numbers(t, s)
+		s.Exec(t, "CREATE DATABASE e", "CREATE TABLE d.gone (id INT PRIMARY KEY) ENGINE=InnoDB", "INSERT INTO d.gone VALUES (1)")
+		if err := s.Stop(); err != nil { // so that its creation is not in the redo log
+			t.Fatal(err)
+		}
+		s = mysqldtest.StartOn(t, root, s.Datadir, mysqldtest.Options{})
+		s.Exec(t, "SELECT * FROM d.gone")
+		gone := filepath.Join(s.Datadir, "d", "gone.ibd")
+		for _, to := range []string{"d/aside.ibd", "e/gone.ibd"} {
+			archive := filepath.Join(t.TempDir(), "archive")
+			f, err := os.Create(archive)
+			if err != nil {
+				t.Fatal(err)
+			}
+			moved := false
+			_, err = hooked(t, s, f, source.Options{Pace: func(context.Context, int) error {
+				if !moved && began(archive, "d/gone.ibd") {
+					moved = true
+					return os.Rename(gone, filepath.Join(s.Datadir, to))
+				}
+				return nil
+			}})
+			f.Close()
+			if !moved || err == nil || !strings.Contains(err.Error(), "d/gone") {
+				t.Errorf("moved to %s: %v; error = %v", to, moved, err)
+			}
+			if err := os.Rename(filepath.Join(s.Datadir, to), gone); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // flip flips a bit in the middle of the last page of a file that is not empty.
 func flip(t *testing.T, path string) {
 	t.Helper()

@@ -116,16 +116,18 @@ func (b *mysqlBackup) proveComplete(ctx context.Context) error {
 			"move them to where %s says, or elsewhere, and name the new path in a file TABLE.isl", n, metadata.ExternalName)
 	}
 	have := map[innodb.SpaceID]bool{0: true}
-	names := make(map[innodb.SpaceID]string)
+	files := make(map[innodb.SpaceID]*pages.File)
 	for _, t := range b.last.Files {
-		have[t.Space.ID], names[t.Space.ID] = b.registry.Has(t.Key()), t.Name
+		have[t.Space.ID], files[t.Space.ID] = b.registry.Has(t.Key()), t
 	}
 	var missing []contents.Tablespace
 	for _, s := range spaces {
-		if have[s.ID] && !s.Discarded && wasMoved(names[s.ID], s) {
-			if have[s.ID], err = b.isThere(s.Path); err != nil {
+		if t := files[s.ID]; t != nil && have[s.ID] && !s.Discarded && wasMoved(t.Name, s) {
+			at, err := datadir.Stat(b.Disk, b.Layout.Seen(s.Path), t.Name)
+			if datadir.IgnoreGone(err) != nil {
 				return err
 			}
+			have[s.ID] = err == nil && at.FileID == t.FileID
 		}
 		switch {
 		case have[s.ID] || s.Kind == contents.SpaceSystem || s.Kind == contents.SpaceTemporary || datadir.IsTemporary(s):

@@ -132,13 +132,26 @@ func (b *backup) isThere(name string) (bool, error) {
 	return err == nil, datadir.IgnoreGone(err)
 }
 
-// wasMoved reports whether somebody moved the file of a tablespace, which is not where the
-// server has it, to another name: a server on the backup would not look for it there. A
-// file of the same name is in another directory for a good reason: servers before MySQL
-// 8.0 and MariaDB 10.6 may list one that had a DATA DIRECTORY, and was restored inside,
-// where it was before.
+// serverNames are the names in the archive that the file of a tablespace may have: the
+// last two parts of the server's path for it, or what the server calls it. The directory
+// that these are in does not matter: servers before MySQL 8.0 and MariaDB 10.6 may list a
+// table that had a DATA DIRECTORY, and was restored inside, where it was before.
+func serverNames(s contents.Tablespace) []string {
+	dir, base := path.Split(s.Path)
+	return []string{path.Join(path.Base(dir), base), s.Name + ".ibd"}
+}
+
+// wasMoved reports whether a file of a table, or a copy of it, has a name under which no
+// server looks for it.
 func wasMoved(name string, s contents.Tablespace) bool {
-	return s.Kind == contents.SpaceTables && !strings.HasPrefix(path.Base(name), strings.TrimSuffix(path.Base(s.Path), ".ibd"))
+	if s.Kind != contents.SpaceTables || datadir.IsNameless(name) {
+		return false
+	}
+	names := serverNames(s)
+	if path.Base(name) == name { // a general tablespace
+		names = append(names, path.Base(s.Path))
+	}
+	return !slices.Contains(names, datadir.PlainName(name))
 }
 
 // MissingSpacesError says that hb found no files of tablespaces that the server knows.

@@ -90,6 +90,8 @@ func (n NameSet) AddDirectory(name string) error {
 	return nil
 }
 
+const aliasMark = "#hb#"
+
 // AliasName is the name of a tablespace's file whose own name is taken, for the
 // nth time: one that no server gives out, with the suffix by which one is known.
 func AliasName(name string, id innodb.SpaceID, n int) string {
@@ -97,7 +99,7 @@ func AliasName(name string, id innodb.SpaceID, n int) string {
 	if ext != ".ibd" && ext != ".ibu" {
 		ext = ""
 	}
-	mark := fmt.Sprintf("#hb#%d", id)
+	mark := fmt.Sprintf("%s%d", aliasMark, id)
 	if n > 1 {
 		mark += fmt.Sprintf("#%d", n)
 	}
@@ -107,3 +109,16 @@ func AliasName(name string, id innodb.SpaceID, n int) string {
 	}
 	return dir + base + mark + ext
 }
+
+// PlainName is the name of which a name is an alias, or the name itself.
+func PlainName(name string) string {
+	plain, _, alias := strings.Cut(name, aliasMark)
+	if !alias {
+		return name
+	}
+	return plain + path.Ext(name)
+}
+
+// IsNameless reports whether a name is an alias that does not have the name that it is of,
+// which was too long.
+func IsNameless(name string) bool { return strings.HasPrefix(path.Base(name), aliasMark) }

@@ -32,6 +32,9 @@ func TestAliasName(t *testing.T) {
 	long := strings.Repeat("@4e2d", 50)
 	seen := map[string]bool{long: true}
 	for _, name := range []string{"db/t.ibd", "general.ibd", "u1.ibu", "undo001", "db/" + long + ".ibd", long + ".ibu"} {
+		if IsNameless(name) || PlainName(name) != name {
+			t.Errorf("%s is an alias of %s", name, PlainName(name))
+		}
 		for _, id := range []innodb.SpaceID{8, 0xFFFFFFEF} {
 			for n := 1; n < 12; n++ {
 				alias := AliasName(name, id, n)
@@ -39,6 +42,9 @@ func TestAliasName(t *testing.T) {
 					t.Errorf("%s, %d, %d: %s", name, id, n, alias)
 				}
 				seen[alias] = true
+				if nameless := strings.Contains(name, long); IsNameless(alias) != nameless || !nameless && PlainName(alias) != name {
+					t.Errorf("%s is an alias of %s", alias, PlainName(alias))
+				}
 			}
 		}
 	}

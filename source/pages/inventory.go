@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"time"
 
 	"hb/source/datadir"
@@ -130,6 +131,9 @@ type Rules struct {
 	// Listed are the tablespaces that the server listed last, while DDL went on; nil:
 	// it does not list them.
 	Listed map[innodb.SpaceID]bool
+	// Named are the names of which a file must have one, unless the redo names its
+	// tablespace: by where the server had those that it listed then.
+	Named map[innodb.SpaceID][]string
 }
 
 // Settle classifies the tablespaces that were listed while DDL was locked out, using
@@ -157,6 +161,9 @@ func Settle(look Found, files map[innodb.SpaceID]*redo.FileState, rules Rules) (
 	for _, t := range look.Files {
 		s.Now[t.Key()] = t.Name
 		there[t.Space.ID] = true
+		if err := rules.checkName(t, files[t.Space.ID]); err != nil {
+			return s, err
+		}
 	}
 	byName := make(map[string]innodb.SpaceID)
 	for id, state := range files {
@@ -188,6 +195,35 @@ func Settle(look Found, files map[innodb.SpaceID]*redo.FileState, rules Rules) (
 		}
 	}
 	return s, nil
+}
+
+// checkName makes sure that nobody moved a table's file: the server, which holds it open,
+// would not notice, and a server on the backup would not find it. MySQL's list is
+// compared with the files while it cannot change.
+func (r Rules) checkName(t *File, state *redo.FileState) error {
+	if !r.LogsCreation || path.Ext(t.Name) != ".ibd" || state != nil && state.Deleted {
+		return nil
+	}
+	names := r.Named[t.Space.ID]
+	if state != nil && state.Path != "" {
+		names = []string{state.Name()}
+	}
+	if len(names) == 0 || slices.Contains(names, t.Name) {
+		return nil
+	}
+	return &MovedError{t.Space.ID, t.Path, names[0]}
+}
+
+// MovedError says that a table's file is not where the server has it.
+type MovedError struct {
+	ID   innodb.SpaceID
+	Path string
+	Name string // that it must have
+}
+
+func (e *MovedError) Error() string {
+	return fmt.Sprintf("%s is tablespace %d, which the server has as %s: somebody moved the file, and a restored server would not find it there; stop the server, and bring the file back",
+		e.Path, e.ID, e.Name)
 }
 
 // dispensable reports whether a tablespace that the redo tells of, and does not
