@@ -24,6 +24,8 @@
 //
 // Sources: storage/innobase/include/log0log.h, log0types.h, log0constants.h and
 // log/log0recv.cc of MySQL 5.6.24, 5.7.29, 8.0.25 and 9.7.2.
+// Which release writes which format of 8.0 was seen in data directories: 3 of 8.0.11
+// to 8.0.19, 4 of 8.0.22 and 8.0.28, 5 of 8.0.29, 6 of 8.0.38 (sink, TestDatadirs).
 package mysqlredo
 
 import "fmt"

@@ -72,7 +72,7 @@ func (r *Replay) Compare(server *Files, end innodb.LSN) *Comparison {
 			c.Files = append(c.Files, fmt.Sprintf("%s (%d): only the server's", theirs.Name, id))
 			continue
 		}
-		skip := skipped(server, id)
+		skip := Skipped(server, id)
 		for no := range theirs.Pages() {
 			if !slices.ContainsFunc(skip, func(p innodb.PageRange) bool { return p.Contains(no) }) {
 				r.comparePage(c, ours, theirs, no, end)
@@ -87,8 +87,9 @@ func (r *Replay) Compare(server *Files, end innodb.LSN) *Comparison {
 	return c
 }
 
-// skipped are the pages of the doublewrite area, which hold copies of others.
-func skipped(files *Files, id innodb.SpaceID) []innodb.PageRange {
+// Skipped are the pages of a tablespace that are the doublewrite area, which hold
+// copies of others.
+func Skipped(files *Files, id innodb.SpaceID) []innodb.PageRange {
 	if id != 0 {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package census
 
 import (
+	"encoding/binary"
 	"errors"
 	"time"
 
@@ -75,6 +76,42 @@ func ReadLog(data string, before *Log) (_ *Log, err error) {
 		}
 	}
 }
+
+// firstLSN is where the log of a new server begins since 8.0: LOG_START_LSN.
+const firstLSN = 8192
+
+// ReadWhole reads all of the redo log that is in the files of a data directory, from
+// the first mini-transaction that begins there, as if that were the checkpoint. In a
+// ring this is up to a lap before the last checkpoint: what the server had done long
+// before it stopped.
+func ReadWhole(data string) (_ *Log, err error) {
+	files, err := mysqlredo.OpenFiles(disk.OS, data)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, files.Close()) }()
+	l := &Log{}
+	if l.Header, l.Checkpoint, err = files.Newest(); err != nil {
+		return nil, err
+	}
+	b := make([]byte, redolog.BlockSize)
+	first := l.Start()
+	for first > firstLSN && l.read(files, b, first-redolog.BlockSize) {
+		first -= redolog.BlockSize
+	}
+	for l.Checkpoint.LSN = 0; l.read(files, b, first); first += redolog.BlockSize {
+		if begins := binary.BigEndian.Uint16(b[offFirst:]); l.Checkpoint.LSN == 0 && begins > 0 {
+			l.Checkpoint.LSN = first + innodb.LSN(begins)
+		}
+		if l.Checkpoint.LSN > 0 {
+			l.Blocks = append(l.Blocks, b...)
+		}
+	}
+	return l, l.Each(func(*redolog.MTR) error { return nil })
+}
+
+// offFirst is where a block says where its first mini-transaction begins, 2 bytes.
+const offFirst = 6
 
 // read reads the block of an LSN, and reports whether the files have it.
 func (l *Log) read(files *mysqlredo.Files, b []byte, lsn innodb.LSN) bool {
