@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"hb/scripts/test.d/hbtest"
+	"hb/sink/backupdir"
 	"hb/source/mysqld/mysqldtest"
 	"hb/stream"
 	"hb/stream/disk/disktest"
@@ -227,69 +228,89 @@ func TestFaultChain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	faultChain(t, names)
+}
+
+// faultChain does so with a chain's archives.
+func faultChain(t *testing.T, chain []string) {
+	dir := disktest.Memory(t)
 	merged := filepath.Join(dir, "merged")
-	merge := func(to string) *exec.Cmd {
-		out, err := os.Create(to)
+	began := time.Now()
+	hbtest.Succeed(t, mergeTo(merged, chain))
+	took := time.Since(began)
+	hbtest.Succeed(t, hb(t, "verify", merged))
+	t.Run("merge on a full disk", func(t *testing.T) { mergeFull(t, chain, size(t, merged)) })
+	t.Run("merge killed", func(t *testing.T) { mergeKilled(t, chain, merged, took) })
+	t.Run("extract on a full disk", func(t *testing.T) { extractFull(t, chain) })
+	t.Run("extract killed", func(t *testing.T) { extractKilled(t, chain) })
+}
+
+// mergeTo merges a chain into a file. The test does not open the file itself: a process that
+// another test is just starting would keep it open for a moment, and its disk mounted.
+func mergeTo(to string, chain []string) *exec.Cmd {
+	return exec.Command("sh", append([]string{"-c", `exec "$@" > "$0"`, to, built, "merge"}, chain...)...)
+}
+
+// mergeFull merges into file systems of sizes from next to nothing to just too small for
+// what has so many bytes.
+func mergeFull(t *testing.T, chain []string, bytes int64) {
+	n, most := rounds(50), bytes-64<<10
+	for i := range n {
+		merged := filepath.Join(mysqldtest.Tmpfs(t, 8<<10+(most-8<<10)*int64(i)/int64(n-1)), "merged")
+		if r := hbtest.Finish(t, mergeTo(merged, chain)); r.Code != 1 || !strings.Contains(r.Stderr, "no space left") {
+			t.Errorf("exit code %d, %q", r.Code, r.Stderr)
+		}
+		if r := hbtest.Finish(t, hb(t, "verify", merged)); r.Code != 6 {
+			t.Errorf("what was merged on a full disk: exit code %d, %q", r.Code, r.Stderr)
+		}
+	}
+	t.Logf("%d sizes up to %d bytes", n, most)
+}
+
+// mergeKilled kills a merge at random moments.
+func mergeKilled(t *testing.T, chain []string, merged string, took time.Duration) {
+	half, n, whole := filepath.Join(disktest.Memory(t), "half"), rounds(50), 0
+	killSome(t, n, took, func() *exec.Cmd { return mergeTo(half, chain) }, func() {
+		r := hbtest.Finish(t, hb(t, "verify", half))
+		if r.Code == 0 && bytes.Equal(mustRead(t, half), mustRead(t, merged)) {
+			whole++ // it was about to end
+		} else if r.Code != 6 {
+			t.Errorf("it was killed after %d bytes: exit code %d, %q", size(t, half), r.Code, r.Stderr)
+		}
+	})
+	t.Logf("killed %d times, %d of them after the last byte", n, whole)
+}
+
+// extractKilled kills the extraction of a chain at random moments: what is left is refused,
+// or whole.
+func extractKilled(t *testing.T, chain []string) {
+	dir := filepath.Join(disktest.Memory(t), "backup")
+	want := filepath.Join(disktest.Memory(t), "whole")
+	extract := func(to string) *exec.Cmd { return hb(t, append([]string{"extract", "-C", to}, chain...)...) }
+	began := time.Now()
+	hbtest.Succeed(t, extract(want))
+	took := time.Since(began)
+	n, marks, whole := rounds(50), 0, 0
+	killSome(t, n, took, func() *exec.Cmd {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		return extract(dir)
+	}, func() {
+		marked, err := backupdir.IsMarked(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { out.Close() })
-		c := hb(t, append([]string{"merge"}, names...)...)
-		c.Stdout = out
-		return c
-	}
-	began := time.Now()
-	hbtest.Succeed(t, merge(merged))
-	took := time.Since(began)
-	hbtest.Succeed(t, hb(t, "verify", merged))
-
-	disk := mysqldtest.Tmpfs(t, 4<<30)
-	size := func(do func(disk string) *exec.Cmd) int64 {
-		hbtest.Succeed(t, do(disk))
-		return onDisk(t, disk)
-	}
-	toFile := func(disk string) *exec.Cmd { return merge(filepath.Join(disk, "merged")) }
-	extract := func(disk string) *exec.Cmd {
-		return hb(t, append([]string{"extract", "-C", filepath.Join(disk, "backup")}, names...)...)
-	}
-	for what, do := range map[string]func(string) *exec.Cmd{"merge": toFile, "extract": extract} {
-		before := onDisk(t, disk)
-		most := size(do) - before - 64<<10
-		n := rounds(50)
-		for i := range n {
-			small := mysqldtest.Tmpfs(t, 8<<10+(most-8<<10)*int64(i)/int64(n-1))
-			if r := hbtest.Finish(t, do(small)); r.Code != 1 || !strings.Contains(r.Stderr, "no space left") {
-				t.Errorf("%s: exit code %d, %q", what, r.Code, r.Stderr)
-			}
-			if what == "extract" {
-				refused(t, filepath.Join(small, "backup"))
-			} else if r := hbtest.Finish(t, hb(t, "verify", filepath.Join(small, "merged"))); r.Code != 6 {
-				t.Errorf("what was merged on a full disk: exit code %d, %q", r.Code, r.Stderr)
-			}
-		}
-		t.Logf("%s: %d sizes up to %d bytes", what, n, most)
-	}
-
-	half := filepath.Join(dir, "half")
-	killSome(t, rounds(50), took, func() *exec.Cmd { return merge(half) }, func() {
-		r := hbtest.Finish(t, hb(t, "verify", half))
-		if b, err := os.ReadFile(half); err != nil || r.Code != 6 && !bytes.Equal(b, mustRead(t, merged)) {
-			t.Errorf("merge was killed after %d bytes: exit code %d, %v", len(b), r.Code, err)
+		switch files, err := os.ReadDir(dir); {
+		case marked || err != nil || len(files) == 0:
+			refused(t, dir)
+			marks++
+		default:
+			same(t, dir, want)
+			whole++
 		}
 	})
-	target := filepath.Join(dir, "target")
-	killSome(t, rounds(50), took, func() *exec.Cmd {
-		if err := os.RemoveAll(target); err != nil {
-			t.Fatal(err)
-		}
-		return hb(t, append([]string{"extract", "-C", target}, names...)...)
-	}, func() {
-		if _, err := os.Stat(target); err == nil {
-			if _, err := os.Stat(filepath.Join(target, "hb-incomplete")); err == nil {
-				refused(t, target)
-			}
-		}
-	})
+	t.Logf("killed %d times, %d of them refused, %d whole", n, marks, whole)
 }
 
 func mustRead(t *testing.T, name string) []byte {

@@ -42,11 +42,11 @@ func TestFaultDisk(t *testing.T) {
 		hbtest.Succeed(t, hb(t, "apply", "--parallel", "2", want))
 		took := time.Since(began)
 
-		t.Run("extract on a full disk", func(t *testing.T) { extractFull(t, archive) })
+		t.Run("extract on a full disk", func(t *testing.T) { extractFull(t, []string{archive}) })
 		t.Run("apply on a full disk", func(t *testing.T) { applyFull(t, dir, want) })
 		t.Run("apply killed", func(t *testing.T) { applyKilled(t, dir, want, took) })
-		t.Run("one pass on a full disk", func(t *testing.T) { restoreFull(t, archive, want) })
-		t.Run("one pass killed", func(t *testing.T) { restoreKilled(t, archive, want) })
+		t.Run("one pass on a full disk", func(t *testing.T) { restoreFull(t, []string{archive}, want) })
+		t.Run("one pass killed", func(t *testing.T) { restoreKilled(t, []string{archive}, want) })
 	})
 }
 
@@ -59,17 +59,26 @@ func loadedBackup(t *testing.T, root *mysqldtest.Root) string {
 		t.Fatal(err)
 	}
 	archive := filepath.Join(t.TempDir(), "archive")
+	workload.During(t, load, func() { backupTo(t, s, archive) })
+	if err := s.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	return archive
+}
+
+// backupTo makes an archive, not too fast.
+func backupTo(t *testing.T, s *mysqldtest.Server, archive string, options ...string) {
+	t.Helper()
 	out, err := os.Create(archive)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := hb(t, "backup", "--no-defaults", "-u", "root", "-S", s.Socket, "--throttle", "30M")
+	cmd := hb(t, append([]string{"backup", "--no-defaults", "-u", "root", "-S", s.Socket, "--throttle", "30M"}, options...)...)
 	cmd.Stdout = out
-	workload.During(t, load, func() { hbtest.Succeed(t, cmd) })
-	if err := errors.Join(out.Close(), s.Kill()); err != nil {
+	hbtest.Succeed(t, cmd)
+	if err := out.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return archive
 }
 
 // rounds is how often something is done: in the long form as often as the
@@ -100,15 +109,18 @@ func onDisk(t *testing.T, dir string) int64 {
 
 // extractFull extracts into file systems of sizes from next to nothing to just
 // too small.
-func extractFull(t *testing.T, archive string) {
+func extractFull(t *testing.T, archives []string) {
+	extract := func(target string) *exec.Cmd {
+		return hb(t, append([]string{"extract", "-C", target}, archives...)...)
+	}
 	disk := mysqldtest.Tmpfs(t, 4<<30)
-	hbtest.Succeed(t, hb(t, "extract", "-C", filepath.Join(disk, "backup"), archive))
+	hbtest.Succeed(t, extract(filepath.Join(disk, "backup")))
 	most := onDisk(t, disk) - 64<<10
 	n := rounds(20)
 	for i := range n {
 		size := 8<<10 + (most-8<<10)*int64(i)/int64(n-1)
 		target := filepath.Join(mysqldtest.Tmpfs(t, size), "backup")
-		r := hbtest.Finish(t, hb(t, "extract", "-C", target, archive))
+		r := hbtest.Finish(t, extract(target))
 		if r.Code != 1 || !strings.Contains(r.Stderr, "no space left") {
 			t.Errorf("extract on a disk of %d bytes of %d: exit code %d, %q", size, most+64<<10, r.Code, r.Stderr)
 		}
@@ -204,17 +216,17 @@ func applyKilled(t *testing.T, backup, want string, took time.Duration) {
 
 // restoreFull extracts and applies in one pass, on file systems that are too small
 // for the one or for the other.
-func restoreFull(t *testing.T, archive, want string) {
+func restoreFull(t *testing.T, archives []string, want string) {
 	const most = 4 << 30
 	disk := mysqldtest.Tmpfs(t, most)
 	dir := filepath.Join(disk, "backup")
-	hbtest.Succeed(t, hb(t, "extract", "-C", dir, archive))
+	hbtest.Succeed(t, hb(t, append([]string{"extract", "-C", dir}, archives...)...))
 	extracted := onDisk(t, disk)
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
 	restore := func() *exec.Cmd {
-		return hb(t, "extract", "--apply", "--parallel", "2", "--memory", "1M", "-C", dir, archive)
+		return hb(t, append([]string{"extract", "--apply", "--parallel", "2", "--memory", "1M", "-C", dir}, archives...)...)
 	}
 	peak := peakOf(t, disk, func() { hbtest.Succeed(t, restore()) })
 	same(t, dir, want)
@@ -240,9 +252,11 @@ func restoreFull(t *testing.T, archive, want string) {
 }
 
 // restoreKilled kills the one pass at random moments.
-func restoreKilled(t *testing.T, archive, want string) {
+func restoreKilled(t *testing.T, archives []string, want string) {
 	dir := filepath.Join(disktest.Memory(t), "backup")
-	restore := func() *exec.Cmd { return hb(t, "extract", "--apply", "--parallel", "2", "-C", dir, archive) }
+	restore := func() *exec.Cmd {
+		return hb(t, append([]string{"extract", "--apply", "--parallel", "2", "-C", dir}, archives...)...)
+	}
 	began := time.Now()
 	hbtest.Succeed(t, restore())
 	took := time.Since(began)

@@ -12,6 +12,8 @@ import (
 
 	"hb/scripts/test.d/hbtest"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/workload"
+	"hb/stream/disk/disktest"
 	"hb/stream/remote/remotetest"
 )
 
@@ -120,6 +122,51 @@ func TestIncrement(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestFaultChainLive: merge, extract and extract --apply of a chain that was made under a load
+// with DDL, on full disks, and killed at any moment: what they leave is refused, is whole, or
+// hb apply goes on with it and comes to the same bytes. A chain of half the increments has
+// another end, so it would not be the same.
+func TestFaultChainLive(t *testing.T) {
+	mysqldtest.Heavy(t)
+	servers := []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}
+	if mysqldtest.Long() {
+		servers = all
+	}
+	mysqldtest.Each(t, servers, func(t *testing.T, root *mysqldtest.Root) {
+		chain := loadedChain(t, root)
+		faultChain(t, chain)
+		want := filepath.Join(disktest.Memory(t), "applied")
+		hbtest.Succeed(t, hb(t, append([]string{"extract", "--apply", "-C", want}, chain...)...))
+		t.Run("one pass on a full disk", func(t *testing.T) { restoreFull(t, chain, want) })
+		t.Run("one pass killed", func(t *testing.T) { restoreKilled(t, chain, want) })
+	})
+}
+
+// loadedChain makes a full backup and two increments of a server that is written to.
+func loadedChain(t *testing.T, root *mysqldtest.Root) (chain []string) {
+	t.Helper()
+	s := mysqldtest.Start(t, root, mysqldtest.Options{})
+	load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{Rate: 60, DDLRate: 20, MaxBlob: 30000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	workload.During(t, load, func() {
+		for i := range 3 {
+			archive, options := filepath.Join(dir, fmt.Sprint(i)), []string(nil)
+			if i > 0 {
+				options = []string{"--since", chain[i-1]}
+			}
+			backupTo(t, s, archive, options...)
+			chain = append(chain, archive)
+		}
+	})
+	if err := s.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	return chain
 }
 
 // viaAddress makes an increment since an archive at an address, whose signature it must not
