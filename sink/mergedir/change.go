@@ -158,8 +158,8 @@ func (m *merging) putDelta(e *entry) (err error) {
 		return fmt.Errorf("opening a tablespace: %w", err)
 	}
 	size, err := m.writePages(e, in, out)
-	if err == nil && size > 0 && e.id != 0 {
-		err = out.Truncate(size)
+	if err == nil && e.id != 0 {
+		err = m.setSize(e, out, size)
 	}
 	if err == nil {
 		err = out.Sync()
@@ -170,8 +170,28 @@ func (m *merging) putDelta(e *entry) (err error) {
 	return nil
 }
 
+// newPages is how many pages a tablespace has when the server makes it
+// (FIL_IBD_FILE_INITIAL_SIZE).
+const newPages = 4
+
+// setSize makes a file as long as its page 0 says, if the increment has that: so many bytes.
+// A file of MySQL's of which it has nothing is one that the redo log fills.
+func (m *merging) setSize(e *entry, out disk.File, size int64) error {
+	st, err := out.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size() == 0 && size == 0 && !m.tool.cuts {
+		size = newPages * int64(e.meta.PageSize)
+	}
+	if size > st.Size() || size > 0 && m.tool.cuts {
+		return out.Truncate(size)
+	}
+	return nil
+}
+
 // writePages writes the pages of a delta into a file. If page 0 is among them, it returns
-// how long the file is by that, in bytes: mariadb-backup makes it so long, too.
+// how long the file is by that, in bytes.
 func (m *merging) writePages(e *entry, in io.Reader, out disk.File) (size int64, err error) {
 	r, err := delta.NewReader(bufio.NewReaderSize(in, 1<<20), e.meta.PageSize)
 	if err != nil {

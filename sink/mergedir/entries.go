@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"hb/sink/backupdir"
-	"hb/sink/replay/mariadb"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/delta"
 )
@@ -27,11 +26,10 @@ type entry struct {
 const unwritten = innodb.SpaceID(innodb.PageNull)
 
 // readIncrement lists the increment's files, with the names that its fix-up files give
-// them: tables' files that were dropped, then those that were renamed, then those that were
-// made, each kind at once.
+// them.
 func (m *merging) readIncrement() error {
-	named := make(map[string]*entry)
-	var deleted, renamed, made, metas []string
+	f := &fixUps{named: make(map[string]*entry)}
+	var metas []string
 	err := backupdir.EachFile(m.inc, func(file string) error {
 		ext := path.Ext(file)
 		base := strings.TrimSuffix(file, ext)
@@ -40,16 +38,16 @@ func (m *merging) readIncrement() error {
 			return &backupdir.NotBackupError{Dir: m.inc.Name(), What: fmt.Sprintf("%s is compressed or encrypted by itself: unpack such files with the tool that made them", file)}
 		case ext == delta.Ext:
 			e, err := m.readDelta(base)
-			named[base] = e
+			f.named[base] = e
 			return err
 		case ext == delta.ExtMeta:
 			metas = append(metas, base)
 		case ext == backupdir.ExtDelete:
-			deleted = append(deleted, base)
+			f.deleted = append(f.deleted, base)
 		case ext == backupdir.ExtRename:
-			renamed = append(renamed, base)
+			f.renamed = append(f.renamed, base)
 		case ext == backupdir.ExtNew:
-			made = append(made, base)
+			f.made = append(f.made, base)
 		case ext == backupdir.ExtCorrupt:
 			return m.damage(file, errors.New("the backup says that its copy of this tablespace is damaged"))
 		case ext == backupdir.ExtTable, m.isUndo(file):
@@ -63,16 +61,19 @@ func (m *merging) readIncrement() error {
 		return err
 	}
 	for _, base := range metas {
-		if named[base] == nil {
+		if f.named[base] == nil {
 			return backupdir.Missing("%s: %s is missing, and %s is there", m.inc.Name(), base+delta.Ext, base+delta.ExtMeta)
 		}
 	}
-	for _, file := range append([]string{mariadb.LogName, m.name}, m.base.SystemFiles...) {
-		if !m.others[file] && named[file] == nil {
+	for _, file := range append([]string{m.tool.log, m.name}, m.base.SystemFiles...) {
+		if !m.others[file] && f.named[file] == nil {
 			return backupdir.Missing("%s: it has nothing of %s", m.inc.Name(), file)
 		}
 	}
-	return m.fixUp(named, deleted, renamed, made)
+	if err := m.tool.fixUp(m, f); err != nil {
+		return err
+	}
+	return m.enter(f.named)
 }
 
 func (m *merging) damage(file string, err error) error {
@@ -108,46 +109,8 @@ func (m *merging) readDelta(base string) (*entry, error) {
 	return e, errors.Join(err, f.Close())
 }
 
-// fixUp gives the tablespaces their names. In the names of fix-up files there is no .ibd.
-func (m *merging) fixUp(named map[string]*entry, deleted, renamed, made []string) error {
-	for _, base := range deleted {
-		delete(named, base+backupdir.ExtTable)
-	}
-	moved := make(map[string]*entry)
-	for _, base := range renamed {
-		text, err := m.inc.ReadFile(base + backupdir.ExtRename)
-		if err != nil || len(text) > backupdir.MaxRenameFile {
-			return m.damage(base+backupdir.ExtRename, errors.Join(errors.New("it cannot be read, or is too long"), err))
-		}
-		to, err := backupdir.TablePath(strings.TrimSpace(string(text)))
-		if err != nil {
-			return m.damage(base+backupdir.ExtRename, err)
-		}
-		if e := named[base+backupdir.ExtTable]; e != nil {
-			delete(named, e.name)
-			e.name = to
-			moved[to] = e
-		}
-	}
-	for to, e := range moved {
-		if named[to] != nil {
-			return m.damage(e.delta, fmt.Errorf("it is renamed to %s, as which there is another tablespace", to))
-		}
-		named[to] = e
-	}
-	for _, base := range made {
-		e := &entry{name: base + backupdir.ExtTable, whole: base + backupdir.ExtNew}
-		space, err := backupdir.ReadSpace(m.inc, e.whole)
-		if errors.Is(err, innodb.ErrZeroHeader) {
-			e.id, err = unwritten, nil
-		} else {
-			e.id = space.ID
-		}
-		if err != nil {
-			return m.damage(e.whole, err)
-		}
-		named[e.name] = e
-	}
+// enter takes the tablespaces, each of which must be there once.
+func (m *merging) enter(named map[string]*entry) error {
 	byID := make(map[innodb.SpaceID]*entry)
 	for _, e := range named {
 		if e.id == unwritten {
@@ -198,9 +161,9 @@ func (m *merging) readBase() error {
 	})
 }
 
-// match finds out which tablespaces of the base are gone. mariadb-backup says by the absence
-// of a file that a table was dropped; it says nothing of a file that was lost. But tables
-// have other files, too, all of which are in an increment.
+// match finds out which tablespaces of the base are gone. The tools say by the absence of a
+// file that a table was dropped; they say nothing of a file that was lost. But tables have
+// other files, too, all of which are in an increment. MySQL 8.0 and later have none.
 func (m *merging) match() error {
 	kept := make(map[innodb.SpaceID]*entry)
 	for _, e := range m.entries {
@@ -224,13 +187,13 @@ func (m *merging) match() error {
 		table, _, _ = strings.Cut(table, "#P#")
 		table, _, _ = strings.Cut(table, "#p#")
 		replaced := slices.ContainsFunc(m.entries, func(e *entry) bool { return e.name == file })
-		if !replaced && (m.isUndo(file) || m.others[table+".frm"] && !m.otherEngine(table)) {
+		if !replaced && (m.tool.needed(path.Base(file)) || m.others[table+".frm"] && !m.otherEngine(table)) {
 			return backupdir.Missing("%s: it has nothing of %s, although the table was not dropped", m.inc.Name(), file)
 		}
 		m.result.Dropped = append(m.result.Dropped, file)
 	}
 	if n := len(m.result.Dropped); n > 0 {
-		m.result.Warnings = append(m.result.Warnings, fmt.Sprintf("%d tablespaces of the base, such as %s, are not in %s, by which mariadb-backup says that they were dropped: if their files were lost, nobody notices", n, m.result.Dropped[0], m.inc.Name()))
+		m.result.Warnings = append(m.result.Warnings, fmt.Sprintf("%d tablespaces of the base, such as %s, are not in %s, by which %s says that they were dropped: if their files were lost, nobody notices", n, m.result.Dropped[0], m.inc.Name(), m.tool.name))
 	}
 	return nil
 }

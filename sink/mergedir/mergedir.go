@@ -1,8 +1,8 @@
-// Package mergedir puts an incremental backup of mariadb-backup, a directory, onto the
-// directory of the backup that it builds on, which was applied before. What comes out is a
-// full backup that is not applied yet: package apply goes on from there.
+// Package mergedir puts an incremental backup of mariadb-backup or XtraBackup, a directory,
+// onto the directory of the backup that it builds on, which was applied before. What comes out
+// is a full backup that is not applied yet: package apply goes on from there.
 //
-// mariadb-backup does both in one step (--prepare --incremental-dir) and trusts its input.
+// The tools do both in one step (--prepare --incremental-dir) and trust their input.
 // Here everything that can be known is compared before the first change; killed later, the
 // directory has the mark of an extract that did not finish, and no server starts on it.
 package mergedir
@@ -50,6 +50,7 @@ type merging struct {
 	root   disk.Dir // of the base
 	inc    disk.Dir
 	base   *backupdir.Backup
+	tool   *tool                 // that made the increment
 	points *metadata.Checkpoints // of the increment
 	name   string                // of the file that has them
 	result Result
@@ -96,35 +97,35 @@ func Run(ctx context.Context, dir, inc string, o Options) (_ *Result, err error)
 	return &m.result, nil
 }
 
-// checkBase makes sure that the directory was applied, by hb or mariadb-backup, and that
-// no server has run on it.
+// no says why the base is none.
+func (m *merging) no(what string) error {
+	return &backupdir.NotBackupError{Dir: m.root.Name(), What: what}
+}
+
+// checkBase makes sure that the directory was applied, by hb or by the increment's tool, and
+// that no server has run on it.
 func (m *merging) checkBase() error {
-	no := func(what string) error { return &backupdir.NotBackupError{Dir: m.root.Name(), What: what} }
 	look, err := apply.Inspect(m.root, apply.Options{})
 	if err != nil {
 		return err
 	}
 	m.base = look.Backup()
-	if m.base.Flavor != metadata.FlavorMariaDB {
-		return &innodb.UnsupportedError{What: m.root.Name() + ": hb merges directories of mariadb-backup only: merge those of XtraBackup with XtraBackup, or take incremental backups with hb"}
-	}
+	m.tool = tools[m.base.Flavor]
 	if m.base.Held() {
-		return no("an earlier hb apply did not finish: run it again, without --merge")
+		return m.no("an earlier hb apply did not finish: run it again, without --merge")
 	}
 	handed, err := backupdir.Exists(m.root, backupdir.HandedOverName)
 	if err != nil {
 		return fmt.Errorf("looking for %s: %w", backupdir.HandedOverName, err)
 	}
 	_, done, err := look.Recovered()
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case handed:
-		return no("its recovery was left to a server: an increment needs a base that was applied")
-	case !done:
-		return no("it was not applied yet: run hb apply on it first, without --merge")
 	}
-	return nil
+	if handed {
+		return m.no("its recovery was left to a server: an increment needs a base that was applied")
+	}
+	return m.tool.checkBase(m, done)
 }
 
 // checkIncrement makes sure that the increment continues from the base.
@@ -161,8 +162,8 @@ func (m *merging) checkIncrement() error {
 // checkInfo compares the servers' families and page sizes, where the increment states them.
 func (m *merging) checkInfo() error {
 	info, _, err := metadata.ReadInfo(m.inc.FS())
-	if err == nil && info.ServerVersion != "" && !strings.Contains(info.ServerVersion, "MariaDB") {
-		return &merge.MismatchError{Name: m.inc.Name(), What: "it is of a server " + info.ServerVersion + ", and the base is MariaDB's"}
+	if err == nil && info.ServerVersion != "" && strings.Contains(info.ServerVersion, "MariaDB") != (m.base.Flavor == metadata.FlavorMariaDB) {
+		return &merge.MismatchError{Name: m.inc.Name(), What: fmt.Sprintf("it is of a server %s, and the base of %s", info.ServerVersion, m.base.Flavor)}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -176,6 +177,25 @@ func (m *merging) checkInfo() error {
 	}
 	if size, ok := cnf.Get("innodb_page_size"); ok && size != fmt.Sprint(m.base.PageSize) {
 		return &merge.MismatchError{Name: m.inc.Name(), What: fmt.Sprintf("it has pages of %s bytes, and the base of %d", size, m.base.PageSize)}
+	}
+	return m.checkServer(cnf)
+}
+
+// checkServer compares the servers, where both directories name theirs, as those of
+// XtraBackup do. XtraBackup compares LSNs only, which another server's may happen to fit.
+func (m *merging) checkServer(cnf *metadata.MyCnf) error {
+	const key = "server_uuid"
+	of, err := metadata.ReadMyCnf(m.root.FS())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	a, known := of.Get(key)
+	b, stated := cnf.Get(key)
+	if known && stated && a != b {
+		return &merge.MismatchError{Name: m.inc.Name(), What: fmt.Sprintf("it is of the server %s, and %s of %s", b, m.root.Name(), a)}
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 // Apply is hb apply.
 type Apply struct {
 	Directory string `arg:"" help:"Directory of an extracted backup." type:"path"`
-	Merge     string `help:"First put the incremental backup of mariadb-backup in this directory onto the backup, which was applied before." placeholder:"DIR" type:"path"`
+	Merge     string `help:"First put the incremental backup of mariadb-backup or XtraBackup in this directory onto the backup, which was applied before." placeholder:"DIR" type:"path"`
 	apply.Options
 }
 

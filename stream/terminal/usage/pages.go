@@ -53,14 +53,14 @@ With --files, only files that match a pattern are extracted, under their paths i
 	"apply": {
 		Text: `It first compares all files with the manifest. If it is killed, run it again: it ends in the same bytes, and until then no server can start on the directory. It also accepts directories of full backups made by mariadb-backup, and those in XtraBackup's form.
 
-With --merge, it first puts an incremental backup of mariadb-backup onto the directory, which must have been applied before, and then applies it: once for each increment, in their order. It refuses an increment that does not continue from the directory's LSN, or lacks something. If it is killed while it does this, restore the full backup again. Increments of hb's own are merged by hb extract and hb merge.`,
+With --merge, it first puts an incremental backup of mariadb-backup or XtraBackup onto the directory, which must have been applied before, and then applies it: once for each increment, in their order. It refuses an increment that does not continue from the directory's LSN, or lacks something. If it is killed while it does this, restore the full backup again. Increments of hb's own are merged by hb extract and hb merge.`,
 		Reads:  "the directory, and that of --merge.",
 		Writes: "the directory; messages to standard error. Writes nothing to standard output.",
 		Examples: []Example{
 			{`hb apply dir`, "make the directory ready for a server"},
 			{`hb apply --memory 4GiB --parallel 16 dir`, "a long redo log, with more memory"},
 			{`hb apply --by-server dir`, "leave the recovery to a server of that series"},
-			{`hb apply dir && hb apply --merge inc1 dir`, "a full backup and an increment of mariadb-backup"},
+			{`hb apply dir && hb apply --merge inc1 dir`, "a full backup and an increment of mariadb-backup or XtraBackup"},
 		},
 		Topics: []string{"restore", "options", "exit-codes"},
 	},

@@ -126,7 +126,7 @@ var Peers = []PeerGroup{
 		{"incremental page-tracking page-tracking-merge-gap", XtraBackup, Otherwise, "it is `--since`; hb uses page tracking if it is on", ""},
 		{"incremental-basedir", both, Otherwise, "it is `--since`, with the base's archive, its manifest, or the directory extracted from it", ""},
 		{"incremental-lsn incremental-history-name incremental-history-uuid", both, No, "a number does not prove of which backup it is: hb needs the base itself (`--since`)", ""},
-		{"incremental-dir", both, Otherwise, "it is `hb merge BASE INCREMENT`, or `hb extract` and `hb verify` with the same", "For directories of mariadb-backup: `hb apply --merge INCREMENT DIR`, once `hb apply DIR` is done."},
+		{"incremental-dir", both, Otherwise, "it is `hb merge BASE INCREMENT`, or `hb extract` and `hb verify` with the same", "For directories of mariadb-backup or XtraBackup: `hb apply --merge INCREMENT DIR`, once `hb apply DIR` is done."},
 		{"incremental-force-scan", both, Needless, "hb reads all pages, or those of a list that it has checked", ""},
 		{"to-archived-lsn innodb-log-arch-dir", XtraBackup, No, "hb applies the whole redo log of a backup", "(Only 2.4.)"},
 	}},
