@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -147,13 +148,13 @@ func TestByServerImported(t *testing.T) {
 
 // TestWaitingForImport: a copy of a tablespace that waits for IMPORT TABLESPACE is left
 // out, and the table is discarded in the restored server too. Without the table it is a
-// stray. (5.6 does not say that a tablespace is discarded, and hb refuses it.)
+// stray, and so it is at the place of a table that is not discarded.
 func TestWaitingForImport(t *testing.T) {
-	mysqldtest.Each(t, []string{mysqldtest.MySQL57, mysqldtest.MySQL97}, func(t *testing.T, root *mysqldtest.Root) {
+	mysqldtest.Each(t, append(slices.Clone(mysqldtest.MySQL), mysqldtest.MariaDB...), func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{})
 		numbers(t, s)
 		fill(t, s, "d.a", "")
-		run(t, s, []string{"CREATE TABLE d.c LIKE d.a", "INSERT INTO d.c SELECT * FROM d.a LIMIT 10", "ALTER TABLE d.c DISCARD TABLESPACE",
+		run(t, s, []string{"CREATE TABLE d.c LIKE d.a", "CREATE TABLE d.e LIKE d.a", "INSERT INTO d.c SELECT * FROM d.a LIMIT 10", "ALTER TABLE d.c DISCARD TABLESPACE",
 			"FLUSH TABLES d.a FOR EXPORT", "@cp d/a.ibd d/c.ibd", "@cp d/a.cfg d/c.cfg", "UNLOCK TABLES"})
 		dir := t.TempDir()
 		archive, target := filepath.Join(dir, "archive"), filepath.Join(dir, "restored")
@@ -171,6 +172,20 @@ func TestWaitingForImport(t *testing.T) {
 		})
 		if err == nil || !strings.Contains(err.Error(), "one of them is a stray copy") {
 			t.Errorf("with a copy that belongs to no table: %v", err)
+		}
+		if err := os.Remove(filepath.Join(s.Datadir, "d", "other.ibd")); err != nil {
+			t.Fatal(err)
+		}
+		file, aside := filepath.Join(s.Datadir, "d", "e.ibd"), filepath.Join(dir, "e.ibd")
+		if err := os.Rename(file, aside); err != nil {
+			t.Fatal(err)
+		}
+		run(t, s, []string{"@cp d/a.ibd d/e.ibd"})
+		if _, err := tryBackup(t, s); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("with a copy in the place of a table that is not discarded: %v", err)
+		}
+		if err := os.Rename(aside, file); err != nil {
+			t.Fatal(err)
 		}
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)

@@ -227,7 +227,7 @@ func (b *mariadbBackup) underBlockDDL(ctx context.Context) error {
 		_, ok := a.Table()
 		return ok && a.Unlisted
 	})
-	if err := b.last.Unique(); err != nil {
+	if err := b.proveUnique(ctx); err != nil {
 		return err
 	}
 	_, err = b.copyMissing(ctx, b.last)

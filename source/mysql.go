@@ -3,7 +3,6 @@ package source
 import (
 	"cmp"
 	"context"
-	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -60,44 +59,6 @@ func (b *mysqlBackup) describe(m *metadata.Manifest) {
 	m.TemporarySpaces = b.spaceIDs(func(s contents.Tablespace) bool {
 		return s.Kind == contents.SpaceTemporary || datadir.IsTemporary(s)
 	})
-}
-
-// proveUnique makes sure, while tablespaces cannot change, that no two files are the
-// same one. A file that waits for IMPORT TABLESPACE has the id of the tablespace that
-// it is a copy of, and the name of a table of another one: it is left out. What a user
-// copied over the file of a table that is not discarded is missed by proveComplete.
-func (b *mysqlBackup) proveUnique(ctx context.Context) error {
-	err := b.last.Unique()
-	if _, twice := errors.AsType[*pages.DuplicateError](err); !twice {
-		return err
-	}
-	spaces, err := contents.Tablespaces(ctx, b.Server)
-	if err != nil {
-		return err
-	}
-	tables, err := contents.InnoDBTables(ctx, b.Server)
-	if err != nil {
-		return err
-	}
-	files := make(map[string]innodb.SpaceID)
-	for _, t := range b.last.Files {
-		files[t.Path] = t.Space.ID
-	}
-	owner := make(map[innodb.SpaceID]string) // of tablespaces that the server has in a file of that id
-	for _, s := range spaces {
-		if at := b.Layout.Seen(s.Path); !s.Discarded && s.ID != 0 && files[at] == s.ID {
-			owner[s.ID] = at
-		}
-	}
-	b.last.Files = slices.DeleteFunc(b.last.Files, func(t *pages.File) bool {
-		own := owner[t.Space.ID]
-		waits := own != "" && own != t.Path && tables[strings.TrimSuffix(t.Name, ".ibd")]
-		if waits {
-			b.Warn("%s is left out: it has the tablespace id of %s, and waits for ALTER TABLE … IMPORT TABLESPACE", t.Path, own)
-		}
-		return waits
-	})
-	return b.last.Unique()
 }
 
 // proveComplete checks, while the list cannot change, that every tablespace that

@@ -3,6 +3,7 @@ package source
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -124,6 +125,53 @@ func (b *backup) proveWritten() error {
 		return fmt.Errorf("copying %s: %w; the page is damaged on the server: check the table there (CHECK TABLE) before backing up", z.File.Path, lost)
 	}
 	return nil
+}
+
+// proveUnique makes sure, while tablespaces cannot change, that no two files are the
+// same one. A file that waits for IMPORT TABLESPACE has the id of the tablespace that
+// it is a copy of, and the name of a table that is discarded: it is left out. A file of
+// another tablespace's id at the place of a table that is not discarded stays a stray.
+func (b *backup) proveUnique(ctx context.Context) error {
+	err := b.last.Unique()
+	if _, twice := errors.AsType[*pages.DuplicateError](err); !twice {
+		return err
+	}
+	spaces, lerr := contents.Tablespaces(ctx, b.Server)
+	if contents.NoSuchList(lerr) {
+		return err // nobody says which one is the server's
+	}
+	if lerr != nil {
+		return lerr
+	}
+	tables, err := contents.InnoDBTables(ctx, b.Server)
+	if err != nil {
+		return err
+	}
+	files := make(map[string]innodb.SpaceID)
+	for _, t := range b.last.Files {
+		files[t.Path] = t.Space.ID
+	}
+	owner := make(map[innodb.SpaceID]string) // of tablespaces that the server has in a file of that id
+	used := make(map[string]bool)            // paths at which the server has a tablespace
+	for _, s := range spaces {
+		at := b.Layout.Seen(s.Path)
+		if s.Discarded || s.ID == 0 {
+			continue
+		}
+		if used[at] = true; files[at] == s.ID {
+			owner[s.ID] = at
+		}
+	}
+	b.last.Files = slices.DeleteFunc(b.last.Files, func(t *pages.File) bool {
+		own := owner[t.Space.ID]
+		if own == "" || used[t.Path] || !tables[strings.TrimSuffix(t.Name, ".ibd")] {
+			return false
+		}
+		b.Warn("%s is left out: it has the tablespace id of %s, and waits for ALTER TABLE … IMPORT TABLESPACE", t.Path, own)
+		b.registry.Discard(func(a *pages.Copy) bool { return a.Key == t.Key() })
+		return true
+	})
+	return b.last.Unique()
 }
 
 // isThere reports whether a tablespace has a file under the server's name for it.

@@ -38,8 +38,7 @@ type Tablespace struct {
 	// Encrypted: its pages are, or are being, encrypted.
 	Encrypted bool
 	// Discarded: ALTER TABLE … DISCARD TABLESPACE took its file away, and no IMPORT
-	// TABLESPACE has ended since. MySQL 5.6 does not show this: there, and if somebody
-	// deleted it, the file is missing. MariaDB 10.6 and later do not list it.
+	// TABLESPACE has ended since. MariaDB 10.6 and later do not list it.
 	Discarded bool
 }
 
@@ -84,8 +83,11 @@ func Tablespaces(ctx context.Context, srv *mysqld.Server) ([]Tablespace, error) 
 	case srv.Series.ListsFiles:
 		return listSpaces(ctx, srv, spacesOf80, out)
 	}
-	if out, err = listSpaces(ctx, srv, spacesOf56, out); err != nil || !srv.Version.AtLeast(5, 7) {
-		return out, err
+	if out, err = listSpaces(ctx, srv, spacesOf56, out); err != nil {
+		return nil, err
+	}
+	if !srv.Version.AtLeast(5, 7) {
+		return out, noteWithoutIndexes(ctx, srv, out)
 	}
 	files, err := listSpaces(ctx, srv, filesOf57, nil)
 	if err != nil {
@@ -125,6 +127,21 @@ func listDiscarded(ctx context.Context, srv *mysqld.Server, out []Tablespace) ([
 		out[i].Discarded = t.Kind == SpaceTables && ids[strconv.FormatUint(uint64(t.ID), 10)]
 	}
 	return out, err
+}
+
+// noteWithoutIndexes notes which tables of MySQL 5.6 are discarded: it lists none of the
+// indexes of such a table, the clustered one included, as they have no root (run on
+// 5.6.24).
+func noteWithoutIndexes(ctx context.Context, srv *mysqld.Server, spaces []Tablespace) error {
+	ids := make(map[string]bool)
+	err := srv.Control.Each(ctx, "SELECT DISTINCT SPACE FROM information_schema.INNODB_SYS_INDEXES", func(row map[string]string) error {
+		ids[row["SPACE"]] = true
+		return nil
+	})
+	for i, t := range spaces {
+		spaces[i].Discarded = t.Kind == SpaceTables && t.ID != 0 && !ids[strconv.FormatUint(uint64(t.ID), 10)]
+	}
+	return err
 }
 
 // listSpaces adds the rows of a list to out, without the system tablespace.
