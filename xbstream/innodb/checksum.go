@@ -118,6 +118,11 @@ func (e *PageError) Unwrap() error { return e.Cause }
 // the header, as servers want it: of a page that was stamped ChecksumNone this is
 // the only sign that it was torn. ROW_FORMAT=COMPRESSED has none there.
 func (s *Space) Verify(page []byte, no PageNo) (Checksum, error) {
+	return s.verify(page, no, s.identifySealed)
+}
+
+// verify is Verify; sealed identifies an encrypted page.
+func (s *Space) verify(page []byte, no PageNo, sealed func([]byte, PageNo) (Checksum, error)) (Checksum, error) {
 	fail := func(format string, args ...any) (Checksum, error) {
 		return ChecksumUnset, &PageError{PageID: PageID{s.ID, no}, What: fmt.Sprintf(format, args...)}
 	}
@@ -137,7 +142,7 @@ func (s *Space) Verify(page []byte, no PageNo) (Checksum, error) {
 	identify := s.identify
 	switch v := s.KeyVersion(page, no); {
 	case s.Sealed(page, no):
-		identify = func(page []byte) (Checksum, error) { return s.identifySealed(page, no) }
+		identify = func(page []byte) (Checksum, error) { return sealed(page, no) }
 	case v != 0: // the server takes it for a damaged one
 		return fail("says it is encrypted with version %d of a key, but the tablespace is not encrypted", v)
 	}
@@ -152,7 +157,7 @@ func (s *Space) Verify(page []byte, no PageNo) (Checksum, error) {
 func (s *Space) identify(page []byte) (Checksum, error) {
 	switch {
 	case s.FullCRC32:
-		end := s.storedSize(page)
+		end := s.StoredSize(page)
 		if end == 0 || binary.BigEndian.Uint32(page[end-4:]) != CRC32C(page[:end-4]) {
 			return ChecksumUnset, wrongChecksum(page)
 		}
@@ -195,9 +200,9 @@ func (s *Space) packed(page []byte) bool {
 	return s.FullCRC32 && s.PageCompressed && HeaderType(page)&fullCRC32Compressed != 0
 }
 
-// storedSize is how many bytes of a page in a full_crc32 tablespace are stored:
+// StoredSize is how many bytes of a page in a full_crc32 tablespace are stored:
 // a page_compressed page has it in its type; 0 if it is impossible.
-func (s *Space) storedSize(page []byte) int {
+func (s *Space) StoredSize(page []byte) int {
 	if !s.packed(page) {
 		return len(page)
 	}

@@ -103,7 +103,7 @@ func TestKeyVersion(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, present := range []bool{false, true} {
-			s.Encryption.Present = present
+			s.Encryption.Present, s.Encryption.Mode = present, 2 // ENCRYPTED=NO
 			for no := range innodb.PageNo(2) {
 				page := testPage(&s, no)
 				clear(page[innodb.OffsetFlushLSN : innodb.OffsetFlushLSN+8])

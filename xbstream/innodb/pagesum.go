@@ -34,7 +34,7 @@ func (s *Space) stored(page []byte) uint64 {
 	head := binary.BigEndian.Uint32(page)
 	switch {
 	case s.FullCRC32:
-		end := s.storedSize(page)
+		end := s.StoredSize(page)
 		if end == 0 {
 			end = len(page) // damaged: its checksum is wrong, too
 		}

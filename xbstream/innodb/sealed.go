@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"hb/xbstream/keyring"
 )
 
 // A Cipher encrypts and decrypts the pages of one tablespace in place. Several
@@ -28,8 +30,17 @@ const (
 	TypeRTreeEncrypted  PageType = 17
 )
 
+// Modes of a table, as it was made (fil0crypt.h, fil_encryption_t). Of modeOff no page is
+// encrypted. In any other tablespace with encryption data some may be, whatever Scheme
+// says: page 0 has that only after the server has encrypted, or decrypted, all others.
+const (
+	modeOn  = 1
+	modeOff = 2
+)
+
 // MayEncrypt reports whether pages may be encrypted, by MariaDB's data on page 0.
-func (e *Encryption) MayEncrypt() bool { return e.Scheme != 0 }
+// (fil_space_crypt_t::is_encrypted in fil0crypt.h of 10.11.)
+func (e *Encryption) MayEncrypt() bool { return e.Present && e.Mode != modeOff }
 
 // Sealed reports whether page no is stored encrypted. Encrypted tablespaces have plain
 // pages too: page 0, and others while the server converts them.
@@ -69,52 +80,97 @@ func (s *Space) sealedSum(page []byte) uint32 {
 // StampSealed computes and stores the checksum of an encrypted page of MariaDB.
 func (s *Space) StampSealed(page []byte) {
 	if s.FullCRC32 {
-		end := s.storedSize(page) - 4
+		end := s.StoredSize(page) - 4
 		binary.BigEndian.PutUint32(page[end:], CRC32C(page[:end]))
 		return
 	}
 	binary.BigEndian.PutUint32(page[offsetSealedSum:], s.sealedSum(page))
 }
 
-// identifySealed is identify for an encrypted page. MariaDB's have a checksum of what
-// is stored; of MySQL's the only one is that of the plain page.
-func (s *Space) identifySealed(page []byte, no PageNo) (Checksum, error) {
-	sum := ChecksumSealed
-	switch {
-	case s.MySQLEncrypted():
-	case s.FullCRC32:
-		var err error
-		if sum, err = s.identify(page); err != nil {
-			return sum, err
-		}
-	case binary.BigEndian.Uint32(page[offsetSealedSum:]) != s.sealedSum(page):
-		return ChecksumUnset, fmt.Errorf("wrong checksum of the encrypted page (stored %#08x)", binary.BigEndian.Uint32(page[offsetSealedSum:]))
-	default:
-		sum = ChecksumCRC32
+// Unseal verifies a page as Verify does, and decrypts it in place if it is encrypted,
+// for which Space.Cipher is needed. It may be compressed then.
+func (s *Space) Unseal(page []byte, no PageNo) (Checksum, error) {
+	if s.Sealed(page, no) && len(page) == s.Physical && s.Cipher == nil {
+		return ChecksumUnset, &InternalError{fmt.Sprintf("there is no cipher for page %d of tablespace %d", no, s.ID)}
 	}
+	return s.verify(page, no, s.identifyDecrypted)
+}
+
+// identifySealed is identify for an encrypted page.
+func (s *Space) identifySealed(page []byte, no PageNo) (Checksum, error) {
 	if s.Cipher == nil {
-		return sum, nil
+		return s.identifyStored(page)
 	}
 	buf := plainPages.Get().(*[MaxPageSize]byte)
 	defer plainPages.Put(buf)
 	plain := buf[:len(page)]
 	copy(plain, page)
-	if err := s.Cipher.Decrypt(plain, no); err != nil {
+	return s.identifyDecrypted(plain, no)
+}
+
+// identifyStored looks at the checksum of what is stored, which MariaDB's encrypted pages
+// have. MySQL's have only that of the plain page.
+func (s *Space) identifyStored(page []byte) (Checksum, error) {
+	switch {
+	case s.MySQLEncrypted():
+		return ChecksumSealed, nil
+	case s.FullCRC32:
+		return s.identify(page)
+	case binary.BigEndian.Uint32(page[offsetSealedSum:]) != s.sealedSum(page):
+		return ChecksumUnset, fmt.Errorf("wrong checksum of the encrypted page (stored %#08x)", binary.BigEndian.Uint32(page[offsetSealedSum:]))
+	}
+	return ChecksumCRC32, nil
+}
+
+// identifyDecrypted decrypts the page in place and identifies the result.
+func (s *Space) identifyDecrypted(page []byte, no PageNo) (Checksum, error) {
+	version := s.KeyVersion(page, no)
+	sum, err := s.identifyStored(page)
+	if err == nil {
+		err = s.Cipher.Decrypt(page, no)
+	}
+	switch {
+	case err != nil:
 		return ChecksumUnset, err
+	case !s.FullCRC32:
+		sum, err = s.identify(page)
+	case s.Compressed(page):
+		err = s.checkUnpacked(page)
 	}
-	if !s.FullCRC32 {
-		return s.identify(plain)
+	if err != nil && version != 0 {
+		// What is stored is as the server wrote it.
+		err = &keyring.WrongKeyError{Name: keyring.MariaDBKey{ID: s.Encryption.KeyID, Version: version}.String(),
+			What: fmt.Sprintf("what page %d of tablespace %d decrypts to has a wrong checksum", no, s.ID)}
 	}
-	if !s.Compressed(plain) {
-		return sum, nil // the Cipher has compared what there is
+	return sum, err
+}
+
+// checkUnpacked makes sure that a page of a full_crc32 tablespace can be unpacked. No
+// checksum covers the plain page there.
+func (s *Space) checkUnpacked(page []byte) error {
+	buf := plainPages.Get().(*[MaxPageSize]byte)
+	defer plainPages.Put(buf)
+	whole := buf[:len(page)]
+	if err := s.Decompress(whole, page); err != nil {
+		return err
 	}
-	whole := plainPages.Get().(*[MaxPageSize]byte)
-	defer plainPages.Put(whole)
-	if err := s.Decompress(whole[:len(page)], plain); err != nil {
-		return ChecksumUnset, fmt.Errorf("after it was decrypted: %w", err)
+	if HeaderSpace(whole) != s.ID {
+		return errors.New("it is of another tablespace")
 	}
-	if HeaderSpace(whole[:]) != s.ID {
-		return ChecksumUnset, errors.New("its decrypted content is of another tablespace")
+	return nil
+}
+
+// Seals reports whether a page of the tablespace that is written now is to be encrypted;
+// sealed: it was. A server decides by its setting innodb_encrypt_tables, byDefault, where the
+// table has no setting of its own; then hb encrypts also where page 0 says that all others
+// are encrypted.
+func (s *Space) Seals(sealed, byDefault bool) bool {
+	e := &s.Encryption
+	switch {
+	case !e.MayEncrypt():
+		return false
+	case e.Mode == modeOn, e.Scheme != 0, byDefault:
+		return true
 	}
-	return sum, nil
+	return sealed
 }

@@ -75,6 +75,18 @@ func (e *WrongKeyError) Error() string {
 	return fmt.Sprintf("%s is the wrong one: %s", e.Name, e.What)
 }
 
+// IsKeyError reports whether the cause of an error is a key that is missing or wrong.
+func IsKeyError(err error) bool {
+	if _, ok := errors.AsType[*MissingKeyError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*WrongKeyError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*CommandError](err)
+	return ok
+}
+
 // Keys are the keys that hb was given. Several goroutines may use them at a time. A nil
 // *Keys has none.
 type Keys struct {
@@ -245,6 +257,20 @@ func (k *Keys) SetAlgorithm(a Algorithm) error {
 	defer k.mu.Unlock()
 	k.algorithm = a
 	return nil
+}
+
+// DefaultAlgorithm sets how MariaDB encrypts, unless that was set.
+func (k *Keys) DefaultAlgorithm(a Algorithm) error {
+	if k == nil {
+		return nil
+	}
+	k.mu.Lock()
+	set := k.algorithm != ""
+	k.mu.Unlock()
+	if set {
+		return nil
+	}
+	return k.SetAlgorithm(a)
 }
 
 // Algorithm returns how MariaDB encrypts: CBC, unless it was set.
