@@ -18,6 +18,7 @@ import (
 	"hb/sink/extract"
 	"hb/stream"
 	"hb/stream/progress"
+	"hb/xbstream/keyring"
 )
 
 // Options are those of Run. The tags are the command line's.
@@ -35,6 +36,8 @@ type Options struct {
 	LogBin  string `help:"With --apply: log_bin of the server that will start on the directory; see hb apply." placeholder:"PATH"`
 	InPlace bool   `help:"With --apply: restore over the original server, which must be stopped. Rename its old tablespaces outside the data directory, and its binary log if that is outside, to FILE.hb-aside."`
 
+	// Keys are those of apply.Options.
+	Keys *keyring.Keys `kong:"-"`
 	// Parts is that of extract.Options.
 	Parts *stream.Parts `kong:"-"`
 	// Tool is that of apply.Options.
@@ -124,7 +127,7 @@ func Run(ctx context.Context, r io.Reader, o Options) (*extract.Result, *apply.R
 	limit := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(max(limit, memory+restoreMemory)))
 	return Restore(ctx, r, o.Directory, x,
-		apply.Options{Parallel: x.Parallel, Memory: memory, LogBin: o.LogBin, InPlace: o.InPlace, Tool: o.Tool, Progress: o.Progress})
+		apply.Options{Parallel: x.Parallel, Memory: memory, LogBin: o.LogBin, InPlace: o.InPlace, Keys: o.Keys, Tool: o.Tool, Progress: o.Progress})
 }
 
 // Restore is extract.Run and then apply.Run, in one pass: what the extraction has

@@ -26,6 +26,7 @@ import (
 	"hb/stream/disk"
 	"hb/stream/progress"
 	"hb/xbstream/innodb"
+	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
 
@@ -52,6 +53,8 @@ type Options struct {
 	// has it, unless the backed up server had it elsewhere; then it must be given.
 	LogBin string `help:"log_bin of the server that will start on the directory: put the binary log of the backup there, with its index (default: in the directory; required if the original server kept it elsewhere)." placeholder:"PATH"`
 
+	// Keys are those of encrypted tablespaces; nil: there are none.
+	Keys *keyring.Keys `kong:"-"`
 	// Tool is named as the creator of the new redo log: "hb 1.0".
 	Tool string `kong:"-"`
 	// Progress counts what is done; nil: nobody looks.
@@ -311,6 +314,9 @@ func (a *applier) open() (err error) {
 	if a.backup.Manifest != nil {
 		a.result.Binlog = a.backup.Manifest.Binlog
 	}
+	if err := a.Keys.DefaultAlgorithm(keyring.Algorithm(a.backup.KeyAlgorithm)); err != nil {
+		return err
+	}
 	a.family = &mariadbFamily{applier: a}
 	if a.backup.Flavor == metadata.FlavorMySQL {
 		a.family = &mysqlFamily{applier: a}
@@ -359,6 +365,9 @@ func (a *applier) replay(ctx context.Context, st backupdir.State) (_ backupdir.S
 		return backupdir.State{}, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
+	if err := a.checkKeys(); err != nil {
+		return backupdir.State{}, err
+	}
 	if err := a.enter(backupdir.State{Stage: backupdir.StageReplay, Looked: st.Looked, Cut: st.Cut, Zero: st.Zero}); err != nil {
 		return backupdir.State{}, err
 	}
@@ -508,7 +517,8 @@ func (a *applier) checkRange(r *redo) error {
 func (a *applier) recoverPages(ctx context.Context, r *redo, spaces *tablespaces) (left backupdir.Left, err error) {
 	done, err := replay.Recover(ctx, r.plan, replay.Options{
 		Root: a.root, Log: r, Identity: a.identity(r), PageSize: a.backup.PageSize, End: r.scanned.End,
-		Checksum:   a.backup.Checksum,
+		Checksum: a.backup.Checksum,
+		Keys:     a.Keys, EncryptTables: a.backup.EncryptTables,
 		Parallel:   a.workers(replay.WorkerMemory),
 		Tablespace: spaces.byID,
 		Progress:   a.Progress.Begin("recovering pages", r.plan.Size()),

@@ -305,7 +305,7 @@ func (f *PageFeed) Identify(first []byte) error {
 		err = fmt.Errorf("the file ends within page 0, after %d bytes", len(first))
 	}
 	switch {
-	case err == nil && space.Encrypted():
+	case err == nil && space.MySQLEncrypted():
 		f.giveUp(errors.New("it is encrypted"))
 		return nil
 	case err == nil:
@@ -340,6 +340,12 @@ func (f *PageFeed) guess(page []byte, off int64) {
 	for _, full := range []bool{true, false} {
 		space, err := innodb.PlainSpace(f.PageSize, full)
 		if err == nil {
+			// Its page 0, which says so, is in another file.
+			space.Encryption.Present = full
+			_, err = space.Verify(page, no)
+		}
+		if err != nil && !full {
+			space.Encryption.Present = true
 			_, err = space.Verify(page, no)
 		}
 		if err == nil && no > before {

@@ -10,6 +10,8 @@ import (
 	"hb/stream/disk"
 	"hb/stream/progress"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
 )
 
 // Options are how Recover works.
@@ -24,6 +26,10 @@ type Options struct {
 	// Checksum is by what pages are stamped that the log begins, unless page 0
 	// of their tablespace is by another.
 	Checksum innodb.Checksum
+	// Keys are those of encrypted tablespaces; nil: there are none.
+	Keys *keyring.Keys
+	// EncryptTables: the server encrypts tables that have no setting of their own.
+	EncryptTables bool
 	// Parallel is the number of workers, at least 1. Each needs about 5 MiB.
 	Parallel int
 	// Tablespace returns the tablespace of an id that the plan has runs of, or
@@ -227,13 +233,16 @@ func (r *recovery) readSpace(t *Tablespace) (err error) {
 // begin prepares for the first page of a tablespace whose geometry
 // is known: a look at how its pages are stamped.
 func (r *recovery) begin(s *openSpace) error {
-	if s.Space.Encrypted() {
-		return encrypted(s)
-	}
-	if !s.Space.FullCRC32 {
+	encrypted := s.Space.Encrypted()
+	if !s.Space.FullCRC32 || encrypted {
 		page := r.solo.buf[:s.Space.Physical]
 		if err := s.readPages(page, 0); err != nil {
 			return err
+		}
+		if encrypted {
+			if err := r.openCipher(s, page); err != nil {
+				return err
+			}
 		}
 		// A page 0 that is bad is reported when it is needed.
 		if sum, _ := s.Space.Verify(page, 0); sum != innodb.ChecksumUnset {
@@ -241,6 +250,33 @@ func (r *recovery) begin(s *openSpace) error {
 		}
 	}
 	return nil
+}
+
+// openCipher prepares for encrypted pages.
+func (r *recovery) openCipher(s *openSpace, page0 []byte) (err error) {
+	if s.Space.MySQLEncrypted() {
+		return encrypted(s)
+	}
+	if s.Space.Cipher, err = tde.Open(&s.Space, page0, r.Keys); err != nil {
+		return fmt.Errorf("%s: %w", s.Name(), err)
+	}
+	return nil
+}
+
+// readEncryption takes from page 0, as it is at the end of the log, how the pages of a
+// tablespace are encrypted: the server may have begun, or ended, to encrypt it. What the keys
+// are derived from never changes.
+func (r *recovery) readEncryption(s *openSpace, page0 []byte) error {
+	found, err := innodb.ParseSpace(page0)
+	if err != nil {
+		return fmt.Errorf("%s: page 0 after recovery: %w", s.Name(), err)
+	}
+	old, now := &s.Space.Encryption, &found.Encryption
+	if old.Present && (!now.Present || old.IV != now.IV || old.KeyID != now.KeyID) {
+		return fmt.Errorf("%s: the redo log changes the key of the tablespace", s.Name())
+	}
+	s.Space.Encryption = *now
+	return r.openCipher(s, page0)
 }
 
 func encrypted(s *openSpace) error {
@@ -276,7 +312,9 @@ func (r *recovery) readPage(s *openSpace) error {
 	if s.Deferred && no != 0 && s.Space.Physical == 0 {
 		return fmt.Errorf("%s: page 0 is neither in the file nor in the redo log", s.Name())
 	}
-	if !whole || begins || s.Space.Physical == 0 {
+	// How the other pages are encrypted is known once page 0 is recovered.
+	first := no == 0 && (r.Keys != nil || s.Space.Cipher != nil)
+	if !whole || begins || first || s.Space.Physical == 0 {
 		err := r.alone(s, no, begins, b, from)
 		b.cut(from)
 		return err
@@ -396,8 +434,12 @@ func (r *recovery) alone(s *openSpace, no innodb.PageNo, begins bool, b *batch, 
 			return err
 		}
 		p.image = p.image[:s.Space.Physical]
-		if s.Space.Encrypted() {
-			return encrypted(s)
+		if err := r.openCipher(s, p.image); err != nil {
+			return err
+		}
+	} else if no == 0 && p.ready && p.bad == nil && !p.freed {
+		if err := r.readEncryption(s, p.image); err != nil {
+			return err
 		}
 	}
 	if err := r.solo.finish(p); err != nil || !p.dirty {

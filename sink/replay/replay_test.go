@@ -398,10 +398,14 @@ func TestRecoverErrors(t *testing.T) {
 			s.mtr(Run{Page: id})
 			os.Remove(filepath.Join(s.dir, "s1.ibd"))
 		}, "s1.ibd"},
-		"encrypted": {func(s *scene) {
+		"encrypted, and no keys": {func(s *scene) {
 			s.mtr(Run{Page: id})
-			s.spaces[1].Space.Encryption.Scheme = 1
-		}, "encrypted"},
+			s.spaces[1].Space.Encryption = innodb.Encryption{Present: true, Scheme: 1, KeyID: 3, MinVersion: 2}
+		}, "key 3, version 2 is needed"},
+		"encrypted by MySQL": {func(s *scene) {
+			s.mtr(Run{Page: id})
+			s.spaces[1].Space.FullCRC32, s.spaces[1].Space.Flags = false, 1<<13
+		}, "is encrypted"},
 		"newer than the log": {func(s *scene) {
 			s.mtr(Run{Page: id})
 			page := s.pages[id]

@@ -1,12 +1,12 @@
 package replay
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/keyring"
 )
 
 // maxRun is the longest run of records in bytes: that of the longest
@@ -59,6 +59,8 @@ type pageState struct {
 	begun bool            // the applier works on it
 	dirty bool
 	read  bool // image holds the page of the file
+	// sealed: the page of the file is encrypted.
+	sealed bool
 }
 
 func (p *pageState) reset(s *openSpace, no innodb.PageNo, image []byte) {
@@ -159,7 +161,7 @@ func (w *worker) apply(p *pageState, b *batch, entries []entry) error {
 func (p *pageState) forget() {
 	clear(p.image)
 	p.ready, p.fresh, p.freed, p.bad, p.base, p.sum = true, true, false, nil, 0, p.s.sum
-	p.begun = false
+	p.begun, p.sealed = false, false
 }
 
 // yields reports whether the page gives way to an InitOlder: it is not newer, or
@@ -197,10 +199,10 @@ func (w *worker) open(p *pageState) error {
 		}
 	}
 	sum, err := w.verify(p)
-	if _, ok := errors.AsType[*innodb.UnsupportedError](err); ok {
-		return err
-	}
-	if err != nil {
+	switch {
+	case fatal(err):
+		return fmt.Errorf("%s: %w", p.s.Name(), err)
+	case err != nil:
 		p.bad = err
 		return nil
 	}
@@ -214,14 +216,21 @@ func (w *worker) open(p *pageState) error {
 	return nil
 }
 
+// fatal reports whether an error of verify ends the recovery. Others may be those of
+// a page that the log makes again.
+func fatal(err error) bool {
+	_, unsupported := errors.AsType[*innodb.UnsupportedError](err)
+	_, internal := errors.AsType[*innodb.InternalError](err)
+	return unsupported || internal || keyring.IsKeyError(err)
+}
+
 // verify makes the image a plain page, and returns the checksum that it had.
 func (w *worker) verify(p *pageState) (innodb.Checksum, error) {
 	space := &p.s.Space
-	sum, err := space.Verify(p.image, p.no)
+	p.sealed = space.Sealed(p.image, p.no)
+	sum, err := space.Unseal(p.image, p.no)
 	switch {
 	case err != nil:
-	case space.FullCRC32 && binary.BigEndian.Uint32(p.image) != 0: // the key's version
-		err = encrypted(p.s)
 	case space.Packed(p.image):
 		err = w.expand(p, innodb.Unpack)
 	case space.Compressed(p.image):
@@ -262,24 +271,33 @@ func (w *worker) finish(p *pageState) error {
 		return p.errorf("after recovery it says it is page %d of tablespace %d", no, id)
 	}
 	if p.no == 0 {
-		if err := p.checkGeometry(); err != nil {
+		if err := p.checkGeometry(w.r.Keys); err != nil {
 			return err
 		}
 	}
 	p.s.Space.SetLSN(p.image, p.end)
 	p.s.Space.Stamp(p.image, p.sum)
+	if p.s.Space.Cipher != nil && p.s.Space.Seals(p.sealed, w.r.EncryptTables) {
+		if err := p.s.Space.Cipher.Encrypt(p.image, p.no); err != nil {
+			return p.errorf("encrypting it: %w", err)
+		}
+	}
 	return nil
 }
 
 // checkGeometry makes sure that page 0 as it is now has the geometry that the pages
 // were recovered by.
-func (p *pageState) checkGeometry() error {
+func (p *pageState) checkGeometry(keys *keyring.Keys) error {
 	found, err := innodb.ParseSpace(p.image)
 	switch {
 	case err != nil:
 		return p.errorf("after recovery: %w", err)
-	case found.Encrypted():
+	case found.MySQLEncrypted():
 		return encrypted(p.s)
+	case found.Encryption.MayEncrypt() && p.s.Space.Cipher == nil:
+		// The log makes the server encrypt it, and no keys were given.
+		_, err := keys.MariaDB(keyring.MariaDBKey{ID: found.Encryption.KeyID, Version: max(1, found.Encryption.MinVersion)})
+		return p.errorf("%w", err)
 	case found.Physical != p.s.Space.Physical || found.FullCRC32 != p.s.Space.FullCRC32:
 		return p.errorf("the redo log changes the format of the tablespace (flags %#x to %#x)", p.s.Space.Flags, found.Flags)
 	}

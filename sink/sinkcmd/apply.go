@@ -8,6 +8,7 @@ import (
 	"hb/sink/mergedir"
 	"hb/stream/program"
 	"hb/stream/progress"
+	"hb/xbstream/keyring"
 )
 
 // Apply is hb apply.
@@ -15,6 +16,7 @@ type Apply struct {
 	Directory string `arg:"" help:"Directory of an extracted backup." type:"path"`
 	Merge     string `help:"First put the incremental backup of mariadb-backup or XtraBackup in this directory onto the backup, which was applied before." placeholder:"DIR" type:"path"`
 	apply.Options
+	Encryption keyring.Flags `embed:"" group:"Encryption at rest"`
 }
 
 // Subject is the directory.
@@ -23,9 +25,12 @@ func (c *Apply) Subject() []slog.Attr { return []slog.Attr{slog.String("director
 // Run recovers the directory.
 func (c *Apply) Run(ctx context.Context, p *program.Program) error {
 	c.Tool, c.Progress = p.Tool, new(progress.Tracker)
+	var err error
+	if c.Keys, err = c.Encryption.Load(); err != nil {
+		return err
+	}
 	if c.Merge != "" {
 		var merged *mergedir.Result
-		var err error
 		p.During(c.Progress, func() { merged, err = mergedir.Run(ctx, c.Directory, c.Merge, mergedir.Options{Progress: c.Progress}) })
 		if err != nil {
 			return err
@@ -33,7 +38,6 @@ func (c *Apply) Run(ctx context.Context, p *program.Program) error {
 		p.WarnAll(merged.Warnings)
 	}
 	var result *apply.Result
-	var err error
 	p.During(c.Progress, func() { result, err = apply.Run(ctx, c.Directory, c.Options) })
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"hb/stream"
 	"hb/stream/program"
 	"hb/stream/progress"
+	"hb/xbstream/keyring"
 )
 
 // Extract is hb extract.
@@ -22,7 +23,8 @@ type Extract struct {
 	stream.ReadFlags
 	merge.Flags
 	sink.Options
-	Tmpdir string `help:"Directory for an increment that cannot be read anywhere, such as standard input (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
+	Encryption keyring.Flags `embed:"" group:"Encryption at rest"`
+	Tmpdir     string        `help:"Directory for an increment that cannot be read anywhere, such as standard input (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
 }
 
 // Subject is the archives and the directory.
@@ -43,6 +45,10 @@ func (c *Extract) Run(ctx context.Context, p *program.Program) error {
 		if err := sink.CheckInPlace(ctx, &c.ReadFlags); err != nil {
 			return err
 		}
+	}
+	var err error
+	if c.Keys, err = c.Encryption.Load(); err != nil {
+		return err
 	}
 	in, err := open(ctx, p, "extracting", &c.ReadFlags, len(c.Files) > 0, c.Increments, c.Tmpdir)
 	if none, ok := errors.AsType[*merge.NoIncrementError](err); ok {

@@ -11,6 +11,7 @@ import (
 	"hb/stream"
 	"hb/stream/program"
 	"hb/stream/progress"
+	"hb/xbstream/keyring"
 )
 
 // Verify is hb verify.
@@ -18,6 +19,7 @@ type Verify struct {
 	stream.ReadFlags
 	merge.Flags
 	verify.Options
+	Encryption keyring.Flags `embed:"" group:"Encryption at rest"`
 }
 
 // Subject is the archives, or the directory.
@@ -47,6 +49,9 @@ func (c *Verify) Run(ctx context.Context, p *program.Program) error {
 
 func (c *Verify) verify(ctx context.Context, p *program.Program) (result *verify.Result, err error) {
 	c.Progress = new(progress.Tracker)
+	if c.Keys, err = c.Encryption.Load(); err != nil {
+		return nil, err
+	}
 	if len(c.Increments) == 0 && c.isDirectory() {
 		p.During(c.Progress, func() { result, err = verify.Directory(ctx, c.Archive, c.Options) })
 		return result, err

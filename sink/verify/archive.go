@@ -29,6 +29,7 @@ import (
 	"hb/stream/progress"
 	"hb/xbstream"
 	"hb/xbstream/innodb"
+	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
 
@@ -48,6 +49,8 @@ type Options struct {
 	// a temporary file, unless At has them.
 	Replay bool `help:"Rehearse hb apply and throw the result away. Needs space in --tmpdir for the pages that the redo log changes; for an archive from a pipe, or one that is compressed or encrypted, for all tablespaces."`
 
+	// Keys are those of encrypted tablespaces, for Replay; nil: there are none.
+	Keys *keyring.Keys `kong:"-"`
 	// At, of Archive, is the archive that is read, where it can be read anywhere
 	// and has no stages; or nil.
 	At io.ReaderAt `kong:"-"`

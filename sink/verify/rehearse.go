@@ -10,7 +10,7 @@ import (
 
 // applyOptions are those of the recovery that is looked at.
 func (o *Options) applyOptions() apply.Options {
-	return apply.Options{Parallel: o.Parallel, Memory: o.Memory, Tool: "hb verify", Progress: o.Progress}
+	return apply.Options{Parallel: o.Parallel, Memory: o.Memory, Keys: o.Keys, Tool: "hb verify", Progress: o.Progress}
 }
 
 // rehearse does on dir what recovery does: all of it, or all but to recover
