@@ -53,6 +53,7 @@ import (
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
 
@@ -99,7 +100,7 @@ const (
 // what matches none is 1.
 var exitCodes = []exitCode{
 	{130, of(is(terminal.ErrInterrupted))},
-	{exitUsage, of(as[*stream.UsageError], as[*usage.UnknownError], as[subject.InexactSourceError], as[*apply.BinlogPlaceError])},
+	{exitUsage, of(as[*stream.UsageError], as[*usage.UnknownError], as[*keyring.FlagError], as[subject.InexactSourceError], as[*apply.BinlogPlaceError])},
 	{3, of(as[*mysqld.ConnectError], as[*login.NoSocketError], as[*mysqld.MissingPrivilegesError], as[*identity.DatadirError], as[*subject.UnreadableError])},
 	{4, of(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*locks.PacketError], as[*pages.EncryptedError], as[*stage.BusyLogError], as[*datadir.NameError], as[*datadir.LinkError], as[*pages.DuplicateError], is(binlog.ErrEncrypted),
 		as[*source.SystemError], as[*disk.NameError],
@@ -110,7 +111,7 @@ var exitCodes = []exitCode{
 	{6, of(as[*catalog.IncompleteError], as[*backupdir.MissingError], is(io.ErrUnexpectedEOF))},
 	{7, of(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError], as[*backupdir.DamageError], as[*since.DamageError])},
 	{8, of(as[*backupdir.TargetError], as[*backupdir.NotBackupError])},
-	{10, of(as[*stream.EncryptedError])},
+	{10, of(as[*stream.EncryptedError], as[*keyring.MissingKeyError], as[*keyring.WrongKeyError], as[*keyring.CommandError])},
 	{11, of(as[*merge.ChainError], as[*merge.MismatchError], as[*merge.DivergedError],
 		as[*since.ServerError], as[*since.ReleaseError], as[*since.PageSizeError], as[*since.AheadError], as[*since.UnusableError], as[*since.DirectoryError])},
 }

@@ -74,8 +74,8 @@ func (b *mariadbBackup) enter(stage locks.Stage) step {
 
 func (b *mariadbBackup) endStages(ctx context.Context) error { return b.stages.End(ctx) }
 
-// proveUnencrypted makes sure that the server did not begin to encrypt tablespaces
-// while they were copied, as SET GLOBAL innodb_encrypt_tables has it do.
+// proveUnencrypted makes sure that the server did not begin to encrypt what hb cannot
+// copy then: SET GLOBAL aria_encrypt_tables can do that at any time.
 func (b *mariadbBackup) proveUnencrypted(ctx context.Context) error {
 	return contents.CheckEncryption(ctx, b.Server)
 }

@@ -113,6 +113,13 @@ var cnfOptions = []string{
 	"server_id", "server_uuid", "lower_case_table_names",
 }
 
+// encryptionOptions are those with which MariaDB encrypts tablespaces, and that the peer
+// reads them with. The secret of an encrypted key file is not among them.
+var encryptionOptions = []string{
+	"innodb_encrypt_tables", "innodb_encrypt_log",
+	"file_key_management_encryption_algorithm", "file_key_management_filename",
+}
+
 // myCnf makes backup-my.cnf: what the peer's --prepare has to know.
 func (p *peerFiles) myCnf(ctx context.Context) ([]byte, error) {
 	v := p.Server.Vars
@@ -131,6 +138,14 @@ func (p *peerFiles) myCnf(ctx context.Context) ([]byte, error) {
 	var load []string
 	for _, plugin := range contents.ProviderPlugins(plugins) {
 		load = append(load, plugin.Name+"="+plugin.Library)
+	}
+	if plugin := contents.KeyPlugin(plugins); plugin != nil {
+		load = append(load, plugin.Name+"="+plugin.Library)
+		for _, name := range encryptionOptions {
+			if v.Has(name) && v.String(name) != "" {
+				cnf.Set(name, v.String(name))
+			}
+		}
 	}
 	if len(load) > 0 {
 		cnf.Set("plugin_dir", v.String("plugin_dir"))

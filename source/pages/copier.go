@@ -308,12 +308,14 @@ func readSpace(ctx context.Context, f disk.File, buf []byte) (innodb.Space, erro
 type EncryptedError struct{ Path string }
 
 func (e *EncryptedError) Error() string {
-	return fmt.Sprintf("%s is an encrypted tablespace: hb cannot verify and recover its pages without the server's keys; "+
-		"decrypt it (ALTER TABLE … ENCRYPTED=NO on MariaDB, ENCRYPTION='N' on MySQL), or back this server up with its own tool", e.Path)
+	return fmt.Sprintf("%s is an encrypted tablespace of MySQL: hb cannot verify and recover its pages; "+
+		"decrypt it (ALTER TABLE … ENCRYPTION='N'), or back this server up with its own tool", e.Path)
 }
 
+// RefuseEncrypted refuses encrypted tablespaces of MySQL. The checksums of MariaDB's cover
+// what is stored.
 func RefuseEncrypted(t *File) error {
-	if t.Space.Encrypted() {
+	if t.Space.MySQLEncrypted() {
 		return &EncryptedError{t.Path}
 	}
 	return nil
@@ -412,6 +414,15 @@ func (c *Copier) abandon(ctx context.Context, seg *segment, cause error) error {
 	}
 	var page *innodb.PageError
 	overwritten := c.Again && !t.undo && (now.Size < t.Size || errors.As(cause, &page) && page.Foreign)
+	encrypted := false
+	if page != nil {
+		if encrypted, err = t.encryptedSince(); err != nil {
+			return errors.Join(cause, err)
+		}
+		if encrypted && (!c.Again || t.Space.ID == 0) {
+			return fmt.Errorf("%w; the server began to encrypt the tablespace while hb copied it (innodb_encrypt_tables): run the backup again", cause)
+		}
+	}
 	cut := false
 	if now.Size < t.Size {
 		if cut, err = c.wasTruncated(ctx, t); err != nil {
@@ -422,7 +433,7 @@ func (c *Copier) abandon(ctx context.Context, seg *segment, cause error) error {
 	case now.Links == 0:
 		c.Registry.lose(t.Key())
 	case cut: // no page that follows is needed: see readSegment
-	case overwritten:
+	case overwritten, encrypted:
 		c.Registry.Discard(func(a *Copy) bool { return a.Key == t.Key() })
 	default:
 		return cause
@@ -432,6 +443,21 @@ func (c *Copier) abandon(ctx context.Context, seg *segment, cause error) error {
 	}
 	t.ended.Store(true)
 	return t.finish(seg)
+}
+
+// encryptedSince reports whether the server began to encrypt the tablespace after page 0 was
+// read, which is in the archive as it was: MariaDB has the data on page 0 on disk before it
+// encrypts other pages (fil_crypt_start_encrypting_space in fil0crypt.cc of 10.11).
+func (t *File) encryptedSince() (bool, error) {
+	if t.Space.First != 0 || t.Space.Encryption.Present {
+		return false, nil // of other files of the system tablespace it is not known
+	}
+	page := make([]byte, t.Space.Physical)
+	if _, err := t.f.ReadAt(page, 0); err != nil {
+		return false, err
+	}
+	now, err := innodb.ParseSpace(page)
+	return err == nil && now.ID == t.Space.ID && now.Encryption.Present, nil
 }
 
 // readSegment fills buf with the pages of a segment at off. It reports whether the file

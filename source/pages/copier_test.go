@@ -424,10 +424,9 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestEncryptedRefused(t *testing.T) {
 	d := sourcetest.NewDir(t)
-	content := innodbtest.Random(1, 2)
-	// The encryption data of a tablespace with pages of 16 KiB.
-	copy(content[10428:], "s\x0e\x0cREt\x01\x10")
-	innodbtest.Seal(content[:16<<10], innodbtest.Full16K, 1000, innodb.ChecksumUnset)
+	const mysqlEncrypted = 1 << 13
+	tablespace := innodbtest.Tablespace{ID: 1, Flags: innodbtest.Plain16K | mysqlEncrypted, Pages: 2, LSN: 1000}
+	content := tablespace.Bytes()
 	d.Write("db/secret.ibd", content)
 	err := newCopying(1).CopyFiles(t.Context(), Unopened(d.List().Tablespaces))
 	var encrypted *EncryptedError

@@ -89,19 +89,17 @@ func CheckFeatures(ctx context.Context, srv *mysqld.Server) error {
 	return errors.Join(errs...)
 }
 
-// mariadbEncryption are the settings with which MariaDB encrypts what hb copies. A
-// key plugin by itself encrypts nothing.
+// mariadbEncryption are the settings with which MariaDB encrypts what hb has to read, or
+// verifies in another way. Encrypted tablespaces hb copies as they are.
 var mariadbEncryption = []setting{
 	{"innodb_encrypt_log", isOn, "an encrypted redo log"},
-	{"innodb_encrypt_tables", func(v string) bool { return !isOff(v) }, "encrypted tablespaces"}, // ON or FORCE
 	{"aria_encrypt_tables", isOn, "encrypted Aria tables"},
 }
 
-// CheckEncryption refuses a MariaDB that encrypts, or has encrypted, what hb copies:
-// the redo log, tablespaces, Aria tables. (hb does not copy its binary log.) It
-// needs PROCESS. The error is an *UnsupportedFeatureError for each, joined.
+// CheckEncryption refuses a MariaDB that encrypts its redo log or Aria tables. (hb does
+// not copy its binary log.) The error is an *UnsupportedFeatureError for each, joined.
 func CheckEncryption(ctx context.Context, srv *mysqld.Server) error {
-	vars, err := srv.Refresh(ctx) // innodb_encrypt_tables can be set at any time
+	vars, err := srv.Refresh(ctx) // aria_encrypt_tables can be set at any time
 	if err != nil {
 		return err
 	}
@@ -111,17 +109,7 @@ func CheckEncryption(ctx context.Context, srv *mysqld.Server) error {
 			errs = append(errs, &mysqld.UnsupportedFeatureError{Feature: set.feature, Detail: set.name + "=" + value})
 		}
 	}
-	rows, err := srv.Control.Rows(ctx, "SELECT NAME AS n FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0 OR MIN_KEY_VERSION <> 0")
-	switch {
-	case NoSuchList(err):
-	case err != nil:
-		errs = append(errs, err)
-	}
-	var names []string
-	for _, r := range rows {
-		names = append(names, r["n"])
-	}
-	return errors.Join(append(errs, refuseEncrypted(names))...)
+	return errors.Join(errs...)
 }
 
 // checkEngine refuses an engine of uncopied that is in use.
@@ -209,4 +197,14 @@ func ProviderPlugins(plugins []Plugin) []Plugin {
 	return slices.DeleteFunc(slices.Clone(plugins), func(p Plugin) bool {
 		return !strings.HasPrefix(strings.ToLower(p.Name), "provider_")
 	})
+}
+
+// KeyPlugin is MariaDB's active plugin that has the keys of encryption at rest; nil: there is
+// none.
+func KeyPlugin(plugins []Plugin) *Plugin {
+	i := slices.IndexFunc(plugins, func(p Plugin) bool { return p.Type == "ENCRYPTION" })
+	if i < 0 {
+		return nil
+	}
+	return &plugins[i]
 }

@@ -46,6 +46,7 @@ var Exits = []Exit{
 	{8, "extract apply verify", "the directory cannot be used: not empty, not a backup, not completely extracted or recovered, with files that the manifest lacks, or in use by a running server"},
 	{9, "backup check list merge " + tellers, "the reader of standard output exited"},
 	{10, readers, "the archive is encrypted, and none of the given identities or passphrases decrypts it"},
+	{10, "extract apply verify", "a key of an encrypted tablespace is missing or wrong"},
 	{10, "backup check", "the base of an incremental backup is an encrypted archive: give its manifest"},
 	{11, "backup check", "the base of an incremental backup does not fit: it is of another server, release series or page size, or of a server that was initialised again or restored since; it was made by a version of hb that made no bases; or it is a directory that was applied"},
 	{11, "extract apply verify merge", "the archives are not a chain: one does not build on the one before it, or is missing, comes twice, or is of another server; or the server was restored from another backup in between"},

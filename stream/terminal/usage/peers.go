@@ -181,7 +181,7 @@ var Peers = []PeerGroup{
 	}},
 	{"Encryption at rest", []Peer{
 		{"keyring-file-data xtrabackup-plugin-dir plugin-load component-keyring-config component-keyring-file-config transition-key generate-transition-key generate-new-master-key reencrypt-for-server-id", XtraBackup, No, "servers with encryption at rest are not supported", "hb refuses them before it locks anything."},
-		{"encrypted-backup", MariaDBBackup, No, "servers with encryption at rest are not supported", "hb refuses them before it locks anything."},
+		{"encrypted-backup", MariaDBBackup, Otherwise, "hb backs encrypted tablespaces up as they are, and `hb apply` takes `--key-file`", "hb refuses servers with an encrypted redo log, or with encrypted Aria tables."},
 	}},
 	{"Connection and option files", []Peer{
 		{"user password host port socket", both, Yes, "", "`-h` is the host. `-p` without a password asks for one."},

@@ -1,0 +1,353 @@
+package source_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hb/sink/apply"
+	"hb/sink/extract"
+	"hb/sink/verify"
+	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/workload"
+	"hb/xbstream/innodb"
+	"hb/xbstream/keyring"
+)
+
+// encryptedServer is how a MariaDB encrypts what a test backs up.
+type encryptedServer struct {
+	name      string
+	algorithm string // of its keys
+	salted    bool   // the key file is encrypted
+	lines     []string
+	// during runs while the backup does.
+	during func(ctx context.Context, t *testing.T, s *mysqldtest.Server)
+}
+
+const (
+	key1      = "770A8A65DA156D24EE2A093277530142"
+	key2      = "a7addd9adea9978fda19f21e6be987880e68ac92632ca052e5bb42b1a506939a"
+	keySecret = "the secret of the key file"
+)
+
+// keyFiles writes the key file of a server, and returns the lines that name it, and hb's
+// options.
+func (e *encryptedServer) keyFiles(t *testing.T) ([]string, keyring.Flags) {
+	t.Helper()
+	dir := t.TempDir()
+	flags := keyring.Flags{KeyFile: filepath.Join(dir, "keys")}
+	lines := []string{"plugin-load-add=file_key_management", "file-key-management-encryption-algorithm=" + e.algorithm}
+	if err := os.WriteFile(flags.KeyFile, []byte("1;"+key1+"\n2;"+key2+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if e.salted {
+		flags.KeySecretFile = filepath.Join(dir, "secret")
+		if err := os.WriteFile(flags.KeySecretFile, []byte(keySecret), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		plain := flags.KeyFile
+		flags.KeyFile += ".enc"
+		command(t, exec.Command("openssl", "enc", "-aes-256-cbc", "-md", "sha1", "-pass", "file:"+flags.KeySecretFile, "-in", plain, "-out", flags.KeyFile), "")
+		lines = append(lines, "file-key-management-filekey=FILE:"+flags.KeySecretFile)
+	}
+	return append(lines, "file-key-management-filename="+flags.KeyFile), flags
+}
+
+var encryptedServers = []encryptedServer{
+	{name: "tables", algorithm: "aes_cbc", lines: []string{"innodb-encrypt-tables=ON", "innodb-encryption-threads=2"}},
+	{name: "crc32, aes_ctr", algorithm: "aes_ctr", salted: true, lines: []string{"innodb-encrypt-tables=FORCE", "innodb-encryption-threads=1", "innodb-checksum-algorithm=crc32"}},
+	{name: "converted", algorithm: "aes_cbc", lines: []string{"innodb-encryption-threads=4", "innodb-encryption-rotation-iops=2000"}, during: convert},
+	{name: "converted, crc32", algorithm: "aes_ctr", lines: []string{"innodb-encryption-threads=4", "innodb-encryption-rotation-iops=2000", "innodb-checksum-algorithm=crc32"}, during: convert},
+}
+
+// convert has the server encrypt and decrypt all tablespaces in turns.
+func convert(ctx context.Context, t *testing.T, s *mysqldtest.Server) {
+	for i := 0; ctx.Err() == nil; i++ {
+		for _, q := range []string{
+			"SET GLOBAL innodb_encrypt_tables=" + []string{"ON", "OFF"}[i%2],
+			"ALTER TABLE enc.yes ENCRYPTED=" + []string{"NO", "YES"}[i%2],
+			"ALTER TABLE enc.no ENCRYPTED=" + []string{"YES ENCRYPTION_KEY_ID=2", "NO ENCRYPTION_KEY_ID=1"}[i%2],
+		} {
+			if _, err := s.DB().ExecContext(ctx, q); err != nil && ctx.Err() == nil {
+				t.Errorf("%s: %v", q, err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(700 * time.Millisecond):
+		}
+	}
+}
+
+// TestEncrypted backs encrypted servers up under load, and restores them with hb, given
+// the keys, and with the peer's tools. Each copy obeys the load's rules and catches up as a
+// replica; what hb leaves is encrypted as the server's files are.
+func TestEncrypted(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		for _, e := range encryptedServers {
+			t.Run(e.name, func(t *testing.T) { e.test(t, root) })
+		}
+	})
+}
+
+func (e *encryptedServer) test(t *testing.T, root *mysqldtest.Root) {
+	lines, flags := e.keyFiles(t)
+	s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true, Init: append(lines, e.lines...)})
+	e.tables(t, s)
+	load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{DDLRate: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	archive := filepath.Join(dir, "archive")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	workload.During(t, load, func() {
+		go func() {
+			defer close(done)
+			if e.during != nil {
+				e.during(ctx, t, s)
+			}
+		}()
+		time.Sleep(time.Second)
+		backup(t, s, archive)
+		cancel()
+		<-done
+	})
+	e.verify(t, archive, flags, dir)
+	target := filepath.Join(dir, "restored by hb")
+	e.restore(t, archive, target, flags)
+	keysNowhere(t, archive, target)
+	workload.VerifyCopy(t, s, target, true)
+	target = filepath.Join(dir, "restored by the peer")
+	e.restoreByPeer(t, root, archive, target, flags)
+	workload.VerifyCopy(t, s, target, false)
+}
+
+// tables makes tables of each format and of each setting.
+func (e *encryptedServer) tables(t *testing.T, s *mysqldtest.Server) {
+	t.Helper()
+	s.Exec(t, "CREATE DATABASE enc")
+	for name, options := range map[string]string{
+		"standard": "", "yes": "ENCRYPTED=YES", "other": "ENCRYPTED=YES ENCRYPTION_KEY_ID=2",
+		"packed": "PAGE_COMPRESSED=1 ENCRYPTED=YES", "zip": "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8 ENCRYPTED=YES",
+		"redundant": "ROW_FORMAT=REDUNDANT ENCRYPTED=YES", "no": "ENCRYPTED=NO",
+	} {
+		if name == "no" && strings.Contains(strings.Join(e.lines, " "), "FORCE") {
+			continue
+		}
+		// The server encrypts spatial indexes only in full_crc32 tablespaces, which those of
+		// ROW_FORMAT=COMPRESSED never are, and refuses other tables that have one.
+		spatial := ", SPATIAL INDEX (p)"
+		if name == "zip" || strings.Contains(strings.Join(e.lines, " "), "=crc32") {
+			spatial = ""
+		}
+		s.Exec(t, "CREATE TABLE enc."+name+" (id INT PRIMARY KEY, v VARCHAR(300), p POINT NOT NULL"+spatial+") ENGINE=InnoDB "+options,
+			"INSERT INTO enc."+name+" SELECT seq, CONCAT('row ', SHA2(seq, 512)), POINT(seq, -seq) FROM enc.seq_1_to_3000")
+	}
+}
+
+func (e *encryptedServer) verify(t *testing.T, archive string, flags keyring.Flags, tmpdir string) {
+	t.Helper()
+	for _, replay := range []bool{false, true} {
+		o := verify.Options{Tmpdir: tmpdir, Replay: replay}
+		if replay {
+			o.Keys = load(t, flags)
+		}
+		f, err := os.Open(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		result, err := verify.Archive(t.Context(), f, o)
+		f.Close()
+		if err != nil || len(result.Warnings) > 0 || result.Tally.Sealed != 0 {
+			t.Fatalf("verify, rehearsal %v: %+v, %v", replay, result, err)
+		}
+	}
+}
+
+func load(t *testing.T, flags keyring.Flags) *keyring.Keys {
+	t.Helper()
+	keys, err := flags.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// restore restores by hb: not without the keys, nor with other ones, before anything is
+// changed, and then with them.
+func (e *encryptedServer) restore(t *testing.T, archive, target string, flags keyring.Flags) {
+	t.Helper()
+	f, err := os.Open(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := extract.Run(t.Context(), f, target, extract.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	before := contents(t, target)
+	_, err = apply.Run(t.Context(), target, apply.Options{Tool: "hb test"})
+	if missing, ok := errors.AsType[*keyring.MissingKeyError](err); !ok || !strings.Contains(missing.Name, "key 1, version 1") && !strings.Contains(missing.Name, "key 2, version 1") {
+		t.Errorf("without keys: %v", err)
+	}
+	var wrong keyring.Keys
+	for i, n := range []int{16, 32} {
+		if err := wrong.AddMariaDB(keyring.MariaDBKey{ID: uint32(i + 1), Version: 1}, bytes.Repeat([]byte{7}, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = apply.Run(t.Context(), target, apply.Options{Tool: "hb test", Keys: &wrong})
+	if !keyring.IsKeyError(err) {
+		t.Errorf("with wrong keys: %v", err)
+	}
+	if after := contents(t, target); before != after {
+		t.Error("hb apply changed files although it had no keys")
+	}
+	copied := storedPages(t, target)
+	result, err := apply.Run(t.Context(), target, apply.Options{Tool: "hb test", Keys: load(t, flags)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.checkSealed(t, copied, storedPages(t, target))
+	if len(result.Warnings) > 0 {
+		t.Errorf("apply: %q", result.Warnings)
+	}
+}
+
+// contents sums the files of a directory up.
+func contents(t *testing.T, dir string) string {
+	t.Helper()
+	out, err := exec.Command("sh", "-c", "cd \"$1\" && find . -type f | sort | xargs -d '\\n' sha256sum", "sh", dir).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// storedPage is how a page is stored.
+type storedPage struct {
+	lsn           innodb.LSN
+	sealed, plain bool // plain: servers never encrypt it
+	of            *innodb.Space
+}
+
+// storedPages are the pages of all tables in a directory.
+func storedPages(t *testing.T, dir string) map[innodb.PageID]storedPage {
+	t.Helper()
+	all := make(map[innodb.PageID]storedPage)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".ibd" {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		space, err := innodb.ParseSpace(content)
+		if errors.Is(err, innodb.ErrZeroHeader) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		for no := range innodb.PageNo(len(content) / space.Physical) {
+			page := content[int(no)*space.Physical:][:space.Physical]
+			kind := innodb.HeaderType(page)
+			all[innodb.PageID{Space: space.ID, No: no}] = storedPage{innodb.HeaderLSN(page), space.Sealed(page, no),
+				innodb.AllZero(page) || kind == innodb.TypeFSPHeader || kind == innodb.TypeXDES || kind == innodb.TypeRTree && !space.FullCRC32, &space}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// checkSealed compares how pages were stored before and after the redo was applied: none that
+// was written is in clear in a tablespace that is encrypted, nor one that was encrypted
+// before. Where the server converts nothing, no page at all is in clear.
+func (e *encryptedServer) checkSealed(t *testing.T, copied, now map[innodb.PageID]storedPage) {
+	t.Helper()
+	written, sealed := 0, 0
+	for id, p := range now {
+		c, old := copied[id]
+		changed := !old || c.lsn != p.lsn
+		encrypted := p.of.Encryption.Scheme == 1 && p.of.Encryption.Mode != 2
+		if p.sealed {
+			sealed++
+		}
+		if changed && encrypted {
+			written++
+		}
+		if encrypted && !p.sealed && !p.plain && (changed || c.sealed || e.during == nil) {
+			t.Errorf("page %v is encrypted: %v, and was before: %v (%+v)", id, p.sealed, c.sealed, p.of.Encryption)
+		}
+	}
+	t.Logf("%d pages are encrypted; %d were written in encrypted tablespaces", sealed, written)
+	if sealed == 0 || written == 0 {
+		t.Error("the test proves nothing")
+	}
+}
+
+// restoreByPeer restores with only the peer's tools, given the keys.
+func (e *encryptedServer) restoreByPeer(t *testing.T, root *mysqldtest.Root, archive, target string, flags keyring.Flags) {
+	t.Helper()
+	if err := os.Mkdir(target, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	command(t, root.Tool("mbstream", "-x", "-C", target), archive)
+	if e.salted { // the option that hb leaves out
+		f, err := os.OpenFile(filepath.Join(target, "backup-my.cnf"), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = fmt.Fprintf(f, "file_key_management_filekey=FILE:%s\n", flags.KeySecretFile)
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command(t, root.Tool("mariadb-backup", "--prepare", "--target-dir="+target), "")
+}
+
+// keysNowhere makes sure that no key is in an archive, nor in what a restore leaves.
+func keysNowhere(t *testing.T, paths ...string) {
+	t.Helper()
+	var needles [][]byte
+	for _, key := range []string{key1, key2} {
+		raw, err := hex.DecodeString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		needles = append(needles, raw, []byte(strings.ToLower(key)), []byte(strings.ToUpper(key)))
+	}
+	needles = append(needles, []byte(keySecret))
+	for _, path := range paths {
+		err := filepath.WalkDir(path, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			content, err := os.ReadFile(path)
+			for i, needle := range needles {
+				if bytes.Contains(content, needle) {
+					t.Errorf("%s has key %d", path, i)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
