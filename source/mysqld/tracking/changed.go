@@ -44,61 +44,106 @@ type Request struct {
 // Check reports why the list since a base cannot be used, as far as that can be known
 // before DDL is locked out. The error is an *Unusable if all pages have to be read.
 func Check(ctx context.Context, srv *mysqld.Server, r Request) error {
+	_, err := check(ctx, srv, r)
+	return err
+}
+
+// check is Check, and returns where the server's whole list begins if the entries from
+// there can be counted (see countable), else 0.
+func check(ctx context.Context, srv *mysqld.Server, r Request) (start innodb.LSN, err error) {
 	if r.Base == nil || !IsRun(r.Base.Run) {
-		return &Unusable{Reason: Unmarked}
+		return 0, &Unusable{Reason: Unmarked}
 	}
 	s, err := Read(ctx, srv)
 	switch {
 	case err != nil:
-		return err
+		return 0, err
 	case s.Run != r.Base.Run:
-		return &Unusable{Reason: OtherRun}
+		return 0, &Unusable{Reason: OtherRun}
 	case r.Base.ResetLSN < s.Start:
-		return &Unusable{Reason: Gap}
+		return 0, &Unusable{Reason: Gap}
 	}
-	return checkGrown(r.Disk, r.Datadir, s.Start)
+	files, err := archiveFiles(r.Disk, r.Datadir, s.Start)
+	switch {
+	case err != nil:
+		return 0, err
+	case !grown(files):
+		return 0, &Unusable{Reason: Young}
+	case r.Base.ResetLSN > s.Start && countable(files):
+		return s.Start, nil
+	}
+	return 0, nil
 }
 
 const (
-	// archiveBlock is the size of a block of the server's own list: 32 bytes and 2044
-	// entries.
+	// blockEntries is how many entries a block of the server's own list holds, and
+	// archiveBlock its size: 32 bytes more.
+	blockEntries = 2044
 	archiveBlock = 16 << 10
 	// grownBytes is how long the first file of the server's own list is when its first
 	// block of entries is full: a block of resets, that one, and a second one.
 	grownBytes = 3 * archiveBlock
+	// maxCounted bounds, in bytes, the list whose entries hb has the server count from
+	// its beginning: the server counts their bytes in 32 bits (get_num_pages of
+	// arch0page.cc).
+	maxCounted = 2 << 30
 )
 
-// checkGrown refuses a list that ends in the server's first block of entries: counting
-// the entries of such a range can make the server look for a block before the first, for
-// which it aborts (find_stop_point of arch0page.cc; seen on 9.7.4). The server has begun
-// a second block when that is in the file, and a later checkpoint is in it or beyond.
-func checkGrown(system disk.System, datadir string, start innodb.LSN) error {
+// archiveFiles returns the sizes of the files of the server's own list, by number.
+func archiveFiles(system disk.System, datadir string, start innodb.LSN) (map[string]int64, error) {
 	dir := filepath.Join(datadir, "#ib_archive", fmt.Sprintf("page_group_%d", start))
-	files, err := system.ReadDir(dir)
+	entries, err := system.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &Unusable{Reason: Unreadable, Detail: err.Error()}
+		return nil, &Unusable{Reason: Unreadable, Detail: err.Error()}
 	}
-	for _, f := range files {
+	files := make(map[string]int64)
+	for _, f := range entries {
 		number, ok := strings.CutPrefix(f.Name(), "ib_page_")
 		if !ok {
 			continue
 		}
 		facts, err := system.Lstatx(filepath.Join(dir, f.Name()))
-		if err == nil && facts.Mode == 0 && (number != "0" || facts.Size >= grownBytes) {
-			return nil
+		if err == nil && facts.Mode == 0 {
+			files[number] = facts.Size
 		}
 	}
-	return &Unusable{Reason: Young}
+	return files, nil
+}
+
+// grown reports whether the list is past the server's first block of entries: counting the
+// entries of a range that ends there can make the server look for a block before the
+// first, for which it aborts (find_stop_point of arch0page.cc; seen on 9.7.4). The server
+// has begun a second block when that is in the file, and a later checkpoint is in it or
+// beyond.
+func grown(files map[string]int64) bool {
+	for number, size := range files {
+		if number != "0" || size >= grownBytes {
+			return true
+		}
+	}
+	return false
+}
+
+// countable reports whether the server can count the entries from the beginning of its
+// list: no file was purged, and there are not too many.
+func countable(files map[string]int64) bool {
+	var sum int64
+	for _, size := range files {
+		sum += size
+	}
+	_, first := files["0"]
+	return first && sum < maxCounted
 }
 
 // Changed returns the pages that were changed since a base. DDL must be locked out, and
 // the redo that the backup will have must have begun: the package's comment says why.
 // The error is an *Unusable if all pages have to be read instead.
 func Changed(ctx context.Context, srv *mysqld.Server, r Request) (*Pages, error) {
-	if err := Check(ctx, srv, r); err != nil {
+	start, err := check(ctx, srv, r)
+	if err != nil {
 		return nil, err
 	}
-	checkpoint, err := settle(ctx, srv, r.Wait)
+	checkpoint, err := settle(ctx, srv, r, start)
 	if err != nil {
 		return nil, err
 	}
@@ -108,14 +153,11 @@ func Changed(ctx context.Context, srv *mysqld.Server, r Request) (*Pages, error)
 	case checkpoint-1 <= from || from < 1:
 		return nil, &Unusable{Reason: NoCheckpoint, Detail: fmt.Sprintf("tracking began at LSN %d, checkpoint %d", from, checkpoint)}
 	}
-	// The list begins with the first reset at the first LSN. It ends with the first block
-	// that was open at a checkpoint above the last LSN, or later. Count and list take
-	// different ones for the checkpoint itself if several were open (find_stop_point and
-	// get_pages); none was at the LSN before it.
-	over := fmt.Sprintf("(%d, %d)", r.Base.ResetLSN, checkpoint-1)
 	list := lister{
-		count: func(ctx context.Context) (int64, error) { return call(ctx, srv, "get_changed_page_count"+over) },
-		write: func(ctx context.Context) (int64, error) { return call(ctx, srv, listFunction+over) },
+		count: func(ctx context.Context) (int64, error) { return call(ctx, srv, countIn(r.Base.ResetLSN, checkpoint)) },
+		write: func(ctx context.Context) (int64, error) {
+			return call(ctx, srv, listFunction+over(r.Base.ResetLSN, checkpoint))
+		},
 		clear: func(ctx context.Context) error { return setID(ctx, srv, r.Base.Run) },
 		open:  func() (disk.File, error) { return openList(r.Disk, r.Datadir, r.Base.Run) },
 		pause: listPause,
@@ -133,17 +175,47 @@ func Changed(ctx context.Context, srv *mysqld.Server, r Request) (*Pages, error)
 	return pages, nil
 }
 
-// settle returns a checkpoint of which the server began to take stock after the call. A
-// checkpoint that it makes known after the call may have been begun before, and the next
-// one was not. One that is not before the log's present end was not either, as far as it
-// matters: DDL that ended before the call had written its last redo.
-func settle(ctx context.Context, srv *mysqld.Server, wait time.Duration) (innodb.LSN, error) {
+// settle returns a checkpoint such that the list up to it has all pages that were written
+// without redo before the call. That is so if
+//
+//   - the server began to take stock of it after the call. A checkpoint that it makes known
+//     after the call may have been begun before, and the next one was not. One that is not
+//     before the log's present end was not either, as far as it matters: DDL that ended
+//     before the call had written its last redo.
+//   - the list up to it ends in the block that the server fills now. It ends with the block
+//     that was open at the checkpoint, and only the newest block is not full: the count from
+//     the beginning of the server's list, where a block begins, is not one of full blocks.
+//     So this asks for no checkpoint if fewer pages than a block has were written since the
+//     last one. It does not count if the checkpoint may be in the first block, for which
+//     see grown: start is 0, or the checkpoint is not after the base's reset. Of all resets
+//     only the first is in that block (is_gap_small of arch0page.cc).
+func settle(ctx context.Context, srv *mysqld.Server, r Request, start innodb.LSN) (innodb.LSN, error) {
 	end, err := position.CurrentLSN(ctx, srv)
 	if err != nil {
 		return 0, err
 	}
-	return awaitCheckpoint(ctx, wait, func(ctx context.Context) (innodb.LSN, error) { return position.CheckpointLSN(ctx, srv) },
-		func(c innodb.LSN, advances int) bool { return c >= end || advances >= 2 })
+	checkpoint := func(ctx context.Context) (innodb.LSN, error) { return position.CheckpointLSN(ctx, srv) }
+	return awaitCheckpoint(ctx, r.Wait, checkpoint, func(c innodb.LSN, advances int) (bool, error) {
+		if c >= end || advances >= 2 {
+			return true, nil
+		}
+		if start == 0 || c-1 <= r.Base.ResetLSN {
+			return false, nil
+		}
+		n, err := call(ctx, srv, countIn(start, c))
+		return n%blockEntries != 0, err
+	})
+}
+
+// over are the arguments of a list, or of its count, from a reset to a checkpoint. It begins
+// with the first reset at the first LSN. It ends with the first block that was open at a
+// checkpoint above the last LSN, or later. Count and list take different ones for the
+// checkpoint itself if several were open (find_stop_point and get_pages of arch0page.cc);
+// none was at the LSN before it.
+func over(reset, checkpoint innodb.LSN) string { return fmt.Sprintf("(%d, %d)", reset, checkpoint-1) }
+
+func countIn(reset, checkpoint innodb.LSN) string {
+	return "get_changed_page_count" + over(reset, checkpoint)
 }
 
 // openList opens the server's list. hb may be allowed to read what the server is not:

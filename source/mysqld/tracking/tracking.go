@@ -9,10 +9,13 @@
 //  2. Increment: DDL is locked out, then its redo begins at checkpoint G, then
 //     Changed, then pages are copied.
 //
-// Changed waits for a checkpoint C of which the server began to take stock after the
-// call. All changes before C were written to the files by then, and so were the pages
-// that DDL had changed without redo. All other changes are in the redo from C, and so
-// from G, which is not after C. No page was written with an LSN above R before the reset,
+// The list goes up to a checkpoint C, and has all pages that were written before the call.
+// All changes before C were written to the files by then, and so were the pages that DDL
+// had changed without redo. All other changes are in the redo from C, and so from G,
+// which is not after C. The server lists pages up to a checkpoint only, and of a whole
+// block of its list: where a later block may hold pages that were written before the call,
+// Changed waits for a checkpoint of which the server began to take stock after the call
+// (settle has the proof). No page was written with an LSN above R before the reset,
 // so that the first write of a page after it found an old LSN that is not above R, and
 // recorded the page. So the list has every page that was written between reset and C: a
 // page that is not in it was in its file at the reset as it is at C, and so is it in
@@ -147,7 +150,7 @@ const pollPause = 200 * time.Millisecond
 
 // awaitCheckpoint waits until done holds of the server's checkpoint and of how often it
 // was seen to advance.
-func awaitCheckpoint(ctx context.Context, wait time.Duration, checkpoint func(context.Context) (innodb.LSN, error), done func(c innodb.LSN, advances int) bool) (innodb.LSN, error) {
+func awaitCheckpoint(ctx context.Context, wait time.Duration, checkpoint func(context.Context) (innodb.LSN, error), done func(c innodb.LSN, advances int) (bool, error)) (innodb.LSN, error) {
 	var last innodb.LSN
 	advances := -1
 	for end := time.Now().Add(wait); ; {
@@ -158,8 +161,8 @@ func awaitCheckpoint(ctx context.Context, wait time.Duration, checkpoint func(co
 		if c > last || advances < 0 {
 			last, advances = c, advances+1
 		}
-		if done(last, advances) {
-			return last, nil
+		if ok, err := done(last, advances); err != nil || ok {
+			return last, err
 		}
 		if time.Now().After(end) {
 			return 0, &Unusable{Reason: NoCheckpoint, Detail: wait.String()}

@@ -87,9 +87,15 @@ func lockDDL(t testing.TB, srv *mysqld.Server) (release func()) {
 // changed asks for the list in the order of a backup, and compares it with a scan.
 func changed(t testing.TB, s *mysqldtest.Server, srv *mysqld.Server, b base, unlogged ...innodb.SpaceID) (verdict, error) {
 	t.Helper()
+	return changedIn(t, 20*time.Second, s, srv, b, unlogged...)
+}
+
+// changedIn is changed, and waits so long for a checkpoint.
+func changedIn(t testing.TB, wait time.Duration, s *mysqldtest.Server, srv *mysqld.Server, b base, unlogged ...innodb.SpaceID) (verdict, error) {
+	t.Helper()
 	defer lockDDL(t, srv)()
 	list, err := tracking.Changed(t.Context(), srv, tracking.Request{
-		Base: b.mark, Redo: checkpoint(t, srv), Disk: disk.OS, Datadir: s.Datadir, Wait: 20 * time.Second,
+		Base: b.mark, Redo: checkpoint(t, srv), Disk: disk.OS, Datadir: s.Datadir, Wait: wait,
 	})
 	if err != nil {
 		return verdict{}, err
@@ -195,7 +201,14 @@ func TestListIsComplete(t *testing.T) {
 			t.Fatal(step.what)
 		}
 	}
-	complete(t, s, srv, b, 1500)
+	complete(t, s, srv, b, 500) // the others are newer than the last checkpoint
+	end, err := position.CurrentLSN(t.Context(), srv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.WriteOut(t)
+	mysqldtest.Await(t, "a checkpoint", func() bool { return checkpoint(t, srv) >= end })
+	complete(t, s, srv, b, 1200)
 	// Not all pages were changed: a server that lists all would pass so far.
 	v, err := changed(t, s, srv, b)
 	if total := pages(look(t, s.Datadir)); err != nil || v.changed+v.more > total*3/4 || n != 19 {
@@ -295,36 +308,87 @@ func hold(t testing.TB, s *mysqldtest.Server) (release func()) {
 }
 
 // TestListAfterBuild: an index that was built without redo after the last checkpoint is
-// in the list, because that waits for another checkpoint; and if none comes, there is
-// no list.
+// in the list. If the server has recorded fewer pages since than a block of its list has,
+// that needs no other checkpoint; if it has recorded more, and makes none, there is no
+// list.
 func TestListAfterBuild(t *testing.T) {
 	s := tracked(t, mysqldtest.Options{Init: []string{"innodb-buffer-pool-size=256M", "innodb-redo-log-capacity=512M"}})
-	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t"+columns, "CREATE TABLE d.u"+columns)
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t"+columns, "CREATE TABLE d.u"+columns, "CREATE TABLE d.v"+columns)
 	rows(t, s, "d.t", 60000, 800)
 	rows(t, s, "d.u", 1000, 200)
+	rows(t, s, "d.v", 8000, 800)
 	s.WriteOut(t)
 	srv := client.Connect(t, client.Options(s))
 	b := takeBase(t, s, srv)
+	passReset(t, s, srv, b)
 	release := hold(t, s)
 	time.Sleep(2 * time.Second)
 	s.Exec(t, "UPDATE d.u SET k = k + 1")
 	stuck := checkpoint(t, srv)
-	s.Exec(t, "ALTER TABLE d.t ADD INDEX (v(767)), ALGORITHM=INPLACE")
-	if now := checkpoint(t, srv); now != stuck {
-		t.Fatalf("the checkpoint went on from %d to %d", stuck, now)
+	build := func(table string) {
+		t.Helper()
+		s.Exec(t, "ALTER TABLE "+table+" ADD INDEX (v(767)), ALGORITHM=INPLACE")
+		if now := checkpoint(t, srv); now != stuck {
+			t.Fatalf("the checkpoint went on from %d to %d", stuck, now)
+		}
 	}
-	_, err := tracking.Changed(t.Context(), srv, tracking.Request{
-		Base: b.mark, Redo: stuck, Disk: disk.OS, Datadir: s.Datadir, Wait: time.Second,
-	})
-	if !errors.Is(err, &tracking.Unusable{Reason: tracking.NoCheckpoint}) {
-		t.Errorf("without a checkpoint: %v", err)
+	build("d.v")
+	v, err := changedIn(t, 0, s, srv, b, spaceOf(t, s, "d/v"))
+	t.Log("without a checkpoint:", v, err)
+	if err != nil || len(v.missing) > 0 || v.changed < 300 {
+		t.Errorf("the list after a small index without a checkpoint: %v, %v", v, err)
+	}
+	build("d.t")
+	if v, err := changedIn(t, time.Second, s, srv, b, spaceOf(t, s, "d/t"), spaceOf(t, s, "d/v")); !errors.Is(err, &tracking.Unusable{Reason: tracking.NoCheckpoint}) {
+		t.Errorf("after a great index without a checkpoint: %v, %v", v, err)
 	}
 	time.AfterFunc(time.Second, release)
-	id, err := strconv.ParseUint(s.Value(t, "SELECT SPACE FROM information_schema.INNODB_TABLESPACES WHERE NAME = 'd/t'"), 10, 32)
+	complete(t, s, srv, b, 2500, spaceOf(t, s, "d/t"), spaceOf(t, s, "d/v"))
+}
+
+// passReset has the server make a checkpoint after a base's reset.
+func passReset(t testing.TB, s *mysqldtest.Server, srv *mysqld.Server, b base) {
+	t.Helper()
+	s.Exec(t, "UPDATE d.u SET k = k + 1")
+	s.WriteOut(t)
+	mysqldtest.Await(t, "a checkpoint", func() bool { return checkpoint(t, srv) > b.mark.ResetLSN+1 })
+}
+
+func spaceOf(t testing.TB, s *mysqldtest.Server, name string) innodb.SpaceID {
+	t.Helper()
+	id, err := strconv.ParseUint(s.Value(t, "SELECT SPACE FROM information_schema.INNODB_TABLESPACES WHERE NAME = '"+name+"'"), 10, 32)
 	if err != nil {
 		t.Fatal(err)
 	}
-	complete(t, s, srv, b, 2500, innodb.SpaceID(id))
+	return innodb.SpaceID(id)
+}
+
+// TestListInFirstBlock: the server, which aborts when it counts entries up to its first
+// block, is not asked to where the last checkpoint may be in that.
+func TestListInFirstBlock(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Init: []string{"innodb-buffer-pool-size=256M", "innodb-redo-log-capacity=512M"}})
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t"+columns, "CREATE TABLE d.u"+columns)
+	rows(t, s, "d.t", 60000, 800)
+	rows(t, s, "d.u", 1000, 200)
+	s.WriteOut(t)
+	s.Exec(t, "INSTALL COMPONENT 'file://component_mysqlbackup'", turnOn)
+	srv := client.Connect(t, client.Options(s))
+	b := takeBase(t, s, srv)
+	passReset(t, s, srv, b)
+	hold(t, s)
+	time.Sleep(2 * time.Second)
+	s.Exec(t, "UPDATE d.u SET k = k + 1")
+	stuck := checkpoint(t, srv)
+	for _, n := range []string{"767", "766", "765"} { // into the fifth or sixth block, from which the server's search comes to the first two
+		s.Exec(t, "ALTER TABLE d.t ADD INDEX (v("+n+")), ALGORITHM=INPLACE")
+	}
+	if now := checkpoint(t, srv); now != stuck {
+		t.Fatalf("the checkpoint went on from %d to %d", stuck, now)
+	}
+	if v, err := changedIn(t, time.Second, s, srv, b); !errors.Is(err, &tracking.Unusable{Reason: tracking.NoCheckpoint}) {
+		t.Errorf("%v, %v", v, err)
+	}
+	s.Value(t, "SELECT 1") // the server lives
 }
 
 // TestUnusable: every way in which a list is missing, or was tampered with, is noticed.
