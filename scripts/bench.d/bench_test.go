@@ -78,6 +78,21 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestLimits: a limit that is a fraction is shown with two digits.
+func TestLimits(t *testing.T) {
+	for want, b := range map[string]bar{
+		"at most 1.11":     against(1, wall, 1/0.9),
+		"at most 0.05":     against(1, wall, 0.05),
+		"at most 1":        against(1, wall, 1),
+		"at most 1.50":     within(readPerByte, 1.5),
+		"at most 64.0 MiB": within(peak, 64<<20),
+	} {
+		if got := b.limitText(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // TestGrowth has a contest grow by a step that takes twice as long for twice as
 // much, and half more memory for each unit.
 func TestGrowth(t *testing.T) {
@@ -137,6 +152,9 @@ func TestPipeline(t *testing.T) {
 	u, err := pipeline(ctx, "/dev/zero", discard, []string{"head", "-c", "3000000"}, []string{"cat"})
 	if err != nil || u.Bytes != 3_000_000 || u.Peak == 0 || u.Wall == 0 {
 		t.Errorf("%+v, %v", u, err)
+	}
+	if u.Read < 6_000_000 || u.Read > 7_000_000 { // by both; they read their libraries, too
+		t.Errorf("%d bytes read", u.Read)
 	}
 	name := filepath.Join(t.TempDir(), "file")
 	for _, take := range []taker{intoFile(name), slowly(name, stream.Size(1<<30))} {

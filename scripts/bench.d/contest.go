@@ -231,4 +231,6 @@ func bytesText(v float64) string {
 	return stream.Size(v).String()
 }
 
+func ratio(v float64) string { return fmt.Sprintf("%.2f", v) }
+
 func number(v float64) string { return fmt.Sprintf("%.0f", v) }

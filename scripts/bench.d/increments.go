@@ -70,13 +70,16 @@ func (m *mariadb) increments(ctx context.Context) error {
 
 // changeSome changes rows on some pages of each table, and has the server write them.
 func (m *mariadb) changeSome(ctx context.Context) error {
-	say("changing a row in %d", changeOneIn)
-	err := eachTable(func(table string) error {
-		_, err := m.server.DB().ExecContext(ctx, fmt.Sprintf("UPDATE %s SET d = d + 1 WHERE id %% %d = 1", table, changeOneIn))
-		return err
-	})
-	if err != nil {
+	if err := changeRows(ctx, m.server); err != nil {
 		return err
 	}
 	return m.restart(ctx, mysqldtest.Options{Config: config(m.server.Root, m.size)})
+}
+
+func changeRows(ctx context.Context, s *mysqldtest.Server) error {
+	say("changing a row in %d", changeOneIn)
+	return eachTable(func(table string) error {
+		_, err := s.DB().ExecContext(ctx, fmt.Sprintf("UPDATE %s SET d = d + 1 WHERE id %% %d = 1", table, changeOneIn))
+		return err
+	})
 }

@@ -25,6 +25,7 @@ type usage struct {
 	CPU   time.Duration // user and system, of all programs of the side
 	Peak  int64         // resident bytes, of its largest program
 	Bytes int64         // of the archive, that came out of the last pipe or was read
+	Read  int64         // bytes that all programs of the side have read, of files, pipes and sockets
 
 	Units   float64       // how much there was to do, where that grows; see [perUnit]
 	Stall   time.Duration // the longest statement of any writer meanwhile
@@ -70,6 +71,8 @@ func pipeline(ctx context.Context, in string, take taker, programs ...[]string) 
 		if c.Process == nil {
 			continue
 		}
+		n, e := readBy(c.Process.Pid)
+		u.Read, err = u.Read+n, errors.Join(err, e)
 		if e := c.Wait(); e != nil {
 			text := messages[i].String()
 			err = errors.Join(err, fmt.Errorf("%s: %w\n%s", strings.Join(c.Args, " "), e, text[max(0, len(text)-2000):]))
@@ -79,6 +82,26 @@ func pipeline(ctx context.Context, in string, take taker, programs ...[]string) 
 	}
 	u.Wall = time.Since(began)
 	return u, err
+}
+
+// readBy waits until a child process has ended, and returns how many bytes it has read:
+// the system forgets that when somebody takes notice of the end.
+func readBy(pid int) (n int64, err error) {
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("waiting for process %d: %w", pid, err)
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(text), "rchar:")
+	if _, err := fmt.Sscan(after, &n); err != nil {
+		return 0, fmt.Errorf("rchar of process %d: %w", pid, err)
+	}
+	return n, nil
 }
 
 // join connects the programs, and returns the end of the last pipe. The files are
@@ -196,7 +219,7 @@ func run(ctx context.Context, program ...string) (usage, error) {
 func inTurn(steps ...func() (usage, error)) (all usage, err error) {
 	for _, step := range steps {
 		u, err := step()
-		all.Wall, all.CPU, all.Peak, all.Bytes = all.Wall+u.Wall, all.CPU+u.CPU, max(all.Peak, u.Peak), all.Bytes+u.Bytes
+		all.Wall, all.CPU, all.Peak, all.Bytes, all.Read = all.Wall+u.Wall, all.CPU+u.CPU, max(all.Peak, u.Peak), all.Bytes+u.Bytes, all.Read+u.Read
 		if err != nil {
 			return all, err
 		}

@@ -16,7 +16,7 @@ import (
 
 // mysql measures backup and apply of MySQL.
 func (b *bench) mysql(ctx context.Context) (err error) {
-	if !b.wants("mysql-backup", "mysql-apply") {
+	if !b.wants("mysql-backup", "mysql-apply", "tracking") {
 		return nil
 	}
 	dir := filepath.Join(b.dir, "mysql")
@@ -34,7 +34,8 @@ func (b *bench) mysql(ctx context.Context) (err error) {
 	}
 	b.parts(ctx,
 		func(ctx context.Context) error { return b.backUpMySQL(ctx, s, dir) },
-		func(ctx context.Context) error { return b.recoverMySQL(ctx, s, dir) })
+		func(ctx context.Context) error { return b.recoverMySQL(ctx, s, dir) },
+		func(ctx context.Context) error { return b.trackMySQL(ctx, s, dir) })
 	return nil
 }
 

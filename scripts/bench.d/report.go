@@ -5,8 +5,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,7 +41,7 @@ func (b *bench) markdown(ctx context.Context) (string, error) {
 	if len(b.held) > 0 {
 		t.WriteString(barsTable(b.held))
 	}
-	for _, s := range []*section{moved, loaded, raced, growing} {
+	for _, s := range []*section{moved, tracked, loaded, raced, growing} {
 		t.WriteString(s.table(b.held))
 	}
 	return t.String(), nil
@@ -86,7 +88,7 @@ func (c *contest) valueText(b bar) string {
 }
 
 func (b bar) limitText() string {
-	limit := fmt.Sprint(b.limit)
+	limit := strconv.FormatFloat(math.Round(100*b.limit)/100, 'g', -1, 64)
 	if b.peer == alone {
 		limit = b.figure.text(b.limit)
 	}
