@@ -158,18 +158,19 @@ func (s *Server) identify(ctx context.Context) error {
 	return nil
 }
 
-// Refresh reads the server's variables: some, such as the size of the redo
-// log, may change while it runs.
-func (s *Server) Refresh(ctx context.Context) (Vars, error) {
-	rows, err := s.Control.Rows(ctx, "SHOW GLOBAL VARIABLES")
-	if err != nil {
-		return Vars{}, err
+// Refresh reads the server's variables, or only those of some names: some, such as the
+// size of the redo log, may change while it runs. Vars has only what was read.
+func (s *Server) Refresh(ctx context.Context, names ...string) (Vars, error) {
+	statement := "SHOW GLOBAL VARIABLES"
+	for i, name := range names {
+		statement += []string{" WHERE", " OR"}[min(i, 1)] + " Variable_name = " + QuoteString(name)
 	}
-	m := make(map[string]string, len(rows))
-	for _, r := range rows {
-		m[strings.ToLower(r["Variable_name"])] = r["Value"]
-	}
-	return Vars{m: m, dots: s.Flavor == MySQL && s.Series.ListsFiles}, nil
+	m := make(map[string]string)
+	err := s.Control.Each(ctx, statement, func(row map[string]string) error {
+		m[strings.ToLower(row["Variable_name"])] = row["Value"]
+		return nil
+	})
+	return Vars{m: m, dots: s.Flavor == MySQL && s.Series.ListsFiles}, err
 }
 
 // Status returns the global status variables whose names match a LIKE pattern.

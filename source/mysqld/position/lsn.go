@@ -125,15 +125,16 @@ func RedoDelay(ctx context.Context, srv *mysqld.Server) (time.Duration, error) {
 	if srv.Flavor == mysqld.MySQL {
 		return 0, nil
 	}
-	vars, err := srv.Refresh(ctx) // both may change while the server runs
+	const how, every = "innodb_flush_log_at_trx_commit", "innodb_flush_log_at_timeout"
+	vars, err := srv.Refresh(ctx, how, every) // both may change while the server runs
 	if err != nil {
 		return 0, err
 	}
-	mode, err := vars.Int("innodb_flush_log_at_trx_commit")
+	mode, err := vars.Int(how)
 	if err != nil || mode != 0 {
 		return 0, err
 	}
-	seconds, err := vars.Int("innodb_flush_log_at_timeout")
+	seconds, err := vars.Int(every)
 	if err != nil {
 		return 0, err
 	}

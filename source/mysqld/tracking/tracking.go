@@ -80,13 +80,14 @@ type State struct {
 
 // Read asks for the state. The error is an *Unusable if pages are not tracked.
 func Read(ctx context.Context, srv *mysqld.Server) (State, error) {
-	vars, err := srv.Refresh(ctx) // the component can be installed at any time
+	const readOnly = "innodb_read_only"
+	vars, err := srv.Refresh(ctx, readOnly, idVariable) // the component can be installed at any time
 	switch {
 	case err != nil:
 		return State{}, err
 	case srv.Flavor != mysqld.MySQL || !vars.Has(idVariable):
 		return State{}, &Unusable{Reason: NotInstalled}
-	case vars.Bool("innodb_read_only"): // the functions return 0 and do nothing
+	case vars.Bool(readOnly): // the functions return 0 and do nothing
 		return State{}, &Unusable{Reason: ReadOnly}
 	}
 	start, err := call(ctx, srv, "get_start_lsn()")
