@@ -27,8 +27,9 @@ type mysqlLog struct {
 	header mysqlredo.Header
 	start  mysqlredo.Checkpoint
 	cutter *mysqlredo.Cutter
-	buf    []byte
-	size   int // of the next read
+	most   int    // bytes of the greatest read
+	buf    []byte // for it; nil: nothing was read, as of a log that is only looked at
+	size   int    // of the next read
 	grants mlog.Grants
 	sealed sealedLog
 
@@ -44,7 +45,7 @@ func openMySQL(system disk.System, dir string, keys *keyring.Keys) (*mysqlLog, e
 	if err != nil {
 		return nil, err
 	}
-	l := &mysqlLog{files: files, buf: make([]byte, maxRead), size: minRead, grants: mlog.Grants{PageSize: defaultPageSize}}
+	l := &mysqlLog{files: files, most: maxRead, size: minRead, grants: mlog.Grants{PageSize: defaultPageSize}}
 	if l.header, l.start, err = files.Newest(); err != nil {
 		return nil, errors.Join(err, files.Close())
 	}
@@ -54,9 +55,9 @@ func openMySQL(system disk.System, dir string, keys *keyring.Keys) (*mysqlLog, e
 		return nil, errors.Join(err, files.Close())
 	}
 	l.cutter.Ciphers = l.sealed.server
-	if c := files.Capacity(); c > 0 && c < innodb.LSN(len(l.buf)) {
-		l.buf = l.buf[:redolog.BlockOf(c)]
-		l.size = min(l.size, len(l.buf))
+	if c := files.Capacity(); c > 0 && c < innodb.LSN(l.most) {
+		l.most = int(redolog.BlockOf(c))
+		l.size = min(l.size, l.most)
 	}
 	return l, nil
 }
@@ -97,6 +98,9 @@ func (l *mysqlLog) newest() (innodb.LSN, error) {
 func (l *mysqlLog) next(innodb.LSN) (reading, error) {
 	at := l.cutter.Position()
 	got := reading{start: at}
+	if l.buf == nil {
+		l.buf = make([]byte, l.most)
+	}
 	raw := l.buf[:l.size]
 	n, err := l.files.ReadAt(raw, at)
 	if gone, ok := errors.AsType[*mysqlredo.GoneError](err); ok {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"hb/xbstream/innodb"
 )
@@ -85,6 +86,9 @@ func (d *Writer) keep(page []byte) error {
 		if err := d.spill(); err != nil {
 			return err
 		}
+	}
+	if len(d.kept)+len(page) > cap(d.kept) {
+		d.kept = slices.Grow(d.kept, min(Memory, 8*(len(d.kept)+len(page)))-len(d.kept)) // few files have many changed pages
 	}
 	d.kept = append(d.kept, page...)
 	return nil
