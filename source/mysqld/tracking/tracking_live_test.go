@@ -432,7 +432,23 @@ func TestUnusable(t *testing.T) {
 	change()
 	complete(t, s, srv, b, 50)
 
-	// A list that ends before the redo that the backup has begins would be of no use.
+	// A list that ends before the redo that the backup has begins is of no use: it lacks
+	// what the server wrote between them.
+	release := lockDDL(t, srv)
+	listed, err := tracking.Changed(t.Context(), srv, tracking.Request{Base: b.mark, Redo: checkpoint(t, srv), Disk: disk.OS, Datadir: s.Datadir, Wait: 20 * time.Second})
+	release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Exec(t, "INSERT INTO d.t SELECT id + 5000, k, v FROM d.t")
+	end := checkpoint(t, srv)
+	s.WriteOut(t)
+	mysqldtest.Await(t, "a checkpoint", func() bool { return checkpoint(t, srv) > end })
+	listed.Until = checkpoint(t, srv)
+	if v := judge(b.im, look(t, s.Datadir), listed, b.from, b.mark.ResetLSN); len(v.missing) == 0 {
+		t.Errorf("a list from before the redo is complete: %v", v)
+	}
+	complete(t, s, srv, b, 50)
 	if _, err := tracking.Changed(t.Context(), srv, tracking.Request{Base: b.mark, Redo: 1 << 60, Disk: disk.OS, Datadir: s.Datadir, Wait: time.Second}); err == nil || errors.As(err, new(*tracking.Unusable)) {
 		t.Errorf("with redo from after the list: %v", err)
 	}
