@@ -313,6 +313,91 @@ func extractKilled(t *testing.T, chain []string) {
 	t.Logf("killed %d times, %d of them refused, %d whole", n, marks, whole)
 }
 
+// maxMerge is what hb merge may use of memory, with 100,000 tables.
+const maxMerge = 256 << 20
+
+// TestMergeMemory: hb merge uses little memory, however many tables there are. The usual form
+// has a fifth of them.
+func TestMergeMemory(t *testing.T) {
+	mysqldtest.Heavy(t)
+	tables := 20000
+	if mysqldtest.Long() {
+		tables = 100000
+	}
+	dir := disktest.Memory(t)
+	archives := []string{filepath.Join(dir, "full"), filepath.Join(dir, "inc")}
+	id := manyTables(t, archives[0], tables, nil)
+	manyTables(t, archives[1], tables, &metadata.Since{Base: id, FromLSN: xbtest.SampleStart, CheckpointLSN: xbtest.SampleStart, LastLSN: xbtest.SampleStart + 10})
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	peak := filepath.Join(dir, "peak")
+	cmd := exec.Command(self, append([]string{built, "merge", "--quiet"}, archives...)...)
+	cmd.Env = append(os.Environ(), asPeak+"="+peak)
+	out, err := os.Create(filepath.Join(dir, "merged"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd.Stdout = out
+	hbtest.Succeed(t, cmd)
+	var most int64
+	if _, err := fmt.Sscan(string(mustRead(t, peak)), &most); err != nil || most > maxMerge {
+		t.Errorf("it used %d MiB, %v", most>>20, err)
+	}
+	if n := size(t, out.Name()); n < int64(tables)*xbtest.SamplePage {
+		t.Errorf("the merged archive has %d bytes: not all tables", n)
+	}
+	t.Logf("%d MiB of memory for %d tables: archives of %d and %d MiB", most>>20, tables, size(t, archives[0])>>20, size(t, archives[1])>>20)
+}
+
+// manyTables writes an archive of tables of one page each: a full backup, or an increment in
+// which every tenth of them changed.
+func manyTables(t *testing.T, to string, tables int, since *metadata.Since) metadata.PointID {
+	t.Helper()
+	const last = xbtest.SampleStart + 10
+	a := xbtest.NewArchiver(xbtest.SamplePage, xbtest.SampleStart, last)
+	backupType := metadata.FullBackup
+	if since != nil {
+		a, backupType = xbtest.NewIncrement(xbtest.SamplePage, xbtest.SampleStart, last, *since), metadata.Incremental
+	}
+	for i := range tables {
+		name := fmt.Sprintf("database_%02d/orders_of_customer_%06d.ibd", i%50, i)
+		table := innodbtest.Tablespace{ID: innodb.SpaceID(10 + i), Flags: innodbtest.Full4K, Pages: 1, LSN: xbtest.SampleStart - 1}
+		if since == nil {
+			a.Put(name, table.Page(0))
+			continue
+		}
+		if i%10 == 0 {
+			table.LSN = last - 1
+		}
+		space, err := innodb.ParseSpace(table.Page(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		live, err := sampleDelta(a, name, table.Page(0), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		live.Space = &space.ID
+		a.Live = append(a.Live, live)
+	}
+	checkpoints, err := (&metadata.Checkpoints{BackupType: backupType, ToLSN: xbtest.SampleStart, LastLSN: last}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Put("xtrabackup_checkpoints", checkpoints)
+	archive, err := a.Finish()
+	if err == nil {
+		err = os.WriteFile(to, archive, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return idOf(archive)
+}
+
 func mustRead(t *testing.T, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(name)

@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"container/list"
 	"fmt"
 	"io"
 	"slices"
@@ -15,38 +16,52 @@ const maxCache = 64 << 20
 
 var _ [maxCache - xbstream.MaxPayload]struct{}
 
-// cache keeps the chunks that were read last.
+// maxCached bounds their number. Of each file that is open, a chunk of each increment is
+// needed, and what belongs to small files is read once.
+const maxCached = 1024
+
+// cache keeps the chunks that were read last. There may be very many small ones: each is found
+// and each leaves in constant time.
 type cache struct {
-	kept []cached // least recently used first
-	size int
+	kept  list.List // of *cached, least recently used first
+	found map[chunkAt]*list.Element
+	size  int // bytes of all
+}
+
+// chunkAt is where a chunk is.
+type chunkAt struct {
+	parts *stream.Parts
+	at    int64
 }
 
 type cached struct {
-	parts *stream.Parts
-	at    int64
-	data  []byte
-	crc   uint32
+	chunkAt
+	data []byte
+	crc  uint32
 }
 
+func newCache() *cache { return &cache{found: make(map[chunkAt]*list.Element)} }
+
 // get returns a chunk and its checksum, or nil.
-func (c *cache) get(parts *stream.Parts, at int64) ([]byte, uint32) {
-	for i := len(c.kept) - 1; i >= 0; i-- {
-		if k := c.kept[i]; k.parts == parts && k.at == at {
-			c.kept = append(slices.Delete(c.kept, i, i+1), k)
-			return k.data, k.crc
-		}
+func (c *cache) get(at chunkAt) ([]byte, uint32) {
+	e := c.found[at]
+	if e == nil {
+		return nil, 0
 	}
-	return nil, 0
+	c.kept.MoveToBack(e)
+	k := e.Value.(*cached)
+	return k.data, k.crc
 }
 
 // room returns memory for a chunk of n bytes.
 func (c *cache) room(n int) (data []byte) {
-	for c.size+n > maxCache {
-		c.size -= cap(c.kept[0].data)
-		if cap(c.kept[0].data) >= n && data == nil {
-			data = c.kept[0].data[:n]
+	for c.size+n > maxCache || len(c.found) >= maxCached {
+		k := c.kept.Remove(c.kept.Front()).(*cached)
+		delete(c.found, k.chunkAt)
+		c.size -= cap(k.data)
+		if cap(k.data) >= n && data == nil {
+			data = k.data[:n]
 		}
-		c.kept = slices.Delete(c.kept, 0, 1)
 	}
 	if data == nil {
 		data = make([]byte, n)
@@ -54,8 +69,8 @@ func (c *cache) room(n int) (data []byte) {
 	return data
 }
 
-func (c *cache) put(k cached) {
-	c.kept = append(c.kept, k)
+func (c *cache) put(k *cached) {
+	c.found[k.chunkAt] = c.kept.PushBack(k)
 	c.size += cap(k.data)
 }
 
@@ -132,14 +147,15 @@ func (m *member) size() int64 { return m.step.Parts.Files[m.number].Size }
 // chunk returns the data of the i-th chunk, valid until the next call of any member.
 func (m *member) chunk(i int) ([]byte, error) {
 	c := m.chunks[i]
-	data, crc := m.cache.get(m.step.Parts, c.At)
+	at := chunkAt{m.step.Parts, c.At}
+	data, crc := m.cache.get(at)
 	if data == nil {
 		data = m.cache.room(int(c.Len))
 		var err error
 		if crc, err = m.step.Parts.ReadPayload(c, data); err != nil {
 			return nil, fmt.Errorf("%s: %w", m.step.Name, err)
 		}
-		m.cache.put(cached{m.step.Parts, c.At, data, crc})
+		m.cache.put(&cached{at, data, crc})
 	}
 	m.crcs[i], m.read[i] = crc, true
 	return data, nil

@@ -109,7 +109,7 @@ func Check(base Base, incs []Input) (*Chain, error) {
 // those that the last backup saw on the server, by their sum. Run returns when ctx ends,
 // but cannot interrupt a Read.
 func (c *Chain) Run(ctx context.Context, w io.Writer, o Options) (*Result, error) {
-	m := &merger{ctx: ctx, chain: c, out: newOutput(w), cache: new(cache)}
+	m := &merger{ctx: ctx, chain: c, out: newOutput(w), cache: newCache()}
 	if err := m.run(o); err != nil {
 		m.out.w.Abort(err)
 		return nil, err
