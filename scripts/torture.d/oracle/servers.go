@@ -29,7 +29,8 @@ type Equality struct {
 // SameServers compares two recovered directories: all files of the server, those of other
 // engines too, to the byte, and tablespaces page by page. ends are the LSNs at which the two
 // backups end: a page of the second one with a later LSN than the first one's end is counted,
-// not compared, since the server has changed it between the backups. So are pages that differ
+// not compared, since the server has changed it between the backups; or has freed it, so that
+// recovery makes zeros of it. So are pages that differ
 // in their LSN only, or in being stored compressed (see SameUserFiles): which pages hb apply
 // makes of the redo log depends on the checkpoint. Pages of the doublewrite area are copies of
 // others. The error has all differences.
@@ -169,7 +170,7 @@ func (c *comparison) page(space *innodb.Space, n int, a, b []byte) error {
 		c.Pages++
 	case sameContent(space, a, b):
 		c.Stamped++
-	case innodb.HeaderLSN(b) > c.ends[0], c.system != nil && no == 0 && c.ends[0] != c.ends[1]: // which has the end itself
+	case innodb.HeaderLSN(b) > c.ends[0], c.ends[0] != c.ends[1] && (innodb.AllZero(b) || c.system != nil && no == 0): // which has the end itself
 		c.Later++
 	default:
 		at := 0
