@@ -7,6 +7,7 @@ import (
 
 // Flags are the command-line options that name keys. The tags are the command line's.
 type Flags struct {
+	Keyring       string `help:"Keyring file of MySQL, of component_keyring_file (default for hb backup and hb check: the one that the server names)." placeholder:"FILE" type:"path"`
 	KeyFile       string `help:"Key file of MariaDB's plugin file_key_management, for encrypted tablespaces." placeholder:"FILE" type:"path"`
 	KeySecretFile string `help:"File with the secret of an encrypted --key-file (file_key_management_filekey)." placeholder:"FILE" type:"path"`
 	KeyCommand    string `help:"Run this program for each key of MariaDB that is needed, with the number of the key and its version as arguments. It prints the key in hexadecimal." placeholder:"COMMAND"`
@@ -32,6 +33,11 @@ func (f *Flags) Load() (*Keys, error) {
 	k := new(Keys)
 	if err := k.SetAlgorithm(Algorithm(f.KeyAlgorithm)); err != nil {
 		return nil, &FlagError{err}
+	}
+	if f.Keyring != "" {
+		if err := k.ReadMySQLKeyring(f.Keyring); err != nil {
+			return nil, err
+		}
 	}
 	if f.KeyFile != "" {
 		if err := k.ReadKeyFile(f.KeyFile, f.KeySecretFile); err != nil {

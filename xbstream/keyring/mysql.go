@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -43,7 +44,7 @@ func (k *Keys) readMySQLKeyring(name string) error {
 		return fmt.Errorf("keyring %s: %w", name, err)
 	}
 	for _, key := range keys {
-		if key.User != "" || key.Type != "AES" || len(key.Data) != masterSize {
+		if key.User != "" || key.Type != masterType || len(key.Data) != masterSize {
 			continue // of a user, or the number of the newest key of binary logs
 		}
 		if err := k.AddMaster(key.Name, key.Data); err != nil {
@@ -53,8 +54,11 @@ func (k *Keys) readMySQLKeyring(name string) error {
 	return nil
 }
 
-// masterSize is the size of a master key, in bytes.
-const masterSize = 32
+// masterSize is the size of a master key, in bytes, and masterType its type in a keyring.
+const (
+	masterSize = 32
+	masterType = "AES"
+)
 
 // MySQLKey is one entry of a keyring file of MySQL.
 type MySQLKey struct {
@@ -206,11 +210,18 @@ func mask(data []byte) Secret {
 func (k *Keys) refresh(name string) error {
 	k.mu.Lock()
 	_, ok := k.mysql[name]
-	files := k.keyrings
 	k.mu.Unlock()
 	if ok {
 		return nil
 	}
+	return k.readAgain()
+}
+
+// readAgain reads the keyring files again.
+func (k *Keys) readAgain() error {
+	k.mu.Lock()
+	files := k.keyrings
+	k.mu.Unlock()
 	for _, f := range files {
 		if err := k.readMySQLKeyring(f); err != nil {
 			return err
@@ -240,3 +251,13 @@ func (k *Keys) NewestMaster() (name string, key Secret, ok bool) {
 
 // masterPrefix begins the names of the master keys of InnoDB.
 const masterPrefix = "INNODBKey-"
+
+// Sources returns where the keys are from, for people.
+func (k *Keys) Sources() []string {
+	if k == nil {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.where)
+}

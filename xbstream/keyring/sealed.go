@@ -1,0 +1,191 @@
+package keyring
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"filippo.io/age"
+)
+
+// SealedName is the file of a backup that holds the keys that a restore needs, encrypted to
+// the recipients of the archive: an age file of the JSON of sealedKeys. It is encrypted by
+// itself, so that the archive's own encryption can be taken off without it.
+const SealedName = "hb-keys.age"
+
+// maxSealed bounds the file, in bytes.
+const maxSealed = 4 << 20
+
+// sealedVersion is the version of the JSON. A reader refuses a later one.
+const sealedVersion = 1
+
+type sealedKeys struct {
+	Version   int             `json:"version"`
+	Algorithm string          `json:"algorithm,omitempty"` // of MariaDB, as its setting names it
+	MariaDB   []sealedMariaDB `json:"mariadb,omitempty"`
+	MySQL     []sealedMySQL   `json:"mysql,omitempty"`
+}
+
+type sealedMariaDB struct {
+	ID      uint32 `json:"id"`
+	Version uint32 `json:"version"`
+	Key     string `json:"key"` // hexadecimal
+}
+
+type sealedMySQL struct {
+	Name string `json:"name"` // in the server's keyring
+	Key  string `json:"key"`  // hexadecimal
+}
+
+// Seal returns the content of SealedName: all keys of MariaDB, those master keys of MySQL
+// that somebody asked for, and its newest one, which the redo log may bring in. It returns
+// nil if there are none.
+func (k *Keys) Seal(recipients []age.Recipient) ([]byte, error) {
+	if err := k.readAgain(); err != nil {
+		return nil, err
+	}
+	k.NewestMaster()
+	doc := k.needed()
+	if len(doc.MariaDB) == 0 && len(doc.MySQL) == 0 {
+		return nil, nil
+	}
+	text, err := json.Marshal(doc)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	w, err := age.Encrypt(&out, recipients...)
+	if err == nil {
+		_, err = w.Write(text)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encrypting %s: %w", SealedName, err)
+	}
+	return out.Bytes(), nil
+}
+
+// needed returns the keys that a restore needs.
+func (k *Keys) needed() sealedKeys {
+	doc := sealedKeys{Version: sealedVersion}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, name := range slices.SortedFunc(maps.Keys(k.mariadb), MariaDBKey.compare) {
+		doc.MariaDB = append(doc.MariaDB, sealedMariaDB{name.ID, name.Version, hex.EncodeToString(k.mariadb[name])})
+	}
+	if len(doc.MariaDB) > 0 {
+		doc.Algorithm = string(cmp.Or(k.algorithm, CBC))
+	}
+	for _, name := range slices.Sorted(maps.Keys(k.mysql)) {
+		if k.used[name] {
+			doc.MySQL = append(doc.MySQL, sealedMySQL{name, hex.EncodeToString(k.mysql[name])})
+		}
+	}
+	return doc
+}
+
+// Unseal adds the keys of a SealedName that r reads.
+func (k *Keys) Unseal(r io.Reader, identities []age.Identity) error {
+	plain, err := age.Decrypt(r, identities...)
+	if _, none := errors.AsType[*age.NoIdentityMatchError](err); none {
+		return &WrongKeyError{"the identity for " + SealedName, "the keys of the backup are not encrypted to it"}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", SealedName, err)
+	}
+	text, err := io.ReadAll(io.LimitReader(plain, maxSealed+1))
+	if err == nil && len(text) > maxSealed {
+		err = errors.New("it is too long")
+	}
+	var doc sealedKeys
+	if err == nil && json.Unmarshal(text, &doc) != nil { // whose error may quote a key
+		err = errors.New("it is not the JSON that hb writes")
+	}
+	if err == nil && (doc.Version < 1 || doc.Version > sealedVersion) {
+		err = fmt.Errorf("it is of version %d, and hb reads %d", doc.Version, sealedVersion)
+	}
+	if err == nil {
+		err = k.add(&doc)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", SealedName, err)
+	}
+	k.AddSource(SealedName + " of the backup")
+	return nil
+}
+
+func (k *Keys) add(doc *sealedKeys) error {
+	if len(doc.MariaDB) > 0 {
+		if err := k.DefaultAlgorithm(Algorithm(doc.Algorithm)); err != nil {
+			return err
+		}
+	}
+	for _, m := range doc.MariaDB {
+		key, err := parseHex([]byte(m.Key))
+		if err == nil {
+			err = k.AddMariaDB(MariaDBKey{m.ID, m.Version}, key)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, m := range doc.MySQL {
+		key, err := parseHex([]byte(m.Key))
+		if err == nil {
+			err = k.AddMaster(m.Name, key)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errNoKeys says that there is nothing to write.
+var errNoKeys = errors.New("there are no keys: give those of the server that was backed up, or an identity that opens the backup's own")
+
+// MarshalMySQL returns a file of component_keyring_file with all master keys.
+func (k *Keys) MarshalMySQL() ([]byte, error) {
+	if k == nil {
+		return nil, errNoKeys
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var keys []MySQLKey
+	for _, name := range slices.Sorted(maps.Keys(k.mysql)) {
+		keys = append(keys, MySQLKey{Name: name, Type: masterType, Data: k.mysql[name]})
+	}
+	if len(keys) == 0 {
+		return nil, errNoKeys
+	}
+	return MarshalComponent(keys)
+}
+
+// MarshalMariaDB returns a file of file_key_management with all keys. The plugin knows only
+// the first version of a key.
+func (k *Keys) MarshalMariaDB() ([]byte, error) {
+	if k == nil {
+		return nil, errNoKeys
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out bytes.Buffer
+	for _, name := range slices.SortedFunc(maps.Keys(k.mariadb), MariaDBKey.compare) {
+		if name.Version != 1 {
+			return nil, fmt.Errorf("%v cannot be in a file of file_key_management, which knows no versions", name)
+		}
+		fmt.Fprintf(&out, "%d;%s\n", name.ID, hex.EncodeToString(k.mariadb[name]))
+	}
+	if out.Len() == 0 {
+		return nil, errNoKeys
+	}
+	return out.Bytes(), nil
+}
