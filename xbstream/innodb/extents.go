@@ -57,6 +57,14 @@ func (u *Usage) load(no PageNo) error {
 	if _, err := u.space.Verify(u.page, no); err != nil {
 		return err
 	}
+	if u.space.Sealed(u.page, no) {
+		if u.space.Cipher == nil {
+			return &PageError{PageID: PageID{u.space.ID, no}, What: "is encrypted, and there is no key"}
+		}
+		if err := u.space.Cipher.Decrypt(u.page, no); err != nil {
+			return err
+		}
+	}
 	// MySQL compresses all pages but page 0; MariaDB none that has descriptors.
 	if u.space.Packed(u.page) {
 		plain := make([]byte, len(u.page))

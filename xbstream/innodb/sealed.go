@@ -167,6 +167,8 @@ func (s *Space) checkUnpacked(page []byte) error {
 func (s *Space) Seals(sealed, byDefault bool) bool {
 	e := &s.Encryption
 	switch {
+	case s.MySQLEncrypted():
+		return true
 	case !e.MayEncrypt():
 		return false
 	case e.Mode == modeOn, e.Scheme != 0, byDefault:

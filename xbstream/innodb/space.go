@@ -20,6 +20,9 @@ type Space struct {
 	PageCompressed bool        // MariaDB page_compressed=1, by the flags
 	Compression    Compression // its algorithm, where the flags name one (full_crc32)
 	Encryption     Encryption
+	// MySQLInfo is MySQL's encryption information on page 0, for tde.ParseMySQLInfo; zero
+	// if there is none.
+	MySQLInfo [MySQLInfoSize]byte
 	// Cipher has the keys of the tablespace; nil: there are none, or it is not encrypted.
 	Cipher Cipher
 }
@@ -62,6 +65,10 @@ type Encryption struct {
 	Mode       uint8    // as the table was made: 0 as the server's default is, 1 ENCRYPTED=YES, 2 NO
 	IV         [16]byte // from which the keys of the tablespace are derived
 }
+
+// MySQLInfoSize is how many bytes MySQL reserves for its encryption information
+// (Encryption::INFO_SIZE in os0enc.h of 9.7.2).
+const MySQLInfoSize = 115
 
 // Flags of FSP_SPACE_FLAGS. MySQL's and MariaDB's words differ above bit 10;
 // bit 4 distinguishes MariaDB's full_crc32 layout from all others, because no
@@ -149,13 +156,23 @@ func ParseFlags(flags uint32) (Space, error) {
 // encryptionMagic opens MariaDB's encryption data (fil0crypt.h, CRYPT_MAGIC).
 var encryptionMagic = []byte{'s', 0xE, 0xC, 'R', 'E', 't'}
 
-// readEncryption fills s.Encryption where page0 reaches far enough. The data lie
-// after the extent descriptors, which begin at 150 and are 24 bytes and a
-// bitmap for each extent that one descriptor page describes, and 38 bytes
-// further (fil0crypt.cc adds the header's offset once more).
-func (s *Space) readEncryption(page0 []byte) {
+// OffsetMySQLInfo is where page 0 has MySQLInfo, in bytes: after the extent descriptors,
+// which begin at 150 and are 24 bytes and a bitmap for each extent that one descriptor page
+// describes (fsp_header_get_encryption_offset of MySQL).
+func (s *Space) OffsetMySQLInfo() int {
 	extent := s.ExtentPages()
-	at := OffsetBody + 150 + (24+(2*extent+7)/8)*(s.Physical/extent)
+	return 150 + (24+(2*extent+7)/8)*(s.Physical/extent)
+}
+
+// readEncryption fills s.Encryption and s.MySQLInfo where page0 reaches far enough.
+// MariaDB's data lie 38 bytes after MySQL's: fil0crypt.cc adds the header's offset once
+// more.
+func (s *Space) readEncryption(page0 []byte) {
+	at := s.OffsetMySQLInfo()
+	if s.MySQLEncrypted() && len(page0) >= at+MySQLInfoSize {
+		copy(s.MySQLInfo[:], page0[at:])
+	}
+	at += OffsetBody
 	const size = 6 + 1 + 1 + 16 + 4 + 4 + 1
 	if len(page0) < at+size || string(page0[at:at+6]) != string(encryptionMagic) {
 		return

@@ -50,6 +50,14 @@ func newMySQLCipher(k MySQLKey) *mysqlCipher {
 	return &mysqlCipher{block, [aes.BlockSize]byte(k.IV[:])}
 }
 
+// same compares what they make of a block.
+func (c *mysqlCipher) same(o *mysqlCipher) bool {
+	var x, y [aes.BlockSize]byte
+	c.block.Encrypt(x[:], c.iv[:])
+	o.block.Encrypt(y[:], c.iv[:])
+	return c.iv == o.iv && x == y
+}
+
 // masterCipher is AES-256 with a master key.
 func masterCipher(master []byte) (cipher.Block, error) {
 	if len(master) != 32 {

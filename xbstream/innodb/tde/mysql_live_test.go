@@ -70,7 +70,7 @@ func checkFile(t *testing.T, name, keyring string, types map[innodb.PageType]int
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := tde.PageInfo(&space, b)
+	info, err := tde.ParseMySQLInfo(space.MySQLInfo[:])
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}

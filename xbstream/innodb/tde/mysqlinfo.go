@@ -29,7 +29,7 @@ type MySQLInfo struct {
 }
 
 // MySQLInfoSize is how many bytes servers reserve and write for the information.
-const MySQLInfoSize = 115
+const MySQLInfoSize = innodb.MySQLInfoSize
 
 // magics are those of MySQLInfo, and whether a UUID follows them.
 var magics = map[[3]byte]bool{
@@ -154,23 +154,6 @@ func (k MySQLKey) Seal(master []byte, uuid [36]byte, number uint32) (MySQLInfo, 
 	}
 	i.Sum = innodb.CRC32C(plain)
 	return i, nil
-}
-
-// MySQLInfoOffset is where page 0 of a tablespace has its encryption information, in
-// bytes: after the extent descriptors, which begin at 150 and are 24 bytes and a bitmap
-// for each extent that page 0 describes (fsp_header_get_encryption_offset).
-func MySQLInfoOffset(s *innodb.Space) int {
-	extent := s.ExtentPages()
-	return 150 + (24+(2*extent+7)/8)*(s.Physical/extent)
-}
-
-// PageInfo reads the encryption information of page 0.
-func PageInfo(s *innodb.Space, page0 []byte) (MySQLInfo, error) {
-	at := MySQLInfoOffset(s)
-	if len(page0) < at {
-		return MySQLInfo{}, fmt.Errorf("page 0 is cut short at %d bytes", len(page0))
-	}
-	return ParseMySQLInfo(page0[at:])
 }
 
 // ParseMasterName takes the name of a master key apart.

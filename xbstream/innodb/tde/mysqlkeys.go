@@ -25,15 +25,11 @@ func (i MySQLInfo) Unlock(keys *keyring.Keys) (MySQLKey, error) {
 	return k, err
 }
 
-// OpenMySQLSpace returns the cipher of a tablespace of MySQL, by its page 0; nil if that
-// has no encryption information: then no page is encrypted.
-func OpenMySQLSpace(space *innodb.Space, page0 []byte, keys *keyring.Keys) (innodb.Cipher, error) {
-	info, err := PageInfo(space, page0)
-	if errors.Is(err, ErrNoInfo) && !space.MySQLEncrypted() {
-		return nil, nil
-	}
+// openMySQL returns the cipher of a tablespace of MySQL that is marked as encrypted.
+func openMySQL(space *innodb.Space, keys *keyring.Keys) (innodb.Cipher, error) {
+	info, err := ParseMySQLInfo(space.MySQLInfo[:])
 	if errors.Is(err, ErrNoInfo) {
-		return NewMySQLSpace(space), nil // the server has made the file, and the redo log has the information
+		return NewMySQLSpace(space), nil // the server has just made the file, and the redo log has the information
 	}
 	if err != nil {
 		return nil, err

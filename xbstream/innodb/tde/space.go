@@ -55,9 +55,23 @@ func (s *mysqlSpace) Encrypt(page []byte, no innodb.PageNo) error {
 	if !s.seals || no == 0 || innodb.AllZero(page) {
 		return nil
 	}
+	if len(s.keys) == 0 {
+		return errNoKey
+	}
 	if len(page) != s.space.Physical {
 		return fmt.Errorf("a page of %d bytes", len(page))
 	}
 	s.keys[len(s.keys)-1].encrypt(page)
 	return nil
+}
+
+// SameKey reports whether two ciphers of a tablespace of MySQL encrypt with the same key,
+// whatever master key that is kept under. nil is none.
+func SameKey(a, b innodb.Cipher) bool {
+	x, ok := a.(*mysqlSpace)
+	y, also := b.(*mysqlSpace)
+	if !ok || !also || len(x.keys) == 0 || len(y.keys) == 0 {
+		return false
+	}
+	return x.keys[len(x.keys)-1].same(y.keys[len(y.keys)-1])
 }
