@@ -248,7 +248,11 @@ func newSpillFile(dir disk.Dir) (*spillFile, error) {
 	if err := dir.Remove(SpillName); err != nil {
 		return nil, errors.Join(fmt.Errorf("unlinking the temporary file for redo records: %w", err), f.Close())
 	}
-	return &spillFile{f: f}, nil
+	sealed, err := newSealedFile(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &spillFile{f: sealed}, nil
 }
 
 // spillBuffer is about how many bytes are written to the temporary file at a
