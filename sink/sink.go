@@ -13,6 +13,8 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"filippo.io/age"
+
 	"hb/sink/apply"
 	"hb/sink/catalog"
 	"hb/sink/extract"
@@ -38,6 +40,8 @@ type Options struct {
 
 	// Keys are those of apply.Options.
 	Keys *keyring.Keys `kong:"-"`
+	// Identities are those of apply.Options.
+	Identities func() ([]age.Identity, error) `kong:"-"`
 	// Parts is that of extract.Options.
 	Parts *stream.Parts `kong:"-"`
 	// Tool is that of apply.Options.
@@ -127,7 +131,7 @@ func Run(ctx context.Context, r io.Reader, o Options) (*extract.Result, *apply.R
 	limit := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(max(limit, memory+restoreMemory)))
 	return Restore(ctx, r, o.Directory, x,
-		apply.Options{Parallel: x.Parallel, Memory: memory, LogBin: o.LogBin, InPlace: o.InPlace, Keys: o.Keys, Tool: o.Tool, Progress: o.Progress})
+		apply.Options{Parallel: x.Parallel, Memory: memory, LogBin: o.LogBin, InPlace: o.InPlace, Keys: o.Keys, Identities: o.Identities, Tool: o.Tool, Progress: o.Progress})
 }
 
 // Restore is extract.Run and then apply.Run, in one pass: what the extraction has

@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 
+	"filippo.io/age"
+
 	"hb/stream/disk"
 	"hb/stream/remote"
 )
@@ -124,14 +126,21 @@ func (f *ReadFlags) options(ask Prompt) (o Options, err error) {
 	if f.PassphraseFile != "" {
 		o.Passphrase = func(string) (string, error) { return firstLine(f.PassphraseFile) }
 	}
-	for _, name := range f.Identity {
+	o.Identities, err = ReadIdentities(f.Identity, ask)
+	return o, err
+}
+
+// ReadIdentities reads the identities in files. An error is a *UsageError.
+func ReadIdentities(files []string, ask Prompt) ([]age.Identity, error) {
+	var all []age.Identity
+	for _, name := range files {
 		ids, err := ParseIdentitiesFile(name, ask)
 		if err != nil {
-			return o, err
+			return nil, AsUsage(err)
 		}
-		o.Identities = append(o.Identities, ids...)
+		all = append(all, ids...)
 	}
-	return o, nil
+	return all, nil
 }
 
 // maxSecret bounds the length in bytes of a line that holds a password or a

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"time"
 
+	"filippo.io/age"
+
 	"hb/sink/backupdir"
 	"hb/sink/replay"
 	"hb/stream/disk"
@@ -48,13 +50,18 @@ type Options struct {
 	// ByServer: nothing is replayed. The redo log goes where the server looks
 	// for it, and the server recovers the directory when it is started.
 	ByServer bool `help:"Do not replay. Put the redo log where a server of that series looks for it, so that the server recovers the directory when it starts."`
+	// WriteKeyring is a new file for the keys that the server needs; "": none.
+	WriteKeyring string `help:"Write the keys of the backup to this new file, for the server that will start on the directory: a file of component_keyring_file (MySQL) or of file_key_management (MariaDB)." placeholder:"FILE" type:"path"`
 	// LogBin is log_bin of the server that will start on the directory: where the
 	// binary log that came with a backup goes. Empty: in the directory, as the backup
 	// has it, unless the backed up server had it elsewhere; then it must be given.
 	LogBin string `help:"log_bin of the server that will start on the directory: put the binary log of the backup there, with its index (default: in the directory; required if the original server kept it elsewhere)." placeholder:"PATH"`
 
-	// Keys are those of encrypted tablespaces; nil: there are none.
+	// Keys are those of what is encrypted; nil: there are none.
 	Keys *keyring.Keys `kong:"-"`
+	// Identities open the keys that the backup itself has (keyring.SealedName); nil: only
+	// Keys are used.
+	Identities func() ([]age.Identity, error) `kong:"-"`
 	// Tool is named as the creator of the new redo log: "hb 1.0".
 	Tool string `kong:"-"`
 	// Progress counts what is done; nil: nobody looks.
@@ -170,6 +177,9 @@ func (a *applier) conclude() error {
 		return fmt.Errorf("looking whose the files are: %w", err)
 	}
 	a.result.OfRoot = backupdir.OfRoot(st)
+	if err := a.writeKeyring(); err != nil {
+		return err
+	}
 	return a.settleOutside()
 }
 
@@ -313,6 +323,9 @@ func (a *applier) open() (err error) {
 	}
 	if a.backup.Manifest != nil {
 		a.result.Binlog = a.backup.Manifest.Binlog
+	}
+	if err := a.openKeys(); err != nil {
+		return err
 	}
 	if err := a.Keys.DefaultAlgorithm(keyring.Algorithm(a.backup.KeyAlgorithm)); err != nil {
 		return err

@@ -4,14 +4,66 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path"
 	"slices"
+
+	"filippo.io/age"
 
 	"hb/sink/backupdir"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/tde"
 	"hb/xbstream/keyring"
+	"hb/xbstream/metadata"
 )
+
+// openKeys adds the keys that the backup has itself, if there is an identity for them.
+func (a *applier) openKeys() (err error) {
+	f, err := a.root.Open(keyring.SealedName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("opening the keys of the backup: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if a.Keys == nil {
+		a.Keys = new(keyring.Keys)
+	}
+	var ids []age.Identity
+	if a.Identities != nil {
+		if ids, err = a.Identities(); err != nil {
+			return err
+		}
+	}
+	if len(ids) == 0 {
+		a.Keys.AddSource(keyring.SealedName + " of the backup (which --identity FILE opens)")
+		return nil
+	}
+	return a.Keys.Unseal(f, ids)
+}
+
+// writeKeyring writes the keys for the server that will start on the directory.
+func (a *applier) writeKeyring() (err error) {
+	if a.WriteKeyring == "" {
+		return nil
+	}
+	marshal := a.Keys.MarshalMariaDB
+	if a.backup.Flavor == metadata.FlavorMySQL {
+		marshal = a.Keys.MarshalMySQL
+	}
+	content, err := marshal()
+	if err != nil {
+		return fmt.Errorf("writing a keyring: %w", err)
+	}
+	f, err := os.OpenFile(a.WriteKeyring, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("writing a keyring: %w", err)
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Sync(), f.Close())
+}
 
 // checkKeys makes sure that the keys of all encrypted tablespaces were given, and are
 // right, before anything is written. Files that are not tablespaces are left to those who
@@ -19,12 +71,12 @@ import (
 func (a *applier) checkKeys() error {
 	return backupdir.EachFile(a.root, func(file string) error {
 		ext := path.Ext(file)
-		table := path.Dir(file) != "." && (ext == backupdir.ExtTable || ext == backupdir.ExtNew)
+		table := ext == backupdir.ExtTable || ext == backupdir.ExtNew
 		if !table && !slices.Contains(a.backup.SystemFiles[:1], file) && !backupdir.UndoFile.MatchString(file) {
 			return nil
 		}
 		space, err := backupdir.ReadSpace(a.root, file)
-		if err != nil || !space.Encryption.MayEncrypt() {
+		if err != nil || !space.Encrypted() {
 			return nil
 		}
 		return a.checkKey(file, &space)
@@ -59,7 +111,7 @@ func (a *applier) checkKey(file string, space *innodb.Space) (err error) {
 		}
 		return nil // if it is damaged, the log may make it again
 	}
-	if space.Encryption.Scheme == 0 {
+	if space.MySQLEncrypted() || space.Encryption.Scheme == 0 {
 		return nil
 	}
 	if _, err := a.Keys.MariaDB(keyring.MariaDBKey{ID: space.Encryption.KeyID, Version: max(1, space.Encryption.MinVersion)}); err != nil {

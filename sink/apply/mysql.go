@@ -136,7 +136,7 @@ func (m *mysqlFamily) openLog() (redoLog, error) {
 			return nil, &backupdir.NotBackupError{Dir: m.dir, What: fmt.Sprintf("%s is there, a server's own redo log: this is not a backup, or a server has run on it", name)}
 		}
 	}
-	log, err := scan.OpenLog(m.root, m.backup.PageSize)
+	log, err := scan.OpenLog(m.root, m.backup.PageSize, m.Keys)
 	if err != nil {
 		return nil, m.needLog(scan.LogName, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"hb/sink/replay/mysql/scan"
 	"hb/stream/disk"
 	"hb/stream/progress"
+	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
 
@@ -46,12 +47,14 @@ func NewAhead(ctx context.Context, root disk.Dir, o Options) *Ahead {
 // logReader is how the redo log of a server family is read.
 type logReader struct {
 	name string
-	read func(file io.ReadCloser, pageSize int) (redoLog, error)
+	read func(file io.ReadCloser, pageSize int, keys *keyring.Keys) (redoLog, error)
 }
 
 var logReaders = map[string]logReader{
-	metadata.FlavorMariaDB: {mariadb.LogName, func(f io.ReadCloser, _ int) (redoLog, error) { return mariadb.ReadLog(f) }},
-	metadata.FlavorMySQL:   {scan.LogName, func(f io.ReadCloser, pageSize int) (redoLog, error) { return scan.ReadLog(f, pageSize) }},
+	metadata.FlavorMariaDB: {mariadb.LogName, func(f io.ReadCloser, _ int, _ *keyring.Keys) (redoLog, error) { return mariadb.ReadLog(f) }},
+	metadata.FlavorMySQL: {scan.LogName, func(f io.ReadCloser, pageSize int, keys *keyring.Keys) (redoLog, error) {
+		return scan.ReadLog(f, pageSize, keys)
+	}},
 }
 
 // Begin is called for each file of an archive of hb's that begins. If it is the redo
@@ -82,7 +85,7 @@ func (h *Ahead) whole(archive *metadata.Archive, listed map[string]metadata.File
 
 func (h *Ahead) scan(by logReader, pageSize int) (_ *replay.Scanned, err error) {
 	defer func() { err = errors.Join(err, h.log.Close()) }()
-	log, err := by.read(h.log, pageSize)
+	log, err := by.read(h.log, pageSize, h.o.Keys)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/keyring"
 )
 
 // NotBackupError says that apply cannot work on a directory.
@@ -65,7 +66,7 @@ func AsDamage(ctx context.Context, err error) error {
 var notDamage = []func(error) bool{
 	isA[*NotBackupError], isA[*DamageError], isA[*MissingError], isA[syscall.Errno],
 	isA[*mariadbredo.UnsupportedError], isA[*mysqlredo.UnsupportedError], isA[*mysqlredo.FlagsError],
-	isA[*innodb.UnsupportedError], isA[*innodb.InternalError],
+	isA[*innodb.UnsupportedError], isA[*innodb.InternalError], keyring.IsKeyError,
 }
 
 func isA[T error](err error) bool {

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
 )
 
 func (e *DamageError) Error() string {
@@ -140,6 +142,7 @@ type PageFeed struct {
 	CheckedFile
 	PageSize int                                // innodb_page_size; 0: not known
 	Foreign  bool                               // the archive is not hb's
+	Keys     *keyring.Keys                      // nil: encrypted pages are verified as far as that goes without
 	Pages    func(data []byte, off int64) error // takes whole pages, to be verified now or later
 
 	State feedState
@@ -305,10 +308,12 @@ func (f *PageFeed) Identify(first []byte) error {
 		err = fmt.Errorf("the file ends within page 0, after %d bytes", len(first))
 	}
 	switch {
-	case err == nil && space.MySQLEncrypted():
-		f.giveUp(errors.New("it is encrypted"))
-		return nil
 	case err == nil:
+		if f.Keys != nil {
+			if space.Cipher, err = tde.Open(&space, first, f.Keys); err != nil {
+				return fmt.Errorf("%s: %w", f.Name, err)
+			}
+		}
 		f.Space, f.State = space, IsSpace
 		if f.Lenient && space.ID != 0 {
 			f.Head = f.Head[:innodb.SpaceHeaderSize]

@@ -254,9 +254,6 @@ func (r *recovery) begin(s *openSpace) error {
 
 // openCipher prepares for encrypted pages.
 func (r *recovery) openCipher(s *openSpace, page0 []byte) (err error) {
-	if s.Space.MySQLEncrypted() {
-		return encrypted(s)
-	}
 	if s.Space.Cipher, err = tde.Open(&s.Space, page0, r.Keys); err != nil {
 		return fmt.Errorf("%s: %w", s.Name(), err)
 	}
@@ -271,6 +268,9 @@ func (r *recovery) readEncryption(s *openSpace, page0 []byte) error {
 	if err != nil {
 		return fmt.Errorf("%s: page 0 after recovery: %w", s.Name(), err)
 	}
+	if s.Space.MySQLEncrypted() || found.MySQLEncrypted() {
+		return r.readMySQLEncryption(s, page0, &found)
+	}
 	old, now := &s.Space.Encryption, &found.Encryption
 	if old.Present && (!now.Present || old.IV != now.IV || old.KeyID != now.KeyID) {
 		return fmt.Errorf("%s: the redo log changes the key of the tablespace", s.Name())
@@ -279,8 +279,20 @@ func (r *recovery) readEncryption(s *openSpace, page0 []byte) error {
 	return r.openCipher(s, page0)
 }
 
-func encrypted(s *openSpace) error {
-	return &innodb.UnsupportedError{What: s.Name() + " is encrypted: hb cannot apply the redo log to it without its keys; decrypt the table (MariaDB: ENCRYPTED=NO, MySQL: ENCRYPTION='N') before the backup, or prepare this one with the server's own tool"}
+// readMySQLEncryption is readEncryption for MySQL, which has the key of the tablespace on
+// page 0. A master key that was changed is no other key of the tablespace. That a server
+// decrypts a tablespace, or encrypts it with another key, hb's locks do not let happen
+// during a backup.
+func (r *recovery) readMySQLEncryption(s *openSpace, page0 []byte, found *innodb.Space) error {
+	before := s.Space.Cipher
+	s.Space.Flags, s.Space.MySQLInfo, s.Space.Cipher = found.Flags, found.MySQLInfo, nil
+	if err := r.openCipher(s, page0); err != nil {
+		return err
+	}
+	if before != nil && !tde.SameKey(before, s.Space.Cipher) {
+		return &innodb.UnsupportedError{What: s.Name() + ": the server decrypted it during the backup, or gave it another key, which hb does not apply: back up again, or prepare this backup with the tool that made it"}
+	}
+	return nil
 }
 
 // readPage takes the runs of one page into the batch, and hands the batch over

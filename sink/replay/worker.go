@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/tde"
 	"hb/xbstream/keyring"
 )
 
@@ -292,8 +293,12 @@ func (p *pageState) checkGeometry(keys *keyring.Keys) error {
 	switch {
 	case err != nil:
 		return p.errorf("after recovery: %w", err)
-	case found.MySQLEncrypted():
-		return encrypted(p.s)
+	case found.MySQLEncrypted() && p.s.Space.Cipher == nil:
+		// The log encrypts it, and no keys were given.
+		if _, err := tde.Open(&found, p.image, keys); err != nil {
+			return p.errorf("%w", err)
+		}
+		return &innodb.InternalError{What: fmt.Sprintf("the encryption of tablespace %d was not noticed", found.ID)}
 	case found.Encryption.MayEncrypt() && p.s.Space.Cipher == nil:
 		// The log makes the server encrypt it, and no keys were given.
 		_, err := keys.MariaDB(keyring.MariaDBKey{ID: found.Encryption.KeyID, Version: max(1, found.Encryption.MinVersion)})

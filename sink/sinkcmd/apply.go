@@ -4,8 +4,11 @@ import (
 	"context"
 	"log/slog"
 
+	"filippo.io/age"
+
 	"hb/sink/apply"
 	"hb/sink/mergedir"
+	"hb/stream"
 	"hb/stream/program"
 	"hb/stream/progress"
 	"hb/xbstream/keyring"
@@ -17,6 +20,7 @@ type Apply struct {
 	Merge     string `help:"First put the incremental backup of mariadb-backup or XtraBackup in this directory onto the backup, which was applied before." placeholder:"DIR" type:"path"`
 	apply.Options
 	Encryption keyring.Flags `embed:"" group:"Encryption at rest"`
+	Identity   []string      `short:"i" group:"Encryption at rest" help:"Open the keys that the backup has with the age identity or SSH key in this file. May be repeated." placeholder:"FILE" type:"path" sep:"none"`
 }
 
 // Subject is the directory.
@@ -25,6 +29,7 @@ func (c *Apply) Subject() []slog.Attr { return []slog.Attr{slog.String("director
 // Run recovers the directory.
 func (c *Apply) Run(ctx context.Context, p *program.Program) error {
 	c.Tool, c.Progress = p.Tool, new(progress.Tracker)
+	c.Identities = func() ([]age.Identity, error) { return stream.ReadIdentities(c.Identity, p.Ask) }
 	var err error
 	if c.Keys, err = c.Encryption.Load(); err != nil {
 		return err

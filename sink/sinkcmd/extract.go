@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"path/filepath"
 
+	"filippo.io/age"
+
 	"hb/sink"
 	"hb/sink/apply"
 	"hb/sink/extract"
@@ -46,6 +48,7 @@ func (c *Extract) Run(ctx context.Context, p *program.Program) error {
 			return err
 		}
 	}
+	c.Identities = func() ([]age.Identity, error) { return stream.ReadIdentities(c.Identity, p.Ask) }
 	var err error
 	if c.Keys, err = c.Encryption.Load(); err != nil {
 		return err

@@ -354,7 +354,7 @@ func (v *verifier) send(j pageJob) error {
 
 func (v *verifier) begin(file string) *verifiedFile {
 	f := &verifiedFile{fileKind: kindOf(file)}
-	f.Name, f.Lenient, f.Foreign, f.PageSize, f.Sum = file, !strings.Contains(file, "/"), !v.cat.Own, v.pageSize, &v.sum
+	f.Name, f.Lenient, f.Foreign, f.PageSize, f.Sum, f.Keys = file, !strings.Contains(file, "/"), !v.cat.Own, v.pageSize, &v.sum, v.Keys
 	if f.Lenient {
 		f.Sum = new(backupdir.PageSum)
 	}

@@ -262,7 +262,7 @@ func (v *dirVerifier) learn(f *backupdir.File, file disk.File) error {
 	if _, err := file.ReadAt(first, 0); err != nil && err != io.EOF {
 		return fmt.Errorf("reading %s: %w", f.Path, err)
 	}
-	feed := &backupdir.PageFeed{CheckedFile: backupdir.CheckedFile{Name: f.Path, Sum: &v.sum}, Foreign: !v.backup.Own}
+	feed := &backupdir.PageFeed{CheckedFile: backupdir.CheckedFile{Name: f.Path, Sum: &v.sum}, Foreign: !v.backup.Own, Keys: v.Keys}
 	if err := feed.Identify(first); err != nil {
 		return err
 	}

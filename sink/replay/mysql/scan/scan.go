@@ -17,6 +17,8 @@ import (
 	"hb/xbstream/innodb/mysqlredo"
 	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
+	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
 )
 
 // LogName is the redo log of a backup.
@@ -30,16 +32,19 @@ type Log struct {
 	mysqlredo.Linear
 	in       *replay.Input
 	file     io.Closer
-	pageSize int // innodb_page_size
+	pageSize int                   // innodb_page_size
+	cipher   mysqlredo.BlockCipher // of encrypted blocks; nil: there is no key
+	noKey    error                 // why not, if the log has encryption information
 }
 
-// OpenLog opens the redo log of a backup. pageSize is innodb_page_size.
-func OpenLog(root disk.Dir, pageSize int) (*Log, error) {
-	return replay.OpenLog(root, LogName, func(file io.ReadCloser) (*Log, error) { return ReadLog(file, pageSize) })
+// OpenLog opens the redo log of a backup. pageSize is innodb_page_size; keys open an
+// encrypted log, and may be nil.
+func OpenLog(root disk.Dir, pageSize int, keys *keyring.Keys) (*Log, error) {
+	return replay.OpenLog(root, LogName, func(file io.ReadCloser) (*Log, error) { return ReadLog(file, pageSize, keys) })
 }
 
 // ReadLog is OpenLog of what file reads, from front to back. Close closes it.
-func ReadLog(file io.ReadCloser, pageSize int) (*Log, error) {
+func ReadLog(file io.ReadCloser, pageSize int, keys *keyring.Keys) (*Log, error) {
 	l := &Log{in: replay.NewInput(file), file: file, pageSize: pageSize}
 	head, err := l.in.Need(mysqlredo.HeaderSize + redolog.BlockSize)
 	if err == nil {
@@ -48,10 +53,31 @@ func ReadLog(file io.ReadCloser, pageSize int) (*Log, error) {
 	if err == nil {
 		err = l.Header.Flags.Check()
 	}
+	if err == nil {
+		l.cipher, l.noKey = openCipher(head, keys)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", LogName, err)
 	}
 	return l, nil
+}
+
+// openCipher opens the key in the log's head; nil if there is none. That it cannot be
+// opened matters only if a block is encrypted.
+func openCipher(head []byte, keys *keyring.Keys) (mysqlredo.BlockCipher, error) {
+	b := mysqlredo.Info(head)
+	if b == nil {
+		return nil, nil
+	}
+	info, err := tde.ParseMySQLInfo(b)
+	if err != nil {
+		return nil, err
+	}
+	key, err := info.Unlock(keys)
+	if err != nil {
+		return nil, err
+	}
+	return tde.NewRedoBlocks(key), nil
 }
 
 // Close closes the log.
@@ -70,9 +96,15 @@ func (l *Log) Scan(plan *replay.Plan, goal replay.Goal) (*replay.Scanned, error)
 	s.result.Occupy, s.result.Meta = plan.Occupy, make(mlog.MetaSet)
 	c := mysqlredo.NewCutter(l.Header.Format, l.Checkpoint.LSN)
 	c.Settled = true
+	if l.cipher != nil {
+		c.Ciphers = []mysqlredo.BlockCipher{l.cipher}
+	}
 	err := l.in.Skip(mysqlredo.HeaderSize)
 	if err == nil {
 		err = replay.Scan[mysqlredo.Stop](&s.result, l.in, c, goal, s.mtr)
+	}
+	if stop, ok := errors.AsType[mysqlredo.Stop](err); ok && stop.Cause == mysqlredo.StopEncrypted && l.noKey != nil {
+		err = l.noKey
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", LogName, err)
