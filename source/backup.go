@@ -144,7 +144,7 @@ func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Option
 	if pace == nil && opt.Throttle > 0 {
 		pace = stream.NewPacer(opt.Throttle).Wait
 	}
-	b.copier = &pages.Copier{Disk: system, Create: b.archive.output, Registry: b.registry, PageSize: b.PageSize, Parallel: readers(opt.Parallel), Wait: pace}
+	b.copier = &pages.Copier{Disk: system, Create: b.archive.output, Registry: b.registry, PageSize: b.PageSize, Parallel: readers(opt.Parallel), Keys: b.Keys, Wait: pace}
 	return b, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"hb/source/datadir"
 	"hb/source/mysqld/locks"
 	"hb/xbstream"
+	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
 
@@ -66,7 +67,23 @@ func (b *backup) sendMetadata(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.sendKeys(); err != nil {
+		return err
+	}
 	return b.sendManifest()
+}
+
+// sendKeys writes the keys that a restore needs, if there are recipients to encrypt them
+// to.
+func (b *backup) sendKeys() error {
+	if len(b.Options.Recipients) == 0 {
+		return nil
+	}
+	content, err := b.Keys.Seal(b.Options.Recipients)
+	if err != nil || content == nil {
+		return err
+	}
+	return b.archive.put(keyring.SealedName, content)
 }
 
 // archive is the stream being written, and the names in it.

@@ -45,7 +45,7 @@ func (b *mysql8Backup) release() error {
 // server how far hb has read. A lost registration does no harm by itself: hb notices
 // redo that is overwritten before it is read.
 func (b *mysql8Backup) openRedo(context.Context) (err error) {
-	o := redo.MySQLOptions{PageSize: b.PageSize}
+	o := redo.MySQLOptions{PageSize: b.PageSize, Keys: b.Keys}
 	if c := b.consumer; c != nil {
 		o.Advance = func(ctx context.Context, lsn innodb.LSN) error {
 			if err := c.Advance(ctx, lsn); err != nil && ctx.Err() == nil {

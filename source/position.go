@@ -42,10 +42,14 @@ func (b *mysql8Backup) stageBinlog(ctx context.Context) error {
 	if b.binlog == nil {
 		return nil
 	}
-	if err := b.stage.CopyPrefix(ctx, b.binlog, b.at.Binlog.File, int64(b.at.Binlog.Pos)); err != nil {
+	content, head, err := binlog.Open(b.binlog, b.Keys)
+	if err != nil {
+		return &subject.BinlogError{File: b.at.Binlog.File, Err: err}
+	}
+	if err := b.stage.CopyPrefix(ctx, b.binlog, b.at.Binlog.File, head+int64(b.at.Binlog.Pos)); err != nil {
 		return fmt.Errorf("copying the binary log %s: %w", b.at.Binlog.File, err)
 	}
-	if err := b.countGTIDs(ctx); err != nil {
+	if err := b.countGTIDs(ctx, content); err != nil {
 		return &subject.BinlogError{File: b.at.Binlog.File, Err: err}
 	}
 	if home := b.binlogHome(); home != nil {
@@ -75,9 +79,9 @@ func (b *mysql8Backup) binlogHome() *metadata.BinlogHome {
 // Transactions that were executed, but are in no binary log that the server has
 // (gtid_purged), belong to the set, too. Everything else in gtid_executed must be in
 // the log: otherwise this file is not the one that the server writes.
-func (b *mysql8Backup) countGTIDs(ctx context.Context) error {
+func (b *mysql8Backup) countGTIDs(ctx context.Context, content io.ReaderAt) error {
 	end := int64(b.at.Binlog.Pos)
-	log, err := binlog.Read(ctx, io.NewSectionReader(b.binlog, 0, end), end)
+	log, err := binlog.Read(ctx, io.NewSectionReader(content, 0, end), end)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func TestCountGTIDs(t *testing.T) {
 		}
 		b := &mysql8Backup{mysqlBackup: mysqlBackup{backup: &backup{at: position.Moment{Binlog: &metadata.BinlogPos{File: "binlog.000002", Pos: c.pos, GTID: c.reported}, Purged: c.purged}}}}
 		b.binlog = f
-		err = b.countGTIDs(t.Context())
+		err = b.countGTIDs(t.Context(), f)
 		if err := f.Close(); err != nil {
 			t.Fatal(err)
 		}

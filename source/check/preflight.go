@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -48,7 +50,11 @@ func (c *checker) checkBinlog(ctx context.Context, f *Finding) error {
 		return err
 	}
 	defer log.Close()
-	if err := binlog.Look(log); err != nil {
+	content, _, err := binlog.Open(log, c.Keys)
+	if err == nil {
+		err = binlog.Look(io.NewSectionReader(content, 0, math.MaxInt64))
+	}
+	if err != nil {
 		return &subject.BinlogError{File: st.Binlog.File, Err: err}
 	}
 	f.Text = "its end can be copied and read"
@@ -133,6 +139,7 @@ var preflightChecks = []check{
 	{"features", (*checker).checkFeatures},
 	{"replication", (*checker).checkReplica},
 	{"files", (*checker).checkReadable},
+	{"keys", (*checker).loadKeys},
 	{"data directory", (*checker).checkDatadir},
 	{"tablespaces", (*checker).checkTablespaces},
 	{"redo log", (*checker).checkRedo},
@@ -238,6 +245,17 @@ func (c *checker) checkFeatures(ctx context.Context, f *Finding) error {
 	}
 	f.Text = "no encryption, engine or setting that hb does not back up"
 	return nil
+}
+
+// loadKeys reads the keys of a server that encrypts at rest. Whether they are the right
+// ones, the checks that follow show.
+func (c *checker) loadKeys(ctx context.Context, f *Finding) error {
+	err := c.LoadKeys(ctx)
+	f.Text = "none are needed or found"
+	if where := c.Keys.Sources(); len(where) > 0 {
+		f.Text = strings.Join(where, ", ")
+	}
+	return err
 }
 
 // checkEngines refuses tables of engines that hb does not copy. On MySQL the

@@ -56,6 +56,10 @@ type Series struct {
 	// RedoConsumer: the server has innodb_redo_log_consumer_register().
 	RedoConsumer bool
 
+	// Encrypts: hb reads what the server encrypts at rest: tablespaces, redo log, binary
+	// log. Tests run that on 9.7, whose formats these releases share.
+	Encrypts bool
+
 	ListsFiles   bool // INFORMATION_SCHEMA.FILES lists all tablespaces
 	ReplicaWords bool // SHOW REPLICA STATUS and the like
 	BinlogStatus bool // SHOW BINARY LOG STATUS
@@ -122,7 +126,7 @@ var mysqlFacts = []struct {
 	{release{5, 7, 9}, func(d *Series) { d.UnloggedBuilds = true }},
 	{release{8, 0, 11}, func(d *Series) { d.LogStatus, d.ListsFiles, d.Roles, d.UnloggedBuilds = true, true, true, false }},
 	{release{8, 0, 22}, func(d *Series) { d.ReplicaWords = true }},
-	{release{8, 0, 30}, func(d *Series) { d.RedoConsumer = true }},
+	{release{8, 0, 30}, func(d *Series) { d.RedoConsumer, d.Encrypts = true, true }},
 	{release{8, 2, 0}, func(d *Series) { d.BinlogStatus = true }},
 	{release{8, 4, 0}, func(d *Series) { d.SourceWords = true }},
 	{release{9, 7, 0}, func(d *Series) { d.WaitsForPrepared = true }},

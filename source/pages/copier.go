@@ -22,6 +22,8 @@ import (
 	"hb/stream/disk"
 	"hb/stream/progress"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
 )
 
 // SegmentSize is how much of a tablespace one worker reads, checks and sends at a
@@ -39,6 +41,7 @@ type Copier struct {
 	Registry *Registry
 	PageSize int // innodb_page_size, bytes
 	Parallel int
+	Keys     *keyring.Keys                          // of encrypted tablespaces; nil: there are none
 	Wait     func(ctx context.Context, n int) error // paces reading; nil: full speed
 	Since    func() innodb.LSN                      // up to where the redo has been read; nil: it does not matter
 	Begun    func(innodb.SpaceID) innodb.LSN        // where the redo begins a tablespace again (redo.FileState.Begun); nil: nowhere
@@ -209,13 +212,13 @@ func (c *Copier) begin(ctx context.Context, t *File, f disk.File, buf []byte) (b
 // what changes it without redo. Then page 0 is read again, as every page is read
 // after that: an import may have ended between.
 func (c *Copier) identify(ctx context.Context, t *File, f disk.File, page []byte) (bool, error) {
-	space, err := readSpace(ctx, f, page)
+	space, err := readSpace(ctx, f, c.Keys, page)
 	if err == nil && c.Builds != nil {
 		if t.builds, err = c.Builds(ctx, space.ID); err != nil {
 			return false, err
 		}
 		before := space.ID
-		if space, err = readSpace(ctx, f, page); err == nil && space.ID != before {
+		if space, err = readSpace(ctx, f, c.Keys, page); err == nil && space.ID != before {
 			return false, nil // it was imported just now, and is copied later
 		}
 	}
@@ -280,9 +283,10 @@ func (c *Copier) wasTruncated(ctx context.Context, t *File) (bool, error) {
 	return c.Truncated(ctx, t.Space.ID, t.head)
 }
 
-// readSpace reads and verifies page 0 of an open tablespace. buf is as long as
-// innodb_page_size: the pages after page 0 may be written before page 0 is.
-func readSpace(ctx context.Context, f disk.File, buf []byte) (innodb.Space, error) {
+// readSpace reads and verifies page 0 of an open tablespace, and opens its encryption with
+// the keys. buf is as long as innodb_page_size: the pages after page 0 may be written
+// before page 0 is.
+func readSpace(ctx context.Context, f disk.File, keys *keyring.Keys, buf []byte) (innodb.Space, error) {
 	var s innodb.Space
 	err := datadir.Retry(ctx, func() error {
 		n, err := f.ReadAt(buf, 0)
@@ -301,6 +305,9 @@ func readSpace(ctx context.Context, f disk.File, buf []byte) (innodb.Space, erro
 		_, err = s.Verify(buf[:s.Physical], 0)
 		return err
 	})
+	if err == nil {
+		s.Cipher, err = tde.Open(&s, buf[:s.Physical], keys)
+	}
 	return s, err
 }
 
@@ -312,10 +319,10 @@ func (e *EncryptedError) Error() string {
 		"decrypt it (ALTER TABLE … ENCRYPTION='N'), or back this server up with its own tool", e.Path)
 }
 
-// RefuseEncrypted refuses encrypted tablespaces of MySQL. The checksums of MariaDB's cover
-// what is stored.
+// RefuseEncrypted refuses an encrypted tablespace of MySQL that hb cannot decrypt. The
+// checksums of MariaDB's cover what is stored.
 func RefuseEncrypted(t *File) error {
-	if t.Space.MySQLEncrypted() {
+	if t.Space.MySQLEncrypted() && t.Space.Cipher == nil {
 		return &EncryptedError{t.Path}
 	}
 	return nil

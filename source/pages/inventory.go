@@ -12,11 +12,15 @@ import (
 	"hb/source/redo"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/keyring"
 )
 
 // Inventory keeps track of which tablespace is in which file, while DDL goes
 // on. It reads a file again only if that was written since.
 type Inventory struct {
+	// Keys are those of encrypted tablespaces; nil: there are none.
+	Keys *keyring.Keys
+
 	disk  disk.System
 	known map[datadir.FileID]identified
 	buf   []byte // one page
@@ -85,7 +89,7 @@ func (v *Inventory) identify(ctx context.Context, info datadir.File) (*File, err
 	if t.File, err = datadir.StatOpen(f, info); err != nil {
 		return nil, err
 	}
-	if t.Space.Space, err = readSpace(ctx, f, v.buf); err != nil {
+	if t.Space.Space, err = readSpace(ctx, f, v.Keys, v.buf); err != nil {
 		return nil, fmt.Errorf("%s: %w", info.Path, err)
 	}
 	v.known[t.FileID] = identified{t.File, t.Space.Space, read}

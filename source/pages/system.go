@@ -23,7 +23,7 @@ func (v *Inventory) System(ctx context.Context, paths []string) ([]*File, error)
 		return nil, fmt.Errorf("opening the system tablespace: %w", err)
 	}
 	defer f.Close()
-	space, err := readSpace(ctx, f, v.buf)
+	space, err := readSpace(ctx, f, v.Keys, v.buf)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", first, err)
 	}

@@ -6,11 +6,14 @@ import (
 	"io"
 	"time"
 
+	"filippo.io/age"
+
 	"hb/source/mysqld"
 	"hb/source/mysqld/locks"
 	"hb/source/mysqld/login"
 	"hb/stream"
 	"hb/stream/progress"
+	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
 
@@ -35,6 +38,12 @@ type Options struct {
 	GaleraInfo bool `help:"Record the Galera position."`
 
 	MySQLOptions `embed:"" group:"Locks and replication (MySQL)"`
+
+	// Keys are those that hb was given; nil: none.
+	Keys *keyring.Keys `kong:"-"`
+	// Recipients can read the keys that a restore needs, which the archive then has; nil:
+	// it has none.
+	Recipients []age.Recipient `kong:"-"`
 
 	Tool        string `kong:"-"` // name of the program, for metadata
 	ToolVersion string `kong:"-"`
@@ -96,6 +105,7 @@ type Flags struct {
 	ManifestOut string            `help:"Write the backup's manifest to this file when the archive is complete. It is what --since needs of this backup." placeholder:"FILE" type:"path"`
 	Estimate    bool              `help:"Estimate the size of the archive without taking a backup. Prints a number for aws s3 cp --expected-size."`
 	Stages      stream.WriteFlags `embed:"" group:"Stages"`
+	Encryption  keyring.Flags     `embed:"" group:"Encryption at rest"`
 }
 
 // Prepare completes the Options, and returns the stages that the archive passes
@@ -117,6 +127,12 @@ func (f *Flags) PrepareAll() (stages stream.WriteOptions, mistakes []error) {
 	}
 	if stages, err = f.Stages.Options(); err != nil {
 		mistakes = append(mistakes, err)
+	}
+	if f.Keys, err = f.Encryption.Load(); err != nil {
+		mistakes = append(mistakes, err)
+	}
+	if f.Stages.EncryptPassphraseFile == "" {
+		f.Recipients = stages.Recipients
 	}
 	if f.InfoFile != "" && f.InfoFile == f.ManifestOut {
 		mistakes = append(mistakes, stream.AsUsage(errors.New("--info-file and --manifest-out name the same file")))

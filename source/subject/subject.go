@@ -23,6 +23,7 @@ import (
 	"hb/source/since"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/keyring"
 )
 
 // Subject is a server and its files: what backups, checks and estimates look at.
@@ -37,6 +38,8 @@ type Subject struct {
 	Engines   *datadir.Engines
 	Identity  string      // of the server, for the manifest: see Identify
 	Base      *since.Base // of an incremental backup
+	// Keys are those of a server that encrypts at rest: see LoadKeys.
+	Keys *keyring.Keys
 
 	BeforeList func(ctx context.Context) error // runs before hb lists the files; may be nil
 
@@ -63,6 +66,10 @@ func New(system disk.System, srv *mysqld.Server, opt Options) (*Subject, error) 
 		Inventory: pages.NewInventory(system, pageSize),
 		Engines:   datadir.NewEngines(system),
 	}
+	if s.Keys = opt.Keys; s.Keys == nil {
+		s.Keys = new(keyring.Keys)
+	}
+	s.Inventory.Keys = s.Keys
 	if srv.Series.Stages {
 		s.RedoName, s.lookAtRedo = "ib_logfile0", redo.Look
 	}
@@ -294,6 +301,21 @@ func (s *Subject) LookAtRedo() (redo.State, error) {
 func (s *Subject) Checkpoint() (innodb.LSN, error) {
 	state, err := s.LookAtRedo()
 	return state.Checkpoint, err
+}
+
+// LoadKeys adds to the keys that hb was given those of the keyring file that the server
+// uses. That it cannot be read matters only if a key is missing: the error about that
+// names it.
+func (s *Subject) LoadKeys(ctx context.Context) error {
+	file, err := contents.KeyringFile(ctx, s.Server)
+	if err != nil || file == "" {
+		return err
+	}
+	path := s.Layout.Seen(file)
+	if err := s.Keys.ReadMySQLKeyring(path); err != nil {
+		s.Keys.AddSource(fmt.Sprintf("the server's keyring (%v)", err))
+	}
+	return nil
 }
 
 // OpenBinlog opens a file of the binary log.

@@ -57,11 +57,9 @@ func isSet(v string) bool { return v != "" && v != "0" }
 
 // mysqlSettings are refused where the server has them and they are so.
 var mysqlSettings = []setting{
-	{"innodb_redo_log_encrypt", func(v string) bool { return !isOff(v) }, "an encrypted redo log"}, // Percona Server has more than ON
-	{"innodb_undo_log_encrypt", isOn, "encrypted undo tablespaces"},
+	{"innodb_redo_log_encrypt", func(v string) bool { return !isOff(v) && !isOn(v) }, "a redo log that is encrypted in Percona Server's way"},
 	{"innodb_sys_tablespace_encrypt", isOn, "an encrypted system tablespace"}, // Percona Server
-	{"binlog_encryption", isOn, "encrypted binary logs"},
-	{"encrypt_binlog", isOn, "encrypted binary logs"}, // Percona Server 5.7
+	{"encrypt_binlog", isOn, "encrypted binary logs"},                         // Percona Server 5.7
 	{"innodb_log_checksums", isOff, "a redo log without checksums, in which a block that is being written looks like a whole one"},
 	{"innodb_log_checksum_algorithm", func(v string) bool { return v != "innodb" && v != "strict_innodb" }, "a redo log with other checksums"}, // Percona Server 5.6
 	{"innodb_log_block_size", func(v string) bool { return v != "512" }, "a redo log with other blocks"},                                       // Percona Server 5.6
@@ -70,8 +68,8 @@ var mysqlSettings = []setting{
 	{"innodb_redo_log_enabled", isOff, "no redo log (ALTER INSTANCE DISABLE INNODB REDO_LOG)"},
 }
 
-// CheckFeatures refuses what hb cannot back up: encryption at rest, engines
-// whose data hb does not copy, and settings without which a copy would not be
+// CheckFeatures refuses what hb cannot back up: encryption at rest other than that of
+// MySQL 8.0.30 and later, engines whose data hb does not copy, and settings without which a copy would not be
 // whole. On MySQL it needs PROCESS. The error is an *UnsupportedFeatureError for
 // each of them, joined.
 func CheckFeatures(ctx context.Context, srv *mysqld.Server) error {
@@ -157,7 +155,10 @@ func checkMySQL(ctx context.Context, srv *mysqld.Server, plugins []Plugin) error
 			errs = append(errs, &mysqld.UnsupportedFeatureError{Feature: "the storage engine " + p.Name, Detail: "active"})
 		}
 	}
-	return errors.Join(append(errs, checkEncrypted(ctx, srv))...)
+	if !srv.Series.Encrypts {
+		errs = append(errs, checkEncrypted(ctx, srv))
+	}
+	return errors.Join(errs...)
 }
 
 // maxNamed bounds how many tablespaces an error names.

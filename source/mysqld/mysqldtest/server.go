@@ -41,6 +41,7 @@ type Server struct {
 	Address      string // where it listens, if it does
 	Port         int    // 0 without TCP
 	DefaultsFile string
+	Keyring      string   // as in [Options]
 	Init         []string // lines without which no server starts on Datadir, as in [Options]
 
 	errorLog string
@@ -133,7 +134,7 @@ func LaunchOn(ctx context.Context, root *Root, datadir string, o Options) (*Serv
 // newServer lays out the server's directory. An empty datadir means a directory
 // in it.
 func newServer(root *Root, datadir string, o *Options) (*Server, error) {
-	s := &Server{Root: root, Datadir: datadir, Init: o.initLines(), Address: cmp.Or(o.Address, "127.0.0.1")}
+	s := &Server{Root: root, Datadir: datadir, Keyring: o.Keyring, Init: o.initLines(), Address: cmp.Or(o.Address, "127.0.0.1")}
 	var err error
 	if o.Dir == "" {
 		s.Dir, err = os.MkdirTemp("", "hb-server-")

@@ -180,7 +180,10 @@ var Peers = []PeerGroup{
 		{"plugin-dir", MariaDBBackup, Needless, "hb loads no plugins of the server", ""},
 	}},
 	{"Encryption at rest", []Peer{
-		{"keyring-file-data xtrabackup-plugin-dir plugin-load component-keyring-config component-keyring-file-config transition-key generate-transition-key generate-new-master-key reencrypt-for-server-id", XtraBackup, No, "servers with encryption at rest are not supported", "hb refuses them before it locks anything."},
+		{"keyring-file-data component-keyring-config component-keyring-file-config", XtraBackup, Otherwise, "name the keyring's file: `--keyring FILE`", "`hb backup` finds the file of component_keyring_file by itself. hb refuses encryption at rest of servers before 8.0.30."},
+		{"xtrabackup-plugin-dir plugin-load", XtraBackup, Needless, "hb loads no plugins of the server", ""},
+		{"transition-key generate-transition-key", XtraBackup, Otherwise, "with `--encrypt-to`, the backup has the keys: `hb apply -i IDENTITY`", "`--write-keyring FILE` writes them for the restored server."},
+		{"generate-new-master-key reencrypt-for-server-id", XtraBackup, No, "the restored server starts with the master keys of the original", "Rotate them there: ALTER INSTANCE ROTATE INNODB MASTER KEY."},
 		{"encrypted-backup", MariaDBBackup, Otherwise, "hb backs encrypted tablespaces up as they are, and `hb apply` takes `--key-file`", "hb refuses servers with an encrypted redo log, or with encrypted Aria tables."},
 	}},
 	{"Connection and option files", []Peer{

@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -46,9 +47,16 @@ func VerifyCopy(t testing.TB, source *mysqldtest.Server, dir string, byGTID bool
 	if !byGTID {
 		at.GTID = ""
 	}
+	keyring := ""
+	if source.Keyring != "" { // the copy makes keys of its own
+		keyring = filepath.Join(t.TempDir(), "keyring")
+		if err := mysqldtest.CopyFile(keyring, source.Keyring); err != nil {
+			t.Fatal(err)
+		}
+	}
 	// With GTIDs, MySQL's replicas need a binary log of their own.
 	copied := mysqldtest.StartOn(t, source.Root, dir, mysqldtest.Options{
-		ServerID: 2, Binlog: !source.Root.MariaDB(), Init: source.Init, Config: []string{"skip-slave-start"},
+		ServerID: 2, Binlog: !source.Root.MariaDB(), Init: source.Init, Config: []string{"skip-slave-start"}, Keyring: keyring,
 	})
 	if err := without(t, Check(t.Context(), copied.DB()), known); err != nil {
 		t.Fatalf("copy: %v", err)
