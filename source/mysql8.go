@@ -74,9 +74,13 @@ func (b *mysql8Backup) beginTracking(ctx context.Context) (err error) {
 	return err
 }
 
-// checkpointWait bounds the wait for a checkpoint, for which DDL waits too: a backup that
-// reads all pages takes longer, mostly.
-const checkpointWait = time.Minute
+// checkpointWait bounds the wait for a checkpoint, for which DDL waits too, by about the
+// time in which a backup reads all pages, of so many bytes. A server makes one each second
+// at most, and hb may need two.
+func checkpointWait(bytes int64) time.Duration {
+	const rate = 1 << 30 // bytes a second
+	return min(max(time.Duration(bytes/rate)*time.Second, 5*time.Second), time.Minute)
+}
 
 // listChanged has an increment read only pages that the server says it has written since
 // the base, if that can be trusted.
@@ -84,10 +88,14 @@ func (b *mysql8Backup) listChanged(ctx context.Context) error {
 	if b.increment == nil {
 		return nil
 	}
-	b.Options.Progress.Begin("waiting for a checkpoint of the server", 0)
+	b.Options.Progress.Begin("asking the server which pages it changed", 0)
 	base := b.Base.Manifest.Tracking
+	var bytes int64
+	for f := range b.Base.Files() {
+		bytes += f.Size
+	}
 	list, err := tracking.Changed(ctx, b.Server, tracking.Request{
-		Base: base, Redo: b.follower.Checkpoint().LSN, Disk: b.Disk, Datadir: b.Layout.Datadir, Wait: checkpointWait,
+		Base: base, Redo: b.follower.Checkpoint().LSN, Disk: b.Disk, Datadir: b.Layout.Datadir, Wait: checkpointWait(bytes),
 	})
 	if unusable, ok := errors.AsType[*tracking.Unusable](err); ok {
 		if base != nil {
