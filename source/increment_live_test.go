@@ -174,18 +174,7 @@ func TestIncrementMerge(t *testing.T) {
 		beginIncrement(t, s)
 		dir := t.TempDir()
 		archives := chain(t, s, dir)
-		want := checksums(t, s)
-		if err := s.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		merged, target := filepath.Join(dir, "merged"), filepath.Join(dir, "target")
-		mergeChain(t, merged, archives)
-		restoreByHB(t, root, merged, target)
-		r := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
-		compareSums(t, r, want)
-		if err := r.Stop(); err != nil {
-			t.Error(err)
-		}
+		restoreChain(t, s, dir, archives)
 	})
 }
 
@@ -245,6 +234,24 @@ func mergeChain(t *testing.T, merged string, archives []string) {
 	}
 }
 
+// restoreChain merges a chain of backups of a server, which it stops, restores it and compares all
+// tables.
+func restoreChain(t *testing.T, s *mysqldtest.Server, dir string, archives []string) {
+	t.Helper()
+	want := checksums(t, s)
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	merged, target := filepath.Join(dir, "merged"), filepath.Join(dir, "target")
+	mergeChain(t, merged, archives)
+	restoreByHB(t, s.Root, merged, target)
+	r := mysqldtest.StartOn(t, s.Root, target, mysqldtest.Options{})
+	compareSums(t, r, want)
+	if err := r.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestIncrementImported has MariaDB import a tablespace while an increment copies it: the
 // increment has it as it was imported, and what was committed after that.
 func TestIncrementImported(t *testing.T) {
@@ -270,18 +277,7 @@ func TestIncrementImported(t *testing.T) {
 		if !done {
 			t.Fatal("nothing was imported during the backup")
 		}
-		want := checksums(t, s)
-		if err := s.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		merged, target := filepath.Join(dir, "merged"), filepath.Join(dir, "target")
-		mergeChain(t, merged, archives)
-		restoreByHB(t, root, merged, target)
-		r := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
-		compareSums(t, r, want)
-		if err := r.Stop(); err != nil {
-			t.Error(err)
-		}
+		restoreChain(t, s, dir, archives)
 	})
 }
 
@@ -313,18 +309,7 @@ func TestIncrementKept(t *testing.T) {
 			}
 			archives = append(archives, archive)
 		}
-		want := checksums(t, s)
-		if err := s.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		merged, target := filepath.Join(dir, "merged"), filepath.Join(dir, "target")
-		mergeChain(t, merged, archives)
-		restoreByHB(t, root, merged, target)
-		r := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
-		compareSums(t, r, want)
-		if err := r.Stop(); err != nil {
-			t.Error(err)
-		}
+		restoreChain(t, s, dir, archives)
 		if !root.MariaDB() {
 			return
 		}
@@ -558,18 +543,7 @@ func TestIncrementZeroed(t *testing.T) {
 		if zero != before || before <= after {
 			t.Errorf("%d pages are zero by the manifest, %d on the server, %d in the base", zero, before, after)
 		}
-		want := checksums(t, s)
-		if err := s.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		merged, target := filepath.Join(dir, "merged"), filepath.Join(dir, "target")
-		mergeChain(t, merged, archives)
-		restoreByHB(t, root, merged, target)
-		r := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
-		compareSums(t, r, want)
-		if err := r.Stop(); err != nil {
-			t.Error(err)
-		}
+		restoreChain(t, s, dir, archives)
 	})
 }
 
@@ -663,18 +637,7 @@ func TestIncrementRestored(t *testing.T) {
 			}
 			return err == nil
 		})
-		want := checksums(t, s)
-		if err := s.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		merged, target := filepath.Join(dir, "merged"), filepath.Join(dir, "target")
-		mergeChain(t, merged, archives)
-		restoreByHB(t, root, merged, target)
-		r := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
-		compareSums(t, r, want)
-		if err := r.Stop(); err != nil {
-			t.Error(err)
-		}
+		restoreChain(t, s, dir, archives)
 	})
 }
 

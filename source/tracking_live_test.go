@@ -116,23 +116,6 @@ func TestIncrementTracked(t *testing.T) {
 	restoreChain(t, s, dir, append(archives, archive))
 }
 
-// restoreChain merges a chain of a server's backups, restores it, and compares.
-func restoreChain(t *testing.T, s *mysqldtest.Server, dir string, archives []string) {
-	t.Helper()
-	want := checksums(t, s)
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	merged, target := filepath.Join(dir, "merged"), filepath.Join(dir, "target")
-	mergeChain(t, merged, archives)
-	restoreByHB(t, s.Root, merged, target)
-	r := mysqldtest.StartOn(t, s.Root, target, mysqldtest.Options{})
-	compareSums(t, r, want)
-	if err := r.Stop(); err != nil {
-		t.Error(err)
-	}
-}
-
 // TestIncrementTrackedUnderLoad makes a chain of tracked increments under a load with DDL,
 // while another tool resets the server's list, too. The last one of them is restored; and
 // the sums of a scan after them prove of every page that the chain has it as the server.
