@@ -170,7 +170,8 @@ func loadedChain(t *testing.T, root *mysqldtest.Root) (chain []string) {
 }
 
 // viaAddress makes an increment since an archive at an address, whose signature it must not
-// keep anywhere.
+// keep anywhere, while connections break off; and none if the archive is replaced while hb
+// reads it.
 func viaAddress(t *testing.T, archive string, options []string) {
 	t.Helper()
 	data, err := os.ReadFile(archive)
@@ -178,6 +179,7 @@ func viaAddress(t *testing.T, archive string, options []string) {
 		t.Fatal(err)
 	}
 	remote := remotetest.New(t, data)
+	remote.Cut = 64 << 10
 	info := filepath.Join(t.TempDir(), "info")
 	for _, since := range [][]string{{"--since", remote.Address("full.hb")}, {"--since=" + remote.Address("full.hb")}} {
 		cmd := hb(t, append(append(append([]string{"backup"}, options...), "--info-file", info), since...)...)
@@ -187,6 +189,15 @@ func viaAddress(t *testing.T, archive string, options []string) {
 		if err != nil || strings.Contains(r.Stdout+r.Stderr+string(status), remotetest.Secret) || !strings.Contains(r.Stdout, "full.hb") {
 			t.Errorf("%v: the signature is kept, or the command is not: %s", err, status)
 		}
+	}
+	if n := len(remote.Requests); n < 6 {
+		t.Errorf("%d requests for two increments, although connections break off", n)
+	}
+	remote.Before = func(request int) { remote.Tag = fmt.Sprint(request) }
+	cmd := hb(t, append(append([]string{"backup"}, options...), "--since", remote.Address("full.hb"))...)
+	cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+remote.Certificate(t))
+	if r := hbtest.Finish(t, cmd); r.Code != 1 || r.Stdout != "" || !strings.Contains(r.Stderr, "was replaced while it was read") {
+		t.Errorf("since an archive that is replaced: exit code %d, %d bytes: %s", r.Code, len(r.Stdout), r.Stderr)
 	}
 }
 

@@ -28,6 +28,9 @@ type Server struct {
 	Busy     []int    // statuses to answer first
 	Requests []string // the Range headers that came
 	Sent     int64    // bytes of the object
+	// Before may change the server before it answers a request, which counts from 1; nil:
+	// nothing changes.
+	Before func(request int)
 
 	mu  sync.Mutex
 	rng *rand.Rand
@@ -68,6 +71,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Requests = append(s.Requests, r.Header.Get("Range"))
+	if s.Before != nil {
+		s.Before(len(s.Requests))
+	}
 	if r.URL.RawQuery != Secret || r.Method != http.MethodGet {
 		w.WriteHeader(http.StatusForbidden)
 		return
