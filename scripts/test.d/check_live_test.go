@@ -63,6 +63,62 @@ func TestCheckGrants(t *testing.T) {
 	})
 }
 
+// TestCheckGrantsTracking: where MySQL lists the pages that it changes, hb check --grants
+// --since asks for what an increment needs to use the list, and no more: with exactly that,
+// a backup marks the server and its increment reads only the listed pages.
+func TestCheckGrantsTracking(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
+	const all = "BACKUP_ADMIN, PROCESS, RELOAD"
+	s.Exec(t, "CREATE USER few@localhost IDENTIFIED BY 'pw'", "CREATE DATABASE d",
+		"CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(7900) CHARACTER SET latin1) ENGINE=InnoDB", "INSERT INTO d.t (v) VALUES (REPEAT('x', 7900))")
+	dir := t.TempDir()
+	account := []string{"--no-defaults", "-S", s.Socket, "-u", "few", "--password=pw", "--tmpdir=" + dir}
+	base, increment := filepath.Join(dir, "base.json"), filepath.Join(dir, "increment.json")
+	lacks := func(options ...string) string {
+		t.Helper()
+		r := hbtest.Succeed(t, hb(t, append(append([]string{"check", "--grants"}, account...), options...)...))
+		return r.Stdout
+	}
+	want := func(got, names string) {
+		t.Helper()
+		if !strings.HasPrefix(got, "GRANT "+names+" ON *.* TO 'few'@'localhost';\n") {
+			t.Errorf("hb asks for %q, want %s", got, names)
+		}
+	}
+	want(lacks("--since", base), all) // the component is not installed
+	s.Exec(t, "INSTALL COMPONENT 'file://component_mysqlbackup'", "SELECT mysqlbackup_page_track_set(1)")
+	for range 12 { // two rows a page: the list is past its first block of 2044 pages
+		s.Exec(t, "INSERT INTO d.t (v) SELECT v FROM d.t")
+	}
+	s.WriteOut(t)
+	want(lacks(), all)
+	statements := lacks("--since", base) // which need not be there yet
+	want(statements, all+", SYSTEM_VARIABLES_ADMIN")
+	for line := range strings.Lines(statements) {
+		s.Exec(t, strings.TrimSuffix(strings.TrimSpace(line), ";"))
+	}
+	if got := lacks("--since", base); got != "" {
+		t.Errorf("with all that hb asked for: %q", got)
+	}
+	for _, args := range [][]string{{"--manifest-out", base}, {"--since", base, "--manifest-out", increment}} {
+		cmd := hb(t, append(append([]string{"backup"}, account...), args...)...)
+		cmd.Stdout = io.Discard
+		if r := hbtest.Succeed(t, cmd); strings.Contains(r.Stderr, "warning") {
+			t.Error(r.Stderr)
+		}
+		s.Exec(t, "UPDATE d.t SET v = 'changed' WHERE id < 100")
+	}
+	text, err := os.ReadFile(increment)
+	if err != nil || !strings.Contains(string(text), `"page_tracking":true`) {
+		t.Errorf("%v: the increment did not use the server's list: %.1000s", err, text)
+	}
+	for p := range strings.SplitSeq(all+", SYSTEM_VARIABLES_ADMIN", ", ") {
+		s.Exec(t, "REVOKE "+p+" ON *.* FROM few@localhost")
+		want(lacks("--since", base), p)
+		s.Exec(t, "GRANT "+p+" ON *.* TO few@localhost")
+	}
+}
+
 // number is the first part of a version, "10.11.18".
 func number(version string) string {
 	number, _, _ := strings.Cut(version, "-")

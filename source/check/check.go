@@ -150,13 +150,21 @@ func checkServer(ctx context.Context, srv *mysqld.Server, opt subject.Options, i
 }
 
 // MissingGrants returns the statements that give the account what a backup of srv
-// needs and it lacks.
+// needs and it lacks; of an incremental one also what it can do without, only slower.
 func MissingGrants(ctx context.Context, srv *mysqld.Server, opt subject.Options) ([]string, error) {
 	s, err := subject.New(disk.OS, srv, opt)
 	if err != nil {
 		return nil, err
 	}
-	err = (&checker{s}).checkPrivileges(ctx, &Finding{})
+	c := &checker{s}
+	needs, err := c.needs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if needs.ListChanges, err = c.listsChanges(ctx); err != nil {
+		return nil, err
+	}
+	err = c.Server.CheckPrivileges(ctx, needs)
 	if missing, lacks := errors.AsType[*mysqld.MissingPrivilegesError](err); lacks {
 		return missing.Grants(), nil
 	}

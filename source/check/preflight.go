@@ -193,18 +193,37 @@ func (c *checker) withoutEffect() string {
 // checkPrivileges checks all privileges now, so that none is missing at the end of a
 // long copy.
 func (c *checker) checkPrivileges(ctx context.Context, f *Finding) error {
-	needs := c.Needs()
-	if c.Server.Series.LogStatus {
-		var err error
-		if needs.HoldTables, err = c.mustHoldTables(ctx); err != nil {
-			return err
-		}
+	needs, err := c.needs(ctx)
+	if err != nil {
+		return err
 	}
 	if err := c.Server.CheckPrivileges(ctx, needs); err != nil {
 		return err
 	}
 	f.Text = "the account has all that this backup needs"
 	return nil
+}
+
+// needs says what the backup is going to do that it must be allowed to.
+func (c *checker) needs(ctx context.Context) (needs mysqld.Needs, err error) {
+	if needs = c.Needs(); c.Server.Series.LogStatus {
+		needs.HoldTables, err = c.mustHoldTables(ctx)
+	}
+	return needs, err
+}
+
+// listsChanges reports whether the server is set up to list the pages that it changes. An
+// increment can do without that, only slower.
+func (c *checker) listsChanges(ctx context.Context) (bool, error) {
+	if c.Options.Since == "" || !c.Server.Series.LogStatus {
+		return false, nil
+	}
+	_, err := tracking.Read(ctx, c.Server)
+	unusable, ok := errors.AsType[*tracking.Unusable](err)
+	if ok {
+		return unusable.Reason != tracking.NotInstalled, nil
+	}
+	return err == nil, err
 }
 
 // mustHoldTables reports whether non-transactional tables have to be locked at the end

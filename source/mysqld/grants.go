@@ -54,6 +54,7 @@ type Needs struct {
 	DumpBufferPool bool
 	LockTableDDL   bool // locks.Set.TableDDL, which reads every InnoDB table
 	HoldTables     bool // lock non-transactional tables on 8.0 and later
+	ListChanges    bool // ask MySQL 8.0 and later which pages it changed: see package tracking
 }
 
 // MissingPrivilegesError names the privileges that the user lacks.
@@ -157,7 +158,7 @@ func (d Series) wanted(needs Needs, binlog bool) []Privilege {
 	add(needs.HoldTables, PrivLockTables)
 	add(needs.KillQueries, kill)
 	add(needs.SafeSlave, replica)
-	add(needs.DumpBufferPool, vars)
+	add(needs.DumpBufferPool || needs.ListChanges, vars)
 	slices.Sort(want)
 	return slices.Compact(want)
 }
