@@ -4,7 +4,6 @@ import (
 	"math/bits"
 	"strings"
 
-	"hb/source/pages"
 	"hb/source/since"
 	"hb/stream/disk"
 	"hb/xbstream"
@@ -33,22 +32,10 @@ func (b *backup) beginIncrement() {
 		return
 	}
 	b.increment = &increment{backup: b, base: base, accounted: make([]uint64, (base.Len()+63)/64)}
-	b.copier.Increment = &pages.Increment{
-		From: base.Manifest.FromLSN, Began: base.Manifest.Start,
-		Has: func(id innodb.SpaceID, name string) bool {
-			_, ok := base.Tablespace(id, name)
-			return ok
-		},
-		Temp: func() (disk.File, error) { return b.Disk.Temp(b.Options.Tmpdir) },
-	}
+	b.copier.Increment = b.Increment()
+	b.copier.Increment.Temp = func() (disk.File, error) { return b.Disk.Temp(b.Options.Tmpdir) }
 	b.registry.Suffix = len(delta.Ext)
 }
-
-// peersCopy is how many bytes of files of other engines, which may be unchanged, an
-// increment has nevertheless. The peers' tools want all: when they put an increment onto a
-// directory they remove every such file from it first (seen with mariadb-backup 10.5 to
-// 11.8).
-const peersCopy = 64 << 20
 
 // chooseFiles decides whether files of other engines that are as in the base are left out:
 // only where they are much. Then checkpoints keeps the peers' tools from using the
@@ -60,7 +47,7 @@ func (i *increment) chooseFiles() {
 			same += size
 		}
 	}
-	if same > peersCopy {
+	if same > since.PeersCopy {
 		i.stage.Kept = i.keep
 	}
 }

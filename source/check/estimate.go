@@ -21,7 +21,7 @@ import (
 // Estimate is the size of an archive of a server, in bytes before its stages, as far
 // as that is known before the backup.
 type Estimate struct {
-	Tablespaces int64
+	Tablespaces int64 // of an incremental backup: those of their pages that it has
 	Others      int64 // files of other engines, definitions, and what the format adds
 	Redo        int64 // what there is already
 	// RedoRate is how many bytes of redo the server writes in a second now. The archive
@@ -34,6 +34,8 @@ type Estimate struct {
 	compressed bool
 	disk       disk.System
 	files      []datadir.File // tablespaces, to take samples of
+	bytes      int64          // of these files
+	changes    *changes       // nil: it is a full backup
 }
 
 // rateTime is for how long the redo log is watched.
@@ -82,14 +84,24 @@ func (e *Estimate) measureFiles(ctx context.Context, s *subject.Subject) error {
 		}
 		others = append(append(others, control...), logs...)
 	}
+	if s.Base != nil {
+		others = sentFiles(s.Base, others)
+	}
 	for _, f := range e.files {
-		e.Tablespaces += f.Size
+		e.bytes += f.Size
 		e.Others += framing(f)
 	}
 	for _, f := range others {
 		e.Others += f.Size + framing(f)
 	}
-	return nil
+	if e.Tablespaces = e.bytes; s.Base == nil {
+		return nil
+	}
+	e.changes, err = measureChanges(ctx, s, list.Tablespaces)
+	if err == nil {
+		e.Tablespaces, _ = e.changes.size()
+	}
+	return err
 }
 
 // framing is about what chunk headers and the manifest take for a file.
@@ -126,8 +138,10 @@ func (e *Estimate) measureRedo(ctx context.Context, s *subject.Subject) error {
 const redoPart = 0.3
 
 // Size is the archive's, for a backup that takes no time.
-func (e *Estimate) Size() int64 {
-	return int64(float64(e.Tablespaces+e.Others)*e.Part + float64(e.Redo)*max(e.Part, redoPart))
+func (e *Estimate) Size() int64 { return e.size(e.Tablespaces) }
+
+func (e *Estimate) size(tablespaces int64) int64 {
+	return int64(float64(tablespaces+e.Others)*e.Part + float64(e.Redo)*max(e.Part, redoPart))
 }
 
 // What an archive may have more than its estimate, in percent: redo of the time
@@ -145,14 +159,24 @@ func (e *Estimate) spare() int64 {
 }
 
 // Expected is an upper bound: the archive is not expected to reach it.
-func (e *Estimate) Expected() int64 { return e.Size() / 100 * (100 + e.spare()) }
+func (e *Estimate) Expected() int64 {
+	most := e.Tablespaces
+	if e.changes != nil {
+		_, most = e.changes.size()
+	}
+	return e.size(most) / 100 * (100 + e.spare())
+}
 
 // samples is how many pieces of pages.SegmentSize are taken.
 const samples = 64
 
-// sample writes pieces of the tablespaces to w, from all over them.
+// sample writes pieces of the tablespaces to w, from all over them; of an incremental
+// backup, pages that it has.
 func (e *Estimate) sample(ctx context.Context, w io.Writer) error {
-	step := max(pages.SegmentSize, e.Tablespaces/samples)
+	if e.changes != nil {
+		return e.changes.write(ctx, e.disk, w)
+	}
+	step := max(pages.SegmentSize, e.bytes/samples)
 	buf := make([]byte, pages.SegmentSize)
 	next := int64(0) // of the next piece, in all tablespaces one after the other
 	at := int64(0)   // of the file
@@ -202,8 +226,13 @@ func (e *Estimate) Describe() string {
 	if e.compressed {
 		part = fmt.Sprintf("; compressed to an estimated %.0f%% (from samples)", e.Part*100)
 	}
-	return fmt.Sprintf("the archive will have about %v: %v of tablespaces, %v of other files, %v of redo log, and %v more for each second that the backup takes%s\n"+
-		"for aws s3 cp, which makes at most 10,000 parts of an archive: --expected-size %d leaves room for %d%% more",
-		stream.Size(e.Size()), stream.Size(e.Tablespaces), stream.Size(e.Others), stream.Size(e.Redo), stream.Size(e.RedoRate), part,
-		e.Expected(), e.spare())
+	room := fmt.Sprintf("%d%% more", e.spare())
+	tablespaces := "of tablespaces"
+	if e.changes != nil {
+		tablespaces, room = e.changes.String(), "the error of the sample, and then for "+room
+	}
+	return fmt.Sprintf("the archive will have about %v: %v %s, %v of other files, %v of redo log, and %v more for each second that the backup takes%s\n"+
+		"for aws s3 cp, which makes at most 10,000 parts of an archive: --expected-size %d leaves room for %s",
+		stream.Size(e.Size()), stream.Size(e.Tablespaces), tablespaces, stream.Size(e.Others), stream.Size(e.Redo), stream.Size(e.RedoRate), part,
+		e.Expected(), room)
 }

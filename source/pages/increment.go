@@ -39,6 +39,22 @@ type Increment struct {
 	Changed func(id innodb.SpaceID, in innodb.PageRange) iter.Seq[innodb.PageRange]
 }
 
+// Whole reports whether an increment has all pages of a file, under the name that it is
+// listed by.
+func (i *Increment) Whole(t *File) bool {
+	return !i.Has(t.Space.ID, t.Name) || t.Born().After(i.Began)
+}
+
+// IsChanged reports whether an increment has a page of a file that the base has, too, if the
+// redo log of the base begins at the checkpoint from. no is the page's number in the file.
+// The page is not all zero.
+func IsChanged(of *innodb.File, no innodb.PageNo, page []byte, from innodb.LSN) bool {
+	lsn := innodb.HeaderLSN(page)
+	// Exempt pages are written without being of an LSN, and so is the flush LSN in the
+	// first page of each file of the system tablespace.
+	return lsn >= from || lsn == 0 || of.Exempts(of.First+no) || no == 0 && of.ID == 0
+}
+
 // Changes is what an increment has of one file.
 type Changes struct {
 	Whole   bool               // it has all pages, but those that are all zero
@@ -76,7 +92,7 @@ func (c *Copier) create(t *File, a *Copy) (io.WriteCloser, error) {
 	ch := &changes{Changes: &a.Changes, of: &t.Space, from: c.Increment.From, out: out}
 	// A second copy has a name of its own. Other tools' recovery does not find the base's
 	// file for it.
-	ch.Whole = a.Name != t.Name || !c.Increment.Has(t.Space.ID, a.Name) || t.Born().After(c.Increment.Began)
+	ch.Whole = a.Name != t.Name || c.Increment.Whole(t)
 	if c.Increment.Changed != nil && !ch.Whole {
 		c.choose(t)
 		ch.Partial, ch.Size = true, t.Size-t.Size%int64(t.Space.Physical)
@@ -160,14 +176,10 @@ func (c *changes) page(page []byte) error {
 	if innodb.AllZero(page) {
 		return c.zero(no, page)
 	}
-	exempt := c.of.Exempts(c.of.First + no)
-	if !exempt {
+	if !c.of.Exempts(c.of.First + no) {
 		c.Sum.Toggle(no, page, &c.of.Space)
 	}
-	lsn := innodb.HeaderLSN(page)
-	// Exempt pages are written without being of an LSN, and so is the flush LSN in the
-	// first page of each file of the system tablespace.
-	if c.Whole || lsn >= c.from || lsn == 0 || exempt || no == 0 && c.of.ID == 0 {
+	if c.Whole || IsChanged(c.of, no, page, c.from) {
 		return c.pages.Add(no, page)
 	}
 	return nil

@@ -61,6 +61,12 @@ const (
 	fileBlock = 1 << 12
 )
 
+// PeersCopy is how many bytes of files of other engines, which may be unchanged, an
+// increment has nevertheless. The peers' tools want all: when they put an increment onto a
+// directory they remove every such file from it first (seen with mariadb-backup 10.5 to
+// 11.8).
+const PeersCopy = 64 << 20
+
 func (b *Base) add(f File) {
 	last := len(b.files) - 1
 	if last < 0 || len(b.files[last]) == fileBlock {

@@ -266,6 +266,18 @@ func (s *Subject) Needs() mysqld.Needs {
 	}
 }
 
+// Increment says what an increment since Base has of tablespaces. Its Temp is nil.
+func (s *Subject) Increment() *pages.Increment {
+	base := s.Base
+	return &pages.Increment{
+		From: base.Manifest.FromLSN, Began: base.Manifest.Start,
+		Has: func(id innodb.SpaceID, name string) bool {
+			_, ok := base.Tablespace(id, name)
+			return ok
+		},
+	}
+}
+
 // Passed are the paths that hb passed over.
 func (s *Subject) Passed() []string {
 	s.warnMu.Lock()
