@@ -107,7 +107,7 @@ func (m *mysqlFamily) checkUndo(t *tablespaces) error {
 func (m *mysqlFamily) checkNumbers(t *tablespaces) error {
 	found := make(map[int]bool)
 	for id := range t.ids {
-		if n := undoNumber(id); n > 0 {
+		if n := innodb.UndoNumber(id); n > 0 {
 			found[n] = true
 		}
 	}
@@ -135,20 +135,4 @@ func (m *mysqlFamily) hasUndo(s metadata.ExternalSpace) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// The ids of undo tablespaces since 8.0: from the highest down, in turn those of
-// each of the 127 that there can be (dict0dict.h, undo::id2num).
-const (
-	firstUndoID = 0xFFFFFFEF
-	lastUndoID  = 0xFCF8DA70
-	mostUndo    = 127
-)
-
-// undoNumber is the number of an undo tablespace, 0 if the id is of another tablespace.
-func undoNumber(id innodb.SpaceID) int {
-	if id < lastUndoID || id > firstUndoID {
-		return 0
-	}
-	return int(firstUndoID-id)%mostUndo + 1
 }

@@ -29,3 +29,21 @@ func (id PageID) String() string { return fmt.Sprintf("%d:%d", id.Space, id.No) 
 
 // PageNull is the "no page" value of page links (FIL_NULL).
 const PageNull PageNo = 0xFFFFFFFF
+
+// The ids of MySQL's undo tablespaces since 8.0: from the highest down, in turn those of
+// each of the 127 that there can be (dict0dict.h, undo::id2num in trx0purge.h). One that is
+// truncated gets the next id of its number.
+const (
+	firstUndoID = 0xFFFFFFEF
+	lastUndoID  = 0xFCF8DA70
+	mostUndo    = 127
+)
+
+// UndoNumber is the number of an undo tablespace of MySQL 8.0 or later, from 1; 0 if the id is
+// of another tablespace.
+func UndoNumber(id SpaceID) int {
+	if id < lastUndoID || id > firstUndoID {
+		return 0
+	}
+	return int(firstUndoID-id)%mostUndo + 1
+}
