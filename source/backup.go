@@ -35,7 +35,14 @@ import (
 type (
 	Options      = subject.Options
 	MySQLOptions = subject.MySQLOptions
+	LockDDL      = subject.LockDDL
 	Flags        = subject.Flags
+)
+
+// When DDL is locked out, on MySQL 8.0 and later.
+const (
+	LockDDLOn      = subject.LockDDLOn
+	LockDDLReduced = subject.LockDDLReduced
 )
 
 // SystemError says that hb does not back up on an operating system.

@@ -117,7 +117,7 @@ func TestReplaceFixed(t *testing.T) {
 	d := sourcetest.NewDir(t)
 	d.Write("undo001", innodbtest.Random(9, 2))
 	c := ddlCopier(xbstream.NewWriter(io.Discard))
-	b := &mysql5Backup{mysqlBackup: mysqlBackup{backup: &backup{registry: c.Registry, copier: c, stage: stage.New(disk.OS, spool.New(disk.OS, t.TempDir(), 1<<20))}}}
+	b := &mysql5Backup{mysqlBackup: mysqlBackup{backup: &backup{Subject: &subject.Subject{Server: new(mysqld.Server)}, registry: c.Registry, copier: c, stage: stage.New(disk.OS, spool.New(disk.OS, t.TempDir(), 1<<20))}}}
 	all := func(*pages.Copy) bool { return true }
 	files := pages.Unopened(d.List().Tablespaces)
 	if err := c.CopyFiles(t.Context(), files); err != nil {

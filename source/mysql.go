@@ -3,6 +3,7 @@ package source
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -59,6 +60,45 @@ func (b *mysqlBackup) describe(m *metadata.Manifest) {
 	m.TemporarySpaces = b.spaceIDs(func(s contents.Tablespace) bool {
 		return s.Kind == contents.SpaceTemporary || datadir.IsTemporary(s)
 	})
+}
+
+// replace makes room for second copies. The second copy of a
+// table has another name in the archive. System and undo tablespaces can have no
+// other; but what is only staged is not in the archive yet.
+func (b *mysqlBackup) replace(void []*pages.Copy) error {
+	for _, a := range void {
+		if _, ok := a.Table(); ok {
+			continue
+		}
+		if a.ID == 0 {
+			return &UnloggedError{Name: a.Name, Series: &b.Server.Series}
+		}
+		staged := true
+		for _, suffix := range b.copier.Suffixes() {
+			staged = b.stage.Drop(a.Name+suffix) && staged
+		}
+		if !staged {
+			return fmt.Errorf("the undo tablespace %s was truncated after it was copied: back up again, with one setting of innodb_undo_log_truncate throughout", a.Name)
+		}
+		b.registry.Release(a)
+	}
+	return nil
+}
+
+// UnloggedError says that DDL changed a file without redo after hb had copied it, and
+// that the archive can have that file only once.
+type UnloggedError struct {
+	Name   string
+	Series *mysqld.Series
+}
+
+func (e *UnloggedError) Error() string {
+	option := "--lock-ddl-per-table"
+	if e.Series.LogStatus {
+		option = "--lock-ddl=ON"
+	}
+	return fmt.Sprintf("ALTER TABLE or CREATE INDEX built an index in %s during the backup, without redo: "+
+		"back up again when no such statement runs, or with %s", e.Name, option)
 }
 
 // proveComplete checks, while the list cannot change, that every tablespace that

@@ -184,29 +184,6 @@ func (b *mysql5Backup) voidTruncated() (int, error) {
 	return len(ids), b.replace(b.registry.Discard(func(a *pages.Copy) bool { return ids[a.ID] }))
 }
 
-// replace makes room for second copies. The second copy of a
-// table has another name in the archive. System and undo tablespaces can have no
-// other; but what is only staged is not in the archive yet.
-func (b *mysql5Backup) replace(void []*pages.Copy) error {
-	for _, a := range void {
-		if _, ok := a.Table(); ok {
-			continue
-		}
-		if a.ID == 0 {
-			return &UnloggedError{a.Name}
-		}
-		staged := true
-		for _, suffix := range b.copier.Suffixes() {
-			staged = b.stage.Drop(a.Name+suffix) && staged
-		}
-		if !staged {
-			return fmt.Errorf("the undo tablespace %s was truncated after it was copied: back up again, with one setting of innodb_undo_log_truncate throughout", a.Name)
-		}
-		b.registry.Release(a)
-	}
-	return nil
-}
-
 // builds is what changes pages of MySQL 5.6 and 5.7 without redo, and was under
 // way when the server was asked last: indexes under construction, and tables
 // whose tablespace is discarded. A copy that begins during one may have any part of
@@ -293,13 +270,4 @@ func (b *mysql5Backup) pendingBuilds(ctx context.Context) (map[uint64]contents.B
 	defer b.builds.mu.Unlock()
 	err := b.askBuilds(ctx)
 	return b.builds.list, err
-}
-
-// UnloggedError says that DDL changed a file without redo after hb had copied it, and
-// that the archive can have that file only once.
-type UnloggedError struct{ Name string }
-
-func (e *UnloggedError) Error() string {
-	return fmt.Sprintf("ALTER TABLE or CREATE INDEX built an index in %s during the backup, without redo: "+
-		"back up again when no such statement runs, or with --lock-ddl-per-table", e.Name)
 }

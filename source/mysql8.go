@@ -21,8 +21,10 @@ import (
 type mysql8Backup struct {
 	mysqlBackup
 	consumer *position.RedoConsumer
-	instance *locks.Lock // LOCK INSTANCE FOR BACKUP
-	binlog   disk.File   // that the position is in
+	instance *locks.Lock // LOCK INSTANCE FOR BACKUP; nil: it is not held
+	late     bool        // DDL goes on until pages are copied
+	calm     calm
+	binlog   disk.File // that the position is in
 	tracking *metadata.PageTracking
 
 	lostConsumer sync.Once // to warn
@@ -121,12 +123,6 @@ func (b *mysql8Backup) keepRedo(ctx context.Context) error {
 		b.Warn("%s", warning)
 	}
 	b.consumer = consumer
-	return err
-}
-
-func (b *mysql8Backup) lockInstance(ctx context.Context) (err error) {
-	b.Options.Progress.Begin("waiting for LOCK INSTANCE FOR BACKUP", 0)
-	b.instance, err = b.locks.Instance(ctx)
 	return err
 }
 

@@ -62,7 +62,7 @@ func words(table string) string {
 // before the final lock.
 func TestBuilds(t *testing.T) {
 	mysqldtest.Heavy(t)
-	mysqldtest.Each(t, mysqldtest.MySQL[:2], func(t *testing.T, root *mysqldtest.Root) {
+	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		o := mysqldtest.Options{Config: []string{"innodb-max-dirty-pages-pct=99"}}
 		s := mysqldtest.Start(t, root, o)
 		numbers(t, s)
@@ -210,7 +210,7 @@ func TestBuildUnderWay(t *testing.T) {
 // that is built there ends the backup, as that file cannot be copied again.
 func TestBuildInSystem(t *testing.T) {
 	mysqldtest.Heavy(t)
-	mysqldtest.Each(t, mysqldtest.MySQL[:2], func(t *testing.T, root *mysqldtest.Root) {
+	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-file-per-table=0"}})
 		numbers(t, s)
 		fill(t, s, "d.a", "")

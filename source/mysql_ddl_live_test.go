@@ -101,7 +101,7 @@ var unlogged = []struct {
 // compares all tables.
 func TestUnlogged(t *testing.T) {
 	mysqldtest.Heavy(t)
-	mysqldtest.Each(t, mysqldtest.MySQL[:2], func(t *testing.T, root *mysqldtest.Root) {
+	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		for _, u := range unlogged {
 			if !root.AtLeast(u.from[0], u.from[1]) {
 				continue

@@ -34,14 +34,19 @@ func TestLocksOf97(t *testing.T) {
 		}
 		return lines
 	}
-	r := hookedBackup(t, s, filepath.Join(dir, "one"), hooks{})
-	if lines := readLocks(); len(lines) != 0 || len(r.Locks) != 1 || r.Manifest.Locks.Commit != 0 {
-		t.Errorf("with InnoDB tables only: %q, %+v", lines, r.Locks)
+	for _, c := range []struct {
+		when  source.LockDDL
+		locks int // at the beginning, for a moment between, at the end
+	}{{source.LockDDLOn, 1}, {source.LockDDLReduced, 3}} {
+		r := hookedBackup(t, s, filepath.Join(dir, string(c.when)), hooks{opt: source.Options{MySQLOptions: source.MySQLOptions{LockDDL: c.when}}})
+		if lines := readLocks(); len(lines) != 0 || len(r.Locks) != c.locks || r.Manifest.Locks.Commit != 0 {
+			t.Errorf("--lock-ddl=%s with InnoDB tables only: %q, %+v", c.when, lines, r.Locks)
+		}
 	}
 	s.Exec(t, "CREATE TABLE d.m (a INT, KEY (a)) ENGINE=MyISAM", "INSERT INTO d.m VALUES (1), (2)")
 	archive := filepath.Join(dir, "two")
 	changed := false
-	r = hookedBackup(t, s, archive, hooks{pace: func(int) {
+	r := hookedBackup(t, s, archive, hooks{pace: func(int) {
 		if !changed {
 			changed = true
 			s.Exec(t, "INSERT INTO d.m VALUES (3)")
@@ -62,7 +67,7 @@ func TestWaitingDDL(t *testing.T) {
 	s.Exec(t, "CREATE TABLE d.m (a INT, KEY (a)) ENGINE=MyISAM", "INSERT INTO d.m VALUES (1), (2)")
 	done := make(chan error, 4)
 	started := false
-	hookedBackup(t, s, filepath.Join(t.TempDir(), "archive"), hooks{pace: func(int) {
+	hookedBackup(t, s, filepath.Join(t.TempDir(), "archive"), hooks{opt: source.Options{MySQLOptions: source.MySQLOptions{LockDDL: source.LockDDLOn}}, pace: func(int) {
 		if started {
 			return
 		}

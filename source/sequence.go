@@ -109,26 +109,29 @@ func (b *mariadbBackup) steps() []step {
 	}
 }
 
-// steps are those of MySQL 8.0 and later; they are in mysql8.go and mysql.go.
+// steps are those of MySQL 8.0 and later; they are in mysql8.go, mysql8ddl.go and mysql.go.
 //
 //  1. hb has the server begin its list of changed pages again, if it has one, and keep the redo
 //     log files that hb has not read yet.
 //  2. LOCK INSTANCE FOR BACKUP, which blocks DDL, the creation, truncation and
-//     removal of tablespaces, and the purge of binary logs, and nothing else.
+//     removal of tablespaces, and the purge of binary logs, and nothing else. The server
+//     grants it when no DDL runs.
 //  3. The redo follower starts at the newest checkpoint. An increment asks the server
 //     which pages it has changed since the base: after both, see package tracking.
-//     Tablespaces are listed, by the server and on disk, and copied. Files of other
-//     engines go to the stage.
-//  4. The binary log goes on in a new file. All tablespaces that the server
-//     knows must be in the archive.
-//  5. Position and LSN, of one moment, from performance_schema.log_status, which
+//  4. hb releases the lock, unless it needs or was asked to hold it: DDL goes on.
+//  5. Tablespaces are listed, by the server and on disk, and copied. Files of other
+//     engines go to the stage. Then hb copies what DDL made or changed in the meantime, and
+//     stages the undo tablespaces.
+//  6. LOCK INSTANCE FOR BACKUP again. hb copies what changed last. All tablespaces that the
+//     server knows must be in the archive. The binary log goes on in a new file.
+//  7. Position and LSN, of one moment, from performance_schema.log_status, which
 //     blocks nobody. If there are non-transactional tables, hb locks and flushes
 //     them first, and stages again those that changed. If a transaction is prepared
 //     at that moment (an XA transaction; before 9.7 any), the binary log decides
 //     whether it is committed.
-//  6. The locks are released. The binary log is copied up to the position, and
+//  8. The locks are released. The binary log is copied up to the position, and
 //     its GTIDs are counted. hb waits for the redo up to that LSN.
-//  7. Staged files, spooled redo, metadata and the manifest.
+//  9. Staged files, spooled redo, metadata and the manifest.
 func (b *mysql8Backup) steps() []step {
 	return []step{
 		b.preflight,
@@ -136,15 +139,18 @@ func (b *mysql8Backup) steps() []step {
 		b.dumpBufferPool,
 		b.beginTracking, // before any page is copied
 		b.keepRedo,
-		b.pauseReplica, // the lock forbids it
-		b.lockInstance,
+		b.lockFirst,
 		b.followRedo,
 		b.listChanged,
+		b.letDDL,
 		b.copyTablespaces,
 		b.stageOthers,
+		b.copyCalm,
+		b.stageUndo,
 		b.awaitBufferPool,
 		b.flushLogs,
-		b.proveUnchanged,
+		b.lockLast,
+		b.underInstanceLock,
 		b.rotateBinlog,
 		b.position,
 		b.unlockInstance,

@@ -112,7 +112,7 @@ func (b *backup) proveWritten() error {
 			return err
 		}
 		if written { // by an index that is built without redo: the copy lacks it
-			return &UnloggedError{Name: z.File.Name}
+			return &UnloggedError{Name: z.File.Name, Series: &b.Server.Series}
 		}
 		lost := &innodb.PageError{PageID: z.PageID, What: "is in use, and zero"}
 		if z.Space == 0 {

@@ -59,7 +59,7 @@ func draw(seed uint64, number int, a aim) *plan {
 	p.connect = a.force("connect", pick(rnd, []string{"socket", "socket", "tcp", "tls"}))
 	p.drawLoads(rnd, a.of("load"))
 	p.writeFor = time.Duration(300+rnd.IntN(1200)) * time.Millisecond
-	p.backup = drawOptions(rnd, mariadb)
+	p.backup = drawOptions(rnd, p.server)
 	p.backup = append(p.backup, a.of("option")...)
 	p.pipe = a.force("pipe", pick(rnd, []string{"fast", "fast", "slow", "stalls"}))
 	fault := "none"
@@ -135,7 +135,7 @@ func (p *plan) drawLoads(rnd *rand.Rand, aimed []string) {
 	p.loads = append([]string{kinds.All[0].Name, kinds.All[1].Name}, names[:min(n, len(names))]...)
 }
 
-func drawOptions(rnd *rand.Rand, mariadb bool) (out []string) {
+func drawOptions(rnd *rand.Rand, server string) (out []string) {
 	out = append(out, pick(rnd, []string{"--parallel=1", "--parallel=2", "--parallel=8"}))
 	switch rnd.IntN(6) {
 	case 0:
@@ -150,7 +150,10 @@ func drawOptions(rnd *rand.Rand, mariadb bool) (out []string) {
 		out = append(out, "--compress", "--encrypt-passphrase-file=@PASS@")
 	}
 	lock := rnd.IntN(8)
-	if !mariadb && lock == 0 {
+	switch {
+	case server == mysqldtest.MySQL97 && lock < 3:
+		out = append(out, "--lock-ddl=ON")
+	case slices.Contains(mysqldtest.MySQL[:2], server) && lock == 0:
 		out = append(out, "--lock-ddl-per-table")
 	}
 	return out

@@ -353,7 +353,7 @@ type SpaceError struct {
 }
 
 func (e *SpaceError) Error() string {
-	return fmt.Sprintf("files of other engines take %s in %s until the end, where %s are free: make room, or give another place with --tmpdir",
+	return fmt.Sprintf("files of other engines and undo tablespaces take %s in %s until the end, where %s are free: make room, or give another place with --tmpdir",
 		stream.Size(e.Needed), e.Dir, stream.Size(e.Free))
 }
 
@@ -366,20 +366,28 @@ func (o *outlook) space(c *checker, ctx context.Context, f *Finding) error {
 	if err != nil {
 		return fmt.Errorf("looking at %s: %w", c.Options.Tmpdir, err)
 	}
-	staged, err := c.toStage()
+	staged, err := c.toStage(ctx)
 	if err != nil {
 		return err
 	}
 	return o.describeSpace(f, c.Options.Tmpdir, free, max(0, staged-stage.Memory), inMemory)
 }
 
-// toStage is how many bytes of other files will be staged.
-func (c *checker) toStage() (n int64, err error) {
-	list, err := c.Layout.List()
+// toStage is how many bytes of files will be staged: those of other engines, and undo
+// tablespaces of MySQL 8.0 and later.
+func (c *checker) toStage(ctx context.Context) (n int64, err error) {
+	list, err := c.List(ctx)
 	if err != nil {
 		return 0, err
 	}
 	files := list.Others
+	if c.Server.Series.LogStatus && c.Options.LockDDL != subject.LockDDLOn {
+		for _, info := range list.Tablespaces {
+			if c.Layout.HasUndoName(info.Name) {
+				files = append(files, info)
+			}
+		}
+	}
 	if c.Server.Series.Stages {
 		_, logs, err := c.Layout.AriaFiles()
 		if err != nil {
@@ -400,7 +408,7 @@ func (o *outlook) describeSpace(f *Finding, dir string, free, staged int64, inMe
 	if staged > free {
 		return &SpaceError{dir, staged, free}
 	}
-	f.Text = fmt.Sprintf("%s has %s free; files of other engines take %s of it", dir, stream.Size(free), stream.Size(staged))
+	f.Text = fmt.Sprintf("%s has %s free; files of other engines and undo tablespaces take %s of it", dir, stream.Size(free), stream.Size(staged))
 	if o.rate > 0 {
 		left := lasts(free-staged, o.rate)
 		f.Text += fmt.Sprintf(", and redo, while the archive takes none, would fill the rest in %s", progress.Span(left))

@@ -52,7 +52,7 @@ func TestDescribeSpace(t *testing.T) {
 		warning      bool
 		says         string
 	}{
-		{0, 1 << 30, 1 << 20, false, false, "/t has 1.00 GiB free; files of other engines take 1.00 MiB of it"},
+		{0, 1 << 30, 1 << 20, false, false, "/t has 1.00 GiB free; files of other engines and undo tablespaces take 1.00 MiB of it"},
 		{1 << 20, 1 << 30, 0, false, false, "would fill the rest in 17m4s"},
 		{1 << 20, 1 << 30, 1 << 29, false, true, "in 8m32s: give a larger place with --tmpdir"},
 		{0, 1 << 30, 0, true, true, "in memory (tmpfs)"},

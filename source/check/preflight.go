@@ -182,6 +182,7 @@ func (c *checker) withoutEffect() string {
 	add(c.Options.FTWRL.WaitTimeout > 0 && d.Stages, "--ftwrl-wait-timeout")
 	add(c.Options.FTWRL.KillTimeout > 0 && d.Stages, "--kill-long-queries-timeout")
 	add(c.Options.LockDDLPerTable && (d.Stages || d.LogStatus), "--lock-ddl-per-table")
+	add(c.Options.LockDDL == subject.LockDDLOn && !d.LogStatus, "--lock-ddl")
 	add(c.Options.SafeSlave && d.Stages, "--safe-slave-backup")
 	add(c.Options.DumpBufferPool && d.Stages, "--dump-innodb-buffer-pool")
 	if len(names) == 0 {

@@ -107,6 +107,11 @@ func (l *Layout) IsUndo(base string) bool {
 	return undoName.MatchString(base) || l.General && newUndoName.MatchString(base)
 }
 
+// HasUndoName reports whether a file of the archive is, by its name, an undo tablespace.
+func (l *Layout) HasUndoName(name string) bool {
+	return l.IsUndo(name) || l.General && filepath.Ext(name) == ".ibu"
+}
+
 // listGeneral adds an entry of the data directory that is a tablespace itself:
 // mysql.ibd, general tablespaces and the links to them (5.7), undo tablespaces
 // that a user made.
@@ -117,7 +122,7 @@ func (l *Layout) listGeneral(out *Listing, e fs.DirEntry) error {
 	path := filepath.Join(l.Datadir, e.Name())
 	switch filepath.Ext(e.Name()) {
 	case ".ibd", ".ibu":
-		if slices.Contains(l.System, path) {
+		if slices.Contains(l.System, path) || l.SkipUndo && l.HasUndoName(e.Name()) {
 			return nil
 		}
 		return out.add(&out.Tablespaces, path, e.Name())

@@ -162,11 +162,15 @@ type Rules struct {
 func Settle(look Found, files map[innodb.SpaceID]*redo.FileState, rules Rules) (Settlement, error) {
 	s := Settlement{Now: make(map[Key]string)}
 	there := make(map[innodb.SpaceID]bool)
+	undo := make(map[int]bool) // by number: one that is truncated has another id then
 	for _, t := range look.Files {
 		s.Now[t.Key()] = t.Name
 		there[t.Space.ID] = true
 		if err := rules.checkName(t, files[t.Space.ID]); err != nil {
 			return s, err
+		}
+		if n := innodb.UndoNumber(t.Space.ID); n > 0 {
+			undo[n] = true
 		}
 	}
 	byName := make(map[string]innodb.SpaceID)
@@ -194,7 +198,7 @@ func Settle(look Found, files map[innodb.SpaceID]*redo.FileState, rules Rules) (
 		if id == 0 { // the system tablespace: its files are not among those found
 			continue
 		}
-		if !there[id] && !state.Deleted && !rules.dispensable(id, state) && !datadir.IsTemporaryTable(path.Base(state.Path)) {
+		if !there[id] && !state.Deleted && !undo[innodb.UndoNumber(id)] && !rules.dispensable(id, state) && !datadir.IsTemporaryTable(path.Base(state.Path)) {
 			return s, fmt.Errorf("tablespace %d (%s) is in the redo log, but its file was not found in the data directory", id, state.Name())
 		}
 	}

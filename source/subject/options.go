@@ -74,12 +74,13 @@ type MySQLOptions struct {
 	// and 5.7; later servers have one lock for that). Without it DDL goes on,
 	// and hb copies again, under the final lock, what it changed.
 	LockDDLPerTable bool `name:"lock-ddl-per-table" help:"Lock every table against DDL before copying (5.6 and 5.7). Not needed: hb copies again what DDL changed."`
+	// LockDDL says when LOCK INSTANCE FOR BACKUP is held, on 8.0 and later.
+	LockDDL LockDDL `name:"lock-ddl" help:"Hold LOCK INSTANCE FOR BACKUP (8.0 and later) only at the end, so that DDL goes on while hb copies pages (REDUCED), or from the beginning (ON)." enum:"ON,REDUCED" default:"REDUCED" placeholder:"ON|REDUCED"`
 	// SafeSlave stops the replica's applier threads, waits at most
 	// SafeSlaveTimeout (0: DefaultSafeSlaveTimeout) until no temporary table of
-	// replication is open, and starts them again after the locks. On 5.6 and
-	// 5.7 that is around the final lock; later servers do not let anybody stop the
-	// threads while the instance is locked, so the threads are stopped while hb copies
-	// pages.
+	// replication is open, and starts them again after the locks: around the final lock, or
+	// with LockDDLOn around the whole copy, as 8.0 and later let nobody stop the threads
+	// while the instance is locked.
 	SafeSlave        bool          `name:"safe-slave-backup" help:"Stop the replica's SQL threads, once none of their temporary tables is open, while hb reads the position."`
 	SafeSlaveTimeout time.Duration `name:"safe-slave-backup-timeout" help:"How long to wait for those tables to close (default 300)." placeholder:"SECONDS"`
 	// DumpBufferPool has the server dump the list of pages in its buffer pool,
@@ -90,6 +91,15 @@ type MySQLOptions struct {
 	DumpBufferPoolPct     int           `name:"dump-innodb-buffer-pool-pct" help:"Share of the buffer pool to dump (default: the server's setting)." placeholder:"PERCENT"`
 	DumpBufferPoolTimeout time.Duration `name:"dump-innodb-buffer-pool-timeout" help:"How long to wait for the dump after the pages are copied (default 10)." placeholder:"SECONDS"`
 }
+
+// LockDDL is when DDL is locked out, by the names that XtraBackup has for it.
+type LockDDL string
+
+// The times.
+const (
+	LockDDLOn      LockDDL = "ON"      // while hb copies pages
+	LockDDLReduced LockDDL = "REDUCED" // only at the end; for the zero value too
+)
 
 // The waits that XtraBackup has by default.
 const (

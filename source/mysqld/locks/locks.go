@@ -102,7 +102,8 @@ const (
 // want mu to be held.
 type lockConn struct {
 	srv     *mysqld.Server
-	release string // the statement that releases everything
+	release string        // the statement that releases everything
+	within  time.Duration // how long to wait for a lock; 0: Options.LockWait
 
 	mu      sync.Mutex
 	conn    *mysqld.Session
@@ -137,7 +138,7 @@ func (l *lockConn) ask(ctx context.Context, t Timing, take func() error) error {
 	}
 	t.Began = time.Now()
 	err := take()
-	for isDeadlock(err) && time.Since(t.Began) < l.srv.LockWait() && mysqld.Pause(ctx, mysqld.PollPause) == nil {
+	for isDeadlock(err) && time.Since(t.Began) < l.wait() && mysqld.Pause(ctx, mysqld.PollPause) == nil {
 		err = take() // the other one may have ended
 	}
 	now := time.Now()
@@ -175,8 +176,14 @@ func (l *lockConn) open(ctx context.Context) error {
 		return err
 	}
 	l.conn = conn
-	return nil
+	if l.within == 0 {
+		return nil
+	}
+	return conn.Exec(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d", max(1, int(l.within.Seconds()))))
 }
+
+// wait is how long the lock is waited for.
+func (l *lockConn) wait() time.Duration { return cmp.Or(l.within, l.srv.LockWait()) }
 
 // leave closes the account of the newest lock at the moment t.
 func (l *lockConn) leave(t time.Time) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"hb/source/mysqld"
 	"hb/source/mysqld/contents"
@@ -36,12 +37,17 @@ func (s *Set) newLock(release string) *Lock {
 // lock takes one lock by one statement on a connection of its own.
 func (s *Set) lock(ctx context.Context, t Timing, release string) (*Lock, error) {
 	l := s.newLock(release)
+	return l, l.first(ctx, t)
+}
+
+// first takes the first lock of a connection, which it closes after an error.
+func (l *Lock) first(ctx context.Context, t Timing) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.acquire(ctx, t); err != nil {
-		return nil, errors.Join(err, l.hangUp())
+		return errors.Join(err, l.hangUp())
 	}
-	return l, nil
+	return nil
 }
 
 // keep adds l to the set, and has the server release its locks when it is closed.
@@ -72,7 +78,19 @@ func (s *Set) Times() []Timing {
 // It waits for running DDL; the error is a *TimeoutError after
 // Options.LockWait.
 func (s *Set) Instance(ctx context.Context) (*Lock, error) {
-	return s.lock(ctx, Timing{Lock: "LOCK INSTANCE FOR BACKUP", Blocks: BlocksDDL}, "UNLOCK INSTANCE")
+	return s.lock(ctx, instanceTiming, unlockInstance)
+}
+
+var instanceTiming = Timing{Lock: "LOCK INSTANCE FOR BACKUP", Blocks: BlocksDDL}
+
+const unlockInstance = "UNLOCK INSTANCE"
+
+// InstanceWithin is Instance with a wait of its own, which the server counts in whole
+// seconds. DDL that is asked for waits as long.
+func (s *Set) InstanceWithin(ctx context.Context, wait time.Duration) (*Lock, error) {
+	l := s.newLock(unlockInstance)
+	l.within = wait
+	return l, l.first(ctx, instanceTiming)
 }
 
 // Tables takes Percona Server's LOCK TABLES FOR BACKUP (Series.TablesLock),

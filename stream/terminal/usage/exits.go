@@ -38,7 +38,7 @@ var Exits = []Exit{
 	{2, readers, "standard input is a terminal"},
 	{3, "backup check", "the server cannot be reached, privileges are missing, or the files belong to another server or cannot be read"},
 	{4, workers, "not supported: server version, redo log format or record, encryption, storage engine, a log table that no lock can freeze, file names that collide or are too long, two files with one tablespace id, symbolic links to files, more non-transactional tables than max_allowed_packet lets one statement lock; an archive of a later hb; a backup on a system other than Linux; a file name that Windows does not allow"},
-	{5, "backup check", "the backup failed while it ran: connection or lock lost, lock not granted in time, another backup of the server not finished in time, redo log overrun, an index built without redo in the system tablespace, a replica's temporary tables not closed in time"},
+	{5, "backup check", "the backup failed while it ran: connection or lock lost, lock not granted in time, another backup of the server not finished in time, redo log overrun, an index built without redo in the system tablespace, redo logging that may have been off for a while, a replica's temporary tables not closed in time"},
 	{6, checkers, "the archive, or the directory extracted from it, is incomplete: truncated, without its manifest, or without something that recovery needs"},
 	{6, "backup check", "the base of an incremental backup is incomplete"},
 	{7, checkers, "the input is damaged or is not a backup: a bad page or redo log, or a file that does not match the manifest"},

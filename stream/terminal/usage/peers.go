@@ -131,7 +131,7 @@ var Peers = []PeerGroup{
 		{"to-archived-lsn innodb-log-arch-dir", XtraBackup, No, "hb applies the whole redo log of a backup", "(Only 2.4.)"},
 	}},
 	{"Locks and replication", []Peer{
-		{"lock-ddl", XtraBackup, Needless, "hb takes the locks that the server has; see hb help locks", ""},
+		{"lock-ddl", XtraBackup, Yes, "", "`ON` or `REDUCED`, which is the default. There is no `OFF`."},
 		{"lock-ddl-timeout backup-lock-timeout", XtraBackup, Otherwise, "it is `--lock-wait-timeout`", "The default is 60 seconds."},
 		{"backup-lock-retry-count", XtraBackup, Needless, "hb asks for a lock once, and waits for `--lock-wait-timeout`", ""},
 		{"startup-wait-timeout ftwrl-wait-timeout", MariaDBBackup, Otherwise, "it is `--lock-wait-timeout`", "The default is 60 seconds. hb's `--ftwrl-wait-timeout` is for MySQL."},
@@ -143,7 +143,7 @@ var Peers = []PeerGroup{
 		{"no-lock", both, No, "hb does not make backups that may be inconsistent; see hb help locks", ""},
 		{"no-backup-locks", both, No, "hb takes the locks that the server has; see hb help locks", ""},
 		{"backup-locks", XtraBackup, Needless, "hb takes the locks that the server has; see hb help locks", ""},
-		{"safe-slave-backup safe-slave-backup-timeout", XtraBackup, Yes, "", "hb stops the SQL threads while it copies pages on MySQL 8.0 and later, and while it holds the last lock on 5.6 and 5.7."},
+		{"safe-slave-backup safe-slave-backup-timeout", XtraBackup, Yes, "", "hb stops the SQL threads while it holds the last lock, and with `--lock-ddl=ON` while it copies pages."},
 		{"safe-slave-backup safe-slave-backup-timeout", MariaDBBackup, No, "hb stops no replication on MariaDB", "hb's option of this name is for MySQL; on MariaDB hb warns that it has no effect."},
 		{"slave-info", both, Yes, "", "The file has the same name and form as that of the server's own tool."},
 		{"galera-info", MariaDBBackup, Yes, "", ""},

@@ -77,7 +77,7 @@ A truncated stage, or one with a single changed bit, is an error.`},
 	{"locks", "What waits for the backup's locks, and for how long", `A slow archive prolongs no lock: hb spools files that it copies under a lock, and the redo log of that time, to --tmpdir. hb waits for each lock for at most --lock-wait-timeout (exit code 5). It waits that long, too, for another hb that backs up the same server, before it copies anything.
 
 MariaDB:	BACKUP STAGE. DDL continues while hb copies pages. At the end, DDL and writes to MyISAM tables wait while hb copies the last changed files. Commits wait only for the few milliseconds in which hb reads the position.
-MySQL 8.0 and later:	LOCK INSTANCE FOR BACKUP: DDL waits during the whole copy. Commits do not wait. At the end hb takes FLUSH TABLES ... WITH READ LOCK only for non-transactional tables, if there are any.
+MySQL 8.0 and later:	DDL continues while hb copies pages. It waits for LOCK INSTANCE FOR BACKUP for a moment at the beginning, and a few times later, each time for a second at most; and at the end, while hb copies what DDL changed last. --lock-ddl=ON holds the lock during the whole copy. So does an incremental backup that reads only the pages which the server lists as changed. Commits do not wait. At the end hb takes FLUSH TABLES ... WITH READ LOCK only for non-transactional tables, if there are any.
 MySQL 5.6 and 5.7:	DDL continues while hb copies pages. At the end all writers wait for FLUSH TABLES WITH READ LOCK while hb copies the last changes.
 Percona Server:	as the MySQL release that it is based on, with its own backup locks.
 

@@ -1,0 +1,313 @@
+package source_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"hb/source"
+	"hb/source/mysqld"
+	inside "hb/source/mysqld/contents"
+	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
+)
+
+// undoIDs are the ids of the undo tablespaces of a MySQL 9.7, which change as it truncates
+// them.
+func undoIDs(t *testing.T, s *mysqldtest.Server) (ids []string) {
+	t.Helper()
+	for _, r := range s.Rows(t, "SELECT FILE_ID FROM information_schema.FILES WHERE FILE_TYPE = 'UNDO LOG' ORDER BY FILE_NAME") {
+		ids = append(ids, r[0])
+	}
+	return ids
+}
+
+// TestUndoReplaced has 9.7 truncate undo tablespaces while it is backed up: each time it
+// makes the file again, with another id. A large transaction is open most of the time:
+// what is restored must be without it.
+func TestUndoReplaced(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	config := []string{"innodb-max-undo-log-size=10485760", "innodb-purge-rseg-truncate-frequency=1", "innodb-redo-log-capacity=256M"}
+	s := mysqldtest.Start(t, root, mysqldtest.Options{Config: config})
+	stop := churnUndo(t, s, 20*time.Millisecond)
+	dir := t.TempDir()
+	archive := filepath.Join(dir, "archive")
+	var seen []string // the ids, each time that some had changed
+	hookedBackup(t, s, archive, hooks{pace: func(n int) {
+		before := undoIDs(t, s)
+		// The first pieces are those of tables, the last ones those of undo tablespaces:
+		// wait for truncations at both ends.
+		for end := time.Now().Add(5 * time.Second); (n == 1 || n%8 == 0) && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if now := undoIDs(t, s); !slices.Equal(now, before) {
+				seen = append(seen, now...)
+				break
+			}
+		}
+	}})
+	t.Logf("ids that undo tablespaces had meanwhile: %v", seen)
+	if len(seen) < 4 {
+		t.Errorf("undo tablespaces were truncated %d times while they were copied, want twice at least", len(seen)/2)
+	}
+	stop()
+	target := filepath.Join(dir, "restored")
+	restoreByHB(t, root, archive, target)
+	r := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
+	rows := r.Rows(t, "SELECT COUNT(DISTINCT v), COUNT(*), COUNT(DISTINCT LEFT(b, 1)), MIN(v) % 2 FROM d.a")
+	if !slices.Equal(rows[0], []string{"1", "2400", "1", "0"}) {
+		t.Errorf("values, rows, blobs, odd = %v: want one value, of a transaction that committed, in all 2400 rows", rows[0])
+	}
+	if got := r.Rows(t, "CHECK TABLE d.a EXTENDED"); got[len(got)-1][3] != "OK" {
+		t.Errorf("%v", got)
+	}
+	if err := r.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// building are changes that build indexes without redo, each of which takes long enough for
+// a copy to begin after its last record in the redo log, and before its pages are on disk.
+var building = map[string]string{
+	"an index":                "ALTER TABLE d.x ADD KEY k (v, id), ADD KEY k2 (w, v), LOCK=SHARED",
+	"a full-text index":       "ALTER TABLE d.x ADD FULLTEXT f (v)",
+	"a table that is rebuilt": "ALTER TABLE d.x FORCE, ADD KEY k (v, id), ALGORITHM=INPLACE",
+}
+
+// TestBuildWhileCopied has hb of 9.7 begin to copy a table, and all files that the build
+// makes, in the middle of each.
+func TestBuildWhileCopied(t *testing.T) {
+	mysqldtest.Heavy(t)
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	for name, build := range building {
+		t.Run(name, func(t *testing.T) {
+			s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-max-dirty-pages-pct=99", "innodb-buffer-pool-size=512M"}})
+			numbers(t, s)
+			s.Exec(t, "CREATE TABLE d.big (a INT PRIMARY KEY) AUTOEXTEND_SIZE=128M", "INSERT INTO d.big VALUES (1)",
+				"CREATE TABLE d.x (id INT PRIMARY KEY AUTO_INCREMENT, v VARCHAR(100), w INT)",
+				"INSERT INTO d.x (v, w) SELECT CONCAT('word', a.s, ' common ', b.s, ' other', b.s * a.s % 977), a.s * b.s % 1009 FROM d.seq a, d.seq b WHERE b.s < 60",
+				"UPDATE performance_schema.setup_consumers SET ENABLED = 'YES' WHERE NAME = 'events_stages_current'")
+			dir := t.TempDir()
+			archive := filepath.Join(dir, "archive")
+			built := make(chan error, 1)
+			const waiting, under, done = 0, 1, 2
+			state, pieces := waiting, 0
+			hookedBackup(t, s, archive, hooks{pace: func(int) {
+				if began(archive, "d/big.ibd") {
+					pieces++
+				}
+				switch {
+				case state == waiting && pieces == 124: // of 128 or a few more: the table comes soon
+					state = under
+					go func() {
+						_, err := s.DB().ExecContext(t.Context(), build)
+						built <- err
+					}()
+					mysqldtest.Await(t, "pages of the index are filled", func() bool {
+						return len(s.Rows(t, "SELECT 1 FROM performance_schema.events_stages_current WHERE EVENT_NAME LIKE 'stage/innodb/alter table (insert)'")) > 0
+					})
+				case state == under && began(archive, "d/x.ibd"):
+					state = done
+					select {
+					case err := <-built:
+						t.Errorf("the index was built before its table was copied: %v", err)
+					default:
+						if err := <-built; err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			}})
+			if state != done {
+				t.Fatal("nothing was built while its table was copied")
+			}
+			if !entries(t, archive)["d/x.del"] {
+				t.Error("the copy that began during the build counts")
+			}
+			compareRestored(t, root, s, archive, filepath.Join(dir, "restored"), nil)
+		})
+	}
+}
+
+// TestRedoSwitched: if redo logging is off for a while during the backup, it fails, though it
+// is on again at the end: the follower may notice it, the count of statements does. Key
+// rotations and reloads of TLS do not matter.
+func TestRedoSwitched(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	s := mysqldtest.Start(t, root, mysqldtest.Options{TLS: true})
+	numbers(t, s)
+	for _, c := range []struct {
+		name     string
+		during   []string
+		switches uint64
+	}{
+		{"reloaded", []string{"ALTER INSTANCE RELOAD TLS"}, 0},
+		{"switched", []string{"ALTER INSTANCE RELOAD TLS", "ALTER INSTANCE DISABLE INNODB REDO_LOG", "UPDATE d.n SET n = n + 10", "ALTER INSTANCE ENABLE INNODB REDO_LOG"}, 2},
+		{"prepared", []string{"PREPARE a FROM 'ALTER INSTANCE DISABLE INNODB REDO_LOG'", "EXECUTE a", "ALTER INSTANCE ENABLE INNODB REDO_LOG"}, 2},
+	} {
+		srv := client.Open(t, s)
+		before, err := inside.CountAlterations(t.Context(), srv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = changing(t, srv, io.Discard, source.Options{}, func(n int) {
+			if n == 1 {
+				run(t, s, c.during)
+			}
+		})
+		var switched *source.UnloggedInstanceError
+		var off *mysqlredo.FlagsError
+		if (errors.As(err, &switched) || errors.As(err, &off)) != (c.switches > 0) || c.switches == 0 && err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		now, err := inside.CountAlterations(t.Context(), srv)
+		if err != nil || now.Unexplained(before) != c.switches {
+			t.Errorf("%s: %d executions may have switched redo logging (%v), want %d", c.name, now.Unexplained(before), err, c.switches)
+		}
+		if err := srv.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// changing makes an archive of srv by one reader, and calls during before each piece of a
+// tablespace is read, with the number of the call.
+func changing(t *testing.T, srv *mysqld.Server, out io.Writer, opt source.Options, during func(n int)) (*source.Result, error) {
+	t.Helper()
+	n := 0
+	opt.Parallel, opt.Tmpdir, opt.Tool, opt.ToolVersion = 1, t.TempDir(), "hb", "test"
+	opt.Pace = func(context.Context, int) error { n++; during(n); return nil }
+	return source.Run(t.Context(), srv, out, opt)
+}
+
+// reduced are the cases in which XtraBackup 8.4 with --lock-ddl=REDUCED lost tables or could
+// not prepare the backup (percona-xtrabackup, pull request 1763), as far as they are of a
+// full or an incremental backup at all. first runs when d.a and d.b are being copied, again when
+// d.a is copied for the second time.
+var reduced = []struct {
+	name         string
+	first, again []string
+	queries      []string
+	increment    bool // of an incremental backup
+	damaged      bool // a page of d.a is: the backup must fail
+}{
+	{name: "two tables swap names, and three go round", first: []string{"RENAME TABLE d.a TO d.x, d.b TO d.a, d.x TO d.b", "RENAME TABLE d.a TO d.x, d.b TO d.a, d.c TO d.b, d.x TO d.c"}},
+	{name: "renamed into a database that is new", first: []string{"CREATE DATABASE e", "RENAME TABLE d.a TO e.a"}, queries: []string{"SELECT SUM(CRC32(v)) FROM e.a"}},
+	{name: "copied again, then dropped", first: []string{"ALTER TABLE d.a ADD KEY k (v(50), id)"}, again: []string{"DROP TABLE d.a"}},
+	{name: "copied again, then renamed", first: []string{"ALTER TABLE d.a ADD KEY k (v(50), id)"}, again: []string{"RENAME TABLE d.a TO d.x, d.b TO d.a, d.x TO d.b"}},
+	{name: "damaged, and renamed", first: []string{"RENAME TABLE d.a TO d.x"}, damaged: true},
+	{name: "damaged, and exchanged for a partition", first: []string{"ALTER TABLE d.p EXCHANGE PARTITION p0 WITH TABLE d.a"}, damaged: true},
+	{name: "partition exchanged, and reorganised", first: []string{"ALTER TABLE d.p EXCHANGE PARTITION p0 WITH TABLE d.a", "ALTER TABLE d.p REORGANIZE PARTITION p0, p1 INTO (PARTITION p0 VALUES LESS THAN MAXVALUE)"}},
+	{name: "increment: there and back", first: []string{"RENAME TABLE d.a TO d.x", "UPDATE d.x SET v = 'x' WHERE id % 7 = 1", "RENAME TABLE d.x TO d.a"}, increment: true},
+	{name: "increment: copied again, then renamed", first: []string{"ALTER TABLE d.a ADD KEY k (v(50), id)"}, again: []string{"RENAME TABLE d.a TO d.x, d.b TO d.a, d.x TO d.b"}, increment: true},
+}
+
+// TestReducedLock runs each of them on 9.7.
+func TestReducedLock(t *testing.T) {
+	mysqldtest.Heavy(t)
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	for _, c := range reduced {
+		t.Run(c.name, func(t *testing.T) {
+			s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-max-dirty-pages-pct=99"}})
+			numbers(t, s)
+			for _, table := range []string{"d.a", "d.b", "d.c"} {
+				fill(t, s, table, "")
+				s.Exec(t, "UPDATE "+table+" SET v = CONCAT('"+table+"', LEFT(v, 40))")
+			}
+			s.Exec(t, "CREATE TABLE d.p LIKE d.a", "ALTER TABLE d.p PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (5000), PARTITION p1 VALUES LESS THAN MAXVALUE)",
+				"INSERT INTO d.p SELECT id + 10, v, b FROM d.b WHERE id < 500")
+			dir := t.TempDir()
+			archives := []string{filepath.Join(dir, "full"), filepath.Join(dir, "increment")}
+			base := ""
+			if c.increment {
+				if _, err := backupSince(t, s, archives[0], ""); err != nil {
+					t.Fatal(err)
+				}
+				s.Exec(t, "UPDATE d.b SET v = CONCAT('changed', LEFT(v, 30)) WHERE id % 50 = 0")
+				base = archives[0]
+			} else {
+				archives = archives[:1]
+			}
+			if c.damaged {
+				damage(t, s, "d/a.ibd")
+			}
+			err := backupReduced(t, s, archives[len(archives)-1], base, c.first, c.again)
+			var page *innodb.PageError
+			if c.damaged {
+				if !errors.As(err, &page) {
+					t.Errorf("the backup of a damaged table: %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			archive := archives[0]
+			if c.increment {
+				archive = filepath.Join(dir, "merged")
+				mergeChain(t, archive, archives)
+			}
+			compareRestored(t, root, s, archive, filepath.Join(dir, "restored"), nil, c.queries...)
+		})
+	}
+}
+
+// backupReduced makes an archive, and runs statements meanwhile.
+func backupReduced(t *testing.T, s *mysqldtest.Server, archive, base string, first, again []string) error {
+	t.Helper()
+	srv := client.Open(t, s)
+	defer srv.Close()
+	f, err := os.Create(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	suffix := ""
+	if base != "" {
+		suffix = ".delta"
+	}
+	second := "d/a#hb#" + s.Value(t, "SELECT SPACE FROM information_schema.INNODB_TABLESPACES WHERE NAME = 'd/a'") + ".ibd" + suffix
+	ran := 0
+	_, err = changing(t, srv, f, source.Options{Since: base}, func(int) {
+		switch {
+		case ran == 0 && began(archive, "d/a.ibd"+suffix) && began(archive, "d/b.ibd"+suffix):
+			ran++
+			run(t, s, first)
+		case ran == 1 && len(again) > 0 && began(archive, second):
+			ran++
+			run(t, s, again)
+		}
+	})
+	if want := 1 + min(1, len(again)); ran != want && err == nil {
+		t.Errorf("DDL ran at %d moments of the backup, want %d", ran, want)
+	}
+	return err
+}
+
+// damage flips a bit in the last page of a table's file that has content.
+func damage(t *testing.T, s *mysqldtest.Server, name string) {
+	t.Helper()
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(s.Datadir, name)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const page = 16 << 10
+	at := len(b) - page
+	for innodb.AllZero(b[at : at+page]) {
+		at -= page
+	}
+	b[at+page/2] ^= 1
+	if err := os.WriteFile(path, b, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	*s = *mysqldtest.StartOn(t, s.Root, s.Datadir, mysqldtest.Options{})
+}
