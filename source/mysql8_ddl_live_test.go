@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -310,4 +311,87 @@ func damage(t *testing.T, s *mysqldtest.Server, name string) {
 		t.Fatal(err)
 	}
 	*s = *mysqldtest.StartOn(t, s.Root, s.Datadir, mysqldtest.Options{})
+}
+
+// BenchmarkDDLStall reports, of a backup of a replica of 9.7 that is throttled so as to take
+// about a minute, how long DDL waited at most there, and how far the replica lagged behind a
+// primary that runs DDL.
+func BenchmarkDDLStall(b *testing.B) {
+	root := mysqldtest.Need(b, mysqldtest.MySQL97)
+	primary := mysqldtest.Start(b, root, mysqldtest.Options{Binlog: true})
+	replica := mysqldtest.Start(b, root, mysqldtest.Options{Binlog: true, ServerID: 2, Config: []string{"skip-replica-start"}})
+	at, err := primary.BinlogPosition(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	at.GTID = ""
+	primary.Exec(b, "CREATE DATABASE d", "CREATE TABLE d.beat (id INT PRIMARY KEY, at DOUBLE)", "INSERT INTO d.beat VALUES (1, 0)", "CREATE TABLE d.big (a INT PRIMARY KEY) AUTOEXTEND_SIZE=64M")
+	mysqldtest.Attach(b, replica, primary, at)
+	mysqldtest.CatchUp(b, replica, primary, time.Minute)
+	waits, lags := make(map[source.LockDDL][]float64), make(map[source.LockDDL][]float64)
+	both := []source.LockDDL{source.LockDDLOn, source.LockDDLReduced}
+	for b.Loop() {
+		for _, when := range both {
+			mysqldtest.CatchUp(b, replica, primary, 2*time.Minute)
+			wait, lag := ddlStall(b, primary, replica, when)
+			waits[when], lags[when] = append(waits[when], wait), append(lags[when], lag)
+		}
+	}
+	for _, when := range both {
+		b.ReportMetric(median(waits[when]), string(when)+"-ddl-ms")
+		b.ReportMetric(median(lags[when]), string(when)+"-lag-ms")
+	}
+	b.ReportMetric(0, "ns/op") // says nothing here
+}
+
+// ddlStall takes one backup, and returns the longest wait and the largest lag, in ms.
+func ddlStall(b *testing.B, primary, replica *mysqldtest.Server, when source.LockDDL) (wait, lag float64) {
+	ctx, cancel := context.WithCancel(b.Context())
+	var wg sync.WaitGroup
+	repeat := func(f func() error) {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if err := f(); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	now := func() float64 { return float64(time.Now().UnixMilli()) }
+	repeat(func() error { // the primary's DDL, and its clock
+		for _, q := range []string{"CREATE TABLE d.t (a INT)", "DROP TABLE d.t"} {
+			if _, err := primary.DB().ExecContext(b.Context(), q); err != nil {
+				return err
+			}
+		}
+		_, err := primary.DB().ExecContext(b.Context(), "UPDATE d.beat SET at = ? WHERE id = 1", now())
+		time.Sleep(50 * time.Millisecond)
+		return err
+	})
+	repeat(func() error {
+		var at float64
+		err := replica.DB().QueryRowContext(b.Context(), "SELECT at FROM d.beat WHERE id = 1").Scan(&at)
+		if at > 0 {
+			lag = max(lag, now()-at)
+		}
+		time.Sleep(20 * time.Millisecond)
+		return err
+	})
+	repeat(func() error {
+		began := now()
+		_, err := replica.DB().ExecContext(b.Context(), "CREATE OR REPLACE VIEW d.local AS SELECT 1")
+		wait = max(wait, now()-began)
+		time.Sleep(20 * time.Millisecond)
+		return err
+	})
+	srv := client.Open(b, replica)
+	_, err := source.Run(b.Context(), srv, io.Discard, source.Options{Tmpdir: b.TempDir(), Tool: "hb", ToolVersion: "test", Throttle: 2 << 20,
+		MySQLOptions: source.MySQLOptions{LockDDL: when}})
+	cancel()
+	wg.Wait()
+	if err := errors.Join(err, srv.Close()); err != nil {
+		b.Fatal(err)
+	}
+	return wait, lag
 }
