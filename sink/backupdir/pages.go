@@ -310,7 +310,7 @@ func (f *PageFeed) Identify(first []byte) error {
 	switch {
 	case err == nil:
 		if f.Keys != nil {
-			if space.Cipher, err = tde.Open(&space, first, f.Keys); err != nil {
+			if space.Cipher, err = tde.OpenToVerify(&space, first, f.Keys); err != nil {
 				return fmt.Errorf("%s: %w", f.Name, err)
 			}
 		}

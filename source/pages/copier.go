@@ -306,7 +306,7 @@ func readSpace(ctx context.Context, f disk.File, keys *keyring.Keys, buf []byte)
 		return err
 	})
 	if err == nil {
-		s.Cipher, err = tde.Open(&s, buf[:s.Physical], keys)
+		s.Cipher, err = tde.OpenToVerify(&s, buf[:s.Physical], keys)
 	}
 	return s, err
 }
