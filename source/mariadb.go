@@ -47,7 +47,7 @@ func (b *mariadbBackup) openRedo(ctx context.Context) (err error) {
 	if b.lsns, err = position.Observe(ctx, b.Server); err != nil { // it must not queue behind other queries
 		return err
 	}
-	b.follower, err = redo.Open(b.Disk, b.Layout.RedoDir, b.Options.Tmpdir, b.lsns.LSNs)
+	b.follower, err = redo.Open(b.Disk, b.Layout.RedoDir, b.Options.Tmpdir, b.lsns.LSNs, b.Keys)
 	return err
 }
 

@@ -58,7 +58,7 @@ func (m *mariadbFamily) alreadyApplied() (innodb.LSN, bool, error) {
 	if c.BackupType != metadata.LogApplied {
 		return 0, false, nil
 	}
-	log, err := mariadb.OpenLog(m.root)
+	log, err := mariadb.OpenLog(m.root, m.Keys)
 	if errors.Is(err, mariadbredo.ErrEmptyLog) {
 		return c.LastLSN, true, nil
 	}
@@ -99,7 +99,7 @@ func (m *mariadbFamily) checkApplied(lsn innodb.LSN) error {
 func (m *mariadbFamily) ranSince(innodb.LSN) bool { return false }
 
 func (m *mariadbFamily) openLog() (redoLog, error) {
-	log, err := mariadb.OpenLog(m.root)
+	log, err := mariadb.OpenLog(m.root, m.Keys)
 	if errors.Is(err, mariadbredo.ErrEmptyLog) {
 		return nil, &backupdir.NotBackupError{Dir: m.dir, What: "the redo log is empty, but the backup was not recovered yet: extract it again"}
 	}
@@ -170,7 +170,7 @@ func (m *mariadbFamily) keepsLog() bool { return true }
 // checkHandedOver relies on where recovery begins: a server moves that when it is
 // done, and has another creator in the log.
 func (m *mariadbFamily) checkHandedOver(s backupdir.State) error {
-	log, err := mariadb.OpenLog(m.root)
+	log, err := mariadb.OpenLog(m.root, m.Keys)
 	if err == nil {
 		same := log.Start() == s.From
 		if err := log.Close(); err != nil || same {

@@ -51,7 +51,7 @@ type logReader struct {
 }
 
 var logReaders = map[string]logReader{
-	metadata.FlavorMariaDB: {mariadb.LogName, func(f io.ReadCloser, _ int, _ *keyring.Keys) (redoLog, error) { return mariadb.ReadLog(f) }},
+	metadata.FlavorMariaDB: {mariadb.LogName, func(f io.ReadCloser, _ int, keys *keyring.Keys) (redoLog, error) { return mariadb.ReadLog(f, keys) }},
 	metadata.FlavorMySQL: {scan.LogName, func(f io.ReadCloser, pageSize int, keys *keyring.Keys) (redoLog, error) {
 		return scan.ReadLog(f, pageSize, keys)
 	}},

@@ -56,8 +56,9 @@ type Series struct {
 	// RedoConsumer: the server has innodb_redo_log_consumer_register().
 	RedoConsumer bool
 
-	// Encrypts: hb reads what the server encrypts at rest: tablespaces, redo log, binary
-	// log. Tests run that on 9.7, whose formats these releases share.
+	// Encrypts: hb reads what the server encrypts at rest: MySQL's tablespaces, redo log and
+	// binary log, which tests run on 9.7, whose formats these releases share; MariaDB's redo
+	// log (of all releases it reads tablespaces).
 	Encrypts bool
 
 	ListsFiles   bool // INFORMATION_SCHEMA.FILES lists all tablespaces
@@ -196,6 +197,9 @@ func mariadbSeries(v Version) Series {
 		d.RecoverBinlogInfo = true
 		d.GaleraDomain = true
 		d.ListsOpen = true
+	}
+	if v.AtLeast(10, 8) {
+		d.Encrypts = true
 	}
 	if v.AtLeast(11, 1) {
 		d.Files = metadata.MariaDBNames

@@ -110,9 +110,13 @@ type piece struct {
 type ServerLSNs func(context.Context) (flushed, current innodb.LSN, err error)
 
 // Open opens MariaDB's log in dir and reads its newest checkpoint, where
-// following will begin. Nothing is read on before Start.
-func Open(system disk.System, dir, tmpdir string, lsns ServerLSNs) (*Follower, error) {
-	log, err := openMariaDB(system, filepath.Join(dir, logName))
+// following will begin. Nothing is read on before Start. keys are for a log that is encrypted,
+// and stays so in the copy; nil: there are none.
+func Open(system disk.System, dir, tmpdir string, lsns ServerLSNs, keys *keyring.Keys) (*Follower, error) {
+	if keys == nil {
+		keys = new(keyring.Keys)
+	}
+	log, err := openMariaDB(system, filepath.Join(dir, logName), keys)
 	if err != nil {
 		return nil, err
 	}

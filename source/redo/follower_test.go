@@ -142,7 +142,7 @@ func TestFollow(t *testing.T) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=8M", "innodb-flush-log-at-trx-commit=0"}})
 		stop := writeSlowly(t, s, 2*time.Millisecond) // a busy machine must be able to keep up
 		defer stop()
-		f, err := redo.Open(disk.OS, s.Datadir, t.TempDir(), lsns(s))
+		f, err := redo.Open(disk.OS, s.Datadir, t.TempDir(), lsns(s), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +247,7 @@ func TestOverrun(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=4M", "innodb-flush-log-at-trx-commit=0"}})
 		for laps := 1; laps <= 3; laps++ {
-			f, err := redo.Open(disk.OS, s.Datadir, t.TempDir(), lsns(s))
+			f, err := redo.Open(disk.OS, s.Datadir, t.TempDir(), lsns(s), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -283,7 +283,7 @@ func TestOverrun(t *testing.T) {
 func TestResize(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB[1:], func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=64M", "innodb-log-buffer-size=2M"}})
-		f, err := redo.Open(disk.OS, s.Datadir, t.TempDir(), lsns(s))
+		f, err := redo.Open(disk.OS, s.Datadir, t.TempDir(), lsns(s), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -340,7 +340,7 @@ func TestResize(t *testing.T) {
 // ends with the context, not with success.
 func TestServerStops(t *testing.T) {
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{})
-	f, err := redo.Open(disk.OS, s.Datadir, t.TempDir(), lsns(s))
+	f, err := redo.Open(disk.OS, s.Datadir, t.TempDir(), lsns(s), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +363,7 @@ func TestServerStops(t *testing.T) {
 // TestUnknownLog refuses files that are not a log of a supported format.
 func TestUnknownLog(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := redo.Open(disk.OS, dir, dir, nil); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {
+	if _, err := redo.Open(disk.OS, dir, dir, nil, nil); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {
 		t.Errorf("error = %v, want one that names the file", err)
 	}
 }
@@ -380,7 +380,7 @@ func TestIdle(t *testing.T) {
 		f, err := redo.Open(disk.OS, s.Datadir, t.TempDir(), func(ctx context.Context) (innodb.LSN, innodb.LSN, error) {
 			asked.Add(1)
 			return ask(ctx)
-		})
+		}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

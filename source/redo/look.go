@@ -23,7 +23,7 @@ type State struct {
 
 // Look looks at the log in dir, of MariaDB.
 func Look(system disk.System, dir string) (State, error) {
-	l, err := openMariaDB(system, filepath.Join(dir, logName))
+	l, err := openMariaDB(system, filepath.Join(dir, logName), nil)
 	if err != nil {
 		return State{}, err
 	}

@@ -10,6 +10,8 @@ import (
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/redolog"
+	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
 )
 
 // logName is the name of the redo log file (MariaDB 10.5 and later have one).
@@ -21,6 +23,7 @@ type mariadbLog struct {
 	// asks for them meanwhile.
 	disk  disk.System
 	path  string
+	keys  *keyring.Keys // of an encrypted log
 	kind  mariadbredo.Format
 	start mariadbredo.Checkpoint
 
@@ -39,12 +42,12 @@ type mariadbLog struct {
 }
 
 // openMariaDB opens a log and positions it at its newest checkpoint.
-func openMariaDB(system disk.System, path string) (*mariadbLog, error) {
+func openMariaDB(system disk.System, path string, keys *keyring.Keys) (*mariadbLog, error) {
 	file, err := system.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the redo log: %w", err)
 	}
-	l := &mariadbLog{disk: system, path: path, file: file, buf: make([]byte, maxRead), size: minRead}
+	l := &mariadbLog{disk: system, path: path, keys: keys, file: file, buf: make([]byte, maxRead), size: minRead}
 	if err := l.init(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), file.Close())
 	}
@@ -71,6 +74,11 @@ func (l *mariadbLog) init() error {
 	if l.geo, err = mariadbredo.LiveGeometry(l.header, l.start, st.Size()); err != nil {
 		return err
 	}
+	if l.header.Crypt.Encrypted() && l.keys != nil {
+		if l.geo.Cipher, err = tde.OpenMariaDBRedo(l.header.Crypt, l.keys); err != nil {
+			return err
+		}
+	}
 	l.cutter = mariadbredo.NewCutter(l.geo, l.start.LSN)
 	return nil
 }
@@ -82,7 +90,7 @@ func (l *mariadbLog) format() Format { return l.kind }
 func (l *mariadbLog) begin() innodb.LSN { return l.start.LSN }
 
 func (l *mariadbLog) head(tool string) []byte {
-	return mariadbredo.BackupHead(l.kind, l.start, tool)
+	return mariadbredo.SealedHead(l.kind, l.start, tool, l.header.Crypt)
 }
 
 func (l *mariadbLog) newest() (innodb.LSN, error) {
@@ -203,7 +211,7 @@ func (l *mariadbLog) cut(limit innodb.LSN) (reading, error) {
 			return reading{}, err
 		}
 		if l.header.Format == mariadbredo.Format108 {
-			raw[m.End-at-5] = 1 // the sequence byte, as a linear log has it
+			raw[m.End-at-innodb.LSN(l.geo.Tail())] = 1 // the sequence byte, as a linear log has it
 		}
 	}
 	got.bytes = raw[:l.cutter.Position()-at]
@@ -270,7 +278,7 @@ func (l *mariadbLog) follow(got reading, stop mariadbredo.Stop) (reading, error)
 		l.final, got.more = true, true
 		return got, nil
 	}
-	next, err := openMariaDB(l.disk, l.path)
+	next, err := openMariaDB(l.disk, l.path, l.keys)
 	if err != nil {
 		return got, fmt.Errorf("the redo log was resized: %w", err)
 	}
@@ -278,6 +286,8 @@ func (l *mariadbLog) follow(got reading, stop mariadbredo.Stop) (reading, error)
 	switch {
 	case next.kind != l.kind:
 		return got, errors.Join(fmt.Errorf("the redo log was replaced by one of the format of %v", next.kind), next.close())
+	case next.header.Crypt != l.header.Crypt:
+		return got, errors.Join(errors.New("the redo log was resized, and has another key since: back up again"), next.close())
 	case next.header.FirstLSN > end:
 		return got, errors.Join(&OverrunError{Read: end, Now: next.header.FirstLSN}, next.close())
 	}

@@ -97,7 +97,7 @@ func appendMTR(t *testing.T, path string, records []byte) innodb.LSN {
 // of files.
 func followTo(t *testing.T, dir string, end innodb.LSN) map[innodb.SpaceID]*redo.FileState {
 	t.Helper()
-	f, err := redo.Open(disk.OS, dir, t.TempDir(), func(context.Context) (flushed, current innodb.LSN, err error) { return end, end, nil })
+	f, err := redo.Open(disk.OS, dir, t.TempDir(), func(context.Context) (flushed, current innodb.LSN, err error) { return end, end, nil }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func TestResizedMeanwhile(t *testing.T) {
 		path := filepath.Join(dir, logName)
 		newLog(path, first, mtrs[0])
 		system := &meanwhile{System: disk.OS}
-		l, err := openMariaDB(system, path)
+		l, err := openMariaDB(system, path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -56,7 +56,7 @@ func readAll(ctx context.Context, dir string, srv *mysqld.Server) (n int64, err 
 	limit := innodb.LSN(math.MaxUint64)
 	if srv.Flavor == mysqld.MySQL {
 		log, err = openMySQL(disk.OS, dir, nil)
-	} else if log, err = openMariaDB(disk.OS, filepath.Join(dir, logName)); err == nil && !log.blocks() {
+	} else if log, err = openMariaDB(disk.OS, filepath.Join(dir, logName), nil); err == nil && !log.blocks() {
 		limit, _, err = position.LSNs(ctx, srv)
 	}
 	if err != nil {

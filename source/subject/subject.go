@@ -319,6 +319,9 @@ func (s *Subject) Checkpoint() (innodb.LSN, error) {
 // uses. That it cannot be read matters only if a key is missing: the error about that
 // names it.
 func (s *Subject) LoadKeys(ctx context.Context) error {
+	if s.Server.Flavor == mysqld.MariaDB {
+		return s.loadMariaDBKeys()
+	}
 	file, err := contents.KeyringFile(ctx, s.Server)
 	if err != nil || file == "" {
 		return err
@@ -326,6 +329,24 @@ func (s *Subject) LoadKeys(ctx context.Context) error {
 	path := s.Layout.Seen(file)
 	if err := s.Keys.ReadMySQLKeyring(path); err != nil {
 		s.Keys.AddSource(fmt.Sprintf("the server's keyring (%v)", err))
+	}
+	return nil
+}
+
+// loadMariaDBKeys is LoadKeys of MariaDB: the key file of file_key_management, if that is not
+// encrypted, as only the server has its secret. The file matters only for an encrypted redo
+// log.
+func (s *Subject) loadMariaDBKeys() error {
+	v := s.Server.Vars
+	if err := s.Keys.DefaultAlgorithm(keyring.Algorithm(v.String("file_key_management_encryption_algorithm"))); err != nil {
+		return err
+	}
+	file := v.String("file_key_management_filename")
+	if file == "" || len(s.Keys.Sources()) > 0 {
+		return nil
+	}
+	if err := s.Keys.ReadKeyFile(s.Layout.Seen(file), ""); err != nil {
+		s.Keys.AddSource(fmt.Sprintf("the server's key file (%v)", err))
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/innodb/redolog"
+	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
 )
 
 // LogName is the redo log of a backup.
@@ -33,16 +35,17 @@ func (e *ForeignLogError) Error() string {
 
 // OpenLog opens the redo log of a backup. A log without any byte is
 // mariadbredo.ErrEmptyLog; one that a server wrote is a *ForeignLogError.
-func OpenLog(root disk.Dir) (*Log, error) {
-	return replay.OpenLog(root, LogName, ReadLog)
+// keys are for one that is encrypted; nil: there are none.
+func OpenLog(root disk.Dir, keys *keyring.Keys) (*Log, error) {
+	return replay.OpenLog(root, LogName, func(f io.ReadCloser) (*Log, error) { return ReadLog(f, keys) })
 }
 
 // ReadLog is OpenLog of what file reads, from front to back. Close closes it.
-func ReadLog(file io.ReadCloser) (*Log, error) {
+func ReadLog(file io.ReadCloser, keys *keyring.Keys) (*Log, error) {
 	l := &Log{in: replay.NewInput(file), file: file}
 	head, err := l.in.Need(int(mariadbredo.Format108.Facts().HeaderSize))
 	if err == nil {
-		err = l.parse(head)
+		err = l.parse(head, keys)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", LogName, err)
@@ -50,7 +53,7 @@ func ReadLog(file io.ReadCloser) (*Log, error) {
 	return l, nil
 }
 
-func (l *Log) parse(head []byte) error {
+func (l *Log) parse(head []byte, keys *keyring.Keys) error {
 	h, err := mariadbredo.ParseHeader(head)
 	if err != nil {
 		return err
@@ -63,7 +66,10 @@ func (l *Log) parse(head []byte) error {
 		return err
 	}
 	l.geo = mariadbredo.LinearGeometry(h, l.Checkpoint)
-	return nil
+	if h.Crypt.Encrypted() {
+		l.geo.Cipher, err = tde.OpenMariaDBRedo(h.Crypt, keys)
+	}
+	return err
 }
 
 // Close closes the log.
@@ -172,10 +178,8 @@ func (s *scanner) mtr(m redolog.MTR) error {
 // that there is nothing to recover, and ends at the LSN returned. The log must
 // not be used after that.
 func (l *Log) Clean() (lsn innodb.LSN, clean bool, err error) {
-	const (
-		records = 11 // FILE_CHECKPOINT
-		whole   = records + 1 + 4
-	)
+	const records = 11 // FILE_CHECKPOINT
+	whole := records + l.geo.Tail()
 	if l.Header.Format != mariadbredo.Format108 || l.Checkpoint.LSN != l.Header.FirstLSN || l.Checkpoint.End != l.Checkpoint.LSN {
 		return 0, false, nil
 	}

@@ -30,7 +30,7 @@ func namingLog(files int) (log []byte, end innodb.LSN) {
 func scanNames(t *testing.T, files int, memory int64) (*replay.Scanned, error) {
 	t.Helper()
 	raw, end := namingLog(files)
-	log, err := ReadLog(io.NopCloser(bytes.NewReader(raw)))
+	log, err := ReadLog(io.NopCloser(bytes.NewReader(raw)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -94,8 +94,9 @@ var mariadbEncryption = []setting{
 	{"aria_encrypt_tables", isOn, "encrypted Aria tables"},
 }
 
-// CheckEncryption refuses a MariaDB that encrypts its redo log or Aria tables. (hb does
-// not copy its binary log.) The error is an *UnsupportedFeatureError for each, joined.
+// CheckEncryption refuses a MariaDB that encrypts Aria tables, or, before 10.8, its redo log.
+// (hb does not copy its binary log. Of the later redo log's forms hb refuses the earlier one
+// when it opens the log.) The error is an *UnsupportedFeatureError for each, joined.
 func CheckEncryption(ctx context.Context, srv *mysqld.Server) error {
 	vars, err := srv.Refresh(ctx) // aria_encrypt_tables can be set at any time
 	if err != nil {
@@ -103,6 +104,9 @@ func CheckEncryption(ctx context.Context, srv *mysqld.Server) error {
 	}
 	var errs []error
 	for _, set := range mariadbEncryption {
+		if set.name == "innodb_encrypt_log" && srv.Series.Encrypts {
+			continue
+		}
 		if value := vars.String(set.name); value != "" && set.refused(value) {
 			errs = append(errs, &mysqld.UnsupportedFeatureError{Feature: set.feature, Detail: set.name + "=" + value})
 		}

@@ -24,7 +24,13 @@ func Creator(tool string) string {
 //
 // tool becomes part of the creator.
 func BackupHead(f Format, c Checkpoint, tool string) []byte {
-	h := Header{Format: f, FirstLSN: c.LSN, Creator: Creator(tool)}
+	return SealedHead(f, c, tool, Crypt{})
+}
+
+// SealedHead is BackupHead for a log that may be encrypted. What follows is as the server
+// encrypted it.
+func SealedHead(f Format, c Checkpoint, tool string, crypt Crypt) []byte {
+	h := Header{Format: f, FirstLSN: c.LSN, Creator: Creator(tool), Crypt: crypt}
 	b := make([]byte, f.Facts().HeaderSize)
 	copy(b, h.Marshal())
 	at := f.Facts().Checkpoints[0]

@@ -40,6 +40,8 @@ const (
 	StopBlockNumber
 	// StopBlockUsed (10.5): the count of used bytes cannot be.
 	StopBlockUsed
+	// StopSealed: the log is encrypted, and there is no key.
+	StopSealed
 )
 
 // Stop is where and why cutting stopped.
@@ -84,6 +86,7 @@ var stopText = [...]string{
 	StopTooLong:      "mini-transaction too long",
 	StopBlockNumber:  "wrong block number",
 	StopBlockUsed:    "impossible length of a block",
+	StopSealed:       "the log is encrypted, and there is no key",
 }
 
 func (s Stop) Error() string {
@@ -115,6 +118,10 @@ type Cutter struct {
 	pos  innodb.LSN // of raw[0] (10.8+); of the next payload byte (10.5)
 	end  innodb.LSN // of the last whole mini-transaction
 	stop Stop
+
+	// encrypted logs only; reused
+	plain  []byte // records in clear
+	hidden []byte // the encrypted bytes of all records
 
 	// 10.5 only
 	pay     []byte     // payload of the current block not looked at yet; pos is its first byte's
@@ -179,13 +186,17 @@ func (c *Cutter) stopped(cause StopCause, lsn innodb.LSN) (redolog.MTR, bool) {
 const mtrTail = 1 + 4
 
 func (c *Cutter) nextPlain() (redolog.MTR, bool) {
-	n, cause := scan(c.raw, 0, MaxMTR-mtrTail)
+	if c.geo.Crypt.Encrypted() && c.geo.Cipher == nil {
+		return c.stopped(StopSealed, c.pos)
+	}
+	tail := c.geo.Tail()
+	n, cause := scan(c.raw, 0, MaxMTR-tail)
 	switch {
 	case cause != 0:
 		return c.stopped(cause, c.pos)
 	case n == 0:
 		return c.stopped(StopEndMark, c.pos)
-	case len(c.raw) < n+mtrTail:
+	case len(c.raw) < n+tail:
 		// The sequence byte alone can show that there is nothing to wait for.
 		if c.raw[n] != c.geo.sequence(c.pos+innodb.LSN(n)) {
 			return c.stopped(StopSequence, c.pos)
@@ -193,11 +204,11 @@ func (c *Cutter) nextPlain() (redolog.MTR, bool) {
 		return c.stopped(StopShort, c.pos)
 	case c.raw[n] != c.geo.sequence(c.pos+innodb.LSN(n)):
 		return c.stopped(StopSequence, c.pos)
-	case binary.BigEndian.Uint32(c.raw[n+1:]) != innodb.CRC32C(c.raw[:n]):
+	case binary.BigEndian.Uint32(c.raw[n+tail-4:]) != c.geo.sum(c.raw, n):
 		return c.stopped(StopChecksum, c.pos)
 	}
-	m := redolog.MTR{Start: c.pos, End: c.pos + innodb.LSN(n+mtrTail), Records: c.raw[:n:n]}
-	c.raw, c.pos, c.end = c.raw[n+mtrTail:], m.End, m.End
+	m := redolog.MTR{Start: c.pos, End: c.pos + innodb.LSN(n+tail), Records: c.records(c.raw, n)}
+	c.raw, c.pos, c.end = c.raw[n+tail:], m.End, m.End
 	return m, true
 }
 

@@ -18,13 +18,16 @@ type Geometry struct {
 	// around: the LSNs L and L+Capacity share their place. 0: the log is
 	// linear, as in a backup, and does not come around.
 	Capacity int64
+	// Crypt is of an encrypted log, and Cipher decrypts it; nil: there is no key.
+	Crypt  Crypt
+	Cipher Cipher
 }
 
 // LiveGeometry is that of a server's own log file of size bytes with that
 // header and (any valid) checkpoint.
 func LiveGeometry(h Header, c Checkpoint, size int64) (Geometry, error) {
 	f := h.Format.Facts()
-	g := Geometry{Format: h.Format, First: h.FirstLSN, FirstOffset: f.HeaderSize, Capacity: size - f.HeaderSize}
+	g := Geometry{Format: h.Format, First: h.FirstLSN, FirstOffset: f.HeaderSize, Capacity: size - f.HeaderSize, Crypt: h.Crypt}
 	if h.Format == Format105 {
 		// Where LSN 0 would lie is nowhere but in the checkpoint. A copier may
 		// need blocks before it, so everything is counted from whole blocks.
@@ -42,7 +45,7 @@ func LiveGeometry(h Header, c Checkpoint, size int64) (Geometry, error) {
 // LinearGeometry is that of a backup's log file.
 func LinearGeometry(h Header, c Checkpoint) Geometry {
 	f := h.Format.Facts()
-	g := Geometry{Format: h.Format, First: h.FirstLSN, FirstOffset: f.HeaderSize}
+	g := Geometry{Format: h.Format, First: h.FirstLSN, FirstOffset: f.HeaderSize, Crypt: h.Crypt}
 	if h.Format == Format105 {
 		g.First = c.LSN &^ (blockSize - 1)
 	}

@@ -32,6 +32,7 @@ type Header struct {
 	// means nothing for offsets.
 	FirstLSN innodb.LSN
 	Creator  string // at most 32 bytes
+	Crypt    Crypt
 }
 
 // ParseHeader reads the first block of a log file: at least 512 bytes, or none
@@ -60,6 +61,11 @@ func ParseHeader(block []byte) (Header, error) {
 		FirstLSN: innodb.LSN(binary.BigEndian.Uint64(block[offFirstLSN:])),
 		Creator:  string(creator),
 	}
+	if binary.BigEndian.Uint32(block) == tagSealed108 {
+		if h.Crypt = parseCrypt(block); !h.Crypt.Encrypted() {
+			return Header{}, errors.New("the redo log's header is damaged: the log is encrypted, and there is no key")
+		}
+	}
 	sub := binary.BigEndian.Uint32(block[offSubformat:])
 	if f == Format108 && (sub != 0 || h.FirstLSN < FirstLSN) {
 		return Header{}, fmt.Errorf("the redo log's header is damaged: version %d, first LSN %d", sub, h.FirstLSN)
@@ -77,6 +83,9 @@ func (h Header) Marshal() []byte {
 	}
 	binary.BigEndian.PutUint64(b[offFirstLSN:], uint64(h.FirstLSN))
 	copy(b[offCreator:offCreator+creatorSize], h.Creator)
+	if h.Crypt.Encrypted() {
+		h.Crypt.put(b)
+	}
 	binary.BigEndian.PutUint32(b[offHeaderCRC:], innodb.CRC32C(b[:offHeaderCRC]))
 	return b
 }

@@ -115,7 +115,7 @@ type UnsupportedError struct {
 
 func (e *UnsupportedError) Error() string {
 	if e.Encrypted {
-		return fmt.Sprintf("the redo log is encrypted (%s): hb cannot read it; run the server with innodb_encrypt_log=OFF", e.Name)
+		return fmt.Sprintf("the redo log is encrypted in a form that hb cannot read (%s): run the server with innodb_encrypt_log=OFF", e.Name)
 	}
 	return fmt.Sprintf("redo log format %#x (%s) is not one that hb reads here", e.Tag, e.Name)
 }
@@ -141,8 +141,8 @@ func identify(block []byte) (Format, error) {
 			return unsupported(facts[Format108].Name, true)
 		}
 		return Format108, nil
-	case 0xF09F979D:
-		return unsupported(facts[Format108].Name, true)
+	case tagSealed108:
+		return Format108, nil
 	}
 	encrypted := tag&encryptedBit != 0
 	switch tag &^ encryptedBit {

@@ -133,7 +133,6 @@ func TestUnsupported(t *testing.T) {
 	}{
 		{block(0xD0485953), true, "10.5"},
 		{first, true, "10.8"},
-		{block(0xF09F979D), true, "10.8"},
 		{block(1), false, "5.7"},
 		{block(6), false, "MySQL 8.0"},
 		{block(104), false, "10.4"},
