@@ -284,6 +284,9 @@ func (r *recovery) readEncryption(s *openSpace, page0 []byte) error {
 // decrypts a tablespace, or encrypts it with another key, hb's locks do not let happen
 // during a backup.
 func (r *recovery) readMySQLEncryption(s *openSpace, page0 []byte, found *innodb.Space) error {
+	if found.MySQLEncrypted() && found.MySQLInfo == [innodb.MySQLInfoSize]byte{} {
+		return fmt.Errorf("%s: page 0 after recovery marks it as encrypted and has no key", s.Name())
+	}
 	before := s.Space.Cipher
 	s.Space.Flags, s.Space.MySQLInfo, s.Space.Cipher = found.Flags, found.MySQLInfo, nil
 	if err := r.openCipher(s, page0); err != nil {

@@ -302,30 +302,42 @@ func readSpace(ctx context.Context, f disk.File, keys *keyring.Keys, buf []byte)
 		if n < s.Physical {
 			return fmt.Errorf("the file ends within page 0, after %d bytes", n)
 		}
-		_, err = s.Verify(buf[:s.Physical], 0)
+		if _, err = s.Verify(buf[:s.Physical], 0); err == nil && lacksKey(&s) {
+			return errLacksKey // a server that makes the file writes it soon
+		}
 		return err
 	})
+	if errors.Is(err, errLacksKey) {
+		err = nil // RefuseEncrypted has the words for it
+	}
 	if err == nil {
 		s.Cipher, err = tde.OpenToVerify(&s, buf[:s.Physical], keys)
 	}
 	return s, err
 }
 
-// EncryptedError refuses a tablespace that is encrypted at rest.
+var errLacksKey = errors.New("page 0 has no key")
+
+// EncryptedError refuses a tablespace of MySQL that is marked as encrypted and has no key.
 type EncryptedError struct{ Path string }
 
 func (e *EncryptedError) Error() string {
-	return fmt.Sprintf("%s is an encrypted tablespace of MySQL: hb cannot verify and recover its pages; "+
-		"decrypt it (ALTER TABLE … ENCRYPTION='N'), or back this server up with its own tool", e.Path)
+	return fmt.Sprintf("page 0 of %s marks the tablespace as encrypted and has no key, so that its pages cannot be verified: "+
+		"check the table on the server (CHECK TABLE), and back up again", e.Path)
 }
 
-// RefuseEncrypted refuses an encrypted tablespace of MySQL that hb cannot decrypt. The
-// checksums of MariaDB's cover what is stored.
+// RefuseEncrypted refuses an encrypted tablespace of MySQL that has no key. The checksums of
+// MariaDB's cover what is stored.
 func RefuseEncrypted(t *File) error {
-	if t.Space.MySQLEncrypted() && t.Space.Cipher == nil {
+	if lacksKey(&t.Space.Space) {
 		return &EncryptedError{t.Path}
 	}
 	return nil
+}
+
+// lacksKey reports whether page 0 is marked and has no encryption information.
+func lacksKey(s *innodb.Space) bool {
+	return s.MySQLEncrypted() && s.MySQLInfo == [innodb.MySQLInfoSize]byte{}
 }
 
 // place is where a segment is in the file, in bytes, and its length: that of whole pages,
