@@ -103,7 +103,7 @@ var undoTruncated = mysqldtest.Options{
 }
 
 // stormLoads are the loads that a server may have besides those that all have.
-var stormLoads = []string{"indexes", "partitions", "truncates", "bulk", "plain"}
+var stormLoads = []string{"indexes", "partitions", "truncates", "bulk"}
 
 // storm is a server, its loads, and its chain of backups.
 type storm struct {
@@ -207,7 +207,9 @@ func (st *storm) round(sum *stormSum, last bool) bool {
 		return false
 	}
 	if last {
-		st.check(dirs[0])
+		for _, dir := range dirs {
+			st.check(dir)
+		}
 	}
 	for _, dir := range dirs {
 		if err := os.RemoveAll(dir); err != nil {
@@ -241,13 +243,28 @@ func (st *storm) same() (full string, ends [2]innodb.LSN) {
 func (st *storm) check(dir string) {
 	s := mysqldtest.StartOn(st.T, st.s.Root, dir, st.options)
 	for _, l := range st.loads {
-		if err := l.Check(st.Context(), s.DB()); err != nil {
-			st.Error(err)
+		if err := l.Check(st.Context(), s.DB()); err != nil && !st.counters(err) {
+			st.Errorf("%s: %v", filepath.Base(dir), err)
 		}
 	}
 	if err := s.Stop(); err != nil {
 		st.Error(err)
 	}
+}
+
+// counters reports whether a check has nothing but counters of AUTO_INCREMENT to complain of,
+// which MySQL 8.0 and later restore as the number that was given out last, not the next one,
+// if it was written at a checkpoint: so does 9.7.4 if it is stopped and started itself.
+func (st *storm) counters(err error) bool {
+	if st.s.Root.MariaDB() || !st.s.Root.AtLeast(8, 0) {
+		return false
+	}
+	for line := range strings.Lines(err.Error()) {
+		if !strings.HasPrefix(line, "AUTO_INCREMENT of ") {
+			return false
+		}
+	}
+	return true
 }
 
 // keep keeps what differs, if somebody wants to look at it (HB_STORM_KEEP: a directory).
@@ -357,7 +374,7 @@ func (st *storm) rest() {
 // imported is what hb says where it refuses a server on which somebody imports a tablespace:
 // the file that waits for the import has the id of the one that it is a copy of. Servers do
 // not always tell hb that it waits.
-var imported = regexp.MustCompile("waits for ALTER TABLE … IMPORT TABLESPACE|hb_t_imp/.* both say they are tablespace")
+var imported = regexp.MustCompile("waits for ALTER TABLE … IMPORT TABLESPACE|hb_t_imp/.* both say they are tablespace|copied as hb_t_imp/target.ibd, was removed during the backup")
 
 // mostAgain is how many backups of one server may be refused while a tablespace is imported.
 const mostAgain = 20

@@ -147,7 +147,7 @@ var List = []Mutant{
 		"an increment lacks a page", "test=./source/pages TestIncrement"},
 	{"imported pages left out", "source/pages/increment.go",
 		" || lsn == 0", "",
-		"an increment lacks a table that was imported", "test=./source TestIncrementMerge"},
+		"an increment lacks a table that was imported", "test=./source/pages TestIncrement"},
 	{"flush LSN left out", "source/pages/increment.go",
 		" || no == 0 && of.ID == 0", "",
 		"page 0 of what is merged is not the server's", "test=./source/pages TestIncrementFlushLSN"},
