@@ -126,7 +126,7 @@ func pick[T any](rnd *rand.Rand, of []T) T { return of[rnd.IntN(len(of))] }
 // drawLoads draws one to three kinds of load. Commits are always counted: that is
 // what position and data are compared by.
 func (p *plan) drawLoads(rnd *rand.Rand, aimed []string) {
-	names := kinds.Names(p.server)
+	names := kinds.Names()
 	rnd.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	n := 1 + rnd.IntN(3)
 	if len(aimed) > 0 {

@@ -2,8 +2,6 @@
 package kinds
 
 import (
-	"slices"
-
 	"hb/scripts/torture.d/load"
 	"hb/scripts/torture.d/load/ddl"
 	"hb/scripts/torture.d/load/rows"
@@ -12,7 +10,6 @@ import (
 // A Kind is a kind of load.
 type Kind struct {
 	Name string
-	On   []string // the servers that can have it; nil: all
 	Make func(r *load.Round, seed uint64) load.Load
 }
 
@@ -36,11 +33,9 @@ var All = []Kind{
 }
 
 // Names are the kinds that a plan draws from.
-func Names(server string) (out []string) {
+func Names() (out []string) {
 	for _, k := range All[2:] {
-		if k.On == nil || slices.Contains(k.On, server) {
-			out = append(out, k.Name)
-		}
+		out = append(out, k.Name)
 	}
 	return out
 }
