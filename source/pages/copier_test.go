@@ -327,6 +327,32 @@ func TestCopyShort(t *testing.T) {
 	})
 }
 
+// TestCopyTruncatedInPlace: a table that MySQL 5.7 truncates in place is shorter than its
+// page 0 says until that is written. It is no damage if the redo log has the truncation,
+// and that is newer than page 0.
+func TestCopyTruncatedInPlace(t *testing.T) {
+	whole := innodbtest.Random(1, 100)
+	const left = 50 * 16 << 10
+	for _, newer := range []innodb.LSN{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			d := sourcetest.NewDir(t)
+			d.Write("db/t.ibd", whole[:left])
+			c := newCopying(1)
+			c.Begun = func(id innodb.SpaceID) innodb.LSN { return innodb.HeaderLSN(whole)*innodb.LSN(id) + newer }
+			err := c.CopyFiles(t.Context(), Unopened(d.List().Tablespaces))
+			if newer == 0 {
+				if _, ok := errors.AsType[*innodb.LengthError](err); !ok {
+					t.Errorf("page 0 is as new as the truncation: %v", err)
+				}
+				return
+			}
+			if got := c.files(t)["db/t.ibd"]; err != nil || !bytes.Equal(got, whole[:left]) {
+				t.Errorf("the truncation is newer: %v, %d bytes", err, len(got))
+			}
+		})
+	}
+}
+
 // TestCopyGrows: whatever a file grows by while it is copied, the copy has all
 // pages that its page 0 counts.
 func TestCopyGrows(t *testing.T) {

@@ -3,6 +3,7 @@ package redo
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +43,33 @@ func TestFileMemory(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), "20 MiB") {
 		t.Errorf("more than the memory allows: %v", err)
+	}
+}
+
+// TestHeldFiles: what the log does to files after it is held, and before the end that is
+// chosen then, counts; what it does later does not.
+func TestHeldFiles(t *testing.T) {
+	f := &Follower{log: &mariadbLog{}, ops: make(map[innodb.SpaceID]*FileState), opsLimit: 20 << 20}
+	if f.log.blocks() {
+		t.Fatal("it is a log in blocks")
+	}
+	f.held, f.heldEnd = true, 100
+	for i, name := range []string{"before", "at", "after"} {
+		end := innodb.LSN(200 + 100*i)
+		f.ends = append(f.ends, end)
+		f.heldOps = append(f.heldOps, fileOp{kind: fileRenamed, space: innodb.SpaceID(i + 1), name: "./d/" + name + ".ibd", end: end})
+	}
+	if err := f.truncate(300); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for id := range innodb.SpaceID(4) {
+		if s := f.ops[id]; s != nil {
+			got = append(got, s.Name())
+		}
+	}
+	if want := []string{"d/before.ibd", "d/at.ibd"}; !slices.Equal(got, want) {
+		t.Errorf("known are %q, want %q", got, want)
 	}
 }
 
