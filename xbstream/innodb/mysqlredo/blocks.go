@@ -120,14 +120,18 @@ func LastBlock(f Format, live []byte, end innodb.LSN) ([]byte, error) {
 	switch {
 	case stop.Cause == 0 && int(binary.BigEndian.Uint16(live[offUsed:])) >= used:
 		copy(b, live[:used])
-		if first := binary.BigEndian.Uint16(b[offFirst:]); int(first) >= used {
-			binary.BigEndian.PutUint16(b[offFirst:], 0)
+		// Where no mini-transaction begins before the end, the next one begins there: a
+		// server that finds 0 warns of damage ("corrupted first_rec_group and became
+		// fixed", 9.7).
+		if first := int(binary.BigEndian.Uint16(b[offFirst:])); first == 0 || first > used {
+			binary.BigEndian.PutUint16(b[offFirst:], uint16(used))
 		}
 	case used == blockHeader && (stop.Cause == 0 || stop.Cause == StopBlockNumber && !stop.Newer):
 		binary.BigEndian.PutUint32(b, redolog.BlockNumber(at))
 		if !f.Ring() {
 			binary.BigEndian.PutUint32(b[offEpoch:], Epoch(at))
 		}
+		binary.BigEndian.PutUint16(b[offFirst:], uint16(used))
 	case stop.Cause != 0:
 		return nil, stop
 	default:
