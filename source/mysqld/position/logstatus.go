@@ -46,32 +46,42 @@ const logStatus = "SELECT SERVER_UUID, LOCAL, REPLICATION, STORAGE_ENGINES FROM 
 // Where it waits for prepared transactions (Series.WaitsForPrepared), commits
 // wait behind it: after Options.LockWait the error is a *locks.TimeoutError.
 func ReadLogStatus(ctx context.Context, srv *mysqld.Server) (st LogStatus, err error) {
-	conn, err := srv.Open(ctx)
-	if err != nil {
-		return st, err
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	bounded, cancel := context.WithTimeout(ctx, srv.LockWait())
-	defer cancel()
-	row, err := conn.Row(bounded, logStatus)
-	if err != nil {
-		if bounded.Err() != nil {
-			srv.Kill(conn)
+	var row, purged map[string]string
+	err = patiently(ctx, srv, "performance_schema.log_status", func(ctx context.Context, conn *mysqld.Session) (err error) {
+		if row, err = conn.Row(ctx, logStatus); err == nil {
+			purged, err = conn.Row(ctx, "SELECT @@global.gtid_purged AS p")
 		}
-		if bounded.Err() != nil && ctx.Err() == nil {
-			err = &locks.TimeoutError{Lock: "performance_schema.log_status", After: srv.LockWait(), Err: err,
-				Cause: "a transaction is in the binary log and is not committed: it may wait for a replica (semi-synchronous replication)"}
-		}
+		return err
+	})
+	if err != nil {
 		return st, err
 	}
 	if st, err = parseLogStatus(row); err != nil {
 		return st, fmt.Errorf("performance_schema.log_status: %w", err)
 	}
-	if row, err = conn.Row(ctx, "SELECT @@global.gtid_purged AS p"); err != nil {
-		return st, err
-	}
-	st.Purged = oneLine(row["p"])
+	st.Purged = oneLine(purged["p"])
 	return st, nil
+}
+
+// patiently asks for what the server answers once no transaction is only prepared, in a
+// session of its own. If it takes longer than Options.LockWait, the session is killed.
+func patiently(ctx context.Context, srv *mysqld.Server, what string, ask func(ctx context.Context, conn *mysqld.Session) error) (err error) {
+	conn, err := srv.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	bounded, cancel := context.WithTimeout(ctx, srv.LockWait())
+	defer cancel()
+	if err = ask(bounded, conn); err == nil || bounded.Err() == nil {
+		return err
+	}
+	srv.Kill(conn)
+	if ctx.Err() == nil {
+		err = &locks.TimeoutError{Lock: what, After: srv.LockWait(), Err: err,
+			Cause: "a transaction is in the binary log and is not committed: it may wait for a replica (semi-synchronous replication)"}
+	}
+	return err
 }
 
 func parseLogStatus(row map[string]string) (LogStatus, error) {

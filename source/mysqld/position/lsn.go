@@ -110,10 +110,12 @@ func FlushEngineLogs(ctx context.Context, srv *mysqld.Server) error {
 	return srv.Control.Exec(ctx, "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
 }
 
-// FlushBinaryLogs has the server go on in a new binary log file (MySQL). It waits
-// for no transaction that is already in the current one.
+// FlushBinaryLogs has the server go on in a new binary log file (MySQL). For that the
+// server waits, and lets nobody commit, until no transaction in the current one is only
+// prepared: after Options.LockWait the error is a *locks.TimeoutError.
 func FlushBinaryLogs(ctx context.Context, srv *mysqld.Server) error {
-	return srv.Control.Exec(ctx, "FLUSH NO_WRITE_TO_BINLOG BINARY LOGS")
+	const flush = "FLUSH NO_WRITE_TO_BINLOG BINARY LOGS"
+	return patiently(ctx, srv, flush, func(ctx context.Context, conn *mysqld.Session) error { return conn.Exec(ctx, flush) })
 }
 
 // RedoDelay is how long the redo log may stay out of its file although
