@@ -32,7 +32,7 @@ func TestBinlogLockOrder(t *testing.T) {
 	root := mysqldtest.Need(t, mysqldtest.MySQL57)
 	s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
 	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (w INT, n INT, PRIMARY KEY (w, n))")
-	socket := perconaSocket(t, s)
+	socket := rewriting(t, s, perconaStatement)
 	stop := commitsOf57(t, s)
 	dir := t.TempDir()
 	archive := filepath.Join(dir, "archive")
@@ -113,8 +113,18 @@ var perconaStatements = map[string]struct {
 	"UNLOCK BINLOG":          {"UNLOCK TABLES", 0},
 }
 
-// perconaSocket is a socket of the server that knows these statements.
-func perconaSocket(t *testing.T, s *mysqldtest.Server) string {
+// perconaStatement returns what the server is asked instead of a statement.
+func perconaStatement(statement string) string {
+	p, ok := perconaStatements[statement]
+	if !ok {
+		return statement
+	}
+	time.Sleep(p.after)
+	return p.instead
+}
+
+// rewriting is a socket of the server that asks it other statements than it is asked.
+func rewriting(t *testing.T, s *mysqldtest.Server, instead func(statement string) string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hb")
 	if err != nil {
@@ -138,7 +148,7 @@ func perconaSocket(t *testing.T, s *mysqldtest.Server) string {
 				return
 			}
 			wg.Go(func() { _, _ = io.Copy(client, server); client.Close() })
-			wg.Go(func() { forward(server, client); server.Close() })
+			wg.Go(func() { forward(server, client, instead); server.Close() })
 		}
 	})
 	t.Cleanup(func() { l.Close(); wg.Wait(); os.RemoveAll(dir) })
@@ -146,7 +156,7 @@ func perconaSocket(t *testing.T, s *mysqldtest.Server) string {
 }
 
 // forward passes a client's packets on, and replaces statements.
-func forward(server io.Writer, client io.Reader) {
+func forward(server io.Writer, client io.Reader, instead func(statement string) string) {
 	for {
 		head := make([]byte, 4)
 		if _, err := io.ReadFull(client, head); err != nil {
@@ -158,13 +168,10 @@ func forward(server io.Writer, client io.Reader) {
 		}
 		const query = 3
 		if len(body) > 0 && body[0] == query {
-			if p, ok := perconaStatements[string(body[1:])]; ok {
-				time.Sleep(p.after)
-				body = append(body[:1], p.instead...)
-				var n [4]byte
-				binary.LittleEndian.PutUint32(n[:], uint32(len(body)))
-				copy(head, n[:3])
-			}
+			body = append(body[:1], instead(string(body[1:]))...)
+			var n [4]byte
+			binary.LittleEndian.PutUint32(n[:], uint32(len(body)))
+			copy(head, n[:3])
 		}
 		if _, err := server.Write(bytes.Join([][]byte{head, body}, nil)); err != nil {
 			return
