@@ -359,7 +359,7 @@ var List = []Mutant{
 		"5.7: a copy of a table whose index was being built stays", "server=mysql57, fault=none, load=indexes, option=--throttle=20MiB"},
 	{"redo of DDL not in hand", "source/backup.go",
 		"	return b.follower.Reach(ctx, lsn)", "	_ = lsn\n	return nil",
-		"5.7: what was changed without redo is not known under the lock", "server=mysql57, fault=slow redo log, load=indexes, load=truncates, option=--throttle=20MiB"},
+		"5.7: what was changed without redo is not known under the lock", "test=./source TestKnowRedo"},
 	{"undo truncations replayed", "source/mysql5.go",
 		"			b.replayFrom[t.Space.ID] = checkpoint", "			_ = checkpoint",
 		"5.7: redo of before a truncation is applied after it", "test=./source TestUndoTruncated"},
