@@ -215,6 +215,7 @@ func (b *backup) followRedo(ctx context.Context) error {
 	}
 	b.beginIncrement()
 	b.copier.Since = b.follower.End
+	b.copier.Info = func(id innodb.SpaceID) []byte { return b.follower.File(id).Info }
 	b.copier.Begun = func(id innodb.SpaceID) innodb.LSN { return b.follower.File(id).Begun }
 	if err := b.sendArchiveHeader(); err != nil {
 		return err

@@ -292,7 +292,7 @@ func (r *recovery) readMySQLEncryption(s *openSpace, page0 []byte, found *innodb
 	if err := r.openCipher(s, page0); err != nil {
 		return err
 	}
-	if before != nil && !tde.SameKey(before, s.Space.Cipher) {
+	if tde.HasKey(before) && !tde.SameKey(before, s.Space.Cipher) {
 		return &innodb.UnsupportedError{What: s.Name() + ": the server decrypted it during the backup, or gave it another key, which hb does not apply: back up again, or prepare this backup with the tool that made it"}
 	}
 	return nil

@@ -369,11 +369,6 @@ func (c *checker) checkTablespaces(ctx context.Context, f *Finding) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range look.Files {
-		if err := pages.RefuseEncrypted(t); err != nil {
-			return err
-		}
-	}
 	if err := c.refuseStrays(ctx, &look); err != nil {
 		return err
 	}

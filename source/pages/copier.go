@@ -45,6 +45,9 @@ type Copier struct {
 	Wait     func(ctx context.Context, n int) error // paces reading; nil: full speed
 	Since    func() innodb.LSN                      // up to where the redo has been read; nil: it does not matter
 	Begun    func(innodb.SpaceID) innodb.LSN        // where the redo begins a tablespace again (redo.FileState.Begun); nil: nowhere
+	// Info returns the encryption information that the redo has for page 0 of a tablespace
+	// (redo.FileState.Info); nil: it never has any.
+	Info func(innodb.SpaceID) []byte
 	// Truncated reports whether the server has truncated an undo tablespace since its
 	// page 0 had an LSN, or does so just now; nil: it never truncates a file in place.
 	Truncated func(ctx context.Context, id innodb.SpaceID, page0 innodb.LSN) (bool, error)
@@ -228,6 +231,11 @@ func (c *Copier) identify(ctx context.Context, t *File, f disk.File, page []byte
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", t.Path, err)
 	}
+	if lacksKey(&space) {
+		if err := c.findKey(ctx, &space, page); err != nil {
+			return false, fmt.Errorf("%s: %w", t.Path, err)
+		}
+	}
 	t.Space.Space, t.page0 = space, bytes.Clone(page[:space.Physical])
 	t.head = innodb.HeaderLSN(t.page0)
 	if err := RefuseEncrypted(t); err != nil {
@@ -302,21 +310,38 @@ func readSpace(ctx context.Context, f disk.File, keys *keyring.Keys, buf []byte)
 		if n < s.Physical {
 			return fmt.Errorf("the file ends within page 0, after %d bytes", n)
 		}
-		if _, err = s.Verify(buf[:s.Physical], 0); err == nil && lacksKey(&s) {
-			return errLacksKey // a server that makes the file writes it soon
-		}
+		_, err = s.Verify(buf[:s.Physical], 0)
 		return err
 	})
-	if errors.Is(err, errLacksKey) {
-		err = nil // RefuseEncrypted has the words for it
-	}
 	if err == nil {
 		s.Cipher, err = tde.OpenToVerify(&s, buf[:s.Physical], keys)
 	}
 	return s, err
 }
 
-var errLacksKey = errors.New("page 0 has no key")
+// findKey looks for the key of an encrypted tablespace of MySQL whose page 0 has none: the
+// server has just made the file, and the redo log has the key before any page is encrypted.
+// What page 0 is in the copy does not change.
+func (c *Copier) findKey(ctx context.Context, space *innodb.Space, page []byte) error {
+	err := datadir.Retry(ctx, func() error {
+		var info []byte
+		if c.Info != nil {
+			info = c.Info(space.ID)
+		}
+		if info == nil {
+			return errLacksKey
+		}
+		copy(space.MySQLInfo[:], info)
+		return nil
+	})
+	if err != nil {
+		return nil // RefuseEncrypted has the words for it
+	}
+	space.Cipher, err = tde.OpenToVerify(space, page, c.Keys)
+	return err
+}
+
+var errLacksKey = errors.New("no key yet")
 
 // EncryptedError refuses a tablespace of MySQL that is marked as encrypted and has no key.
 type EncryptedError struct{ Path string }

@@ -34,6 +34,9 @@ type FileState struct {
 	// MySQL makes its page 0 new; or 0. A page 0 that is older says nothing of the
 	// file's length.
 	Begun innodb.LSN
+	// Info is the newest encryption information that the log writes to page 0 (MySQL); nil:
+	// it writes none. Page 0 of a new file may be on disk without it for long.
+	Info []byte
 }
 
 // Name is the file's newest name in the archive: db/table.ibd.
@@ -55,6 +58,7 @@ const (
 	pagesChanged
 	pagesUnlogged
 	spaceBegun
+	spaceSealed
 )
 
 // fileOp is such a record, and the end of its mini-transaction.
@@ -63,6 +67,7 @@ type fileOp struct {
 	space innodb.SpaceID
 	name  string // the newest one, if the log has any
 	end   innodb.LSN
+	info  []byte // of spaceSealed
 }
 
 const (
@@ -119,6 +124,8 @@ func (f *Follower) track(op fileOp) error {
 		s.Unlogged = op.end
 	case spaceBegun:
 		s.Unlogged, s.Begun = op.end, op.end
+	case spaceSealed:
+		s.Info = op.info
 	}
 	return nil
 }
@@ -218,6 +225,12 @@ func (l *mysqlLog) fileOps(ops []fileOp, m redolog.MTR) ([]fileOp, error) {
 			op.kind = spaceBegun
 		case mlog.IndexLoad:
 			op.kind = pagesUnlogged
+		case mlog.WriteString:
+			l.grants.Add(&r)
+			if op.info = sealing(&r); op.info == nil {
+				continue
+			}
+			op.kind = spaceSealed
 		case mlog.FileCreate, mlog.FileCreate2, mlog.FileDelete, mlog.FileName, mlog.FileRename, mlog.FileRename2:
 			if err := op.named(&r, l.header.Format); err != nil {
 				return nil, fmt.Errorf("redo log, mini-transaction at LSN %d: %w", m.Start, err)

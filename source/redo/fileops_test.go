@@ -2,6 +2,7 @@ package redo
 
 import (
 	"fmt"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -106,7 +107,7 @@ func TestImportedAgain(t *testing.T) {
 			}
 		}
 		got := FileState{Changed: f.ops[7].Changed, Deleted: f.ops[7].Deleted, Again: f.ops[7].Again}
-		if got != c.want {
+		if !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v, want %+v", what, got, c.want)
 		}
 	}

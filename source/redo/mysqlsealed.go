@@ -5,7 +5,9 @@ import (
 	"errors"
 	"slices"
 
+	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo"
+	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
 	"hb/xbstream/innodb/tde"
 	"hb/xbstream/keyring"
@@ -113,4 +115,21 @@ func (s *sealedLog) seal(parts ...[]byte) error {
 		}
 	}
 	return nil
+}
+
+// sealing returns the encryption information that a record writes to page 0 of a
+// tablespace, after its offset and length, of 2 bytes each. 9.7.4 writes the 111 bytes that
+// it has, and reserves MySQLInfoSize.
+func sealing(r *mlog.Record) []byte {
+	const head, least = 4, 111
+	n := len(r.Body) - head
+	if r.Page.No != 0 || n < least || n > innodb.MySQLInfoSize {
+		return nil
+	}
+	info := make([]byte, innodb.MySQLInfoSize)
+	copy(info, r.Body[head:])
+	if _, err := tde.ParseMySQLInfo(info); err != nil {
+		return nil
+	}
+	return info
 }

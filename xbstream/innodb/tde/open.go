@@ -24,9 +24,10 @@ func Open(space *innodb.Space, page0 []byte, keys *keyring.Keys) (innodb.Cipher,
 }
 
 // OpenToVerify is Open for a tablespace whose pages cannot be verified without keys, which
-// is MySQL's; nil for any other: the checksums of MariaDB's cover what is stored.
+// is MySQL's; nil for any other: the checksums of MariaDB's cover what is stored. It is nil
+// also if page 0 has no key yet, which is then in the redo log.
 func OpenToVerify(space *innodb.Space, page0 []byte, keys *keyring.Keys) (innodb.Cipher, error) {
-	if !space.MySQLEncrypted() {
+	if !space.MySQLEncrypted() || space.MySQLInfo == [innodb.MySQLInfoSize]byte{} {
 		return nil, nil
 	}
 	return Open(space, page0, keys)

@@ -75,3 +75,10 @@ func SameKey(a, b innodb.Cipher) bool {
 	}
 	return x.keys[len(x.keys)-1].same(y.keys[len(y.keys)-1])
 }
+
+// HasKey reports whether a cipher of a tablespace of MySQL has a key: page 0 of a new file
+// has none until the server writes it again.
+func HasKey(c innodb.Cipher) bool {
+	s, ok := c.(*mysqlSpace)
+	return ok && len(s.keys) > 0
+}
