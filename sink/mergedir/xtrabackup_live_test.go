@@ -100,6 +100,9 @@ func TestMergeXtraBackup(t *testing.T) {
 			if i == 1 && (len(r.Dropped) < 3 || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "XtraBackup") || r.Pages == 0) {
 				t.Errorf("%+v", *r)
 			}
+			if i == 2 && !slices.Equal(r.Dropped, []string{"d/late.ibd"}) {
+				t.Errorf("dropped: %q", r.Dropped)
+			}
 			mustApply(t, base)
 			if i == 1 { // the next one begins and ends at one checkpoint, where the server made none between
 				refuse(t, base, at(i), as[*merge.MismatchError], "it continues from LSN")
@@ -318,6 +321,13 @@ func refuseXtraBackup(t *testing.T, root *mysqldtest.Root, base, inc string) {
 	}
 	refuse(t, other, inc, as[*backupdir.NotBackupError], "a server has run on it")
 	if err := os.Remove(filepath.Join(other, "auto.cnf")); err != nil {
+		t.Fatal(err)
+	}
+	refuse(t, other, inc, as[*backupdir.NotBackupError], "a server has run on it")
+
+	mustCopy(t, other, base)
+	asApplyLogOnly(t, other, inc)
+	if err := os.WriteFile(filepath.Join(other, "auto.cnf"), nil, 0o640); err != nil {
 		t.Fatal(err)
 	}
 	refuse(t, other, inc, as[*backupdir.NotBackupError], "a server has run on it")
