@@ -267,11 +267,18 @@ func (b *mysql8Backup) dropUndo() error {
 
 // UnloggedInstanceError says that redo logging may have been off for a while during the
 // backup, so that changes are missing in the redo log.
-type UnloggedInstanceError struct{ Alterations uint64 }
+type UnloggedInstanceError struct {
+	Alterations uint64
+	Denied      bool // the account may not read which they were
+}
 
 func (e *UnloggedInstanceError) Error() string {
-	return fmt.Sprintf("ALTER INSTANCE was executed %d times during the backup, other than to rotate a key or to reload TLS: "+
-		"redo logging may have been off for a while, so that the redo log lacks changes. Back up again without that, or with --lock-ddl=ON", e.Alterations)
+	which := "other than to rotate a key or to reload TLS"
+	if e.Denied {
+		which = "and the account may not read what for (GRANT SELECT ON performance_schema.events_statements_summary_by_digest)"
+	}
+	return fmt.Sprintf("ALTER INSTANCE was executed %d times during the backup, %s: "+
+		"redo logging may have been off for a while, so that the redo log lacks changes. Back up again without that, or with --lock-ddl=ON", e.Alterations, which)
 }
 
 // proveLogged makes sure, under the last lock, that nobody switched redo logging off and on
@@ -283,7 +290,7 @@ func (b *mysql8Backup) proveLogged(ctx context.Context) error {
 		return err
 	}
 	if n := now.Unexplained(b.calm.alters); n > 0 {
-		return &UnloggedInstanceError{n}
+		return &UnloggedInstanceError{n, now.Denied}
 	}
 	return nil
 }

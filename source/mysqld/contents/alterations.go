@@ -12,6 +12,7 @@ import (
 type Alterations struct {
 	all      uint64
 	harmless uint64 // that ended, and neither switch redo logging off nor on
+	Denied   bool   // the account may not read which they were
 }
 
 // The server counts a statement as it begins to execute it (Com_alter_instance), prepared
@@ -35,6 +36,7 @@ func CountAlterations(ctx context.Context, srv *mysqld.Server) (a Alterations, e
 	}
 	row, err := srv.Control.Row(ctx, harmlessAlterations)
 	if mysqld.IsDenied(err) {
+		a.Denied = true
 		return a, nil
 	}
 	if err != nil {
