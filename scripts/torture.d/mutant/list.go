@@ -356,7 +356,7 @@ var List = []Mutant{
 		"5.7: a copy of a table whose index was being built stays", "server=mysql57, fault=none, load=indexes, option=--throttle=20MiB"},
 	{"builds asked for once", "source/mysql5.go",
 		"	if b.follower.File(id).Unlogged > now.asked || len(now.in(id)) > 0 {", "	if b.follower.File(id).Unlogged > now.asked && len(now.in(id)) > 1<<20 {",
-		"5.7: a copy of a table whose index was being built stays", "server=mysql57, fault=none, load=indexes, option=--throttle=20MiB"},
+		"5.7: a copy of a table whose index was being built stays", "test=./source TestBuildsAskedAgain"},
 	{"redo of DDL not in hand", "source/backup.go",
 		"	return b.follower.Reach(ctx, lsn)", "	_ = lsn\n	return nil",
 		"5.7: what was changed without redo is not known under the lock", "test=./source TestKnowRedo"},
