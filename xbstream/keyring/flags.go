@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -40,8 +41,10 @@ func (f *Flags) Load() (*Keys, error) {
 		}
 	}
 	if f.KeyFile != "" {
-		if err := k.ReadKeyFile(f.KeyFile, f.KeySecretFile); err != nil {
+		if err := k.ReadKeyFile(f.KeyFile, f.KeySecretFile); IsKeyError(err) {
 			return nil, err
+		} else if err != nil {
+			return nil, &FlagError{fmt.Errorf("--key-file: %w", err)}
 		}
 	}
 	if argv := strings.Fields(f.KeyCommand); len(argv) > 0 {

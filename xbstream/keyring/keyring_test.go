@@ -155,3 +155,30 @@ func TestSecretHidden(t *testing.T) {
 		t.Errorf("json: %s, %v", b, err)
 	}
 }
+
+// TestFlags: a file that is not there, or is not a key file, is a mistake in the command
+// line; a secret that is missing or wrong is not.
+func TestFlags(t *testing.T) {
+	plain, sealed := write(t, "keys", []byte(keyFile)), write(t, "keys.enc", unhex(t, keyFileSalted))
+	for name, c := range map[string]struct {
+		flags   Flags
+		mistake bool
+	}{
+		"no such file": {Flags{KeyFile: plain + "x"}, true},
+		"no key file":  {Flags{KeyFile: write(t, "other", []byte("text\n"))}, true},
+		"secret only":  {Flags{KeySecretFile: plain}, true},
+		"algorithm":    {Flags{KeyFile: plain, KeyAlgorithm: "aes_gcm"}, true},
+		"no program":   {Flags{KeyCommand: " "}, true},
+		"no secret":    {Flags{KeyFile: sealed}, false},
+		"wrong secret": {Flags{KeyFile: sealed, KeySecretFile: plain}, false},
+	} {
+		keys, err := c.flags.Load()
+		_, mistake := errors.AsType[*FlagError](err)
+		if err == nil || keys != nil || mistake != c.mistake || !c.mistake && !IsKeyError(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if keys, err := new(Flags).Load(); keys != nil || err != nil {
+		t.Errorf("no flags: %v, %v", keys, err)
+	}
+}
