@@ -292,6 +292,9 @@ func encryptedUnderLoad(t *testing.T, switched bool) {
 	if r, err := verify.Directory(t.Context(), target, verify.Options{Keys: keysOf(t, file), Tmpdir: t.TempDir()}); err != nil || r.Tally.Sealed > 0 {
 		t.Errorf("the restored directory: %+v, %v", r, err)
 	}
+	if r, err := verify.Directory(t.Context(), target, verify.Options{Tmpdir: t.TempDir()}); err != nil || !strings.Contains(strings.Join(r.Warnings, " "), "pages are encrypted") {
+		t.Errorf("the restored directory, without keys: %+v, %v", r, err)
+	}
 	workload.VerifyCopy(t, s, target, true)
 }
 

@@ -339,8 +339,9 @@ func readAtPage(f disk.File, page []byte, no innodb.PageNo) error {
 func (v *dirVerifier) summarize() {
 	r := &v.result
 	r.Archive, r.Manifest, r.Foreign, r.Pages = v.backup.Archive, v.backup.Manifest, !v.backup.Own, v.sum.Pages
-	if r.Tally = v.sum.Tally; r.Tally.Unsummed > 0 {
-		v.warn("%s", r.Tally.Describe())
+	r.Tally = v.sum.Tally
+	if text := r.Tally.Describe(); text != "" {
+		v.warn("%s", text)
 	}
 	for _, f := range v.files {
 		r.Files++
