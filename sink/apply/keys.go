@@ -76,6 +76,9 @@ func (a *applier) checkKeys() error {
 			return nil
 		}
 		space, err := backupdir.ReadSpace(a.root, file)
+		if _, failed := errors.AsType[*fs.PathError](err); failed {
+			return fmt.Errorf("looking for encrypted tablespaces: %w", err)
+		}
 		if err != nil || !space.Encrypted() {
 			return nil
 		}

@@ -241,7 +241,7 @@ func ReadSpace(root disk.Dir, name string) (space innodb.Space, err error) {
 	defer f.Close() // only read
 	head := make([]byte, innodb.SpaceHeaderSize, innodb.MaxPageSize)
 	if n, err := f.ReadAt(head, 0); n < len(head) {
-		if innodb.AllZero(head[:n]) {
+		if err == io.EOF && innodb.AllZero(head[:n]) {
 			return space, innodb.ErrZeroHeader
 		}
 		return space, err
