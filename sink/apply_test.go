@@ -479,11 +479,11 @@ func (b *fakeBackup) damage(name string, at int) {
 	b.write(name, content)
 }
 
-// TestApplyEncryptedLog needs no key to say what is wrong.
+// TestApplyEncryptedLog: of the form that 10.8 and later write first, hb says what it is.
 func TestApplyEncryptedLog(t *testing.T) {
 	b := newFakeBackup(t, mariadbredo.Format108, fullFlags).finish()
 	log := b.read("ib_logfile0")
-	binary.BigEndian.PutUint32(log, 0xF09F979D)
+	binary.BigEndian.PutUint32(log[48:], 1) // the id of the key
 	innodbtest.SealBlock(innodbtest.MariaDB108, log[:512])
 	b.write("ib_logfile0", log)
 	_, err := b.apply()

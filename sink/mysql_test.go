@@ -541,7 +541,7 @@ func TestApplyMySQLRefuses(t *testing.T) {
 			b.table("db/t.ibd", 7, 6, 40000)
 			b.flags &^= 1 << 13
 			b.finish()
-		}, "db/t.ibd is encrypted"},
+		}, "db/t.ibd, page 3: encrypting it: it is encrypted, and its tablespace has no key"},
 		"server's own": {mysqlredo.Format8030, func(b *fakeMySQL) { b.finish().write(mysqlredo.RedoDir+"/#ib_redo4", []byte("x")) }, "a server's own redo log"},
 		"no log":       {mysqlredo.Format8030, func(b *fakeMySQL) { b.own().finish(); os.Remove(b.dir + "/" + scan.LogName) }, "is missing"},
 		"logging off": {mysqlredo.Format8030, func(b *fakeMySQL) {

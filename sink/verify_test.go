@@ -231,7 +231,6 @@ func TestVerifyDamage(t *testing.T) {
 		"redo":               {maria, func(b *fakeBackup) { b.edit("ib_logfile0", flipAt(12288+400)) }, "ib_logfile0: the log is damaged or truncated at LSN"},
 		"redo cut":           {maria, func(b *fakeBackup) { b.edit("ib_logfile0", func(c []byte) []byte { return c[:len(c)-500] }) }, "the backup needs it up to"},
 		"undo":               {maria, func(b *fakeBackup) { b.edit("undo001", flipAt(3*fakePage+5000)) }, "undo001: page 3: wrong checksum"},
-		"encrypted":          {my, func(b *fakeBackup) { b.flags |= 1 << 13; b.table("db/u.ibd", 8, 6, 40000) }, "db/u.ibd: it is encrypted"},
 		"MySQL's redo":       {my, func(b *fakeBackup) { b.edit("xtrabackup_logfile", flipAt(2048+3*512+100)) }, "xtrabackup_logfile: the log is damaged or truncated at LSN"},
 		"MySQL's redo cut":   {my, func(b *fakeBackup) { b.edit("xtrabackup_logfile", func(c []byte) []byte { return c[:len(c)-512] }) }, "the backup needs it up to"},
 		"general tablespace": {my, func(b *fakeBackup) { b.edit("general.ibd", flipAt(3*fakePage+5000)) }, "general.ibd: page 3: wrong checksum"},

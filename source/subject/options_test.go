@@ -56,7 +56,6 @@ func isUsage(err error) bool {
 func TestSinceMistakes(t *testing.T) {
 	for name, f := range map[string]*Flags{
 		"standard input": {Options: Options{Since: "-"}},
-		"an estimate":    {Options: Options{Since: "base"}, Estimate: true},
 		"one file twice": {InfoFile: "/a", ManifestOut: "/a"},
 	} {
 		if _, err := f.Prepare(); !isUsage(err) {
