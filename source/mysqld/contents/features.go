@@ -68,10 +68,10 @@ var mysqlSettings = []setting{
 	{"innodb_redo_log_enabled", isOff, "no redo log (ALTER INSTANCE DISABLE INNODB REDO_LOG)"},
 }
 
-// CheckFeatures refuses what hb cannot back up: encryption at rest other than that of
-// MySQL 8.0.30 and later, engines whose data hb does not copy, and settings without which a copy would not be
-// whole. On MySQL it needs PROCESS. The error is an *UnsupportedFeatureError for
-// each of them, joined.
+// CheckFeatures refuses what hb cannot back up: encryption at rest that it does not know,
+// engines whose data hb does not copy, and settings without which a copy would not be
+// whole. On MySQL before 8.0.30 it needs PROCESS, for the list of encrypted tablespaces. The
+// error is an *UnsupportedFeatureError for each of them, joined.
 func CheckFeatures(ctx context.Context, srv *mysqld.Server) error {
 	plugins, err := Plugins(ctx, srv)
 	if err != nil {
