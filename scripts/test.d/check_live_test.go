@@ -282,7 +282,8 @@ func TestCheckSurprises(t *testing.T) {
 	})
 }
 
-// TestCheckEncrypted: all that is encrypted is named at once.
+// TestCheckEncrypted: hb check names what is encrypted in a way that hb does not back up, and
+// the key file that it found.
 func TestCheckEncrypted(t *testing.T) {
 	root := mysqldtest.Need(t, mysqldtest.MariaDB1011)
 	keys := filepath.Join(t.TempDir(), "keys")
@@ -290,12 +291,12 @@ func TestCheckEncrypted(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"plugin-load-add=file_key_management",
-		"file-key-management-filename=" + keys, "innodb-encrypt-log=ON", "innodb-encrypt-tables=ON"}})
+		"file-key-management-filename=" + keys, "innodb-encrypt-log=ON", "innodb-encrypt-tables=ON", "aria-encrypt-tables=ON"}})
 	r := hbtest.Finish(t, hb(t, "check", "--no-defaults", "--rate-interval=10ms", "-u", "root", "-S", s.Socket))
 	if r.Code != 4 {
 		t.Errorf("exit code %d", r.Code)
 	}
-	wantLines(t, r.Stdout, "FAIL     features: ", "innodb_encrypt_log=ON", "innodb_encrypt_tables=ON", "ok       files: ", "space: ")
+	wantLines(t, r.Stdout, "FAIL     features: ", "aria_encrypt_tables=ON", "ok       keys: the key file "+keys, "ok       files: ", "space: ")
 }
 
 // TestCheckUnreadable: hb as a user who may not read the server's files.
