@@ -461,7 +461,7 @@ func TestEncryptedRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"plugin-load-add=file_key_management",
-			"file-key-management-filename=" + keys, "innodb-encrypt-log=ON"}})
+			"file-key-management-filename=" + keys, "innodb-encrypt-log=ON", "aria-encrypt-tables=ON"}})
 		r := hbtest.Finish(t, hb(t, "backup", "--no-defaults", "-u", "root", "-S", s.Socket))
 		if r.Code != 4 || !strings.Contains(r.Stderr, "encrypt") || r.Stdout != "" {
 			t.Errorf("exit code %d, %d bytes on stdout, %q", r.Code, len(r.Stdout), r.Stderr)
