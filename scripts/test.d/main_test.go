@@ -453,7 +453,7 @@ func unlocked(t *testing.T, s *mysqldtest.Server) {
 	}
 }
 
-// TestEncryptedRefused: an encrypted redo log, and a tablespace that is.
+// TestEncryptedRefused: encrypted Aria tables of any MariaDB, and the encrypted redo log of 10.5.
 func TestEncryptedRefused(t *testing.T) {
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		keys := filepath.Join(t.TempDir(), "keys")
