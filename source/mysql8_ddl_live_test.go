@@ -74,11 +74,11 @@ func TestUndoReplaced(t *testing.T) {
 }
 
 // building are changes that build indexes without redo, what undoes them, and the stage at which
-// their tables begin to be copied. Each takes long enough after that, mostly, for a copy to begin after its last record in the redo log, and before its
+// their tables begin to be copied. (A full-text index is in each stage for too short a time: see
+// TestBuilds.) Each takes long enough after that, mostly, for a copy to begin after its last record in the redo log, and before its
 // pages are on disk.
 var building = map[string][3]string{
 	"an index":                {"ALTER TABLE d.x ADD KEY k (v, id), ADD KEY k2 (w, v), LOCK=SHARED", "ALTER TABLE d.x DROP KEY k, DROP KEY k2", "insert"},
-	"a full-text index":       {"ALTER TABLE d.x ADD FULLTEXT f (v)", "ALTER TABLE d.x DROP KEY f", "merge sort"},
 	"a table that is rebuilt": {"ALTER TABLE d.x FORCE, ADD KEY k (v, id), ALGORITHM=INPLACE", "ALTER TABLE d.x DROP KEY k", "insert"},
 }
 
