@@ -75,7 +75,8 @@ func TestUndoReplaced(t *testing.T) {
 
 // building are changes that build indexes without redo, what undoes them, and the stage at which
 // their tables begin to be copied. (A full-text index is in each stage for too short a time: see
-// TestBuilds.) Each takes long enough after that, mostly, for a copy to begin after its last record in the redo log, and before its
+// TestBuilds.) Each takes long enough after that, mostly, for a copy to begin after its last
+// record in the redo log, and before its
 // pages are on disk.
 var building = map[string][3]string{
 	"an index":                {"ALTER TABLE d.x ADD KEY k (v, id), ADD KEY k2 (w, v), LOCK=SHARED", "ALTER TABLE d.x DROP KEY k, DROP KEY k2", "insert"},

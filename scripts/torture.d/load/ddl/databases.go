@@ -119,7 +119,7 @@ func (l *databases) Ended() {
 }
 
 func (l *databases) Check(ctx context.Context, db *sql.DB) error {
-	got, err := load.Table(ctx, db, "SELECT s.schema_name, COUNT(t.table_name) FROM information_schema.schemata s LEFT JOIN information_schema.tables t ON t.table_schema = s.schema_name WHERE s.schema_name LIKE 'hb\\_t\\_db%' GROUP BY s.schema_name")
+	got, err := load.Table(ctx, db, "SELECT s.schema_name, COUNT(t.table_name) FROM information_schema.schemata s LEFT JOIN information_schema.tables t ON t.table_schema = s.schema_name WHERE s.schema_name LIKE 'hb\\_t\\_db%' GROUP BY s.schema_name LIMIT 100000") // whatever sql_select_limit is
 	if err != nil {
 		return err
 	}
