@@ -374,7 +374,7 @@ func (st *storm) rest() {
 // imported is what hb says where it refuses a server on which somebody imports a tablespace:
 // the file that waits for the import has the id of the one that it is a copy of. Servers do
 // not always tell hb that it waits.
-var imported = regexp.MustCompile("waits for ALTER TABLE … IMPORT TABLESPACE|hb_t_imp/.* both say they are tablespace|copied as hb_t_imp/target.ibd, was removed during the backup")
+var imported = regexp.MustCompile("waits for ALTER TABLE … IMPORT TABLESPACE|hb_t_imp/.* both say they are tablespace|copied as hb_t_imp/target[^ ]*, was removed during the backup")
 
 // mostAgain is how many backups of one server may be refused while a tablespace is imported.
 const mostAgain = 20
