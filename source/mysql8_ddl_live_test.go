@@ -46,7 +46,7 @@ func TestUndoReplaced(t *testing.T) {
 		before := undoIDs(t, s)
 		// The first pieces are those of tables, the last ones those of undo tablespaces:
 		// wait for truncations at both ends.
-		for end := time.Now().Add(5 * time.Second); (n == 1 || n%8 == 0) && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(5 * time.Second); (n == 1 || n%24 == 0) && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			if now := undoIDs(t, s); !slices.Equal(now, before) {
 				seen = append(seen, now...)
 				break
