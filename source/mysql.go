@@ -62,6 +62,19 @@ func (b *mysqlBackup) describe(m *metadata.Manifest) {
 	})
 }
 
+// lookLast lists tablespaces and databases for the last time: they cannot change.
+func (b *mysqlBackup) lookLast(ctx context.Context) error {
+	list, err := b.List(ctx)
+	if err != nil {
+		return err
+	}
+	if b.last, err = b.Inventory.Look(ctx, list.Tablespaces); err != nil {
+		return err
+	}
+	b.databases = list.Databases
+	return b.proveUnique(ctx)
+}
+
 // replace makes room for second copies. The second copy of a
 // table has another name in the archive. System and undo tablespaces can have no
 // other; but what is only staged is not in the archive yet.

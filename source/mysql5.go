@@ -122,15 +122,7 @@ func (b *mysql5Backup) copyLast(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		list, err := b.List(ctx)
-		if err != nil {
-			return err
-		}
-		if b.last, err = b.Inventory.Look(ctx, list.Tablespaces); err != nil {
-			return err
-		}
-		b.databases = list.Databases
-		if err := b.proveUnique(ctx); err != nil {
+		if err := b.lookLast(ctx); err != nil {
 			return err
 		}
 		if _, err := b.copyMissing(ctx, b.last); err != nil {

@@ -171,17 +171,9 @@ func (e *LockBrokenError) Error() string {
 // was created, dropped or truncated under the lock, and the archive has every
 // tablespace that the server knows.
 func (b *mysql8Backup) proveUnchanged(ctx context.Context) error {
-	list, err := b.List(ctx)
-	if err != nil {
+	if err := b.lookLast(ctx); err != nil {
 		return err
 	}
-	if b.last, err = b.Inventory.Look(ctx, list.Tablespaces); err != nil {
-		return err
-	}
-	if err := b.proveUnique(ctx); err != nil {
-		return err
-	}
-	b.databases = list.Databases
 	for _, t := range b.last.Files {
 		if !b.registry.Has(t.Key()) {
 			return &LockBrokenError{t.Space.ID}

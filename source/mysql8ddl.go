@@ -232,15 +232,7 @@ func (b *mysql8Backup) underInstanceLock(ctx context.Context) error {
 	if err := b.knowRedo(ctx); err != nil {
 		return err
 	}
-	list, err := b.List(ctx)
-	if err != nil {
-		return err
-	}
-	if b.last, err = b.Inventory.Look(ctx, list.Tablespaces); err != nil {
-		return err
-	}
-	b.databases = list.Databases
-	if err := b.proveUnique(ctx); err != nil {
+	if err := b.lookLast(ctx); err != nil {
 		return err
 	}
 	if err := b.dropUndo(); err != nil {

@@ -97,7 +97,7 @@ func Run(ctx context.Context, dir, inc string, o Options) (_ *Result, err error)
 	return &m.result, nil
 }
 
-// no says why the base is none.
+// no says why this cannot be the base.
 func (m *merging) no(what string) error {
 	return &backupdir.NotBackupError{Dir: m.root.Name(), What: what}
 }

@@ -66,7 +66,7 @@ func (s *mysqlSpace) Encrypt(page []byte, no innodb.PageNo) error {
 }
 
 // SameKey reports whether two ciphers of a tablespace of MySQL encrypt with the same key,
-// whatever master key that is kept under. nil is none.
+// whatever master key that is kept under. A nil cipher has no key.
 func SameKey(a, b innodb.Cipher) bool {
 	x, ok := a.(*mysqlSpace)
 	y, also := b.(*mysqlSpace)
