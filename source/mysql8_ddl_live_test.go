@@ -165,6 +165,7 @@ func TestRedoSwitched(t *testing.T) {
 	}{
 		{"reloaded", []string{"ALTER INSTANCE RELOAD TLS"}, 0},
 		{"switched", []string{"ALTER INSTANCE RELOAD TLS", "ALTER INSTANCE DISABLE INNODB REDO_LOG", "UPDATE d.n SET n = n + 10", "ALTER INSTANCE ENABLE INNODB REDO_LOG"}, 2},
+		{"counters flushed", []string{"ALTER INSTANCE DISABLE INNODB REDO_LOG", "ALTER INSTANCE ENABLE INNODB REDO_LOG", "FLUSH STATUS"}, 2},
 		{"prepared", []string{"PREPARE a FROM 'ALTER INSTANCE DISABLE INNODB REDO_LOG'", "EXECUTE a", "ALTER INSTANCE ENABLE INNODB REDO_LOG"}, 2},
 	} {
 		srv := client.Open(t, s)
