@@ -25,6 +25,7 @@ type contest struct {
 	// cached are files that are read before each run: some peers throw out of the
 	// page cache what they have read.
 	cached []string
+	cold   []string // files that are not in the page cache when a run begins
 }
 
 // side is one way to do the job.
@@ -149,7 +150,7 @@ func (b *bench) turns(ctx context.Context, c *contest, rounds int, sides ...*sid
 	}
 	for round := range rounds {
 		for _, s := range sides {
-			err := readAll(c.cached)
+			err := errors.Join(readAll(c.cached), dropCached(c.cold))
 			var u usage
 			if err == nil {
 				u, err = s.once(ctx)

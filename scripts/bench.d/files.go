@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -39,6 +40,22 @@ func readAll(files []string) error {
 		_, err = io.Copy(struct{ io.Writer }{io.Discard}, f)
 		if err := errors.Join(err, f.Close()); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// dropCached throws files out of the page cache. They are on disk: the kernel keeps
+// what is not.
+func dropCached(files []string) error {
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		err = errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
+		if err := errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("throwing %s out of the page cache: %w", name, err)
 		}
 	}
 	return nil

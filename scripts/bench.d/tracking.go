@@ -19,7 +19,8 @@ var readPerByte = figure{"bytes read for each of the archive", median(func(u usa
 var tracked = &section{
 	title:   "Page tracking",
 	columns: []figure{wall, cpu, peak, size, readPerByte},
-	text:    "MySQL's component_mysqlbackup lists the changed pages. Where hb reads all pages nevertheless, it was told that the list is of another run of the server.",
+	text: "MySQL's component_mysqlbackup lists the changed pages. Where hb reads all pages nevertheless, it was told that the list is of another run of the server. " +
+		"Usually no tablespace is in the page cache: with innodb_flush_method=O_DIRECT the server reads and writes past it. If all are, hb reads 2 GiB from memory in less time than its questions to the server take.",
 }
 
 // trackMySQL measures the backup of what changed, with the server's list of changed pages
@@ -58,14 +59,19 @@ func (b *bench) trackMySQL(ctx context.Context, s *mysqldtest.Server, dir string
 		}
 		return side
 	}
+	sides := func() []*side {
+		return []*side{
+			since("hb backup --since, listed pages", run),
+			since("hb backup --since, all pages", ""),
+			into("hb backup", b.hbBackup(s)),
+		}
+	}
+	bars := []bar{within(readPerByte, 1.5), within(peak, 256<<20)}
 	return b.hold(ctx,
-		&contest{name: "tracking", title: "back up what changed in MySQL 9.7: one page in a hundred", section: tracked, warm: true, cached: files,
-			bars: []bar{against(1, wall, 0.2), within(readPerByte, 1.5), within(peak, 256<<20)},
-			sides: []*side{
-				since("hb backup --since, listed pages", run),
-				since("hb backup --since, all pages", ""),
-				into("hb backup", b.hbBackup(s)),
-			}})
+		&contest{name: "tracking", title: "back up what changed in MySQL 9.7: one page in a hundred", section: tracked, warm: true, cold: files,
+			bars: append([]bar{against(1, wall, 0.2)}, bars...), sides: sides()},
+		&contest{name: "tracking", title: "back up what changed in MySQL 9.7, all tablespaces in the page cache", section: tracked, warm: true, cached: files,
+			bars: append([]bar{{figure: wall, peer: 1, rule: tell}}, bars...), sides: sides()})
 }
 
 // track has the server list the pages that it changes, and fills the list's first block,
