@@ -27,6 +27,7 @@ import (
 	"hb/sink/catalog"
 	"hb/sink/merge"
 	"hb/sink/sinkcmd"
+	"hb/sink/verify"
 	"hb/source"
 	"hb/source/binlog"
 	"hb/source/datadir"
@@ -114,6 +115,7 @@ var exitCodes = []exitCode{
 	{10, of(as[*stream.EncryptedError], as[*keyring.MissingKeyError], as[*keyring.WrongKeyError], as[*keyring.CommandError])},
 	{11, of(as[*merge.ChainError], as[*merge.MismatchError], as[*merge.DivergedError],
 		as[*since.ServerError], as[*since.ReleaseError], as[*since.PageSizeError], as[*since.AheadError], as[*since.UnusableError], as[*since.DirectoryError])},
+	{12, of(as[*verify.PartialError])},
 }
 
 func is(target error) func(error) bool {

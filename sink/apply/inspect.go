@@ -7,6 +7,7 @@ import (
 	"hb/sink/replay"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/keyring"
 )
 
 // Inspection is a look at a directory by the rules of recovery. It changes nothing.
@@ -24,6 +25,9 @@ func Inspect(root disk.Dir, o Options) (*Inspection, error) {
 
 // Backup is the directory's metadata.
 func (i *Inspection) Backup() *backupdir.Backup { return i.a.backup }
+
+// Keys are those of Options, and those that the backup has and an identity opened.
+func (i *Inspection) Keys() *keyring.Keys { return i.a.Keys }
 
 // Recovered reports whether the directory was recovered, or made ready for recovery
 // by a server, and at which LSN.

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 
+	"filippo.io/age"
+
 	"hb/sink/merge"
 	"hb/sink/verify"
 	"hb/stream"
@@ -44,15 +46,22 @@ func (c *Verify) Run(ctx context.Context, p *program.Program) error {
 	}
 	p.WarnAll(result.Warnings)
 	p.Done(result.Describe(p.Took()), result.Facts()...)
-	return nil
+	return result.Partial()
 }
 
 func (c *Verify) verify(ctx context.Context, p *program.Program) (result *verify.Result, err error) {
-	c.Progress = new(progress.Tracker)
+	c.Progress, p.Ask = new(progress.Tracker), p.Ask.Once()
+	c.Identities = func() ([]age.Identity, error) { return stream.ReadIdentities(c.Identity, p.Ask) }
 	if c.Keys, err = c.Encryption.Load(); err != nil {
 		return nil, err
 	}
-	if len(c.Increments) == 0 && c.isDirectory() {
+	directory := len(c.Increments) == 0 && c.isDirectory()
+	if len(c.Identity) > 0 && !directory {
+		if c.Keys, err = sealedKeys(ctx, p, &c.ReadFlags, c.Increments, c.Keys); err != nil {
+			return nil, err
+		}
+	}
+	if directory {
 		p.During(c.Progress, func() { result, err = verify.Directory(ctx, c.Archive, c.Options) })
 		return result, err
 	}

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"time"
 
+	"filippo.io/age"
+
 	"hb/sink/apply"
 	"hb/sink/backupdir"
 	"hb/sink/catalog"
@@ -49,8 +51,13 @@ type Options struct {
 	// a temporary file, unless At has them.
 	Replay bool `help:"Rehearse hb apply and throw the result away. Needs space in --tmpdir for the pages that the redo log changes; for an archive from a pipe, or one that is compressed or encrypted, for all tablespaces."`
 
-	// Keys are those of encrypted tablespaces, for Replay; nil: there are none.
+	// Keys are those of what is encrypted at rest; nil: there are none. Without them
+	// the result may be partial.
 	Keys *keyring.Keys `kong:"-"`
+	// Identities open the keys that the backup itself has: those of a directory, and
+	// those that the recovery of an archive needs, whose pages are verified before
+	// they come. nil: only Keys are used.
+	Identities func() ([]age.Identity, error) `kong:"-"`
 	// At, of Archive, is the archive that is read, where it can be read anywhere
 	// and has no stages; or nil.
 	At io.ReaderAt `kong:"-"`
@@ -75,6 +82,12 @@ type Result struct {
 	Replayed   bool   // recovery was rehearsed
 	Recovered  uint64 // pages, by that
 	Temporary  int64  // bytes that were put into temporary files
+	// Encrypted are the files of tablespaces that may have encrypted pages, sorted, as
+	// the backup names them.
+	Encrypted []string
+	// SealedRedo is what key of the redo log was missing; nil: it was verified.
+	SealedRedo *keyring.MissingKeyError
+	hasKeys    bool // the backup has a keyring.SealedName
 }
 
 // Describe describes in a few lines the backup, and the findings, in the
@@ -82,6 +95,8 @@ type Result struct {
 func (r *Result) Describe(took time.Duration) string {
 	found := fmt.Sprintf("; %d mini-transactions of redo, unbroken to LSN %d", r.MTRs, r.LSN)
 	switch {
+	case r.SealedRedo != nil:
+		found = ""
 	case r.Increment:
 		return fmt.Sprintf("%s\nverified in %s: the archive of an incremental backup, for LSN %d to %d", r.Summary.Describe(), took, r.FromLSN, r.LSN)
 	case r.Applied && r.HandedOver:
@@ -91,18 +106,18 @@ func (r *Result) Describe(took time.Duration) string {
 	case r.Replayed:
 		found = fmt.Sprintf("; hb apply was rehearsed to LSN %d, with %d pages written", r.LSN, r.Recovered)
 	}
-	return fmt.Sprintf("%s\nverified in %s: %d pages%s", r.Summary.Describe(), took, r.Pages, found)
+	return fmt.Sprintf("%s\nverified in %s: %d pages%s%s", r.Summary.Describe(), took, r.Pages-r.Tally.Sealed, found, r.describeEncrypted())
 }
 
 // Facts are the result for programs.
 func (r *Result) Facts() []slog.Attr {
 	facts := append(r.Size(), r.About()...)
-	facts = append(facts, slog.Int64("pages", r.Pages), slog.Bool("applied", r.Applied), slog.Bool("by_server", r.HandedOver),
+	facts = append(facts, slog.Int64("pages", r.Pages-r.Tally.Sealed), slog.Bool("applied", r.Applied), slog.Bool("by_server", r.HandedOver),
 		slog.Uint64("from_lsn", uint64(r.FromLSN)), slog.Uint64("last_lsn", uint64(r.LSN)))
 	if r.Replayed {
 		facts = append(facts, slog.Uint64("recovered_pages", r.Recovered))
 	}
-	return facts
+	return append(facts, r.factsEncrypted()...)
 }
 
 // Archive reads an archive, already without its stages, to its end, and checks
@@ -208,7 +223,7 @@ const maxKept = 128 << 20
 
 // keptNames are the files that recovery reads.
 var keptNames = []string{
-	metadata.ArchiveName, metadata.ManifestName, metadata.MyCnfName, metadata.ExternalName,
+	metadata.ArchiveName, metadata.ManifestName, metadata.MyCnfName, metadata.ExternalName, keyring.SealedName,
 	metadata.XtraBackupNames.Checkpoints, metadata.MariaDBNames.Checkpoints,
 	metadata.XtraBackupNames.Info, metadata.MariaDBNames.Info,
 }
@@ -486,6 +501,7 @@ func (v *verifier) endPages(f *verifiedFile, size int64) error {
 	if v.pageSize == 0 && f.State == backupdir.IsSpace {
 		v.pageSize = f.Logical
 	}
+	v.result.noteEncrypted(f.Name, &f.PageFeed)
 	if f.Lenient && size < minSystemFile && !backupdir.TablespaceName.MatchString(f.Name) {
 		return nil
 	}
@@ -597,8 +613,7 @@ func (v *verifier) conclude() error {
 	if err := v.rehearse(v.ctx, v.dir, &v.result); err != nil {
 		return badArchive(v.ctx, err)
 	}
-	v.result.Pages, v.result.Tally = v.sum.Pages, v.sum.Tally
-	if text := v.sum.Tally.Describe(); text != "" {
+	if text := v.result.count(&v.sum); text != "" {
 		v.warn("%s", text)
 	}
 	v.result.Temporary += v.heldSize + v.spooled

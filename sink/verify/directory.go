@@ -19,6 +19,7 @@ import (
 	"hb/sink/verify/overlay"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
 
@@ -61,7 +62,7 @@ type dirVerifier struct {
 	// the backup. Its files are those of a recovered directory.
 	handed bool
 
-	mu sync.Mutex // of the warnings, while files are read
+	mu sync.Mutex // of the result, while files are read
 }
 
 func (v *dirVerifier) run(ctx context.Context) (err error) {
@@ -70,6 +71,9 @@ func (v *dirVerifier) run(ctx context.Context) (err error) {
 		return err
 	}
 	v.backup = look.Backup()
+	if keys := look.Keys(); !keys.None() {
+		v.Keys = keys
+	}
 	unlock, err := backupdir.LockSystem(v.root, v.backup.SystemFiles[0])
 	if err != nil {
 		return err
@@ -82,6 +86,9 @@ func (v *dirVerifier) run(ctx context.Context) (err error) {
 	}
 	lsn, applied, err := look.Recovered()
 	if err != nil {
+		return err
+	}
+	if v.result.hasKeys, err = backupdir.Exists(v.root, keyring.SealedName); err != nil {
 		return err
 	}
 	if v.result.HandedOver, err = backupdir.Exists(v.root, backupdir.HandedOverName); err != nil {
@@ -240,6 +247,9 @@ func (v *dirVerifier) choosePages() error {
 	for _, f := range v.files {
 		if i := slices.Index(v.backup.SystemFiles, f.Path); i >= 0 {
 			f.Pages = &backupdir.CheckedFile{File: system[i], Name: f.Path, Sum: &v.sum}
+			if system[i].Encrypted() {
+				v.result.Encrypted = append(v.result.Encrypted, f.Path)
+			}
 			if v.result.Applied {
 				f.Usage = v.systemUsage(system)
 				if f.Unused, err = v.unwritten(&system[0]); err != nil {
@@ -266,6 +276,9 @@ func (v *dirVerifier) learn(f *backupdir.File, file disk.File) error {
 	if err := feed.Identify(first); err != nil {
 		return err
 	}
+	v.mu.Lock()
+	v.result.noteEncrypted(f.Path, feed)
+	v.mu.Unlock()
 	switch feed.State {
 	case backupdir.IsSpace:
 		f.Pages = &feed.CheckedFile
@@ -338,9 +351,8 @@ func readAtPage(f disk.File, page []byte, no innodb.PageNo) error {
 
 func (v *dirVerifier) summarize() {
 	r := &v.result
-	r.Archive, r.Manifest, r.Foreign, r.Pages = v.backup.Archive, v.backup.Manifest, !v.backup.Own, v.sum.Pages
-	r.Tally = v.sum.Tally
-	if text := r.Tally.Describe(); text != "" {
+	r.Archive, r.Manifest, r.Foreign = v.backup.Archive, v.backup.Manifest, !v.backup.Own
+	if text := r.count(&v.sum); text != "" {
 		v.warn("%s", text)
 	}
 	for _, f := range v.files {

@@ -100,6 +100,16 @@ type Keys struct {
 	used      map[string]bool
 }
 
+// None reports whether there are no keys, and no command to ask for any.
+func (k *Keys) None() bool {
+	if k == nil {
+		return true
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.mariadb) == 0 && len(k.mysql) == 0 && k.command == nil
+}
+
 // AddMariaDB adds a key of 16, 24 or 32 bytes.
 func (k *Keys) AddMariaDB(name MariaDBKey, key Secret) error {
 	switch len(key) {

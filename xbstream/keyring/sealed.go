@@ -19,8 +19,8 @@ import (
 // itself, so that the archive's own encryption can be taken off without it.
 const SealedName = "hb-keys.age"
 
-// maxSealed bounds the file, in bytes.
-const maxSealed = 4 << 20
+// MaxSealed bounds the file, in bytes.
+const MaxSealed = 4 << 20
 
 // sealedVersion is the version of the JSON. A reader refuses a later one.
 const sealedVersion = 1
@@ -101,8 +101,8 @@ func (k *Keys) Unseal(r io.Reader, identities []age.Identity) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", SealedName, err)
 	}
-	text, err := io.ReadAll(io.LimitReader(plain, maxSealed+1))
-	if err == nil && len(text) > maxSealed {
+	text, err := io.ReadAll(io.LimitReader(plain, MaxSealed+1))
+	if err == nil && len(text) > MaxSealed {
 		err = errors.New("it is too long")
 	}
 	var doc sealedKeys

@@ -1,12 +1,17 @@
 package metadata
 
-import "path"
+import (
+	"path"
+
+	"hb/xbstream/keyring"
+)
 
 // ownNames are the files of the backup itself, which are no files of the server.
 var ownNames = func() map[string]bool {
 	own := map[string]bool{
 		ArchiveName: true, IndexName: true, ManifestName: true, MyCnfName: true, ExternalName: true, DonorGaleraInfoName: true,
-		"ib_logfile0": true, "xtrabackup_logfile": true, // the redo log of either family
+		keyring.SealedName: true,
+		"ib_logfile0":      true, "xtrabackup_logfile": true, // the redo log of either family
 	}
 	for _, n := range []Names{XtraBackupNames, MariaDBNames} {
 		for _, name := range []string{n.Checkpoints, n.Info, n.BinlogInfo, n.SlaveInfo, n.GaleraInfo} {

@@ -1,0 +1,240 @@
+package testd
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"filippo.io/age"
+
+	"hb/scripts/test.d/hbtest"
+	"hb/source/mysqld/mysqldtest"
+	"hb/stream"
+	"hb/stream/remote/remotetest"
+	"hb/xbstream/keyring"
+	"hb/xbstream/xbtest"
+)
+
+// sealedServer is a MySQL that encrypts at rest, and what commands need to back it up.
+type sealedServer struct {
+	*mysqldtest.Server
+	dir     string
+	options []string // of backup and check
+	key     string   // the file of an identity
+	to      string   // its recipient
+}
+
+// startSealed starts a server with encrypted tables of several kinds.
+func startSealed(t *testing.T) *sealedServer {
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	dir := t.TempDir()
+	data := filepath.Join(dir, "data")
+	if err := root.Initialise(data, nil); err != nil { // with an identity of its own
+		t.Fatal(err)
+	}
+	s := &sealedServer{Server: mysqldtest.StartOn(t, root, data, mysqldtest.Options{Keyring: filepath.Join(dir, "keyring")}), dir: dir}
+	s.options = []string{"--no-defaults", "-u", "root", "-S", s.Socket}
+	s.key, s.to = identityFile(t, s.in("identity"))
+	s.Exec(t, "CREATE DATABASE d", "ALTER TABLESPACE mysql ENCRYPTION='Y'", "CREATE TABLESPACE g ADD DATAFILE 'g.ibd' ENCRYPTION='Y'")
+	for name, options := range map[string]string{"t": "ENCRYPTION='Y'", "plain": "", "zip": "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8 ENCRYPTION='Y'",
+		"packed": "COMPRESSION='zlib' ENCRYPTION='Y'", "general": "TABLESPACE g ENCRYPTION='Y'", "still": "ENCRYPTION='Y'"} {
+		s.Exec(t, "CREATE TABLE d."+name+" (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(600)) "+options,
+			"INSERT INTO d."+name+" (v) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT CONCAT(SHA2(i, 256), REPEAT('x', i % 500)) FROM n")
+	}
+	return s
+}
+
+// identityFile makes an age identity in a file.
+func identityFile(t *testing.T, name string) (file, recipient string) {
+	t.Helper()
+	id, err := age.GenerateX25519Identity()
+	if err == nil {
+		err = os.WriteFile(name, []byte(id.String()+"\n"), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name, id.Recipient().String()
+}
+
+func (s *sealedServer) in(name string) string { return filepath.Join(s.dir, name) }
+
+// backup makes an archive.
+func (s *sealedServer) backup(t *testing.T, name string, args ...string) {
+	t.Helper()
+	out, err := os.Create(s.in(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := hb(t, slices.Concat([]string{"backup", "--manifest-out", s.in(name + ".json")}, s.options, args)...)
+	cmd.Stdout = out
+	hbtest.Succeed(t, cmd)
+}
+
+// strip takes the stages off an archive.
+func (s *sealedServer) strip(t *testing.T, name, to string) {
+	t.Helper()
+	text := mustRead(t, s.key)
+	ids, err := age.ParseIdentities(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := stream.Open(bytes.NewReader(mustRead(t, s.in(name))), stream.Options{Identities: ids})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	plain, err := io.ReadAll(r)
+	if err == nil {
+		err = os.WriteFile(s.in(to), plain, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// verifies runs hb verify, which must end with that code, and returns its last message. What
+// follows "<" is standard input.
+func verifies(t *testing.T, code int, args ...string) hbtest.Message {
+	t.Helper()
+	var in io.Reader
+	if i := slices.Index(args, "<"); i >= 0 {
+		args, in = args[:i], bytes.NewReader(mustRead(t, args[i+1]))
+	}
+	cmd := hb(t, append([]string{"verify", "--log-format=json"}, args...)...)
+	cmd.Stdin = in
+	r := hbtest.Finish(t, cmd)
+	if r.Code != code {
+		t.Errorf("verify %q: exit code %d, want %d\n%s", args, r.Code, code, r.Stderr)
+	}
+	list := hbtest.Messages(t, r.Stderr)
+	return list[len(list)-1]
+}
+
+// sums are the checksums of all tables.
+func (s *sealedServer) sums(t *testing.T, r *mysqldtest.Server) string {
+	t.Helper()
+	return fmt.Sprint(r.Rows(t, "CHECKSUM TABLE d.t, d.plain, d.zip, d.packed, d.general, d.still"))
+}
+
+// TestVerifySealed: hb verify without the keys tells by its exit code that it could not
+// verify everything, and with them, or with the identity that opens those in the backup,
+// verifies all: archives in files, at addresses and from pipes, and directories.
+func TestVerifySealed(t *testing.T) {
+	s := startSealed(t)
+	stranger, _ := identityFile(t, s.in("stranger"))
+	s.backup(t, "full", "--encrypt-to", s.to)
+	s.backup(t, "bare")
+	s.Exec(t, "SET GLOBAL innodb_redo_log_encrypt=ON")
+	s.backup(t, "redo", "--encrypt-to", s.to)
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.strip(t, "full", "stripped")
+	s.strip(t, "redo", "redo stripped")
+	complete := func(args ...string) {
+		t.Helper()
+		end := verifies(t, 0, args...)
+		if names := fmt.Sprint(end["encrypted"]); end["sealed_pages"] != nil || !strings.Contains(names, "d/packed.ibd d/still.ibd d/t.ibd d/zip.ibd g.ibd mysql.ibd") || strings.Contains(names, "d/plain.ibd") {
+			t.Errorf("%q: %v", args, end)
+		}
+	}
+	partial := func(redo bool, args ...string) {
+		t.Helper()
+		end := verifies(t, 12, args...)
+		if n, err := strconv.Atoi(fmt.Sprint(end["sealed_pages"])); n < 300 || err != nil || end["sealed_redo"] != redo || !strings.Contains(fmt.Sprint(end["msg"]), "not a complete verification") {
+			t.Errorf("%q: %v", args, end)
+		}
+	}
+	complete("-i", s.key, s.in("full"))
+	complete("-i", s.key, s.in("stripped"))
+	complete("--keyring", s.Keyring, s.in("stripped"))
+	complete("--keyring", s.Keyring, s.in("bare"))
+	complete("-i", s.key, "--replay", s.in("full"))
+	complete("-i", s.key, s.in("redo"))
+	complete("-i", s.key, "--replay", s.in("redo stripped"))
+	partial(false, s.in("bare"))
+	partial(false, s.in("stripped"))
+	partial(true, s.in("redo stripped"))
+	partial(false, "-i", s.key, "<", s.in("full")) // its keys come after its pages
+	partial(false, "-i", s.key, "<", s.in("redo"))
+	verifies(t, 10, "-i", stranger, s.in("stripped"))
+	verifies(t, 10, "--replay", s.in("stripped"))
+
+	remote := remotetest.New(t, mustRead(t, s.in("full")))
+	cmd := hb(t, "verify", "-i", s.key, remote.Address("full.hb"))
+	cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+remote.Certificate(t))
+	hbtest.Succeed(t, cmd)
+
+	for _, name := range []string{"full", "redo"} {
+		dir := s.in(name + " extracted")
+		hbtest.Succeed(t, hb(t, "extract", "-i", s.key, "-C", dir, s.in(name)))
+		partial(name == "redo", dir)
+		complete("-i", s.key, dir)
+		complete("--keyring", s.Keyring, dir)
+		verifies(t, 10, "-i", stranger, dir)
+	}
+	dir := s.in("full extracted")
+	hbtest.Succeed(t, hb(t, "apply", "-i", s.key, dir))
+	if end := verifies(t, 12, dir); end["sealed_redo"] != false {
+		t.Errorf("the recovered directory: %v", end)
+	}
+	complete("-i", s.key, dir)
+}
+
+// TestSealedChain: incremental backups of a server that encrypts, with master keys rotated and
+// tables encrypted and decrypted between them. With only the identity the chain is verified,
+// extracted, merged, and the merged backup is restored.
+func TestSealedChain(t *testing.T) {
+	s := startSealed(t)
+	chain := []string{s.in("full"), s.in("inc 1"), s.in("inc 2")}
+	s.backup(t, "full", "--encrypt-to", s.to)
+	s.Exec(t, "ALTER INSTANCE ROTATE INNODB MASTER KEY", "ALTER TABLE d.t ENCRYPTION='N'", "ALTER TABLE d.plain ENCRYPTION='Y'",
+		"UPDATE d.zip SET v = 'changed' WHERE id % 9 = 1")
+	s.backup(t, "inc 1", "--encrypt-to", s.to, "--since", s.in("full.json"))
+	s.Exec(t, "ALTER INSTANCE ROTATE INNODB MASTER KEY", "ALTER INSTANCE ROTATE INNODB MASTER KEY", "ALTER TABLE d.t ENCRYPTION='Y'",
+		"UPDATE d.packed SET v = 'changed' WHERE id % 9 = 1", "SET GLOBAL innodb_redo_log_encrypt=ON", "UPDATE d.plain SET v = 'changed' WHERE id % 9 = 1")
+	s.backup(t, "inc 2", "--encrypt-to", s.to, "--since", s.in("inc 1.json"))
+	if text := string(mustRead(t, s.in("inc 1.json"))); strings.Contains(text, `"live":"`+keyring.SealedName) || !strings.Contains(text, `"path":"`+keyring.SealedName) {
+		t.Errorf("the increment takes %s for a file of the server, or has none", keyring.SealedName)
+	}
+	want := s.sums(t, s.Server)
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	verifies(t, 0, append([]string{"-i", s.key, "--replay"}, chain...)...)
+	merged, err := os.Create(s.in("merged"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer merged.Close()
+	cmd := hb(t, append([]string{"merge", "-i", s.key}, chain...)...)
+	cmd.Stdout = merged
+	hbtest.Succeed(t, cmd)
+	if all := xbtest.ReadAll(t, bytes.NewReader(mustRead(t, s.in("merged")))); all[keyring.SealedName] == nil {
+		t.Errorf("the merged archive has no %s", keyring.SealedName)
+	}
+	if end := verifies(t, 12, s.in("merged")); end["sealed_redo"] != true {
+		t.Errorf("the merged archive without keys: %v", end)
+	}
+	verifies(t, 0, "-i", s.key, "--replay", s.in("merged"))
+	for i, args := range [][]string{append([]string{"-i", s.key}, chain...), {"-i", s.key, s.in("merged")}} {
+		dir, ring := s.in(fmt.Sprint("restored", i)), s.in(fmt.Sprint("written", i))
+		hbtest.Succeed(t, hb(t, append([]string{"extract", "-C", dir}, args...)...))
+		hbtest.Succeed(t, hb(t, "apply", "-i", s.key, "--write-keyring", ring, dir))
+		r := mysqldtest.StartOn(t, s.Root, dir, mysqldtest.Options{Keyring: ring})
+		if got := s.sums(t, r); got != want {
+			t.Errorf("%v: %s, want %s", args, got, want)
+		}
+		if err := r.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

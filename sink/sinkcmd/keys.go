@@ -1,0 +1,74 @@
+package sinkcmd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"hb/sink/catalog"
+	"hb/stream"
+	"hb/stream/program"
+	"hb/xbstream"
+	"hb/xbstream/keyring"
+)
+
+// sealedKeys adds to keys those that the archives have themselves. They come after the
+// pages that need them, so hb looks for them by the index; from an archive without one, or
+// that cannot be read anywhere, it takes none.
+func sealedKeys(ctx context.Context, p *program.Program, f *stream.ReadFlags, increments []string, keys *keyring.Keys) (*keyring.Keys, error) {
+	ids, err := stream.ReadIdentities(f.Identity, p.Ask)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range append([]string{f.Archive}, increments...) {
+		of := f.Of(name)
+		if of.Stdin() {
+			continue
+		}
+		content, err := sealedMember(ctx, p, of)
+		if err != nil {
+			return nil, err
+		}
+		if content == nil {
+			continue
+		}
+		if keys == nil {
+			keys = new(keyring.Keys)
+		}
+		if err := keys.Unseal(bytes.NewReader(content), ids); err != nil {
+			return nil, err
+		}
+	}
+	return keys, nil
+}
+
+// sealedMember reads keyring.SealedName of an archive; nil: there is none, or no index.
+func sealedMember(ctx context.Context, p *program.Program, f *stream.ReadFlags) (content []byte, err error) {
+	in, err := openParts(ctx, p, f, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	if in.Parts == nil {
+		return nil, nil
+	}
+	picked := catalog.NewPicked(in.Parts, func(path string) bool { return path == keyring.SealedName })
+	defer picked.Close()
+	rd := xbstream.NewReader(picked.Open(), xbstream.ReaderOptions{})
+	for {
+		ch, err := rd.Next()
+		if err == io.EOF {
+			return content, picked.Finish()
+		}
+		if err == nil {
+			_, err = picked.Add(ch)
+		}
+		if err != nil {
+			return nil, picked.Explain(err)
+		}
+		if content = append(content, ch.Data...); len(content) > keyring.MaxSealed {
+			return nil, &xbstream.CorruptError{Path: ch.Path, Offset: ch.At, Reason: "it is too long for keys"}
+		}
+	}
+}
