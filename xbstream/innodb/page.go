@@ -55,7 +55,8 @@ const (
 	TypeUndo           PageType = 2
 	TypeTrxSys         PageType = 7
 	TypeFSPHeader      PageType = 8
-	TypeXDES           PageType = 9 // extent descriptors, as page 0 has them
+	TypeXDES           PageType = 9     // extent descriptors, as page 0 has them
+	TypeSDI            PageType = 17853 // index page with serialized dictionary information, MySQL 8.0 and later
 	TypeRTree          PageType = 17854
 	TypeIndex          PageType = 17855
 	TypePageCompressed PageType = 34354 // MariaDB, tablespaces that are not full_crc32

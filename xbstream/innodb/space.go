@@ -84,6 +84,7 @@ const (
 	flagPageMask        = 0xF
 	flagMariaCompressed = 1 << 16
 	flagMySQLEncrypted  = 1 << 13
+	flagSDI             = 1 << 14
 )
 
 // Page sizes that a server can have, in bytes.
@@ -227,6 +228,10 @@ func (s *Space) MinBytes() int64 { return int64(s.Size) * int64(s.Physical) &^ 4
 func (s *Space) MySQLEncrypted() bool {
 	return !s.FullCRC32 && s.Flags&flagMySQLEncrypted != 0
 }
+
+// HasSDI reports whether MySQL 8.0 or later keeps the definitions of its tables in the
+// tablespace: see package sdi.
+func (s *Space) HasSDI() bool { return !s.FullCRC32 && s.Flags&flagSDI != 0 }
 
 // PageRange is a run of pages, First included, End not.
 type PageRange struct{ First, End PageNo }

@@ -318,7 +318,7 @@ func (p *page) createOf(t mlog.Type) error {
 	case mlog.PageCreateRTree, mlog.CompPageCreateRTree:
 		p.create(innodb.TypeRTree, t == mlog.CompPageCreateRTree)
 	default:
-		p.create(typeSDI, t == mlog.CompPageCreateSDI)
+		p.create(innodb.TypeSDI, t == mlog.CompPageCreateSDI)
 	}
 	return nil
 }

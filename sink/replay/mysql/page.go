@@ -90,14 +90,11 @@ func (p *page) set(at, v int) { put16(p.frame, at, v) }
 
 func isIndex(t innodb.PageType) bool {
 	switch t {
-	case innodb.TypeIndex, innodb.TypeRTree, typeSDI:
+	case innodb.TypeIndex, innodb.TypeRTree, innodb.TypeSDI:
 		return true
 	}
 	return false
 }
-
-// typeSDI is a page of the B-tree with serialized dictionary information.
-const typeSDI innodb.PageType = 17853
 
 func (p *page) isCompact() bool { return p.get(pageHeap)&compactBit != 0 }
 
