@@ -238,3 +238,48 @@ func TestSealedChain(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckSealed: hb check reports what is encrypted, with which keys, and what a restore
+// needs. hb check --grants asks for what hb needs to find the keyring: without it and without
+// --keyring the backup is refused before it begins.
+func TestCheckSealed(t *testing.T) {
+	s := startSealed(t)
+	s.Exec(t, "CREATE USER few@localhost IDENTIFIED BY 'pw'", "GRANT BACKUP_ADMIN, PROCESS, RELOAD ON *.* TO few@localhost", "GRANT SELECT ON performance_schema.log_status TO few@localhost")
+	account := []string{"--no-defaults", "-S", s.Socket, "-u", "few", "--password=pw"}
+	const lacks = "GRANT SELECT ON performance_schema.keyring_component_status TO 'few'@'localhost';\n"
+	grants := func(args ...string) string {
+		t.Helper()
+		return hbtest.Succeed(t, hb(t, slices.Concat([]string{"check", "--grants"}, account, args)...)).Stdout
+	}
+	if got := grants("--keyring", s.Keyring); got != "" {
+		t.Errorf("with the keyring given, hb asks for %q", got)
+	}
+	if r := hbtest.Finish(t, hb(t, append([]string{"backup"}, account...)...)); r.Code != 3 || r.Stdout != "" || !strings.Contains(r.Stderr, lacks) {
+		t.Errorf("a backup without that privilege: exit code %d, %s", r.Code, r.Stderr)
+	}
+	got := grants()
+	if got != lacks {
+		t.Fatalf("hb asks for %q", got)
+	}
+	s.Exec(t, strings.TrimSuffix(strings.TrimSpace(got), ";"))
+	if got := grants(); got != "" {
+		t.Errorf("with all that hb asked for: %q", got)
+	}
+	s.Exec(t, "SET GLOBAL innodb_redo_log_encrypt=ON")
+	master := "INNODBKey-" + s.Value(t, "SELECT @@server_uuid") + "-1"
+	encryption := func(args ...string) map[string]any {
+		t.Helper()
+		return reportObjects(t, hbtest.Succeed(t, hb(t, slices.Concat([]string{"check", "--log-format=json", "--rate-interval=10ms"}, account, args)...)).Stdout)["encryption"]
+	}
+	for _, c := range []struct {
+		args   []string
+		within bool
+		want   string
+	}{{nil, false, "a restore needs the server's keyring file"}, {[]string{"--encrypt-to", s.to}, true, "the backup has the keys"}} {
+		f := encryption(c.args...)
+		if f["keys_in_backup"] != c.within || fmt.Sprint(f["keys"]) != "["+master+"]" || fmt.Sprint(f["encrypted"]) != "[the redo log]" ||
+			fmt.Sprint(f["encrypted_tablespaces"]) != "6" || !strings.Contains(fmt.Sprint(f["msg"]), c.want) {
+			t.Errorf("%v: %v", c.args, f)
+		}
+	}
+}

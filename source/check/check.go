@@ -135,7 +135,7 @@ func checkServer(ctx context.Context, srv *mysqld.Server, opt subject.Options, i
 	}
 	o := &outlook{interval: interval}
 	checks := slices.Concat([]check{{"version", (*checker).tellVersion}}, by.preflightChecks(),
-		[]check{{"page checksums", (*checker).tellChecksums}, {"redo rate", o.redoRate}, {"files elsewhere", (*checker).tellOutside}, {"binary log", (*checker).tellBinlog}, {"tables without transactions", (*checker).tellPlainTables}, {"rows elsewhere", (*checker).tellUnstored}, {"space", o.space}, {"other backups", (*checker).tellOthers}})
+		[]check{{"encryption", (*checker).tellEncryption}, {"page checksums", (*checker).tellChecksums}, {"redo rate", o.redoRate}, {"files elsewhere", (*checker).tellOutside}, {"binary log", (*checker).tellBinlog}, {"tables without transactions", (*checker).tellPlainTables}, {"rows elsewhere", (*checker).tellUnstored}, {"space", o.space}, {"other backups", (*checker).tellOthers}})
 	blind := false // privileges are missing, so that the server refuses answers
 	for _, c := range checks {
 		f := c.find(ctx, by, blind)

@@ -210,6 +210,9 @@ func (c *checker) needs(ctx context.Context) (needs mysqld.Needs, err error) {
 	if needs = c.Needs(); c.Server.Series.LogStatus {
 		needs.HoldTables, err = c.mustHoldTables(ctx)
 	}
+	if err == nil {
+		needs.Keyring, err = c.lacksKeyring(ctx)
+	}
 	return needs, err
 }
 

@@ -40,8 +40,10 @@ const (
 	PrivConnectionAdmin      Privilege = "CONNECTION_ADMIN"
 	PrivReplicationAdmin     Privilege = "REPLICATION_SLAVE_ADMIN"
 	PrivSystemVariablesAdmin Privilege = "SYSTEM_VARIABLES_ADMIN"
-	// hb checks PrivLogStatus by trying.
+	// hb checks these two by trying.
 	PrivLogStatus Privilege = "SELECT ON performance_schema.log_status"
+	// PrivKeyring: where a server that encrypts at rest keeps its keys.
+	PrivKeyring Privilege = "SELECT ON performance_schema.keyring_component_status"
 
 	privSuper Privilege = "SUPER"
 )
@@ -55,6 +57,7 @@ type Needs struct {
 	LockTableDDL   bool // locks.Set.TableDDL, which reads every InnoDB table
 	HoldTables     bool // lock non-transactional tables on 8.0 and later
 	ListChanges    bool // ask MySQL 8.0 and later which pages it changed: see package tracking
+	Keyring        bool // ask for the file of its keys, which it refused
 }
 
 // MissingPrivilegesError names the privileges that the user lacks.
@@ -126,6 +129,9 @@ func (s *Server) CheckPrivileges(ctx context.Context, needs Needs) error {
 		if !may {
 			missing = append(missing, PrivLogStatus)
 		}
+	}
+	if needs.Keyring {
+		missing = append(missing, PrivKeyring)
 	}
 	if len(missing) > 0 {
 		return &MissingPrivilegesError{User: row["u"], Missing: missing}

@@ -45,7 +45,10 @@ func (c *Check) Run(ctx context.Context, p *program.Program, s *settings.Setting
 }
 
 // printGrants prints statements and nothing else: they are meant to be run.
-func (c *Check) printGrants(ctx context.Context, p *program.Program, env login.Env) error {
+func (c *Check) printGrants(ctx context.Context, p *program.Program, env login.Env) (err error) {
+	if c.Keys, err = c.Encryption.Load(); err != nil {
+		return err
+	}
 	srv, err := c.Connect(ctx, env, p.Warn)
 	if err != nil {
 		return err

@@ -31,6 +31,13 @@ func KeyringFile(ctx context.Context, srv *mysqld.Server) (string, error) {
 	return "", nil
 }
 
+// SeesKeyring reports whether this account may ask a MySQL of 8.0.24 or later where it
+// keeps its keys. A server without the table has nothing to ask for.
+func SeesKeyring(ctx context.Context, srv *mysqld.Server) (bool, error) {
+	_, err := srv.Control.Rows(ctx, "SELECT STATUS_KEY FROM performance_schema.keyring_component_status LIMIT 0")
+	return !mysqld.IsDenied(err), ignoreDenied(err)
+}
+
 // ignoreDenied ignores that there is no such table, or none for this account.
 func ignoreDenied(err error) error {
 	my, ok := errors.AsType[*mysql.MySQLError](err)
