@@ -232,6 +232,7 @@ func (b *backup) sendManifest() error {
 	if text := tally.Describe(); text != "" {
 		b.Warn("%s", text)
 	}
+	b.manifest.KeyChecks = b.Keys.Checks()
 	for _, w := range b.Warnings() {
 		b.manifest.AddWarning(w)
 	}

@@ -327,6 +327,11 @@ func (a *applier) open() (err error) {
 	if err := a.openKeys(); err != nil {
 		return err
 	}
+	if m := a.backup.Manifest; m != nil {
+		if err := a.Keys.Expect(m.KeyChecks); err != nil {
+			return err
+		}
+	}
 	if err := a.Keys.DefaultAlgorithm(keyring.Algorithm(a.backup.KeyAlgorithm)); err != nil {
 		return err
 	}
@@ -539,6 +544,7 @@ func (a *applier) recoverPages(ctx context.Context, r *redo, spaces *tablespaces
 	if err != nil {
 		return left, err
 	}
+	a.warnUnproven()
 	a.result.Pages, a.result.Spilled = done.Pages, r.plan.Spilled()
 	if err := spaces.cut.checkMade(a.root, spaces); err != nil {
 		return left, err

@@ -68,6 +68,9 @@ func (a *applier) writeKeyring() (err error) {
 // checkKeys makes sure that the keys of all encrypted tablespaces were given, and are
 // right, before anything is written. Files that are not tablespaces are left to those who
 // look for them.
+//
+// MariaDB's keys are proven by a page that one encrypted, or by what the backup has to tell
+// them from others.
 func (a *applier) checkKeys() error {
 	return backupdir.EachFile(a.root, func(file string) error {
 		ext := path.Ext(file)
@@ -84,6 +87,15 @@ func (a *applier) checkKeys() error {
 		}
 		return a.checkKey(file, &space)
 	})
+}
+
+// warnUnproven warns of keys of MariaDB that were used and that nothing proved: a backup that
+// had no keys, of tables so young that no page of theirs was written to its file.
+func (a *applier) warnUnproven() {
+	for _, name := range a.Keys.Unproven() {
+		a.result.Warnings = append(a.result.Warnings, fmt.Sprintf("nothing in the backup shows whether %v is the server's, because all pages that are encrypted with it are from the redo log: "+
+			"if it is not, the server will find their tables damaged", name))
+	}
 }
 
 // maxProbed is how many pages of a tablespace are looked at for one that is encrypted.
@@ -109,8 +121,12 @@ func (a *applier) checkKey(file string, space *innodb.Space) (err error) {
 		if !space.Sealed(page, no) {
 			continue
 		}
-		if _, err := space.Verify(page, no); keyring.IsKeyError(err) {
+		_, err := space.Verify(page, no)
+		if keyring.IsKeyError(err) {
 			return fmt.Errorf("%s: %w", file, err)
+		}
+		if version := space.KeyVersion(page, no); err == nil && version != 0 {
+			a.Keys.Prove(keyring.MariaDBKey{ID: space.Encryption.KeyID, Version: version})
 		}
 		return nil // if it is damaged, the log may make it again
 	}

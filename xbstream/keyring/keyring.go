@@ -98,6 +98,8 @@ type Keys struct {
 	keyrings  []string // files of MySQL, read again for a key that is missing
 	command   *Command
 	used      map[string]bool
+	checks    map[string]string // by name of a key of MariaDB: see Expect
+	proven    map[MariaDBKey]bool
 }
 
 // None reports whether there are no keys, and no command to ask for any.
@@ -173,6 +175,9 @@ func (k *Keys) MariaDB(name MariaDBKey) (Secret, error) {
 	if !ok && k.command != nil {
 		var err error
 		if key, err = k.command.mariadb(name); err != nil {
+			return nil, err
+		}
+		if err := k.expected(name, key); err != nil {
 			return nil, err
 		}
 		if k.mariadb == nil {
@@ -269,16 +274,17 @@ func (k *Keys) SetAlgorithm(a Algorithm) error {
 	return nil
 }
 
-// DefaultAlgorithm sets how MariaDB encrypts, unless that was set.
+// DefaultAlgorithm sets how MariaDB encrypts, which is known from the server or the backup. If
+// another one was set, that is a *FlagError. "" says nothing.
 func (k *Keys) DefaultAlgorithm(a Algorithm) error {
-	if k == nil {
+	if k == nil || a == "" {
 		return nil
 	}
 	k.mu.Lock()
-	set := k.algorithm != ""
+	set := k.algorithm
 	k.mu.Unlock()
-	if set {
-		return nil
+	if set != "" && set != a {
+		return &FlagError{fmt.Errorf("--key-algorithm %s: the server encrypts with %s", set, a)}
 	}
 	return k.SetAlgorithm(a)
 }

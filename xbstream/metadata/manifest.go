@@ -99,6 +99,10 @@ type Manifest struct {
 	UnsummedPages int64 `json:"unsummed_pages,omitempty"`
 	UnprovenPages int64 `json:"unproven_pages,omitempty"`
 
+	// KeyChecks tell MariaDB's keys from others, by name: see keyring.Keys.Checks. They are of
+	// the keys that hb backup was given or found.
+	KeyChecks map[string]string `json:"key_checks,omitempty"`
+
 	// DroppedDatabases are directories in the archive whose databases were dropped
 	// before its end: a server that finds one, though empty, has such a database.
 	DroppedDatabases []string `json:"dropped_databases,omitempty"`

@@ -24,6 +24,7 @@ type Log struct {
 	geo        mariadbredo.Geometry
 	in         *replay.Input
 	file       io.Closer
+	keys       *keyring.Keys // of an encrypted log
 }
 
 // ForeignLogError says that the redo log is not that of a backup.
@@ -58,7 +59,7 @@ func (l *Log) parse(head []byte, keys *keyring.Keys) error {
 	if err != nil {
 		return err
 	}
-	l.Header = h
+	l.Header, l.keys = h, keys
 	if !h.FromBackup() {
 		return &ForeignLogError{h.Creator}
 	}
@@ -120,6 +121,9 @@ func (l *Log) Scan(plan *replay.Plan, goal replay.Goal) (*replay.Scanned, error)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", LogName, err)
+	}
+	if l.Header.Crypt.Encrypted() {
+		l.keys.Prove(tde.MariaDBRedoKey(l.Header.Crypt)) // else its records had been nonsense
 	}
 	result := s.result // and not the scanner with it, which has the log's buffers
 	result.Occupy = nil

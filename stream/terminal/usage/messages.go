@@ -167,6 +167,7 @@ var Objects = []Object{
 		{"replay_from", "map", "", false, "by id of a tablespace: the LSN before which no redo belongs to it"},
 		{"unsummed_pages", "integer", "", false, "number of pages without a checksum"},
 		{"unproven_pages", "integer", "", false, "those of them that may be torn"},
+		{"key_checks", "map", "", false, "MariaDB: by name of a key: the beginning of a hash that tells it from others"},
 		{"dropped_databases", "strings", "", false, "directories whose databases were dropped during the backup"},
 		{"warnings", "strings", "", false, "warnings of the backup"},
 	}},

@@ -8,10 +8,15 @@ import (
 // redoStream is the cipher of an encrypted redo log of MariaDB.
 type redoStream struct{ *stream }
 
+// MariaDBRedoKey is the key that an encrypted redo log of MariaDB begins with.
+func MariaDBRedoKey(c mariadbredo.Crypt) keyring.MariaDBKey {
+	return keyring.MariaDBKey{ID: c.KeyID, Version: c.KeyVersion}
+}
+
 // OpenMariaDBRedo returns what decrypts an encrypted redo log of MariaDB, or a
 // *keyring.MissingKeyError.
 func OpenMariaDBRedo(c mariadbredo.Crypt, keys *keyring.Keys) (mariadbredo.Cipher, error) {
-	s, err := derive(keys, keyring.MariaDBKey{ID: c.KeyID, Version: c.KeyVersion}, c.Message)
+	s, err := derive(keys, MariaDBRedoKey(c), c.Message)
 	if err != nil {
 		return nil, err
 	}
