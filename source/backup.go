@@ -146,6 +146,7 @@ func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Option
 		stage:    stage.New(system, spool.New(system, opt.Tmpdir, stage.Memory)),
 	}
 	b.family = b.sequence.begin(b)
+	b.stage.Keys = b.Keys
 	b.stage.Mapped = srv.Vars.Bool("myisam_use_mmap")
 	pace := opt.Pace
 	if pace == nil && opt.Throttle > 0 {

@@ -6,10 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +33,7 @@ type encryptedServer struct {
 	algorithm string // of its keys
 	salted    bool   // the key file is encrypted
 	redo      bool   // the redo log is encrypted
+	aria      bool   // Aria tables are encrypted, those of the server itself, too
 	lines     []string
 	// during runs while the backup does.
 	during func(ctx context.Context, t *testing.T, s *mysqldtest.Server)
@@ -69,6 +72,8 @@ var encryptedServers = []encryptedServer{
 	{name: "tables", algorithm: "aes_cbc", lines: []string{"innodb-encrypt-tables=ON", "innodb-encryption-threads=2"}},
 	{name: "crc32, aes_ctr", algorithm: "aes_ctr", salted: true, lines: []string{"innodb-encrypt-tables=FORCE", "innodb-encryption-threads=1", "innodb-checksum-algorithm=crc32"}},
 	{name: "redo", algorithm: "aes_cbc", redo: true, lines: []string{"innodb-encrypt-log=ON", "innodb-encrypt-tables=FORCE", "innodb-encryption-threads=1"}},
+	{name: "Aria", algorithm: "aes_cbc", aria: true, lines: []string{"aria-encrypt-tables=ON", "innodb-encrypt-tables=ON", "innodb-encryption-threads=1"}},
+	{name: "Aria, aes_ctr", algorithm: "aes_ctr", aria: true, salted: true, lines: []string{"aria-encrypt-tables=ON"}, during: switchAria},
 	{name: "converted", algorithm: "aes_cbc", lines: []string{"innodb-encryption-threads=4", "innodb-encryption-rotation-iops=2000"}, during: convert},
 	{name: "redo, aes_ctr", algorithm: "aes_ctr", redo: true, salted: true, lines: []string{"innodb-encrypt-log=ON", "innodb-encryption-threads=4", "innodb-encryption-rotation-iops=2000"}, during: convert},
 	{name: "converted, crc32", algorithm: "aes_ctr", lines: []string{"innodb-encryption-threads=4", "innodb-encryption-rotation-iops=2000", "innodb-checksum-algorithm=crc32"}, during: convert},
@@ -89,6 +94,21 @@ func convert(ctx context.Context, t *testing.T, s *mysqldtest.Server) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(700 * time.Millisecond):
+		}
+	}
+}
+
+// switchAria has the server make tables encrypted, and in clear, in turns.
+func switchAria(ctx context.Context, t *testing.T, s *mysqldtest.Server) {
+	for i := 0; ctx.Err() == nil; i++ {
+		for _, q := range []string{
+			"SET GLOBAL aria_encrypt_tables=" + []string{"OFF", "ON"}[i%2],
+			"ALTER TABLE enc.aria ENGINE=Aria",
+			"INSERT INTO enc.aria SELECT 10000 + 1000 * " + strconv.Itoa(i) + " + seq, MD5(seq), POINT(1, 1) FROM enc.seq_1_to_500",
+		} {
+			if _, err := s.DB().ExecContext(ctx, q); err != nil && ctx.Err() == nil {
+				t.Errorf("%s: %v", q, err)
+			}
 		}
 	}
 }
@@ -127,7 +147,7 @@ func (e *encryptedServer) test(t *testing.T, root *mysqldtest.Root) {
 			}
 		}()
 		time.Sleep(time.Second)
-		if e.redo {
+		if e.redo || e.aria {
 			backupWith(t, s, archive, loadKeys(t, flags))
 		} else {
 			backup(t, s, archive) // pages are verified without keys
@@ -135,6 +155,9 @@ func (e *encryptedServer) test(t *testing.T, root *mysqldtest.Root) {
 		cancel()
 		<-done
 	})
+	if e.aria {
+		e.withoutKeys(t, s, flags)
+	}
 	e.verify(t, archive, flags, dir)
 	target := filepath.Join(dir, "restored by hb")
 	e.restore(t, archive, target, flags)
@@ -146,6 +169,24 @@ func (e *encryptedServer) test(t *testing.T, root *mysqldtest.Root) {
 	target = filepath.Join(dir, "restored by the peer")
 	e.restoreByPeer(t, root, archive, target, flags)
 	workload.VerifyCopy(t, s, target, false)
+}
+
+// withoutKeys makes sure that a backup of encrypted Aria tables fails without the right keys.
+func (e *encryptedServer) withoutKeys(t *testing.T, s *mysqldtest.Server, flags keyring.Flags) {
+	t.Helper()
+	hidden := flags.KeyFile + ".hidden"
+	if err := os.Rename(flags.KeyFile, hidden); err != nil {
+		t.Fatal(err)
+	}
+	srv := client.Open(t, s)
+	defer srv.Close()
+	_, err := source.Run(t.Context(), srv, io.Discard, source.Options{Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test"})
+	if missing, ok := errors.AsType[*keyring.MissingKeyError](err); !ok || !strings.Contains(missing.Name, "key 1, version 1") || !strings.Contains(err.Error(), ".MA") {
+		t.Errorf("a backup without keys: %v", err)
+	}
+	if err := os.Rename(hidden, flags.KeyFile); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // tables makes tables of each format and of each setting.
@@ -168,6 +209,11 @@ func (e *encryptedServer) tables(t *testing.T, s *mysqldtest.Server) {
 		}
 		s.Exec(t, "CREATE TABLE enc."+name+" (id INT PRIMARY KEY, v VARCHAR(300), p POINT NOT NULL"+spatial+") ENGINE=InnoDB "+options,
 			"INSERT INTO enc."+name+" SELECT seq, CONCAT('row ', SHA2(seq, 512)), POINT(seq, -seq) FROM enc.seq_1_to_3000")
+	}
+	if e.aria {
+		s.Exec(t, "CREATE TABLE enc.aria (id INT PRIMARY KEY, v VARCHAR(300), p POINT NOT NULL) ENGINE=Aria TRANSACTIONAL=1",
+			"INSERT INTO enc.aria SELECT seq, CONCAT('row ', SHA2(seq, 512)), POINT(seq, -seq) FROM enc.seq_1_to_3000",
+			"CREATE TABLE enc.aria_unsafe ENGINE=Aria TRANSACTIONAL=0 SELECT * FROM enc.aria")
 	}
 }
 

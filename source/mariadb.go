@@ -74,12 +74,6 @@ func (b *mariadbBackup) enter(stage locks.Stage) step {
 
 func (b *mariadbBackup) endStages(ctx context.Context) error { return b.stages.End(ctx) }
 
-// proveUnencrypted makes sure that the server did not begin to encrypt what hb cannot
-// copy then: SET GLOBAL aria_encrypt_tables can do that at any time.
-func (b *mariadbBackup) proveUnencrypted(ctx context.Context) error {
-	return contents.CheckEncryption(ctx, b.Server)
-}
-
 // stageMariaDB stages the files of other engines, Aria's control file first: it
 // names the point in the Aria log where recovery begins, so that nothing that
 // is copied after it may be older.

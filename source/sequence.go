@@ -101,7 +101,6 @@ func (b *mariadbBackup) steps() []step {
 		b.enter(locks.StageBlockCommit),
 		b.underBlockCommit,
 		b.endStages,
-		b.proveUnencrypted,
 		b.finishRedo,
 		b.letOthers,
 		b.settle,

@@ -7,6 +7,8 @@ import (
 	"hb/source/aria"
 	"hb/source/datadir"
 	"hb/stream/disk"
+	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
 )
 
 // verifier checks the blocks of a crash-safe Aria table; the zero value checks
@@ -17,7 +19,7 @@ type verifier struct {
 }
 
 // verifierFor returns the verifier for the file at path.
-func verifierFor(system disk.System, f disk.File, path string) (verifier, error) {
+func (s *Stage) verifierFor(f disk.File, path string) (verifier, error) {
 	base, isData := strings.CutSuffix(path, ".MAD")
 	if !isData && !strings.HasSuffix(path, ".MAI") {
 		return verifier{}, nil
@@ -25,7 +27,7 @@ func verifierFor(system disk.System, f disk.File, path string) (verifier, error)
 	mai := f
 	if isData {
 		var err error
-		if mai, err = system.OpenRegular(base+".MAI", true); err != nil {
+		if mai, err = s.disk.OpenRegular(base+".MAI", true); err != nil {
 			return verifier{}, err
 		}
 		defer mai.Close()
@@ -33,6 +35,9 @@ func verifierFor(system disk.System, f disk.File, path string) (verifier, error)
 	t, err := aria.ReadTable(mai)
 	if err != nil || !t.CrashSafe {
 		return verifier{}, err
+	}
+	if t.Encrypted {
+		t.Cipher = tde.OpenAria(t.Message, s.Keys)
 	}
 	if isData {
 		return verifier{t.BlockSize, t.VerifyData}, nil
@@ -50,7 +55,7 @@ func (v verifier) check(ctx context.Context, f disk.File, data []byte, off int64
 	for at := 0; at+v.block <= len(data); at += v.block {
 		block, pos := data[at:at+v.block], off+int64(at)
 		err := v.check1(block, pos/int64(v.block))
-		if err != nil && w == locked {
+		if err != nil && w == locked && !keyring.IsKeyError(err) {
 			err = datadir.Retry(ctx, func() error {
 				if _, err := f.ReadAt(block, pos); err != nil {
 					return err

@@ -24,6 +24,7 @@ import (
 	"hb/source/spool"
 	"hb/stream/disk"
 	"hb/stream/progress"
+	"hb/xbstream/keyring"
 )
 
 // Memory is how many bytes of staged files a backup keeps in memory; the others are on
@@ -43,8 +44,10 @@ type Stage struct {
 	// Mapped says that the server may write files through memory maps, which
 	// leaves no trace in their times: such files always count as changed.
 	Mapped bool
-	buf    []byte
-	Phase  *progress.Phase // counts bytes staged ahead, and then bytes sent
+	// Keys are those of encrypted Aria tables; nil: there are none.
+	Keys  *keyring.Keys
+	buf   []byte
+	Phase *progress.Phase // counts bytes staged ahead, and then bytes sent
 	// Kept is asked before a file is sent: a file of which an earlier backup has the same
 	// content is not. size is in bytes; sum returns the content's CRC-32 (IEEE). nil: all
 	// files are sent.
@@ -184,7 +187,7 @@ func (s *Stage) copyOne(ctx context.Context, info datadir.File, w when) (err err
 	if err != nil {
 		return err
 	}
-	verify, err := verifierFor(s.disk, f, info.Path)
+	verify, err := s.verifierFor(f, info.Path)
 	if err != nil && (w == locked || datadir.SystemFailed(err)) {
 		return fmt.Errorf("%s: %w", info.Path, err)
 	}
@@ -281,7 +284,7 @@ func (s *Stage) read(ctx context.Context, f disk.File, c *staged, verify verifie
 			return err
 		}
 		if err := verify.check(ctx, f, chunk[:n], c.size, w); err != nil {
-			if w == locked || datadir.SystemFailed(err) {
+			if w == locked || datadir.SystemFailed(err) || keyring.IsKeyError(err) {
 				return err
 			}
 			c.unsure = true

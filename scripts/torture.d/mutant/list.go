@@ -413,4 +413,7 @@ var List = []Mutant{
 	{"keys that nothing proves", "sink/apply/apply.go",
 		"	a.warnUnproven()\n", "",
 		"MariaDB: hb apply does not warn that a key may be wrong", "test=./source TestEncryptedYoung"},
+	{"encrypted Aria blocks not verified", "source/stage/aria.go",
+		"	if t.Encrypted {\n", "	if t.Encrypted {\n		return verifier{}, nil\n	}\n	if t.Encrypted {\n",
+		"torn blocks of encrypted Aria tables are copied", "test=./source TestEncrypted"},
 }

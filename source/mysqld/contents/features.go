@@ -80,34 +80,29 @@ func CheckFeatures(ctx context.Context, srv *mysqld.Server) error {
 	if srv.Flavor == mysqld.MySQL {
 		return checkMySQL(ctx, srv, plugins)
 	}
-	errs := []error{CheckEncryption(ctx, srv)}
+	errs := []error{checkEncryption(srv)}
 	for _, p := range plugins {
 		errs = append(errs, checkEngine(ctx, srv, p))
 	}
 	return errors.Join(errs...)
 }
 
-// mariadbEncryption are the settings with which MariaDB encrypts what hb has to read, or
-// verifies in another way. Encrypted tablespaces hb copies as they are.
+// mariadbEncryption are the settings with which MariaDB encrypts what hb cannot read. Encrypted
+// tablespaces and Aria tables hb copies as they are.
 var mariadbEncryption = []setting{
 	{"innodb_encrypt_log", isOn, "an encrypted redo log"},
-	{"aria_encrypt_tables", isOn, "encrypted Aria tables"},
 }
 
-// CheckEncryption refuses a MariaDB that encrypts Aria tables, or, before 10.8, its redo log.
+// checkEncryption refuses a MariaDB that encrypts, before 10.8, its redo log.
 // (hb does not copy its binary log. Of the later redo log's forms hb refuses the earlier one
 // when it opens the log.) The error is an *UnsupportedFeatureError for each, joined.
-func CheckEncryption(ctx context.Context, srv *mysqld.Server) error {
-	vars, err := srv.Refresh(ctx) // aria_encrypt_tables can be set at any time
-	if err != nil {
-		return err
-	}
+func checkEncryption(srv *mysqld.Server) error {
 	var errs []error
 	for _, set := range mariadbEncryption {
 		if set.name == "innodb_encrypt_log" && srv.Series.Encrypts {
 			continue
 		}
-		if value := vars.String(set.name); value != "" && set.refused(value) {
+		if value := srv.Vars.String(set.name); value != "" && set.refused(value) {
 			errs = append(errs, &mysqld.UnsupportedFeatureError{Feature: set.feature, Detail: set.name + "=" + value})
 		}
 	}
