@@ -114,7 +114,7 @@ var exitCodes = []exitCode{
 	{8, of(as[*backupdir.TargetError], as[*backupdir.NotBackupError])},
 	{10, of(as[*stream.EncryptedError], as[*keyring.MissingKeyError], as[*keyring.WrongKeyError], as[*keyring.CommandError])},
 	{11, of(as[*merge.ChainError], as[*merge.MismatchError], as[*merge.DivergedError],
-		as[*since.ServerError], as[*since.ReleaseError], as[*since.PageSizeError], as[*since.AheadError], as[*since.UnusableError], as[*since.DirectoryError])},
+		as[*since.ServerError], as[*since.ReleaseError], as[*since.PageSizeError], as[*since.AheadError], as[*since.UnusableError], as[*since.ScopeError], as[*since.DirectoryError])},
 	{12, of(as[*verify.PartialError])},
 }
 

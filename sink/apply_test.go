@@ -44,6 +44,7 @@ type fakeBackup struct {
 	// what the manifest says of the binary log
 	binlog     *metadata.BinlogPos
 	binlogHome *metadata.BinlogHome
+	scope      *metadata.Scope // of a partial backup
 
 	archived struct { // the last archive that was made of it
 		files   map[string]string
@@ -185,7 +186,7 @@ func (b *fakeBackup) seal() {
 // sealTo makes a manifest that states an end.
 func (b *fakeBackup) sealTo(last innodb.LSN) {
 	b.t.Helper()
-	m := metadata.Manifest{FromLSN: fakeStart, CheckpointLSN: fakeStart, LastLSN: last, Start: time.Unix(1e9, 0), End: time.Unix(1e9, 0), Binlog: b.binlog, BinlogHome: b.binlogHome}
+	m := metadata.Manifest{FromLSN: fakeStart, CheckpointLSN: fakeStart, LastLSN: last, Start: time.Unix(1e9, 0), End: time.Unix(1e9, 0), Binlog: b.binlog, BinlogHome: b.binlogHome, Scope: b.scope}
 	var text bytes.Buffer
 	files := disktest.ReadTree(b.t, b.dir)
 	for _, content := range files {

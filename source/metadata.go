@@ -21,15 +21,14 @@ import (
 // rest.
 func (b *backup) sendArchiveHeader() error {
 	head := metadata.Archive{
-		Version: metadata.ArchiveVersion, HBVersion: b.Options.ToolVersion,
+		HBVersion:    b.Options.ToolVersion,
 		ServerFlavor: b.sequence.flavor, ServerVersion: b.Server.Version.Full,
 		PageSize: b.PageSize, StartLSN: b.follower.Checkpoint().LSN,
 		RedoFormat: b.follower.Format().String(), Created: b.started.UTC(),
 		Options: b.Options.Stored,
 	}
-	if b.increment != nil {
-		head.Version, head.Options.Incremental = metadata.LastArchiveVersion, true
-	}
+	head.Options.Incremental = b.increment != nil
+	head.Version = head.Options.Version()
 	text, err := head.Marshal()
 	if err != nil {
 		return err

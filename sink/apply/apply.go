@@ -598,6 +598,9 @@ func (a *applier) surveyForServer(ctx context.Context, looked bool) (_ backupdir
 		return backupdir.State{}, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
+	if m := a.backup.Manifest; m != nil && m.Scope != nil {
+		return backupdir.State{}, notByServer(a.dir, "it is a partial backup, and a server does not know which tables it leaves out")
+	}
 	if len(a.backup.ReplayFrom()) > 0 {
 		return backupdir.State{}, notByServer(a.dir, "undo tablespaces may have been truncated during the backup, and a server would apply redo from before")
 	}

@@ -119,6 +119,9 @@ func (t *tablespaces) add(space innodb.Space, files []replay.File, deferred bool
 	if other := t.ids[space.ID]; other != nil {
 		return fmt.Errorf("%s and %s are both tablespace %d", other.Name(), s.Name(), space.ID)
 	}
+	if t.backup.LeftOut(space.ID) {
+		return &backupdir.DamageError{File: s.Name(), Err: fmt.Errorf("it is tablespace %d, which this partial backup leaves out by its manifest", space.ID)}
+	}
 	if !deferred && space.Logical != t.backup.PageSize {
 		return fmt.Errorf("%s has pages of %d bytes, the server of this backup %d", s.Name(), space.Logical, t.backup.PageSize)
 	}
@@ -254,6 +257,10 @@ func (t *tablespaces) checkDeferred(plan *replay.Plan) error {
 }
 
 func (t *tablespaces) resolveOne(id innodb.SpaceID) error {
+	if t.backup.LeftOut(id) {
+		t.ignored[id] = true
+		return nil
+	}
 	h := t.log.Named[id]
 	if h != nil && h.Deleted && (!h.Again || t.ids[id] == nil) || t.backup.Temporary(id) {
 		t.ignored[id] = true

@@ -34,7 +34,7 @@ type Backup struct {
 	version         string             // of the server, where a file states it
 	Own             bool               // an archive of hb's was extracted here
 	Archive         *metadata.Archive  // of an archive of hb's
-	Partial         bool               // not all tables are in it
+	Partial         bool               // a backup of the peers' that does not have all tables; hb's own: see LeftOut
 	SystemFiles     []string           // of the system tablespace, in order, as they are to be opened
 	System          string             // the name that a server knows the first of them by
 	PageSize        int                // innodb_page_size
@@ -126,7 +126,7 @@ func (b *Backup) readRest(root disk.Dir) error {
 		}
 		b.Own, b.Archive, b.PageSize = true, archive, archive.PageSize
 		b.Flavor, b.version = archive.ServerFlavor, archive.ServerVersion
-		b.Partial = b.Partial || archive.Options.Partial
+		b.Partial = false // it says which tablespaces are not in it
 		b.Manifest, err = metadata.ReadManifestHead(root.FS())
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -303,6 +303,12 @@ func (b *Backup) ReplayFrom() map[innodb.SpaceID]innodb.LSN {
 // starts.
 func (b *Backup) Temporary(id innodb.SpaceID) bool {
 	return b.Manifest != nil && slices.Contains(b.Manifest.TemporarySpaces, id)
+}
+
+// LeftOut reports whether a partial backup of hb's leaves out a tablespace, because its
+// manifest says so: nobody asked for its table.
+func (b *Backup) LeftOut(id innodb.SpaceID) bool {
+	return b.Manifest != nil && b.Manifest.Scope.Leaves(id)
 }
 
 const (

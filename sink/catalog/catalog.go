@@ -262,6 +262,10 @@ func (c *Catalog) endManifest() error {
 		}
 		return &xbstream.CorruptError{Path: path, Offset: c.at, Reason: "it is in the archive, but not in the manifest"}
 	}
+	if got := c.manifest.Manifest().Version; got != c.Archive.Version {
+		return &xbstream.CorruptError{Path: metadata.ManifestName, Offset: c.at,
+			Reason: fmt.Sprintf("it is of another kind of backup than %s", metadata.ArchiveName), Want: fmt.Sprintf("version %d", c.Archive.Version), Got: fmt.Sprintf("version %d", got)}
+	}
 	if want := c.manifest.Manifest().Heads; want != c.heads {
 		return &xbstream.CorruptError{
 			Path: metadata.ManifestName, Offset: c.at, Reason: "the checksum over all chunks' heads: chunks are not those, or not in the order, that were written",

@@ -115,8 +115,6 @@ func checkBase(name string, a *metadata.Archive, m *metadata.Manifest) error {
 	switch {
 	case m.Since != nil || a.Options.Incremental:
 		return mismatch(name, "it is an incremental backup: a chain begins with a full backup")
-	case a.Options.Partial:
-		return mismatch(name, "it is a backup of some tables only")
 	}
 	return nil
 }
@@ -159,6 +157,8 @@ func sameServer(s *step, name string, a *metadata.Archive, m *metadata.Manifest)
 		return mismatch(s.Name, "it is a backup of %s, and %s is one of %s", s.archive.Server(), name, a.Server())
 	case a.PageSize != s.archive.PageSize:
 		return mismatch(s.Name, "it has pages of %d bytes, and %s of %d", s.archive.PageSize, name, a.PageSize)
+	case !m.Scope.Same(s.manifest.Scope):
+		return mismatch(s.Name, "it is a backup of %v, and %s is one of %v", s.manifest.Scope, name, m.Scope)
 	case since.FromLSN != m.FromLSN || since.CheckpointLSN != m.CheckpointLSN || since.LastLSN != m.LastLSN:
 		return mismatch(s.Name, "it continues from LSNs %d, %d and %d; those of %s are %d, %d and %d",
 			since.FromLSN, since.CheckpointLSN, since.LastLSN, name, m.FromLSN, m.CheckpointLSN, m.LastLSN)

@@ -167,7 +167,7 @@ func (b *fullBackup) derive(t *testing.T, since metadata.Since, before map[strin
 		}
 	}
 	head := *b.header
-	head.Version, head.Options.Incremental = metadata.LastArchiveVersion, true
+	head.Version, head.Options.Incremental = 2, true
 	text, err := head.Marshal()
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,9 @@ func newOutput(w io.Writer) *output {
 // header writes hb-archive.json: that of the last increment, as a full backup.
 func (o *output) header(last *metadata.Archive, opt Options) error {
 	head := *last
-	head.Version, head.HBVersion, head.Options = metadata.ArchiveVersion, opt.HBVersion, opt.Stored
+	head.HBVersion, head.Options = opt.HBVersion, opt.Stored
+	head.Options.Partial = last.Options.Partial
+	head.Version = head.Options.Version()
 	text, err := head.Marshal()
 	if err != nil {
 		return err

@@ -192,6 +192,7 @@ func TestContradictions(t *testing.T) {
 			last(a, metadata.LiveChanged).Sum = nil
 		},
 		"another server":    func(a *xbtest.Archiver) { a.Manifest.Server = "another server" },
+		"some tables":       func(a *xbtest.Archiver) { a.Manifest.Scope = &metadata.Scope{Databases: []string{"db"}} },
 		"another LSN":       func(a *xbtest.Archiver) { a.Manifest.Since.LastLSN-- },
 		"another start LSN": func(a *xbtest.Archiver) { a.Manifest.Since.FromLSN-- },
 	} {

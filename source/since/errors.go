@@ -5,6 +5,7 @@ import (
 
 	"hb/source/mysqld"
 	"hb/xbstream/innodb"
+	"hb/xbstream/metadata"
 )
 
 // ServerError says that a base is of another server, or of this one before it was
@@ -49,6 +50,16 @@ func (e *UnusableError) Error() string {
 	return fmt.Sprintf("the base %s %s; take a full backup", e.Base, e.What)
 }
 
+// ScopeError says that a base is of other tables than those that were asked for.
+type ScopeError struct {
+	Base         string
+	Theirs, Ours *metadata.Scope
+}
+
+func (e *ScopeError) Error() string {
+	return fmt.Sprintf("the base %s is a backup of %v, and this one would be of %v: give the same options, or take a full backup", e.Base, e.Theirs, e.Ours)
+}
+
 // Server is what a base is compared with.
 type Server struct {
 	Flavor   string // as hb-archive.json has it
@@ -57,6 +68,8 @@ type Server struct {
 	PageSize int
 	// LSN is one that it has reached, and Checkpoint its newest.
 	LSN, Checkpoint innodb.LSN
+	// Scope is what was asked for; nil: all tables.
+	Scope *metadata.Scope
 }
 
 // Check reports why hb cannot build on the base for a server.
@@ -64,8 +77,6 @@ func (b *Base) Check(s Server) error {
 	_, theirs, err := mysqld.ParseVersion(b.Archive.ServerVersion)
 	m := b.Manifest
 	switch {
-	case b.Archive.Options.Partial:
-		return &UnusableError{b.Name, "does not have all tables"}
 	case m.Server == "":
 		return &UnusableError{b.Name, "was made by a version of hb that did not record of which server it is"}
 	case b.Archive.ServerFlavor != s.Flavor || err != nil || theirs.Series() != s.Version.Series():
@@ -78,6 +89,8 @@ func (b *Base) Check(s Server) error {
 		return &AheadError{b.Name, m.LastLSN, s.LSN}
 	case m.CheckpointLSN > s.Checkpoint:
 		return &AheadError{b.Name, m.CheckpointLSN, s.Checkpoint}
+	case !m.Scope.Same(s.Scope):
+		return &ScopeError{b.Name, m.Scope, s.Scope}
 	}
 	return nil
 }

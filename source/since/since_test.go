@@ -133,7 +133,7 @@ func is[E error](err error) bool {
 // TestOpenIncrement: the files of an incremental base are its live ones.
 func TestOpenIncrement(t *testing.T) {
 	head := xbtest.Header(16<<10, 1000)
-	head.Version, head.Options.Incremental = metadata.LastArchiveVersion, true
+	head.Version, head.Options.Incremental = 2, true
 	text, err := head.Marshal()
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +214,11 @@ func TestCheck(t *testing.T) {
 		"LSN":            {func(s *since.Server, _ *since.Base) { s.LSN = 2999 }, is[*since.AheadError]},
 		"checkpoint":     {func(s *since.Server, _ *since.Base) { s.Checkpoint = 1999 }, is[*since.AheadError]},
 		"older hb":       {func(_ *since.Server, b *since.Base) { b.Manifest.Server = "" }, is[*since.UnusableError]},
-		"partial":        {func(_ *since.Server, b *since.Base) { b.Archive.Options.Partial = true }, is[*since.UnusableError]},
+		"partial":        {func(_ *since.Server, b *since.Base) { b.Manifest.Scope = &metadata.Scope{Databases: []string{"a"}} }, is[*since.ScopeError]},
+		"some tables":    {func(s *since.Server, _ *since.Base) { s.Scope = &metadata.Scope{Databases: []string{"a"}} }, is[*since.ScopeError]},
+		"other tables": {func(s *since.Server, b *since.Base) {
+			b.Manifest.Scope, s.Scope = &metadata.Scope{Tables: []string{"a", "b"}}, &metadata.Scope{TablesExclude: []string{"a", "b"}}
+		}, is[*since.ScopeError]},
 	} {
 		server, base, archive, manifest := fits, *b, *b.Archive, *b.Manifest
 		base.Archive, base.Manifest = &archive, &manifest

@@ -16,10 +16,10 @@ import (
 const (
 	// ArchiveName is the first file of an archive.
 	ArchiveName = "hb-archive.json"
-	// ArchiveVersion is the version of a full backup's archive. That of an
-	// incremental one, LastArchiveVersion, is the highest that this hb reads.
+	// ArchiveVersion is the version of a full backup's archive, of all tables;
+	// LastArchiveVersion is the highest that this hb reads. See ArchiveFlags.Version.
 	ArchiveVersion     = 1
-	LastArchiveVersion = incrementVersion
+	LastArchiveVersion = partialVersion
 	// MaxArchiveSize bounds hb-archive.json in bytes.
 	MaxArchiveSize = 64 << 10
 )
@@ -32,7 +32,7 @@ const (
 
 // Archive is hb-archive.json. The name of the host is left out on purpose.
 type Archive struct {
-	Version       int          `json:"hb_archive"`     // ArchiveVersion, or LastArchiveVersion of an incremental backup
+	Version       int          `json:"hb_archive"`     // by Options: see ArchiveFlags.Version
 	HBVersion     string       `json:"hb_version"`     // of the hb that wrote it
 	ServerFlavor  string       `json:"server_flavor"`  // FlavorMariaDB or FlavorMySQL
 	ServerVersion string       `json:"server_version"` // as the server states it: "10.11.18-MariaDB-log"
@@ -50,6 +50,18 @@ type ArchiveFlags struct {
 	Partial    bool `json:"partial"`    // not all tables are in it
 
 	Incremental bool `json:"incremental,omitempty"` // only what changed since another backup is in it
+}
+
+// Version is that of hb-archive.json, and of hb-manifest.json, of such an archive: the
+// lowest that does not know it must refuse it.
+func (f ArchiveFlags) Version() int {
+	switch {
+	case f.Partial:
+		return partialVersion
+	case f.Incremental:
+		return incrementVersion
+	}
+	return ArchiveVersion
 }
 
 // VersionError reports a file of a version that this hb does not know.
@@ -97,8 +109,8 @@ func (a *Archive) Validate() error {
 	}
 	var problem string
 	switch {
-	case a.Options.Incremental != (a.Version == incrementVersion):
-		problem = fmt.Sprintf("version %d, incremental: %v", a.Version, a.Options.Incremental)
+	case a.Version != a.Options.Version():
+		problem = fmt.Sprintf("version %d, incremental: %v, partial: %v", a.Version, a.Options.Incremental, a.Options.Partial)
 	case a.ServerFlavor != FlavorMariaDB && a.ServerFlavor != FlavorMySQL:
 		problem = fmt.Sprintf("unknown server_flavor %q", a.ServerFlavor)
 	case a.PageSize < minPageSize || a.PageSize > maxPageSize || bits.OnesCount(uint(a.PageSize)) != 1:

@@ -81,17 +81,18 @@ func TestArchiveRefuses(t *testing.T) {
 		}
 	}
 	// A later version is refused as such, whatever the rest looks like.
-	_, err := UnmarshalArchive([]byte(`{"hb_archive":3,"page_size":"large"}`))
+	_, err := UnmarshalArchive([]byte(`{"hb_archive":4,"page_size":"large"}`))
 	version, ok := errors.AsType[*VersionError](err)
-	if !ok || version.Got != 3 || version.Known != 2 || !strings.Contains(err.Error(), "newer hb") {
-		t.Errorf("version 3: %v", err)
+	if !ok || version.Got != 4 || version.Known != 3 || !strings.Contains(err.Error(), "newer hb") {
+		t.Errorf("version 4: %v", err)
 	}
 	// An unknown field is not.
 	if _, err := UnmarshalArchive([]byte(edit(`"hb_version"`, `"colour":"red","hb_version"`))); err != nil {
 		t.Errorf("unknown field: %v", err)
 	}
-	// Only an incremental one has version 2, and none has version 1.
-	for _, text := range []string{edit(`"hb_archive": 1`, `"hb_archive": 2`), edit(`"partial": false`, `"partial": false, "incremental": true`)} {
+	// Only an incremental one has version 2, and none has version 1; a partial one has 3.
+	for _, text := range []string{edit(`"hb_archive": 1`, `"hb_archive": 3`), edit(`"partial": false`, `"partial": true`), edit(`"partial": false`, `"partial": true, "incremental": true`),
+		edit(`"hb_archive": 1`, `"hb_archive": 2`), edit(`"partial": false`, `"partial": false, "incremental": true`)} {
 		if _, err := UnmarshalArchive([]byte(text)); err == nil || text == goldenArchive {
 			t.Errorf("accepted: %s", text)
 		}

@@ -24,13 +24,13 @@ import (
 const (
 	// ManifestName is the last file of an archive.
 	ManifestName = "hb-manifest.json"
-	// ManifestVersion is the version of a full backup's manifest. That of an
-	// incremental one is the highest that this hb reads.
+	// ManifestVersion is the version of a full backup's manifest, of all tables. It is
+	// that of the archive: see ArchiveFlags.Version.
 	ManifestVersion = 1
 
-	// MaxManifestHead bounds the first line in bytes; the warnings may make
-	// it long.
-	MaxManifestHead = 1 << 20
+	// MaxManifestHead bounds the first line in bytes; the warnings, and what a
+	// partial backup leaves out, may make it long.
+	MaxManifestHead = 3 << 20
 	// MaxWarnings and maxWarning bound the warnings, number and bytes each.
 	MaxWarnings = 1000
 	maxWarning  = 512
@@ -44,7 +44,7 @@ const (
 
 // Manifest is what hb-manifest.json has about the backup as a whole: its first line.
 type Manifest struct {
-	Version int   `json:"hb_manifest"` // ManifestVersion, or that of incremental backups
+	Version int   `json:"hb_manifest"` // see ArchiveFlags.Version
 	Files   int64 `json:"files"`       // files in the archive without the manifest
 	Bytes   int64 `json:"bytes"`       // their sizes together
 	// Heads is the checksum of the heads of all chunks before the manifest
@@ -68,6 +68,9 @@ type Manifest struct {
 	// StandsFor is set in an archive that hb merge made: the id of the last increment in
 	// it. What builds on that one builds on this archive, too.
 	StandsFor *PointID `json:"stands_for,omitempty"`
+
+	// Scope is set in the manifest of a partial backup.
+	Scope *Scope `json:"scope,omitempty"`
 
 	// Tracking is set if MySQL has a list of the pages that it changed since before hb
 	// copied any.
@@ -134,7 +137,7 @@ type File struct {
 
 // Validate reports what is wrong with m.
 func (m *Manifest) Validate() error {
-	if err := checkVersion(ManifestName, m.Version, incrementVersion); err != nil {
+	if err := checkVersion(ManifestName, m.Version, LastArchiveVersion); err != nil {
 		return err
 	}
 	var problem string
@@ -173,6 +176,11 @@ func (m *Manifest) Validate() error {
 			return fmt.Errorf("%s: %w", ManifestName, err)
 		}
 	}
+	if m.Scope != nil {
+		if err := m.Scope.validate(); err != nil {
+			return fmt.Errorf("%s: %w", ManifestName, err)
+		}
+	}
 	if m.Binlog != nil {
 		if err := m.Binlog.Validate(); err != nil {
 			return fmt.Errorf("%s: %w", ManifestName, err)
@@ -188,10 +196,7 @@ func (m *Manifest) Validate() error {
 
 // version is the manifest's version, by what the backup is.
 func (m *Manifest) version() int {
-	if m.Since != nil {
-		return incrementVersion
-	}
-	return ManifestVersion
+	return ArchiveFlags{Incremental: m.Since != nil, Partial: m.Scope != nil}.Version()
 }
 
 // AddWarning adds a warning, shortened if it is too long, and leaves it out
@@ -463,7 +468,7 @@ func (p *ManifestParser) line(text []byte) error {
 		return errors.New("it continues after its end line")
 	case p.m == nil:
 		m := new(Manifest)
-		if err := unmarshalVersioned(ManifestName, "hb_manifest", incrementVersion, text, m); err != nil {
+		if err := unmarshalVersioned(ManifestName, "hb_manifest", LastArchiveVersion, text, m); err != nil {
 			return err
 		}
 		if err := m.Validate(); err != nil {

@@ -49,7 +49,8 @@ func NewArchiver(pageSize int, from, last innodb.LSN) *Archiver {
 // live, and how many dropped.
 func NewIncrement(pageSize int, from, last innodb.LSN, since metadata.Since) *Archiver {
 	head := Header(pageSize, from)
-	head.Version, head.Options.Incremental = metadata.LastArchiveVersion, true
+	head.Options.Incremental = true
+	head.Version = head.Options.Version()
 	a := newArchiver(head, from, last)
 	a.Manifest.Since = &since
 	return a

@@ -162,6 +162,7 @@ var Objects = []Object{
 		{"since", "since", "", false, "what an incremental backup builds on"},
 		{"stands_for", "string", "", false, "in an archive that hb merge made: id of the last increment in it"},
 		{"undo_spaces", "integers", "", false, "ids of the undo tablespaces in the archive"},
+		{"scope", "scope", "", false, "of a partial backup: what was asked for, and what it leaves out"},
 		{"tracking", "tracking", "", false, "where the server's list of changed pages since this backup begins"},
 		{"temporary_spaces", "integers", "", false, "ids of tablespaces that a server drops when it starts"},
 		{"replay_from", "map", "", false, "by id of a tablespace: the LSN before which no redo belongs to it"},
@@ -170,6 +171,13 @@ var Objects = []Object{
 		{"key_checks", "map", "", false, "MariaDB: by name of a key: the beginning of a hash that tells it from others"},
 		{"dropped_databases", "strings", "", false, "directories whose databases were dropped during the backup"},
 		{"warnings", "strings", "", false, "warnings of the backup"},
+	}},
+	{"scope", "what a partial backup has", []Key{
+		{"databases", "strings", "", false, "names of databases and tables to back up"},
+		{"databases_exclude", "strings", "", false, "those to leave out"},
+		{"tables", "strings", "", false, "regular expressions for tables to back up"},
+		{"tables_exclude", "strings", "", false, "those for tables to leave out"},
+		{"left_out", "array", "", true, "ranges of ids of tablespaces that the backup leaves out, each with its first and its last"},
 	}},
 	{"tracking", "where a server's list of changed pages begins", []Key{
 		{"run", "string", "", true, "identifies the run of the server"},
