@@ -36,11 +36,7 @@ func TestBinlogLockOrder(t *testing.T) {
 	stop := commitsOf57(t, s)
 	dir := t.TempDir()
 	archive := filepath.Join(dir, "archive")
-	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: socket, User: "root"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer srv.Close()
+	srv := connectBy(t, socket)
 	srv.Series.TablesLock, srv.Series.BinlogLock = true, true
 	f, err := os.Create(archive)
 	if err != nil {
@@ -153,6 +149,12 @@ func rewriting(t *testing.T, s *mysqldtest.Server, instead func(statement string
 	})
 	t.Cleanup(func() { l.Close(); wg.Wait(); os.RemoveAll(dir) })
 	return path
+}
+
+// connectBy connects as hb does, by such a socket, until the test ends.
+func connectBy(t *testing.T, socket string) *mysqld.Server {
+	t.Helper()
+	return client.Connect(t, login.Options{Network: "unix", Socket: socket, User: "root"})
 }
 
 // forward passes a client's packets on, and replaces statements.

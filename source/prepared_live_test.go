@@ -2,6 +2,7 @@ package source_test
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,8 +13,6 @@ import (
 	"time"
 
 	"hb/source"
-	"hb/source/mysqld"
-	"hb/source/mysqld/login"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/client"
 	"hb/source/mysqld/position"
@@ -113,18 +112,14 @@ func backupOfHeld(t *testing.T, s *mysqldtest.Server, archive string) metadata.M
 		}
 		var err error
 		if finish, err = hold(t, s); err == nil {
-			q, err = withoutWaiting(t, s)
+			q, _, err = withoutWaiting(t, s)
 		}
 		if err != nil {
 			t.Error(err)
 		}
 		return q
 	})
-	srv, err := mysqld.Connect(t.Context(), login.Options{Network: "unix", Socket: socket, User: "root"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer srv.Close()
+	srv := connectBy(t, socket)
 	srv.Series.WaitsForPrepared = false
 	f, err := os.Create(archive)
 	if err != nil {
@@ -198,16 +193,21 @@ func loggedWhole(t *testing.T, s *mysqldtest.Server, before mysqldtest.Position)
 	return err == nil && end > before.Pos && (last[2] == "Xid" || last[2] == "XA_prepare" || strings.HasPrefix(last[5], "XA "))
 }
 
-// withoutWaiting is a statement that answers as log_status does, without waiting. (The
-// status variables of the redo log lag behind it.)
-func withoutWaiting(t *testing.T, s *mysqldtest.Server) (string, error) {
+// withoutWaiting is a statement that answers as log_status does, without waiting, while something
+// else keeps transactions from InnoDB that are in the binary log; and the GTIDs that it
+// answers with. (The status variables of the redo log lag behind it.)
+func withoutWaiting(t *testing.T, s *mysqldtest.Server) (statement, executed string, err error) {
+	if err = s.DB().QueryRowContext(t.Context(), "SELECT @@global.gtid_executed").Scan(&executed); err != nil {
+		return "", "", err
+	}
 	at, err := s.BinlogPosition(t.Context())
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	lsn, err := position.CurrentLSN(t.Context(), client.Connect(t, client.Options(s)))
+	srv := client.Open(t, s)
+	lsn, err := position.CurrentLSN(t.Context(), srv)
 	return fmt.Sprintf("SELECT @@server_uuid AS SERVER_UUID,"+
-		" JSON_OBJECT('gtid_executed', @@global.gtid_executed, 'binary_log_file', '%s', 'binary_log_position', %d) AS LOCAL,"+
+		" JSON_OBJECT('gtid_executed', '%s', 'binary_log_file', '%s', 'binary_log_position', %d) AS LOCAL,"+
 		" JSON_OBJECT('channels', JSON_ARRAY()) AS REPLICATION,"+
-		" JSON_OBJECT('InnoDB', JSON_OBJECT('LSN', %d, 'LSN_checkpoint', 0)) AS STORAGE_ENGINES", at.File, at.Pos, lsn), err
+		" JSON_OBJECT('InnoDB', JSON_OBJECT('LSN', %d, 'LSN_checkpoint', 0)) AS STORAGE_ENGINES", executed, at.File, at.Pos, lsn), executed, errors.Join(err, srv.Close())
 }
