@@ -2,13 +2,16 @@ package source_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,19 +44,50 @@ func TestUndoReplaced(t *testing.T) {
 	stop := churnUndo(t, s, 20*time.Millisecond)
 	dir := t.TempDir()
 	archive := filepath.Join(dir, "archive")
+	var mu sync.Mutex
 	var seen []string // the ids, each time that some had changed
-	hookedBackup(t, s, archive, hooks{pace: func(n int) {
+	truncated := func(within time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
 		before := undoIDs(t, s)
-		// The first pieces are those of tables, the last ones those of undo tablespaces:
-		// wait for truncations at both ends.
-		for end := time.Now().Add(5 * time.Second); (n == 1 || n%24 == 0) && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			if now := undoIDs(t, s); !slices.Equal(now, before) {
 				seen = append(seen, now...)
 				break
 			}
 		}
-	}})
+	}
+	var staged atomic.Bool
+	srv := connectBy(t, rewriting(t, s, func(q string) string {
+		if q == "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS" && staged.CompareAndSwap(true, false) { // the next step after that
+			truncated(30 * time.Second)
+		}
+		return q
+	}))
+	f, err := os.Create(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	_, err = changing(t, srv, f, source.Options{}, func(n int) {
+		// The first pieces are those of tables, the last ones those of undo tablespaces:
+		// wait for truncations at both ends.
+		if staged.Store(true); n == 1 || n%24 == 0 {
+			truncated(5 * time.Second)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Logf("ids that undo tablespaces had meanwhile: %v", seen)
+	if staged.Load() {
+		t.Error("none was truncated after all were staged")
+	}
+	for name := range entries(t, archive) { // the server has two
+		if strings.Contains(name, "undo") && name != "undo_001" && name != "undo_002" {
+			t.Errorf("the archive has %s", name)
+		}
+	}
 	if len(seen) < 4 {
 		t.Errorf("undo tablespaces were truncated %d times while they were copied, want twice at least", len(seen)/2)
 	}
@@ -73,14 +107,16 @@ func TestUndoReplaced(t *testing.T) {
 	}
 }
 
-// building are changes that build indexes without redo, what undoes them, and the stage at which
-// their tables begin to be copied. (A full-text index is in each stage for too short a time: see
-// TestBuilds.) Each takes long enough after that, mostly, for a copy to begin after its last
-// record in the redo log, and before its
-// pages are on disk.
-var building = map[string][3]string{
-	"an index":                {"ALTER TABLE d.x ADD KEY k (v, id), ADD KEY k2 (w, v), LOCK=SHARED", "ALTER TABLE d.x DROP KEY k, DROP KEY k2", "insert"},
-	"a table that is rebuilt": {"ALTER TABLE d.x FORCE, ADD KEY k (v, id), ALGORITHM=INPLACE", "ALTER TABLE d.x DROP KEY k", "insert"},
+// building are changes that build indexes without redo, what undoes them, and the stage in which
+// pages are filled. (A full-text index is in it for too short a time: see TestBuilds.)
+var building = []struct {
+	name, build, undo string
+	// held: somebody who reads the table holds up the end of the build. Its last record is in
+	// the redo log by then. (That its pages are on disk, too, hb cannot know.)
+	held bool
+}{
+	{"an index", "ALTER TABLE d.x ADD KEY k (v, id), ADD KEY k2 (w, v), LOCK=SHARED", "ALTER TABLE d.x DROP KEY k, DROP KEY k2", true},
+	{"a table that is rebuilt", "ALTER TABLE d.x FORCE, ADD KEY k (v, id), ALGORITHM=INPLACE", "ALTER TABLE d.x DROP KEY k", false},
 }
 
 // TestBuildWhileCopied has hb of 9.7 begin to copy a table, and all files that the build
@@ -88,8 +124,8 @@ var building = map[string][3]string{
 func TestBuildWhileCopied(t *testing.T) {
 	mysqldtest.Heavy(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
-	for name, build := range building {
-		t.Run(name, func(t *testing.T) {
+	for _, b := range building {
+		t.Run(b.name, func(t *testing.T) {
 			s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-max-dirty-pages-pct=99", "innodb-buffer-pool-size=512M"}})
 			numbers(t, s)
 			s.Exec(t, "CREATE TABLE d.big (a INT PRIMARY KEY) AUTOEXTEND_SIZE=128M", "INSERT INTO d.big VALUES (1)",
@@ -100,7 +136,7 @@ func TestBuildWhileCopied(t *testing.T) {
 			const tries = 8
 			for try := 1; ; try++ {
 				archive := filepath.Join(dir, fmt.Sprint("archive", try))
-				if copyDuring(t, s, archive, build[0], build[2]) {
+				if copyDuring(t, s, archive, b.build, b.held) {
 					if !entries(t, archive)["d/x.del"] {
 						t.Error("the copy that began during the build counts")
 					}
@@ -110,17 +146,18 @@ func TestBuildWhileCopied(t *testing.T) {
 				if try == tries {
 					t.Fatalf("in each of %d tries the index was built before its table was copied", tries)
 				}
-				s.Exec(t, build[1])
+				s.Exec(t, b.undo)
 			}
 		})
 	}
 }
 
-// copyDuring makes an archive, and has an index in a stage of being built shortly before its
-// table is copied. It reports whether the build was under way when the copy had begun; it is over at
-// the end of the copy.
-func copyDuring(t *testing.T, s *mysqldtest.Server, archive, build, stage string) (during bool) {
+// copyDuring makes an archive, and has an index be built shortly before its table is copied.
+// It reports whether the build was under way when the copy had begun; it is over at the end of
+// the copy.
+func copyDuring(t *testing.T, s *mysqldtest.Server, archive, build string, held bool) (during bool) {
 	t.Helper()
+	reader := s.Conn(t)
 	built := make(chan error, 1)
 	const waiting, building, done = 0, 1, 2
 	state, pieces := waiting, 0
@@ -135,11 +172,23 @@ func copyDuring(t *testing.T, s *mysqldtest.Server, archive, build, stage string
 				_, err := s.DB().ExecContext(t.Context(), build)
 				built <- err
 			}()
-			for len(built) == 0 && len(s.Rows(t, "SELECT 1 FROM performance_schema.events_stages_current WHERE EVENT_NAME = 'stage/innodb/alter table ("+stage+")'")) == 0 {
+			until := func(query string) {
+				for len(built) == 0 && len(s.Rows(t, query)) == 0 {
+				}
+			}
+			until("SELECT 1 FROM performance_schema.events_stages_current WHERE EVENT_NAME = 'stage/innodb/alter table (insert)'")
+			if held {
+				runOn(t, reader, "BEGIN", "DO (SELECT MIN(id) FROM d.x)")
+				until("SELECT 1 FROM information_schema.PROCESSLIST WHERE STATE = 'Waiting for table metadata lock'")
+				s.Exec(t, "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
+				time.Sleep(500 * time.Millisecond) // hb reads that record
 			}
 		case state == building && began(archive, "d/x.ibd"):
 			state = done
 			during = len(built) == 0
+			if held {
+				runOn(t, reader, "ROLLBACK")
+			}
 			if err := <-built; err != nil {
 				t.Error(err)
 			}
@@ -149,6 +198,16 @@ func copyDuring(t *testing.T, s *mysqldtest.Server, archive, build, stage string
 		t.Fatal("nothing was built while its table was copied")
 	}
 	return during
+}
+
+// runOn runs statements on a connection.
+func runOn(t *testing.T, c *sql.Conn, statements ...string) {
+	t.Helper()
+	for _, q := range statements {
+		if _, err := c.ExecContext(t.Context(), q); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+	}
 }
 
 // TestRedoSwitched: if redo logging is off for a while during the backup, it fails, though it

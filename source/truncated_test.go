@@ -7,6 +7,8 @@ import (
 
 	"hb/source/datadir"
 	"hb/source/pages"
+	"hb/source/spool"
+	"hb/source/stage"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
 )
@@ -47,4 +49,39 @@ func TestVoidTruncated(t *testing.T) {
 		t.Fatal(err)
 	}
 	look(1, false)
+}
+
+// TestDropUndo: the staged copy of an undo tablespace that MySQL 8.0 has truncated since,
+// which has another id then, or dropped, is not sent; its name is free for the copy of the
+// new one. The copies of other tablespaces stay.
+func TestDropUndo(t *testing.T) {
+	s := stage.New(disk.OS, spool.New(disk.OS, t.TempDir(), 1<<20))
+	b := &mysql8Backup{mysqlBackup: mysqlBackup{backup: &backup{registry: pages.NewRegistry(), copier: new(pages.Copier), stage: s}}}
+	file := func(id innodb.SpaceID, name string) *pages.File {
+		return &pages.File{File: datadir.File{Name: name}, Space: innodb.File{Space: innodb.Space{ID: id}}}
+	}
+	system, table, whole, dropped, cut := file(0, "ibdata1"), file(7, "d/t.ibd"), file(1001, "undo_001"), file(1002, "more.ibu"), file(1003, "undo_002")
+	for _, f := range []*pages.File{system, table, whole, dropped, cut} {
+		b.registry.Add(f, 0)
+		out, err := s.Output(f.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := out.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := file(1130, "undo_002")
+	b.last.Files = []*pages.File{whole, again} // the table was dropped, too: settle says so
+	if err := b.dropUndo(); err != nil {
+		t.Fatal(err)
+	}
+	for f, has := range map[*pages.File]bool{system: true, table: true, whole: true, dropped: false, cut: false} {
+		if b.registry.Has(f.Key()) != has || s.Has(f.Name) != has {
+			t.Errorf("%s, tablespace %d: counts %v, is staged %v, want %v", f.Name, f.Space.ID, b.registry.Has(f.Key()), s.Has(f.Name), has)
+		}
+	}
+	if a, isNew := b.registry.Add(again, 0); !isNew || a.Name != "undo_002" {
+		t.Errorf("the new one is copied as %s", a.Name)
+	}
 }
