@@ -453,22 +453,6 @@ func unlocked(t *testing.T, s *mysqldtest.Server) {
 	}
 }
 
-// TestEncryptedRefused: the encrypted redo log of 10.5.
-func TestEncryptedRefused(t *testing.T) {
-	mysqldtest.Each(t, mysqldtest.MariaDB[:1], func(t *testing.T, root *mysqldtest.Root) {
-		keys := filepath.Join(t.TempDir(), "keys")
-		if err := os.WriteFile(keys, []byte("1;770A8A65DA156D24EE2A093277530142\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"plugin-load-add=file_key_management",
-			"file-key-management-filename=" + keys, "innodb-encrypt-log=ON"}})
-		r := hbtest.Finish(t, hb(t, "backup", "--no-defaults", "-u", "root", "-S", s.Socket))
-		if r.Code != 4 || !strings.Contains(r.Stderr, "encrypt") || r.Stdout != "" {
-			t.Errorf("exit code %d, %d bytes on stdout, %q", r.Code, len(r.Stdout), r.Stderr)
-		}
-	})
-}
-
 // TestTerminal: the archive never goes to a terminal.
 func TestTerminal(t *testing.T) {
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

@@ -56,9 +56,8 @@ type Series struct {
 	// RedoConsumer: the server has innodb_redo_log_consumer_register().
 	RedoConsumer bool
 
-	// Encrypts: hb reads what the server encrypts at rest: MySQL's tablespaces, redo log and
-	// binary log, which tests run on 9.7, whose formats these releases share; MariaDB's redo
-	// log (of all releases it reads tablespaces).
+	// Encrypts: hb reads what a MySQL encrypts at rest, tablespaces, redo log and binary log,
+	// which tests run on 9.7, whose formats these releases share. Of MariaDB it is false.
 	Encrypts bool
 
 	ListsFiles   bool // INFORMATION_SCHEMA.FILES lists all tablespaces
@@ -197,9 +196,6 @@ func mariadbSeries(v Version) Series {
 		d.RecoverBinlogInfo = true
 		d.GaleraDomain = true
 		d.ListsOpen = true
-	}
-	if v.AtLeast(10, 8) {
-		d.Encrypts = true
 	}
 	if v.AtLeast(11, 1) {
 		d.Files = metadata.MariaDBNames

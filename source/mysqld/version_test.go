@@ -123,10 +123,10 @@ func TestSeries(t *testing.T) {
 	for full, want := range map[string]Series{
 		"10.5.0-MariaDB":  {Files: metadata.XtraBackupNames, SuperSees: true},
 		"10.6.9-MariaDB":  {SuperSees: true, RecoverBinlogInfo: true, GaleraDomain: true, ListsOpen: true},
-		"10.11.1-MariaDB": {SuperSees: true, RecoverBinlogInfo: true, GaleraDomain: true, ListsOpen: true, Encrypts: true},
-		"11.0.2-MariaDB":  {RecoverBinlogInfo: true, GaleraDomain: true, ListsOpen: true, Encrypts: true},
-		"11.1.2-MariaDB":  {Files: metadata.MariaDBNames, RecoverBinlogInfo: true, GaleraDomain: true, ListsOpen: true, Encrypts: true},
-		"11.8.6-MariaDB":  {Files: metadata.MariaDBNames, RecoverBinlogInfo: true, GaleraDomain: true, ListsOpen: true, Encrypts: true},
+		"10.11.1-MariaDB": {SuperSees: true, RecoverBinlogInfo: true, GaleraDomain: true, ListsOpen: true},
+		"11.0.2-MariaDB":  {RecoverBinlogInfo: true, GaleraDomain: true, ListsOpen: true},
+		"11.1.2-MariaDB":  {Files: metadata.MariaDBNames, RecoverBinlogInfo: true, GaleraDomain: true, ListsOpen: true},
+		"11.8.6-MariaDB":  {Files: metadata.MariaDBNames, RecoverBinlogInfo: true, GaleraDomain: true, ListsOpen: true},
 	} {
 		if want.Files == (metadata.Names{}) {
 			want.Files = metadata.XtraBackupNames

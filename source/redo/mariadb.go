@@ -74,8 +74,8 @@ func (l *mariadbLog) init() error {
 	if l.geo, err = mariadbredo.LiveGeometry(l.header, l.start, st.Size()); err != nil {
 		return err
 	}
-	if l.header.Crypt.Encrypted() && l.keys != nil {
-		if l.geo.Cipher, err = tde.OpenMariaDBRedo(l.header.Crypt, l.keys); err != nil {
+	if l.geo.Crypt.Encrypted() && l.keys != nil {
+		if l.geo.Cipher, err = tde.OpenMariaDBRedo(l.geo.Crypt, l.keys); err != nil {
 			return err
 		}
 	}
@@ -90,7 +90,7 @@ func (l *mariadbLog) format() Format { return l.kind }
 func (l *mariadbLog) begin() innodb.LSN { return l.start.LSN }
 
 func (l *mariadbLog) head(tool string) []byte {
-	return mariadbredo.SealedHead(l.kind, l.start, tool, l.header.Crypt)
+	return mariadbredo.SealedHead(l.kind, l.start, tool, l.geo.Crypt)
 }
 
 func (l *mariadbLog) newest() (innodb.LSN, error) {
@@ -114,7 +114,7 @@ func (l *mariadbLog) peek() ([]byte, error) {
 }
 
 func (l *mariadbLog) lastBlock(live []byte, end innodb.LSN) ([]byte, error) {
-	return mariadbredo.LastBlock(live, end)
+	return l.geo.LastBlock(live, end)
 }
 
 // checkpointTries is how often the header is read again when neither
@@ -213,6 +213,9 @@ func (l *mariadbLog) cut(limit innodb.LSN) (reading, error) {
 		if l.header.Format == mariadbredo.Format108 {
 			raw[m.End-at-innodb.LSN(l.geo.Tail())] = 1 // the sequence byte, as a linear log has it
 		}
+	}
+	if stop := l.cutter.Stop(); stop.Keyless() {
+		return reading{}, tde.MariaDBRedoError(l.geo.Crypt, stop)
 	}
 	got.bytes = raw[:l.cutter.Position()-at]
 	if l.cutter.Stop().Cause == mariadbredo.StopPartialBlock {

@@ -419,4 +419,10 @@ var List = []Mutant{
 	{"encrypted Aria blocks not verified", "source/stage/aria.go",
 		"	if t.Encrypted {\n", "	if t.Encrypted {\n		return verifier{}, nil\n	}\n	if t.Encrypted {\n",
 		"torn blocks of encrypted Aria tables are copied", "test=./source TestEncrypted"},
+	{"last block of an encrypted log in clear", "xbstream/innodb/mariadbredo/tail.go",
+		"	if err := g.seal(b, at); err != nil {\n		return nil, err\n	}\n", "",
+		"10.5: the backup's redo log cannot be read at its end", "test=./xbstream/innodb/mariadbredo TestSealedBlocks"},
+	{"another key of the redo log taken for its end", "xbstream/innodb/mariadbredo/cutter.go",
+		"return s.Cause == StopSealed || s.Cause == StopKey", "return false",
+		"MariaDB 10.5: a wrong key is reported as damage", "test=./xbstream/innodb/mariadbredo TestSealedBlocks"},
 }

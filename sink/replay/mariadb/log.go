@@ -68,7 +68,7 @@ func (l *Log) parse(head []byte, keys *keyring.Keys) error {
 	}
 	l.geo = mariadbredo.LinearGeometry(h, l.Checkpoint)
 	if h.Crypt.Encrypted() {
-		l.geo.Cipher, err = tde.OpenMariaDBRedo(h.Crypt, keys)
+		l.geo.Cipher, err = tde.OpenMariaDBRedo(l.geo.Crypt, keys)
 	}
 	return err
 }
@@ -119,11 +119,14 @@ func (l *Log) Scan(plan *replay.Plan, goal replay.Goal) (*replay.Scanned, error)
 	if err == nil {
 		err = replay.Scan[mariadbredo.Stop](&s.result, l.in, c, goal, s.mtr)
 	}
+	if err != nil && c.Stop().Keyless() {
+		err = tde.MariaDBRedoError(l.geo.Crypt, c.Stop())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", LogName, err)
 	}
 	if l.Header.Crypt.Encrypted() {
-		l.keys.Prove(tde.MariaDBRedoKey(l.Header.Crypt)) // else its records had been nonsense
+		l.keys.Prove(tde.MariaDBRedoKey(l.geo.Crypt)) // else its records had been nonsense
 	}
 	result := s.result // and not the scanner with it, which has the log's buffers
 	result.Occupy = nil

@@ -68,8 +68,8 @@ var mysqlSettings = []setting{
 	{"innodb_redo_log_enabled", isOff, "no redo log (ALTER INSTANCE DISABLE INNODB REDO_LOG)"},
 }
 
-// CheckFeatures refuses what hb cannot back up: encryption at rest that it does not know,
-// engines whose data hb does not copy, and settings without which a copy would not be
+// CheckFeatures refuses what hb cannot back up: encryption at rest of MySQL that it does not know
+// (of MariaDB hb refuses one form of the redo log, when it opens that), engines whose data hb does not copy, and settings without which a copy would not be
 // whole. On MySQL before 8.0.30 it needs PROCESS, for the list of encrypted tablespaces. The
 // error is an *UnsupportedFeatureError for each of them, joined.
 func CheckFeatures(ctx context.Context, srv *mysqld.Server) error {
@@ -80,31 +80,9 @@ func CheckFeatures(ctx context.Context, srv *mysqld.Server) error {
 	if srv.Flavor == mysqld.MySQL {
 		return checkMySQL(ctx, srv, plugins)
 	}
-	errs := []error{checkEncryption(srv)}
+	var errs []error
 	for _, p := range plugins {
 		errs = append(errs, checkEngine(ctx, srv, p))
-	}
-	return errors.Join(errs...)
-}
-
-// mariadbEncryption are the settings with which MariaDB encrypts what hb cannot read. Encrypted
-// tablespaces and Aria tables hb copies as they are.
-var mariadbEncryption = []setting{
-	{"innodb_encrypt_log", isOn, "an encrypted redo log"},
-}
-
-// checkEncryption refuses a MariaDB that encrypts, before 10.8, its redo log.
-// (hb does not copy its binary log. Of the later redo log's forms hb refuses the earlier one
-// when it opens the log.) The error is an *UnsupportedFeatureError for each, joined.
-func checkEncryption(srv *mysqld.Server) error {
-	var errs []error
-	for _, set := range mariadbEncryption {
-		if set.name == "innodb_encrypt_log" && srv.Series.Encrypts {
-			continue
-		}
-		if value := srv.Vars.String(set.name); value != "" && set.refused(value) {
-			errs = append(errs, &mysqld.UnsupportedFeatureError{Feature: set.feature, Detail: set.name + "=" + value})
-		}
 	}
 	return errors.Join(errs...)
 }

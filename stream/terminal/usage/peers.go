@@ -184,7 +184,7 @@ var Peers = []PeerGroup{
 		{"xtrabackup-plugin-dir plugin-load", XtraBackup, Needless, "hb loads no plugins of the server", ""},
 		{"transition-key generate-transition-key", XtraBackup, Otherwise, "with `--encrypt-to`, the backup has the keys: `hb apply -i IDENTITY`", "`--write-keyring FILE` writes them for the restored server."},
 		{"generate-new-master-key reencrypt-for-server-id", XtraBackup, No, "the restored server starts with the master keys of the original", "Rotate them there: ALTER INSTANCE ROTATE INNODB MASTER KEY."},
-		{"encrypted-backup", MariaDBBackup, Otherwise, "hb backs encrypted tablespaces up as they are, and `hb apply` takes `--key-file`", "`hb backup` takes it too, for an encrypted redo log and encrypted Aria tables. hb refuses an encrypted redo log of 10.5."},
+		{"encrypted-backup", MariaDBBackup, Otherwise, "hb backs encrypted tablespaces up as they are, and `hb apply` takes `--key-file`", "`hb backup` takes it too, for an encrypted redo log and encrypted Aria tables."},
 	}},
 	{"Connection and option files", []Peer{
 		{"user password host port socket", both, Yes, "", "`-h` is the host. `-p` without a password asks for one."},

@@ -36,6 +36,7 @@ func SealedHead(f Format, c Checkpoint, tool string, crypt Crypt) []byte {
 	at := f.Facts().Checkpoints[0]
 	if f == Format105 {
 		at = f.Facts().Checkpoints[c.Number&1]
+		c.Crypt = crypt
 		c.Offset = uint64(f.Facts().HeaderSize) | uint64(c.LSN)&(blockSize-1)
 	}
 	copy(b[at:], h.MarshalCheckpoint(c))

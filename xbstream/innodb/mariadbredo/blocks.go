@@ -85,7 +85,7 @@ func (c *Cutter) consume(n int) {
 	c.pay = c.pay[n:]
 	c.pos += innodb.LSN(n)
 	if len(c.pay) == 0 && c.full {
-		c.pos += blockTrailer + blockHeader
+		c.pos += innodb.LSN(blockSize - c.geo.blockEnd() + blockHeader)
 	}
 }
 
@@ -97,7 +97,12 @@ func (c *Cutter) nextBlock() bool {
 		return false
 	}
 	b := c.raw[:blockSize]
-	stop := checkBlock(b, at)
+	stop := c.geo.checkBlock(b, at)
+	if c.geo.Crypt.Encrypted() && stop.Cause == 0 {
+		c.plain = append(c.plain[:0], b...)
+		b = c.plain
+		stop = c.geo.open(b, at)
+	}
 	used := int(binary.BigEndian.Uint16(b[4:]))
 	skip := int(c.pos - at) // bytes that an earlier reading of this block gave
 	if stop.Cause == 0 && used < skip {
@@ -109,7 +114,7 @@ func (c *Cutter) nextBlock() bool {
 	}
 	c.full = used == blockSize
 	if c.full {
-		used = blockEnd
+		used = c.geo.blockEnd()
 	}
 	c.pay = b[skip:used]
 	if c.full {
@@ -123,8 +128,8 @@ func (c *Cutter) nextBlock() bool {
 	return true
 }
 
-// checkBlock checks number, CRC and length of the block at an LSN.
-func checkBlock(b []byte, at innodb.LSN) Stop {
+// checkBlock checks number, CRC and, if it is in clear, length of the block at an LSN.
+func (g Geometry) checkBlock(b []byte, at innodb.LSN) Stop {
 	no := binary.BigEndian.Uint32(b) &^ redolog.BlockFlush
 	want := redolog.BlockNumber(at)
 	used := binary.BigEndian.Uint16(b[4:])
@@ -133,6 +138,7 @@ func checkBlock(b []byte, at innodb.LSN) Stop {
 		return Stop{Cause: StopBlockNumber, LSN: at, Block: no, Want: want}
 	case binary.BigEndian.Uint32(b[blockEnd:]) != innodb.CRC32C(b[:blockEnd]):
 		return Stop{Cause: StopChecksum, LSN: at}
+	case g.Crypt.Encrypted():
 	case used < blockHeader, used >= blockEnd && used != blockSize:
 		return Stop{Cause: StopBlockUsed, LSN: at}
 	}

@@ -42,6 +42,8 @@ const (
 	StopBlockUsed
 	// StopSealed: the log is encrypted, and there is no key.
 	StopSealed
+	// StopKey (10.5): what a whole block decrypts to is not one.
+	StopKey
 )
 
 // Stop is where and why cutting stopped.
@@ -58,6 +60,9 @@ type Stop struct {
 
 // Short reports that the bytes fed end before the mini-transaction does.
 func (s Stop) Short() bool { return s.Cause == StopShort }
+
+// Keyless reports that the log could not be decrypted.
+func (s Stop) Keyless() bool { return s.Cause == StopSealed || s.Cause == StopKey }
 
 // InOrder reports whether a log that nothing is wrong with may end so, in the
 // middle of a mini-transaction or not.
@@ -87,6 +92,7 @@ var stopText = [...]string{
 	StopBlockNumber:  "wrong block number",
 	StopBlockUsed:    "impossible length of a block",
 	StopSealed:       "the log is encrypted, and there is no key",
+	StopKey:          "the log is encrypted with another key",
 }
 
 func (s Stop) Error() string {
@@ -120,7 +126,7 @@ type Cutter struct {
 	stop Stop
 
 	// encrypted logs only; reused
-	plain  []byte // records in clear
+	plain  []byte // records in clear; in the 10.5 format the current block
 	hidden []byte // the encrypted bytes of all records
 
 	// 10.5 only
@@ -207,7 +213,11 @@ func (c *Cutter) nextPlain() (redolog.MTR, bool) {
 	case binary.BigEndian.Uint32(c.raw[n+tail-4:]) != c.geo.sum(c.raw, n):
 		return c.stopped(StopChecksum, c.pos)
 	}
-	m := redolog.MTR{Start: c.pos, End: c.pos + innodb.LSN(n+tail), Records: c.records(c.raw, n)}
+	records, err := c.records(c.raw, n)
+	if err != nil {
+		return c.stopped(StopSealed, c.pos)
+	}
+	m := redolog.MTR{Start: c.pos, End: c.pos + innodb.LSN(n+tail), Records: records}
 	c.raw, c.pos, c.end = c.raw[n+tail:], m.End, m.End
 	return m, true
 }

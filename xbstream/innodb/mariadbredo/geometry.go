@@ -34,6 +34,7 @@ func LiveGeometry(h Header, c Checkpoint, size int64) (Geometry, error) {
 		g.First = c.LSN &^ (blockSize - 1)
 		g.FirstOffset = int64(c.Offset &^ (blockSize - 1))
 		g.Capacity &^= blockSize - 1
+		g.Crypt = c.Crypt
 	}
 	if g.Capacity <= 0 || g.FirstOffset < f.HeaderSize || g.FirstOffset >= size {
 		return Geometry{}, fmt.Errorf("the redo log of %d bytes is too small for its checkpoint (LSN %d at offset %d)",
@@ -48,6 +49,7 @@ func LinearGeometry(h Header, c Checkpoint) Geometry {
 	g := Geometry{Format: h.Format, First: h.FirstLSN, FirstOffset: f.HeaderSize, Crypt: h.Crypt}
 	if h.Format == Format105 {
 		g.First = c.LSN &^ (blockSize - 1)
+		g.Crypt = c.Crypt
 	}
 	return g
 }
@@ -91,7 +93,7 @@ func (g Geometry) Advance(lsn innodb.LSN, n int) innodb.LSN {
 	if g.Format != Format105 {
 		return lsn + innodb.LSN(n)
 	}
-	return redolog.Advance(lsn, n)
+	return redolog.AdvanceIn(lsn, n, g.blockEnd())
 }
 
 // Payload returns n bytes of records, the first of which is at lsn, from log

@@ -32,7 +32,9 @@ type Header struct {
 	// means nothing for offsets.
 	FirstLSN innodb.LSN
 	Creator  string // at most 32 bytes
-	Crypt    Crypt
+	// Crypt is that of the log's key. In the 10.5 format it only says that the log is
+	// encrypted: see Checkpoint.Crypt.
+	Crypt Crypt
 }
 
 // ParseHeader reads the first block of a log file: at least 512 bytes, or none
@@ -66,6 +68,9 @@ func ParseHeader(block []byte) (Header, error) {
 			return Header{}, errors.New("the redo log's header is damaged: the log is encrypted, and there is no key")
 		}
 	}
+	if binary.BigEndian.Uint32(block) == facts[Format105].Tag|encryptedBit {
+		h.Crypt.KeyID = keyOfLog // the rest is in the checkpoint blocks
+	}
 	sub := binary.BigEndian.Uint32(block[offSubformat:])
 	if f == Format108 && (sub != 0 || h.FirstLSN < FirstLSN) {
 		return Header{}, fmt.Errorf("the redo log's header is damaged: version %d, first LSN %d", sub, h.FirstLSN)
@@ -84,7 +89,11 @@ func (h Header) Marshal() []byte {
 	binary.BigEndian.PutUint64(b[offFirstLSN:], uint64(h.FirstLSN))
 	copy(b[offCreator:offCreator+creatorSize], h.Creator)
 	if h.Crypt.Encrypted() {
-		h.Crypt.put(b)
+		if h.Format == Format105 {
+			b[0] |= encryptedBit >> 24
+		} else {
+			h.Crypt.put(b)
+		}
 	}
 	binary.BigEndian.PutUint32(b[offHeaderCRC:], innodb.CRC32C(b[:offHeaderCRC]))
 	return b
@@ -108,6 +117,7 @@ type Checkpoint struct {
 	Number     uint64 // counts checkpoints; odd ones are in the second block
 	Offset     uint64 // file offset of LSN
 	BufferSize uint64 // innodb_log_buffer_size, informational
+	Crypt      Crypt  // of an encrypted log
 }
 
 // ErrNoCheckpoint says that neither checkpoint block is valid.
@@ -153,6 +163,9 @@ func (h Header) parseCheckpoint(b []byte, at int64) (Checkpoint, bool) {
 		Number: u64(0), LSN: innodb.LSN(u64(8)), Offset: u64(16), BufferSize: u64(24),
 		End: innodb.LSN(u64(offFileCkptLSN)), At: at,
 	}
+	if h.Crypt.Encrypted() {
+		c.Crypt = parseCrypt105(b)
+	}
 	ok := binary.BigEndian.Uint32(b[offHeaderCRC:]) == innodb.CRC32C(b[:offHeaderCRC]) &&
 		c.Offset >= uint64(facts[Format105].HeaderSize) && c.Offset%blockSize == uint64(c.LSN)%blockSize
 	return c, ok
@@ -173,6 +186,9 @@ func (h Header) MarshalCheckpoint(c Checkpoint) []byte {
 	binary.BigEndian.PutUint64(b[8:], uint64(c.LSN))
 	binary.BigEndian.PutUint64(b[16:], c.Offset)
 	binary.BigEndian.PutUint64(b[24:], c.BufferSize)
+	if c.Crypt.Encrypted() {
+		c.Crypt.put105(b)
+	}
 	binary.BigEndian.PutUint64(b[offFileCkptLSN:], uint64(c.End))
 	binary.BigEndian.PutUint32(b[offHeaderCRC:], innodb.CRC32C(b[:offHeaderCRC]))
 	return b

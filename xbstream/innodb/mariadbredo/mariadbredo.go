@@ -19,6 +19,11 @@
 //	      12   payload
 //	     508 4 CRC-32C of all before
 //
+// An encrypted log has the tag's highest bit set. Its blocks have payload up to byte 504, and
+// there the version of the key; bytes 4 to 504 are encrypted, and the CRC is of what is stored.
+// The IV is the block's number without bit 31, 4 bytes of the checkpoint block, and the LSN of
+// the block (8).
+//
 // "Phys", MariaDB 10.8 and later: no blocks. From byte 12288 mini-transactions
 // follow one another, circular over the rest of the file, each ended by its
 // sequence byte and a CRC-32C of its records:
@@ -130,10 +135,8 @@ func identify(block []byte) (Format, error) {
 		return 0, &UnsupportedError{Tag: tag, Name: name, Encrypted: encrypted}
 	}
 	switch tag {
-	case facts[Format105].Tag:
+	case facts[Format105].Tag, facts[Format105].Tag | encryptedBit:
 		return Format105, nil
-	case facts[Format105].Tag | encryptedBit:
-		return unsupported(facts[Format105].Name, true)
 	case facts[Format108].Tag:
 		// The first encrypted form has no tag of its own; the key id, always 1,
 		// is where an unencrypted log has zero.

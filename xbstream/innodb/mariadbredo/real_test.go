@@ -131,7 +131,6 @@ func TestUnsupported(t *testing.T) {
 		encrypted bool
 		name      string
 	}{
-		{block(0xD0485953), true, "10.5"},
 		{first, true, "10.8"},
 		{block(1), false, "5.7"},
 		{block(6), false, "MySQL 8.0"},

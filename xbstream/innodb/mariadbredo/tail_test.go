@@ -35,7 +35,7 @@ func TestLastBlock(t *testing.T) {
 		{"of an earlier lap", older, at + 300, 0, 0},
 		{"of a later lap", liveBlock(at+100*blockSize, 400, 12), at + 300, 0, 0},
 	} {
-		b, err := LastBlock(tc.live, tc.end)
+		b, err := Geometry{Format: Format105}.LastBlock(tc.live, tc.end)
 		if tc.used == 0 {
 			if err == nil {
 				t.Errorf("%s: no error", tc.name)
@@ -46,7 +46,7 @@ func TestLastBlock(t *testing.T) {
 			t.Errorf("%s: %v", tc.name, err)
 			continue
 		}
-		if stop := checkBlock(b, at); stop.Cause != 0 {
+		if stop := (Geometry{}).checkBlock(b, at); stop.Cause != 0 {
 			t.Errorf("%s: %v", tc.name, stop)
 		}
 		used, first := int(binary.BigEndian.Uint16(b[4:])), int(binary.BigEndian.Uint16(b[6:]))

@@ -70,10 +70,13 @@ func Canonical(lsn innodb.LSN) innodb.LSN {
 
 // Advance returns the LSN of the record byte n bytes after the one at lsn: the
 // headers and trailers of blocks lie between.
-func Advance(lsn innodb.LSN, n int) innodb.LSN {
+func Advance(lsn innodb.LSN, n int) innodb.LSN { return AdvanceIn(lsn, n, BlockEnd) }
+
+// AdvanceIn is Advance in blocks whose records end at byte end.
+func AdvanceIn(lsn innodb.LSN, n, end int) innodb.LSN {
 	lsn = Canonical(lsn)
-	block, n := BlockOf(lsn), int(lsn%BlockSize)-BlockHeader+n
-	return block + innodb.LSN(n/blockPayload)*BlockSize + BlockHeader + innodb.LSN(n%blockPayload)
+	block, n, payload := BlockOf(lsn), int(lsn%BlockSize)-BlockHeader+n, end-BlockHeader
+	return block + innodb.LSN(n/payload)*BlockSize + BlockHeader + innodb.LSN(n%payload)
 }
 
 // Payload returns n bytes of records, the first of which is at lsn, from log
