@@ -38,6 +38,8 @@ type Options struct {
 	LogBin  string `help:"With --apply: log_bin of the server that will start on the directory; see hb apply." placeholder:"PATH"`
 	InPlace bool   `help:"With --apply: restore over the original server, which must be stopped. Rename its old tablespaces outside the data directory, and its binary log if that is outside, to FILE.hb-aside."`
 
+	apply.KeyringOptions `group:"Encryption at rest"`
+
 	// Keys are those of apply.Options.
 	Keys *keyring.Keys `kong:"-"`
 	// Identities are those of apply.Options.
@@ -91,6 +93,8 @@ func (o *Options) Check(archive string) error {
 		return stream.AsUsage(errors.New("--memory is for --apply"))
 	case o.LogBin != "":
 		return stream.AsUsage(errors.New("--log-bin is for --apply"))
+	case o.WriteKeyring != "" || o.NewMasterKey:
+		return stream.AsUsage(errors.New("--write-keyring and --new-master-key are for --apply: without it, give them to hb apply"))
 	case o.InPlace:
 		return stream.AsUsage(errors.New("--in-place is for --apply: without it, give it to hb apply"))
 	}
@@ -131,7 +135,7 @@ func Run(ctx context.Context, r io.Reader, o Options) (*extract.Result, *apply.R
 	limit := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(max(limit, memory+restoreMemory)))
 	return Restore(ctx, r, o.Directory, x,
-		apply.Options{Parallel: x.Parallel, Memory: memory, LogBin: o.LogBin, InPlace: o.InPlace, Keys: o.Keys, Identities: o.Identities, Tool: o.Tool, Progress: o.Progress})
+		apply.Options{Parallel: x.Parallel, Memory: memory, LogBin: o.LogBin, InPlace: o.InPlace, KeyringOptions: o.KeyringOptions, Keys: o.Keys, Identities: o.Identities, Tool: o.Tool, Progress: o.Progress})
 }
 
 // Restore is extract.Run and then apply.Run, in one pass: what the extraction has

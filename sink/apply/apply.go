@@ -49,9 +49,8 @@ type Options struct {
 	InPlace bool `help:"Restore over the original server, which must be stopped. Rename its old tablespaces outside the data directory, and its binary log if that is outside, to FILE.hb-aside."`
 	// ByServer: nothing is replayed. The redo log goes where the server looks
 	// for it, and the server recovers the directory when it is started.
-	ByServer bool `help:"Do not replay. Put the redo log where a server of that series looks for it, so that the server recovers the directory when it starts."`
-	// WriteKeyring is a new file for the keys that the server needs; "": none.
-	WriteKeyring string `help:"Write the keys of the backup to this new file, for the server that will start on the directory: a file of component_keyring_file (MySQL) or of file_key_management (MariaDB)." placeholder:"FILE" type:"path"`
+	ByServer       bool `help:"Do not replay. Put the redo log where a server of that series looks for it, so that the server recovers the directory when it starts."`
+	KeyringOptions `group:"Encryption at rest"`
 	// LogBin is log_bin of the server that will start on the directory: where the
 	// binary log that came with a backup goes. Empty: in the directory, as the backup
 	// has it, unless the backed up server had it elsewhere; then it must be given.
@@ -68,6 +67,17 @@ type Options struct {
 	Progress *progress.Tracker `kong:"-"`
 	// System is the files that directories are among; nil: the operating system's.
 	System disk.System `kong:"-"`
+}
+
+// KeyringOptions are the keys for the server that will start on the directory.
+type KeyringOptions struct {
+	// WriteKeyring is a new file for the keys that the server needs; "": none.
+	WriteKeyring string `help:"Write the keys of the backup to this new file, for the server that will start on the directory: a file of component_keyring_file (MySQL) or of file_key_management (MariaDB)." placeholder:"FILE" type:"path"`
+	// KeyringFormat is that of WriteKeyring on MySQL.
+	KeyringFormat keyring.Format `help:"Format of --write-keyring on MySQL: component, of component_keyring_file, or plugin, of the plugin keyring_file of 5.7 and 8.0." enum:"component,plugin" default:"component" placeholder:"component|plugin"`
+	// NewMasterKey: WriteKeyring has a new master key instead of the old ones, and the
+	// tablespaces of MySQL need it.
+	NewMasterKey bool `help:"MySQL: encrypt the keys of all tablespaces by a new master key, and give --write-keyring that one instead of the server's."`
 }
 
 // Result is what Run did.
@@ -140,6 +150,7 @@ type applier struct {
 	fresh    bool        // the files were written just now, by Restore
 	ahead    *Ahead      // reads the redo log during the extraction; or nil
 	binlog   binlogPlace // if it has files, they are to be put there
+	master   string      // the name of the new master key, once there is one
 	result   Result
 }
 
@@ -195,6 +206,9 @@ func (a *applier) run(ctx context.Context) (err error) {
 
 	st, err := backupdir.ReadState(a.root, backupdir.ApplyingName, a.backup.Flavor)
 	if err == nil {
+		err = a.checkNewMaster(st)
+	}
+	if err == nil {
 		err = a.checkLinks()
 	}
 	if err == nil {
@@ -211,6 +225,9 @@ func (a *applier) run(ctx context.Context) (err error) {
 		}
 		if done || err != nil {
 			a.result.AlreadyApplied, a.result.LSN = done, lsn
+			if err == nil {
+				err = a.checkRewrapped()
+			}
 			if err == nil {
 				err = a.warnAgain()
 			}
@@ -384,6 +401,9 @@ func (a *applier) replay(ctx context.Context, st backupdir.State) (_ backupdir.S
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	if err := a.checkKeys(); err != nil {
+		return backupdir.State{}, err
+	}
+	if err := a.makeMaster(); err != nil {
 		return backupdir.State{}, err
 	}
 	if err := a.enter(backupdir.State{Stage: backupdir.StageReplay, Looked: st.Looked, Cut: st.Cut, Zero: st.Zero}); err != nil {

@@ -31,7 +31,8 @@ import (
 //     server is to find, beside the backup's (recovered).
 //  6. ApplyingName records that all pages are recovered, and everything that it relies on is
 //     on disk (enter): now the backup's redo log is not needed any more.
-//  7. What the server will find: LSNs in the system tablespace, the new redo log in the
+//  7. Page 0 of encrypted tablespaces, if there is a new master key: that is in its file
+//     since before 1 (rewrap). What the server will find: LSNs in the system tablespace, the new redo log in the
 //     old one's place, links to other directories removed (family.finish).
 //  8. The metadata record that the directory was recovered. It is held, and
 //     ApplyingName records that this step may have to be done again.
@@ -55,6 +56,7 @@ func (a *applier) enter(s backupdir.State) error {
 // note records how far apply is. The record is on disk before anything that depends
 // on it is changed.
 func (a *applier) note(s backupdir.State) error {
+	s.NewMaster = a.master
 	if err := backupdir.WriteState(a.root, backupdir.ApplyingName, s); err != nil {
 		return err
 	}
@@ -66,6 +68,9 @@ func (a *applier) note(s backupdir.State) error {
 func (a *applier) finish(s backupdir.State) error {
 	a.Progress.Begin("finishing", 0)
 	if err := a.enter(s); err != nil {
+		return err
+	}
+	if err := a.rewrap(); err != nil {
 		return err
 	}
 	if err := a.family.finish(s); err != nil {

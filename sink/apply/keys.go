@@ -20,6 +20,9 @@ import (
 
 // openKeys adds the keys that the backup has itself, if there is an identity for them.
 func (a *applier) openKeys() (err error) {
+	if err := a.passOverTransition(); err != nil {
+		return err
+	}
 	f, err := a.root.Open(keyring.SealedName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -44,20 +47,57 @@ func (a *applier) openKeys() (err error) {
 	return a.Keys.Unseal(f, ids)
 }
 
-// writeKeyring writes the keys for the server that will start on the directory.
-func (a *applier) writeKeyring() (err error) {
-	if a.WriteKeyring == "" {
+// transitionKeys is where XtraBackup puts the keys of tablespaces, encrypted by a passphrase
+// or by a key of the server's (--transition-key, --generate-transition-key).
+const transitionKeys = "xtrabackup_keys"
+
+// passOverTransition notes, for the message about a missing key, that hb cannot read
+// XtraBackup's keys. They are a second way to open what the server's keyring opens.
+func (a *applier) passOverTransition() error {
+	found, err := backupdir.Exists(a.root, transitionKeys)
+	if err != nil {
+		return fmt.Errorf("looking for %s: %w", transitionKeys, err)
+	}
+	if !found {
 		return nil
 	}
-	marshal := a.Keys.MarshalMariaDB
-	if a.backup.Flavor == metadata.FlavorMySQL {
-		marshal = a.Keys.MarshalMySQL
+	if a.Keys == nil {
+		a.Keys = new(keyring.Keys)
 	}
-	content, err := marshal()
+	a.Keys.AddSource(transitionKeys + " of the backup (which hb does not read: give the server's keyring with --keyring)")
+	return nil
+}
+
+// writeKeyring writes the keys for the server that will start on the directory, unless
+// rewrap has.
+func (a *applier) writeKeyring() error {
+	if a.WriteKeyring == "" || a.master != "" {
+		return nil
+	}
+	content, err := a.keyringFile("")
 	if err != nil {
-		return fmt.Errorf("writing a keyring: %w", err)
+		return err
 	}
-	f, err := os.OpenFile(a.WriteKeyring, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	return newKeyring(a.WriteKeyring, content)
+}
+
+// keyringFile is the content of WriteKeyring: with the name of a master key of InnoDB,
+// without all others.
+func (a *applier) keyringFile(master string) (content []byte, err error) {
+	if a.backup.Flavor == metadata.FlavorMySQL {
+		content, err = a.Keys.MarshalMySQL(a.KeyringFormat, master)
+	} else {
+		content, err = a.Keys.MarshalMariaDB()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("writing a keyring: %w", err)
+	}
+	return content, nil
+}
+
+// newKeyring writes a file that is not there yet.
+func newKeyring(name string, content []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("writing a keyring: %w", err)
 	}
@@ -71,7 +111,10 @@ func (a *applier) writeKeyring() (err error) {
 //
 // MariaDB's keys are proven by a page that one encrypted, or by what the backup has to tell
 // them from others.
-func (a *applier) checkKeys() error {
+func (a *applier) checkKeys() error { return a.eachEncrypted(a.checkKey) }
+
+// eachEncrypted calls f for the first file of each tablespace that may be encrypted.
+func (a *applier) eachEncrypted(f func(file string, space *innodb.Space) error) error {
 	return backupdir.EachFile(a.root, func(file string) error {
 		ext := path.Ext(file)
 		table := ext == backupdir.ExtTable || ext == backupdir.ExtNew
@@ -85,7 +128,7 @@ func (a *applier) checkKeys() error {
 		if err != nil || !space.Encrypted() {
 			return nil
 		}
-		return a.checkKey(file, &space)
+		return f(file, &space)
 	})
 }
 

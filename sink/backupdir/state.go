@@ -29,6 +29,9 @@ type State struct {
 	// Zero: the pages that were in use and zero then, in tablespaces that the log
 	// changes; nil: not known.
 	Zero map[innodb.SpaceID][]PageRange `json:"zero"`
+	// NewMaster is the name of the master key of MySQL that the keys of all tablespaces
+	// are to be encrypted by; "": they stay as they are.
+	NewMaster string `json:"new_master,omitempty"`
 	// Left is what apply found of such pages when all were recovered (StageFinish).
 	Left Left `json:"left,omitzero"`
 }

@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -133,6 +134,38 @@ const (
 	pluginHeader = 5 * 8
 )
 
+// Format is that of a keyring file of MySQL.
+type Format string
+
+// The formats. "" is Component.
+const (
+	Component Format = "component" // of component_keyring_file, 8.0.24 and later
+	Plugin    Format = "plugin"    // of the plugin keyring_file, up to 8.3
+)
+
+// MarshalPlugin returns a file of the plugin keyring_file that holds the keys: of its
+// version 1.0, which all its releases read.
+func MarshalPlugin(keys []MySQLKey) []byte {
+	out := []byte(pluginMagic + "1.0")
+	for _, k := range keys {
+		parts := []string{k.Name, k.Type, k.User, string(mask(k.Data))}
+		size := pluginHeader
+		for _, p := range parts {
+			size += len(p)
+		}
+		padding := -size & 7
+		out = binary.LittleEndian.AppendUint64(out, uint64(size+padding))
+		for _, p := range parts {
+			out = binary.LittleEndian.AppendUint64(out, uint64(len(p)))
+		}
+		for _, p := range parts {
+			out = append(out, p...)
+		}
+		out = append(out, make([]byte, padding)...)
+	}
+	return append(out, pluginEnd...)
+}
+
 func parsePluginFile(content []byte) ([]MySQLKey, error) {
 	head := len(pluginMagic) + len("1.0")
 	if len(content) < head {
@@ -251,6 +284,20 @@ func (k *Keys) NewestMaster() (name string, key Secret, ok bool) {
 
 // masterPrefix begins the names of the master keys of InnoDB.
 const masterPrefix = "INNODBKey-"
+
+// NewMaster makes a master key of InnoDB, adds it, and returns its name: the first of a
+// server that no other has the UUID of. Page 0 of a tablespace names the server whose
+// master key it needs, and a server goes on counting from there (Encryption::
+// decode_encryption_info in os0enc.cc of MySQL 9.7.2).
+func (k *Keys) NewMaster() (name string, err error) {
+	var id [16]byte
+	key := make(Secret, masterSize)
+	rand.Read(id[:]) // never fails
+	rand.Read(key)
+	id[6], id[8] = id[6]&0x0F|0x40, id[8]&0x3F|0x80 // RFC 9562: random
+	name = fmt.Sprintf("%s%x-%x-%x-%x-%x-1", masterPrefix, id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+	return name, k.AddMaster(name, key)
+}
 
 // Sources returns where the keys are from, for people.
 func (k *Keys) Sources() []string {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"filippo.io/age"
 )
@@ -152,8 +153,9 @@ func (k *Keys) add(doc *sealedKeys) error {
 // errNoKeys says that there is nothing to write.
 var errNoKeys = errors.New("there are no keys: give those of the server that was backed up, or an identity that opens the backup's own")
 
-// MarshalMySQL returns a file of component_keyring_file with all master keys.
-func (k *Keys) MarshalMySQL() ([]byte, error) {
+// MarshalMySQL returns a keyring file of MySQL in a format, with all master keys; with the
+// name of one of InnoDB, without the others of InnoDB.
+func (k *Keys) MarshalMySQL(format Format, only string) ([]byte, error) {
 	if k == nil {
 		return nil, errNoKeys
 	}
@@ -161,10 +163,15 @@ func (k *Keys) MarshalMySQL() ([]byte, error) {
 	defer k.mu.Unlock()
 	var keys []MySQLKey
 	for _, name := range slices.Sorted(maps.Keys(k.mysql)) {
-		keys = append(keys, MySQLKey{Name: name, Type: masterType, Data: k.mysql[name]})
+		if only == "" || name == only || !strings.HasPrefix(name, masterPrefix) {
+			keys = append(keys, MySQLKey{Name: name, Type: masterType, Data: k.mysql[name]})
+		}
 	}
 	if len(keys) == 0 {
 		return nil, errNoKeys
+	}
+	if format == Plugin {
+		return MarshalPlugin(keys), nil
 	}
 	return MarshalComponent(keys)
 }

@@ -182,8 +182,8 @@ var Peers = []PeerGroup{
 	{"Encryption at rest", []Peer{
 		{"keyring-file-data component-keyring-config component-keyring-file-config", XtraBackup, Otherwise, "name the keyring's file: `--keyring FILE`", "`hb backup` finds the file of component_keyring_file by itself. hb refuses encryption at rest of servers before 8.0.30."},
 		{"xtrabackup-plugin-dir plugin-load", XtraBackup, Needless, "hb loads no plugins of the server", ""},
-		{"transition-key generate-transition-key", XtraBackup, Otherwise, "with `--encrypt-to`, the backup has the keys: `hb apply -i IDENTITY`", "`--write-keyring FILE` writes them for the restored server."},
-		{"generate-new-master-key reencrypt-for-server-id", XtraBackup, No, "the restored server starts with the master keys of the original", "Rotate them there: ALTER INSTANCE ROTATE INNODB MASTER KEY."},
+		{"transition-key generate-transition-key", XtraBackup, Otherwise, "with `--encrypt-to`, the backup has the keys: `hb apply -i IDENTITY`", "`--write-keyring FILE` writes them for the restored server. hb does not read XtraBackup's xtrabackup_keys: give it `--keyring FILE`."},
+		{"generate-new-master-key reencrypt-for-server-id", XtraBackup, Otherwise, "it is `hb apply --new-master-key --write-keyring FILE`", "Without it, the restored server starts with the master keys of the original."},
 		{"encrypted-backup", MariaDBBackup, Otherwise, "hb backs encrypted tablespaces up as they are, and `hb apply` takes `--key-file`", "`hb backup` takes it too, for an encrypted redo log and encrypted Aria tables."},
 	}},
 	{"Connection and option files", []Peer{

@@ -40,3 +40,21 @@ func openMySQL(space *innodb.Space, keys *keyring.Keys) (innodb.Cipher, error) {
 	}
 	return NewMySQLSpace(space, key), nil
 }
+
+// Rewrap returns the information with the key of the tablespace encrypted by another master
+// key. The error is that of Unlock, of either.
+func (i MySQLInfo) Rewrap(keys *keyring.Keys, master string) (MySQLInfo, error) {
+	key, err := i.Unlock(keys)
+	if err != nil {
+		return MySQLInfo{}, err
+	}
+	uuid, number, err := ParseMasterName(master)
+	if err != nil {
+		return MySQLInfo{}, err
+	}
+	secret, err := keys.Master(master)
+	if err != nil {
+		return MySQLInfo{}, err
+	}
+	return key.Seal(secret, uuid, number)
+}
