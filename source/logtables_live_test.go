@@ -118,6 +118,41 @@ func TestPlainSystemTables(t *testing.T) {
 	})
 }
 
+// TestTablesInUse: a table that a session has open during the whole backup, so that the
+// server does not close it, has its delayed key blocks in the backup, and no mark of
+// being open.
+func TestTablesInUse(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		s.Exec(t, "CREATE DATABASE d")
+		conn := s.Conn(t)
+		var tables []string
+		for _, db := range []string{"d", "mysql"} {
+			for i, engine := range []string{"MyISAM", "MyISAM DELAY_KEY_WRITE=1", "Aria TRANSACTIONAL=0", "Aria"} {
+				table := fmt.Sprintf("%s.used%d", db, i)
+				tables = append(tables, table)
+				s.Exec(t, "CREATE TABLE "+table+" (id INT NOT NULL, v VARCHAR(200), KEY (id), KEY (v)) ENGINE="+engine)
+				if _, err := conn.ExecContext(t.Context(), fmt.Sprintf("HANDLER %s OPEN AS %s%d", table, db, i)); err != nil {
+					t.Fatal(err)
+				}
+				for n := 1; n <= 200; n++ { // one by one: the server would close it after a bulk insert
+					s.Exec(t, fmt.Sprintf("INSERT INTO %s VALUES (%d, REPEAT('v', %d))", table, n, n))
+				}
+			}
+		}
+		archive, target := filepath.Join(t.TempDir(), "archive"), filepath.Join(t.TempDir(), "restored")
+		backup(t, s, archive)
+		restoreByHB(t, root, archive, target)
+		r := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
+		for _, table := range tables {
+			isSound(t, r, table)
+			if n := number(t, r, "SELECT COUNT(*) FROM "+table+" FORCE INDEX (v) WHERE v > ''"); n != 200 {
+				t.Errorf("%s: %d rows of 200", table, n)
+			}
+		}
+	})
+}
+
 // tryBackup is a backup that may fail, and whose archive is thrown away. It returns
 // the locks that it asked for.
 func tryBackup(t *testing.T, s *mysqldtest.Server) ([]locks.Timing, error) {

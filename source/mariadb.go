@@ -241,8 +241,8 @@ func (b *mariadbBackup) underBlockCommit(ctx context.Context) error {
 	return b.stageLast(ctx)
 }
 
-// stageLast stages the files that are written until commits are blocked: the log and
-// statistics tables, and last the Aria log, which then has every change to the
+// stageLast stages what is final only after commits are blocked: the files of the
+// server's own tables, and last the Aria log, which then has every change to the
 // crash-safe Aria tables that were staged before.
 func (b *mariadbBackup) stageLast(ctx context.Context) error {
 	late, err := b.Layout.LateFiles()

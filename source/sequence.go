@@ -79,7 +79,7 @@ func sequenceOf(d *mysqld.Series) *sequence {
 //  4. BACKUP STAGE BLOCK_DDL: the last new tablespaces are copied, and files of other
 //     engines that changed are staged again. Transactions go on.
 //  5. BACKUP STAGE BLOCK_COMMIT: binary log position, LSN, the tail of the Aria
-//     log, log and statistics tables.
+//     log, what changed of the server's own tables (database mysql).
 //  6. BACKUP STAGE END. hb waits for the redo up to that LSN: a server with
 //     innodb_flush_log_at_trx_commit=0 writes it to the file only once a second,
 //     even after a flush. Then tablespaces are settled (pages.Settle), and staged

@@ -61,15 +61,14 @@ func IsLogData(name string) bool {
 	return isLogFile(name) && slices.Contains([]string{".CSV", ".CSM", ".MYD", ".MYI"}, filepath.Ext(name))
 }
 
-// lateTables are the tables of the mysql database that are written until
-// commits are blocked (sql/backup.cc of MariaDB, FLUSH_SYS_TABLES).
-var lateTables = []string{"general_log", "slow_log", "table_stats", "column_stats", "index_stats"}
+// lateDatabase is the database whose files of other engines are final only after
+// MariaDB has blocked commits: until then it writes log and statistics tables, and from
+// 11.8 on it closes only then those that are in use (sql/backup.cc, FLUSH_SYS_TABLES).
+const lateDatabase = "mysql"
 
-// IsLateFile reports whether a file belongs to one of the late tables.
+// IsLateFile reports whether a file is one of lateDatabase, and not InnoDB's.
 func IsLateFile(name string) bool {
-	base, ok := strings.CutPrefix(name, "mysql/")
-	table, _, _ := strings.Cut(base, ".")
-	return ok && slices.Contains(lateTables, table) && otherSuffixes[filepath.Ext(base)]
+	return strings.HasPrefix(name, lateDatabase+"/") && AnyFile(name)
 }
 
 // IsTemporary reports whether a tablespace is one that the server drops at its

@@ -300,14 +300,20 @@ func (l *Layout) AriaFiles() (control, logs []File, err error) {
 	return control, logs, nil
 }
 
-// LateFiles lists the files of the late tables.
+// LateFiles lists the files for which IsLateFile holds.
 func (l *Layout) LateFiles() ([]File, error) {
+	dir := filepath.Join(l.Datadir, lateDatabase)
+	entries, err := l.Disk.ReadDir(dir)
+	if err != nil {
+		return nil, IgnoreGone(err)
+	}
 	out := Listing{Layout: l}
-	for _, table := range lateTables {
-		for ext := range otherSuffixes {
-			if err := out.addEntry(filepath.Join(l.Datadir, "mysql"), "mysql", table+ext); err != nil {
-				return nil, err
-			}
+	for _, e := range entries {
+		if !AnyFile(e.Name()) {
+			continue
+		}
+		if err := out.addEntry(dir, lateDatabase, e.Name()); err != nil {
+			return nil, err
 		}
 	}
 	return out.Others, nil

@@ -42,6 +42,10 @@ var List = []Mutant{
 		"	return n - harmless\n", "	return 0 * (n - harmless)\n",
 		"8.0.21 and later: changes of the time without redo are missing", "test=./source TestRedoSwitched"},
 
+	{"tables of mysql are not staged again", "source/datadir/kinds.go",
+		"const lateDatabase = \"mysql\"", "const lateDatabase = \"none\"",
+		"MariaDB: an index lacks the keys that the server wrote late", "test=./source TestTablesInUse"},
+
 	// Reading pages.
 	{"torn page not read again", "source/datadir/retry.go",
 		"SystemFailed(err) || try == Retries {", "SystemFailed(err) || try == 0 {",
