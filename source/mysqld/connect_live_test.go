@@ -428,3 +428,36 @@ func TestOpenLost(t *testing.T) {
 		}
 	})
 }
+
+// TestOpenSlow: a server that is too busy to answer a further connection has as long as a
+// lock may take, and hb says that it did not answer, not that it has crashed.
+func TestOpenSlow(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
+	o := client.Options(s)
+	o.ConnectTimeout, o.LockWait = time.Second, 3*time.Second
+	srv := client.Connect(t, o)
+	if err := s.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	thawed := time.AfterFunc(2*time.Second, func() {
+		if err := s.Thaw(); err != nil {
+			t.Error(err)
+		}
+	})
+	defer thawed.Stop()
+	c, err := srv.Open(t.Context())
+	if err != nil {
+		t.Fatalf("after less than 3 seconds: %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Thaw()
+	_, err = srv.Open(t.Context())
+	if !errors.Is(err, mysqld.ErrConnectionLost) || !strings.Contains(err.Error(), "did not answer within 3s") || strings.Contains(err.Error(), "crashed") {
+		t.Errorf("%v", err)
+	}
+}

@@ -90,7 +90,7 @@ func Connect(ctx context.Context, opt login.Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.Control, err = s.dial(ctx); err != nil {
+	if s.Control, err = s.dial(ctx, s.connectWait()); err != nil {
 		return nil, err
 	}
 	if err := s.Control.patient(ctx, nil); err != nil {
@@ -111,10 +111,7 @@ func (s *Server) driverConfig() (*mysql.Config, error) {
 	if opt.Network == "tcp" {
 		cfg.Addr = net.JoinHostPort(opt.Host, strconv.Itoa(opt.Port))
 	}
-	timeout := opt.ConnectTimeout
-	if timeout == 0 {
-		timeout = login.DefaultConnectTimeout
-	}
+	timeout := max(s.connectWait(), s.LockWait()) // dial bounds it, too
 	cfg.Timeout = timeout
 	if err := cfg.Apply(mysql.Charset("utf8mb4", "utf8mb4_general_ci")); err != nil {
 		return nil, err
@@ -215,24 +212,33 @@ func (s *Server) LockWait() time.Duration {
 // LockSeconds is LockWait as the server takes it.
 func (s *Server) LockSeconds() int64 { return int64((s.LockWait() + time.Second - 1) / time.Second) }
 
-// dial opens a connection of its own.
-func (s *Server) dial(ctx context.Context) (*Session, error) {
-	// The driver bounds the dialling, but not the handshake.
-	timeout := s.opt.ConnectTimeout
-	if timeout == 0 {
-		timeout = login.DefaultConnectTimeout
+// connectWait is how long hb waits for the server's answer to a new connection.
+func (s *Server) connectWait() time.Duration {
+	if s.opt.ConnectTimeout == 0 {
+		return login.DefaultConnectTimeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	return s.opt.ConnectTimeout
+}
+
+// dial opens a connection of its own. All of it must be done within some time: the
+// driver bounds the dialling, but not the handshake.
+func (s *Server) dial(ctx context.Context, within time.Duration) (c *Session, err error) {
+	bounded, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	conn, err := s.db.Conn(ctx)
+	defer func() {
+		if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+			err = s.connectError(fmt.Errorf("the server did not answer within %v", within))
+		}
+	}()
+	conn, err := s.db.Conn(bounded)
 	if err != nil {
 		return nil, s.connectError(err)
 	}
-	c := &Session{conn: conn}
-	if err := c.neutral(ctx, s.LockSeconds()); err != nil {
+	c = &Session{conn: conn}
+	if err := c.neutral(bounded, s.LockSeconds()); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	row, err := c.Row(ctx, "SELECT CONNECTION_ID() AS id")
+	row, err := c.Row(bounded, "SELECT CONNECTION_ID() AS id")
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -242,8 +248,9 @@ func (s *Server) dial(ctx context.Context) (*Session, error) {
 
 // Open opens a further connection, which may last longer than a backup. If the server
 // does not answer any more, that is ErrConnectionLost and no ConnectError: it did before.
+// A busy server has as long for its answer as a lock may take: much depends on it by then.
 func (s *Server) Open(ctx context.Context) (*Session, error) {
-	c, err := s.dial(ctx)
+	c, err := s.dial(ctx, max(s.connectWait(), s.LockWait()))
 	if cannot, ok := errors.AsType[*ConnectError](err); ok && ctx.Err() == nil {
 		if _, answered := errors.AsType[*mysql.MySQLError](cannot.Err); !answered {
 			err = fmt.Errorf("opening a further connection: %w: %w", ErrConnectionLost, cannot.Err)

@@ -138,6 +138,9 @@ func lost(err error) bool {
 	if my, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		return slices.Contains([]uint16{erServerShutdown, erConnectionKilled, erSessionKilled, erInteractionTimeout}, my.Number)
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return false // hb ended the statement, although that is a net.Error, too
+	}
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||
 		errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.EOF)
