@@ -20,6 +20,7 @@ import (
 	"hb/stream/disk/disktest"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
 )
 
 // TestNewMasterKey: with --new-master-key the keys of all tablespaces are encrypted by one
@@ -176,4 +177,47 @@ func onlyMaster(t *testing.T, dir, ring string) string {
 		t.Errorf("%+v, %v", r, err)
 	}
 	return found[0]
+}
+
+// TestSealedByServer: a server recovers by itself a backup whose redo log is encrypted. hb
+// leaves the log encrypted, and without the keys changes nothing.
+func TestSealedByServer(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	dir := disktest.Memory(t)
+	file := filepath.Join(dir, "keyring")
+	s := mysqldtest.Start(t, root, mysqldtest.Options{Keyring: file, Config: append([]string{"skip-log-bin"}, encryptedMySQL[:2]...)})
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.plain (a INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(2000))", "CREATE TABLE d.sealed LIKE d.plain", "ALTER TABLE d.sealed ENCRYPTION='Y'")
+	archive := filepath.Join(dir, "archive")
+	hookedBackup(t, s, archive, hooks{pace: func(n int) {
+		if n > 40 {
+			return
+		}
+		for _, table := range []string{"plain", "sealed"} {
+			s.Exec(t, "INSERT INTO d."+table+" (b) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50) SELECT CONCAT('"+marker+"', REPEAT('x', 1000)) FROM n")
+		}
+	}})
+	want := checksums(t, s)
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	target := filepath.Join(dir, "target")
+	unpack(t, archive, target)
+	before := disktest.ReadTree(t, target)
+	_, err := apply.Run(t.Context(), target, apply.Options{Tool: "hb test", ByServer: true})
+	if missing, ok := errors.AsType[*keyring.MissingKeyError](err); !ok || !strings.Contains(missing.Error(), "INNODBKey-") || !maps.Equal(disktest.ReadTree(t, target), before) {
+		t.Errorf("without keys: %v", err)
+	}
+	r, err := apply.Run(t.Context(), target, apply.Options{Tool: "hb test", ByServer: true, Keys: keysOf(t, file)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("LSN %d to %d", r.FromLSN, r.LSN)
+	if names := inFiles(t, filepath.Join(target, "#innodb_redo"), []byte(marker)); len(names) > 0 {
+		t.Errorf("rows are in clear in %q", names)
+	}
+	copied := mysqldtest.StartOn(t, root, target, mysqldtest.Options{Keyring: file, Config: encryptedMySQL[:2]})
+	compareSums(t, copied, want)
+	if n := copied.Value(t, "SELECT COUNT(*) FROM d.sealed"); n != copied.Value(t, "SELECT COUNT(*) FROM d.plain") || n == "0" {
+		t.Errorf("%s rows", n)
+	}
 }

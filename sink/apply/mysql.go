@@ -234,7 +234,7 @@ func (m *mysqlFamily) rebuild(home disk.Dir, s *replay.Scanned) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(mysqlredo.Rebuild(home, f, s.End), f.Close())
+	return errors.Join(mysqlredo.Rebuild(home, f, s.End, m.log.Cipher()), f.Close())
 }
 
 // ownLikeData gives the files of a directory the owner of the data files.

@@ -88,7 +88,7 @@ func TestServers(t *testing.T) {
 			t.Fatal(err)
 		}
 		removeLog(t, ours)
-		if err := mysqlredo.RebuildInFiles(disktest.Open(t, ours), bytes.NewReader(log), end, 4<<20); err != nil {
+		if err := mysqlredo.RebuildInFiles(disktest.Open(t, ours), bytes.NewReader(log), end, nil, 4<<20); err != nil {
 			t.Fatal(err)
 		}
 		again, againEnd := linear(t, ours)

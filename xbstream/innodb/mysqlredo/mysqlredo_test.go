@@ -501,7 +501,7 @@ func TestRebuildRefuses(t *testing.T) {
 		"cut in a block": {log[:len(log)-100], end}, "nothing": {nil, end}, "only a head": {log[:HeaderSize], end},
 		"damaged": {damaged, end}, "ends before it begins": {log, l.Checkpoint.LSN - 1},
 	} {
-		if err := Rebuild(disktest.Open(t, t.TempDir()), bytes.NewReader(tc.log), tc.end); err == nil {
+		if err := Rebuild(disktest.Open(t, t.TempDir()), bytes.NewReader(tc.log), tc.end, nil); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
@@ -509,7 +509,7 @@ func TestRebuildRefuses(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "ib_logfile0"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := Rebuild(disktest.Open(t, dir), bytes.NewReader(log), end); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {
+	if err := Rebuild(disktest.Open(t, dir), bytes.NewReader(log), end, nil); err == nil || !strings.Contains(err.Error(), "ib_logfile0") {
 		t.Errorf("a log is there already: %v", err)
 	}
 }
@@ -524,7 +524,7 @@ func TestRebuild(t *testing.T) {
 		cutAll(cut, log[HeaderSize:], l.Start(), len(log))
 		for _, limit := range []int64{64 << 10, 1 << 30} {
 			dir := t.TempDir()
-			if err := rebuild(disktest.Open(t, dir), bytes.NewReader(log), cut.End(), limit); err != nil {
+			if err := rebuild(disktest.Open(t, dir), bytes.NewReader(log), cut.End(), nil, limit); err != nil {
 				t.Fatal(err)
 			}
 			f, err := OpenFiles(disk.OS, dir)

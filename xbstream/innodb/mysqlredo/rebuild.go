@@ -2,6 +2,7 @@ package mysqlredo
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -34,12 +35,13 @@ const (
 // has, so that it recovers by itself. home is its innodb_log_group_home_dir, in
 // most cases the data directory; it must hold no redo log. The log ends exactly
 // at end, which is the end of a mini-transaction; that the log does not reach it
-// is an error, and the log after it is left out.
-func Rebuild(home disk.Dir, log io.Reader, end innodb.LSN) error {
-	return rebuild(home, log, end, maxRebuilt)
+// is an error, and the log after it is left out. Encrypted blocks stay encrypted; c verifies
+// them, and cuts the last one. Without any, it may be nil.
+func Rebuild(home disk.Dir, log io.Reader, end innodb.LSN, c BlockCipher) error {
+	return rebuild(home, log, end, c, maxRebuilt)
 }
 
-func rebuild(home disk.Dir, log io.Reader, end innodb.LSN, limit int64) (err error) {
+func rebuild(home disk.Dir, log io.Reader, end innodb.LSN, c BlockCipher, limit int64) (err error) {
 	in := bufio.NewReaderSize(log, rebuildBuffer)
 	begin, err := in.Peek(HeaderSize + blockSize)
 	if err != nil && err != io.EOF {
@@ -52,6 +54,7 @@ func rebuild(home disk.Dir, log io.Reader, end innodb.LSN, limit int64) (err err
 	if err := l.Header.Flags.Check(); err != nil {
 		return err
 	}
+	info := bytes.Clone(Info(begin))
 	if _, err := in.Discard(HeaderSize); err != nil {
 		return err
 	}
@@ -59,12 +62,13 @@ func rebuild(home disk.Dir, log io.Reader, end innodb.LSN, limit int64) (err err
 	if err != nil {
 		return err
 	}
-	err = copyLog(out, in, l, redolog.Canonical(end))
+	out.info = info
+	err = copyLog(out, in, l, redolog.Canonical(end), c)
 	return errors.Join(err, out.finish())
 }
 
 // copyLog writes the blocks up to the one of end, which is cut there.
-func copyLog(out *rebuilt, in io.Reader, l Linear, end innodb.LSN) error {
+func copyLog(out *rebuilt, in io.Reader, l Linear, end innodb.LSN, c BlockCipher) error {
 	if end < redolog.Canonical(l.Checkpoint.LSN) {
 		return fmt.Errorf("the redo log begins at LSN %d, after the %d where it should end", l.Checkpoint.LSN, end)
 	}
@@ -76,8 +80,8 @@ func copyLog(out *rebuilt, in io.Reader, l Linear, end innodb.LSN) error {
 		block := b
 		var err error
 		if at == redolog.BlockOf(end) {
-			block, err = LastBlock(l.Header.Format, b, end)
-		} else if stop := checkBlock(l.Header.Format, b, at, true); stop.Cause != 0 {
+			block, err = LastSealedBlock(l.Header.Format, b, end, c)
+		} else if stop := checkSealed(l.Header.Format, b, at, c); stop.Cause != 0 {
 			err = stop
 		}
 		if err != nil {
@@ -90,6 +94,18 @@ func copyLog(out *rebuilt, in io.Reader, l Linear, end innodb.LSN) error {
 	return nil
 }
 
+// checkSealed is checkBlock for a whole block that may be encrypted.
+func checkSealed(f Format, b []byte, at innodb.LSN, c BlockCipher) Stop {
+	if !Sealed(b) || c == nil {
+		return checkBlock(f, b, at, true)
+	}
+	plain := make([]byte, blockSize)
+	if _, ok := Unseal(plain, b, []BlockCipher{c}, 0); !ok {
+		return Stop{Cause: StopSealed, LSN: at}
+	}
+	return checkBlock(f, plain, at, true)
+}
+
 // rebuilt is a log that is being written, file by file. All files have the same
 // size.
 type rebuilt struct {
@@ -97,6 +113,7 @@ type rebuilt struct {
 	dir      string // that of the files, in home
 	linear   Linear
 	header   Header
+	info     []byte // of the key that encrypts blocks, for each file; nil: there is none
 	size     int64
 	count    int
 	made     int
@@ -190,6 +207,7 @@ func (r *rebuilt) head() []byte {
 		h.Flags |= FileFull
 	}
 	copy(b, h.Marshal())
+	SetInfo(b, r.info)
 	return b
 }
 

@@ -4,6 +4,7 @@
 package scan
 
 import (
+	"bufio"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -40,8 +41,47 @@ type Log struct {
 // OpenLog opens the redo log of a backup. pageSize is innodb_page_size; keys open an
 // encrypted log, and may be nil.
 func OpenLog(root disk.Dir, pageSize int, keys *keyring.Keys) (*Log, error) {
-	return replay.OpenLog(root, LogName, func(file io.ReadCloser) (*Log, error) { return ReadLog(file, pageSize, keys) })
+	l, err := replay.OpenLog(root, LogName, func(file io.ReadCloser) (*Log, error) { return ReadLog(file, pageSize, keys) })
+	if err != nil || l.noKey == nil {
+		return l, err
+	}
+	sealed, err := anySealed(root)
+	if err == nil && sealed {
+		err = l.noKey
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", LogName, err), l.Close())
+	}
+	return l, nil
 }
+
+// anySealed reports whether a block of the redo log is encrypted, so that a key that is
+// missing is known before the caller changes anything.
+func anySealed(root disk.Dir) (sealed bool, err error) {
+	f, err := root.Open(LogName)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	in := bufio.NewReaderSize(f, 1<<20)
+	if _, err := in.Discard(mysqlredo.HeaderSize); err != nil {
+		return false, err
+	}
+	block := make([]byte, redolog.BlockSize)
+	for {
+		switch _, err := io.ReadFull(in, block); {
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
+			return false, nil
+		case err != nil:
+			return false, err
+		case mysqlredo.Sealed(block):
+			return true, nil
+		}
+	}
+}
+
+// Cipher is that of encrypted blocks; nil: there is no key.
+func (l *Log) Cipher() mysqlredo.BlockCipher { return l.cipher }
 
 // ReadLog is OpenLog of what file reads, from front to back. Close closes it.
 func ReadLog(file io.ReadCloser, pageSize int, keys *keyring.Keys) (*Log, error) {
