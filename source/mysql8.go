@@ -25,6 +25,7 @@ type mysql8Backup struct {
 	late     bool        // DDL goes on until pages are copied
 	calm     calm
 	binlog   disk.File // that the position is in
+	logFile  position.BinlogFile
 	tracking *metadata.PageTracking
 
 	lostConsumer sync.Once // to warn
@@ -139,11 +140,11 @@ func (b *mysql8Backup) releaseRedo(context.Context) error {
 }
 
 // rotateBinlog begins a new binary log file, so that there is little to copy.
-func (b *mysql8Backup) rotateBinlog(ctx context.Context) error {
-	if on, _ := b.Server.Vars.LogBin(); !on {
-		return nil
+func (b *mysql8Backup) rotateBinlog(ctx context.Context) (err error) {
+	if on, _ := b.Server.Vars.LogBin(); on {
+		b.logFile, err = position.RotateBinlog(ctx, b.Server)
 	}
-	return position.FlushBinaryLogs(ctx, b.Server)
+	return err
 }
 
 // plainTables lists the non-transactional tables to lock.

@@ -77,25 +77,33 @@ func (b *mysql8Backup) binlogHome() *metadata.BinlogHome {
 // that began with that set would apply them twice.
 //
 // Transactions that were executed, but are in no binary log that the server has
-// (gtid_purged), belong to the set, too. Everything else in gtid_executed must be in
-// the log: otherwise this file is not the one that the server writes.
+// (gtid_purged), belong to the set, too; so do those that were in earlier files and had not been
+// carried out yet when this one was begun. Everything else in gtid_executed must be in the log, and
+// everything that was executed before it was begun: otherwise this file is not the one that
+// the server writes.
 func (b *mysql8Backup) countGTIDs(ctx context.Context, content io.ReaderAt) error {
 	end := int64(b.at.Binlog.Pos)
 	log, err := binlog.Read(ctx, io.NewSectionReader(content, 0, end), end)
 	if err != nil {
 		return err
 	}
-	reported, err := binlog.ParseSet(b.at.Binlog.GTID)
-	if err != nil {
-		return fmt.Errorf("gtid_executed is %.200q: %w", b.at.Binlog.GTID, err)
+	var sets [4]binlog.Set
+	for i, set := range []struct{ name, text string }{
+		{"gtid_executed", b.at.Binlog.GTID}, {"gtid_purged", b.at.Purged}, {"gtid_executed", b.logFile.Before}, {"gtid_executed", b.logFile.Executed},
+	} {
+		if sets[i], err = binlog.ParseSet(set.text); err != nil {
+			return fmt.Errorf("%s is %.200q: %w", set.name, set.text, err)
+		}
 	}
-	purged, err := binlog.ParseSet(b.at.Purged)
-	if err != nil {
-		return fmt.Errorf("gtid_purged is %.200q: %w", b.at.Purged, err)
-	}
+	reported, purged, before, earlier := sets[0], sets[1], sets[2], sets[3]
 	all := log.All()
 	all.AddSet(purged)
-	if missing := all.Missing(reported); missing != "" {
+	missing := all.Missing(before)
+	if missing == "" {
+		all.AddSet(earlier)
+		missing = all.Missing(reported)
+	}
+	if missing != "" {
 		return fmt.Errorf("the server reports the transactions %.400s as executed at position %d, and they are not in the log", missing, end)
 	}
 	all = log.All()
@@ -143,8 +151,22 @@ func (b *mysql8Backup) position(ctx context.Context) error {
 	if err := b.restage(ctx); err != nil {
 		return err
 	}
-	if err := b.stand(ctx, b.instance); err != nil {
-		return err
+	for range fileTries {
+		if b.logFile.Name != "" {
+			if err := b.logFile.Await(ctx, b.Server); err != nil {
+				return err
+			}
+		}
+		if err := b.stand(ctx, b.instance); err != nil {
+			return err
+		}
+		if b.logFile.Name == "" || b.logFile.Name == b.at.Binlog.File {
+			return b.openBinlog()
+		}
 	}
-	return b.openBinlog()
+	return &subject.BinlogError{File: b.at.Binlog.File, Err: fmt.Errorf("the server began a new file at each of %d looks", fileTries)}
 }
+
+// fileTries is how often hb takes the position if the server begins another binary log file
+// just then.
+const fileTries = 5

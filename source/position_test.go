@@ -21,6 +21,7 @@ func TestCountGTIDs(t *testing.T) {
 		pos                    uint64
 		reported, purged, want string
 		err                    string
+		before, executed       string // with the file's beginning
 	}{
 		{pos: 1147, reported: uuid + "1-4:hello_tag:1", want: uuid + "1-6:a:1:hello_tag:1"}, // two that were not done with
 		{pos: 1311, reported: uuid + "1-7:a:1:hello_tag:1", want: uuid + "1-7:a:1:hello_tag:1"},
@@ -28,6 +29,11 @@ func TestCountGTIDs(t *testing.T) {
 		{pos: 249, reported: uuid + "1-4:hello_tag:1", purged: other + "1", want: uuid + "1-4:hello_tag:1"}, // became known later
 		{pos: 777, reported: uuid + "1-6", err: uuid + "6"},
 		{pos: 777, reported: other + "1", err: other + "1"},
+		{pos: 249, reported: other + "1-2", executed: other + "1-2", want: other + "1-2," + uuid + "1-4:hello_tag:1"}, // carried out after the file was begun
+		{pos: 249, reported: other + "1-2", executed: other + "1", err: other + "2"},
+		{pos: 249, reported: other + "1", executed: other + "1", before: other + "1", err: other + "1"},
+		{pos: 777, before: "x", err: "gtid_executed"},
+		{pos: 777, executed: "x", err: "gtid_executed"},
 		{pos: 776, err: "position 776"},
 		{pos: 777, reported: "x", err: "gtid_executed"},
 		{pos: 777, purged: "x", err: "gtid_purged"},
@@ -37,7 +43,7 @@ func TestCountGTIDs(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := &mysql8Backup{mysqlBackup: mysqlBackup{backup: &backup{at: position.Moment{Binlog: &metadata.BinlogPos{File: "binlog.000002", Pos: c.pos, GTID: c.reported}, Purged: c.purged}}}}
-		b.binlog = f
+		b.binlog, b.logFile = f, position.BinlogFile{Before: c.before, Executed: c.executed}
 		err = b.countGTIDs(t.Context(), f)
 		if err := f.Close(); err != nil {
 			t.Fatal(err)

@@ -83,6 +83,105 @@ func TestPreparedAtPosition(t *testing.T) {
 	}
 }
 
+// TestXAEndsAtRotation: XA COMMIT and XA ROLLBACK are in the binary log file before the one
+// that hb copies, and InnoDB has not carried them out when hb has the server begin that, which
+// waits for neither: hb does, also if the server begins another file by itself. The restored
+// server has what the position says, with GTIDs and without, and goes on as a replica.
+// Semi-synchronous replication holds both for a while.
+func TestXAEndsAtRotation(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	for _, c := range []struct {
+		name   string
+		config []string
+		itself bool
+	}{{"GTIDs", nil, false}, {"no GTIDs", []string{"gtid-mode=OFF", "enforce-gtid-consistency=OFF"}, false}, {"by itself", nil, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true, Config: c.config})
+			s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (n INT PRIMARY KEY)", "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
+				"SET GLOBAL rpl_semi_sync_source_wait_point=AFTER_SYNC", "SET GLOBAL rpl_semi_sync_source_timeout=3600000")
+			for _, n := range []string{"1", "2"} {
+				prepared(t, s, "XA START 'x"+n+"'", "INSERT INTO d.t VALUES ("+n+")", "XA END 'x"+n+"'", "XA PREPARE 'x"+n+"'")
+			}
+			dir := t.TempDir()
+			archive := filepath.Join(dir, "archive")
+			before, at := backupOfEnding(t, s, archive, c.itself)
+			if at.File == before.File {
+				t.Fatalf("the position is in %s, as before", at.File)
+			}
+			s.Exec(t, "INSERT INTO d.t VALUES (3)")
+			target := filepath.Join(dir, "restored")
+			restoreByHB(t, root, archive, target)
+			copied := mysqldtest.StartOn(t, root, target, mysqldtest.Options{Binlog: true, ServerID: 2, Config: c.config})
+			if rows, left := copied.Rows(t, "SELECT n FROM d.t"), copied.Rows(t, "XA RECOVER"); fmt.Sprint(rows) != "[[1]]" || len(left) != 0 {
+				t.Errorf("the restored server has the rows %v, and prepared %v; before the position, 1 was committed and 2 rolled back", rows, left)
+			}
+			from := mysqldtest.Position{File: at.File, Pos: at.Pos, GTID: at.GTID}
+			if from.GTID != "" { // all that is in both files
+				first := loggedGTIDs(t, s, metadata.BinlogPos{File: before.File, Pos: 1 << 40})
+				if missing := subtract(t, s, first, from.GTID); missing != "" {
+					t.Errorf("%s is recorded, and %s is before the position, too", from.GTID, missing)
+				}
+			}
+			mysqldtest.Attach(t, copied, s, from)
+			mysqldtest.CatchUp(t, copied, s, time.Minute)
+			if got, want := fmt.Sprint(copied.Rows(t, "SELECT n FROM d.t")), fmt.Sprint(s.Rows(t, "SELECT n FROM d.t")); got != want {
+				t.Errorf("the replica has %s, its source %s", got, want)
+			}
+		})
+	}
+}
+
+// backupOfEnding takes a backup. Just before its binary log file is begun, or the server begins
+// another one by itself, both XA transactions end, and are held for a while. It returns the positions
+// of before and of the backup.
+func backupOfEnding(t *testing.T, s *mysqldtest.Server, archive string, itself bool) (before mysqldtest.Position, at metadata.BinlogPos) {
+	t.Helper()
+	const hold = "SET GLOBAL rpl_semi_sync_source_enabled="
+	var finish []func() error
+	var rotated atomic.Bool
+	socket := rewriting(t, s, func(q string) string {
+		begins := strings.HasSuffix(q, " BINARY LOGS")
+		if len(finish) > 0 || begins == itself || itself && (!rotated.Load() || !strings.HasSuffix(q, ".log_status")) {
+			rotated.Store(rotated.Load() || begins)
+			return q
+		}
+		var err error
+		if before, err = s.BinlogPosition(t.Context()); err != nil {
+			t.Error(err)
+		}
+		s.Exec(t, hold+"ON")
+		for _, end := range []string{"XA COMMIT 'x1'", "XA ROLLBACK 'x2'"} {
+			from, err := s.BinlogPosition(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			finish = append(finish, s.Background(t, end))
+			for began := time.Now(); !loggedWhole(t, s, from) && time.Since(began) < time.Minute; time.Sleep(10 * time.Millisecond) {
+			}
+		}
+		if itself {
+			s.Exec(t, "FLUSH BINARY LOGS")
+		}
+		time.AfterFunc(time.Second, func() { s.Exec(t, hold+"OFF") })
+		return q
+	})
+	f, err := os.Create(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := source.Run(t.Context(), connectBy(t, socket), f, source.Options{Parallel: 2, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test"})
+	for _, done := range finish {
+		if err := done(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return before, *r.Manifest.Binlog
+}
+
 // prepared runs the statements of one transaction in a session that then ends.
 func prepared(t *testing.T, s *mysqldtest.Server, statements ...string) {
 	t.Helper()

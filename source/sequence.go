@@ -122,7 +122,8 @@ func (b *mariadbBackup) steps() []step {
 //     engines go to the stage. Then hb copies what DDL made or changed in the meantime, and
 //     stages the undo tablespaces.
 //  6. LOCK INSTANCE FOR BACKUP again. hb copies what changed last. All tablespaces that the
-//     server knows must be in the archive. The binary log goes on in a new file.
+//     server knows must be in the archive. The binary log goes on in a new file, and hb waits
+//     until XA transactions that end in an earlier one have ended.
 //  7. Position and LSN, of one moment, from performance_schema.log_status, which
 //     blocks nobody. If there are non-transactional tables, hb locks and flushes
 //     them first, and stages again those that changed. If a transaction is prepared

@@ -53,13 +53,13 @@ func (q QueryType) includes(statement string) bool {
 	if q == QueryAll {
 		return true
 	}
-	t, ok := verbs[firstWord(statement)]
+	t, ok := verbs[FirstWord(statement)]
 	return ok && t == q
 }
 
-// firstWord is a statement's first word in upper case, after comments, white
+// FirstWord is a statement's first word in upper case, after comments, white
 // space and opening parentheses.
-func firstWord(s string) string {
+func FirstWord(s string) string {
 	for {
 		s = strings.TrimLeft(s, " \t\r\n(")
 		var end string

@@ -78,11 +78,13 @@ func patiently(ctx context.Context, srv *mysqld.Server, what string, ask func(ct
 	}
 	srv.Kill(conn)
 	if ctx.Err() == nil {
-		err = &locks.TimeoutError{Lock: what, After: srv.LockWait(), Err: err,
-			Cause: "a transaction is in the binary log and is not committed: it may wait for a replica (semi-synchronous replication)"}
+		err = &locks.TimeoutError{Lock: what, After: srv.LockWait(), Err: err, Cause: prepared}
 	}
 	return err
 }
+
+// prepared is what keeps a server from answering.
+const prepared = "a transaction is in the binary log and is not committed: it may wait for a replica (semi-synchronous replication)"
 
 func parseLogStatus(row map[string]string) (LogStatus, error) {
 	var local struct {
