@@ -211,6 +211,7 @@ func (b *backup) letOthers(context.Context) error { return b.only.Close() }
 
 // followRedo begins the archive and the copy of the redo log in it.
 func (b *backup) followRedo(ctx context.Context) error {
+	b.Options.Progress.Begin("listing tablespaces", 0) // after the redo log's beginning, which is as short
 	if err := b.family.openRedo(ctx); err != nil {
 		return err
 	}

@@ -213,7 +213,7 @@ func TestProgressForPrograms(t *testing.T) {
 			t.Errorf("it says %q", text)
 		}
 		wholeArchive(t, archive)
-		answers := regexp.MustCompile(`^(hb: (not begun yet|looking at the server|waiting for|copying tablespaces).*\n)+$`)
+		answers := regexp.MustCompile(`^(hb: (not begun yet|looking at the server|waiting for|listing tablespaces|copying tablespaces).*\n)+$`)
 		if text := backup("--quiet"); !told.MatchString(text) || !answers.MatchString(text) {
 			t.Errorf("--quiet says %q", text)
 		}
