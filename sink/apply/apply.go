@@ -420,6 +420,9 @@ func (a *applier) replay(ctx context.Context, st backupdir.State) (_ backupdir.S
 	if err != nil {
 		return backupdir.State{}, err
 	}
+	if err := a.forgetLeftOut(r, spaces); err != nil {
+		return backupdir.State{}, err
+	}
 	a.Progress.Begin("syncing directories", 0)
 	if err := backupdir.SyncTree(a.root); err != nil {
 		return backupdir.State{}, err

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"hb/sink/apply/forget"
 	"hb/sink/backupdir"
 	"hb/sink/replay"
 	"hb/xbstream/innodb"
@@ -58,4 +59,29 @@ type family interface {
 	// checkHandedOver checks that no server has run on a directory since it was
 	// handed over.
 	checkHandedOver(s backupdir.State) error
+}
+
+// forgetLeftOut takes the tables that a partial backup of hb's leaves out of the dictionary of
+// InnoDB, where that is in the system tablespace. The dictionary of MySQL 8.0 and later keeps
+// them: a server reports their files missing when they are used, and drops them when asked to.
+func (a *applier) forgetLeftOut(r *redo, t *tablespaces) error {
+	m := a.backup.Manifest
+	if m == nil || m.Scope == nil || len(m.Scope.LeftOut) == 0 || !a.family.rules().sysTables {
+		return nil
+	}
+	system := *t.ids[0]
+	var err error
+	if system.Space, err = backupdir.ReadSpace(a.root, system.Name()); err != nil {
+		return err
+	}
+	a.Progress.Begin("forgetting tables", 0)
+	e, err := replay.Edit(&system, replay.Options{
+		Root: a.root, Identity: a.identity(r), PageSize: a.backup.PageSize, End: r.scanned.End,
+		Checksum: a.backup.Checksum, Keys: a.Keys, EncryptTables: a.backup.EncryptTables,
+	})
+	if err != nil {
+		return err
+	}
+	_, err = forget.Tables(e, a.backup.LeftOut)
+	return err
 }

@@ -44,7 +44,7 @@ func (m *mariadbFamily) rules() *fileRules { return &mariadbFiles }
 
 // logged: a parameter of 10.5 that had it build indexes without redo has no effect
 // (10.5.23 warns of innodb_log_optimize_ddl so), and later series do not have it.
-var mariadbFiles = fileRules{find: (*tablespaces).findUndo, path: mariadbPath, renamed: always, logged: true}
+var mariadbFiles = fileRules{find: (*tablespaces).findUndo, path: mariadbPath, renamed: always, logged: true, sysTables: true}
 
 func always(*replay.FileHistory) bool { return true }
 

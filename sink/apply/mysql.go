@@ -49,7 +49,7 @@ var (
 	// mysql5 are 5.6 and 5.7: a server that finds no redo log makes one that begins
 	// at FLUSH LSN. Recovery carries out the log's file operations, but ends at a
 	// page after the end of its file ("outside the tablespace bounds").
-	mysql5 = fileRules{find: (*tablespaces).findTop, path: mysqlPath, renamed: wasRenamed, removes: true, extents: true, lengthen: true}
+	mysql5 = fileRules{find: (*tablespaces).findTop, path: mysqlPath, renamed: wasRenamed, removes: true, extents: true, lengthen: true, sysTables: true}
 	// mysql8 are 8.0 and later: files are the data dictionary's business.
 	mysql8 = fileRules{find: (*tablespaces).findTop, path: mysqlPath, extents: true}
 

@@ -34,6 +34,8 @@ type fileRules struct {
 	// lengthen: the server's recovery ends at a page past the end of its file,
 	// and files that grew after they were copied must be as long as the log needs.
 	lengthen bool
+	// sysTables: the system tablespace has the dictionary of InnoDB, SYS_TABLES and others.
+	sysTables bool
 	// logged: the log has all that is in the pages of tablespaces that it creates, and of
 	// those that it takes into use.
 	logged bool

@@ -278,6 +278,11 @@ func (w *worker) finish(p *pageState) error {
 	}
 	p.s.Space.SetLSN(p.image, p.end)
 	p.s.Space.Stamp(p.image, p.sum)
+	return w.encrypt(p)
+}
+
+// encrypt encrypts the image of a page if the file has it encrypted.
+func (w *worker) encrypt(p *pageState) error {
 	if p.s.Space.Cipher != nil && p.s.Space.Seals(p.sealed, w.r.EncryptTables) {
 		if err := p.s.Space.Cipher.Encrypt(p.image, p.no); err != nil {
 			return p.errorf("encrypting it: %w", err)
