@@ -38,6 +38,7 @@ import (
 	"hb/source/mysqld/position"
 	"hb/source/pages"
 	"hb/source/redo"
+	"hb/source/scope"
 	"hb/source/settings"
 	"hb/source/since"
 	"hb/source/sourcecmd"
@@ -101,13 +102,13 @@ const (
 // what matches none is 1.
 var exitCodes = []exitCode{
 	{130, of(is(terminal.ErrInterrupted))},
-	{exitUsage, of(as[*stream.UsageError], as[*usage.UnknownError], as[*keyring.FlagError], as[subject.InexactSourceError], as[*apply.BinlogPlaceError])},
+	{exitUsage, of(as[*stream.UsageError], as[*usage.UnknownError], as[*keyring.FlagError], as[subject.InexactSourceError], as[*apply.BinlogPlaceError], isMistake)},
 	{3, of(as[*mysqld.ConnectError], as[*login.NoSocketError], as[*mysqld.MissingPrivilegesError], as[*identity.DatadirError], as[*subject.UnreadableError])},
 	{4, of(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*locks.PacketError], as[*pages.EncryptedError], as[*stage.BusyLogError], as[*datadir.NameError], as[*datadir.LinkError], as[*pages.DuplicateError], is(binlog.ErrEncrypted),
 		as[*source.SystemError], as[*disk.NameError],
 		as[*innodb.UnsupportedError], as[*mariadbredo.UnsupportedError], as[*mysqlredo.UnsupportedError], as[*mysqlredo.FlagsError], as[*metadata.VersionError])},
 	{5, of(as[*redo.OverrunError], is(locks.ErrLost), is(mysqld.ErrConnectionLost), as[*locks.TimeoutError], as[*locks.OtherBackupError],
-		as[*position.OpenTempTablesError], as[*source.LockBrokenError], as[*subject.BinlogError], as[*source.UnloggedError], as[*source.UnloggedInstanceError])},
+		as[*position.OpenTempTablesError], as[*source.LockBrokenError], as[*subject.BinlogError], as[*source.UnloggedError], as[*source.UnloggedInstanceError], as[*scope.NameError])},
 	{exitReaderGone, of(stdout.IsBrokenPipe)},
 	{6, of(as[*catalog.IncompleteError], as[*backupdir.MissingError], is(io.ErrUnexpectedEOF))},
 	{7, of(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError], as[*backupdir.DamageError], as[*since.DamageError])},
@@ -116,6 +117,12 @@ var exitCodes = []exitCode{
 	{11, of(as[*merge.ChainError], as[*merge.MismatchError], as[*merge.DivergedError],
 		as[*since.ServerError], as[*since.ReleaseError], as[*since.PageSizeError], as[*since.AheadError], as[*since.UnusableError], as[*since.ScopeError], as[*since.DirectoryError])},
 	{12, of(as[*verify.PartialError])},
+}
+
+// isMistake is for the names of databases and tables that the server never had.
+func isMistake(err error) bool {
+	e, ok := errors.AsType[*scope.NameError](err)
+	return ok && !e.Gone
 }
 
 func is(target error) func(error) bool {

@@ -21,6 +21,7 @@ import (
 	"hb/source/mysqld/position"
 	"hb/source/pages"
 	"hb/source/redo"
+	"hb/source/scope"
 	"hb/source/spool"
 	"hb/source/stage"
 	"hb/source/subject"
@@ -91,7 +92,9 @@ type backup struct {
 	newest    innodb.LSN           // newest checkpoint when following ended
 	last      pages.Found          // the tablespaces at the end
 	now       map[pages.Key]string // and their final names
-	databases []string             // at the end
+	databases []string             // at the end, that the backup has
+	contents  scope.Contents       // of the server at the end, for a partial backup
+	leftOut   []metadata.SpaceRange
 	watcher   watcher
 	manifest  metadata.Manifest
 }

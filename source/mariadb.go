@@ -200,6 +200,9 @@ func (b *mariadbBackup) underBlockDDL(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := b.FindOwners(ctx); err != nil {
+		return err
+	}
 	list, err := b.Layout.List()
 	if err != nil {
 		return err
@@ -210,11 +213,10 @@ func (b *mariadbBackup) underBlockDDL(ctx context.Context) error {
 	if err := b.stage.Refresh(ctx, list.Others, datadir.IsNoLog); err != nil {
 		return err
 	}
-	if b.last, err = b.Inventory.Look(ctx, list.Tablespaces); err != nil {
+	if err := b.lookAt(ctx, list); err != nil {
 		return err
 	}
 	b.last.LSN = locked
-	b.databases = list.Databases
 	b.underStage()
 	b.copier.Again, b.copier.Known = false, nil // IMPORT TABLESPACE waits too
 	b.registry.Discard(func(a *pages.Copy) bool {

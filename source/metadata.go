@@ -28,6 +28,7 @@ func (b *backup) sendArchiveHeader() error {
 		Options: b.Options.Stored,
 	}
 	head.Options.Incremental = b.increment != nil
+	head.Options.Partial = b.Layout.Scope != nil
 	head.Version = head.Options.Version()
 	text, err := head.Marshal()
 	if err != nil {
@@ -224,6 +225,9 @@ func (b *backup) sendManifest() error {
 		if b.manifest.Since, err = b.increment.since(); err != nil {
 			return err
 		}
+	}
+	if b.manifest.Scope = b.Layout.Scope.Asked(); b.manifest.Scope != nil {
+		b.manifest.Scope.LeftOut = b.leftOut
 	}
 	b.family.describe(&b.manifest)
 	tally := b.copier.Tally()

@@ -68,10 +68,14 @@ func (b *mysqlBackup) lookLast(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if b.last, err = b.Inventory.Look(ctx, list.Tablespaces); err != nil {
+	if err := b.lookAt(ctx, list); err != nil {
 		return err
 	}
-	b.databases = list.Databases
+	if b.Server.Series.LogStatus {
+		// The dictionary has all databases; of one that has no directory, nobody can drop
+		// a table.
+		b.databases = list.Databases
+	}
 	return b.proveUnique(ctx)
 }
 
@@ -134,6 +138,9 @@ func (b *mysqlBackup) proveComplete(ctx context.Context) error {
 	for _, t := range b.last.Files {
 		have[t.Space.ID], files[t.Space.ID] = b.registry.Has(t.Key()), t
 	}
+	for _, t := range b.last.Left { // out of the scope of the backup
+		have[t.Space.ID], files[t.Space.ID] = true, t
+	}
 	var missing []contents.Tablespace
 	for _, s := range spaces {
 		if t := files[s.ID]; t != nil && have[s.ID] && !s.Discarded && wasMoved(t.Name, s) {
@@ -173,6 +180,9 @@ func (b *mysqlBackup) spaceIDs(is func(contents.Tablespace) bool) []innodb.Space
 func (b *mysqlBackup) externalSpaces() []metadata.ExternalSpace {
 	var out []metadata.ExternalSpace
 	for _, s := range b.spaces {
+		if !b.Layout.Scope.Has(s.Name + ".ibd") {
+			continue
+		}
 		kind := metadata.ExternalTable
 		if s.Kind == contents.SpaceUndo {
 			kind = metadata.ExternalUndo

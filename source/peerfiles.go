@@ -172,7 +172,7 @@ func (p *peerFiles) info() ([]byte, error) {
 		ServerVersion: p.Server.Version.Full,
 		StartTime:     p.started.Format(metadata.InfoTime), EndTime: time.Now().Format(metadata.InfoTime),
 		LockTime: strconv.Itoa(int(p.commitsBlocked.Seconds())),
-		FromLSN:  p.fromLSN, ToLSN: p.newest, Format: p.format, Compressed: p.Options.Stored.Compressed, Incremental: p.incremental,
+		FromLSN:  p.fromLSN, ToLSN: p.newest, Format: p.format, Compressed: p.Options.Stored.Compressed, Incremental: p.incremental, Partial: p.Layout.Scope != nil,
 	}
 	if p.at.Binlog != nil {
 		i.BinlogPos = p.at.Binlog.InfoText()

@@ -21,8 +21,15 @@ import (
 // names.
 func (b *backup) settle(ctx context.Context) error {
 	files := b.follower.Files()
-	end, err := pages.Settle(b.last, files, b.family.rules())
+	rules := b.family.rules()
+	if b.Layout.Scope != nil {
+		rules.Has = b.Layout.Scope.Has
+	}
+	end, err := pages.Settle(b.last, files, rules)
 	if err != nil {
+		return err
+	}
+	if err := b.settleScope(ctx, end, files); err != nil {
 		return err
 	}
 	for _, info := range end.Unknown {
@@ -36,7 +43,7 @@ func (b *backup) settle(ctx context.Context) error {
 		}
 	}
 	if b.Server.Flavor == mysqld.MariaDB { // else the server's own list is compared
-		if err := b.registry.Vanished(b.last.Files, files); err != nil {
+		if err := b.registry.Vanished(slices.Concat(b.last.Files, b.last.Left), files); err != nil {
 			return err
 		}
 	}
@@ -143,12 +150,12 @@ func (b *backup) proveUnique(ctx context.Context) error {
 	if lerr != nil {
 		return lerr
 	}
-	tables, err := contents.InnoDBTables(ctx, b.Server)
+	tables, err := contents.InnoDBNames(ctx, b.Server)
 	if err != nil {
 		return err
 	}
 	files := make(map[string]innodb.SpaceID)
-	for _, t := range b.last.Files {
+	for _, t := range slices.Concat(b.last.Files, b.last.Left) {
 		files[t.Path] = t.Space.ID
 	}
 	owner := make(map[innodb.SpaceID]string) // of tablespaces that the server has in a file of that id
@@ -162,7 +169,7 @@ func (b *backup) proveUnique(ctx context.Context) error {
 			owner[s.ID] = at
 		}
 	}
-	b.last.Files = slices.DeleteFunc(b.last.Files, func(t *pages.File) bool {
+	waits := func(t *pages.File) bool {
 		own := owner[t.Space.ID]
 		if own == "" || used[t.Path] || !tables[strings.TrimSuffix(t.Name, ".ibd")] {
 			return false
@@ -170,7 +177,8 @@ func (b *backup) proveUnique(ctx context.Context) error {
 		b.Warn("%s is left out: it has the tablespace id of %s, and waits for ALTER TABLE … IMPORT TABLESPACE", t.Path, own)
 		b.registry.Discard(func(a *pages.Copy) bool { return a.Key == t.Key() })
 		return true
-	})
+	}
+	b.last.Files, b.last.Left = slices.DeleteFunc(b.last.Files, waits), slices.DeleteFunc(b.last.Left, waits)
 	return b.last.Unique()
 }
 

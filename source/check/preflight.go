@@ -22,6 +22,7 @@ import (
 	"hb/source/mysqld/position"
 	"hb/source/mysqld/tracking"
 	"hb/source/pages"
+	"hb/source/scope"
 	"hb/source/since"
 	"hb/source/stage"
 	"hb/source/subject"
@@ -142,6 +143,7 @@ var preflightChecks = []check{
 	{"keys", (*checker).loadKeys},
 	{"data directory", (*checker).checkDatadir},
 	{"tablespaces", (*checker).checkTablespaces},
+	{"scope", (*checker).checkScope},
 	{"redo log", (*checker).checkRedo},
 	{"binary log", (*checker).checkBinlog},
 }
@@ -372,6 +374,11 @@ func (c *checker) checkTablespaces(ctx context.Context, f *Finding) error {
 	if err != nil {
 		return err
 	}
+	left, err := c.Inventory.Look(ctx, list.LeftOut) // whose ids the manifest names
+	if err != nil {
+		return err
+	}
+	look.Left = left.Files
 	if err := c.refuseStrays(ctx, &look); err != nil {
 		return err
 	}
@@ -393,15 +400,42 @@ func (c *checker) refuseStrays(ctx context.Context, look *pages.Found) error {
 	if !ok {
 		return err
 	}
-	known, err := contents.InnoDBTables(ctx, c.Server)
+	known, err := contents.InnoDBNames(ctx, c.Server)
 	if err != nil {
 		return err
 	}
-	for _, t := range look.Files {
+	for _, t := range slices.Concat(look.Files, look.Left) {
 		if t.Space.ID == twice.ID && !known[strings.TrimSuffix(t.Name, ".ibd")] {
 			return twice
 		}
 	}
+	return nil
+}
+
+// checkScope makes sure that the server has what a partial backup is asked for, and that
+// no pattern is misspelled.
+func (c *checker) checkScope(ctx context.Context, f *Finding) error {
+	s := c.Layout.Scope
+	if s == nil {
+		f.Text = "all tables"
+		return nil
+	}
+	list, err := c.List(ctx)
+	if err != nil {
+		return err
+	}
+	tables, err := contents.InnoDBNames(ctx, c.Server)
+	if err != nil && !contents.NoSuchList(err) {
+		return err
+	}
+	has := scope.ContentsOf(list.Databases, list.Names())
+	for name := range tables {
+		has.Add(name)
+	}
+	if err := s.Check(has, false); err != nil {
+		return err
+	}
+	f.Text = fmt.Sprintf("%v: %d tablespaces and %d other files are in, %d and %d are left out", s.Asked(), len(list.Tablespaces)+len(c.Layout.System), len(list.Others), len(list.LeftOut), len(list.LeftOthers))
 	return nil
 }
 
@@ -424,6 +458,7 @@ func (c *checker) checkBase(ctx context.Context, f *Finding) error {
 	if c.Server.Flavor == mysqld.MariaDB {
 		now.Flavor = metadata.FlavorMariaDB
 	}
+	now.Scope = c.Layout.Scope.Asked()
 	if now.LSN, err = position.CurrentLSN(ctx, c.Server); err != nil {
 		return err
 	}

@@ -10,12 +10,15 @@ import (
 	"cmp"
 	"fmt"
 	"io/fs"
+	"iter"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
 	"hb/source/aria"
 	"hb/source/mysqld"
+	"hb/source/scope"
 	"hb/stream/disk"
 )
 
@@ -32,6 +35,8 @@ type Layout struct {
 	IgnoreDirs []string // ignore_db_dirs: directories of Datadir that are not databases
 	General    bool     // tablespaces lie in Datadir itself too (MySQL)
 	SkipUndo   bool     // leave out undo tablespaces: they are copied last
+
+	Scope *scope.Scope // which tables the backup is of; nil: all
 
 	Disk  disk.System
 	Seen  func(path string) string // where hb sees a path of the server's; nil: there
@@ -69,6 +74,98 @@ type Listing struct {
 	Tablespaces []File   // .ibd files and undo tablespaces; not the system tablespace
 	Others      []File   // files of other engines, definitions, options
 	Databases   []string // directories
+	// LeftOut and LeftOthers are the files that Tablespaces and Others would have, were they
+	// in the scope of the backup.
+	LeftOut, LeftOthers []File
+}
+
+// AddTablespace adds a tablespace to the list that it belongs to.
+func (out *Listing) AddTablespace(info File) {
+	if out.Scope.Has(info.Name) {
+		out.Tablespaces = append(out.Tablespaces, info)
+	} else {
+		out.LeftOut = append(out.LeftOut, info)
+	}
+}
+
+// Names are those of all files, in the scope of the backup or not.
+func (out *Listing) Names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, list := range [][]File{out.Tablespaces, out.LeftOut, out.Others, out.LeftOthers} {
+			for _, info := range list {
+				if !yield(info.Name) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Kept are the databases of which the backup has something, or would have if it were
+// there.
+func (out *Listing) Kept() []string {
+	has := make(map[string]bool)
+	for _, list := range [][]File{out.Tablespaces, out.Others} {
+		for _, info := range list {
+			if db, table := scope.TableOf(info.Name); table != "" {
+				has[db] = true
+			}
+		}
+	}
+	var kept []string
+	for _, db := range out.Databases {
+		if has[db] || out.Scope.HasAll(db) {
+			kept = append(kept, db)
+		}
+	}
+	return kept
+}
+
+// leaveOptions leaves out the options of databases of which the backup has nothing.
+func (out *Listing) leaveOptions() {
+	if out.Scope == nil {
+		return
+	}
+	kept := out.Kept()
+	out.Others = slices.DeleteFunc(out.Others, func(info File) bool {
+		db, table := scope.TableOf(info.Name)
+		leave := table == "" && !slices.Contains(kept, db)
+		if leave {
+			out.LeftOthers = append(out.LeftOthers, info)
+		}
+		return leave
+	})
+}
+
+// triggerMost bounds the file that says which table a trigger is of, in bytes.
+const triggerMost = 64 << 10
+
+var triggerTable = regexp.MustCompile(`(?m)^trigger_table=([0-9A-Za-z_]+)$`)
+
+// addOther adds a file that is not InnoDB's to the list that it belongs to. A trigger's
+// .TRN, which has the trigger's name, goes with its table.
+func (out *Listing) addOther(path, name string) error {
+	info, err := out.Find(path, name)
+	if err != nil || info == nil {
+		return IgnoreGone(err)
+	}
+	belongs := name
+	if out.Scope != nil && filepath.Ext(name) == ".TRN" {
+		text, err := ReadAll(out.Disk, path, triggerMost)
+		if err != nil {
+			return IgnoreGone(err)
+		}
+		db := filepath.Dir(name)
+		if belongs = db + "/db.opt"; triggerTable.Match(text) {
+			belongs = db + "/" + string(triggerTable.FindSubmatch(text)[1])
+		}
+	}
+	if out.Scope.Has(belongs) {
+		out.Others = append(out.Others, *info)
+	} else {
+		out.LeftOthers = append(out.LeftOthers, *info)
+	}
+	return nil
 }
 
 // List looks at the databases, undo tablespaces, and on MySQL general ones. What
@@ -93,11 +190,12 @@ func (l *Layout) List() (*Listing, error) {
 	}
 	for _, e := range undo {
 		if l.IsUndo(e.Name()) && !l.SkipUndo {
-			if err := out.add(&out.Tablespaces, filepath.Join(l.UndoDir, e.Name()), e.Name()); err != nil {
+			if err := out.add(filepath.Join(l.UndoDir, e.Name()), e.Name()); err != nil {
 				return nil, err
 			}
 		}
 	}
+	out.leaveOptions()
 	return &out, nil
 }
 
@@ -125,7 +223,7 @@ func (l *Layout) listGeneral(out *Listing, e fs.DirEntry) error {
 		if slices.Contains(l.System, path) || l.SkipUndo && l.HasUndoName(e.Name()) {
 			return nil
 		}
-		return out.add(&out.Tablespaces, path, e.Name())
+		return out.add(path, e.Name())
 	case ".isl":
 		return out.addLinked(path, e.Name())
 	}
@@ -167,11 +265,11 @@ func (out *Listing) addEntry(dir, db, base string) error {
 	path, name := filepath.Join(dir, base), db+"/"+base
 	switch ext := filepath.Ext(base); {
 	case ext == ".ibd":
-		return out.add(&out.Tablespaces, path, name)
+		return out.add(path, name)
 	case ext == ".isl":
 		return out.addLinked(path, name)
 	case otherSuffixes[ext]:
-		return out.add(&out.Others, path, name)
+		return out.addOther(path, name)
 	}
 	return nil
 }
@@ -184,7 +282,7 @@ func (out *Listing) addLinked(path, name string) error {
 	if err != nil {
 		return IgnoreGone(err)
 	}
-	return out.add(&out.Tablespaces, target, strings.TrimSuffix(name, filepath.Ext(name))+".ibd")
+	return out.add(target, strings.TrimSuffix(name, filepath.Ext(name))+".ibd")
 }
 
 // maxLink bounds the path in an .isl file.
@@ -207,12 +305,12 @@ func readLink(system disk.System, path string) (string, error) {
 	return target, nil
 }
 
-func (out *Listing) add(list *[]File, path, name string) error {
+func (out *Listing) add(path, name string) error {
 	info, err := out.Find(path, name)
 	if err != nil || info == nil {
 		return IgnoreGone(err)
 	}
-	*list = append(*list, *info)
+	out.AddTablespace(*info)
 	return nil
 }
 

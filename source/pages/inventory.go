@@ -52,7 +52,11 @@ func NewInventory(system disk.System, pageSize int) *Inventory {
 type Found struct {
 	Files    []*File        // identified by their first page
 	Deferred []datadir.File // page 0 is not written yet: only the redo log knows them
-	LSN      innodb.LSN     // the server's before the look, where Settle wants to know
+	// Left and LeftDeferred are likewise those that the backup leaves out by its scope: they
+	// prove that a tablespace is out of it, and not lost.
+	Left         []*File
+	LeftDeferred []datadir.File
+	LSN          innodb.LSN // the server's before the look, where Settle wants to know
 }
 
 // Look identifies the listed files. It leaves out files that vanish in the meantime.
@@ -100,7 +104,7 @@ func (v *Inventory) identify(ctx context.Context, info datadir.File) (*File, err
 // redo would go to either.
 func (o *Found) Unique() error {
 	paths := make(map[innodb.SpaceID]string)
-	for _, t := range o.Files {
+	for _, t := range slices.Concat(o.Files, o.Left) {
 		if other, ok := paths[t.Space.ID]; ok && other != t.Path {
 			return &DuplicateError{t.Space.ID, [2]string{other, t.Path}}
 		}
@@ -127,6 +131,9 @@ type Settlement struct {
 	Stubs   []*File        // page 0 not written: their contents are all in the redo
 	Unknown []datadir.File // page 0 not written, and the redo does not know them
 	Empty   []datadir.File // likewise, and there is not a byte in them
+	// Left are the tablespaces that the backup leaves out by its scope, and of which the redo
+	// log may have changes.
+	Left []innodb.SpaceID
 }
 
 // Rules are the properties of a server that Settle needs.
@@ -138,6 +145,9 @@ type Rules struct {
 	// Named are the names of which a file must have one, unless the redo names its
 	// tablespace: by where the server had those that it listed then.
 	Named map[innodb.SpaceID][]string
+	// Has reports whether the backup is of the tablespace in a file of that name; nil: it
+	// is of all.
+	Has func(name string) bool
 }
 
 // Settle classifies the tablespaces that were listed while DDL was locked out, using
@@ -159,6 +169,9 @@ type Rules struct {
 // the server drops them. A file of zeros in their place would not do: 10.5 writes
 // page 0 to the file, then logs the creation, then page 0 once more, and the backup
 // may end between the two; and its own tools refuse such a file.
+//
+// A tablespace is out of the scope of a partial backup if a file of its id has a name that
+// is; or, if the redo makes all of it, if that name is.
 func Settle(look Found, files map[innodb.SpaceID]*redo.FileState, rules Rules) (Settlement, error) {
 	s := Settlement{Now: make(map[Key]string)}
 	there := make(map[innodb.SpaceID]bool)
@@ -173,13 +186,20 @@ func Settle(look Found, files map[innodb.SpaceID]*redo.FileState, rules Rules) (
 			undo[n] = true
 		}
 	}
+	for _, t := range look.Left {
+		there[t.Space.ID] = true
+		s.Left = append(s.Left, t.Space.ID)
+		if err := rules.checkName(t, files[t.Space.ID]); err != nil {
+			return s, err
+		}
+	}
 	byName := make(map[string]innodb.SpaceID)
 	for id, state := range files {
 		if !state.Deleted && state.Path != "" {
 			byName[state.Name()] = id
 		}
 	}
-	for _, info := range look.Deferred {
+	for _, info := range slices.Concat(look.Deferred, look.LeftDeferred) {
 		id, ok := byName[info.Name]
 		switch {
 		case !ok && info.Size == 0:
@@ -188,6 +208,7 @@ func Settle(look Found, files map[innodb.SpaceID]*redo.FileState, rules Rules) (
 			return s, emptyPage0(info)
 		case !ok:
 			s.Unknown = append(s.Unknown, info)
+		case rules.leaves(info.Name): // it is made by the redo: see below
 		case files[id].Created <= look.LSN:
 			t := &File{File: info, Space: innodb.File{Space: innodb.Space{ID: id}}}
 			s.Now[t.Key()] = t.Name
@@ -198,12 +219,18 @@ func Settle(look Found, files map[innodb.SpaceID]*redo.FileState, rules Rules) (
 		if id == 0 { // the system tablespace: its files are not among those found
 			continue
 		}
+		if !there[id] && !state.Deleted && rules.LogsCreation && state.Created != 0 && rules.leaves(state.Name()) {
+			s.Left = append(s.Left, id)
+		}
 		if !there[id] && !state.Deleted && !undo[innodb.UndoNumber(id)] && !rules.dispensable(id, state) && !datadir.IsTemporaryTable(path.Base(state.Path)) {
 			return s, fmt.Errorf("tablespace %d (%s) is in the redo log, but its file was not found in the data directory", id, state.Name())
 		}
 	}
 	return s, nil
 }
+
+// leaves reports whether the backup leaves out a tablespace by the name of its file.
+func (r Rules) leaves(name string) bool { return r.Has != nil && !r.Has(name) }
 
 // checkName makes sure that nobody moved a table's file: the server, which holds it open,
 // would not notice, and a server on the backup would not find it. MySQL's list is

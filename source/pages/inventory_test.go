@@ -2,7 +2,9 @@ package pages
 
 import (
 	"errors"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -81,6 +83,60 @@ func TestSettleNamed(t *testing.T) {
 		}
 		if _, err := Settle(Found{}, log, Rules{}); err == nil {
 			t.Errorf("%s: accepted of MySQL", c.name)
+		}
+	}
+}
+
+// TestSettleScope: a tablespace is out of the scope of a backup by the name of a file with its
+// id, or by that of one that the redo makes; and is lost if there is neither.
+func TestSettleScope(t *testing.T) {
+	d := sourcetest.NewDir(t)
+	d.Write("db/in.ibd", innodbtest.Random(1, 2))
+	d.Write("out/moved.ibd", innodbtest.Random(2, 2))
+	d.Write("out/young.ibd", make([]byte, 64<<10))
+	v := NewInventory(disk.OS, 16<<10)
+	var in, out []datadir.File
+	for _, info := range d.List().Tablespaces {
+		if strings.HasPrefix(info.Name, "db/") {
+			in = append(in, info)
+		} else {
+			out = append(out, info)
+		}
+	}
+	look, err := v.Look(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := v.Look(t.Context(), out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look.Left, look.LeftDeferred, look.LSN = left.Files, left.Deferred, 1000
+	has := func(name string) bool { return strings.HasPrefix(name, "db/") }
+	log := map[innodb.SpaceID]*redo.FileState{
+		1: {Path: "./db/in.ibd"}, 2: {Path: "./out/moved.ibd"}, 3: {Path: "./out/young.ibd", Created: 900},
+		4: {Path: "./out/FTS_0000000000000010_CONFIG.ibd", Created: 1001}, 5: {Path: "./db/FTS_0000000000000011_CONFIG.ibd", Created: 1001}, 6: {Path: "./out/gone.ibd", Deleted: true},
+	}
+	end, err := Settle(look, log, Rules{LogsCreation: true, Has: has})
+	slices.Sort(end.Left)
+	if err != nil || !slices.Equal(end.Left, []innodb.SpaceID{2, 3, 4}) || len(end.Now) != 1 || len(end.Stubs) != 0 {
+		t.Errorf("%+v, %v", end, err)
+	}
+	for what, change := range map[string]func(map[innodb.SpaceID]*redo.FileState){
+		"out of the scope by its name, and without a file": func(log map[innodb.SpaceID]*redo.FileState) {
+			log[7] = &redo.FileState{Path: "./out/lost.ibd", Changed: true}
+		},
+		"in the scope, and without a file": func(log map[innodb.SpaceID]*redo.FileState) {
+			log[7] = &redo.FileState{Path: "./db/lost.ibd", Changed: true}
+		},
+		"moved by somebody": func(log map[innodb.SpaceID]*redo.FileState) { log[2] = &redo.FileState{Path: "./db/moved.ibd"} },
+	} {
+		changed := maps.Clone(log)
+		change(changed)
+		if _, err := Settle(look, changed, Rules{LogsCreation: true, Has: has}); err == nil {
+			t.Errorf("%s: accepted", what)
+		} else {
+			t.Log(err)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"hb/source/mysqld"
 	"hb/source/mysqld/locks"
 	"hb/source/mysqld/login"
+	"hb/source/scope"
 	"hb/stream"
 	"hb/stream/progress"
 	"hb/xbstream/keyring"
@@ -36,6 +37,9 @@ type Options struct {
 	SlaveInfo bool `help:"Record the position of the server's own replication."`
 	// GaleraInfo records the Galera position (MariaDB).
 	GaleraInfo bool `help:"Record the Galera position."`
+
+	// Scope says which tables to back up; its zero value: all.
+	Scope scope.Options `embed:"" group:"Partial backups"`
 
 	MySQLOptions `embed:"" group:"Locks and replication (MySQL)"`
 
@@ -136,6 +140,9 @@ func (f *Flags) PrepareAll() (stages stream.WriteOptions, mistakes []error) {
 		mistakes = append(mistakes, err)
 	}
 	if stages, err = f.Stages.Options(); err != nil {
+		mistakes = append(mistakes, err)
+	}
+	if _, err := f.Scope.Compile(); err != nil {
 		mistakes = append(mistakes, err)
 	}
 	if f.Keys, err = f.Encryption.Load(); err != nil {

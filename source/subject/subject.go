@@ -74,6 +74,9 @@ func New(system disk.System, srv *mysqld.Server, opt Options) (*Subject, error) 
 		s.RedoName, s.lookAtRedo = "ib_logfile0", redo.Look
 	}
 	s.Layout.Pass = s.passOver
+	if s.Layout.Scope, err = opt.Scope.Compile(); err != nil {
+		return nil, err
+	}
 	s.Layout.General = srv.Flavor == mysqld.MySQL
 	return s, nil
 }
@@ -139,11 +142,29 @@ func (s *Subject) List(ctx context.Context) (*datadir.Listing, error) {
 			return nil, err
 		}
 	}
+	if err := s.FindOwners(ctx); err != nil {
+		return nil, err
+	}
 	list, err := s.Layout.List()
 	if err != nil || s.Server.Flavor != mysqld.MySQL {
 		return list, err
 	}
 	return list, s.AddRemote(ctx, list)
+}
+
+// FindOwners asks which tables FULLTEXT auxiliary tables belong to, where the scope of the
+// backup depends on it.
+func (s *Subject) FindOwners(ctx context.Context) error {
+	if !s.Layout.Scope.NeedsOwners() {
+		return nil
+	}
+	tables, err := contents.InnoDBTables(ctx, s.Server)
+	if contents.NoSuchList(err) {
+		return &mysqld.UnsupportedFeatureError{Feature: "a backup of some tables where the server does not list InnoDB's tables (innodb_sys_tables=OFF)",
+			Detail: "hb cannot know to which of them FULLTEXT auxiliary tables belong: choose whole databases"}
+	}
+	s.Layout.Scope.SetOwners(tables)
+	return err
 }
 
 // AddRemote adds to a listing the tablespaces that the server knows and hb did not
@@ -158,7 +179,7 @@ func (s *Subject) AddRemote(ctx context.Context, list *datadir.Listing) error {
 	for _, path := range s.Layout.System {
 		taken[filepath.Base(path)] = path
 	}
-	for _, info := range list.Tablespaces {
+	for _, info := range slices.Concat(list.Tablespaces, list.LeftOut) {
 		there[info.FileID], taken[info.Name] = true, info.Path
 	}
 	for _, space := range spaces {
@@ -190,7 +211,7 @@ func (s *Subject) AddRemote(ctx context.Context, list *datadir.Listing) error {
 			info.Name = datadir.AliasName(info.Name, space.ID, 1)
 		}
 		taken[info.Name] = info.Path
-		list.Tablespaces = append(list.Tablespaces, *info)
+		list.AddTablespace(*info)
 	}
 	return nil
 }
@@ -246,6 +267,7 @@ func (s *Subject) outsideSettings() (out []string) {
 // not InnoDB's: the server does not list tables that the account may not see.
 func (s *Subject) HasPlainTables(ctx context.Context, files iter.Seq[string]) ([]contents.Table, bool, error) {
 	tables, complete, err := contents.NonTransactionalTables(ctx, s.Server)
+	tables = slices.DeleteFunc(tables, func(t contents.Table) bool { return !s.Layout.Scope.HasSQL(t.Schema, t.Name) })
 	if err != nil || complete || len(tables) > 0 {
 		return tables, len(tables) > 0, err
 	}

@@ -2,6 +2,8 @@ package contents
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 
 	"hb/source/mysqld"
 )
@@ -42,16 +44,30 @@ func BaseTables(ctx context.Context, srv *mysqld.Server, condition string) ([]Ta
 }
 
 // InnoDBTables returns the names of the tables, and partitions, of the dictionary
-// of InnoDB, as their files have them: db/table.
-func InnoDBTables(ctx context.Context, srv *mysqld.Server) (map[string]bool, error) {
+// of InnoDB, as their files have them: db/table, by their ids.
+func InnoDBTables(ctx context.Context, srv *mysqld.Server) (map[uint64]string, error) {
 	list := "INNODB_SYS_TABLES"
 	if srv.Series.ListsFiles {
 		list = "INNODB_TABLES"
 	}
-	names := make(map[string]bool)
-	err := srv.Control.Each(ctx, "SELECT NAME FROM information_schema."+list, func(row map[string]string) error {
-		names[row["NAME"]] = true
+	names := make(map[uint64]string)
+	err := srv.Control.Each(ctx, "SELECT TABLE_ID, NAME FROM information_schema."+list, func(row map[string]string) error {
+		id, err := strconv.ParseUint(row["TABLE_ID"], 10, 64)
+		if err != nil {
+			return fmt.Errorf("the server's list of tables: %q has the id %q", row["NAME"], row["TABLE_ID"])
+		}
+		names[id] = row["NAME"]
 		return nil
 	})
+	return names, err
+}
+
+// InnoDBNames returns only the names.
+func InnoDBNames(ctx context.Context, srv *mysqld.Server) (map[string]bool, error) {
+	tables, err := InnoDBTables(ctx, srv)
+	names := make(map[string]bool, len(tables))
+	for _, name := range tables {
+		names[name] = true
+	}
 	return names, err
 }

@@ -120,7 +120,9 @@ var Peers = []PeerGroup{
 		{"encrypt-chunk-size", XtraBackup, Needless, "the chunks of age's format have a fixed size", ""},
 	}},
 	{"Partial backups", []Peer{
-		{"tables tables-exclude tables-file databases databases-exclude databases-file", both, No, "hb backs up the whole server", ""},
+		{"tables tables-exclude", both, Yes, "", "Extended regular expressions that mean the same to the C library and to Go; hb refuses others. They choose whole tables: no single partitions."},
+		{"databases databases-file tables-file", both, Yes, "", "Unlike the other tool, hb also copies the FULLTEXT auxiliary tables of a chosen table, and always the databases mysql, sys and performance_schema."},
+		{"databases-exclude", both, Yes, "", "A name `db.table` leaves out only that table."},
 	}},
 	{"Incremental backups", []Peer{
 		{"incremental page-tracking page-tracking-merge-gap", XtraBackup, Otherwise, "it is `--since`; hb uses page tracking if it is on", ""},
