@@ -85,6 +85,9 @@ type Index struct {
 	fields uint32
 }
 
+// Unfinished reports whether the index was being built.
+func (i *Index) Unfinished() bool { return len(i.Name) > 0 && i.Name[0] == 0xFF }
+
 // A Field is a row of SYS_FIELDS: a column of an index, as it was defined.
 type Field struct {
 	Column     string
