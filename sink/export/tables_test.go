@@ -98,6 +98,12 @@ func mariaKinds(root *mysqldtest.Root, add func(bool, string, ...string)) {
 		"INSERT INTO %s VALUES (1,'x',2,'p','f')", "ALTER TABLE %s ADD COLUMN g INT NOT NULL DEFAULT 7, ALGORITHM=INSTANT",
 		"ALTER TABLE %s ADD COLUMN h VARCHAR(20) DEFAULT 'abc' AFTER a, ALGORITHM=INSTANT", "ALTER TABLE %s DROP COLUMN b, ALGORITHM=INSTANT",
 		"ALTER TABLE %s MODIFY f CHAR(10) NOT NULL FIRST, ALGORITHM=INSTANT", "INSERT INTO %s (a,f) VALUES (2,'f')")
+	for name, format := range map[string]string{"instantdyn": "DYNAMIC", "instantred": "REDUNDANT"} {
+		add(maria, name, "CREATE TABLE %s (k VARCHAR(200) NOT NULL, a INT NOT NULL, b VARCHAR(300), c INT NOT NULL, d CHAR(10), e VARCHAR(50), PRIMARY KEY (k,a)) CHARSET=latin1 ROW_FORMAT="+format,
+			"INSERT INTO %s SELECT CONCAT(REPEAT('k',100),seq), seq, 'b', 1, 'd', 'e' FROM t.seq_1_to_2000",
+			"ALTER TABLE %s DROP COLUMN b, DROP COLUMN d, ALGORITHM=INSTANT", "ALTER TABLE %s ADD COLUMN f INT FIRST, DROP COLUMN c, ALGORITHM=INSTANT")
+	}
+	add(maria, "instantadd", "CREATE TABLE %s (a INT PRIMARY KEY, b INT)", "INSERT INTO %s VALUES (1,2)", "ALTER TABLE %s ADD COLUMN c VARCHAR(20) DEFAULT 'x', ALGORITHM=INSTANT")
 	add(maria, "pagecomp", "CREATE TABLE %s (a INT PRIMARY KEY, b VARCHAR(200)) PAGE_COMPRESSED=1")
 	add(maria, "versioned", "CREATE TABLE %s (a INT PRIMARY KEY, b INT) WITH SYSTEM VERSIONING")
 	add(maria, "inet", "CREATE TABLE %s (a INT PRIMARY KEY, b INET6, c INT INVISIBLE)")

@@ -1,0 +1,4 @@
+package cfg
+
+// CharWidth is charWidth, for tests.
+var CharWidth = charWidth
