@@ -29,7 +29,6 @@ var rowFormats = []string{"redundant", "compact", "dynamic"}
 // server was killed, 9.7 upgrades and goes on with, and it holds what the directory
 // itself does that 9.7 recovers and upgrades.
 func TestDatadirUpgrade(t *testing.T) {
-	mysqldtest.Heavy(t)
 	for _, d := range []struct {
 		name   string
 		tables int
@@ -127,7 +126,6 @@ func tableSums(t *testing.T, s *mysqldtest.Server) map[string]string {
 // TestInstantUpgraded: of tables whose columns 8.0.28 had added instantly, and 9.7 adds
 // more to and drops some, apply recovers every page as the server does.
 func TestInstantUpgraded(t *testing.T) {
-	mysqldtest.Heavy(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	data := mysqldtest.Datadir(t, "data_instant_ddl_upgrade_8_4_3")
 	s := mysqldtest.StartOn(t, root, data, mysqldtest.Options{}) // upgrades it

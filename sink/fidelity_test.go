@@ -87,7 +87,6 @@ func fidelityCases() []fidelityCase {
 // backup is recovered in other ways too: with hardly any memory, by one worker,
 // and by a process that is killed again and again.
 func TestFidelity(t *testing.T) {
-	mysqldtest.Heavy(t)
 	for _, c := range fidelityCases() {
 		if c.long && !mysqldtest.Long() {
 			continue
@@ -140,7 +139,6 @@ func TestFidelity(t *testing.T) {
 // TestMariaDBByServer lets servers recover backups by themselves, hb's and
 // mariadb-backup's.
 func TestMariaDBByServer(t *testing.T) {
-	mysqldtest.Heavy(t)
 	for i, server := range mysqldtest.MariaDB {
 		c := fidelityCase{server: server, pageSize: 16384, checksum: "full_crc32", undo: true, own: i != 1}
 		t.Run(server, func(t *testing.T) {

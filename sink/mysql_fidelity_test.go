@@ -66,7 +66,6 @@ func mysqlCases() []mysqlCase {
 // changes included. Then a server starts on apply's result, and the same backup
 // is applied in other ways.
 func TestMySQLFidelity(t *testing.T) {
-	mysqldtest.Heavy(t)
 	for _, c := range mysqlCases() {
 		if c.long && !mysqldtest.Long() {
 			continue

@@ -167,7 +167,7 @@ func (c content) compare(t *testing.T, what string, want content) {
 // the log that apply puts into place for it, and from its own: all come to the
 // same.
 func TestMySQLApply(t *testing.T) {
-	mysqldtest.Heavy(t)
+	mysqldtest.Concurrent(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		data := killedServer(t, root)
 		base := t.TempDir()
@@ -209,7 +209,6 @@ func TestMySQLApply(t *testing.T) {
 // then and is in the binary log is committed if the binary log is there, by a
 // server that finds apply's result as by the one that recovers itself.
 func TestMySQLPrepared(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		prepared := 0
 		for try := 0; prepared == 0; try++ {

@@ -25,7 +25,6 @@ import (
 // (see workload.TestPeerBackup); TestFidelity has it, where both tools recover
 // what there is.
 func TestPeerArchive(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
 		load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{DDLRate: -1})
@@ -92,7 +91,6 @@ func TestPeerArchive(t *testing.T) {
 // TestPeerPartial: of a backup by mariadb-backup that leaves out a whole database
 // hb makes what is in it, whatever was created in the other one meanwhile.
 func TestPeerPartial(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{})
 		s.Exec(t, "CREATE DATABASE kept", "CREATE DATABASE left_out", "CREATE TABLE kept.t (id INT PRIMARY KEY) ENGINE=InnoDB", "INSERT INTO kept.t VALUES (1), (2)",

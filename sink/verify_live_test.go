@@ -118,7 +118,6 @@ var anywhere = new(os.File)
 // TestVerifyLive: what backups of loaded servers are, every way of verifying
 // finds them whole.
 func TestVerifyLive(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, slices.Concat(mysqldtest.MariaDB, mysqldtest.MySQL), func(t *testing.T, root *mysqldtest.Root) {
 		archive := loadedArchive(t, root)
 		dir := filepath.Join(filepath.Dir(archive), "extracted")

@@ -24,7 +24,6 @@ import (
 // the server lists its binary log, while XA transactions, others, and some with
 // tags are committed; the restored server has executed just that.
 func TestGTIDsOf97(t *testing.T) {
-	mysqldtest.Heavy(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
 	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (w INT, n INT, PRIMARY KEY (w, n))")
@@ -141,7 +140,6 @@ func subtract(t *testing.T, s *mysqldtest.Server, set, other string) string {
 // under the same path as before or another: the server reads it, and has executed
 // what is recorded, the writes to non-transactional tables too.
 func TestBinlogElsewhere(t *testing.T) {
-	mysqldtest.Heavy(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	dir := t.TempDir()
 	logs := filepath.Join(dir, "logs")

@@ -39,7 +39,6 @@ func itsTurn(layout int, servers []string, name string) bool {
 // TestLayouts backs up servers of many layouts, whose tables are so young that
 // hardly a page of them is on disk, and restores them.
 func TestLayouts(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		for i, l := range layouts {
 			if !itsTurn(i, mysqldtest.MariaDB, root.Name) {

@@ -21,6 +21,7 @@ import (
 // with the peer's tools alone. Each copy obeys the load's rules, and catches up
 // as a replica from the recorded position, by GTID and by file position.
 func TestUnderLoad(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		rounds := 1
 		if mysqldtest.Long() {
@@ -58,6 +59,7 @@ func underLoad(t *testing.T, root *mysqldtest.Root) {
 // goes on, and makes tables for full-text indexes. Wherever the redo of that ends,
 // the backup can be recovered, and the server starts on it.
 func TestAlterUnderLock(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		const tables = 6
 		s := mysqldtest.Start(t, root, mysqldtest.Options{})

@@ -18,7 +18,7 @@ import (
 // TestDamagedAndRenamed: a damaged page is not excused because its table is renamed,
 // or exchanged for another, while it is copied.
 func TestDamagedAndRenamed(t *testing.T) {
-	mysqldtest.Heavy(t)
+	mysqldtest.Concurrent(t)
 	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MySQL57}, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{})
 		numbers(t, s)
@@ -57,7 +57,6 @@ func TestDamagedAndRenamed(t *testing.T) {
 // TestRemovedWhileCopied: the file of a table that is removed behind the server's
 // back after it was copied fails the backup: it would go from the archive too.
 func TestRemovedWhileCopied(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MySQL57, mysqldtest.MySQL97}, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{})
 		numbers(t, s)
@@ -90,7 +89,6 @@ func TestRemovedWhileCopied(t *testing.T) {
 // TestMovedWhileCopied: so does the file of a table that somebody moves after it was
 // copied, when hb has found it there already: the archive would have it under the new name.
 func TestMovedWhileCopied(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, []string{mysqldtest.MariaDB105, mysqldtest.MariaDB1011, mysqldtest.MySQL57}, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{})
 		numbers(t, s)

@@ -122,7 +122,6 @@ var building = []struct {
 // TestBuildWhileCopied has hb of 9.7 begin to copy a table, and all files that the build
 // makes, in the middle of each. If a build is over too soon, it has another try.
 func TestBuildWhileCopied(t *testing.T) {
-	mysqldtest.Heavy(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	for _, b := range building {
 		t.Run(b.name, func(t *testing.T) {
@@ -286,7 +285,7 @@ var reduced = []struct {
 
 // TestReducedLock runs each of them on 9.7.
 func TestReducedLock(t *testing.T) {
-	mysqldtest.Heavy(t)
+	mysqldtest.Concurrent(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	for _, c := range reduced {
 		t.Run(c.name, func(t *testing.T) {

@@ -61,7 +61,6 @@ func words(table string) string {
 // TestBuilds builds an index in each of these ways after the table was copied, and
 // before the final lock.
 func TestBuilds(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		o := mysqldtest.Options{Config: []string{"innodb-max-dirty-pages-pct=99"}}
 		s := mysqldtest.Start(t, root, o)
@@ -115,7 +114,6 @@ const smallFile = 112 << 10
 // are put into service after their tables were copied. The log says nothing of
 // them: that the tables are copied again is known from the dictionary only.
 func TestBuildUnderWay(t *testing.T) {
-	mysqldtest.Heavy(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL57)
 	s := mysqldtest.Start(t, root, mysqldtest.Options{})
 	numbers(t, s)
@@ -209,7 +207,6 @@ func TestBuildUnderWay(t *testing.T) {
 // TestBuildInSystem: tables may come and change in the system tablespace. An index
 // that is built there ends the backup, as that file cannot be copied again.
 func TestBuildInSystem(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-file-per-table=0"}})
 		numbers(t, s)

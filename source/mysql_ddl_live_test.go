@@ -100,7 +100,6 @@ var unlogged = []struct {
 // TestUnlogged makes each of them during a backup of 5.6 and 5.7, restores it and
 // compares all tables.
 func TestUnlogged(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		for _, u := range unlogged {
 			if !root.AtLeast(u.from[0], u.from[1]) {
@@ -268,6 +267,7 @@ func compareRestored(t *testing.T, root *mysqldtest.Root, s *mysqldtest.Server, 
 // least one between the begin of the copy and the final lock. A large transaction
 // is open most of the time: what is restored must be without it.
 func TestUndoTruncated(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL57)
 	init, config := truncatedUndo()
 	s := mysqldtest.Start(t, root, mysqldtest.Options{Init: init, Config: config})

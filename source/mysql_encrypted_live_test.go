@@ -321,6 +321,7 @@ func allSealed(t *testing.T, dir string) {
 // TestEncryptedJustMade: page 0 of a new table is on disk before its key is, which only the
 // redo log has then, while other pages are on disk encrypted.
 func TestEncryptedJustMade(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	file := filepath.Join(t.TempDir(), "keyring")
 	s := mysqldtest.Start(t, root, mysqldtest.Options{Keyring: file, Config: []string{"innodb-buffer-pool-size=5M"}})

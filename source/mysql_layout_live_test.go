@@ -48,7 +48,6 @@ var mysqlLayouts = []struct {
 // TestMySQLLayouts backs up servers of many layouts, whose tables are so young
 // that hardly a page of them is on disk, and restores them.
 func TestMySQLLayouts(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		for i, l := range mysqlLayouts {
 			able := slices.DeleteFunc(slices.Clone(mysqldtest.MySQL), func(name string) bool {

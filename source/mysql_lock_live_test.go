@@ -61,6 +61,7 @@ func TestLocksOf97(t *testing.T) {
 // TestWaitingDDL: DDL that waits for the backup is not harmed by it, nor does it
 // hold the backup up.
 func TestWaitingDDL(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
 	numbers(t, s)

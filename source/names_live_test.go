@@ -15,7 +15,6 @@ import (
 // the names that they have and the places where they are, are restored, undo logs
 // of uncommitted changes, too.
 func TestCollidingNames(t *testing.T) {
-	mysqldtest.Heavy(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	dir := t.TempDir()
 	s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-directories=" + dir}})
@@ -70,7 +69,6 @@ func TestCollidingNames(t *testing.T) {
 // TestRefusedNames: what no archive can have under its name is refused before
 // anything is locked.
 func TestRefusedNames(t *testing.T) {
-	mysqldtest.Heavy(t)
 	elsewhere := t.TempDir()
 	for _, c := range []struct {
 		name, root string

@@ -63,7 +63,6 @@ func TestNoChecksums(t *testing.T) {
 // TestTornPage: a page that was half written when it was read, and no checksum to
 // tell, fails the backup.
 func TestTornPage(t *testing.T) {
-	mysqldtest.Heavy(t)
 	for name, test := range map[string]struct{ server, algorithm, options string }{
 		"no checksum":                {mysqldtest.MySQL57, "none", ""},
 		"no checksum, MariaDB":       {mysqldtest.MariaDB105, "none", "ROW_FORMAT=REDUNDANT"},

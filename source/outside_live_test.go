@@ -19,7 +19,6 @@ import (
 // outside its data directory, and the server starts on what the backup has, not on
 // the old files.
 func TestInPlace(t *testing.T) {
-	mysqldtest.Heavy(t)
 	servers := []string{mysqldtest.MySQL57, mysqldtest.MySQL97, mysqldtest.MariaDB105}
 	if mysqldtest.Long() {
 		servers = slices.Concat(mysqldtest.MySQL, mysqldtest.MariaDB)
@@ -94,7 +93,6 @@ func restoreInPlace(t *testing.T, archive, target string) (*apply.Result, error)
 // A backup has tables with DATA DIRECTORY inside, so that --by-server is refused
 // where the log names one, and right where it does not.
 func TestByServerOutside(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		elsewhere := filepath.Join(t.TempDir(), "elsewhere")
 		if err := os.Mkdir(elsewhere, 0o777); err != nil {

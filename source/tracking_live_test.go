@@ -120,6 +120,7 @@ func TestIncrementTracked(t *testing.T) {
 // while another tool resets the server's list, too. The last one of them is restored; and
 // the sums of a scan after them prove of every page that the chain has it as the server.
 func TestIncrementTrackedUnderLoad(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
 	s.Exec(t, "INSTALL COMPONENT 'file://component_mysqlbackup'")

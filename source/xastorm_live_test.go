@@ -31,7 +31,6 @@ import (
 // A seed, which is printed (HB_STORM_SEED), draws settings and loads. The usual run has four
 // rounds, the long form 500.
 func TestXAStorm(t *testing.T) {
-	mysqldtest.Heavy(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	seed := uint64(time.Now().UnixNano()) % 1e9
 	if s := os.Getenv("HB_STORM_SEED"); s != "" {

@@ -215,7 +215,6 @@ func TestChainStages(t *testing.T) {
 // TestFaultChain: merge and extract of a chain on full disks, and killed at any moment: what
 // they leave is refused.
 func TestFaultChain(t *testing.T) {
-	mysqldtest.Heavy(t)
 	archives, err := sampleChain(false)
 	if err != nil {
 		t.Fatal(err)
@@ -319,7 +318,6 @@ const maxMerge = 256 << 20
 // TestMergeMemory: hb merge uses little memory, however many tables there are. The usual form
 // has a fifth of them.
 func TestMergeMemory(t *testing.T) {
-	mysqldtest.Heavy(t)
 	tables := 20000
 	if mysqldtest.Long() {
 		tables = 100000

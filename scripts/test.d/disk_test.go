@@ -27,7 +27,6 @@ import (
 // TestFaultDisk fills the disk under extract and apply, and kills apply; and both
 // as one pass: with the backup of a server of each family under load.
 func TestFaultDisk(t *testing.T) {
-	mysqldtest.Heavy(t)
 	servers := []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}
 	if mysqldtest.Long() {
 		servers = all

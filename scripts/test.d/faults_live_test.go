@@ -247,7 +247,6 @@ func hit(t *testing.T, at time.Duration, try func(at time.Duration) (code int)) 
 
 // TestFaultKilledServer kills the server at random moments of a backup.
 func TestFaultKilledServer(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		length := v.length(t)
@@ -271,7 +270,6 @@ func TestFaultKilledServer(t *testing.T) {
 
 // TestFaultSignals interrupts backups at random moments, and some of them twice.
 func TestFaultSignals(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		length := v.length(t)
@@ -309,7 +307,6 @@ func lockedQuery(root *mysqldtest.Root) string {
 // TestFaultCutConnection takes the backup's connections away while it holds its
 // locks: by KILL, and by closing the socket under them.
 func TestFaultCutConnection(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		rng := rand.New(rand.NewPCG(faultSeed, 12))
@@ -398,7 +395,6 @@ func (p *proxy) cut() {
 
 // TestFaultLockTimeout: a lock that is not granted in time.
 func TestFaultLockTimeout(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		holder, err := v.DB().Conn(t.Context())
@@ -448,7 +444,6 @@ func TestFaultLockTimeout(t *testing.T) {
 
 // TestFaultLostOutput: nobody takes the archive.
 func TestFaultLostOutput(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		// Standard output is closed.
@@ -489,7 +484,6 @@ func TestFaultLostOutput(t *testing.T) {
 // TestFaultNobodyReads: a backup whose archive nobody takes any more ends at a
 // signal, and gives its locks back.
 func TestFaultNobodyReads(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		pr, pw, err := os.Pipe()
@@ -516,7 +510,6 @@ func TestFaultNobodyReads(t *testing.T) {
 
 // TestFaultFullSpool: the archive is not taken, and the disk for what waits is full.
 func TestFaultFullSpool(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root, "innodb-flush-log-at-trx-commit=0")
 		if err := unix.Mount("tmpfs", v.tmp, "tmpfs", 0, "size=2m"); err != nil {
@@ -562,7 +555,6 @@ func TestFaultFullSpool(t *testing.T) {
 // TestFaultOverrun stops hb while the server goes around a small redo log. (8.0
 // and later keep what a registered reader has not read.)
 func TestFaultOverrun(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MySQL57}, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root, "innodb-flush-log-at-trx-commit=0", "innodb-log-file-size=4M")
 		r := v.start(t, v.command(t))
@@ -590,7 +582,6 @@ func TestFaultOverrun(t *testing.T) {
 // TestFaultRemovedTablespace: the file of a table is removed under the server, before
 // the backup begins or while it copies pages.
 func TestFaultRemovedTablespace(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, slices.Concat(mysqldtest.MariaDB, []string{mysqldtest.MySQL57, mysqldtest.MySQL97}), func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root)
 		for _, when := range []string{"while it is written", "before", "during"} {
@@ -649,7 +640,6 @@ func TestFaultRemovedTablespace(t *testing.T) {
 // TestFaultDamagedPage flips one bit of a page of a live tablespace that the server
 // does not hold in memory. The backup fails and names file and page.
 func TestFaultDamagedPage(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, all, func(t *testing.T, root *mysqldtest.Root) {
 		s := filled(t, root, mysqldtest.Options{})
 		if err := s.Stop(); err != nil {

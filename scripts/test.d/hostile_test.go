@@ -318,7 +318,6 @@ func hostileStages(t *testing.T) []hostile {
 // TestHostile gives hostile archives to hb itself, as root if the test is. It
 // must refuse each, stay small, and touch nothing but its target.
 func TestHostile(t *testing.T) {
-	mysqldtest.Heavy(t)
 	var largest int64
 	all := slices.Concat(hostiles(), hostileStages(t))
 	for _, h := range all {

@@ -129,7 +129,6 @@ func TestIncrement(t *testing.T) {
 // hb apply goes on with it and comes to the same bytes. A chain of half the increments has
 // another end, so it would not be the same.
 func TestFaultChainLive(t *testing.T) {
-	mysqldtest.Heavy(t)
 	servers := []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}
 	if mysqldtest.Long() {
 		servers = all

@@ -32,7 +32,6 @@ import (
 //
 // The usual run has two rounds for each server, the long form a hundred.
 func TestChainStorm(t *testing.T) {
-	mysqldtest.Heavy(t)
 	seed := uint64(time.Now().UnixNano()) % 1e9
 	if s := os.Getenv("HB_STORM_SEED"); s != "" {
 		if _, err := fmt.Sscan(s, &seed); err != nil {

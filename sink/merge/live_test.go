@@ -33,7 +33,6 @@ import (
 // and its pages with an LSN since the first's checkpoint make: to the byte. So the rule
 // which pages an increment has is right for real servers, and merge for real tablespaces.
 func TestMergeDerived(t *testing.T) {
-	mysqldtest.Heavy(t)
 	servers := []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}
 	if mysqldtest.Long() {
 		servers = append(append([]string(nil), mysqldtest.MariaDB...), mysqldtest.MySQL...)
@@ -336,7 +335,6 @@ func sameSystem(t *testing.T, got, want []byte) {
 // TestMergeLive: a chain of real backups, merged and recovered, is what a full backup of the
 // same moment is, recovered: every file of the server, to the byte.
 func TestMergeLive(t *testing.T) {
-	mysqldtest.Heavy(t)
 	servers := []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}
 	if mysqldtest.Long() {
 		servers = append(append([]string(nil), mysqldtest.MariaDB...), mysqldtest.MySQL...)

@@ -63,7 +63,6 @@ var xbBetween = [][]string{
 // files, onto a full backup of MySQL. They are made of full backups of the same server. A
 // server starts on what comes out, and has all rows.
 func TestMergeXtraBackup(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{})
 		dir := t.TempDir()

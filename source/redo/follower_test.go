@@ -138,6 +138,7 @@ func checkCopy(t *testing.T, log []byte, start, end innodb.LSN) {
 // TestFollow follows a small log around several times under load, while the
 // archive is slow, and must end exactly where the server says.
 func TestFollow(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=8M", "innodb-flush-log-at-trx-commit=0"}})
 		stop := writeSlowly(t, s, 2*time.Millisecond) // a busy machine must be able to keep up
@@ -244,6 +245,7 @@ func checkFiles(t *testing.T, files map[innodb.SpaceID]*redo.FileState) {
 // TestOverrun stops reading while the server goes around its log several
 // times: that must be noticed, whatever lies at the place now.
 func TestOverrun(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=4M", "innodb-flush-log-at-trx-commit=0"}})
 		for laps := 1; laps <= 3; laps++ {
@@ -281,6 +283,7 @@ func TestOverrun(t *testing.T) {
 
 // TestResize resizes the log online, which replaces the file (10.9 and later).
 func TestResize(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.Each(t, mysqldtest.MariaDB[1:], func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Config: []string{"innodb-log-file-size=64M", "innodb-log-buffer-size=2M"}})
 		f, err := redo.Open(disk.OS, s.Datadir, t.TempDir(), lsns(s), nil)
@@ -339,6 +342,7 @@ func TestResize(t *testing.T) {
 // TestServerStops: a server that dies leaves a log that ends; waiting for more
 // ends with the context, not with success.
 func TestServerStops(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MariaDB1011), mysqldtest.Options{})
 	f, err := redo.Open(disk.OS, s.Datadir, t.TempDir(), lsns(s), nil)
 	if err != nil {
@@ -371,6 +375,7 @@ func TestUnknownLog(t *testing.T) {
 // TestIdle: a server that writes nothing is asked once a second where its log
 // ends, and what it writes then is read at once.
 func TestIdle(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MariaDB118}, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{})
 		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY) ENGINE=InnoDB")

@@ -82,6 +82,7 @@ func consumer(ctx context.Context, t *testing.T, s *mysqldtest.Server) func(cont
 // TestFollowMySQL follows a small log around many times under load, while the
 // archive is slow, and must end exactly where the server says.
 func TestFollowMySQL(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, smallLog(root))
 		stop := writeSlowly(t, s, 5*time.Millisecond)
@@ -204,6 +205,7 @@ func checkAgainstFiles(t *testing.T, s *mysqldtest.Server, log []byte, end innod
 // TestOverrunMySQL stops reading while the server goes around its log several
 // times: that must be noticed, whatever lies at the place now.
 func TestOverrunMySQL(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, smallLog(root))
 		for laps := 1; laps <= 3; laps++ {
@@ -234,6 +236,7 @@ func TestOverrunMySQL(t *testing.T) {
 
 // TestLoggingDisabled: a log that lacks changes is refused.
 func TestLoggingDisabled(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
 	f, err := redo.OpenMySQL(disk.OS, s.Datadir, t.TempDir(), redo.MySQLOptions{})
 	if err != nil {
@@ -260,6 +263,7 @@ func TestLoggingDisabled(t *testing.T) {
 // TestUnlogged: the log tells of what leaves no redo, and of nothing else, whatever
 // the page size.
 func TestUnlogged(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		sizes := []string{"16384"}
 		if root.AtLeast(5, 7) && !root.AtLeast(8, 0) {
@@ -339,6 +343,7 @@ func spacesTable(root *mysqldtest.Root) string {
 // TestResizeMySQL changes the size of the log online: files of different sizes
 // follow one another.
 func TestResizeMySQL(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{
 		Config: []string{"innodb-redo-log-capacity=64M", "innodb-log-buffer-size=1M"},
 	})
@@ -374,6 +379,7 @@ func TestResizeMySQL(t *testing.T) {
 
 // TestLogChecksumsOff: a block without a checksum could be half of one.
 func TestLogChecksumsOff(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL57), mysqldtest.Options{})
 	f, err := redo.OpenMySQL(disk.OS, s.Datadir, t.TempDir(), redo.MySQLOptions{})
 	if err != nil {

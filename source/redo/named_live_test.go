@@ -20,6 +20,7 @@ import (
 // without and with a record of one of its pages. The server recovers from the first
 // and not from the second: the follower tells the two apart.
 func TestNamedOnly(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.Each(t, []string{mysqldtest.MariaDB1011, mysqldtest.MariaDB118}, func(t *testing.T, root *mysqldtest.Root) {
 		const id = 70 // one byte in the log
 		const name = "./test/lost.ibd"

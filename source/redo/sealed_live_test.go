@@ -53,6 +53,7 @@ func decrypt(t *testing.T, blocks []byte, ciphers ...mysqlredo.BlockCipher) (sea
 // its key under a master key of the server; also if the server begins to encrypt its log
 // after the copy began.
 func TestFollowEncrypted(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	for name, atStart := range map[string]string{"before": "ON", "switched": "OFF"} {
 		t.Run(name, func(t *testing.T) {
 			root := mysqldtest.Need(t, mysqldtest.MySQL97)
@@ -167,6 +168,7 @@ func compareDecrypted(t *testing.T, s *mysqldtest.Server, log []byte, end innodb
 // TestFollowEncryptedNoKey: without the master key, an encrypted log is an error that
 // names it, and not a copy.
 func TestFollowEncryptedNoKey(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	s := mysqldtest.Start(t, root, mysqldtest.Options{Keyring: filepath.Join(t.TempDir(), "keyring"), Config: []string{"innodb-redo-log-encrypt=ON"}})
 	s.Exec(t, "CREATE DATABASE e", "CREATE TABLE e.t (a INT)", "INSERT INTO e.t VALUES (1)")

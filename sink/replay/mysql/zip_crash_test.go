@@ -16,7 +16,6 @@ import (
 // TestZipFidelity kills servers under a load of compressed tables and compares
 // each page with that of the server's own recovery.
 func TestZipFidelity(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		t.Run("no images", func(t *testing.T) { testZipRecovery(t, root, 16<<10, logNoImages) })
 		if !mysqldtest.Long() {

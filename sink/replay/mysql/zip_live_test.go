@@ -213,7 +213,6 @@ var zipRows = mlog.Index{
 // TestZipPageFidelity makes frames of the pages of real servers, finds their rows, makes
 // the same pages of them again, and then others, which the server must take.
 func TestZipPageFidelity(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		sizes := []int{16 << 10}
 		if mysqldtest.Long() {

@@ -72,6 +72,7 @@ func untilNone(t *testing.T, s *mysqldtest.Server, text string) {
 }
 
 func TestLockInstance(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Binlog: true})
 	s.Exec(t, tablesByEngine...)
 	ctx := t.Context()
@@ -133,6 +134,7 @@ func TestLockInstance(t *testing.T) {
 // TestHoldTables keeps the writers of one table waiting under the instance lock,
 // though DDL waits for that, which the global lock would wait for.
 func TestHoldTables(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Binlog: true})
 	s.Exec(t, tablesByEngine...)
 	s.Exec(t, "CREATE TABLE d.n (a INT) ENGINE=MyISAM")
@@ -192,6 +194,7 @@ func TestHoldTables(t *testing.T) {
 // TestBrokenTables: tables that the server cannot open do not keep the others from
 // being locked, nor lose the instance lock.
 func TestBrokenTables(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
 	s.Exec(t, tablesByEngine...)
 	s.Exec(t, "CREATE TABLE d.gone (a INT) ENGINE=MyISAM", "CREATE TABLE d.merge (a INT) ENGINE=MERGE UNION=(d.gone)", "DROP TABLE d.gone",
@@ -243,6 +246,7 @@ func TestBrokenTables(t *testing.T) {
 // TestOnly: of two backups the second waits, without a lock, and is told who is in its
 // way; when the first has ended, or its connection is gone, the second goes on.
 func TestOnly(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	all := slices.Concat(mysqldtest.MariaDB, mysqldtest.MySQL)
 	mysqldtest.EachServer(t, all, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
 		ctx := t.Context()
@@ -282,6 +286,7 @@ func TestOnly(t *testing.T) {
 // table's, the server ends one request by error 1213. hb asks again, and has its lock
 // once the other program gives up; if that does not, hb gives up in time.
 func TestDeadlock(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
 	s.Exec(t, tablesByEngine...)
 	for _, test := range []struct {
@@ -357,6 +362,7 @@ func TestDeadlock(t *testing.T) {
 }
 
 func TestGlobalLock(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.EachServer(t, mysqldtest.MySQL, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, tablesByEngine...)
 		ctx := t.Context()
@@ -411,6 +417,7 @@ func TestGlobalLock(t *testing.T) {
 // TestGlobalLockGivesUp shows that a lock that is not granted in time lets the
 // writers go on that queued up behind it, and says who was in the way.
 func TestGlobalLockGivesUp(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.EachServer(t, mysqldtest.MySQL, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, tablesByEngine...)
 		ctx := t.Context()
@@ -466,6 +473,7 @@ func TestGlobalLockGivesUp(t *testing.T) {
 
 // TestGlobalLockPolicy waits for long statements, and kills them.
 func TestGlobalLockPolicy(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.EachServer(t, mysqldtest.MySQL, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, tablesByEngine...)
 		ctx := t.Context()
@@ -522,6 +530,7 @@ func TestGlobalLockPolicy(t *testing.T) {
 }
 
 func TestLockTableDDL(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.EachServer(t, mysqldtest.MySQL, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, tablesByEngine...)
 		s.Exec(t, "CREATE TABLE d.`ä ``x` (a INT) ENGINE=InnoDB", "CREATE TABLE d.p (a INT) ENGINE=InnoDB PARTITION BY HASH(a) PARTITIONS 3",

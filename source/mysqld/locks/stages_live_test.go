@@ -13,6 +13,7 @@ import (
 )
 
 func TestStages(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.EachServer(t, mysqldtest.MariaDB, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.i (a INT) ENGINE=InnoDB", "CREATE TABLE d.m (a INT) ENGINE=MyISAM")
 		srv := client.Connect(t, client.Options(s))
@@ -81,6 +82,7 @@ func TestStages(t *testing.T) {
 
 // TestStageTimeout shows that a stage not granted leaves the one before held.
 func TestStageTimeout(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.EachServer(t, mysqldtest.MariaDB, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.m (a INT) ENGINE=MyISAM", "CREATE TABLE d.i (a INT) ENGINE=InnoDB")
 		ctx := t.Context()
@@ -163,6 +165,7 @@ func TestStageTimeout(t *testing.T) {
 
 // TestStageLost kills the lock connection: the loss must not go unnoticed.
 func TestStageLost(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	mysqldtest.EachServer(t, mysqldtest.MariaDB, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
 		ctx := t.Context()
 		srv := client.Connect(t, client.Options(s))

@@ -6,8 +6,8 @@
 // The servers are those that scripts/servers brought into its cache directory,
 // each in a root of its own with its own libraries. A test that needs one that is
 // not there is skipped with a line that starts with [SkipMark], so that
-// scripts/test can count it; with HB_TEST_SERVERS=require in the environment it
-// fails instead.
+// scripts/test can count it; with HB_TEST_SERVERS in the environment it fails instead,
+// see [Need].
 //
 // [Launch] and [LaunchOn] are the same without a test around them.
 package mysqldtest
@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -96,10 +97,23 @@ func cacheDir() (string, error) {
 	return filepath.Join(d, "hb", "servers"), nil
 }
 
+// concurrent are the names of the tests that called Concurrent.
+var concurrent sync.Map
+
+// Concurrent says, at the beginning of a test with servers, that the race detector is to
+// see it in the usual run of scripts/test: as much as possible goes on at a time in it,
+// in hb and on the server. All others run only without, which is several times faster.
+func Concurrent(t testing.TB) { concurrent.Store(t.Name(), true) }
+
 // Need returns the server called name, or ends the test: skipped, or failed if
-// the environment has HB_TEST_SERVERS=require.
+// the environment has HB_TEST_SERVERS=require. With HB_TEST_SERVERS=concurrent, tests
+// that are not Concurrent are left to another run, and others have to have the server.
 func Need(t testing.TB, name string) *Root {
 	t.Helper()
+	test, _, _ := strings.Cut(t.Name(), "/")
+	if _, ok := concurrent.Load(test); !ok && os.Getenv(serversEnv) == "concurrent" {
+		t.Skip(HeavyMark, "a run without the race detector has this test")
+	}
 	r, err := Installed(name)
 	if err != nil {
 		Missing(t, err)
@@ -119,11 +133,11 @@ func Program(t testing.TB, name string) string {
 }
 
 // Missing ends a test that cannot run on this machine, and says why: as skipped,
-// or as failed if the environment has HB_TEST_SERVERS=require.
+// or as failed if the environment has HB_TEST_SERVERS.
 func Missing(t testing.TB, err error) {
 	t.Helper()
-	if os.Getenv("HB_TEST_SERVERS") == "require" {
-		t.Fatalf("%v (HB_TEST_SERVERS=require)", err)
+	if how := os.Getenv(serversEnv); how != "" {
+		t.Fatalf("%v (%s=%s)", err, serversEnv, how)
 	}
 	t.Skipf("%s %v", SkipMark, err)
 }
@@ -150,16 +164,16 @@ func EachServer(t *testing.T, names []string, o Options, f func(t *testing.T, s 
 // (scripts/test --long sets HB_TEST_LONG=1).
 func Long() bool { return os.Getenv("HB_TEST_LONG") == "1" }
 
+// serversEnv says what becomes of a test whose server is not installed, see Need.
+const serversEnv = "HB_TEST_SERVERS"
+
 // HeavyMark begins the reason of a test that was left to a run without the race
 // detector.
 const HeavyMark = "hb-heavy:"
 
-// Heavy ends a test here in a run under the race detector, which makes long
-// comparisons of bytes several times slower and has nothing to find in them, nor
-// in tests that only start hb as a program, nor in backups in which nothing goes on
-// at a time that does not in others, which stay (under load, with DDL, with
-// faults). scripts/test runs such tests by their
-// names in another run without it, and fails if one was in none.
+// Heavy ends a test without servers here in a run under the race detector, which makes
+// long comparisons of bytes several times slower and has nothing to find in them.
+// scripts/test fails if a test was in no run.
 func Heavy(t testing.TB) {
 	t.Helper()
 	if Race {

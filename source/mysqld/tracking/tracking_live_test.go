@@ -366,6 +366,7 @@ func spaceOf(t testing.TB, s *mysqldtest.Server, name string) innodb.SpaceID {
 // TestListInFirstBlock: the server, which aborts when it counts entries up to its first
 // block, is not asked to where the last checkpoint may be in that.
 func TestListInFirstBlock(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Init: []string{"innodb-buffer-pool-size=256M", "innodb-redo-log-capacity=512M"}})
 	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t"+columns, "CREATE TABLE d.u"+columns)
 	rows(t, s, "d.t", 60000, 800)
@@ -393,6 +394,7 @@ func TestListInFirstBlock(t *testing.T) {
 
 // TestUnusable: every way in which a list is missing, or was tampered with, is noticed.
 func TestUnusable(t *testing.T) {
+	mysqldtest.Concurrent(t)
 	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
 	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t"+columns)
 	rows(t, s, "d.t", 2000, 500)

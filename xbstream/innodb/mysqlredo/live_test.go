@@ -75,7 +75,6 @@ func linear(t *testing.T, dir string) ([]byte, innodb.LSN) {
 // TestServers reads the logs of killed servers to their end, and has the
 // servers recover from logs that were rebuilt from what was read.
 func TestServers(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		s := crash(t, root, bigLog(root)...)
 		log, end := linear(t, s.Datadir)
