@@ -169,4 +169,4 @@ func (b *mysql8Backup) position(ctx context.Context) error {
 
 // fileTries is how often hb takes the position if the server begins another binary log file
 // just then.
-const fileTries = 5
+const fileTries = 20

@@ -226,6 +226,8 @@ func (st *xaStorm) logged(at metadata.BinlogPos) (out xaTruth) {
 			case kind == "Rows_query":
 				_, values, _ := strings.Cut(info, "(")
 				current = append(current, strings.TrimSuffix(values, ")"))
+			case strings.Contains(info, "TRUNCATE TABLE d.t"): // a file before that was in use, and was not purged
+				clear(rows)
 			case kind == "Xid", strings.HasPrefix(info, "XA COMMIT ") && strings.HasSuffix(info, " ONE PHASE"):
 				commit(current)
 			case kind == "XA_prepare":
