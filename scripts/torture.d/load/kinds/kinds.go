@@ -30,6 +30,7 @@ var All = []Kind{
 	{Name: "names", Make: ddl.NewNames},
 	{Name: "logs", Make: rows.NewLogs},
 	{Name: "elsewhere", Make: rows.NewElsewhere},
+	{Name: "tablespaces", Make: ddl.NewTablespaces},
 }
 
 // Names are the kinds that a plan draws from.
