@@ -2,14 +2,22 @@ package testd
 
 import (
 	"bytes"
+	"crypto/aes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
@@ -281,5 +289,149 @@ func TestCheckSealed(t *testing.T) {
 			fmt.Sprint(f["encrypted_tablespaces"]) != "6" || !strings.Contains(fmt.Sprint(f["msg"]), c.want) {
 			t.Errorf("%v: %v", c.args, f)
 		}
+	}
+}
+
+// secrets are the bytes that must be nowhere, by what they are.
+type secrets map[string][]byte
+
+// add enters a key, raw and as text.
+func (s secrets) add(what string, key []byte) {
+	s[what] = key
+	s[what+", hex"] = []byte(hex.EncodeToString(key))
+	s[what+", HEX"] = bytes.ToUpper(s[what+", hex"])
+	s[what+", base64"] = []byte(base64.StdEncoding.EncodeToString(key))[:len(key)*4/3-1]
+}
+
+// keys are the master keys of the server's keyring, and those of tablespaces that they open.
+func (s *sealedServer) keys(t *testing.T) secrets {
+	t.Helper()
+	var doc struct {
+		Elements []struct {
+			ID   string `json:"data_id"`
+			Data string `json:"data"`
+		} `json:"elements"`
+	}
+	if err := json.Unmarshal(mustRead(t, s.Keyring), &doc); err != nil {
+		t.Fatal(err)
+	}
+	all, masters := make(secrets), make(map[string][]byte)
+	for _, e := range doc.Elements {
+		key, err := hex.DecodeString(e.Data)
+		if err != nil || len(key) != 32 {
+			continue // which one is in use
+		}
+		all.add(e.ID, key)
+		masters[e.ID] = key
+	}
+	for _, name := range []string{"mysql.ibd", "g.ibd", "d/t.ibd", "d/still.ibd"} {
+		info := mustRead(t, filepath.Join(s.Datadir, name))[10390:][:115]
+		block, err := aes.NewCipher(masters[fmt.Sprintf("INNODBKey-%s-%d", info[7:43], binary.BigEndian.Uint32(info[3:]))])
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		plain := make([]byte, 64)
+		for i := 0; i < len(plain); i += 16 {
+			block.Decrypt(plain[i:], info[43+i:])
+		}
+		all.add("the key of "+name, plain[:32])
+	}
+	return all
+}
+
+// in makes sure that content has none of them.
+func (s secrets) in(t *testing.T, where string, content []byte) {
+	t.Helper()
+	for what, key := range s {
+		if bytes.Contains(content, key) {
+			t.Errorf("%s has %s", where, what)
+		}
+	}
+}
+
+// watched runs hb, and looks all the time for secrets in every file that it has open, with a
+// name or without, and in its environment and arguments.
+func (s secrets) watched(t *testing.T, cmd *exec.Cmd, own ...string) (looks int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if cmd.Stdout == nil {
+		cmd.Stdout = &out
+	}
+	cmd.Stderr = &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	proc := fmt.Sprintf("/proc/%d/", cmd.Process.Pid)
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatalf("%v: %v, %s", cmd.Args, err, errs.String())
+			}
+			s.in(t, "the output of "+cmd.Args[1], append(out.Bytes(), errs.Bytes()...))
+			return looks
+		case <-time.After(3 * time.Millisecond):
+		}
+		fds, _ := filepath.Glob(proc + "fd/*")
+		for _, name := range append(fds, proc+"environ", proc+"cmdline") {
+			to, _ := os.Readlink(name)
+			if st, err := os.Stat(name); err != nil || !st.Mode().IsRegular() || slices.Contains(own, to) {
+				continue
+			}
+			if content, err := os.ReadFile(name); err == nil { // it may be closed by now
+				s.in(t, name+" -> "+to, content)
+				looks++
+			}
+		}
+	}
+}
+
+// TestSecretsNowhere: no key of the server is in the archive, in any file that hb has open
+// while it works (spool, spilled records, doublewrite file), in what it prints, or in the
+// directory; only the keyring that was asked for has them.
+func TestSecretsNowhere(t *testing.T) {
+	s := startSealed(t)
+	s.Exec(t, "SET GLOBAL innodb_redo_log_encrypt=ON", "UPDATE d.t SET v = CONCAT(v, 'y')", "UPDATE d.zip SET v = CONCAT(v, 'y')")
+	s.WriteOut(t)
+	all := s.keys(t)
+	if len(all) < 4*5 {
+		t.Fatalf("%d secrets", len(all))
+	}
+	archive, dir, ring, spool := s.in("archive"), s.in("restored"), s.in("ring"), s.in("spool")
+	if err := os.Mkdir(spool, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.Create(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	backup := hb(t, slices.Concat([]string{"backup", "--log-format=json", "--throttle=40MiB", "--tmpdir", spool}, s.options)...)
+	backup.Stdout = out
+	looks := all.watched(t, backup, s.Keyring)
+	all.in(t, "the archive", mustRead(t, archive))
+	s.backup(t, "sealed", "--encrypt-to", s.to)
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.strip(t, "sealed", "stripped")
+	all.in(t, "the archive with "+keyring.SealedName, mustRead(t, s.in("stripped")))
+	looks += all.watched(t, hb(t, "verify", "--replay", "--log-format=json", "--tmpdir", spool, "--keyring", s.Keyring, archive), s.Keyring)
+	looks += all.watched(t, hb(t, "extract", "-i", s.key, "-C", dir, s.in("sealed")))
+	looks += all.watched(t, hb(t, "apply", "--log-format=json", "--memory=1MiB", "-i", s.key, "--write-keyring", ring, dir), ring)
+	err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			all.in(t, name, mustRead(t, name))
+		}
+		return err
+	})
+	if err != nil || looks < 50 {
+		t.Errorf("%d looks, %v", looks, err)
+	}
+	t.Logf("%d looks for %d secrets", looks, len(all))
+	if st, err := os.Stat(ring); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the keyring: %v, %v", st, err)
 	}
 }

@@ -112,12 +112,18 @@ func (k *Keys) None() bool {
 	return len(k.mariadb) == 0 && len(k.mysql) == 0 && k.command == nil
 }
 
+// once is protect, for the first key of this process.
+var once = sync.OnceValue(protect)
+
 // AddMariaDB adds a key of 16, 24 or 32 bytes.
 func (k *Keys) AddMariaDB(name MariaDBKey, key Secret) error {
 	switch len(key) {
 	case 16, 24, 32:
 	default:
 		return fmt.Errorf("%v has %d bytes, not 16, 24 or 32", name, len(key))
+	}
+	if err := once(); err != nil {
+		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -135,6 +141,9 @@ func (k *Keys) AddMariaDB(name MariaDBKey, key Secret) error {
 func (k *Keys) AddMaster(name string, key Secret) error {
 	if len(key) != 32 {
 		return fmt.Errorf("the master key %s has %d bytes, not 32", name, len(key))
+	}
+	if err := once(); err != nil {
+		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -173,6 +182,9 @@ func (k *Keys) MariaDB(name MariaDBKey) (Secret, error) {
 	defer k.mu.Unlock()
 	key, ok := k.mariadb[name]
 	if !ok && k.command != nil {
+		if err := once(); err != nil {
+			return nil, err
+		}
 		var err error
 		if key, err = k.command.mariadb(name); err != nil {
 			return nil, err

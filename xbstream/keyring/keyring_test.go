@@ -182,3 +182,29 @@ func TestFlags(t *testing.T) {
 		t.Errorf("no flags: %v, %v", keys, err)
 	}
 }
+
+// TestCommandSees: the program that prints keys gets none, in its arguments, its
+// environment or its files, though hb has others.
+func TestCommandSees(t *testing.T) {
+	var k Keys
+	if err := k.ReadKeyFile(write(t, "keys", []byte(keyFile)), ""); err != nil {
+		t.Fatal(err)
+	}
+	seen := filepath.Join(t.TempDir(), "seen")
+	k.SetCommand(&Command{Argv: []string{"/bin/sh", "-c", `{ cat /proc/$$/environ /proc/$$/cmdline; ls -l /proc/$$/fd; } > "` + seen + `"; echo 000102030405060708090a0b0c0d0e0f`, "sh"}})
+	if _, err := k.MariaDB(MariaDBKey{7, 3}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(seen)
+	if err != nil || !bytes.Contains(b, []byte("\x007\x003\x00")) {
+		t.Fatalf("%q, %v", b, err)
+	}
+	for name, key := range keyFileKeys {
+		if bytes.Contains(bytes.ToLower(b), []byte(key)) || bytes.Contains(b, unhex(t, key)) {
+			t.Errorf("%v is in %q", name, b)
+		}
+	}
+	if bytes.Contains(b, []byte("/keys")) {
+		t.Errorf("the key file is open: %q", b)
+	}
+}
