@@ -158,7 +158,7 @@ func (r *Registry) Vanished(last []*File, log map[innodb.SpaceID]*redo.FileState
 	for _, a := range slices.AppendSeq(slices.Clone(r.lost), maps.Values(r.spaces)) {
 		if _, ok := a.Table(); ok && a.file != (datadir.FileID{}) && !there[a.file] && (log[a.ID] == nil || !log[a.ID].Deleted) {
 			return fmt.Errorf("the file of tablespace %d, copied as %s, was removed during the backup, but the redo log does not record that the table was dropped: "+
-				"drop the table, or bring the file back", a.ID, a.Name)
+				"drop the table, or bring the file back; if somebody imports a tablespace there (ALTER TABLE … IMPORT TABLESPACE), back up again after that", a.ID, a.Name)
 		}
 	}
 	return nil
