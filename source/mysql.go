@@ -103,7 +103,9 @@ func (b *mysqlBackup) replace(void []*pages.Copy) error {
 }
 
 // UnloggedError says that DDL changed a file without redo after hb had copied it, and
-// that the archive can have that file only once.
+// that the archive can have that file only once: a file of the system tablespace has no
+// other name that hb apply, or a peer's tool, would rename it from, and to hold it back until
+// the end, as undo tablespaces are, would take as much room in --tmpdir as all tables in it.
 type UnloggedError struct {
 	Name   string
 	Series *mysqld.Series

@@ -1,8 +1,11 @@
 package source
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"hb/xbstream/metadata"
 )
 
 // TestCheckpointWait: DDL waits for no longer than reading all pages takes, at 1 GiB a
@@ -13,6 +16,16 @@ func TestCheckpointWait(t *testing.T) {
 	} {
 		if got := checkpointWait(bytes); got != want {
 			t.Errorf("%d bytes: %v, want %v", bytes, got, want)
+		}
+	}
+}
+
+// TestDescribeTracked: an increment for which DDL waited, whatever --lock-ddl says, tells so.
+func TestDescribeTracked(t *testing.T) {
+	for _, tracked := range []bool{false, true} {
+		r := Result{Manifest: metadata.Manifest{Since: &metadata.Since{PageTracking: tracked}}}
+		if text := r.Describe(1, time.Second); strings.Contains(text, "DDL waited") != tracked {
+			t.Errorf("of tracked pages: %v: %q", tracked, text)
 		}
 	}
 }

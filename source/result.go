@@ -29,6 +29,9 @@ func (r *Result) Describe(sent int64, took time.Duration) string {
 	fmt.Fprintf(&b, "backup complete: %s in %s, %s/s", stream.Size(sent), took, stream.Rate(sent, took))
 	if s := m.Since; s != nil {
 		fmt.Fprintf(&b, "\nchanges since LSN %d, when the backup %.12s… began: %d files of the server, %d of the base are gone", s.FromLSN, s.Base, s.Live, s.Dropped)
+		if s.PageTracking {
+			b.WriteString("\nhb read only the pages that the server lists as changed, and held LOCK INSTANCE FOR BACKUP meanwhile: DDL waited")
+		}
 	}
 	fmt.Fprintf(&b, "\nredo from LSN %d to %d", m.FromLSN, m.LastLSN)
 	if m.Binlog != nil {

@@ -40,7 +40,8 @@ type Series struct {
 	// WaitsForPrepared: log_status answers only when no transaction is
 	// prepared and not yet committed, so that position and LSN agree exactly,
 	// except for XA transactions and for the GTID set. True of 9.7 (9.7.2,
-	// sql/log_resource.cc); taken as false of all that is older. The end of the
+	// sql/log_resource.cc, waits for sql/binlog.cc's count of prepared XIDs); taken as false of
+	// all that is older. The end of the
 	// binary log decides which transactions are committed.
 	WaitsForPrepared bool
 	// TablesLock: Percona Server's LOCK TABLES FOR BACKUP, which blocks DDL
@@ -78,7 +79,8 @@ const (
 
 // mysqlSpans are the releases of MySQL that hb backs up, each from the first
 // one for general use to before the next. 5.6, 5.7 and 9.7 are what the tests
-// run; 8.0.30 to 9.7 share one redo log format.
+// run; 8.0.30 to 9.7 share one redo log format. Which release writes which format: package
+// mysqlredo.
 var mysqlSpans = []struct{ from, before release }{
 	{release{5, 6, 10}, release{5, 7, 0}},
 	{release{5, 7, 9}, release{5, 8, 0}},
@@ -122,13 +124,24 @@ var mysqlFacts = []struct {
 	from release
 	set  func(d *Series)
 }{
+	// The first release for general use. Names as XtraBackup 2.4 and 8.0 write them.
 	{release{5, 6, 10}, func(d *Series) { d.Files = metadata.XtraBackupNames }},
+	// Run on both (source, TestBuilds): 5.7.29 builds indexes without redo, 5.6.24 with it. 5.7.9 is the
+	// first release for general use, and the first with redo log format 1.
 	{release{5, 7, 9}, func(d *Series) { d.UnloggedBuilds = true }},
+	// The first release for general use. Its manual has LOCK INSTANCE FOR BACKUP, log_status, roles and
+	// BACKUP_ADMIN; 9.7.2: sql/sql_backup_lock.cc, sql/log_resource.cc. All were run on 9.7.4 only.
 	{release{8, 0, 11}, func(d *Series) { d.LogStatus, d.ListsFiles, d.Roles, d.UnloggedBuilds = true, true, true, false }},
+	// The manual of 8.0, SHOW REPLICA STATUS: from 8.0.22.
 	{release{8, 0, 22}, func(d *Series) { d.ReplicaWords = true }},
+	// The first release with #innodb_redo, of which the consumer reads: 9.7.2,
+	// storage/innobase/log/log0meb.cc.
 	{release{8, 0, 30}, func(d *Series) { d.RedoConsumer, d.Encrypts = true, true }},
+	// The manual of 8.3, SHOW BINARY LOG STATUS: added in 8.2.0. (8.4.0 lacks SHOW MASTER STATUS.)
 	{release{8, 2, 0}, func(d *Series) { d.BinlogStatus = true }},
+	// 8.4.0 lacks CHANGE MASTER TO (its release notes), and XtraBackup 8.4 writes the other.
 	{release{8, 4, 0}, func(d *Series) { d.SourceWords = true }},
+	// See Series.
 	{release{9, 7, 0}, func(d *Series) { d.WaitsForPrepared = true }},
 }
 
