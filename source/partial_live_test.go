@@ -81,7 +81,6 @@ func gone(t *testing.T, r *mysqldtest.Server, table string) {
 // TestPartial backs up some tables while others change, and while DDL moves tables into the
 // scope and out of it: the restored server has those that are in it at the end.
 func TestPartial(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, allServers(), func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{})
 		someTables(t, s)
@@ -245,7 +244,6 @@ func chosen(t *testing.T, dir string) (names []string) {
 // TestPartialPeer: hb and mariadb-backup choose the same files by the same options, and each
 // recovers what the other made.
 func TestPartialPeer(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{})
 		someTables(t, s)
@@ -335,7 +333,6 @@ func extracted(t *testing.T, archive, target string) {
 // TestPartialIncrement: increments of the same tables build on a partial backup, while tables
 // move into the scope and out of it; those of others are refused by name.
 func TestPartialIncrement(t *testing.T) {
-	mysqldtest.Heavy(t)
 	mysqldtest.Each(t, []string{mysqldtest.MySQL97, mysqldtest.MySQL57, mysqldtest.MariaDB1011}, func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{})
 		someTables(t, s)

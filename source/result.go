@@ -23,6 +23,9 @@ type Result struct {
 func (r *Result) Describe(sent int64, took time.Duration) string {
 	var b strings.Builder
 	m := &r.Manifest
+	if m.Scope != nil {
+		b.WriteString("partial ")
+	}
 	if m.Since != nil {
 		b.WriteString("incremental ")
 	}

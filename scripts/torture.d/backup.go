@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"hb/scripts/torture.d/load"
+	"hb/scripts/torture.d/load/ddl"
 )
 
 // backup is what became of hb backup.
@@ -29,6 +30,14 @@ const backupTimeout = 4 * time.Minute
 func (r *round) passphrase() string { return filepath.Join(r.dir, "passphrase") }
 
 func (r *round) archive() string { return filepath.Join(r.dir, "archive.hb") }
+
+// scope are the options that choose tables; none: the backup is of all.
+func (p *plan) scope() []string {
+	if slices.Contains(p.loads, "left out") {
+		return []string{ddl.LeftOut}
+	}
+	return nil
+}
 
 // backUp runs hb backup into the archive, while the fault takes its course.
 func (r *round) backUp(ctx context.Context) (*backup, error) {
@@ -46,7 +55,7 @@ func (r *round) backUp(ctx context.Context) (*backup, error) {
 	for _, a := range r.plan.backup {
 		args = append(args, strings.ReplaceAll(a, "@PASS@", r.passphrase()))
 	}
-	args = append(args, r.chained(r.chain)...)
+	args = slices.Concat(args, r.scope(), r.chained(r.chain))
 	cmd := exec.CommandContext(ctx, r.hb.plain, args...)
 	if r.hurt.rule != nil {
 		cmd.Path = r.hb.faulty

@@ -35,7 +35,7 @@ func (r *round) links() (names []string) {
 // beginChain takes all backups of the chain but the last.
 func (r *round) beginChain(ctx context.Context) error {
 	for n := range r.chain {
-		args := slices.Concat([]string{"backup"}, r.reach(), []string{"--tmpdir=" + r.dir, "--parallel=2"}, r.stages(), r.chained(n))
+		args := slices.Concat([]string{"backup"}, r.reach(), []string{"--tmpdir=" + r.dir, "--parallel=2"}, r.scope(), r.stages(), r.chained(n))
 		said, err := r.toFile(ctx, r.link(n), args...)
 		if exit := (*exitError)(nil); errors.As(err, &exit) {
 			if why := r.excused(&backup{exit.code, said}); why != "" {
@@ -125,7 +125,7 @@ func (r *round) brokenChain() (what string, links []string) {
 // chain restores the same users' files.
 func (r *round) sameAsFull(ctx context.Context) error {
 	full := filepath.Join(r.dir, "full.hb")
-	if said, err := r.toFile(ctx, full, slices.Concat([]string{"backup"}, r.reach(), []string{"--tmpdir=" + r.dir})...); err != nil {
+	if said, err := r.toFile(ctx, full, slices.Concat([]string{"backup"}, r.reach(), r.scope(), []string{"--tmpdir=" + r.dir})...); err != nil {
 		return fmt.Errorf("a full backup after the chain: %w\n%s", err, said)
 	}
 	dirs := [2]string{filepath.Join(r.dir, "of the chain"), filepath.Join(r.dir, "of a full backup")}

@@ -260,7 +260,7 @@ func unknownEngine(ctx context.Context, r *round) error {
 // secondBackup takes another backup meanwhile.
 func secondBackup(ctx context.Context, r *round) error {
 	load.Sleep(ctx, time.Duration(r.at[0]*float64(backupTakes)))
-	args := append([]string{"backup", "--tmpdir=" + r.dir}, r.reach()...)
+	args := slices.Concat([]string{"backup", "--tmpdir=" + r.dir}, r.reach(), r.scope())
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), r.hb.plain, args...)
 	var said bytes.Buffer
 	cmd.Stderr = &said

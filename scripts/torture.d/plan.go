@@ -92,6 +92,9 @@ func (p *plan) fit() {
 		}
 	}
 	has := func(load string) bool { return slices.Contains(p.loads, load) }
+	if has("left out") { // a server does not know which tables are to be left out
+		p.ways = slices.DeleteFunc(p.ways, func(w string) bool { return w == "by-server" || w == "peer" })
+	}
 	unfit("page 4k", has("mixed"))
 	unfit("page 8k", has("mixed"))
 	unfit("one file for all tables", has("mixed") || has("imports") || has("elsewhere") || usesVictim(p.fault))

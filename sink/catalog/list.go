@@ -162,6 +162,9 @@ func (s *Summary) Describe() string {
 		if s.Indexed {
 			state = "listed by its index, without reading the files: hb verify proves them"
 		}
+		if m.Scope != nil {
+			fmt.Fprintf(&b, "\nsome tables only: %v", m.Scope)
+		}
 		fmt.Fprintf(&b, "\n%s; redo from LSN %d to %d", state, m.FromLSN, m.LastLSN)
 		if m.Binlog != nil {
 			fmt.Fprintf(&b, "\nbinary log position: %s", m.Binlog.InfoText())

@@ -127,7 +127,7 @@ func (o *Options) compile() (*Scope, error) {
 			return nil, fmt.Errorf("--databases-exclude: a server needs the database %s, which every backup has", db)
 		}
 	}
-	if s.asked.String() == "" {
+	if asked := &s.asked; len(asked.Databases)+len(asked.DatabasesExclude)+len(asked.Tables)+len(asked.TablesExclude) == 0 {
 		return nil, nil
 	}
 	return s, s.checkSize()

@@ -71,7 +71,10 @@ func (s *Scope) Same(other *Scope) bool {
 		same(s.Tables, other.Tables) && same(s.TablesExclude, other.TablesExclude)
 }
 
-// String is the options as on a command line; "all tables" for nil.
+// maxScopeShown bounds what messages show of a scope, in bytes.
+const maxScopeShown = 400
+
+// String is the options as on a command line, cut off if they are long; "all tables" for nil.
 func (s *Scope) String() string {
 	if s == nil {
 		return "all tables"
@@ -90,7 +93,11 @@ func (s *Scope) String() string {
 			text = append(text, fmt.Sprintf("%s=%q", o.name, strings.Join(slices.Compact(values), o.separator)))
 		}
 	}
-	return strings.Join(text, " ")
+	all := strings.Join(text, " ")
+	if len(all) > maxScopeShown {
+		return cutText(all, maxScopeShown) + "…"
+	}
+	return all
 }
 
 // validate reports what is wrong with s.

@@ -3,6 +3,7 @@ package metadata
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"reflect"
 	"slices"
@@ -91,6 +92,21 @@ func TestSameScope(t *testing.T) {
 		if got := c.one.Same(c.other); got != c.same {
 			t.Errorf("%v and %v: %v", c.one, c.other, got)
 		}
+	}
+}
+
+// TestScopeText: messages show a scope as options, and not all of a long one.
+func TestScopeText(t *testing.T) {
+	s := &Scope{Databases: []string{"b", "a.t"}, TablesExclude: []string{"^x,y"}}
+	if got, want := s.String(), `--databases="a.t b" --tables-exclude="^x,y"`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	s.Databases = make([]string, 5000)
+	for i := range s.Databases {
+		s.Databases[i] = fmt.Sprintf("db%d", i)
+	}
+	if got := s.String(); len(got) > 410 || !strings.HasSuffix(got, "…") {
+		t.Errorf("%d bytes: %s", len(got), got)
 	}
 }
 

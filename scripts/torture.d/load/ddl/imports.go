@@ -23,8 +23,8 @@ type imports struct {
 
 func NewImports(r *load.Round, seed uint64) load.Load { return &imports{r: r, seed: seed} }
 
-// NotReplicated are the tables that the load changes without the binary log.
-var NotReplicated = []string{importTarget, importState}
+// NotReplicated are the tables that loads change without the binary log.
+var NotReplicated = append([]string{importTarget, importState}, leftNames()...)
 
 const (
 	importDB      = "hb_t_imp"

@@ -28,6 +28,7 @@ var All = []Kind{
 	{Name: "columns", Make: ddl.NewColumns},
 	{Name: "bulk", Make: rows.NewBulk},
 	{Name: "names", Make: ddl.NewNames},
+	{Name: "left out", Make: ddl.NewLeftOut},
 	{Name: "logs", Make: rows.NewLogs},
 	{Name: "elsewhere", Make: rows.NewElsewhere},
 	{Name: "tablespaces", Make: ddl.NewTablespaces},
