@@ -141,9 +141,13 @@ func (p *peerFiles) myCnf(ctx context.Context) ([]byte, error) {
 	}
 	if plugin := contents.KeyPlugin(plugins); plugin != nil {
 		load = append(load, plugin.Name+"="+plugin.Library)
+		now, err := p.Server.Refresh(ctx, encryptionOptions...) // SET GLOBAL innodb_encrypt_tables can come at any time
+		if err != nil {
+			return nil, err
+		}
 		for _, name := range encryptionOptions {
-			if v.Has(name) && v.String(name) != "" {
-				cnf.Set(name, v.String(name))
+			if now.Has(name) && now.String(name) != "" {
+				cnf.Set(name, now.String(name))
 			}
 		}
 	}

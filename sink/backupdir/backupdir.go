@@ -39,7 +39,7 @@ type Backup struct {
 	System          string             // the name that a server knows the first of them by
 	PageSize        int                // innodb_page_size
 	KeyAlgorithm    string             // with which MariaDB encrypts, where a file states it
-	EncryptTables   bool               // innodb_encrypt_tables, where a file states it
+	EncryptTables   *bool              // innodb_encrypt_tables, where a file states it
 	Checksum        innodb.Checksum    // innodb_checksum_algorithm, where a file states it
 	Undo            int                // innodb_undo_tablespaces, likewise; -1: not stated
 	Manifest        *metadata.Manifest // of an archive of hb's, its first line; or nil
@@ -157,8 +157,10 @@ func (b *Backup) readRest(root disk.Dir) error {
 			}
 		}
 	}
-	v, _ := cnf.Get("innodb_encrypt_tables")
-	b.EncryptTables = v == "ON" || v == "FORCE"
+	if v, ok := cnf.Get("innodb_encrypt_tables"); ok {
+		is := v == "ON" || v == "FORCE"
+		b.EncryptTables = &is
+	}
 	b.KeyAlgorithm, _ = cnf.Get("file_key_management_encryption_algorithm")
 	if v, ok := cnf.Get("innodb_checksum_algorithm"); ok {
 		b.Checksum = checksums[strings.TrimPrefix(v, "strict_")]

@@ -28,8 +28,9 @@ type Options struct {
 	Checksum innodb.Checksum
 	// Keys are those of encrypted tablespaces; nil: there are none.
 	Keys *keyring.Keys
-	// EncryptTables: the server encrypts tables that have no setting of their own.
-	EncryptTables bool
+	// EncryptTables: the server encrypts tables that have no setting of their own; nil: it is
+	// not known, and a page stays as it was.
+	EncryptTables *bool
 	// Parallel is the number of workers, at least 1. Each needs about 5 MiB.
 	Parallel int
 	// Tablespace returns the tablespace of an id that the plan has runs of, or

@@ -283,7 +283,11 @@ func (w *worker) finish(p *pageState) error {
 
 // encrypt encrypts the image of a page if the file has it encrypted.
 func (w *worker) encrypt(p *pageState) error {
-	if p.s.Space.Cipher != nil && p.s.Space.Seals(p.sealed, w.r.EncryptTables) {
+	byDefault := p.sealed
+	if w.r.EncryptTables != nil {
+		byDefault = *w.r.EncryptTables
+	}
+	if p.s.Space.Cipher != nil && p.s.Space.Seals(byDefault) {
 		if err := p.s.Space.Cipher.Encrypt(p.image, p.no); err != nil {
 			return p.errorf("encrypting it: %w", err)
 		}

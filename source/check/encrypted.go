@@ -46,7 +46,7 @@ func (c *checker) tellEncryption(ctx context.Context, f *Finding) error {
 	}
 	var names []string
 	for _, t := range look.Files {
-		if t.Space.Seals(false, false) {
+		if t.Space.Seals(false) {
 			names = append(names, t.Name)
 		}
 	}
@@ -120,7 +120,7 @@ func (c *checker) encryptedFile(path string, linked bool) (encrypted bool, err e
 		return false, err
 	}
 	space, err := innodb.ParseSpace(page[:n])
-	return err == nil && space.Seals(false, false), nil
+	return err == nil && space.Seals(false), nil
 }
 
 // lacksKeyring reports whether the backup needs the server's keyring, and this account may

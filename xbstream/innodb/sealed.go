@@ -160,19 +160,17 @@ func (s *Space) checkUnpacked(page []byte) error {
 	return nil
 }
 
-// Seals reports whether a page of the tablespace that is written now is to be encrypted;
-// sealed: it was. A server decides by its setting innodb_encrypt_tables, byDefault, where the
-// table has no setting of its own; then hb encrypts also where page 0 says that all others
-// are encrypted.
-func (s *Space) Seals(sealed, byDefault bool) bool {
+// Seals reports whether a page of the tablespace that is written now is to be encrypted. A
+// server decides by its setting innodb_encrypt_tables, byDefault, where the table has no setting
+// of its own; then hb encrypts also where page 0 says that all others are encrypted. Where page
+// 0 says that none is any more, a page that hb encrypted would need a key that nobody may have.
+func (s *Space) Seals(byDefault bool) bool {
 	e := &s.Encryption
 	switch {
 	case s.MySQLEncrypted():
 		return true
 	case !e.MayEncrypt():
 		return false
-	case e.Mode == modeOn, e.Scheme != 0, byDefault:
-		return true
 	}
-	return sealed
+	return e.Mode == modeOn || e.Scheme != 0 || byDefault
 }
