@@ -22,15 +22,15 @@ var allServers = append(slices.Clone(mysqldtest.MySQL), mysqldtest.MariaDB...)
 
 // exportTables runs FLUSH TABLES … FOR EXPORT for each table of the database t, and returns
 // the .cfg files by the names of tablespaces.
-func exportTables(t *testing.T, s *mysqldtest.Server, names []string) map[string][]byte {
+func exportTables(t *testing.T, s *mysqldtest.Server, db string, names []string) map[string][]byte {
 	t.Helper()
 	files := map[string][]byte{}
 	conn := s.Conn(t)
 	for _, name := range names {
-		if _, err := conn.ExecContext(t.Context(), "FLUSH TABLES t.`"+name+"` FOR EXPORT"); err != nil {
+		if _, err := conn.ExecContext(t.Context(), "FLUSH TABLES "+db+".`"+name+"` FOR EXPORT"); err != nil {
 			t.Fatalf("%s: FLUSH TABLES %s FOR EXPORT: %v", s.Root.Name, name, err)
 		}
-		all, err := filepath.Glob(filepath.Join(s.Datadir, "t", "*.cfg"))
+		all, err := filepath.Glob(filepath.Join(s.Datadir, db, "*.cfg"))
 		if err != nil || len(all) == 0 {
 			t.Fatalf("%s: no .cfg file of %s: %v", s.Root.Name, name, err)
 		}
@@ -53,11 +53,11 @@ func exportTables(t *testing.T, s *mysqldtest.Server, names []string) map[string
 func TestCfg(t *testing.T) {
 	mysqldtest.EachServer(t, allServers, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
 		names := makeTables(t, s)
-		want := exportTables(t, s, names)
+		want := exportTables(t, s, "t", names)
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		compareCfg(t, s, want)
+		compareCfg(t, s, "t", want)
 	})
 }
 
@@ -99,7 +99,7 @@ func TestImport(t *testing.T) {
 		}
 		root, datadir := s.Root, s.Datadir
 		spaces := tablespaces(t, datadir, kinds)
-		files := buildCfg(t, s, slices.Concat(slices.Collect(maps.Values(spaces))...))
+		files := buildCfg(t, s, "t", slices.Concat(slices.Collect(maps.Values(spaces))...))
 		s = mysqldtest.StartOn(t, root, datadir, mysqldtest.Options{})
 		s.Exec(t, "CREATE DATABASE u")
 		imported := 0
@@ -233,9 +233,9 @@ func sortedRows(t *testing.T, s *mysqldtest.Server, table string) (rows []string
 	return rows
 }
 
-func compareCfg(t *testing.T, s *mysqldtest.Server, want map[string][]byte) {
+func compareCfg(t *testing.T, s *mysqldtest.Server, db string, want map[string][]byte) {
 	t.Helper()
-	got := buildCfg(t, s, slices.Sorted(maps.Keys(want)))
+	got := buildCfg(t, s, db, slices.Sorted(maps.Keys(want)))
 	same, counted := 0, 0
 	for name, w := range want {
 		f := got[name]
@@ -278,7 +278,7 @@ func versionID(t *testing.T, root *mysqldtest.Root) int {
 }
 
 // buildCfg makes the .cfg files of tablespaces in the database t.
-func buildCfg(t *testing.T, s *mysqldtest.Server, names []string) map[string]*cfg.File {
+func buildCfg(t *testing.T, s *mysqldtest.Server, db string, names []string) map[string]*cfg.File {
 	t.Helper()
 	files := map[string]*cfg.File{}
 	var d *dict.Dictionary
@@ -290,12 +290,12 @@ func buildCfg(t *testing.T, s *mysqldtest.Server, names []string) map[string]*cf
 		}
 	}
 	for _, name := range names {
-		pages := open(t, filepath.Join(s.Datadir, "t", name+".ibd"), nil)
+		pages := open(t, filepath.Join(s.Datadir, db, name+".ibd"), nil)
 		var f *cfg.File
 		var err error
 		if eight {
-			f, err = fromSDI(t, s, name, pages)
-		} else if tb := d.Table("t/" + name); tb == nil {
+			f, err = fromSDI(t, s, db, name, pages)
+		} else if tb := d.Table(db + "/" + name); tb == nil {
 			err = fmt.Errorf("the dictionary does not have it")
 		} else {
 			f, err = cfg.FromDict(tb, pages, versionID(t, s.Root))
@@ -311,12 +311,12 @@ func buildCfg(t *testing.T, s *mysqldtest.Server, names []string) map[string]*cf
 
 // fromSDI makes the file of a tablespace of MySQL 8. Of a partitioned table only the first
 // tablespace has the document.
-func fromSDI(t *testing.T, s *mysqldtest.Server, name string, pages *export.Pages) (*cfg.File, error) {
+func fromSDI(t *testing.T, s *mysqldtest.Server, db, name string, pages *export.Pages) (*cfg.File, error) {
 	t.Helper()
 	base, partition, _ := strings.Cut(name, "#p#")
 	own := pages
 	if partition != "" {
-		all, err := filepath.Glob(filepath.Join(s.Datadir, "t", base+"#p#*.ibd"))
+		all, err := filepath.Glob(filepath.Join(s.Datadir, db, base+"#p#*.ibd"))
 		if err != nil || len(all) == 0 {
 			t.Fatal(err)
 		}
@@ -351,7 +351,7 @@ func fromSDI(t *testing.T, s *mysqldtest.Server, name string, pages *export.Page
 	if err != nil {
 		return nil, err
 	}
-	return cfg.FromSDI(table, part, "t/"+name, own.Space(), root)
+	return cfg.FromSDI(table, part, db+"/"+name, own.Space(), root, versionID(t, s.Root))
 }
 
 // difference returns the lines in which two lists differ.

@@ -45,7 +45,7 @@ func TestImportEncrypted(t *testing.T) {
 	s := mysqldtest.Start(t, root, mysqldtest.Options{Keyring: file})
 	const create = "CREATE TABLE %s.e (a INT PRIMARY KEY, b VARCHAR(100), c LONGBLOB, KEY(b)) ENCRYPTION='Y'"
 	s.Exec(t, "CREATE DATABASE t", fmt.Sprintf(create, "t"), "INSERT INTO t.e VALUES (1,'x',REPEAT('y',100000)),(2,NULL,NULL)")
-	want := exportTables(t, s, []string{"e"})
+	want := exportTables(t, s, "t", []string{"e"})
 	conn := s.Conn(t)
 	if _, err := conn.ExecContext(t.Context(), "FLUSH TABLES t.e FOR EXPORT"); err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func TestImportEncrypted(t *testing.T) {
 		t.Fatal(err)
 	}
 	pages := open(t, filepath.Join(s.Datadir, "t", "e.ibd"), keys)
-	f, err := fromSDI(t, s, "e", pages)
+	f, err := fromSDI(t, s, "t", "e", pages)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestImportVersions(t *testing.T) {
 		t.Fatal(err)
 	}
 	spaces := tablespaces(t, s.Datadir, names)
-	files := buildCfg(t, s, slices.Concat(slices.Collect(maps.Values(spaces))...))
+	files := buildCfg(t, s, "t", slices.Concat(slices.Collect(maps.Values(spaces))...))
 	s = mysqldtest.StartOn(t, s.Root, s.Datadir, mysqldtest.Options{})
 	for server, version := range map[int]int{80012: 3, 80019: 4, 80022: 5, 80028: 6, 80036: 7, 80402: 7, 90000: 7, 90704: 8} {
 		if got := cfg.Version(server); got != version {

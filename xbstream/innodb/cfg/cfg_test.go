@@ -30,7 +30,7 @@ func FuzzFromSDI(f *testing.F) {
 			parts = append(parts, p)
 		}
 		for _, part := range parts {
-			if file, err := cfg.FromSDI(table, part, "d/t", &space, 3); err == nil {
+			if file, err := cfg.FromSDI(table, part, "d/t", &space, 3, 90704); err == nil {
 				_, _ = file.Marshal()
 			}
 		}

@@ -12,11 +12,12 @@ import (
 // FromSDI returns the .cfg file of a table, or of one of its partitions, that MySQL 8.0 or
 // later describes in the serialized dictionary information, in a tablespace of its own. name
 // is "database/table" as files are named, with the name of a partition. root is where the
-// B-tree of the serialized dictionary information begins. AutoInc and Host are left to the
-// caller.
-func FromSDI(t *sdi.Table, part *sdi.Partition, name string, space *innodb.Space, root innodb.PageNo) (*File, error) {
+// B-tree of the serialized dictionary information begins. server is the version of the server
+// whose tablespace it is, such as 80036 for 8.0.36, which need not be the one that wrote the
+// document. AutoInc and Host are left to the caller.
+func FromSDI(t *sdi.Table, part *sdi.Partition, name string, space *innodb.Space, root innodb.PageNo, server int) (*File, error) {
 	s := &sdiTable{def: t, part: part, space: space, columns: make([]*Column, len(t.Columns))}
-	s.builder.File = &File{Version: Version(t.MySQLVersionID), Table: name, PageSize: uint32(space.Logical), SpaceFlags: space.Flags}
+	s.builder.File = &File{Version: Version(server), Table: name, PageSize: uint32(space.Logical), SpaceFlags: space.Flags}
 	s.Flags = s.flags()
 	if err := s.compression(); err != nil {
 		return nil, err
@@ -146,6 +147,7 @@ func (s *sdiTable) addColumns() error {
 		s.columns[i] = &s.Columns[n]
 	}
 	s.count()
+	s.forgetDefaults()
 	return nil
 }
 
@@ -249,29 +251,75 @@ func (s *sdiTable) typed(c *sdi.Column, which int) (Column, error) {
 }
 
 // instantNullable counts the columns that can be NULL before the first that was added
-// instantly by a server before 8.0.29, which had no versions of rows.
+// instantly by a server before 8.0.29, which had no versions of rows. (calculate_n_instant_nullable
+// and get_instant_fields of 9.7.2)
 func (s *sdiTable) instantNullable() uint32 {
 	clustered := s.Indexes[0]
+	first, ok := s.firstColumns()
+	if !ok {
+		return clustered.Nulls
+	}
+	added := s.Total - s.Initial
+	early := s.Current + s.Dropped - added - first // columns that were added without versions
+	fields := uint32(len(clustered.Fields)) + s.Dropped - added - early
+	nulls := uint32(0)
+	count := func(c *Column, at uint32) {
+		if c.PRType&notNull == 0 && c.Added == NoVersion && at < fields {
+			nulls++
+		}
+	}
+	for n, f := range clustered.Fields {
+		at := uint32(n)
+		if s.versioned {
+			at = f.column.Position & 0x7FFF
+		}
+		count(f.column, at)
+	}
+	for n := range s.Columns {
+		if c := &s.Columns[n]; c.Dropped != NoVersion {
+			count(c, c.Position&0x7FFF)
+		}
+	}
+	return nulls
+}
+
+// firstColumns is how many columns the table, or the partition, had before the first that was
+// added without versions of rows; not ok: none was.
+func (s *sdiTable) firstColumns() (n uint32, ok bool) {
 	private := s.def.Private
 	if s.part != nil {
 		private = s.part.Private
 	}
-	if _, ok := private.Number(keyFirst); !ok {
-		return clustered.Nulls
+	v, ok := private.Number(keyFirst)
+	if !ok || v > maxColumns {
+		return 0, false
 	}
-	first := len(clustered.Fields)
-	for _, c := range s.Columns {
-		if c.Default != nil && c.Added == NoVersion {
-			first--
+	return uint32(v), true
+}
+
+const maxColumns = 1017 // REC_MAX_N_USER_FIELDS
+
+// forgetDefaults removes the defaults that a partition does not have: it was made after the
+// columns were added, without versions of rows, to those that the table had then.
+func (s *sdiTable) forgetDefaults() {
+	table, ok := s.def.Private.Number(keyFirst)
+	if s.part == nil || !ok {
+		return
+	}
+	own, ok := s.firstColumns()
+	if !ok {
+		own = maxColumns
+	}
+	for n := range s.Columns {
+		c := &s.Columns[n]
+		if c.Default == nil || c.Added != NoVersion {
+			continue
 		}
-	}
-	nulls := uint32(0)
-	for _, f := range clustered.Fields[:max(first, 0)] {
-		if f.column.PRType&notNull == 0 {
-			nulls++
+		if uint64(own) <= table {
+			return
 		}
+		c.Default, own = nil, own-1
 	}
-	return nulls
 }
 
 // keys returns the indexes of the definition.

@@ -20,7 +20,7 @@ type Table struct {
 	Columns        []Column    `json:"columns"`
 	Indexes        []Index     `json:"indexes"`
 	Partitions     []Partition `json:"partitions"`
-	MySQLVersionID int         `json:"-"` // of the server that wrote the document: 80036 is 8.0.36
+	MySQLVersionID int         `json:"-"` // of the server that wrote the document, perhaps before an upgrade: 80036 is 8.0.36
 }
 
 // A Column is a column of a table, or one that was dropped instantly.
