@@ -1,9 +1,12 @@
 package source_test
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +59,83 @@ func TestLocksOf97(t *testing.T) {
 		t.Errorf("with a MyISAM table: %q, %+v", lines, r.Locks)
 	}
 	compareRestored(t, root, s, archive, filepath.Join(dir, "restored"), nil)
+}
+
+// TestLockHeld: hb reports no shorter a time for the last LOCK INSTANCE FOR BACKUP than the server
+// shows it as granted, with many tables of InnoDB, and MyISAM tables that were written to
+// during the backup and are copied under the lock.
+func TestLockHeld(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
+	numbers(t, s)
+	const tables, plain = 200, 8
+	for i := range tables {
+		s.Exec(t, fmt.Sprintf("CREATE TABLE d.i%d (a INT PRIMARY KEY)", i))
+	}
+	for i := range plain {
+		s.Exec(t, fmt.Sprintf("CREATE TABLE d.m%d (a INT, b CHAR(250)) ENGINE=MyISAM", i), fmt.Sprintf("INSERT INTO d.m%d SELECT s, REPEAT('m', 250) FROM d.seq", i))
+	}
+	seen := seenLocks(t, s)
+	changed := false
+	r := hookedBackup(t, s, filepath.Join(t.TempDir(), "archive"), hooks{pace: func(int) {
+		if !changed {
+			changed = true
+			for i := range plain {
+				s.Exec(t, fmt.Sprintf("INSERT INTO d.m%d VALUES (0, 'new')", i))
+			}
+		}
+	}})
+	var held time.Duration // of the last one, until the next lock and then with that
+	for _, l := range r.Locks {
+		if l.Lock == "LOCK INSTANCE FOR BACKUP" {
+			held = 0
+		} else {
+			held += l.Wait
+		}
+		held += l.Held
+	}
+	least := seen()
+	if len(least) == 0 {
+		t.Fatal("the server showed the lock at no time")
+	}
+	const rounding = time.Millisecond // of the manifest
+	if longest, told := slices.Max(least), time.Duration(r.Manifest.Locks.DDL)*time.Millisecond; held < longest || told+rounding < longest {
+		t.Errorf("hb held the lock for %v, it says (and locked DDL out for %v in all); the server showed it for %v", held, told, longest)
+	} else {
+		t.Logf("held for %v as hb says; for %v at least, as the server shows", held, longest)
+	}
+}
+
+// seenLocks looks for granted backup locks until the function that it returns is called, which
+// says for how long, at least, each was held that was seen twice.
+func seenLocks(t *testing.T, s *mysqldtest.Server) (stop func() []time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	first, last := make(map[string]time.Time), make(map[string]time.Time)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			began := time.Now()
+			rows := s.Rows(t, "SELECT OWNER_THREAD_ID FROM performance_schema.metadata_locks WHERE OBJECT_TYPE = 'BACKUP LOCK' AND LOCK_TYPE = 'SHARED' AND LOCK_STATUS = 'GRANTED'")
+			for _, r := range rows {
+				if first[r[0]].IsZero() {
+					first[r[0]] = time.Now()
+				} else {
+					last[r[0]] = began
+				}
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	return func() (least []time.Duration) {
+		cancel()
+		<-done
+		for id, at := range last {
+			least = append(least, at.Sub(first[id]))
+		}
+		return least
+	}
 }
 
 // TestWaitingDDL: DDL that waits for the backup is not harmed by it, nor does it
