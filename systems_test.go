@@ -12,6 +12,8 @@ import (
 	"hb/sink/sinktest"
 	"hb/source"
 	"hb/source/pages"
+	"hb/source/scope"
+	"hb/source/since"
 	"hb/stream"
 	"hb/stream/disk"
 	"hb/xbstream"
@@ -77,5 +79,18 @@ func TestDuplicateExit(t *testing.T) {
 func TestUnloggedExit(t *testing.T) {
 	if code := exitStatus(fmt.Errorf("copying: %w", &source.UnloggedError{Name: "ibdata1"})); code != 5 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestNameExit: a name that the server never had is a mistake in the command line; a table
+// that was dropped meanwhile is not, nor is a base of other tables.
+func TestNameExit(t *testing.T) {
+	for code, err := range map[int]error{
+		2: &scope.NameError{Option: "--databases", Name: "d", What: "database"}, 5: &scope.NameError{Option: "--databases", Name: "d", What: "database", Gone: true},
+		11: &since.ScopeError{Base: "full.hb", Ours: &metadata.Scope{Databases: []string{"d"}}},
+	} {
+		if got := exitStatus(fmt.Errorf("backup: %w", err)); got != code {
+			t.Errorf("%v: exit code %d, want %d", err, got, code)
+		}
 	}
 }

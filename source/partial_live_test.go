@@ -118,9 +118,7 @@ func TestPartial(t *testing.T) {
 		if v, err := verifyArchive(t, archive); err != nil {
 			t.Errorf("verify --replay: %v, %v", v, err)
 		}
-		for _, w := range applied(t, archive, target) {
-			t.Errorf("apply: warning %q", w)
-		}
+		restoreSome(t, root, archive, target)
 		if _, err := verify.Directory(t.Context(), target, verify.Options{}); err != nil {
 			t.Error(err)
 		}
@@ -157,6 +155,16 @@ func TestPartial(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// restoreSome restores a partial backup. Where the tables that it leaves out remain in the
+// data dictionary, hb apply says so, and nothing else.
+func restoreSome(t *testing.T, root *mysqldtest.Root, archive, target string) {
+	t.Helper()
+	warnings := applied(t, archive, target)
+	if keeps := !root.MariaDB() && root.AtLeast(8, 0); keeps && (len(warnings) != 1 || !strings.Contains(warnings[0], "drop these tables")) || !keeps && len(warnings) != 0 {
+		t.Errorf("apply: warnings %q", warnings)
+	}
 }
 
 // leftOut are the tables that are not in the backup, and one that was dropped.
@@ -371,9 +379,7 @@ func TestPartialIncrement(t *testing.T) {
 		if _, err := verifyArchive(t, merged); err != nil {
 			t.Error(err)
 		}
-		for _, w := range applied(t, merged, target) {
-			t.Errorf("apply: warning %q", w)
-		}
+		restoreSome(t, root, merged, target)
 		r := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
 		compared := 0
 		for name, sum := range want {

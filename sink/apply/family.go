@@ -66,7 +66,12 @@ type family interface {
 // them: a server reports their files missing when they are used, and drops them when asked to.
 func (a *applier) forgetLeftOut(r *redo, t *tablespaces) error {
 	m := a.backup.Manifest
-	if m == nil || m.Scope == nil || len(m.Scope.LeftOut) == 0 || !a.family.rules().sysTables {
+	if m == nil || m.Scope == nil || len(m.Scope.LeftOut) == 0 {
+		return nil
+	}
+	if !a.family.rules().sysTables {
+		a.result.Warnings = append(a.result.Warnings, "the server's data dictionary still has the tables that this partial backup leaves out; its error log names their files when it starts: "+
+			"drop these tables before you use the server (DROP TABLE IF EXISTS)")
 		return nil
 	}
 	system := *t.ids[0]
