@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
@@ -10,6 +11,8 @@ import (
 
 	"hb/sink/apply"
 	"hb/sink/backupdir"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
 	"hb/xbstream/innodb/mariadbredo"
 	"hb/xbstream/metadata"
 	"hb/xbstream/xbtest"
@@ -24,6 +27,7 @@ func partialBackup(t *testing.T, left ...metadata.SpaceRange) *fakeBackup {
 	b.mtr(file(0x80, 9, "./out/new.ibd"))
 	b.mtr(page0(9, 4), rec(0x10, 9, 3), write50(9, 3, "hello"))
 	b.finish()
+	b.write("ibdata1", withDictionary(b).Bytes())
 	head := xbtest.Header(fakePage, fakeStart)
 	head.Options.Partial = true
 	head.Version = head.Options.Version()
@@ -35,6 +39,44 @@ func partialBackup(t *testing.T, left ...metadata.SpaceRange) *fakeBackup {
 	b.write("xtrabackup_info", []byte("partial = Y\n"))
 	b.scope = &metadata.Scope{Databases: []string{"db"}, LeftOut: left}
 	return b
+}
+
+// withDictionary is a system tablespace with a dictionary of InnoDB that has no tables: page 7
+// names the roots of its indexes, which are empty.
+func withDictionary(b *fakeBackup) innodbtest.Tablespace {
+	const header, first = 7, 8
+	be := binary.BigEndian
+	// Where in page 7 the roots are: SYS_TABLES by name, by id, and SYS_INDEXES; and the ids
+	// of these indexes (dict0boot.h).
+	indexes := []struct {
+		at int
+		id uint64
+	}{{38 + 32, 1}, {38 + 36, 5}, {38 + 44, 3}}
+	space := b.space(0, 6, 40000)
+	space.Pages = first + len(indexes)
+	fill := space.Fill
+	space.Fill = func(page []byte, no innodb.PageNo) {
+		switch {
+		case no == header:
+			for i, index := range indexes {
+				be.PutUint32(page[index.at:], uint32(first+i))
+			}
+		case no >= first:
+			be.PutUint64(page[8:], 1<<64-1) // no neighbours
+			be.PutUint16(page[24:], 17855)
+			be.PutUint16(page[38:], 2)                    // slots of the directory
+			be.PutUint16(page[40:], 125)                  // the end of the heap
+			be.PutUint16(page[42:], 2)                    // infimum and supremum, in ROW_FORMAT=REDUNDANT
+			be.PutUint64(page[66:], indexes[no-first].id) //
+			page[101-6], page[116-6] = 1, 1               // each is all that its slot has
+			be.PutUint16(page[101-2:], 116)               // one after the other
+			be.PutUint16(page[len(page)-8-2:], 101)       //
+			be.PutUint16(page[len(page)-8-4:], 116)       //
+		default:
+			fill(page, no)
+		}
+	}
+	return space
 }
 
 // TestApplyScope: redo is passed over of the tablespaces that the manifest of a partial
