@@ -297,6 +297,16 @@ func TestCheckEncrypted(t *testing.T) {
 		t.Errorf("exit code %d", r.Code)
 	}
 	wantLines(t, r.Stdout, "ok       features: ", "ok       keys: the key file "+keys, "ok       files: ", "space: ")
+	passphrase := filepath.Join(t.TempDir(), "passphrase")
+	if err := os.WriteFile(passphrase, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{nil, {"--encrypt-passphrase-file", passphrase}} {
+		cmd := hb(t, append([]string{"check", "--no-defaults", "--rate-interval=10ms", "-u", "root", "-S", s.Socket}, args...)...)
+		if r := hbtest.Finish(t, cmd); strings.Contains(r.Stdout, "it does not have them with --encrypt-passphrase-file") != (args != nil) {
+			t.Errorf("%q: %s", args, r.Stdout)
+		}
+	}
 }
 
 // TestCheckUnreadable: hb as a user who may not read the server's files.

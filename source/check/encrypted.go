@@ -103,6 +103,9 @@ func (c *checker) describeRestore(f *Finding) {
 	default:
 		f.Warning = true
 		f.Text += fmt.Sprintf("; a restore needs %s, of which you must keep a copy; or let the backup have the keys with --encrypt-to", where)
+		if c.Options.Stored.Encrypted {
+			f.Text += " (it does not have them with --encrypt-passphrase-file)"
+		}
 	}
 }
 
