@@ -104,6 +104,9 @@ func (out *Listing) Names() iter.Seq[string] {
 // Kept are the databases of which the backup has something, or would have if it were
 // there.
 func (out *Listing) Kept() []string {
+	if out.Scope == nil {
+		return out.Databases
+	}
 	has := make(map[string]bool)
 	for _, list := range [][]File{out.Tablespaces, out.Others} {
 		for _, info := range list {
@@ -126,10 +129,13 @@ func (out *Listing) leaveOptions() {
 	if out.Scope == nil {
 		return
 	}
-	kept := out.Kept()
+	kept := make(map[string]bool)
+	for _, db := range out.Kept() {
+		kept[db] = true
+	}
 	out.Others = slices.DeleteFunc(out.Others, func(info File) bool {
 		db, table := scope.TableOf(info.Name)
-		leave := table == "" && !slices.Contains(kept, db)
+		leave := table == "" && !kept[db]
 		if leave {
 			out.LeftOthers = append(out.LeftOthers, info)
 		}

@@ -244,8 +244,11 @@ func TableOf(name string) (db, table string) {
 
 // Has reports whether a backup has a file, by its name in the archive.
 func (s *Scope) Has(name string) bool {
+	if s == nil {
+		return true
+	}
 	db, table := TableOf(name)
-	if s == nil || db == "" || slices.Contains(Always, db) {
+	if db == "" || slices.Contains(Always, db) {
 		return true
 	}
 	if m := auxiliary.FindStringSubmatch(table); m != nil {
