@@ -254,7 +254,9 @@ func (s *Scope) Has(name string) bool {
 	if m := auxiliary.FindStringSubmatch(table); m != nil {
 		owner, known := s.owners[m[1]]
 		if !known {
-			return s.HasDatabase(db) // of a table that DDL makes or drops just now
+			// Of a table that DDL makes or drops just now: if it is there at the end, and
+			// committed, its owner is known then.
+			return s.HasAll(db)
 		}
 		db, table = TableOf(owner)
 	}

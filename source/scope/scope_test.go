@@ -107,6 +107,11 @@ func TestAuxiliary(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
+	some := mustCompile(t, Options{Tables: []string{"^a[.]t$"}})
+	some.SetOwners(nil)
+	if name := "a/FTS_00000000000000ff_CONFIG.ibd"; some.Has(name) {
+		t.Errorf("%s is in, in a database of which there is one table", name)
+	}
 }
 
 // TestMistakes: options that name nothing, or nothing that could be there.
