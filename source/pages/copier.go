@@ -16,6 +16,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"hb/source/datadir"
 	"hb/source/mysqld/contents"
@@ -322,26 +323,31 @@ func readSpace(ctx context.Context, f disk.File, keys *keyring.Keys, buf []byte)
 // findKey looks for the key of an encrypted tablespace of MySQL whose page 0 has none: the
 // server has just made the file, and the redo log has the key before any page is encrypted.
 // What page 0 is in the copy does not change.
-func (c *Copier) findKey(ctx context.Context, space *innodb.Space, page []byte) error {
-	err := datadir.Retry(ctx, func() error {
-		var info []byte
-		if c.Info != nil {
-			info = c.Info(space.ID)
-		}
-		if info == nil {
-			return errLacksKey
-		}
-		copy(space.MySQLInfo[:], info)
-		return nil
-	})
-	if err != nil {
+func (c *Copier) findKey(ctx context.Context, space *innodb.Space, page []byte) (err error) {
+	if c.Info == nil {
 		return nil // RefuseEncrypted has the words for it
 	}
-	space.Cipher, err = tde.OpenToVerify(space, page, c.Keys)
-	return err
+	for end := time.Now().Add(keyPatience); ; {
+		if info := c.Info(space.ID); info != nil {
+			copy(space.MySQLInfo[:], info)
+			space.Cipher, err = tde.OpenToVerify(space, page, c.Keys)
+			return err
+		}
+		if time.Now().After(end) {
+			return nil // the same
+		}
+		if err := datadir.Pause(ctx, keyPause); err != nil {
+			return err
+		}
+	}
 }
 
-var errLacksKey = errors.New("no key yet")
+// keyPatience is how long a copy waits for a key that is in the redo log: on a busy machine
+// the goroutine that reads the log may be behind by much. It looks again after keyPause.
+const (
+	keyPatience = time.Minute
+	keyPause    = 10 * time.Millisecond
+)
 
 // EncryptedError refuses a tablespace of MySQL that is marked as encrypted and has no key.
 type EncryptedError struct{ Path string }
