@@ -351,13 +351,20 @@ func TestEncryptedJustMade(t *testing.T) {
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := verifyWith(t, archive, verify.Options{Keys: keysOf(t, file), Replay: true}); err != nil {
-		t.Error(err)
+	r, err := verifyWith(t, archive, verify.Options{Keys: keysOf(t, file), Replay: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if partial, ok := errors.AsType[*verify.PartialError](r.Partial()); !ok || !partial.JustMade || partial.Pages == 0 {
+		t.Errorf("with keys: %v", r.Partial())
 	}
 	target := filepath.Join(t.TempDir(), "restored")
 	unpack(t, archive, target)
 	if _, err := apply.Run(t.Context(), target, apply.Options{Tool: "hb test", Keys: keysOf(t, file)}); err != nil {
 		t.Fatal(err)
+	}
+	if r, err := verify.Directory(t.Context(), target, verify.Options{Keys: keysOf(t, file), Tmpdir: t.TempDir()}); err != nil || r.Partial() != nil {
+		t.Errorf("the restored directory: %v, %v", r, err)
 	}
 	copied := mysqldtest.StartOn(t, root, target, mysqldtest.Options{Keyring: file})
 	if got := checksums(t, copied); !maps.Equal(got, want) {

@@ -88,6 +88,7 @@ type Result struct {
 	// SealedRedo is what key of the redo log was missing; nil: it was verified.
 	SealedRedo *keyring.MissingKeyError
 	hasKeys    bool // the backup has a keyring.SealedName
+	keyed      bool // there were keys when pages were verified
 }
 
 // Describe describes in a few lines the backup, and the findings, in the
@@ -613,6 +614,7 @@ func (v *verifier) conclude() error {
 	if err := v.rehearse(v.ctx, v.dir, &v.result); err != nil {
 		return badArchive(v.ctx, err)
 	}
+	v.result.keyed = !v.Keys.None()
 	if text := v.result.count(&v.sum); text != "" {
 		v.warn("%s", text)
 	}

@@ -352,6 +352,7 @@ func readAtPage(f disk.File, page []byte, no innodb.PageNo) error {
 func (v *dirVerifier) summarize() {
 	r := &v.result
 	r.Archive, r.Manifest, r.Foreign = v.backup.Archive, v.backup.Manifest, !v.backup.Own
+	r.keyed = !v.Keys.None()
 	if text := r.count(&v.sum); text != "" {
 		v.warn("%s", text)
 	}

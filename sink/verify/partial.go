@@ -10,14 +10,20 @@ import (
 )
 
 // PartialError says that nothing is wrong with a backup as far as that shows without the
-// keys of what is encrypted at rest.
+// keys of what is encrypted at rest, or without those that only the redo log has.
 type PartialError struct {
 	Pages   int64 // encrypted ones that nothing vouches for
 	Redo    error // why the redo log was not read; nil: it was
 	HasKeys bool  // the backup has the keys itself
+	// JustMade: keys were given. The pages are of tablespaces that the server was just making
+	// when hb copied them: page 0 has no key yet.
+	JustMade bool
 }
 
 func (e *PartialError) Error() string {
+	if e.JustMade {
+		return fmt.Sprintf("this is not a complete verification: hb could not verify the checksums of %d encrypted pages of tablespaces that the server was just making, as only the redo log has their keys. Nothing is wrong with the rest: hb verify --replay also verifies those that the redo log changes", e.Pages)
+	}
 	var parts []string
 	if e.Pages > 0 {
 		parts = append(parts, fmt.Sprintf("the checksums of %d encrypted pages", e.Pages))
@@ -38,7 +44,7 @@ func (r *Result) Partial() error {
 	if r.Tally.Sealed == 0 && r.SealedRedo == nil {
 		return nil
 	}
-	e := &PartialError{Pages: r.Tally.Sealed, HasKeys: r.hasKeys}
+	e := &PartialError{Pages: r.Tally.Sealed, HasKeys: r.hasKeys, JustMade: r.keyed}
 	if r.SealedRedo != nil {
 		e.Redo = r.SealedRedo
 	}
