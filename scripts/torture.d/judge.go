@@ -55,7 +55,7 @@ func (r *round) judgeCopy(ctx context.Context, i int, c copied) (sums map[string
 	if err := r.putBack(c); err != nil {
 		return nil, &ownError{"put tables outside", err}
 	}
-	s, err := mysqldtest.LaunchOn(ctx, r.source.Root, c.dir, r.restoredOptions(c.way))
+	s, err := r.launchRestored(ctx, c.dir, c.way)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func (r *round) startAgain(ctx context.Context, s *mysqldtest.Server, c copied) 
 	if err != nil {
 		return err
 	}
-	again, err := mysqldtest.LaunchOn(ctx, r.source.Root, c.dir, r.restoredOptions(c.way))
+	again, err := r.launchRestored(ctx, c.dir, c.way)
 	if err != nil {
 		return fmt.Errorf("start for the second time: %w", err)
 	}
@@ -259,7 +259,10 @@ func (r *round) inPlace(ctx context.Context) error {
 	if err := r.must(ctx, append(args, "-C", datadir, r.identity(), r.archive())...); err != nil {
 		return fmt.Errorf("restore in place: %w", err)
 	}
-	o := r.restoredOptions("in place")
+	o, err := r.restoredOptions("in place")
+	if err != nil {
+		return err
+	}
 	o.Within = nil
 	if r.server == mysqldtest.MySQL97 {
 		o.Config = append(o.Config, "innodb-directories="+r.outside())

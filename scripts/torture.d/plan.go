@@ -99,6 +99,11 @@ func (p *plan) fit() {
 	unfit("page 8k", has("mixed"))
 	unfit("one file for all tables", has("mixed") || has("imports") || has("elsewhere") || usesVictim(p.fault))
 	unfit("one file for all tables", p.server == mysqldtest.MySQL56 && (has("columns") || has("truncates") || has("indexes")))
+	// The system tablespace is not encrypted, so tables in a database that is cannot be in
+	// it; and IMPORT of an encrypted one needs a file of its key.
+	for _, s := range []string{"encrypted", "encrypted tables"} {
+		unfit(s, p.has("one file for all tables") || has("imports"))
+	}
 	// 8.0 and later have partitions in files of their own, and exchange none with another's.
 	unfit("one file for all tables", p.server == mysqldtest.MySQL97 && has("partitions"))
 	// No checksum, nothing to tell the damage by.

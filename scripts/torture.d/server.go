@@ -36,11 +36,27 @@ func (r *round) startServer(ctx context.Context) error {
 		Init:   r.lines(outside, func(s *setting) []string { return s.init }),
 		Config: append(r.common(), r.lines(outside, func(s *setting) []string { return s.config })...),
 	}
+	if err := r.giveKeyring(&o); err != nil {
+		return err
+	}
 	if r.source, err = r.launchNew(ctx, root, o); err != nil {
 		return err
 	}
 	r.running = append(r.running, r.source)
 	return r.setUp(ctx)
+}
+
+// keyringVariable gives every hb of a round the keys.
+const keyringVariable = "HB_KEYRING"
+
+// giveKeyring sets the source up with a file for its keys, if the plan has that, and every
+// hb that reads what it encrypts.
+func (r *round) giveKeyring(o *mysqldtest.Options) error {
+	if !r.keyring() {
+		return os.Unsetenv(keyringVariable)
+	}
+	o.Keyring = filepath.Join(r.dir, "keyring")
+	return os.Setenv(keyringVariable, o.Keyring)
 }
 
 // launchNew initialises a server and starts it. What takes seconds is done once for
@@ -108,7 +124,8 @@ func (r *round) common() []string {
 
 // restoredOptions are those of a server on a restored directory: the plan's, but
 // for what lay outside the data directory.
-func (r *round) restoredOptions(name string) mysqldtest.Options {
+// Its keyring is a copy, as the source still writes to its own.
+func (r *round) restoredOptions(name string) (mysqldtest.Options, error) {
 	o := mysqldtest.Options{Dir: filepath.Join(r.dir, "server of "+name), ServerID: 2, Binlog: !r.source.Root.MariaDB() && !r.has("no binary log")}
 	if slices.Contains(r.plan.loads, "elsewhere") {
 		o.Within = r.blind
@@ -120,7 +137,27 @@ func (r *round) restoredOptions(name string) mysqldtest.Options {
 		}
 	}
 	o.Config = slices.Concat([]string{"innodb-buffer-pool-size=128M", "skip-slave-start"}, o.Config)
-	return o
+	if !r.keyring() {
+		return o, nil
+	}
+	o.Keyring = filepath.Join(r.dir, "keyring of "+name)
+	if _, err := os.Lstat(o.Keyring); err == nil {
+		return o, nil // that server ran before, and may have made keys
+	}
+	content, err := os.ReadFile(r.source.Keyring)
+	if err != nil {
+		return o, err
+	}
+	return o, os.WriteFile(o.Keyring, content, 0o600)
+}
+
+// launchRestored starts a server on a directory that was restored in a way.
+func (r *round) launchRestored(ctx context.Context, dir, way string) (*mysqldtest.Server, error) {
+	o, err := r.restoredOptions(way)
+	if err != nil {
+		return nil, err
+	}
+	return mysqldtest.LaunchOn(ctx, r.source.Root, dir, o)
 }
 
 func (r *round) setUp(ctx context.Context) error {

@@ -21,6 +21,7 @@ type setting struct {
 	outside bool     // not for the restored server
 	globals []string // variables, as NAME=VALUE, that are set globally when the loads have connected
 	page    int      // page size in bytes, where it is not the default
+	keyring bool     // the server keeps keys in a file (MySQL)
 }
 
 // A settingGroup is drawn from: one setting, or the server's default.
@@ -99,6 +100,11 @@ var settingGroups = []settingGroup{
 		{name: "read only", globals: []string{"read_only=1"}},
 		{name: "odd sql_mode", globals: []string{"sql_mode='ANSI,PIPES_AS_CONCAT,IGNORE_SPACE,NO_UNSIGNED_SUBTRACTION,PAD_CHAR_TO_FULL_LENGTH'"}},
 	}},
+	{name: "encryption", chances: 3, of: []setting{
+		{name: "encrypted tables", on: mysql97, keyring: true, config: []string{"default-table-encryption=ON"}},
+		{name: "encrypted logs", on: mysql97, keyring: true, config: []string{"innodb-redo-log-encrypt=ON", "innodb-undo-log-encrypt=ON", "binlog-encryption=ON"}},
+		{name: "encrypted", on: mysql97, keyring: true, config: []string{"default-table-encryption=ON", "innodb-redo-log-encrypt=ON", "innodb-undo-log-encrypt=ON", "binlog-encryption=ON"}},
+	}},
 }
 
 // draw draws a setting that the server has; nil is its default. Aimed ones come
@@ -125,6 +131,11 @@ func (g *settingGroup) draw(rnd *rand.Rand, server string, aimed []string) *sett
 // has reports whether a setting was drawn.
 func (p *plan) has(name string) bool {
 	return slices.ContainsFunc(p.settings, func(s *setting) bool { return s != nil && s.name == name })
+}
+
+// keyring reports whether the server keeps keys in a file.
+func (p *plan) keyring() bool {
+	return slices.ContainsFunc(p.settings, func(s *setting) bool { return s != nil && s.keyring })
 }
 
 // lines gathers the lines of all settings; dir is what @DIR@ stands for.
