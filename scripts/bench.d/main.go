@@ -35,7 +35,7 @@ type options struct {
 // names are those of the contests, in the order in which they are held.
 var names = []string{
 	"empty", "backup", "compress", "encrypt", "extract", "extract-compressed", "apply", "extract-apply",
-	"increment", "merge", "one-table", "load", "overrun", "mysql-backup", "mysql-apply", "tracking", "growth-data", "growth-tables",
+	"increment", "merge", "one-table", "load", "overrun", "mysql-backup", "mysql-apply", "tracking", "encrypted-backup", "encrypted-apply", "growth-data", "growth-tables",
 }
 
 // bench is one run of the benchmark.
@@ -94,7 +94,7 @@ func (b *bench) parse() error {
 
 // all holds all contests and writes the report, of what could be measured.
 func (b *bench) all(ctx context.Context) error {
-	b.parts(ctx, b.mariadb, b.mysql, b.growth)
+	b.parts(ctx, b.mariadb, b.mysql, b.encrypted, b.growth)
 	text, err := b.markdown(ctx)
 	if err != nil {
 		return errors.Join(b.err(), err)
