@@ -1,0 +1,190 @@
+package export_test
+
+import (
+	"database/sql"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"hb/sink/export"
+	"hb/source/mysqld/mysqldtest"
+	"hb/xbstream/innodb/changebuffer"
+	"hb/xbstream/innodb/undo"
+)
+
+// undoSpaces opens the system tablespace and all undo tablespaces of a directory.
+func undoSpaces(t *testing.T, datadir string) undo.Spaces {
+	t.Helper()
+	spaces := undo.Spaces{}
+	files, err := filepath.Glob(filepath.Join(datadir, "undo*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range append(files, filepath.Join(datadir, "ibdata1")) {
+		if st, err := os.Stat(f); err != nil || st.IsDir() {
+			continue
+		}
+		p := open(t, f, nil)
+		spaces[p.Space().ID] = p
+	}
+	return spaces
+}
+
+// TestOpenTransactions: the transactions that are open, and the tables that they changed, are
+// those that six servers show; of a prepared one also its name. When all have ended, none is.
+func TestOpenTransactions(t *testing.T) {
+	mysqldtest.EachServer(t, allServers, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
+		s.Exec(t, "CREATE DATABASE t")
+		ids := map[string]uint64{}
+		view := "INNODB_SYS_TABLES"
+		if !s.Root.MariaDB() && s.Root.AtLeast(8, 0) {
+			view = "INNODB_TABLES"
+		}
+		for _, name := range []string{"inserted", "updated", "deleted", "prepared", "other", "untouched"} {
+			s.Exec(t, "CREATE TABLE t."+name+" (a INT PRIMARY KEY, b VARCHAR(500), c LONGBLOB, KEY(b))")
+			for i := range 5 {
+				s.Exec(t, fmt.Sprintf("INSERT INTO t.%s SELECT %d*50+x.a, REPEAT('b',%d), REPEAT('c',9000) FROM (SELECT 1 a UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5) x", name, i, 100+i))
+			}
+			var id uint64
+			if _, err := fmt.Sscan(s.Value(t, "SELECT TABLE_ID FROM information_schema."+view+" WHERE NAME='t/"+name+"'"), &id); err != nil {
+				t.Fatal(err)
+			}
+			ids[name] = id
+		}
+		run := func(c *sql.Conn, statements ...string) {
+			for _, q := range statements {
+				if _, err := c.ExecContext(t.Context(), q); err != nil {
+					t.Fatalf("%s: %s: %v", s.Root.Name, q, err)
+				}
+			}
+		}
+		// The prepared one first: a server tells which transactions are running.
+		xa, one, two, done := s.Conn(t), s.Conn(t), s.Conn(t), s.Conn(t)
+		run(xa, "XA START 'global','branch',7", "INSERT INTO t.prepared VALUES (1000,'x','y')", "UPDATE t.other SET b='z' WHERE a=1", "XA END 'global','branch',7", "XA PREPARE 'global','branch',7")
+		run(one, "BEGIN", "UPDATE t.updated SET b=REPEAT('u',400), c=REPEAT('v',20000)")
+		for i := range 40 { // several pages of undo
+			run(one, fmt.Sprintf("INSERT INTO t.inserted VALUES (%d,REPEAT('k',400),NULL)", 2000+i), fmt.Sprintf("UPDATE t.updated SET b=REPEAT('%c',450)", 'a'+i%26))
+		}
+		run(done, "BEGIN", "UPDATE t.untouched SET b='done'", "COMMIT")
+		run(two, "BEGIN", "DELETE FROM t.deleted WHERE a<200", "SAVEPOINT p", "UPDATE t.untouched SET b='w'", "ROLLBACK TO p")
+		s.WriteOut(t)
+		var running []string
+		for _, row := range s.Rows(t, "SELECT trx_id FROM information_schema.INNODB_TRX WHERE trx_rows_modified > 0") {
+			running = append(running, row[0])
+		}
+		version := versionID(t, s.Root)
+		spaces := undoSpaces(t, s.Datadir)
+		logs, err := undo.Read(spaces, version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var trx, found []string
+		records := 0
+		for _, l := range logs {
+			if id := fmt.Sprint(l.Trx); !slices.Contains(trx, id) {
+				trx = append(trx, id)
+			}
+			records += l.Records
+			for name, id := range ids {
+				if slices.Contains(l.Tables, id) {
+					found = append(found, fmt.Sprintf("%s %v", name, l.State))
+				}
+			}
+			if x := l.XID; (x != nil) != (l.State == undo.Prepared) && len(l.Tables) > 0 || x != nil && (string(x.Global) != "global" || string(x.Branch) != "branch" || x.Format != 7) {
+				t.Errorf("%s: transaction %d is %v, its name is %+v", s.Root.Name, l.Trx, l.State, x)
+			}
+		}
+		slices.Sort(found)
+		slices.Sort(trx)
+		slices.Sort(running)
+		found = slices.Compact(found)
+		if want := []string{"deleted active", "inserted active", "other prepared", "prepared prepared", "updated active"}; !slices.Equal(found, want) {
+			t.Errorf("%s: %q, not %q", s.Root.Name, found, want)
+		}
+		if len(running) < 2 || !slices.Equal(trx, running) {
+			t.Errorf("%s: transactions %q, and the server runs %q", s.Root.Name, trx, running)
+		}
+		// 25 and 40*25 updates and 40 inserts, 20 deletions, an insert and an update.
+		if want := 25 + 40*25 + 40 + 20 + 2; records != want {
+			t.Errorf("%s: %d records, not %d", s.Root.Name, records, want)
+		}
+		t.Logf("%s: transactions %q, %d undo logs, %d records", s.Root.Name, trx, len(logs), records)
+		for id := range spaces {
+			if len(spaces) == 1 {
+				break // all rollback segments are in the system tablespace
+			}
+			without := maps.Clone(spaces)
+			delete(without, id)
+			if logs, err := undo.Read(without, version); err == nil {
+				t.Errorf("%s: without tablespace %d there are %d logs, and no error", s.Root.Name, id, len(logs))
+			}
+		}
+		run(xa, "XA COMMIT 'global','branch',7")
+		run(one, "ROLLBACK")
+		run(two, "COMMIT")
+		s.WriteOut(t)
+		if logs, err := undo.Read(undoSpaces(t, s.Datadir), version); err != nil || len(logs) != 0 {
+			t.Errorf("%s: %+v, %v", s.Root.Name, logs, err)
+		}
+	})
+}
+
+// TestChangeBuffer: tablespaces with buffered changes are those of tables whose secondary
+// indexes were changed while their pages were not in memory, and no other.
+func TestChangeBuffer(t *testing.T) {
+	o := mysqldtest.Options{Config: []string{"loose-innodb-change-buffering=all", "innodb-buffer-pool-size=8M"}}
+	mysqldtest.EachServer(t, allServers, o, func(t *testing.T, s *mysqldtest.Server) {
+		conn := s.Conn(t)
+		statements := []string{"CREATE DATABASE t", "USE t", "CREATE TABLE cold (a INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(200), KEY(b))",
+			"CREATE TABLE same (a INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(200))", "INSERT INTO cold (b) VALUES ('x')"}
+		for range 15 {
+			statements = append(statements, "INSERT INTO cold (b) SELECT CONCAT(SHA2(RAND(),224),REPEAT('f',100)) FROM cold")
+		}
+		for _, q := range append(statements, "INSERT INTO same SELECT * FROM cold") {
+			if _, err := conn.ExecContext(t.Context(), q); err != nil {
+				t.Fatalf("%s: %s: %v", s.Root.Name, q, err)
+			}
+		}
+		root, datadir := s.Root, s.Datadir
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		s = mysqldtest.StartOn(t, root, datadir, o)
+		for range 300 {
+			s.Exec(t, "INSERT INTO t.cold (b) VALUES (SHA2(RAND(),224))", "INSERT INTO t.same (b) VALUES (SHA2(RAND(),224))")
+		}
+		pages := func(name string) *export.Pages { return open(t, filepath.Join(datadir, name), nil) }
+		cold, same := pages("t/cold.ibd").Space().ID, pages("t/same.ibd").Space().ID
+		shown := 0
+		for _, line := range strings.Split(s.Rows(t, "SHOW ENGINE INNODB STATUS")[0][2], "\n") {
+			if strings.HasPrefix(line, "Ibuf: ") {
+				t.Logf("%s: %s", root.Name, line)
+				shown++
+			}
+		}
+		if err := s.Stop(); err != nil { // which does not make the changes
+			t.Fatal(err)
+		}
+		buffered, err := changebuffer.Read(pages("ibdata1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		none := root.MariaDB() && root.AtLeast(11, 0)
+		if none && (shown != 0 || len(buffered) != 0) || !none && (buffered[cold] == 0 || buffered[same] != 0) {
+			t.Errorf("%s: %v are buffered; tablespace %d has a cold index, %d has none", root.Name, buffered, cold, same)
+		}
+		t.Logf("%s: buffered %v", root.Name, buffered)
+		s = mysqldtest.StartOn(t, root, datadir, o)
+		s.Exec(t, "SET GLOBAL innodb_fast_shutdown=0") // then the server makes all changes
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if buffered, err = changebuffer.Read(pages("ibdata1")); err != nil || len(buffered) != 0 {
+			t.Errorf("%s: after a slow shutdown %v are buffered, %v", root.Name, buffered, err)
+		}
+	})
+}
