@@ -297,6 +297,18 @@ func TestCheckEncrypted(t *testing.T) {
 		t.Errorf("exit code %d", r.Code)
 	}
 	wantLines(t, r.Stdout, "ok       features: ", "ok       keys: the key file "+keys, "ok       files: ", "space: ")
+	if err := os.Rename(keys, keys+".hidden"); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"check", "backup"} {
+		r := hbtest.Finish(t, hb(t, command, "--no-defaults", "-u", "root", "-S", s.Socket))
+		if r.Code != 10 || !strings.Contains(r.Stdout+r.Stderr, "the key of the redo log and Aria tables is needed, and is not in the server's key file") {
+			t.Errorf("%s without the key file: exit code %d, %s%s", command, r.Code, r.Stdout, r.Stderr)
+		}
+	}
+	if err := os.Rename(keys+".hidden", keys); err != nil {
+		t.Fatal(err)
+	}
 	passphrase := filepath.Join(t.TempDir(), "passphrase")
 	if err := os.WriteFile(passphrase, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)

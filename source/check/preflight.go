@@ -273,12 +273,16 @@ func (c *checker) checkFeatures(ctx context.Context, f *Finding) error {
 }
 
 // loadKeys reads the keys of a server that encrypts at rest. Whether they are the right
-// ones, the checks that follow show.
+// ones, the checks that follow show. Tablespaces of MariaDB are verified without keys, its redo
+// log and Aria tables are not.
 func (c *checker) loadKeys(ctx context.Context, f *Finding) error {
 	err := c.LoadKeys(ctx)
 	f.Text = "none are needed or found"
 	if where := c.Keys.Sources(); len(where) > 0 {
 		f.Text = strings.Join(where, ", ")
+	}
+	if what := c.encryptedBySettings(); err == nil && c.Server.Flavor == mysqld.MariaDB && len(what) > 0 && c.Keys.None() {
+		return c.Keys.Lacking("the key of " + strings.Join(what, " and "))
 	}
 	return err
 }

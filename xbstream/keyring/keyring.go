@@ -112,6 +112,11 @@ func (k *Keys) None() bool {
 	return len(k.mariadb) == 0 && len(k.mysql) == 0 && k.command == nil
 }
 
+// Lacking returns the error for a key that is not there.
+func (k *Keys) Lacking(name string) error {
+	return &MissingKeyError{Name: name, Where: k.Sources()}
+}
+
 // once is protect, for the first key of this process.
 var once = sync.OnceValue(protect)
 
