@@ -201,6 +201,9 @@ func (r *round) excused(b *backup) string {
 	if b.code == 5 && strings.Contains(b.stderr, "redo log") && (r.has("log 24M") || r.has("log 2x12M") || r.has("log 5x8M") || r.has("log 32M")) {
 		return "the redo log is small"
 	}
+	if b.code == 1 && strings.Contains(b.stderr, "the server began to encrypt the tablespace while hb copied it") && r.has(encryptionBegins) {
+		return "the server began to encrypt the system tablespace"
+	}
 	if b.code == 5 && strings.Contains(b.stderr, "built an index in ") && r.has("one file for all tables") {
 		return "an index was built where it cannot be copied again"
 	}

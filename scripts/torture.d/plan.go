@@ -116,6 +116,8 @@ func (p *plan) fit() {
 			}
 		}
 	}
+	// The threads go on after the last backup of the chain.
+	unfit(encryptionBegins, p.when == "idle" && p.chain > 0)
 	// The table that the source logs to is closed when it ends, and not before.
 	if has("logs") {
 		unfit("read only", true)

@@ -48,6 +48,9 @@ func (r *round) run(ctx context.Context) (out outcome, err error) {
 	if err := os.WriteFile(r.passphrase(), []byte("torture\n"), 0o600); err != nil {
 		return broken, err
 	}
+	if err := r.giveKeys(); err != nil {
+		return broken, err
+	}
 	if err := r.startServer(ctx); err != nil {
 		return broken, &ownError{"start the server", err}
 	}

@@ -33,8 +33,8 @@ func (r *round) startServer(ctx context.Context) error {
 	}
 	o := mysqldtest.Options{
 		Dir: filepath.Join(r.dir, "source"), Binlog: !r.has("no binary log"), TCP: r.connect != "socket",
-		Init:   r.lines(outside, func(s *setting) []string { return s.init }),
-		Config: append(r.common(), r.lines(outside, func(s *setting) []string { return s.config })...),
+		Init:   r.lines(func(s *setting) []string { return s.init }),
+		Config: append(r.common(), r.lines(func(s *setting) []string { return s.config })...),
 	}
 	if err := r.giveKeyring(&o); err != nil {
 		return err
@@ -130,12 +130,16 @@ func (r *round) restoredOptions(name string) (mysqldtest.Options, error) {
 	if slices.Contains(r.plan.loads, "elsewhere") {
 		o.Within = r.blind
 	}
-	for _, s := range r.settings {
-		if s != nil && !s.outside {
-			o.Init = append(o.Init, s.init...)
-			o.Config = append(o.Config, s.config...)
-		}
+	inside := func(of func(*setting) []string) []string {
+		return r.lines(func(s *setting) []string {
+			if s.outside {
+				return nil
+			}
+			return of(s)
+		})
 	}
+	o.Init = inside(func(s *setting) []string { return s.init })
+	o.Config = inside(func(s *setting) []string { return s.config })
 	o.Config = slices.Concat([]string{"innodb-buffer-pool-size=128M", "skip-slave-start"}, o.Config)
 	if !r.keyring() {
 		return o, nil

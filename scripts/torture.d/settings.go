@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -12,7 +14,7 @@ import (
 )
 
 // A setting is one way to set a server up. @DIR@ stands for a directory that the
-// restored server does not share.
+// restored server does not share, @KEYS@ for its file of keys.
 type setting struct {
 	name    string
 	on      []string // the servers that have it; nil: all
@@ -104,8 +106,37 @@ var settingGroups = []settingGroup{
 		{name: "encrypted tables", on: mysql97, keyring: true, config: []string{"default-table-encryption=ON"}},
 		{name: "encrypted logs", on: mysql97, keyring: true, config: []string{"innodb-redo-log-encrypt=ON", "innodb-undo-log-encrypt=ON", "binlog-encryption=ON"}},
 		{name: "encrypted", on: mysql97, keyring: true, config: []string{"default-table-encryption=ON", "innodb-redo-log-encrypt=ON", "innodb-undo-log-encrypt=ON", "binlog-encryption=ON"}},
+		{name: "tables encrypted", on: mariadbServers, config: append([]string{"innodb-encrypt-tables=ON"}, keyLines...)},
+		{name: "all encrypted", on: mariadbServers, config: append([]string{"innodb-encrypt-tables=FORCE", "innodb-encrypt-log=ON", "aria-encrypt-tables=ON",
+			"encrypt-tmp-files=ON", "innodb-encrypt-temporary-tables=ON", "file-key-management-encryption-algorithm=aes_ctr"}, keyLines...)},
+		{name: encryptionBegins, on: mariadbServers, globals: []string{"innodb_encrypt_tables=1"},
+			config: append([]string{"innodb-encryption-threads=4", "innodb-encryption-rotation-iops=2000", "innodb-encrypt-log=ON"}, keyLines...)},
 	}},
 }
+
+// encryptionBegins has the server encrypt all tablespaces while hb copies them.
+const encryptionBegins = "encryption begins"
+
+// keyLines give a MariaDB keys; keys is what the file has. hb gets it by its environment.
+var keyLines = []string{"plugin-load-add=file_key_management", "file-key-management-filename=@KEYS@"}
+
+const keys = "1;770a8a65da156d24ee2a093277530142\n2;a7addd9adea9978fda19f21e6be987880e68ac92632ca052e5bb42b1a506939a\n"
+
+// keyFile is the round's file of keys.
+func (r *round) keyFile() string { return filepath.Join(r.dir, "keys") }
+
+// giveKeys writes the file of keys, and has the commands of the round know of it if the server
+// uses it.
+func (r *round) giveKeys() error {
+	uses := slices.ContainsFunc(r.settings, func(s *setting) bool { return s != nil && slices.Contains(s.config, keyLines[0]) })
+	if !uses {
+		return os.Unsetenv(keyVariable)
+	}
+	return errors.Join(os.WriteFile(r.keyFile(), []byte(keys), 0o600), os.Setenv(keyVariable, r.keyFile()))
+}
+
+// keyVariable is hb's option --key-file in the environment.
+const keyVariable = "HB_KEY_FILE"
 
 // draw draws a setting that the server has; nil is its default. Aimed ones come
 // first.
@@ -138,14 +169,15 @@ func (p *plan) keyring() bool {
 	return slices.ContainsFunc(p.settings, func(s *setting) bool { return s != nil && s.keyring })
 }
 
-// lines gathers the lines of all settings; dir is what @DIR@ stands for.
-func (p *plan) lines(dir string, of func(*setting) []string) (out []string) {
-	for _, s := range p.settings {
+// lines gathers the lines of all settings.
+func (r *round) lines(of func(*setting) []string) (out []string) {
+	place := strings.NewReplacer("@DIR@", r.outside(), "@KEYS@", r.keyFile())
+	for _, s := range r.settings {
 		if s == nil {
 			continue
 		}
 		for _, l := range of(s) {
-			out = append(out, strings.ReplaceAll(l, "@DIR@", dir))
+			out = append(out, place.Replace(l))
 		}
 	}
 	return out
