@@ -122,6 +122,7 @@ func TestPartial(t *testing.T) {
 		if _, err := verify.Directory(t.Context(), target, verify.Options{}); err != nil {
 			t.Error(err)
 		}
+		noAuxiliary(t, s, target)
 		if _, err := os.Stat(filepath.Join(target, "other")); (err == nil) != (!root.MariaDB() && root.AtLeast(8, 0)) {
 			t.Errorf("the directory of a database that was left out: %v", err)
 		}
@@ -155,6 +156,23 @@ func TestPartial(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// noAuxiliary makes sure that a directory has the FULLTEXT auxiliary tables of d.text, and not
+// those of d.left_text.
+func noAuxiliary(t *testing.T, s *mysqldtest.Server, dir string) {
+	t.Helper()
+	list := "INNODB_SYS_TABLES"
+	if !s.Root.MariaDB() && s.Root.AtLeast(8, 0) {
+		list = "INNODB_TABLES"
+	}
+	for table, want := range map[string]bool{"text": true, "left_text": false} {
+		id := s.Value(t, "SELECT LOWER(LPAD(HEX(TABLE_ID), 16, '0')) FROM information_schema."+list+" WHERE NAME = ?", "d/"+table)
+		found, err := filepath.Glob(filepath.Join(dir, "d", "*_"+id+"_*"))
+		if err != nil || id == "" || (len(found) > 0) != want {
+			t.Errorf("auxiliary tables of %s, id %q: %q, %v", table, id, found, err)
+		}
+	}
 }
 
 // restoreSome restores a partial backup. Where the tables that it leaves out remain in the
