@@ -10,9 +10,11 @@ import (
 // 8.0.29, which had no versions of rows, added columns instantly, and 9.7 adds more, and drops
 // some.
 func TestCfgUpgraded(t *testing.T) {
+	mysqldtest.Heavy(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	for _, name := range []string{"data_instant_ddl_upgrade_8_4_3", "data_instant_ddl_upgrade_part_8_4_3", "instant_ddl_upgrade_update_8_4_3"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := mysqldtest.StartOn(t, root, mysqldtest.Datadir(t, name), mysqldtest.Options{})
 			var names []string
 			for _, row := range s.Rows(t, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA='test' AND ENGINE='InnoDB'") {
