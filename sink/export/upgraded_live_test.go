@@ -10,7 +10,6 @@ import (
 // 8.0.29, which had no versions of rows, added columns instantly, and 9.7 adds more, and drops
 // some.
 func TestCfgUpgraded(t *testing.T) {
-	mysqldtest.Heavy(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	for _, name := range []string{"data_instant_ddl_upgrade_8_4_3", "data_instant_ddl_upgrade_part_8_4_3", "instant_ddl_upgrade_update_8_4_3"} {
 		t.Run(name, func(t *testing.T) {
