@@ -44,6 +44,9 @@ func (b *mariadbBackup) openRedo(ctx context.Context) (err error) {
 	b.copier.Again = true // until DDL is locked out
 	b.copier.Truncated = b.undoTrimmed
 	b.BeforeList = b.listOpen
+	if err := b.askKeys(ctx); err != nil {
+		return err
+	}
 	if b.lsns, err = position.Observe(ctx, b.Server); err != nil { // it must not queue behind other queries
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hb/source/datadir"
+	"hb/source/mysqld/contents"
 	"hb/source/mysqld/locks"
 	"hb/xbstream"
 	"hb/xbstream/keyring"
@@ -67,7 +68,7 @@ func (b *backup) sendMetadata(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := b.sendKeys(); err != nil {
+	if err := b.sendKeys(ctx); err != nil {
 		return err
 	}
 	return b.sendManifest()
@@ -75,15 +76,34 @@ func (b *backup) sendMetadata(ctx context.Context) error {
 
 // sendKeys writes the keys that a restore needs, if there are recipients to encrypt them
 // to.
-func (b *backup) sendKeys() error {
+func (b *backup) sendKeys(ctx context.Context) error {
 	if len(b.Options.Recipients) == 0 {
 		return nil
+	}
+	if err := b.askKeys(ctx); err != nil {
+		return err
 	}
 	content, err := b.Keys.Seal(b.Options.Recipients)
 	if err != nil || content == nil {
 		return err
 	}
 	return b.archive.put(keyring.SealedName, content)
+}
+
+// askKeys has the program that prints MariaDB's keys print those of all tablespaces, which a
+// backup need not decrypt, for the archive to have them: at the beginning, and at the end, when
+// there may be others.
+func (b *backup) askKeys(ctx context.Context) error {
+	if len(b.Options.Recipients) == 0 || !b.Keys.Asks() {
+		return nil
+	}
+	names, err := contents.TablespaceKeys(ctx, b.Server)
+	for _, name := range names {
+		if _, e := b.Keys.MariaDB(name); e != nil {
+			return fmt.Errorf("keys for the archive: %w", e)
+		}
+	}
+	return err
 }
 
 // archive is the stream being written, and the names in it.

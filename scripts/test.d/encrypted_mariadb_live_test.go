@@ -52,6 +52,7 @@ func TestSealedChainMariaDB(t *testing.T) {
 				return s.Value(t, "SELECT COUNT(*) FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE NAME = 'd/converted' AND MIN_KEY_VERSION = "+version+" AND ROTATING_OR_FLUSHING = 0") == "1"
 			})
 		}
+		s.byCommand(t, keys)
 		chain := []string{s.in("full"), s.in("inc 1"), s.in("inc 2")}
 		s.backup(t, "full", "--encrypt-to", s.to)
 		s.Exec(t, "ALTER TABLE d.t ENCRYPTED=NO", "ALTER TABLE d.plain ENCRYPTED=YES", "UPDATE d.zip SET v = 'changed' WHERE id % 9 = 1", "UPDATE d.aria SET v = 'changed' WHERE id % 9 = 1")
@@ -70,6 +71,23 @@ func TestSealedChainMariaDB(t *testing.T) {
 		}
 		s.restoreChain(t, root, chain, config, sums, want)
 	})
+}
+
+// byCommand makes sure that a backup whose keys come from a program has those of all tablespaces,
+// also of such as no backup decrypts.
+func (s *sealedServer) byCommand(t *testing.T, keys string) {
+	t.Helper()
+	program, dir := s.in("program"), s.in("by command")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n[ $2 = 1 ] && sed -n \"s/^$1;//p\" '"+keys+"'\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.backup(t, "by command.hb", "--encrypt-to", s.to, "--key-command", program)
+	hbtest.Succeed(t, hb(t, "extract", "-i", s.key, "-C", dir, s.in("by command.hb")))
+	written := s.in("written by command")
+	hbtest.Succeed(t, hb(t, "apply", "-i", s.key, "--write-keyring", written, dir))
+	if got, want := string(mustRead(t, written)), strings.ToLower(string(mustRead(t, keys))); got != want {
+		t.Errorf("the archive has the keys\n%s", got)
+	}
 }
 
 // restoreChain restores a chain of MariaDB, and what it merges to, by the identity.

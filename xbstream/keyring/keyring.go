@@ -102,6 +102,17 @@ type Keys struct {
 	proven    map[MariaDBKey]bool
 }
 
+// Asks reports whether a program prints keys of MariaDB, so that only those are known that
+// somebody asked for.
+func (k *Keys) Asks() bool {
+	if k == nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.command != nil
+}
+
 // None reports whether there are no keys, and no command to ask for any.
 func (k *Keys) None() bool {
 	if k == nil {

@@ -515,4 +515,7 @@ var List = []Mutant{
 	{"buffered changes not counted", "xbstream/innodb/changebuffer/changebuffer.go",
 		"		if r.Deleted { // the change was made", "		if r.Page > 0 {",
 		"a table lacks what its indexes have in the change buffer", "test=./sink/export TestChangeBuffer"},
+	{"only keys that the backup needed", "source/metadata.go",
+		"	if len(b.Options.Recipients) == 0 || !b.Keys.Asks() {", "	if true {",
+		"MariaDB: the archive lacks keys that only a restore needs", "test=./scripts/test.d TestSealedChainMariaDB"},
 }

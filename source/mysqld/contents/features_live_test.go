@@ -102,7 +102,7 @@ func TestMySQLEncrypted(t *testing.T) {
 	if err := errors.Join(srv.Close(), s.Stop()); err != nil {
 		t.Fatal(err)
 	}
-	ring, config := keyring(t, root)
+	ring, config := keyringRoot(t, root)
 	s = mysqldtest.StartOn(t, ring, s.Datadir, mysqldtest.Options{Binlog: true, Config: config})
 	check("") // a keyring alone is not encryption
 	s.Exec(t, "CREATE TABLE d.secret (a INT PRIMARY KEY) ENGINE=InnoDB ENCRYPTION='Y'")
@@ -121,9 +121,9 @@ func TestMySQLEncrypted(t *testing.T) {
 	check("")
 }
 
-// keyring makes a root whose server loads the keyring component, which it does
+// keyringRoot makes a root whose server loads the keyring component, which it does
 // only for a manifest beside its program, and returns the lines that this takes.
-func keyring(t *testing.T, root *mysqldtest.Root) (*mysqldtest.Root, []string) {
+func keyringRoot(t *testing.T, root *mysqldtest.Root) (*mysqldtest.Root, []string) {
 	t.Helper()
 	dir := t.TempDir()
 	write := func(name, text string, mode os.FileMode) {
