@@ -263,6 +263,36 @@ func TestWaitsForPrepared(t *testing.T) {
 	s.Exec(t, "INSERT INTO d.t VALUES (2)")
 }
 
+// TestRotateBinlogLocked: an XA COMMIT that waits for somebody's global read lock is in no
+// file of the binary log, and is not waited for.
+func TestRotateBinlogLocked(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Binlog: true})
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (a INT PRIMARY KEY) ENGINE=InnoDB")
+	locker, c := s.Conn(t), s.Conn(t)
+	for _, q := range []string{"XA START 'x'", "INSERT INTO d.t VALUES (1)", "XA END 'x'", "XA PREPARE 'x'"} {
+		if _, err := c.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := locker.ExecContext(t.Context(), "FLUSH TABLES WITH READ LOCK"); err != nil {
+		t.Fatal(err)
+	}
+	commit := s.Background(t, "XA COMMIT 'x'")
+	mysqldtest.Await(t, "XA COMMIT waits", func() bool {
+		return s.Value(t, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'XA COMMIT%' AND STATE = 'Waiting for commit lock'") == "1"
+	})
+	f, err := RotateBinlog(t.Context(), client.Connect(t, client.Options(s)))
+	if err != nil || f.Name != "binlog.000002" {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if _, err := locker.ExecContext(t.Context(), "UNLOCK TABLES"); err != nil {
+		t.Fatal(err)
+	}
+	if err := commit(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMySQLBinlogPosition(t *testing.T) {
 	mysqldtest.EachServer(t, mysqldtest.MySQL, mysqldtest.Options{Binlog: true}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "CREATE DATABASE d")
