@@ -99,10 +99,10 @@ func (p *plan) fit() {
 	unfit("page 8k", has("mixed"))
 	unfit("one file for all tables", has("mixed") || has("imports") || has("elsewhere") || usesVictim(p.fault))
 	unfit("one file for all tables", p.server == mysqldtest.MySQL56 && (has("columns") || has("truncates") || has("indexes")))
-	// The system tablespace is not encrypted, so tables in a database that is cannot be in
-	// it; and IMPORT of an encrypted one needs a file of its key.
+	// In a database that encrypts by default no table can be of another engine, or in the
+	// system tablespace, or in a tablespace that is not encrypted.
 	for _, s := range []string{"encrypted", "encrypted tables"} {
-		unfit(s, p.has("one file for all tables") || has("imports"))
+		unfit(s, p.has("one file for all tables") || slices.ContainsFunc(p.loads, func(l string) bool { return !slices.Contains(encryptable, l) }))
 	}
 	// 8.0 and later have partitions in files of their own, and exchange none with another's.
 	unfit("one file for all tables", p.server == mysqldtest.MySQL97 && has("partitions"))
@@ -123,6 +123,9 @@ func (p *plan) fit() {
 		unfit("read only", true)
 	}
 }
+
+// encryptable are the loads all of whose tables MySQL can encrypt where they are.
+var encryptable = []string{"commits", "victim", "renames", "indexes", "truncates", "partitions", "columns", "bulk", "logs"}
 
 // whens are the moments of a backup: under load, or when all has been written.
 var whens = []string{"busy", "busy", "busy", "busy", "busy", "idle"}
