@@ -466,6 +466,15 @@ func (c *Copier) abandon(ctx context.Context, seg *segment, cause error) error {
 	overwritten := c.Again && !t.undo && (now.Size < t.Size || errors.As(cause, &page) && page.Foreign)
 	encrypted := false
 	if page != nil {
+		sealed, err := c.sealedSince(ctx, t, page.No)
+		if err != nil {
+			return errors.Join(cause, err)
+		}
+		if sealed {
+			return fmt.Errorf("%w; the server began to encrypt the tablespace while hb copied it (innodb_undo_log_encrypt, ALTER TABLESPACE): run the backup again", cause)
+		}
+	}
+	if page != nil {
 		if encrypted, err = t.encryptedSince(); err != nil {
 			return errors.Join(cause, err)
 		}
@@ -508,6 +517,32 @@ func (t *File) encryptedSince() (bool, error) {
 	}
 	now, err := innodb.ParseSpace(page)
 	return err == nil && now.ID == t.Space.ID && now.Encryption.Present, nil
+}
+
+// sealedSince reports whether a server of MySQL began to encrypt the tablespace in place after
+// page 0 was read, so that page no is encrypted: the redo log has the key, but hb may not have
+// read that yet. When page 0 comes to disk nobody knows, so the file cannot be copied again
+// right away.
+func (c *Copier) sealedSince(ctx context.Context, t *File, no innodb.PageNo) (bool, error) {
+	if c.Info == nil || t.Space.MySQLEncrypted() || no < t.Space.First {
+		return false, nil
+	}
+	page := make([]byte, t.Space.Physical)
+	if _, err := t.f.ReadAt(page, int64(no-t.Space.First)*int64(len(page))); err != nil {
+		return false, nil // the cause counts
+	}
+	if kind := innodb.HeaderType(page); kind < innodb.TypeEncrypted || kind > innodb.TypeRTreeEncrypted {
+		return false, nil
+	}
+	for end := time.Now().Add(keyPatience); c.Info(t.Space.ID) == nil; {
+		if time.Now().After(end) {
+			return false, nil
+		}
+		if err := datadir.Pause(ctx, keyPause); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // readSegment fills buf with the pages of a segment at off. It reports whether the file

@@ -36,6 +36,9 @@ func (k *Keys) readMySQLKeyring(name string) error {
 	if err != nil {
 		return fmt.Errorf("reading the keyring: %w", err)
 	}
+	if len(content) == 0 {
+		return nil // component_keyring_file makes an empty file, and writes it with its first key
+	}
 	parse := parseComponentFile
 	if bytes.HasPrefix(content, []byte(pluginMagic)) {
 		parse = parsePluginFile

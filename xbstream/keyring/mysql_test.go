@@ -89,7 +89,7 @@ func TestMySQLKeyringBad(t *testing.T) {
 	long := []byte(one)
 	long[24+8] = 0x90 // a name that is longer than the record
 	for name, content := range map[string]string{
-		"empty": "", "text": "hello", "version": strings.Replace(componentJSON, "1.0", "1.1", 1),
+		"text": "hello", "version": strings.Replace(componentJSON, "1.0", "1.1", 1),
 		"digits": strings.Replace(componentJSON, `"0001`, `"000x`, 1), "odd": strings.Replace(componentJSON, `"0001`, `"001`, 1),
 		"cut": componentJSON[:len(componentJSON)-1], "plugin version": strings.Replace(one, "1.0", "3.0", 1),
 		"plugin cut": one[:len(one)-1], "plugin cut 2": two[:len(two)-1], "plugin head": "Keyring file version:",
@@ -111,5 +111,24 @@ func TestMarshalComponent(t *testing.T) {
 	}
 	if b, err := MarshalComponent(keys); err != nil || !bytes.Equal(b, []byte(componentJSON)) {
 		t.Errorf("%s, %v", b, err)
+	}
+}
+
+// TestKeyringBegins: a server that has not encrypted anything yet has an empty file. Its first
+// key is found once there is one.
+func TestKeyringBegins(t *testing.T) {
+	var k Keys
+	file := write(t, "keyring", nil)
+	if err := k.ReadMySQLKeyring(file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Master(innodbName); !IsKeyError(err) || !strings.Contains(err.Error(), file) {
+		t.Errorf("no key yet: %v", err)
+	}
+	if err := os.WriteFile(file, []byte(componentJSON), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if key, err := k.Master(innodbName); err != nil || hex.EncodeToString(key) != innodbHex {
+		t.Errorf("the first key: %x, %v", []byte(key), err)
 	}
 }
