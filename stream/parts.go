@@ -99,6 +99,16 @@ func (p *Parts) ReadPayload(c xbstream.IndexedChunk, data []byte) (crc uint32, e
 	return c.ReadPayload(p.at, p.Path(c.File), data)
 }
 
+// Has reports whether the archive has a file of that path.
+func (p *Parts) Has(path string) bool {
+	for i := range p.Index.Files() {
+		if p.Path(i) == path {
+			return true
+		}
+	}
+	return false
+}
+
 // Pick yields the chunks of some files, in their order.
 func (p *Parts) Pick(files map[int]bool) iter.Seq[xbstream.IndexedChunk] {
 	return func(yield func(xbstream.IndexedChunk) bool) {

@@ -24,6 +24,11 @@ func TestDamageOutside(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(20261124, 4))
 	for _, f := range all {
+		whole := filepath.Join(dir, f.Name+" whole")
+		if err := os.WriteFile(whole, f.Bytes, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		hbtest.Succeed(t, hb(t, "verify", "-i", key, whole))
 		cut := f.Cut(f.Units[1+rng.IntN(len(f.Units)-2)])
 		flipped := f.Flip(8 * (len(f.Bytes)/2 + rng.IntN(100)))
 		for i, d := range []sinktest.Damage{cut, flipped, f.Move(rng)} {

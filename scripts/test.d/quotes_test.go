@@ -51,6 +51,7 @@ var quotes = []quote{
 	{"account.md", "-- MySQL 8.0 and later; and SELECT, LOCK TABLES where there are non-transactional tables", granted},
 	{"account.md", "GRANT BACKUP_ADMIN, RELOAD, PROCESS ON *.* TO backup@localhost;", granted},
 	{"account.md", "GRANT SELECT ON performance_schema.log_status TO backup@localhost;", granted},
+	{"account.md", "GRANT SELECT ON performance_schema.keyring_component_status TO backup@localhost;", nobody}, // TestCheckSealed has it printed
 	{"account.md", "-- MySQL 5.6 and 5.7", granted},
 	{"account.md", "GRANT RELOAD, PROCESS, REPLICATION CLIENT ON *.* TO backup@localhost;", granted},
 	{"account.md", "ok       version: MySQL 9.7.4 is supported; hb was tested with 9.7.4", checked},

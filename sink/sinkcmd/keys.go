@@ -15,11 +15,12 @@ import (
 
 // sealedKeys adds to keys those that the archives have themselves. They come after the
 // pages that need them, so hb looks for them by the index; from an archive without one, or
-// that cannot be read anywhere, it takes none.
-func sealedKeys(ctx context.Context, p *program.Program, f *stream.ReadFlags, increments []string, keys *keyring.Keys) (*keyring.Keys, error) {
+// that cannot be read anywhere, it takes none. unread is why it could not read them where
+// it should have: who reads all of the archive comes upon the damage, and says more of it.
+func sealedKeys(ctx context.Context, p *program.Program, f *stream.ReadFlags, increments []string, keys *keyring.Keys) (_ *keyring.Keys, unread, err error) {
 	ids, err := stream.ReadIdentities(f.Identity, p.Ask)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, name := range append([]string{f.Archive}, increments...) {
 		of := f.Of(name)
@@ -28,7 +29,8 @@ func sealedKeys(ctx context.Context, p *program.Program, f *stream.ReadFlags, in
 		}
 		content, err := sealedMember(ctx, p, of)
 		if err != nil {
-			return nil, err
+			unread = errors.Join(unread, err)
+			continue
 		}
 		if content == nil {
 			continue
@@ -37,10 +39,10 @@ func sealedKeys(ctx context.Context, p *program.Program, f *stream.ReadFlags, in
 			keys = new(keyring.Keys)
 		}
 		if err := keys.Unseal(bytes.NewReader(content), ids); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return keys, nil
+	return keys, unread, nil
 }
 
 // sealedMember reads keyring.SealedName of an archive; nil: there is none, or no index.
@@ -50,7 +52,7 @@ func sealedMember(ctx context.Context, p *program.Program, f *stream.ReadFlags) 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	if in.Parts == nil {
+	if in.Parts == nil || !in.Parts.Has(keyring.SealedName) {
 		return nil, nil
 	}
 	picked := catalog.NewPicked(in.Parts, func(path string) bool { return path == keyring.SealedName })

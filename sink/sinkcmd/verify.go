@@ -57,9 +57,15 @@ func (c *Verify) verify(ctx context.Context, p *program.Program) (result *verify
 	}
 	directory := len(c.Increments) == 0 && c.isDirectory()
 	if len(c.Identity) > 0 && !directory {
-		if c.Keys, err = sealedKeys(ctx, p, &c.ReadFlags, c.Increments, c.Keys); err != nil {
+		var unread error
+		if c.Keys, unread, err = sealedKeys(ctx, p, &c.ReadFlags, c.Increments, c.Keys); err != nil {
 			return nil, err
 		}
+		defer func() {
+			if err == nil {
+				err = unread
+			}
+		}()
 	}
 	if directory {
 		p.During(c.Progress, func() { result, err = verify.Directory(ctx, c.Archive, c.Options) })
