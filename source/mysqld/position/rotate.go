@@ -2,6 +2,7 @@ package position
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"hb/source/mysqld"
@@ -42,11 +43,14 @@ func RotateBinlog(ctx context.Context, srv *mysqld.Server) (f BinlogFile, err er
 // Await makes f the server's current file, which the server may have begun by itself, and waits
 // as RotateBinlog does.
 func (f *BinlogFile) Await(ctx context.Context, srv *mysqld.Server) error {
-	at, err := Binlog(ctx, srv)
+	st, err := ReadLogStatus(ctx, srv) // SHOW BINARY LOG STATUS needs a privilege more
 	if err != nil {
 		return err
 	}
-	f.Name = at.File
+	if st.Binlog == nil {
+		return errors.New("performance_schema.log_status names no file of the binary log, which is on")
+	}
+	f.Name = st.Binlog.File
 	left, err := xaStatements(ctx, srv) // those in earlier files are among them
 	if err != nil {
 		return err
