@@ -108,7 +108,7 @@ var exitCodes = []exitCode{
 		as[*source.SystemError], as[*disk.NameError],
 		as[*innodb.UnsupportedError], as[*mariadbredo.UnsupportedError], as[*mysqlredo.UnsupportedError], as[*mysqlredo.FlagsError], as[*metadata.VersionError])},
 	{5, of(as[*redo.OverrunError], is(locks.ErrLost), is(mysqld.ErrConnectionLost), as[*locks.TimeoutError], as[*locks.OtherBackupError],
-		as[*position.OpenTempTablesError], as[*source.LockBrokenError], as[*subject.BinlogError], as[*source.UnloggedError], as[*source.UnloggedInstanceError], as[*scope.NameError])},
+		as[*position.OpenTempTablesError], as[*source.LockBrokenError], as[*source.LostCopyError], as[*subject.BinlogError], as[*source.UnloggedError], as[*source.UnloggedInstanceError], as[*scope.NameError])},
 	{exitReaderGone, of(stdout.IsBrokenPipe)},
 	{6, of(as[*catalog.IncompleteError], as[*backupdir.MissingError], is(io.ErrUnexpectedEOF))},
 	{7, of(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError], as[*backupdir.DamageError], as[*since.DamageError])},

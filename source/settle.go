@@ -32,6 +32,9 @@ func (b *backup) settle(ctx context.Context) error {
 	if err := b.settleScope(ctx, end, files); err != nil {
 		return err
 	}
+	if err := b.proveCopied(files); err != nil {
+		return err
+	}
 	for _, info := range end.Unknown {
 		if err := b.Inventory.Young(ctx, info); err != nil {
 			return err
@@ -55,6 +58,28 @@ func (b *backup) settle(ctx context.Context) error {
 	b.now = end.Now
 	b.warnImported(files)
 	return nil
+}
+
+// proveCopied makes sure that the archive has a copy of every tablespace that was there when
+// they were listed for the last time: one that was void, and was not made again, would be
+// missed by nothing else if the redo log does not name the tablespace.
+func (b *backup) proveCopied(files map[innodb.SpaceID]*redo.FileState) error {
+	for _, t := range b.last.Files {
+		if s := files[t.Space.ID]; !b.registry.Has(t.Key()) && (s == nil || !s.Deleted) {
+			return &LostCopyError{t.Space.ID, t.Path}
+		}
+	}
+	return nil
+}
+
+// LostCopyError says that hb lost a copy of a tablespace, and did not make another.
+type LostCopyError struct {
+	ID   innodb.SpaceID
+	Path string
+}
+
+func (e *LostCopyError) Error() string {
+	return fmt.Sprintf("%s (tablespace %d) was changed while hb copied it for the last time, so that the archive does not have it: back up again", e.Path, e.ID)
 }
 
 // warnImported names the tables that MariaDB imported after hb had read the deletion of

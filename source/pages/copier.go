@@ -462,8 +462,8 @@ func (c *Copier) abandon(ctx context.Context, seg *segment, cause error) error {
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	var page *innodb.PageError
-	overwritten := c.Again && !t.undo && (now.Size < t.Size || errors.As(cause, &page) && page.Foreign)
+	page, _ := errors.AsType[*innodb.PageError](cause)
+	overwritten := c.Again && !t.undo && (now.Size < t.Size || page != nil && page.Foreign)
 	encrypted := false
 	if page != nil {
 		sealed, err := c.sealedSince(ctx, t, page.No)
@@ -473,12 +473,10 @@ func (c *Copier) abandon(ctx context.Context, seg *segment, cause error) error {
 		if sealed {
 			return fmt.Errorf("%w; the server began to encrypt the tablespace while hb copied it (innodb_undo_log_encrypt, ALTER TABLESPACE): run the backup again", cause)
 		}
-	}
-	if page != nil {
 		if encrypted, err = t.encryptedSince(); err != nil {
 			return errors.Join(cause, err)
 		}
-		if encrypted && (!c.Again || t.Space.ID == 0) {
+		if encrypted && (!c.Again || t.undo || t.Space.ID == 0) {
 			return fmt.Errorf("%w; the server began to encrypt the tablespace while hb copied it (innodb_encrypt_tables): run the backup again", cause)
 		}
 	}
