@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -271,10 +272,16 @@ func (e *encryptedServer) verify(t *testing.T, archive string, flags keyring.Fla
 		}
 		result, err := verify.Archive(t.Context(), f, o)
 		f.Close()
-		if err != nil || len(result.Warnings) > 0 || result.Tally.Sealed != 0 {
+		if err != nil || slices.ContainsFunc(result.Warnings, func(w string) bool { return !e.unproven(w) }) || result.Tally.Sealed != 0 {
 			t.Fatalf("verify, rehearsal %v: %+v, %v", replay, result, err)
 		}
 	}
+}
+
+// unproven reports whether a warning is that nothing proves a key, which is so of hb's own
+// archives where it had no keys, and only the redo log has the pages: see TestEncryptedYoung.
+func (e *encryptedServer) unproven(warning string) bool {
+	return e.salted && strings.Contains(warning, "nothing in the backup shows whether key 2")
 }
 
 func loadKeys(t *testing.T, flags keyring.Flags) *keyring.Keys {
@@ -329,8 +336,8 @@ func (e *encryptedServer) restore(t *testing.T, archive, target string, flags ke
 	}
 	e.checkSealed(t, copied, storedPages(t, target))
 	for _, w := range result.Warnings {
-		// hb had no keys, or the peer made the archive: see TestEncryptedYoung.
-		if own := strings.HasSuffix(archive, "archive"); own && !e.salted || !strings.Contains(w, "nothing in the backup shows whether key 2") {
+		peers := !strings.HasSuffix(archive, "archive") && strings.Contains(w, "nothing in the backup shows whether key 2")
+		if !peers && !e.unproven(w) {
 			t.Errorf("apply warns: %s", w)
 		}
 	}
