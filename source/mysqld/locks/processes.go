@@ -104,29 +104,30 @@ func (p Process) waiting() bool {
 
 // processes lists the statements that others run, without replication's
 // threads. It needs PROCESS.
-func processes(ctx context.Context, srv *mysqld.Server, on *mysqld.Session, own ...string) ([]Process, error) {
-	rows, err := on.Rows(ctx, "SELECT ID, USER, TIME, STATE, LEFT(INFO, 1024) AS INFO FROM information_schema.PROCESSLIST WHERE COMMAND IN ('Query', 'Execute') AND INFO IS NOT NULL")
-	if err != nil {
-		return nil, err
-	}
-	var out []Process
-	for _, r := range rows {
-		if slices.Contains(append(own, on.ID, srv.Control.ID), r["ID"]) {
-			continue
+func processes(ctx context.Context, srv *mysqld.Server, on *mysqld.Session, own ...string) (out []Process, err error) {
+	// The table of that name in information_schema fails on a statement that is not valid
+	// UTF-8 (9.7.4: "Cannot convert string … from utf8mb4 to utf8mb3").
+	err = on.Each(ctx, "SHOW FULL PROCESSLIST", func(row map[string]string) error {
+		if row["Info"] == "" || row["Command"] != "Query" && row["Command"] != "Execute" || slices.Contains(append(own, on.ID, srv.Control.ID), row["Id"]) {
+			return nil
 		}
-		p := Process{User: r["USER"], State: r["STATE"], Statement: r["INFO"]}
-		seconds, err := strconv.ParseInt(r["TIME"], 10, 32)
+		p := Process{User: row["User"], State: row["State"], Statement: row["Info"][:min(len(row["Info"]), maxStatement)]}
+		seconds, err := strconv.ParseInt(row["Time"], 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("PROCESSLIST: time %q: %w", r["TIME"], err)
+			return fmt.Errorf("PROCESSLIST: time %q: %w", row["Time"], err)
 		}
 		p.Time = time.Duration(seconds) * time.Second
-		if p.ID, err = strconv.ParseUint(r["ID"], 10, 64); err != nil {
-			return nil, fmt.Errorf("PROCESSLIST: connection %q: %w", r["ID"], err)
+		if p.ID, err = strconv.ParseUint(row["Id"], 10, 64); err != nil {
+			return fmt.Errorf("PROCESSLIST: connection %q: %w", row["Id"], err)
 		}
 		out = append(out, p)
-	}
-	return out, nil
+		return nil
+	})
+	return out, err
 }
+
+// maxStatement is how much of a statement a Process has, in bytes.
+const maxStatement = 1024
 
 // blockers are those statements that have run for that long and wait for no
 // lock themselves.

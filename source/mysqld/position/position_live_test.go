@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -289,6 +290,23 @@ func TestRotateBinlogLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := commit(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRotateBinlogBytes: statements with bytes of any kind, which INSERT of a BLOB has, are no
+// obstacle.
+func TestRotateBinlogBytes(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Binlog: true})
+	wait := s.Background(t, "SELECT SLEEP(2), LENGTH('\x8d\xec6\xfc')")
+	mysqldtest.Await(t, "the statement runs", func() bool {
+		rows := s.Rows(t, "SHOW PROCESSLIST")
+		return slices.ContainsFunc(rows, func(r []string) bool { return strings.Contains(fmt.Sprint(r), "SLEEP(2)") })
+	})
+	if f, err := RotateBinlog(t.Context(), client.Connect(t, client.Options(s))); err != nil || f.Name != "binlog.000002" {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if err := wait(); err != nil {
 		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package position
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"hb/source/mysqld"
@@ -88,16 +89,20 @@ func executed(ctx context.Context, srv *mysqld.Server) (string, error) {
 // for a metadata lock, or on a replica for its turn, is in no file yet: 9.7.2, sql/xa/sql_xa_commit.cc
 // and sql/mysqld.cc (stage names).
 func xaStatements(ctx context.Context, srv *mysqld.Server) (map[string]bool, error) {
-	rows, err := srv.Control.Rows(ctx, "SELECT ID, LEFT(INFO, 1024) AS INFO FROM information_schema.PROCESSLIST WHERE INFO IS NOT NULL"+
-		" AND COALESCE(STATE, '') NOT LIKE 'Waiting for % lock' AND COALESCE(STATE, '') <> 'Waiting for preceding transaction to commit'")
-	if err != nil {
-		return nil, err
-	}
 	out := make(map[string]bool)
-	for _, r := range rows {
-		if locks.FirstWord(r["INFO"]) == "XA" {
-			out[r["ID"]+" "+r["INFO"]] = true
+	// The table of that name in information_schema fails on a statement that is not valid UTF-8 (9.7.4).
+	return out, srv.Control.Each(ctx, "SHOW FULL PROCESSLIST", func(row map[string]string) error {
+		if locks.FirstWord(row["Info"]) == "XA" && !elsewhere(row["State"]) {
+			out[row["Id"]+" "+row["Info"][:min(len(row["Info"]), maxStatement)]] = true
 		}
-	}
-	return out, nil
+		return nil
+	})
+}
+
+// maxStatement is how much of a statement tells it from others of its connection.
+const maxStatement = 1024
+
+// elsewhere reports whether a statement in that state waits before it gets to a file.
+func elsewhere(state string) bool {
+	return strings.HasPrefix(state, "Waiting for ") && strings.HasSuffix(state, " lock") || state == "Waiting for preceding transaction to commit"
 }
