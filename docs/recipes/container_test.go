@@ -2,8 +2,10 @@ package recipes
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"hb/source/mysqld/mysqldtest"
 )
@@ -79,6 +81,11 @@ default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 		}
 		if code, out := s.try("docker rm -f -a -t 0"); code != 0 {
 			t.Errorf("removing the containers: %s", out)
+		}
+		// A process that podman has clean up after each container may still be at that, and
+		// makes files anew.
+		for end := time.Now().Add(10 * time.Second); os.RemoveAll(h.path("/var/lib/containers")) != nil && time.Now().Before(end); {
+			time.Sleep(50 * time.Millisecond)
 		}
 	})
 	return s
