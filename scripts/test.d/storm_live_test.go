@@ -30,7 +30,7 @@ import (
 // tablespace, and every other file. A seed, which is printed (HB_STORM_SEED), draws the
 // server's layout, its loads, how each chain goes on and in which way it is restored.
 //
-// The usual run has two rounds for each server, the long form a hundred.
+// The usual run has one round for each server, the long form a hundred.
 func TestChainStorm(t *testing.T) {
 	seed := uint64(time.Now().UnixNano()) % 1e9
 	if s := os.Getenv("HB_STORM_SEED"); s != "" {
@@ -38,7 +38,7 @@ func TestChainStorm(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rounds := 2
+	rounds := 1
 	if mysqldtest.Long() {
 		rounds = 100
 	}
