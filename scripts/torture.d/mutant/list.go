@@ -356,7 +356,7 @@ var List = []Mutant{
 		"		if engine != \"\" {", "		if engine == \"none\" {",
 		"a table whose data are not copied", "fault=unknown engine, server=mariadb1011"},
 	{"import ends the backup", "source/pages/copier.go",
-		"	overwritten := c.Again && !t.undo && (now.Size < t.Size || errors.As(cause, &page) && page.Foreign)", "	overwritten := c.Again && !t.undo && now.Size < t.Size && page == nil",
+		"	overwritten := c.Again && !t.undo && (now.Size < t.Size || page != nil && page.Foreign)", "	overwritten := c.Again && !t.undo && now.Size < t.Size",
 		"MariaDB: a page of an imported file counts as damage", "server=mariadb1011, fault=none, load=imports, option=--throttle=8MiB"},
 	{"imports keep their copies", "source/mariadb.go",
 		"		return ok && a.Unlisted\n", "		return ok && a.Unlisted && a.ID == 0\n",
