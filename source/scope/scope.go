@@ -213,9 +213,9 @@ func (s *Scope) Asked() *metadata.Scope {
 	return &asked
 }
 
-// partition begins what follows a table's name in that of a partition; MySQL 8.0 and later
-// write it in lower case.
-var partition = regexp.MustCompile(`#[Pp]#`)
+// part begins what follows a table's name in that of a partition, which MySQL 8.0 and later
+// write in lower case, and in that of a vector index of MariaDB 11.7 and later (t#i#01).
+var part = regexp.MustCompile(`#(?:[Pp]|i)#`)
 
 // auxiliary is the name of a FULLTEXT auxiliary table, with the id of its table.
 var auxiliary = regexp.MustCompile(`^(?:FTS|fts)_([0-9a-f]{16})_`)
@@ -236,7 +236,7 @@ func TableOf(name string) (db, table string) {
 	} else if ext == ".sdi" {
 		table = serial.ReplaceAllString(table, "")
 	}
-	if at := partition.FindStringIndex(table); at != nil {
+	if at := part.FindStringIndex(table); at != nil {
 		table = table[:at[0]]
 	}
 	return db, table
@@ -255,8 +255,8 @@ func (s *Scope) Has(name string) bool {
 		owner, known := s.owners[m[1]]
 		if !known {
 			// Of a table that DDL makes or drops just now: if it is there at the end, and
-			// committed, its owner is known then.
-			return s.HasAll(db)
+			// committed, its owner is known then. Or a user's table that is called so.
+			return s.HasAll(db) || s.hasTable(db, table)
 		}
 		db, table = TableOf(owner)
 	}

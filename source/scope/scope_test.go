@@ -114,6 +114,21 @@ func TestAuxiliary(t *testing.T) {
 	}
 }
 
+// TestParts: the files of partitions and of vector indexes go with their table, and a user's
+// table that is called like an auxiliary one is a table.
+func TestParts(t *testing.T) {
+	s := mustCompile(t, Options{Tables: []string{"^a[.](t|p|FTS.*mine)$"}})
+	s.SetOwners(nil)
+	for name, want := range map[string]bool{
+		"a/t#i#00.ibd": true, "a/t#i#01.MYD": true, "a/t2#i#00.ibd": false, "b/t#i#00.ibd": false, "a/p#P#p0.ibd": true, "a/p2#p#p0.ibd": false,
+		"a/FTS_00000000000000ff_mine.ibd": true, "a/FTS_00000000000000ff_mine.frm": true, "b/FTS_00000000000000ff_mine.ibd": false,
+	} {
+		if got := s.Has(name); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 // TestMistakes: options that name nothing, or nothing that could be there.
 func TestMistakes(t *testing.T) {
 	list := filepath.Join(t.TempDir(), "list")
