@@ -65,3 +65,63 @@ func TestPartialVector(t *testing.T) {
 	gone(t, r, "d.left_vec")
 	r.Exec(t, "CREATE TABLE d.left_vec (id INT PRIMARY KEY, v VECTOR(3) NOT NULL, VECTOR INDEX (v)) ENGINE=InnoDB")
 }
+
+// TestPartialLongNames: the .sdi file of a table of another engine, which has a part of the
+// table's name only, goes with the table.
+func TestPartialLongNames(t *testing.T) {
+	t.Parallel()
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.left_out (id INT PRIMARY KEY)")
+	for _, table := range []string{"a_table_with_a_long_name", "a_table_with_a_left_name", "`ä täble with a long name`", "sixteen_letters_", "sixteen_letters_and"} {
+		s.Exec(t, "CREATE TABLE d."+table+" (id INT) ENGINE=MyISAM", "INSERT INTO d."+table+" VALUES (1)")
+	}
+	r := backupTables(t, s, scope.Options{Tables: []string{"^d[.].*(long|letters_$)"}})
+	found, err := filepath.Glob(filepath.Join(r.Datadir, "d", "*.sdi"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := make(map[string]bool)
+	for _, name := range found {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(text), `"dd_object":{"name":"`)
+		table, _, _ := strings.Cut(rest, `"`)
+		t.Logf("%s: %s", filepath.Base(name), table)
+		have[table] = true
+	}
+	if !have["a_table_with_a_long_name"] || !have["ä täble with a long name"] || !have["sixteen_letters_"] || len(have) != 3 {
+		t.Errorf("the definitions are those of %v", have)
+	}
+	for _, table := range []string{"a_table_with_a_long_name", "`ä täble with a long name`", "sixteen_letters_"} {
+		if n := r.Value(t, "SELECT COUNT(*) FROM d."+table); n != "1" {
+			t.Errorf("%s has %s rows", table, n)
+		}
+	}
+}
+
+// TestPartialStray: a stray file that has the name of a table which lies elsewhere does not
+// take that out of the backup.
+func TestPartialStray(t *testing.T) {
+	t.Parallel()
+	elsewhere := t.TempDir()
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Config: []string{"innodb-directories=" + elsewhere}})
+	numbers(t, s)
+	fill(t, s, "d.far", "DATA DIRECTORY='"+elsewhere+"'")
+	fill(t, s, "d.dropped", "")
+	s.WriteOut(t)
+	if err := mysqldtest.CopyFile(filepath.Join(s.Datadir, "d", "far.ibd"), filepath.Join(s.Datadir, "d", "dropped.ibd")); err != nil {
+		t.Fatal(err)
+	}
+	s.Exec(t, "DROP TABLE d.dropped")
+	want := s.Rows(t, "CHECKSUM TABLE d.far")[0][1]
+	for _, which := range []string{"the server", "a server that was restored from a backup, and has the table under hb's name"} {
+		s = backupTables(t, s, scope.Options{Databases: []string{"d.far"}}, elsewhere)
+		if got := s.Rows(t, "CHECKSUM TABLE d.far")[0][1]; got != want || want == "" {
+			t.Errorf("%s: checksum %s, want %s", which, got, want)
+		}
+		t.Log(s.Value(t, "SELECT FILE_NAME FROM information_schema.FILES WHERE TABLESPACE_NAME = 'd/far'"))
+		s.Exec(t, "DROP TABLE d.n", "DROP TABLE d.seq", "CREATE TABLE d.n (n INT PRIMARY KEY)", "CREATE TABLE d.seq (n INT PRIMARY KEY)") // left out next
+	}
+}

@@ -79,9 +79,16 @@ type Listing struct {
 	LeftOut, LeftOthers []File
 }
 
-// AddTablespace adds a tablespace to the list that it belongs to.
+// AddTablespace adds a tablespace to the list that it belongs to: by the name of which that of
+// its file may be an alias, given now or in the backup that the server was restored from. One
+// that is too long to be in its alias counts as any of the database.
 func (out *Listing) AddTablespace(info File) {
-	if out.Scope.Has(info.Name) {
+	name := PlainName(info.Name)
+	if IsNameless(info.Name) {
+		dir, _ := filepath.Split(info.Name)
+		name = dir + "db.opt"
+	}
+	if out.Scope.Has(name) {
 		out.Tablespaces = append(out.Tablespaces, info)
 	} else {
 		out.LeftOut = append(out.LeftOut, info)
@@ -143,28 +150,56 @@ func (out *Listing) leaveOptions() {
 	})
 }
 
-// triggerMost bounds the file that says which table a trigger is of, in bytes.
-const triggerMost = 64 << 10
+// A tableName says how a file whose name is not that of its table names the table. Names
+// with characters that files encode count as unknown.
+type tableName struct {
+	pattern *regexp.Regexp
+	most    int64 // bytes of the file in which the name is
+}
 
-var triggerTable = regexp.MustCompile(`(?m)^trigger_table=([0-9A-Za-z_]+)$`)
+var (
+	triggerTable = tableName{regexp.MustCompile(`(?m)^trigger_table=([0-9A-Za-z_]+)$`), 64 << 10}
+	sdiTable     = tableName{regexp.MustCompile(`"dd_object": ?\{\s*"name": ?"([0-9A-Za-z_]+)"`), 4 << 10}
+	// sdiCut is the name of an .sdi file that may have only the first 16 characters of the
+	// table's (FILENAME_PREFIX_CHARS in sql/dd/sdi_file.h of MySQL 9.7.2), each of which is
+	// at least one byte.
+	sdiCut = regexp.MustCompile(`/[^/]{16,}_[0-9]+\.sdi$`)
+)
 
-// addOther adds a file that is not InnoDB's to the list that it belongs to. A trigger's
-// .TRN, which has the trigger's name, goes with its table.
+// belongs is the name by which a file is in the scope or out of it: its own, or that of a
+// file of its table; or, if it does not say which table that is, of one of the database.
+func (out *Listing) belongs(path, name string) (string, error) {
+	var in *tableName
+	switch {
+	case out.Scope == nil:
+	case filepath.Ext(name) == ".TRN": // it has the trigger's name
+		in = &triggerTable
+	case sdiCut.MatchString(name):
+		in = &sdiTable
+	}
+	if in == nil {
+		return name, nil
+	}
+	text, err := ReadAll(out.Disk, path, in.most)
+	if err != nil {
+		return "", err
+	}
+	db := filepath.Dir(name)
+	if m := in.pattern.FindSubmatch(text); m != nil {
+		return db + "/" + string(m[1]), nil
+	}
+	return db + "/db.opt", nil
+}
+
+// addOther adds a file that is not InnoDB's to the list that it belongs to.
 func (out *Listing) addOther(path, name string) error {
 	info, err := out.Find(path, name)
 	if err != nil || info == nil {
 		return IgnoreGone(err)
 	}
-	belongs := name
-	if out.Scope != nil && filepath.Ext(name) == ".TRN" {
-		text, err := ReadAll(out.Disk, path, triggerMost)
-		if err != nil {
-			return IgnoreGone(err)
-		}
-		db := filepath.Dir(name)
-		if belongs = db + "/db.opt"; triggerTable.Match(text) {
-			belongs = db + "/" + string(triggerTable.FindSubmatch(text)[1])
-		}
+	belongs, err := out.belongs(path, name)
+	if err != nil {
+		return IgnoreGone(err)
 	}
 	if out.Scope.Has(belongs) {
 		out.Others = append(out.Others, *info)

@@ -9,6 +9,7 @@ import (
 
 	"hb/source/datadir"
 	"hb/source/mysqld/contents"
+	"hb/source/scope"
 	"hb/source/sourcetest"
 	"hb/stream/disk"
 	"hb/xbstream/innodb/innodbtest"
@@ -72,6 +73,55 @@ func TestListMySQL(t *testing.T) {
 	d.Layout.SkipUndo = true
 	if n := len(d.List().Tablespaces); n != len(want)-3 { // undo_001, undo002, mine.ibu
 		t.Errorf("without undo tablespaces there are %d, want %d", n, len(want)-3)
+	}
+}
+
+// TestListSome: a partial backup has the files of the tables that are in it, also where the
+// name of a file does not say so; and those that say nothing.
+func TestListSome(t *testing.T) {
+	d := sourcetest.NewDir(t)
+	o := scope.Options{Tables: []string{"^db[.]a(_table.*)?$"}, TablesExclude: []string{"left$"}}
+	var err error
+	if d.Layout.Scope, err = o.Compile(); err != nil {
+		t.Fatal(err)
+	}
+	sdi := func(table string) []byte {
+		return []byte(`{"mysqld_version_id":90704,"dd_version":90200,"sdi_version":80019,"dd_object_type":"Table","dd_object":{"name":"` + table + `","columns":[{"name":"id"}]}}`)
+	}
+	want := []string{"db/a_1.sdi", "db/a_table_with_a_l_7.sdi", "db/a_table_with_a_l_9.sdi", "db/trg.TRN"}
+	d.Write("db/a_1.sdi", sdi("a"))
+	d.Write("db/a_table_with_a_l_7.sdi", sdi("a_table_with_a_long_name"))
+	d.Write("db/a_table_with_a_l_8.sdi", sdi("a_table_with_a_left"))
+	d.Write("db/a_table_with_a_l_9.sdi", sdi("a_table_with_a_l\u00e4"))
+	d.Write("db/b_table_with_a_l_7.sdi", sdi("b_table_with_a_long_name"))
+	d.Write("db/b_1.sdi", nil)
+	d.Write("db/trg.TRN", []byte("TYPE=TRIGGERNAME\ntrigger_table=a\n"))
+	d.Write("db/left.TRN", []byte("TYPE=TRIGGERNAME\ntrigger_table=b\n"))
+	list := d.List()
+	var got []string
+	for _, f := range list.Others {
+		got = append(got, f.Name)
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) || len(list.LeftOthers) != 4 {
+		t.Errorf("files %q, want %q; %d left out", got, want, len(list.LeftOthers))
+	}
+	spaces := []string{"db/#hb#6.ibd", "db/a#hb#5.ibd", "db/a#hb#5#2.ibd"} // an alias, and one whose name was too long
+	for _, name := range append([]string{"db/b#hb#7.ibd"}, spaces...) {
+		d.Write(name, []byte("a tablespace"))
+	}
+	list, got = d.List(), nil
+	for _, f := range list.Tablespaces {
+		got = append(got, f.Name)
+	}
+	slices.Sort(spaces)
+	slices.Sort(got)
+	if !slices.Equal(got, spaces) || len(list.LeftOut) != 1 {
+		t.Errorf("tablespaces %q, want %q; %d left out", got, spaces, len(list.LeftOut))
+	}
+	d.Layout.Scope = nil
+	if list := d.List(); len(list.Others) != 8 {
+		t.Errorf("%d files of all tables", len(list.Others))
 	}
 }
 
