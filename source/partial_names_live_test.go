@@ -125,3 +125,44 @@ func TestPartialStray(t *testing.T) {
 		s.Exec(t, "DROP TABLE d.n", "DROP TABLE d.seq", "CREATE TABLE d.n (n INT PRIMARY KEY)", "CREATE TABLE d.seq (n INT PRIMARY KEY)") // left out next
 	}
 }
+
+// TestPartialDiscarded: a table in the scope whose tablespace is discarded stays in the
+// dictionary, also between tables that are left out, and its file can be imported.
+func TestPartialDiscarded(t *testing.T) {
+	servers := append([]string{mysqldtest.MySQL56, mysqldtest.MySQL57}, mysqldtest.MariaDB...)
+	mysqldtest.Each(t, servers, func(t *testing.T, root *mysqldtest.Root) {
+		s := mysqldtest.Start(t, root, mysqldtest.Options{})
+		s.Exec(t, "CREATE DATABASE d", "CREATE DATABASE other", "CREATE TABLE other.a (id INT PRIMARY KEY) ENGINE=InnoDB",
+			"CREATE TABLE d.away (id INT PRIMARY KEY) ENGINE=InnoDB", "CREATE TABLE other.b (id INT PRIMARY KEY) ENGINE=InnoDB", "INSERT INTO d.away VALUES (4711)")
+		aside := t.TempDir()
+		export := s.Conn(t)
+		exec := func(q string) {
+			if _, err := export.ExecContext(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		files := []string{"away.ibd", "away.cfg"}
+		exec("FLUSH TABLES d.away FOR EXPORT")
+		for _, file := range files {
+			if err := mysqldtest.CopyFile(filepath.Join(aside, file), filepath.Join(s.Datadir, "d", file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		exec("UNLOCK TABLES")
+		s.Exec(t, "ALTER TABLE d.away DISCARD TABLESPACE")
+		r := backupTables(t, s, scope.Options{Databases: []string{"d"}})
+		if n := r.Value(t, "SELECT COUNT(*) FROM information_schema.INNODB_SYS_TABLES WHERE NAME = 'd/away'"); n != "1" {
+			t.Errorf("the dictionary has %s tables d/away", n)
+		}
+		for _, file := range files {
+			if err := mysqldtest.CopyFile(filepath.Join(r.Datadir, "d", file), filepath.Join(aside, file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.Exec(t, "ALTER TABLE d.away IMPORT TABLESPACE")
+		if got := r.Value(t, "SELECT id FROM d.away"); got != "4711" {
+			t.Errorf("imported: %q", got)
+		}
+		gone(t, r, "other.a")
+	})
+}

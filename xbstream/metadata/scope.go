@@ -32,7 +32,7 @@ type Scope struct {
 
 	// LeftOut are the tablespaces that the server had when the backup ended, and that were
 	// not asked for then: redo of no others may be passed over. In ascending order, without
-	// overlap; a range may span ids that no tablespace has.
+	// overlap; where they are very many, a range may span ids that no tablespace has.
 	LeftOut []SpaceRange `json:"left_out"`
 }
 
@@ -125,19 +125,31 @@ func (s *Scope) validate() error {
 	return nil
 }
 
-// SpaceRanges are ranges of the ids in left, which span none of the ids in there.
+// SpaceRanges are ranges of the ids in left, and of no others: an id between them may be
+// that of a table whose file is not there, because it was discarded. If those would be more
+// than MaxLeftOut, ranges span ids that are not in left, but none of the ids in there.
 func SpaceRanges(left, there []innodb.SpaceID) []SpaceRange {
 	left, there = slices.Sorted(slices.Values(left)), slices.Sorted(slices.Values(there))
+	out := joinRanges(left, func(last, id innodb.SpaceID) bool { return id-last <= 1 })
+	if len(out) <= MaxLeftOut {
+		return out
+	}
+	return joinRanges(left, func(last, id innodb.SpaceID) bool {
+		next, _ := slices.BinarySearch(there, last)
+		return next == len(there) || there[next] > id
+	})
+}
+
+// joinRanges makes ranges of sorted ids. joins reports whether one range goes from the end of
+// another, last, to id.
+func joinRanges(ids []innodb.SpaceID, joins func(last, id innodb.SpaceID) bool) []SpaceRange {
 	out := []SpaceRange{}
-	for _, id := range left {
-		if n := len(out); n > 0 {
-			next, _ := slices.BinarySearch(there, out[n-1][1])
-			if next == len(there) || there[next] > id {
-				out[n-1][1] = id
-				continue
-			}
+	for _, id := range ids {
+		if n := len(out); n > 0 && joins(out[n-1][1], id) {
+			out[n-1][1] = id
+		} else {
+			out = append(out, SpaceRange{id, id})
 		}
-		out = append(out, SpaceRange{id, id})
 	}
 	return out
 }

@@ -110,19 +110,31 @@ func TestScopeText(t *testing.T) {
 	}
 }
 
-// TestSpaceRanges: ranges hold all that is left, and nothing that is there.
+// TestSpaceRanges: ranges hold all that is left, and nothing else unless they are too many;
+// and nothing that is there.
 func TestSpaceRanges(t *testing.T) {
 	for _, c := range []struct {
 		left, there []innodb.SpaceID
 		want        []SpaceRange
 	}{
 		{nil, []innodb.SpaceID{1}, []SpaceRange{}},
-		{[]innodb.SpaceID{9, 5, 7, 5}, nil, []SpaceRange{{5, 9}}},
-		{[]innodb.SpaceID{5, 7, 9}, []innodb.SpaceID{8, 3, 10}, []SpaceRange{{5, 7}, {9, 9}}},
+		{[]innodb.SpaceID{9, 5, 7, 5, 6}, nil, []SpaceRange{{5, 7}, {9, 9}}},
+		{[]innodb.SpaceID{5, 6, 9}, []innodb.SpaceID{8, 3, 10}, []SpaceRange{{5, 6}, {9, 9}}},
 		{[]innodb.SpaceID{1, 2, 4, 6}, []innodb.SpaceID{3, 5, 0xFFFFFFFE}, []SpaceRange{{1, 2}, {4, 4}, {6, 6}}},
 	} {
 		if got := SpaceRanges(c.left, c.there); !slices.Equal(got, c.want) {
 			t.Errorf("%v without %v: %v, want %v", c.left, c.there, got, c.want)
 		}
+	}
+	var many []innodb.SpaceID
+	for i := range innodb.SpaceID(MaxLeftOut) {
+		many = append(many, 1+2*i)
+	}
+	if got := SpaceRanges(many, []innodb.SpaceID{500}); len(got) != MaxLeftOut {
+		t.Errorf("%d tablespaces apart are in %d ranges", len(many), len(got))
+	}
+	last := many[MaxLeftOut-1] + 2
+	if got, want := SpaceRanges(append(many, last), []innodb.SpaceID{500}), []SpaceRange{{1, 499}, {501, last}}; !slices.Equal(got, want) {
+		t.Errorf("one more are in %d ranges, %v", len(got), got[:min(len(got), 3)])
 	}
 }
