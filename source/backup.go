@@ -21,7 +21,6 @@ import (
 	"hb/source/mysqld/position"
 	"hb/source/pages"
 	"hb/source/redo"
-	"hb/source/scope"
 	"hb/source/spool"
 	"hb/source/stage"
 	"hb/source/subject"
@@ -93,7 +92,6 @@ type backup struct {
 	last      pages.Found          // the tablespaces at the end
 	now       map[pages.Key]string // and their final names
 	databases []string             // at the end, that the backup has
-	contents  scope.Contents       // of the server at the end, for a partial backup
 	leftOut   []metadata.SpaceRange
 	watcher   watcher
 	manifest  metadata.Manifest

@@ -25,34 +25,40 @@ func (b *backup) lookAt(ctx context.Context, list *datadir.Listing) (err error) 
 	}
 	b.last.Left, b.last.LeftDeferred = left.Files, left.Deferred
 	b.databases = list.Kept()
-	if b.Layout.Scope != nil {
-		b.contents = scope.ContentsOf(list.Databases, list.Names())
-	}
-	return nil
+	return b.checkScope(ctx, list)
 }
 
-// settleScope decides, of a partial backup, which tablespaces it leaves out: those to which
-// the redo log may have changes that nobody needs. Everything that the options name must
-// be there still.
-func (b *backup) settleScope(ctx context.Context, end pages.Settlement, files map[innodb.SpaceID]*redo.FileState) error {
+// checkScope makes sure that everything that the options name is there, at the moment that
+// the backup is of: a table that is made after that may have the name of one that was dropped
+// before.
+func (b *backup) checkScope(ctx context.Context, list *datadir.Listing) error {
 	s := b.Layout.Scope
 	if s == nil {
 		return nil
 	}
-	if err := s.Check(b.contents, true); err != nil {
-		tables, lerr := contents.InnoDBNames(ctx, b.Server) // some have no file
-		if contents.NoSuchList(lerr) {
-			return err
-		}
-		if lerr != nil {
-			return lerr
-		}
-		for name := range tables {
-			b.contents.Add(name)
-		}
-		if err := s.Check(b.contents, true); err != nil {
-			return err
-		}
+	has := scope.ContentsOf(list.Databases, list.Names())
+	gone := s.Check(has, true)
+	if gone == nil {
+		return nil
+	}
+	tables, err := contents.InnoDBNames(ctx, b.Server) // some have no file
+	if contents.NoSuchList(err) {
+		return gone
+	}
+	if err != nil {
+		return err
+	}
+	for name := range tables {
+		has.Add(name)
+	}
+	return s.Check(has, true)
+}
+
+// settleScope decides, of a partial backup, which tablespaces it leaves out: those to which
+// the redo log may have changes that nobody needs.
+func (b *backup) settleScope(end pages.Settlement, files map[innodb.SpaceID]*redo.FileState) error {
+	if b.Layout.Scope == nil {
+		return nil
 	}
 	var there []innodb.SpaceID
 	for key := range end.Now {

@@ -29,7 +29,7 @@ func (b *backup) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.settleScope(ctx, end, files); err != nil {
+	if err := b.settleScope(end, files); err != nil {
 		return err
 	}
 	if err := b.proveCopied(files); err != nil {

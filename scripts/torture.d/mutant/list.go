@@ -409,7 +409,7 @@ var List = []Mutant{
 		"	case !m.Scope.Same(s.Scope):", "	case m.Scope == nil && !m.Scope.Same(s.Scope):",
 		"an increment lacks tables that its base does not have", "test=./source/since TestCheck"},
 	{"dropped tables are not missed", "source/partial.go",
-		"	if err := s.Check(b.contents, true); err != nil {\n		tables", "	if err := error(nil); err != nil {\n		tables",
+		"	gone := s.Check(has, true)\n", "	gone := error(nil)\n",
 		"a table that was asked for is not in the backup", "test=./source TestPartialMistakes"},
 	{"a range spans what is there", "xbstream/metadata/scope.go",
 		"		return next == len(there) || there[next] > id", "		return next <= len(there)",
