@@ -182,7 +182,7 @@ func (b *mysqlBackup) spaceIDs(is func(contents.Tablespace) bool) []innodb.Space
 func (b *mysqlBackup) externalSpaces() []metadata.ExternalSpace {
 	var out []metadata.ExternalSpace
 	for _, s := range b.spaces {
-		if !b.Layout.Scope.Has(s.Name + ".ibd") {
+		if !b.Layout.Scope.Has(b.Layout.ArchiveName(s)) { // 8.0 and later have names of tables as in SQL
 			continue
 		}
 		kind := metadata.ExternalTable

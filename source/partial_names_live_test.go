@@ -9,6 +9,7 @@ import (
 	"hb/source"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/scope"
+	"hb/xbstream/metadata"
 )
 
 // backupTables makes a partial backup, restores it, and starts a server on it. The server that
@@ -123,6 +124,24 @@ func TestPartialStray(t *testing.T) {
 		}
 		t.Log(s.Value(t, "SELECT FILE_NAME FROM information_schema.FILES WHERE TABLESPACE_NAME = 'd/far'"))
 		s.Exec(t, "DROP TABLE d.n", "DROP TABLE d.seq", "CREATE TABLE d.n (n INT PRIMARY KEY)", "CREATE TABLE d.seq (n INT PRIMARY KEY)") // left out next
+	}
+}
+
+// TestPartialElsewhere: the list of what lies outside the data directory has a table that was
+// asked for, whatever characters are in its name, and no other.
+func TestPartialElsewhere(t *testing.T) {
+	t.Parallel()
+	elsewhere := t.TempDir()
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Config: []string{"innodb-directories=" + elsewhere}})
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.`my-far` (id INT PRIMARY KEY) DATA DIRECTORY='"+elsewhere+"'", "CREATE TABLE d.`my-left` (id INT PRIMARY KEY) DATA DIRECTORY='"+elsewhere+"'")
+	archive, target := filepath.Join(t.TempDir(), "archive"), filepath.Join(t.TempDir(), "extracted")
+	if _, err := backupSome(t, s, archive, source.Options{Scope: scope.Options{Databases: []string{"d.my@002dfar"}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	extracted(t, archive, target)
+	text, err := os.ReadFile(filepath.Join(target, metadata.ExternalName))
+	if err != nil || !strings.Contains(string(text), elsewhere+"/d/my@002dfar.ibd") || strings.Contains(string(text), "left") {
+		t.Errorf("%s, %v", text, err)
 	}
 }
 
