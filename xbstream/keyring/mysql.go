@@ -273,9 +273,7 @@ func (k *Keys) NewestMaster() (name string, key Secret, ok bool) {
 	defer k.mu.Unlock()
 	newest := uint64(0)
 	for n, s := range k.mysql {
-		at := strings.LastIndexByte(n, '-')
-		number, err := strconv.ParseUint(n[at+1:], 10, 32)
-		if err == nil && strings.HasPrefix(n, masterPrefix) && (number > newest || number == newest && n > name) {
+		if _, number := masterNumber(n); number > newest || number == newest && number > 0 && n > name {
 			name, key, newest = n, s, number
 		}
 	}
@@ -283,6 +281,33 @@ func (k *Keys) NewestMaster() (name string, key Secret, ok bool) {
 		k.use(name)
 	}
 	return name, key, name != ""
+}
+
+// useNewest has Each call for the newest master key of InnoDB of each server: those of a copy
+// of a server may begin to count again, while the keyring has all.
+func (k *Keys) useNewest() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	newest, names := make(map[string]uint64), make(map[string]string)
+	for n := range k.mysql {
+		if server, number := masterNumber(n); number > newest[server] {
+			newest[server], names[server] = number, n
+		}
+	}
+	for _, n := range names {
+		k.use(n)
+	}
+}
+
+// masterNumber takes the name of a master key of InnoDB apart; 0: it is not one.
+func masterNumber(name string) (server string, number uint64) {
+	rest, ok := strings.CutPrefix(name, masterPrefix)
+	at := strings.LastIndexByte(rest, '-')
+	number, err := strconv.ParseUint(rest[at+1:], 10, 32)
+	if !ok || at < 0 || err != nil {
+		return "", 0
+	}
+	return rest[:at], number
 }
 
 // masterPrefix begins the names of the master keys of InnoDB.

@@ -45,13 +45,13 @@ type sealedMySQL struct {
 }
 
 // Seal returns the content of SealedName: all keys of MariaDB, those master keys of MySQL
-// that somebody asked for, and its newest one, which the redo log may bring in. It returns
-// nil if there are none.
+// that somebody asked for, and the newest of each server, which the redo log may bring in. It
+// returns nil if there are none.
 func (k *Keys) Seal(recipients []age.Recipient) ([]byte, error) {
 	if err := k.readAgain(); err != nil {
 		return nil, err
 	}
-	k.NewestMaster()
+	k.useNewest()
 	doc := k.needed()
 	if len(doc.MariaDB) == 0 && len(doc.MySQL) == 0 {
 		return nil, nil
@@ -193,6 +193,9 @@ func (k *Keys) MarshalMariaDB() ([]byte, error) {
 	}
 	if out.Len() == 0 {
 		return nil, errNoKeys
+	}
+	if _, ok := k.mariadb[MariaDBKey{1, 1}]; !ok {
+		return nil, errors.New("there is no key 1, without which file_key_management does not start")
 	}
 	return out.Bytes(), nil
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,6 +75,29 @@ func TestSealed(t *testing.T) {
 	}
 }
 
+// TestSealNewest: of a keyring with the keys of several servers, the sealed keys have the newest
+// of each.
+func TestSealNewest(t *testing.T) {
+	ours, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const a, b = "INNODBKey-00000000-0000-0000-0000-00000000000a-", "INNODBKey-00000000-0000-0000-0000-00000000000b-"
+	var k, got Keys
+	for _, name := range []string{a + "9", a + "10", b + "1", b + "2", "INNODBKey-7", "MySQLReplicationKey_x_1"} {
+		if err := k.AddMaster(name, make(Secret, 32)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sealed, err := k.Seal([]age.Recipient{ours.Recipient()})
+	if err == nil {
+		err = got.Unseal(bytes.NewReader(sealed), []age.Identity{ours})
+	}
+	if names := slices.Sorted(maps.Keys(got.mysql)); err != nil || !slices.Equal(names, []string{a + "10", b + "2"}) {
+		t.Errorf("%q, %v", names, err)
+	}
+}
+
 // TestMarshalKeys: a written keyring has the keys, and what the plugins cannot hold is an
 // error.
 func TestMarshalKeys(t *testing.T) {
@@ -119,6 +144,13 @@ func TestMarshalKeys(t *testing.T) {
 		if key, err := again.MariaDB(name); err != nil || hex.EncodeToString(key) != want {
 			t.Errorf("%v: %x, %v", name, []byte(key), err)
 		}
+	}
+	var second Keys
+	if err := second.AddMariaDB(MariaDBKey{2, 1}, make(Secret, 16)); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := second.MarshalMariaDB(); err == nil {
+		t.Errorf("a file that the plugin does not start with: %q", b)
 	}
 	if err := k.AddMariaDB(MariaDBKey{1, 2}, make(Secret, 16)); err != nil {
 		t.Fatal(err)
