@@ -233,6 +233,19 @@ func TestSealedChain(t *testing.T) {
 		t.Errorf("the merged archive without keys: %v", end)
 	}
 	verifies(t, 0, "-i", s.key, "--replay", s.in("merged"))
+
+	other, to := identityFile(t, s.in("other identity")) // its keys stay encrypted to the first one
+	again, err := os.Create(s.in("merged for another"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	cmd = hb(t, append([]string{"merge", "-i", s.key, "--encrypt-to", to}, chain...)...)
+	cmd.Stdout = again
+	hbtest.Succeed(t, cmd)
+	verifies(t, 10, "-i", other, s.in("merged for another"))
+	verifies(t, 0, "-i", other, "-i", s.key, s.in("merged for another"))
+	verifies(t, 0, "-i", other, "--keyring", s.Keyring, "--replay", s.in("merged for another"))
 	for i, args := range [][]string{append([]string{"-i", s.key}, chain...), {"-i", s.key, s.in("merged")}} {
 		dir, ring := s.in(fmt.Sprint("restored", i)), s.in(fmt.Sprint("written", i))
 		hbtest.Succeed(t, hb(t, append([]string{"extract", "-C", dir}, args...)...))

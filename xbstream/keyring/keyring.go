@@ -100,6 +100,7 @@ type Keys struct {
 	used      map[string]bool
 	checks    map[string]string // by name of a key of MariaDB: see Expect
 	proven    map[MariaDBKey]bool
+	unopened  error // that the keys of a backup are encrypted to others: see Unseal
 }
 
 // Asks reports whether a program prints keys of MariaDB, so that only those are known that
@@ -120,7 +121,7 @@ func (k *Keys) None() bool {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return len(k.mariadb) == 0 && len(k.mysql) == 0 && k.command == nil
+	return len(k.mariadb) == 0 && len(k.mysql) == 0 && k.command == nil && k.unopened == nil
 }
 
 // Lacking returns the error for a key that is not there.
@@ -188,7 +189,8 @@ func (k *Keys) SetCommand(c *Command) {
 	k.command = c
 }
 
-// MariaDB returns a key of MariaDB, or a *MissingKeyError.
+// MariaDB returns a key of MariaDB, or a *MissingKeyError; where the keys of the backup did not
+// open, that error.
 func (k *Keys) MariaDB(name MariaDBKey) (Secret, error) {
 	missing := &MissingKeyError{Name: name.String()}
 	if k == nil {
@@ -214,8 +216,7 @@ func (k *Keys) MariaDB(name MariaDBKey) (Secret, error) {
 		k.mariadb[name], ok = key, true
 	}
 	if !ok {
-		missing.Where = k.where
-		return nil, missing
+		return nil, k.lacks(missing)
 	}
 	k.use(name.String())
 	return key, nil
@@ -237,7 +238,7 @@ func (k *Keys) Latest(id, least uint32) uint32 {
 	return least
 }
 
-// Master returns a master key of MySQL, or a *MissingKeyError.
+// Master returns a master key of MySQL, or an error as MariaDB does.
 func (k *Keys) Master(name string) (Secret, error) {
 	missing := &MissingKeyError{Name: "the master key " + name}
 	if k == nil {
@@ -250,11 +251,19 @@ func (k *Keys) Master(name string) (Secret, error) {
 	defer k.mu.Unlock()
 	key, ok := k.mysql[name]
 	if !ok {
-		missing.Where = k.where
-		return nil, missing
+		return nil, k.lacks(missing)
 	}
 	k.use(name)
 	return key, nil
+}
+
+// lacks is the error for a key that is not there.
+func (k *Keys) lacks(missing *MissingKeyError) error {
+	if k.unopened != nil {
+		return k.unopened
+	}
+	missing.Where = k.where
+	return missing
 }
 
 func (k *Keys) use(name string) {

@@ -93,11 +93,17 @@ func (k *Keys) needed() sealedKeys {
 	return doc
 }
 
-// Unseal adds the keys of a SealedName that r reads.
+// Unseal adds the keys of a SealedName that r reads. That none of the identities opens it is the
+// error, a *WrongKeyError, when a key is missing: the identities may be only those of the
+// archive, which hb merge may have encrypted to others, and keys may not be needed, or come from
+// elsewhere.
 func (k *Keys) Unseal(r io.Reader, identities []age.Identity) error {
 	plain, err := age.Decrypt(r, identities...)
 	if _, none := errors.AsType[*age.NoIdentityMatchError](err); none {
-		return &WrongKeyError{"the identity for " + SealedName, "the keys of the backup are not encrypted to it"}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.unopened = &WrongKeyError{"the identity for " + SealedName, "the keys of the backup are not encrypted to it, and keys are needed"}
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", SealedName, err)

@@ -56,14 +56,33 @@ func TestSealed(t *testing.T) {
 	if _, err := got.Master(binlogName); err == nil {
 		t.Error("a key is there that the backup does not need")
 	}
-	err = new(Keys).Unseal(bytes.NewReader(sealed), []age.Identity{other})
-	if _, ok := errors.AsType[*WrongKeyError](err); !ok {
-		t.Errorf("another identity: %v", err)
+	var closed Keys
+	if err := closed.Unseal(bytes.NewReader(sealed), []age.Identity{other}); err != nil {
+		t.Fatal(err)
+	}
+	for _, ask := range []func() error{
+		func() error { _, err := closed.Master(innodbName); return err },
+		func() error { _, err := closed.MariaDB(MariaDBKey{1, 1}); return err },
+	} {
+		if _, ok := errors.AsType[*WrongKeyError](ask()); !ok || closed.None() {
+			t.Errorf("another identity: %v", ask())
+		}
+	}
+	if err := closed.ReadMySQLKeyring(write(t, "keyring", []byte(componentJSON))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := closed.Master(innodbName); err != nil {
+		t.Errorf("another identity, and the server's keyring: %v", err)
 	}
 	for n := range sealed {
 		bad := bytes.Clone(sealed)
 		bad[n] ^= 1
-		if err := new(Keys).Unseal(bytes.NewReader(bad), []age.Identity{ours}); err == nil || strings.Contains(err.Error(), innodbHex[2:]) {
+		var k Keys
+		err := k.Unseal(bytes.NewReader(bad), []age.Identity{ours})
+		if err == nil { // it looks encrypted to somebody else
+			_, err = k.Master(innodbName)
+		}
+		if err == nil || strings.Contains(err.Error(), innodbHex[2:]) {
 			t.Errorf("byte %d changed: %v", n, err)
 		}
 		if err := new(Keys).Unseal(bytes.NewReader(sealed[:n]), []age.Identity{ours}); err == nil {
