@@ -132,6 +132,9 @@ func (c *checker) lacksKeyring(ctx context.Context) (bool, error) {
 	if c.Server.Flavor != mysqld.MySQL || !c.Server.Series.Encrypts || len(c.Keys.Sources()) > 0 {
 		return false, nil
 	}
+	if file, err := contents.KeyringFile(ctx, c.Server); file != "" || err != nil {
+		return false, err // of the plugin: a variable names it
+	}
 	if sees, err := contents.SeesKeyring(ctx, c.Server); sees || err != nil {
 		return false, err
 	}
