@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"hb/sink/apply"
 	"hb/sink/extract"
 	"hb/sink/verify"
@@ -562,6 +564,64 @@ func TestEncryptedYoung(t *testing.T) {
 			restored := mysqldtest.StartOn(t, root, target, mysqldtest.Options{Config: lines})
 			if n := restored.Value(t, "SELECT COUNT(*) FROM d.young WHERE v = CONVERT(SHA2(id, 512) USING latin1)"); n != "5000" {
 				t.Errorf("%s: %s rows", name, n)
+			}
+		}
+	})
+}
+
+// TestEncryptedWrongKeys: a backup does not take other keys for the server's. It would have them
+// in the archive, or refuse the right ones at the restore, and could not be restored. Keys that
+// it lacks it names, if it is to have them.
+func TestEncryptedWrongKeys(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		e := &encryptedServer{algorithm: "aes_cbc", salted: true} // hb finds no key by itself
+		lines, flags := e.keyFiles(t)
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true, Init: lines})
+		run(t, s, []string{"CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v VARCHAR(300)) ENGINE=InnoDB ENCRYPTED=YES ENCRYPTION_KEY_ID=2",
+			"INSERT INTO d.t SELECT seq, SHA2(seq, 512) FROM d.seq_1_to_5000", "FLUSH TABLES d.t FOR EXPORT", "UNLOCK TABLES"})
+		identity, err := age.GenerateX25519Identity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := func(text string) keyring.Secret {
+			b, err := hex.DecodeString(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		only1, wrong := new(keyring.Keys), new(keyring.Keys)
+		for _, err := range []error{
+			only1.AddMariaDB(keyring.MariaDBKey{ID: 1, Version: 1}, key(key1)), wrong.AddMariaDB(keyring.MariaDBKey{ID: 1, Version: 1}, key(key1)),
+			wrong.AddMariaDB(keyring.MariaDBKey{ID: 2, Version: 1}, key(key1)),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, c := range []struct {
+			name       string
+			keys       *keyring.Keys
+			recipients []age.Recipient
+			wrong      bool
+			lacks      bool
+		}{
+			{name: "the server's", keys: loadKeys(t, flags), recipients: []age.Recipient{identity.Recipient()}},
+			{name: "none"},
+			{name: "wrong", keys: wrong, wrong: true},
+			{name: "wrong, for the archive", keys: wrong, recipients: []age.Recipient{identity.Recipient()}, wrong: true},
+			{name: "not all", keys: only1},
+			{name: "not all, for the archive", keys: only1, recipients: []age.Recipient{identity.Recipient()}, lacks: true},
+		} {
+			srv := client.Open(t, s)
+			result, err := source.Run(t.Context(), srv, io.Discard, source.Options{Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test", Keys: c.keys, Recipients: c.recipients})
+			srv.Close()
+			why, refused := errors.AsType[*keyring.WrongKeyError](err)
+			if refused != c.wrong || refused && why.Name != "key 2, version 1" || !refused && err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			if lacks := strings.Contains(strings.Join(result.Manifest.Warnings, "\n"), "hb was not given [key 2, version 1]"); lacks != c.lacks {
+				t.Errorf("%s: warnings %q", c.name, result.Manifest.Warnings)
 			}
 		}
 	})

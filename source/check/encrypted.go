@@ -92,11 +92,14 @@ func (c *checker) describeRestore(f *Finding) {
 	if c.Server.Flavor == mysqld.MySQL {
 		where, option = "the server's keyring file", "--keyring"
 	}
-	within := len(c.Options.Recipients) > 0 && !c.Keys.None()
+	within := len(c.Options.Recipients) > 0 && !c.Keys.None() && len(c.Lacking) == 0
 	f.Facts = append(f.Facts, slog.Bool("keys_in_backup", within))
 	switch {
 	case within:
 		f.Text += "; the backup has the keys: a restore needs an identity of --encrypt-to, and no key file"
+	case len(c.Options.Recipients) > 0 && len(c.Lacking) > 0:
+		f.Warning = true
+		f.Text += fmt.Sprintf("; hb was not given %v, so that the backup will not have all keys: a restore needs %s, of which you must keep a copy; or give it with %s", c.Lacking, where, option)
 	case len(c.Options.Recipients) > 0:
 		f.Warning = true
 		f.Text += fmt.Sprintf("; hb has no keys to put into the backup: a restore needs %s, of which you must keep a copy; or give it with %s", where, option)

@@ -393,6 +393,20 @@ func (c *checker) checkTablespaces(ctx context.Context, f *Finding) error {
 	}
 	f.Text = fmt.Sprintf("%d tablespaces, each with an id of its own", len(look.Files)+1)
 	c.tellPassed(f)
+	return c.proveKeys(ctx, f, look.Files)
+}
+
+// proveKeys makes sure that the keys of MariaDB that the backup will have, or tell from
+// others, are the server's, and warns of those that it will not have.
+func (c *checker) proveKeys(ctx context.Context, f *Finding, files []*pages.File) (err error) {
+	within := len(c.Options.Recipients) > 0
+	if c.Lacking, err = c.Inventory.ProveKeys(ctx, files, within); err != nil || !within || len(c.Lacking) == 0 {
+		return err
+	}
+	f.Warning = true
+	text := fmt.Sprintf("the backup will not have all keys: hb was not given %v, which tablespaces are encrypted with. A restore needs the server's key file, of which you must keep a copy", c.Lacking)
+	c.Warn("%s", text)
+	f.Text += "; " + text
 	return nil
 }
 

@@ -40,6 +40,9 @@ type Subject struct {
 	Base      *since.Base // of an incremental backup
 	// Keys are those of a server that encrypts at rest: see LoadKeys.
 	Keys *keyring.Keys
+	// Lacking are the keys of MariaDB that hb was not given, although it was given some: see
+	// pages.Inventory.ProveKeys.
+	Lacking []keyring.MariaDBKey
 
 	BeforeList func(ctx context.Context) error // runs before hb lists the files; may be nil
 

@@ -114,7 +114,19 @@ func (k *Keys) Asks() bool {
 	return k.command != nil
 }
 
-// None reports whether there are no keys, and no command to ask for any.
+// Has reports whether a key of MariaDB is known, without asking any program for it.
+func (k *Keys) Has(name MariaDBKey) bool {
+	if k == nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, ok := k.mariadb[name]
+	return ok
+}
+
+// None reports whether there are no keys, no command to ask for any, and none that no identity
+// opened.
 func (k *Keys) None() bool {
 	if k == nil {
 		return true
