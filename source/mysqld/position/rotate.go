@@ -48,7 +48,7 @@ func (f *BinlogFile) Await(ctx context.Context, srv *mysqld.Server) error {
 	if err != nil {
 		return err
 	}
-	if st.Binlog == nil {
+	if st.Binlog == nil || st.Binlog.File == "" { // it may have stopped to write it (binlog_error_action=IGNORE_ERROR)
 		return errors.New("performance_schema.log_status names no file of the binary log, which is on")
 	}
 	f.Name = st.Binlog.File
