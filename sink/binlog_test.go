@@ -43,6 +43,7 @@ func binlogTrial(t *testing.T, byServer bool) trial {
 // TestPlaceBinlogFaults is TestApplyFaults for each operation by which the binary
 // log comes to its place.
 func TestPlaceBinlogFaults(t *testing.T) {
+	mysqldtest.Heavy(t)
 	for _, byServer := range []bool{false, true} {
 		applyFaults(t, binlogTrial(t, byServer), func(all []disktest.Op) []disktest.Op {
 			placing := slices.DeleteFunc(slices.Clone(all), func(op disktest.Op) bool { return !strings.HasPrefix(op.Name, "logs") })
@@ -57,6 +58,7 @@ func TestPlaceBinlogFaults(t *testing.T) {
 // TestPlaceBinlogCrash is TestApplyCrash likewise. When a server can start, the
 // binary log is in its place, whatever a crash loses.
 func TestPlaceBinlogCrash(t *testing.T) {
+	mysqldtest.Heavy(t)
 	for _, byServer := range []bool{false, true} {
 		if byServer && !mysqldtest.Long() {
 			continue // of many MiB, each time

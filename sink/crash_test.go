@@ -104,6 +104,7 @@ func eachCrash(t *testing.T, image string, pick func(op string) int, run func(sy
 // were not synced is lost, a second run comes to the same end, and a server starts
 // on nothing before. Where pages are torn it may refuse to.
 func TestApplyCrash(t *testing.T) {
+	mysqldtest.Heavy(t)
 	images := fileOps(t)
 	maps.DeleteFunc(images, func(name string, _ *fakeBackup) bool {
 		return !mysqldtest.Long() && (strings.HasSuffix(name, "5.6") || strings.HasSuffix(name, "10.8+"))

@@ -355,6 +355,7 @@ const expectedName = "expected"
 // TestMySQLImages applies the images in testdata and compares every page that
 // the log changes with what the server made of it.
 func TestMySQLImages(t *testing.T) {
+	mysqldtest.Heavy(t)
 	for _, server := range mysqldtest.MySQL {
 		t.Run(server, func(t *testing.T) {
 			archive := filepath.Join(imageDir, server+".tar.zst")
