@@ -1,12 +1,14 @@
 package source
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"hb/source/datadir"
 	"hb/source/pages"
+	"hb/source/redo"
 	"hb/source/spool"
 	"hb/source/stage"
 	"hb/stream/disk"
@@ -83,5 +85,27 @@ func TestDropUndo(t *testing.T) {
 	}
 	if a, isNew := b.registry.Add(again, 0); !isNew || a.Name != "undo_002" {
 		t.Errorf("the new one is copied as %s", a.Name)
+	}
+}
+
+// TestProveCopied: a tablespace that was there at the last listing is missed if its copy was
+// given up, even if the redo log does not name it; not if the redo log deletes it.
+func TestProveCopied(t *testing.T) {
+	b := &backup{registry: pages.NewRegistry()}
+	kept := &pages.File{File: datadir.File{Name: "d/kept.ibd"}, Space: innodb.File{Space: innodb.Space{ID: 7}}}
+	lost := &pages.File{File: datadir.File{Name: "d/lost.ibd", Path: "/data/d/lost.ibd"}, Space: innodb.File{Space: innodb.Space{ID: 8}}}
+	for _, f := range []*pages.File{kept, lost} {
+		b.registry.Add(f, 0)
+	}
+	b.last.Files = []*pages.File{kept, lost}
+	if err := b.proveCopied(nil); err != nil {
+		t.Errorf("with both copies: %v", err)
+	}
+	b.registry.Discard(func(a *pages.Copy) bool { return a.ID == 8 })
+	if e, is := errors.AsType[*LostCopyError](b.proveCopied(nil)); !is || e.ID != 8 || e.Path != "/data/d/lost.ibd" {
+		t.Errorf("without the copy of one: %v", e)
+	}
+	if err := b.proveCopied(map[innodb.SpaceID]*redo.FileState{8: {Deleted: true}}); err != nil {
+		t.Errorf("of one that was dropped: %v", err)
 	}
 }

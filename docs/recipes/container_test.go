@@ -83,7 +83,7 @@ default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 			t.Errorf("removing the containers: %s", out)
 		}
 		// A process that podman has clean up after each container may still be at that, and
-		// makes files anew.
+		// makes files again.
 		for end := time.Now().Add(10 * time.Second); os.RemoveAll(h.path("/var/lib/containers")) != nil && time.Now().Before(end); {
 			time.Sleep(50 * time.Millisecond)
 		}

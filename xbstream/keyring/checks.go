@@ -23,7 +23,7 @@ func (k MariaDBKey) check(key Secret) string {
 }
 
 // Checks returns, by name, what tells each key of MariaDB from any other. Neither a tablespace
-// nor the redo log of MariaDB has that: with a wrong key a page that the log makes anew would
+// nor the redo log of MariaDB has that: with a wrong key a page that the log makes would
 // be encrypted so that no server can read it.
 func (k *Keys) Checks() map[string]string {
 	if k == nil {

@@ -48,6 +48,9 @@ var List = []Mutant{
 		"	return n - harmless\n", "	return 0 * (n - harmless)\n",
 		"8.0.21 and later: changes of the time without redo are missing", "test=./source TestRedoSwitched"},
 
+	{"copies that were given up are not missed", "source/settle.go",
+		"!b.registry.Has(t.Key()) && (s == nil || !s.Deleted)", "false && s == nil",
+		"the archive lacks a tablespace that the redo log does not name", "test=./source TestProveCopied"},
 	{"tables of mysql are not staged again", "source/datadir/kinds.go",
 		"const lateDatabase = \"mysql\"", "const lateDatabase = \"none\"",
 		"MariaDB: an index lacks the keys that the server wrote late", "test=./source TestTablesInUse"},

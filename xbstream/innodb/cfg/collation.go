@@ -31,7 +31,7 @@ var widths = []struct {
 const noPad = 1024
 
 // charWidth returns the least and most bytes of a character, by the number of the collation;
-// of collation 0, which is none, none.
+// both are 0 for collation 0, which columns without characters have.
 func charWidth(collation uint32) (least, most uint32) {
 	if collation == 0 {
 		return 0, 0
