@@ -104,6 +104,8 @@ func (p *plan) fit() {
 	for _, s := range []string{"encrypted", "encrypted tables"} {
 		unfit(s, p.has("one file for all tables") || slices.ContainsFunc(p.loads, func(l string) bool { return !slices.Contains(encryptable, l) }))
 	}
+	// Tables inside the system tablespace are in every backup.
+	unfit("one file for all tables", has("left out"))
 	// 8.0 and later have partitions in files of their own, and exchange none with another's.
 	unfit("one file for all tables", p.server == mysqldtest.MySQL97 && has("partitions"))
 	// No checksum, nothing to tell the damage by.
