@@ -31,7 +31,7 @@ type Backup struct {
 	Checkpoints     *metadata.Checkpoints
 	CheckpointsName string
 	Flavor          string             // metadata.FlavorMariaDB or metadata.FlavorMySQL
-	version         string             // of the server, where a file states it
+	ServerVersion   string             // as the server states it ("10.11.18-MariaDB-log"), where a file does
 	Own             bool               // an archive of hb's was extracted here
 	Archive         *metadata.Archive  // of an archive of hb's
 	Partial         bool               // a backup of the peers' that does not have all tables; hb's own: see LeftOut
@@ -101,7 +101,7 @@ func (b *Backup) findFlavor(root disk.Dir) (string, error) {
 	}
 	switch {
 	case found[scan.LogName], found[mysqlredo.RedoDir],
-		b.version != "" && !strings.Contains(b.version, "MariaDB"),
+		b.ServerVersion != "" && !strings.Contains(b.ServerVersion, "MariaDB"),
 		b.Checkpoints.BackupType == metadata.Prepared:
 		return metadata.FlavorMySQL, nil
 	}
@@ -113,7 +113,7 @@ func (b *Backup) readRest(root disk.Dir) error {
 	info, _, err := metadata.ReadInfo(root.FS())
 	switch {
 	case err == nil:
-		b.Partial, b.version = info.Partial, info.ServerVersion
+		b.Partial, b.ServerVersion = info.Partial, info.ServerVersion
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
@@ -125,7 +125,7 @@ func (b *Backup) readRest(root disk.Dir) error {
 			return err
 		}
 		b.Own, b.Archive, b.PageSize = true, archive, archive.PageSize
-		b.Flavor, b.version = archive.ServerFlavor, archive.ServerVersion
+		b.Flavor, b.ServerVersion = archive.ServerFlavor, archive.ServerVersion
 		b.Partial = false // it says which tablespaces are not in it
 		b.Manifest, err = metadata.ReadManifestHead(root.FS())
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

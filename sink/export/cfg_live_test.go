@@ -158,6 +158,25 @@ func tablespaces(t *testing.T, datadir string, tables []string) map[string][]str
 // importTable makes the table again in database u, and imports the tablespaces of the one in t.
 func importTable(t *testing.T, s *mysqldtest.Server, name string, spaces []string, files map[string]*cfg.File) bool {
 	t.Helper()
+	return importBy(t, s, name, spaces, func(space string) {
+		from := filepath.Join(s.Datadir, "t", space+".ibd")
+		if err := mysqldtest.CopyFile(filepath.Join(s.Datadir, "u", space+".ibd"), from); err != nil {
+			t.Fatal(err)
+		}
+		b, err := files[space].Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(s.Datadir, "u", space+".cfg"), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// importBy makes the table again in database u, and imports the tablespaces that put brings
+// there.
+func importBy(t *testing.T, s *mysqldtest.Server, name string, spaces []string, put func(space string)) bool {
+	t.Helper()
 	conn := s.Conn(t)
 	run := func(q string) bool {
 		if _, err := conn.ExecContext(t.Context(), q); err != nil {
@@ -178,17 +197,7 @@ func importTable(t *testing.T, s *mysqldtest.Server, name string, spaces []strin
 		return false
 	}
 	for _, space := range spaces {
-		from := filepath.Join(s.Datadir, "t", space+".ibd")
-		if err := mysqldtest.CopyFile(filepath.Join(s.Datadir, "u", space+".ibd"), from); err != nil {
-			t.Fatal(err)
-		}
-		b, err := files[space].Marshal()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(s.Datadir, "u", space+".cfg"), b, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		put(space)
 	}
 	if !run("ALTER TABLE " + target + " IMPORT" + tables + " TABLESPACE") {
 		return false

@@ -42,6 +42,7 @@ package cfg
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // Ext and ExtKey are the ends of the names of both files.
@@ -67,6 +68,9 @@ type File struct {
 	// that were dropped instantly, and how many those are.
 	Initial, Current, Total, Dropped uint32
 	RowVersion                       uint32
+	// Moved: columns were dropped or moved instantly on MariaDB, so that rows have them in
+	// another order. The file has no field for this.
+	Moved bool
 
 	Columns []Column
 	Indexes []*Index
@@ -122,6 +126,21 @@ type Field struct {
 	Descending    bool
 
 	column *Column
+}
+
+// Clustered is the index that holds the rows.
+func (f *File) Clustered() *Index {
+	for _, i := range f.Indexes {
+		if i.Type&(indexClustered|indexSDI) == indexClustered {
+			return i
+		}
+	}
+	return &Index{}
+}
+
+// HasPrefix reports whether the index has only the beginning of a column that the user named.
+func (i *Index) HasPrefix() bool {
+	return slices.ContainsFunc(i.Fields[:i.UserFields], func(f Field) bool { return f.Prefix != 0 })
 }
 
 // versions are those of the format that servers write, by the number of the server's version.

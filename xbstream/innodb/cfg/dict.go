@@ -122,7 +122,7 @@ func (b *builder) move(pages btree.Pages) error {
 			return fmt.Errorf("table %s: the clustered index does not have column %s", b.Table, b.Columns[n].Name)
 		}
 	}
-	*i = moved
+	*i, b.Moved = moved, true
 	return nil
 }
 

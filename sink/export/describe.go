@@ -1,0 +1,167 @@
+package export
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"hb/sink/backupdir"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/cfg"
+	"hb/xbstream/innodb/sdi"
+)
+
+// Describe reads how a table of InnoDB is defined: Table.SDI or Table.Dict. A *RefusedError
+// says that it cannot be exported.
+func (d *Directory) Describe(t *Table) error {
+	if t.described || t.Engine != InnoDB {
+		return nil
+	}
+	if t.refusal != nil {
+		return t.refusal
+	}
+	describe := d.describeDict
+	if d.hasSDI() {
+		describe = d.describeSDI
+	}
+	if err := describe(t); err != nil {
+		return err
+	}
+	t.described = true
+	return nil
+}
+
+// describeSDI looks for the table's document, which one of its tablespaces has.
+func (d *Directory) describeSDI(t *Table) error {
+	for i := range t.Parts {
+		var err error
+		if t.SDI, err = d.document(t.Parts[i].Path); err != nil {
+			return err
+		}
+		if t.SDI != nil {
+			break
+		}
+	}
+	switch {
+	case t.SDI == nil:
+		return &RefusedError{t.String(), "none of its files has its definition"}
+	case !strings.EqualFold(t.SDI.Schema, t.Database) || !strings.EqualFold(t.SDI.Name, t.Name):
+		return &RefusedError{t.String(), fmt.Sprintf("%s has the definition of table %s.%s: a statement that renames it was interrupted at the end of the backup; restore the whole backup, and its server completes or undoes that", t.Parts[0].Path, t.SDI.Schema, t.SDI.Name)}
+	}
+	return t.matchPartitions()
+}
+
+// document returns the definition of a table that its tablespace has; nil: it has none.
+func (d *Directory) document(file string) (def *sdi.Table, err error) {
+	return def, d.with(file, func(p *Pages) error {
+		documents, err := sdi.Read(p)
+		if err != nil {
+			return err
+		}
+		for i := range documents {
+			if documents[i].Type != sdi.TypeTable {
+				continue
+			}
+			if def != nil {
+				return &backupdir.DamageError{File: file, Err: fmt.Errorf("it has the definitions of two tables")}
+			}
+			if def, err = documents[i].Table(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// matchPartitions gives each part the name of its partition, by its tablespace.
+func (t *Table) matchPartitions() error {
+	all := t.leaves()
+	if len(all) == 0 {
+		if len(t.Parts) != 1 || t.Parts[0].Partition != "" {
+			return &RefusedError{t.String(), fmt.Sprintf("it has %d files, the first is %s, and its definition has no partitions", len(t.Parts), t.Parts[0].Path)}
+		}
+		return nil
+	}
+	if len(all) != len(t.Parts) {
+		return &RefusedError{t.String(), fmt.Sprintf("its definition has %d partitions, and %d files are here", len(all), len(t.Parts))}
+	}
+	for i := range t.Parts {
+		part := t.partition(t.Parts[i].Space)
+		if part == nil {
+			return &RefusedError{t.String(), fmt.Sprintf("its definition has no partition in tablespace %d, which %s is", t.Parts[i].Space, t.Parts[i].Path)}
+		}
+		t.Parts[i].Partition = part.Name
+	}
+	return nil
+}
+
+// leaves are the partitions, or their subpartitions, that have tablespaces.
+func (t *Table) leaves() (all []*sdi.Partition) {
+	for i := range t.SDI.Partitions {
+		p := &t.SDI.Partitions[i]
+		if len(p.Subpartitions) == 0 {
+			all = append(all, p)
+		}
+		for j := range p.Subpartitions {
+			all = append(all, &p.Subpartitions[j])
+		}
+	}
+	return all
+}
+
+// partition returns the partition that a tablespace is of; nil: none.
+func (t *Table) partition(id innodb.SpaceID) *sdi.Partition {
+	for _, p := range t.leaves() {
+		if len(p.Indexes) > 0 {
+			if v, ok := p.Indexes[0].Private.Number("space_id"); ok && v == uint64(id) {
+				return p
+			}
+		}
+	}
+	return nil
+}
+
+// describeDict looks for the table, or all of its partitions, in InnoDB's dictionary.
+func (d *Directory) describeDict(t *Table) error {
+	t.Dict = nil
+	for _, p := range t.Parts {
+		def := d.dict.Table(p.Base())
+		if def == nil || def.Space != p.Space {
+			return &RefusedError{t.String(), fmt.Sprintf("InnoDB's dictionary does not have it in tablespace %d, which %s is: a statement that made, renamed or dropped it was interrupted at the end of the backup", p.Space, p.Path)}
+		}
+		t.Dict = append(t.Dict, def)
+	}
+	first := t.Parts[0].Base()
+	dir, base := path.Split(first)
+	at := partition.FindStringIndex(base)
+	if at == nil {
+		return nil
+	}
+	count := 0
+	for _, def := range d.dict.Tables {
+		if strings.HasPrefix(def.Name, dir+base[:at[1]]) {
+			count++
+		}
+	}
+	if count != len(t.Parts) {
+		return &RefusedError{t.String(), fmt.Sprintf("InnoDB's dictionary has %d partitions, and %d files are here", count, len(t.Parts))}
+	}
+	return nil
+}
+
+// config makes the .cfg file of a tablespace that was opened.
+func (d *Directory) config(t *Table, n int, pages *Pages) (*cfg.File, error) {
+	part := &t.Parts[n]
+	if !d.hasSDI() {
+		return cfg.FromDict(t.Dict[n], pages, d.version)
+	}
+	page0, err := pages.Page(0)
+	if err != nil {
+		return nil, err
+	}
+	root, err := sdi.Root(pages.Space(), page0)
+	if err != nil {
+		return nil, err
+	}
+	return cfg.FromSDI(t.SDI, t.partition(part.Space), part.Base(), pages.Space(), root, d.version)
+}

@@ -1,0 +1,175 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+
+	"hb/sink/backupdir"
+	"hb/stream/disk"
+	"hb/xbstream/innodb/cfg"
+	"hb/xbstream/innodb/tde"
+)
+
+// Written is what became of a table.
+type Written struct {
+	Table *Table
+	Files []string // in the directory that they were written to
+	Bytes int64    // of all files
+}
+
+// Write puts into a directory what a server needs to import a table: its tablespaces and
+// their .cfg and .cfp files, or its files of another engine, in a directory that is called as
+// the database's. They are on disk when it returns; the names are once the directory is synced
+// (backupdir.SyncTree). A file of that name is replaced. After an error none of the files is
+// there.
+func (d *Directory) Write(ctx context.Context, t *Table, to disk.Dir) (_ *Written, err error) {
+	if err := d.Describe(t); err != nil {
+		return nil, err
+	}
+	w := &Written{Table: t}
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, name := range w.Files {
+			if e := to.Remove(name); !errors.Is(e, os.ErrNotExist) {
+				err = errors.Join(err, e)
+			}
+		}
+	}()
+	for n := range t.Parts {
+		if err := d.describe(t, n, to, w); err != nil {
+			return nil, fmt.Errorf("exporting table %s: %w", t, err)
+		}
+	}
+	for _, name := range t.files() {
+		if err := backupdir.HaveDir(to, path.Dir(name)); err != nil {
+			return nil, err
+		}
+		w.Files = append(w.Files, name)
+		n, err := d.copy(ctx, name, to)
+		if err != nil {
+			return nil, fmt.Errorf("exporting table %s: %w", t, err)
+		}
+		w.Bytes += n
+	}
+	return w, nil
+}
+
+// files are the files of the table that hold its rows. What defines it is made by CREATE TABLE.
+func (t *Table) files() (names []string) {
+	for _, p := range t.Parts {
+		names = append(names, p.Path)
+	}
+	for _, name := range t.Others {
+		if ext := path.Ext(name); !slices.Contains(definitions, ext) && engines[ext] != Merge {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// describe writes the .cfg and .cfp files of a tablespace.
+func (d *Directory) describe(t *Table, n int, to disk.Dir, w *Written) error {
+	part := &t.Parts[n]
+	if err := backupdir.HaveDir(to, path.Dir(part.Path)); err != nil {
+		return err
+	}
+	add := func(ext string, mode os.FileMode, content []byte) error {
+		name := part.Base() + ext
+		w.Files, w.Bytes = append(w.Files, name), w.Bytes+int64(len(content))
+		if err := disk.Replace(to, name, name+backupdir.ExtTemporary, mode, content, nil); err != nil {
+			return fmt.Errorf("writing %s: %w", name, err)
+		}
+		return nil
+	}
+	return d.with(part.Path, func(pages *Pages) error {
+		file, err := d.config(t, n, pages)
+		if err != nil {
+			return err
+		}
+		if err := d.check(t, file); err != nil {
+			return err
+		}
+		content, err := file.Marshal()
+		if err != nil {
+			return err
+		}
+		if err := add(cfg.Ext, backupdir.FileMode, content); err != nil || d.MariaDB() || !pages.Space().Encrypted() {
+			return err
+		}
+		if content, err = d.keyFile(pages); err != nil {
+			return err
+		}
+		return add(cfg.ExtKey, 0o600, content)
+	})
+}
+
+// keyFile returns the .cfp file of an encrypted tablespace of MySQL.
+func (d *Directory) keyFile(pages *Pages) ([]byte, error) {
+	info, err := tde.ParseMySQLInfo(pages.Space().MySQLInfo[:])
+	if err != nil {
+		return nil, err
+	}
+	key, err := info.Unlock(d.keys)
+	if err != nil {
+		return nil, err
+	}
+	return cfg.KeyFile(key)
+}
+
+// copy copies a file, and returns how many bytes it has.
+func (d *Directory) copy(ctx context.Context, name string, to disk.Dir) (n int64, err error) {
+	from, size, err := d.open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	temporary := name + backupdir.ExtTemporary
+	if err := to.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return 0, err
+	}
+	f, err := to.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, backupdir.FileMode)
+	if err != nil {
+		return 0, err
+	}
+	buf := make([]byte, copySize)
+	for n < size && err == nil {
+		k := min(size-n, copySize)
+		if _, err = io.ReadFull(from, buf[:k]); err == nil {
+			_, err = f.Write(buf[:k])
+		}
+		if n += k; err == nil {
+			err = context.Cause(ctx)
+		}
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return n, fmt.Errorf("copying %s: %w", name, err)
+	}
+	return n, to.Rename(temporary, name)
+}
+
+// copySize is how many bytes are copied at a time.
+const copySize = 1 << 20
+
+// check refuses tables that servers do not import as they are, or damage.
+func (d *Directory) check(t *Table, f *cfg.File) error {
+	switch {
+	case d.version < firstPurePK && f.Clustered().HasPrefix():
+		return &RefusedError{t.String(), "its primary key has only the beginning of a column, and MySQL 5.6 does not import such a table: restore the whole backup, and dump the table there"}
+	case d.MariaDB() && d.version < firstInstantOK && f.Moved:
+		return &RefusedError{t.String(), "columns of it were dropped or moved instantly, and MariaDB 10.5 damages such a table when it imports it: restore the whole backup, and dump the table there; ALTER TABLE … FORCE before the next backup removes this"}
+	}
+	return nil
+}
