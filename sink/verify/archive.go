@@ -240,6 +240,8 @@ func kindOf(file string) fileKind {
 		return kindRedo
 	case ext == backupdir.ExtDelete, ext == backupdir.ExtCorrupt, ext == backupdir.ExtSecond, ext == backupdir.ExtMoved, ext == ".delta", slices.Contains(backupdir.PackedExts, ext):
 		return kindName
+	case file == metadata.DefinitionsName:
+		return kindOther
 	case top || backupdir.TablespaceName.MatchString(file):
 		return kindPages
 	}

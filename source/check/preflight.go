@@ -89,7 +89,7 @@ func (c *checker) checkNames(list *datadir.Listing) error {
 			names[name] = "a file that describes the backup"
 		}
 	}
-	for _, name := range []string{metadata.ArchiveName, metadata.IndexName, metadata.ManifestName, metadata.MyCnfName, metadata.ExternalName, metadata.DonorGaleraInfoName, c.RedoName} {
+	for _, name := range []string{metadata.ArchiveName, metadata.IndexName, metadata.ManifestName, metadata.MyCnfName, metadata.ExternalName, metadata.DonorGaleraInfoName, metadata.DefinitionsName, c.RedoName} {
 		names[name] = "a file of the backup"
 	}
 	for _, p := range c.Layout.System {
