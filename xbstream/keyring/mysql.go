@@ -266,14 +266,32 @@ func (k *Keys) readAgain() error {
 	return nil
 }
 
+// Masters returns the names of the master keys of InnoDB, sorted.
+func (k *Keys) Masters() (names []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for n := range k.mysql {
+		if _, number := masterNumber(n); number > 0 {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // NewestMaster returns the master key of InnoDB with the highest number, of all servers;
-// ok is false if there is none.
+// ok is false if there is none. Those of 5.7.11 do not count: they are named by the number of
+// the server, which encryption information of later servers has no room for.
 func (k *Keys) NewestMaster() (name string, key Secret, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	newest := uint64(0)
 	for n, s := range k.mysql {
-		if _, number := masterNumber(n); number > newest || number == newest && number > 0 && n > name {
+		server, number := masterNumber(n)
+		if len(server) != uuidSize {
+			continue
+		}
+		if number > newest || number == newest && number > 0 && n > name {
 			name, key, newest = n, s, number
 		}
 	}
@@ -309,6 +327,9 @@ func masterNumber(name string) (server string, number uint64) {
 	}
 	return rest[:at], number
 }
+
+// uuidSize is the length of a server's UUID, in bytes.
+const uuidSize = 36
 
 // masterPrefix begins the names of the master keys of InnoDB.
 const masterPrefix = "INNODBKey-"

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -130,5 +131,30 @@ func TestKeyringBegins(t *testing.T) {
 	}
 	if key, err := k.Master(innodbName); err != nil || hex.EncodeToString(key) != innodbHex {
 		t.Errorf("the first key: %x, %v", []byte(key), err)
+	}
+}
+
+// TestNewestMaster: the key of a redo log is put under the newest master key that encryption
+// information can name, which those of 5.7.11 are not (INNODBKey-<server id>-<number>).
+func TestNewestMaster(t *testing.T) {
+	const a, b = "INNODBKey-0a8c7c51-ed37-11f1-9110-02fc00000001-3", "INNODBKey-ffffffff-ed37-11f1-9110-02fc00000001-2"
+	k := new(Keys)
+	for _, name := range []string{a, b, "INNODBKey-1-9", "MySQLReplicationKey_0a8c7c51-ed37-11f1-9110-02fc00000001_12"} {
+		if err := k.AddMaster(name, make(Secret, 32)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if name, _, ok := k.NewestMaster(); !ok || name != a {
+		t.Errorf("%s, %v", name, ok)
+	}
+	if got := k.Masters(); !slices.Equal(got, []string{a, "INNODBKey-1-9", b}) {
+		t.Errorf("%q", got)
+	}
+	only := new(Keys)
+	if err := only.AddMaster("INNODBKey-1-9", make(Secret, 32)); err != nil {
+		t.Fatal(err)
+	}
+	if name, _, ok := only.NewestMaster(); ok {
+		t.Errorf("%s, of 5.7.11 only", name)
 	}
 }
