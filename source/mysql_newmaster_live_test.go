@@ -14,11 +14,13 @@ import (
 	"testing"
 
 	"hb/sink/apply"
+	"hb/sink/backupdir"
 	"hb/sink/verify"
 	"hb/source/mysqld/mysqldtest"
 	"hb/stream"
 	"hb/stream/disk/disktest"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/mysqlredo"
 	"hb/xbstream/innodb/tde"
 	"hb/xbstream/keyring"
 )
@@ -87,6 +89,7 @@ func TestNewMasterKey(t *testing.T) {
 		}
 		names[onlyMaster(t, target, ring)] = true
 	}
+	damagedRewrap(t, whole.Ops(), begin, run, target)
 	t.Logf("%d runs", len(names))
 	if len(names) < 10 {
 		t.Error("master keys are used again, or too little was tried")
@@ -103,6 +106,51 @@ func TestNewMasterKey(t *testing.T) {
 	again := mysqldtest.StartOn(t, root, target, mysqldtest.Options{Keyring: ring, Config: encryptedMySQL})
 	if n := again.Value(t, "SELECT COUNT(*) FROM d.a WHERE v = 'x'"); n == "0" {
 		t.Error("after a rotation and a restart rows are missing")
+	}
+}
+
+// damagedRewrap: where an interrupted run was giving page 0 the new master key, apply does not take
+// other damage for what that run left there.
+func damagedRewrap(t *testing.T, ops []disktest.Op, begin func() *disktest.Faults, run func(*disktest.Faults, bool) error, target string) {
+	t.Helper()
+	const name = "d/a.ibd"
+	last := -1
+	for i, op := range ops {
+		if op.Kind == disktest.Write && op.Name == name {
+			last = i
+		}
+	}
+	flip := func(at int64) {
+		t.Helper()
+		f, err := os.OpenFile(filepath.Join(target, name), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b [1]byte
+		_, err = f.ReadAt(b[:], at)
+		b[0] ^= 1
+		if err == nil {
+			_, err = f.WriteAt(b[:], at)
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, at := range []int64{0, 60, 1000, 16375, 16380} {
+		system := begin()
+		system.Fail(ops[last+1], syscall.EIO, true)
+		if err := run(system, true); err == nil || !system.Hit() {
+			t.Fatal(err)
+		}
+		flip(at)
+		err := run(nil, true)
+		if damage, ok := errors.AsType[*backupdir.DamageError](err); !ok || damage.File != name {
+			t.Errorf("byte %d of page 0 was changed: %v", at, err)
+		}
+		flip(at)
+		if err := run(nil, true); err != nil {
+			t.Errorf("byte %d is as it was: %v", at, err)
+		}
 	}
 }
 
@@ -220,4 +268,36 @@ func TestSealedByServer(t *testing.T) {
 	if n := copied.Value(t, "SELECT COUNT(*) FROM d.sealed"); n != copied.Value(t, "SELECT COUNT(*) FROM d.plain") || n == "0" {
 		t.Errorf("%s rows", n)
 	}
+}
+
+// TestUnusedKeysByServer: a server recovers by itself, without a keyring, a backup in which nothing
+// is encrypted, of a server that has keys.
+func TestUnusedKeysByServer(t *testing.T) {
+	mysqldtest.Concurrent(t)
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	dir := t.TempDir()
+	o := mysqldtest.Options{Keyring: filepath.Join(dir, "keyring"), Config: []string{"skip-log-bin"}}
+	s := mysqldtest.Start(t, root, o)
+	numbers(t, s)
+	s.Exec(t, "CREATE TABLE d.was (a INT) ENCRYPTION='Y'", "DROP TABLE d.was", "SET GLOBAL innodb_redo_log_encrypt=ON", "SET GLOBAL innodb_redo_log_encrypt=OFF")
+	if err := s.Stop(); err != nil { // or the redo log has the key of that table
+		t.Fatal(err)
+	}
+	s = mysqldtest.StartOn(t, root, s.Datadir, o)
+	fill(t, s, "d.a", "")
+	archive, target := filepath.Join(dir, "archive"), filepath.Join(dir, "target")
+	hookedBackup(t, s, archive, hooks{})
+	want := checksums(t, s)
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	unpack(t, archive, target)
+	if head, err := os.ReadFile(filepath.Join(target, "xtrabackup_logfile")); err != nil || mysqlredo.Info(head) == nil {
+		t.Errorf("the backup's redo log has no key: the test proves nothing (%v)", err)
+	}
+	if _, err := apply.Run(t.Context(), target, apply.Options{Tool: "hb test", ByServer: true}); err != nil {
+		t.Fatal(err)
+	}
+	copied := mysqldtest.StartOn(t, root, target, mysqldtest.Options{Config: []string{"skip-log-bin"}})
+	compareSums(t, copied, want)
 }

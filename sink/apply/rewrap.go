@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -94,7 +95,7 @@ func (a *applier) makeMaster() error {
 
 // rewrap encrypts the keys of all tablespaces by the new master key. It changes page 0 of
 // each, and can be repeated: what an interrupted run may have torn there is exactly what
-// is written again.
+// is written again, and checkTorn makes sure that there is nothing else.
 func (a *applier) rewrap() error {
 	if a.master == "" {
 		return nil
@@ -126,9 +127,10 @@ func (a *applier) replaceKeyring() error {
 
 func (a *applier) rewrapFile(file string, space *innodb.Space) (err error) {
 	fail := func(err error) error { return fmt.Errorf("%s: giving it the new master key: %w", file, err) }
-	info, err := tde.ParseMySQLInfo(space.MySQLInfo[:])
+	old, err := tde.ParseMySQLInfo(space.MySQLInfo[:])
+	var info tde.MySQLInfo
 	if err == nil {
-		info, err = info.Rewrap(a.Keys, a.master)
+		info, err = old.Rewrap(a.Keys, a.master)
 	}
 	if err != nil {
 		return fail(err)
@@ -144,7 +146,11 @@ func (a *applier) rewrapFile(file string, space *innodb.Space) (err error) {
 	}
 	algorithm, err := space.Verify(page, 0)
 	if err != nil {
-		if !a.result.Resumed {
+		torn, failed := a.tornByRewrap(space, page, old)
+		if failed != nil {
+			return fail(failed)
+		}
+		if !torn {
 			return &backupdir.DamageError{File: file, Err: err}
 		}
 		algorithm = innodb.ChecksumCRC32
@@ -158,4 +164,32 @@ func (a *applier) rewrapFile(file string, space *innodb.Space) (err error) {
 		return fail(err)
 	}
 	return nil
+}
+
+// tornByRewrap reports whether page 0, which does not verify, has nothing wrong but that an
+// interrupted run was writing it: then each of its checksums is that of the page with the
+// information that it has, with the new one, or with an earlier one, by any of the master keys.
+// The information itself is whole, because it does not cross a boundary of 512 bytes, except in
+// pages of 2 KiB: if it is torn there, no key opens it, and that is an error before.
+func (a *applier) tornByRewrap(space *innodb.Space, page []byte, info tde.MySQLInfo) (bool, error) {
+	if !a.result.Resumed {
+		return false, nil
+	}
+	forms, err := info.Forms(a.Keys)
+	if err != nil {
+		return false, err
+	}
+	tail := len(page) - 8 // of its last 8 bytes, the first 4 are a checksum
+	head, end := false, space.Zip()
+	for _, form := range append(forms, space.MySQLInfo[:]) {
+		whole := bytes.Clone(page)
+		copy(whole[space.OffsetMySQLInfo():], form)
+		space.Stamp(whole, innodb.ChecksumCRC32)
+		if _, err := space.Verify(whole, 0); err != nil {
+			return false, nil // something else than a checksum is wrong
+		}
+		head = head || bytes.Equal(page[:4], whole[:4])
+		end = end || bytes.Equal(page[tail:][:4], whole[tail:][:4])
+	}
+	return head && end, nil
 }

@@ -58,3 +58,30 @@ func (i MySQLInfo) Rewrap(keys *keyring.Keys, master string) (MySQLInfo, error) 
 	}
 	return key.Seal(secret, uuid, number)
 }
+
+// Forms returns what the information is by each of the master keys that there are, in the forms
+// of 5.7.12 and of 8.0.5 and later. The error is that of Unlock.
+func (i MySQLInfo) Forms(keys *keyring.Keys) (forms [][]byte, err error) {
+	key, err := i.Unlock(keys)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range keys.Masters() {
+		uuid, number, err := ParseMasterName(name)
+		if err != nil {
+			continue // of 5.7.11
+		}
+		secret, err := keys.Master(name)
+		if err != nil {
+			return nil, err
+		}
+		sealed, err := key.Seal(secret, uuid, number)
+		if err != nil {
+			return nil, err
+		}
+		form := sealed.Marshal()
+		old := append([]byte("lCB"), form[3:]...)
+		forms = append(forms, form, old)
+	}
+	return forms, nil
+}
