@@ -234,18 +234,7 @@ func TestSealedChain(t *testing.T) {
 	}
 	verifies(t, 0, "-i", s.key, "--replay", s.in("merged"))
 
-	other, to := identityFile(t, s.in("other identity")) // its keys stay encrypted to the first one
-	again, err := os.Create(s.in("merged for another"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer again.Close()
-	cmd = hb(t, append([]string{"merge", "-i", s.key, "--encrypt-to", to}, chain...)...)
-	cmd.Stdout = again
-	hbtest.Succeed(t, cmd)
-	verifies(t, 10, "-i", other, s.in("merged for another"))
-	verifies(t, 0, "-i", other, "-i", s.key, s.in("merged for another"))
-	verifies(t, 0, "-i", other, "--keyring", s.Keyring, "--replay", s.in("merged for another"))
+	s.mergeForAnother(t, chain)
 	for i, args := range [][]string{append([]string{"-i", s.key}, chain...), {"-i", s.key, s.in("merged")}} {
 		dir, ring := s.in(fmt.Sprint("restored", i)), s.in(fmt.Sprint("written", i))
 		hbtest.Succeed(t, hb(t, append([]string{"extract", "-C", dir}, args...)...))
@@ -258,6 +247,43 @@ func TestSealedChain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// mergeForAnother merges a chain for another recipient: the keys in the archive are encrypted to
+// that one, too, if an identity opens them, and stay as they are otherwise, with a warning.
+func (s *sealedServer) mergeForAnother(t *testing.T, chain []string) {
+	t.Helper()
+	other, to := identityFile(t, s.in("other identity"))
+	merge := func(name string, args ...string) hbtest.Result {
+		t.Helper()
+		out, err := os.Create(s.in(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		cmd := hb(t, append([]string{"merge", "--encrypt-to", to}, args...)...)
+		cmd.Stdout = out
+		return hbtest.Succeed(t, cmd)
+	}
+	const warning = "no identity of -i opens the keys in the archives"
+	if r := merge("for another", append([]string{"-i", s.key}, chain...)...); strings.Contains(r.Stderr, warning) {
+		t.Errorf("merge warns: %s", r.Stderr)
+	}
+	verifies(t, 0, "-i", other, s.in("for another"))
+	verifies(t, 0, "-i", other, "--replay", s.in("for another"))
+	verifies(t, 10, "-i", s.key, s.in("for another"))
+
+	var stripped []string
+	for _, name := range chain {
+		s.strip(t, filepath.Base(name), filepath.Base(name)+" stripped")
+		stripped = append(stripped, name+" stripped")
+	}
+	if r := merge("kept", stripped...); !strings.Contains(r.Stderr, warning) {
+		t.Errorf("merge does not warn: %s", r.Stderr)
+	}
+	verifies(t, 10, "-i", other, s.in("kept"))
+	verifies(t, 0, "-i", other, "-i", s.key, s.in("kept"))
+	verifies(t, 0, "-i", other, "--keyring", s.Keyring, "--replay", s.in("kept"))
 }
 
 // TestCheckSealed: hb check reports what is encrypted, with which keys, and what a restore

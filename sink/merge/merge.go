@@ -37,6 +37,9 @@ type Options struct {
 	HBVersion string
 	// Stored is how the archive is stored: its stages.
 	Stored metadata.ArchiveFlags
+	// Reseal encrypts the keys that the archives have themselves (keyring.SealedName) to others;
+	// nil: they stay as they are.
+	Reseal func(content []byte) ([]byte, error)
 }
 
 // Result is what Run did.
@@ -153,7 +156,7 @@ func (m *merger) run(o Options) error {
 	if err := m.rest(); err != nil {
 		return err
 	}
-	if err := m.metadata(last); err != nil {
+	if err := m.metadata(last, o.Reseal); err != nil {
 		return err
 	}
 	return m.out.finish(last)

@@ -8,6 +8,7 @@ import (
 
 	"hb/xbstream"
 	"hb/xbstream/innodb"
+	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
 
@@ -58,14 +59,18 @@ func (o *output) put(name string, content []byte) error {
 }
 
 // metadata puts out the files of the backup itself: the redo log and what the peers' tools
-// read, those of the last increment, which become those of a full backup.
-func (m *merger) metadata(last *step) error {
+// read, those of the last increment, which become those of a full backup. reseal, if there is
+// one, is for the backup's keys.
+func (m *merger) metadata(last *step, reseal func([]byte) ([]byte, error)) error {
 	for i := range last.Parts.Index.Files() {
 		name := last.Parts.Path(i)
 		if !isDescription(name) {
 			continue
 		}
-		edit := edits[name]
+		edit, most := edits[name], int64(metadata.MaxTextFile)
+		if name == keyring.SealedName {
+			edit, most = reseal, keyring.MaxSealed
+		}
 		if edit == nil {
 			out, err := m.out.w.Create(name)
 			if err != nil {
@@ -84,7 +89,7 @@ func (m *merger) metadata(last *step) error {
 		if err != nil {
 			return err
 		}
-		text, err := f.all(metadata.MaxTextFile)
+		text, err := f.all(most)
 		if err != nil {
 			return err
 		}

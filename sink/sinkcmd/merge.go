@@ -10,6 +10,7 @@ import (
 	"hb/stream"
 	"hb/stream/program"
 	"hb/stream/progress"
+	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
 
@@ -33,6 +34,7 @@ func (c *Merge) Run(ctx context.Context, p *program.Program) error {
 	if err != nil {
 		return err
 	}
+	p.Ask = p.Ask.Once() // the archives are opened first, and then the keys in them
 	phase, m := progress.NewPhase("merging", 0), new(progress.Tracker)
 	chain, err := openChain(ctx, p, c.ReadFlags, c.Increments, c.Tmpdir, phase)
 	if err != nil {
@@ -45,9 +47,13 @@ func (c *Merge) Run(ctx context.Context, p *program.Program) error {
 // merge writes the archive. Until the chain is known to be one, nothing is written.
 func (c *Merge) merge(ctx context.Context, p *program.Program, m *progress.Tracker, chain *merge.Archives, stages stream.WriteOptions) error {
 	stored := metadata.ArchiveFlags{Compressed: stages.Compress != nil, Encrypted: len(stages.Recipients) > 0}
+	o := merge.Options{HBVersion: p.Version, Stored: stored}
+	if stored.Encrypted && c.EncryptPassphraseFile == "" {
+		o.Reseal = c.reseal(p, stages)
+	}
 	var result *merge.Result
 	sent, err := p.Send(ctx, stages, m, func(out io.Writer) (err error) {
-		result, err = chain.Run(ctx, out, merge.Options{HBVersion: p.Version, Stored: stored})
+		result, err = chain.Run(ctx, out, o)
 		return err
 	})
 	if err != nil {
@@ -56,4 +62,20 @@ func (c *Merge) merge(ctx context.Context, p *program.Program, m *progress.Track
 	p.WarnAll(result.Manifest.Warnings)
 	p.Done(result.Describe(p.Took()), append(result.Facts(), slog.Int64("bytes", sent), slog.Int64("bytes_read", chain.BytesRead()))...)
 	return nil
+}
+
+// reseal returns what encrypts the keys in the archives to the recipients of the result, if an
+// identity opens them.
+func (c *Merge) reseal(p *program.Program, stages stream.WriteOptions) func([]byte) ([]byte, error) {
+	return func(content []byte) ([]byte, error) {
+		ids, err := stream.ReadIdentities(c.Identity, p.Ask)
+		if err != nil {
+			return nil, err
+		}
+		sealed, opened, err := keyring.Reseal(content, ids, stages.Recipients)
+		if err == nil && !opened {
+			p.WarnAll([]string{"no identity of -i opens the keys in the archives (" + keyring.SealedName + "), so that they stay encrypted as they are: to restore the merged backup, give an identity that opens them, or the server's keys"})
+		}
+		return sealed, err
+	}
 }

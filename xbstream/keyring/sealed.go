@@ -60,6 +60,10 @@ func (k *Keys) Seal(recipients []age.Recipient) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return encrypt(text, recipients)
+}
+
+func encrypt(text []byte, recipients []age.Recipient) ([]byte, error) {
 	var out bytes.Buffer
 	w, err := age.Encrypt(&out, recipients...)
 	if err == nil {
@@ -72,6 +76,35 @@ func (k *Keys) Seal(recipients []age.Recipient) ([]byte, error) {
 		return nil, fmt.Errorf("encrypting %s: %w", SealedName, err)
 	}
 	return out.Bytes(), nil
+}
+
+// Reseal returns the content of a SealedName, encrypted to other recipients. opened is false if
+// none of the identities opens it: then it is returned as it is.
+func Reseal(content []byte, identities []age.Identity, recipients []age.Recipient) (_ []byte, opened bool, err error) {
+	if len(identities) == 0 {
+		return content, false, nil
+	}
+	text, err := decrypt(bytes.NewReader(content), identities)
+	if _, none := errors.AsType[*age.NoIdentityMatchError](err); none {
+		return content, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("%s: %w", SealedName, err)
+	}
+	content, err = encrypt(text, recipients)
+	return content, true, err
+}
+
+func decrypt(r io.Reader, identities []age.Identity) ([]byte, error) {
+	plain, err := age.Decrypt(r, identities...)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(plain, MaxSealed+1))
+	if err == nil && len(text) > MaxSealed {
+		err = errors.New("it is too long")
+	}
+	return text, err
 }
 
 // needed returns the keys that a restore needs.
@@ -98,19 +131,12 @@ func (k *Keys) needed() sealedKeys {
 // archive, which hb merge may have encrypted to others, and keys may not be needed, or come from
 // elsewhere.
 func (k *Keys) Unseal(r io.Reader, identities []age.Identity) error {
-	plain, err := age.Decrypt(r, identities...)
+	text, err := decrypt(r, identities)
 	if _, none := errors.AsType[*age.NoIdentityMatchError](err); none {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		k.unopened = &WrongKeyError{"the identity for " + SealedName, "the keys of the backup are not encrypted to it, and keys are needed"}
 		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", SealedName, err)
-	}
-	text, err := io.ReadAll(io.LimitReader(plain, MaxSealed+1))
-	if err == nil && len(text) > MaxSealed {
-		err = errors.New("it is too long")
 	}
 	var doc sealedKeys
 	if err == nil && json.Unmarshal(text, &doc) != nil { // whose error may quote a key
