@@ -56,6 +56,7 @@ func commonKinds(add func(bool, string, ...string)) {
 	add(true, "nokey", "CREATE TABLE %s (a INT, b VARCHAR(20), KEY(a), KEY(b))")
 	add(true, "unikey", "CREATE TABLE %s (a INT, b VARCHAR(20) NOT NULL, c INT NOT NULL, KEY(c), UNIQUE un (a), UNIQUE ub (b), UNIQUE uc (c,b))")
 	add(true, "ftsid", "CREATE TABLE %s (FTS_DOC_ID BIGINT UNSIGNED NOT NULL AUTO_INCREMENT, a TEXT, UNIQUE KEY FTS_DOC_ID_INDEX (FTS_DOC_ID))")
+	add(true, "ftsdropped", "CREATE TABLE %s (a INT PRIMARY KEY, b TEXT, FULLTEXT KEY k (b))", "INSERT INTO %s VALUES (1,'one word'),(2,NULL)", "ALTER TABLE %s DROP KEY k")
 	add(true, "foreign", "CREATE TABLE %s (a INT PRIMARY KEY, b INT, CONSTRAINT parent FOREIGN KEY (b) REFERENCES t.keys (a) ON DELETE CASCADE)")
 	for _, f := range []string{"REDUNDANT", "COMPACT", "DYNAMIC"} {
 		add(true, "f_"+strings.ToLower(f), "CREATE TABLE %s (a VARCHAR(30) CHARACTER SET utf8 NOT NULL, b CHAR(20) CHARACTER SET utf8, c CHAR(20) CHARACTER SET latin1 NOT NULL, d TEXT, e BIGINT NOT NULL, PRIMARY KEY(a,e), KEY(b), KEY(c(5))) ROW_FORMAT="+f)

@@ -43,6 +43,9 @@ func FromDict(t *dict.Table, pages btree.Pages, server int) (*File, error) {
 		if i.Unfinished() || i.Root == innodb.PageNull && i.Type&indexFullText == 0 {
 			return nil, fmt.Errorf("table %s: index %q was being built, or its tablespace is discarded", t.Name, i.Name)
 		}
+		if i.Type&indexFullText != 0 {
+			continue
+		}
 		for _, f := range i.Fields {
 			c := columns[f.Column]
 			if c == nil {

@@ -91,6 +91,17 @@ func (s *sdiTable) compression() error {
 	return nil
 }
 
+// docID is a column that InnoDB adds to a table with a FULLTEXT index, and docIDType its precise
+// type (DATA_FTS_DOC_ID of data0type.h, fts_add_doc_id_column of 9.7.2).
+const (
+	docID      = "FTS_DOC_ID"
+	docIDIndex = "FTS_DOC_ID_INDEX" // its index, whose column the document calls the engine's own, too
+	docIDType  = 3 | notNull | unsigned | binaryType
+)
+
+// isDocID reports whether it is the one that InnoDB added.
+func (c *Column) isDocID() bool { return c.Name == docID && c.PRType == docIDType }
+
 // Keys of sdi.Column.Private.
 const (
 	keyAdded       = "version_added"
@@ -172,7 +183,7 @@ func (s *sdiTable) count() {
 	added := uint32(0)
 	for _, c := range s.Columns {
 		switch {
-		case c.MType == mSys && isSystem(c.Name):
+		case c.MType == mSys && isSystem(c.Name), c.isDocID():
 			continue
 		case c.Dropped != NoVersion:
 			s.Dropped++
@@ -197,6 +208,9 @@ func (s *sdiTable) column(c *sdi.Column) (Column, error) {
 	col, err := s.typed(c, existing)
 	if err != nil {
 		return col, err
+	}
+	if c.Hidden == sdi.HiddenEngine && c.Name == docID {
+		col.PRType = docIDType
 	}
 	if c.Virtual {
 		col.PRType |= virtual
@@ -340,6 +354,9 @@ func (s *sdiTable) keys() ([]key, error) {
 		}
 		id, hasID := private.Number("id")
 		root, hasRoot := private.Number("root")
+		if k.Type&indexFullText != 0 {
+			continue
+		}
 		if !hasID || !hasRoot || root == 0 || root >= noPosition {
 			return nil, fmt.Errorf("table %s: index %s has no root page", s.Table, i.Name)
 		}
@@ -378,7 +395,7 @@ func (s *sdiTable) key(i *sdi.Index, n int) (key, error) {
 		k.Type = indexSpatial
 	}
 	for _, e := range i.Elements {
-		if e.Hidden {
+		if e.Hidden && (i.Name != docIDIndex || len(k.fields) > 0) {
 			continue
 		}
 		c := s.columns[e.Column]
