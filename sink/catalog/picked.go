@@ -109,6 +109,33 @@ func (p *Picked) Summary(*xbstream.Reader) *Summary {
 	return &Summary{Files: p.ended, Bytes: p.bytes, Archive: p.parts.Archive, Manifest: p.parts.Manifest, Indexed: true}
 }
 
+// ReadMembers reads the files that choose chooses into memory, each proven as Picked proves
+// it. One of more than most bytes is a *xbstream.CorruptError.
+func ReadMembers(parts *stream.Parts, choose func(path string) bool, most int) (map[string][]byte, error) {
+	p := NewPicked(parts, choose)
+	defer p.Close()
+	out := make(map[string][]byte)
+	if len(p.files) == 0 {
+		return out, nil
+	}
+	rd := xbstream.NewReader(p.Open(), xbstream.ReaderOptions{})
+	for {
+		ch, err := rd.Next()
+		if err == io.EOF {
+			return out, p.Finish()
+		}
+		if err == nil {
+			_, err = p.Add(ch)
+		}
+		if err != nil {
+			return nil, p.Explain(err)
+		}
+		if out[ch.Path] = append(out[ch.Path], ch.Data...); len(out[ch.Path]) > most {
+			return nil, &xbstream.CorruptError{Path: ch.Path, Offset: ch.At, Reason: fmt.Sprintf("it has more than %d bytes", most)}
+		}
+	}
+}
+
 // ListInput lists an archive as it was opened: see ListIndex and List.
 func ListInput(ctx context.Context, in *stream.Input, fn func(Entry) error) (*Summary, error) {
 	if in.Parts != nil {

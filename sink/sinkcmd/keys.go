@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 
 	"hb/sink/catalog"
 	"hb/stream"
 	"hb/stream/program"
-	"hb/xbstream"
 	"hb/xbstream/keyring"
 )
 
@@ -52,25 +50,9 @@ func sealedMember(ctx context.Context, p *program.Program, f *stream.ReadFlags) 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	if in.Parts == nil || !in.Parts.Has(keyring.SealedName) {
+	if in.Parts == nil {
 		return nil, nil
 	}
-	picked := catalog.NewPicked(in.Parts, func(path string) bool { return path == keyring.SealedName })
-	defer picked.Close()
-	rd := xbstream.NewReader(picked.Open(), xbstream.ReaderOptions{})
-	for {
-		ch, err := rd.Next()
-		if err == io.EOF {
-			return content, picked.Finish()
-		}
-		if err == nil {
-			_, err = picked.Add(ch)
-		}
-		if err != nil {
-			return nil, picked.Explain(err)
-		}
-		if content = append(content, ch.Data...); len(content) > keyring.MaxSealed {
-			return nil, &xbstream.CorruptError{Path: ch.Path, Offset: ch.At, Reason: "it is too long for keys"}
-		}
-	}
+	members, err := catalog.ReadMembers(in.Parts, func(path string) bool { return path == keyring.SealedName }, keyring.MaxSealed)
+	return members[keyring.SealedName], err
 }
