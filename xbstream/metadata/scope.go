@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -129,26 +130,37 @@ func (s *Scope) validate() error {
 // that of a table whose file is not there, because it was discarded. If those would be more
 // than MaxLeftOut, ranges span ids that are not in left, but none of the ids in there.
 func SpaceRanges(left, there []innodb.SpaceID) []SpaceRange {
-	left, there = slices.Sorted(slices.Values(left)), slices.Sorted(slices.Values(there))
-	out := joinRanges(left, func(last, id innodb.SpaceID) bool { return id-last <= 1 })
+	return JoinRanges(nil, left, there)
+}
+
+// JoinRanges are SpaceRanges of the ids in some ranges, which are as SpaceRanges returns
+// them, and those in left.
+func JoinRanges(ranges []SpaceRange, left, there []innodb.SpaceID) []SpaceRange {
+	all := slices.Clone(ranges)
+	for _, id := range left {
+		all = append(all, SpaceRange{id, id})
+	}
+	slices.SortFunc(all, func(a, b SpaceRange) int { return cmp.Compare(a[0], b[0]) })
+	out := mergeRanges(all, func(last, id innodb.SpaceID) bool { return id <= last || id-last == 1 })
 	if len(out) <= MaxLeftOut {
 		return out
 	}
-	return joinRanges(left, func(last, id innodb.SpaceID) bool {
+	there = slices.Sorted(slices.Values(there))
+	return mergeRanges(out, func(last, id innodb.SpaceID) bool {
 		next, _ := slices.BinarySearch(there, last)
 		return next == len(there) || there[next] > id
 	})
 }
 
-// joinRanges makes ranges of sorted ids. joins reports whether one range goes from the end of
-// another, last, to id.
-func joinRanges(ids []innodb.SpaceID, joins func(last, id innodb.SpaceID) bool) []SpaceRange {
+// mergeRanges merges ranges, which are in the order of their first ids. joins reports whether
+// one goes on from the last id of another to id, the first of the next.
+func mergeRanges(ranges []SpaceRange, joins func(last, id innodb.SpaceID) bool) []SpaceRange {
 	out := []SpaceRange{}
-	for _, id := range ids {
-		if n := len(out); n > 0 && joins(out[n-1][1], id) {
-			out[n-1][1] = id
+	for _, r := range ranges {
+		if n := len(out); n > 0 && joins(out[n-1][1], r[0]) {
+			out[n-1][1] = max(out[n-1][1], r[1])
 		} else {
-			out = append(out, SpaceRange{id, id})
+			out = append(out, r)
 		}
 	}
 	return out

@@ -138,3 +138,28 @@ func TestSpaceRanges(t *testing.T) {
 		t.Errorf("one more are in %d ranges, %v", len(got), got[:min(len(got), 3)])
 	}
 }
+
+// TestJoinRanges: ids are added to ranges, which keep what they span.
+func TestJoinRanges(t *testing.T) {
+	for _, c := range []struct {
+		ranges []SpaceRange
+		left   []innodb.SpaceID
+		want   []SpaceRange
+	}{
+		{nil, nil, []SpaceRange{}},
+		{[]SpaceRange{{1, 5}, {9, 9}}, []innodb.SpaceID{3, 6, 8, 12}, []SpaceRange{{1, 6}, {8, 9}, {12, 12}}},
+		{[]SpaceRange{{4, 5}}, []innodb.SpaceID{1, 3}, []SpaceRange{{1, 1}, {3, 5}}},
+		{[]SpaceRange{{2, 4294967295}}, []innodb.SpaceID{7, 4294967294}, []SpaceRange{{2, 4294967295}}},
+	} {
+		if got := JoinRanges(c.ranges, c.left, nil); !slices.Equal(got, c.want) {
+			t.Errorf("%v and %v: %v, not %v", c.ranges, c.left, got, c.want)
+		}
+	}
+	var many []innodb.SpaceID
+	for id := innodb.SpaceID(1000); len(many) < MaxLeftOut+10; id += 2 {
+		many = append(many, id)
+	}
+	if got := JoinRanges([]SpaceRange{{1, 10}}, many, []innodb.SpaceID{500, 1001}); !slices.Equal(got, []SpaceRange{{1, 10}, {1000, 1000}, {1002, many[len(many)-1]}}) {
+		t.Errorf("%v", got)
+	}
+}
