@@ -44,6 +44,9 @@ type Options struct {
 	Keys *keyring.Keys `kong:"-"`
 	// Identities are those of apply.Options.
 	Identities func() ([]age.Identity, error) `kong:"-"`
+	// Selection is that of extract.Options, for a directory from which tables are to be
+	// taken.
+	Selection extract.Selection `kong:"-"`
 	// Parts is that of extract.Options.
 	Parts *stream.Parts `kong:"-"`
 	// Tool is that of apply.Options.
@@ -116,7 +119,7 @@ const (
 // returns; without Apply the second is nil. To recover, it raises GOMAXPROCS and Go's
 // memory limit, if the process has one, as far as the work needs, until it returns.
 func Run(ctx context.Context, r io.Reader, o Options) (*extract.Result, *apply.Result, error) {
-	x := extract.Options{Parallel: o.Parallel, Progress: o.Progress, Parts: o.Parts}
+	x := extract.Options{Parallel: o.Parallel, Progress: o.Progress, Parts: o.Parts, Selection: o.Selection}
 	if len(o.Files) > 0 {
 		var err error
 		if x.Patterns, err = catalog.NewPatterns(o.Files); err != nil {
@@ -135,7 +138,8 @@ func Run(ctx context.Context, r io.Reader, o Options) (*extract.Result, *apply.R
 	limit := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(max(limit, memory+restoreMemory)))
 	return Restore(ctx, r, o.Directory, x,
-		apply.Options{Parallel: x.Parallel, Memory: memory, LogBin: o.LogBin, InPlace: o.InPlace, KeyringOptions: o.KeyringOptions, Keys: o.Keys, Identities: o.Identities, Tool: o.Tool, Progress: o.Progress})
+		apply.Options{Parallel: x.Parallel, Memory: memory, LogBin: o.LogBin, InPlace: o.InPlace, KeyringOptions: o.KeyringOptions, Keys: o.Keys, Identities: o.Identities, Tool: o.Tool, Progress: o.Progress,
+			Scratch: o.Selection != nil})
 }
 
 // Restore is extract.Run and then apply.Run, in one pass: what the extraction has

@@ -67,6 +67,9 @@ type Options struct {
 	Progress *progress.Tracker `kong:"-"`
 	// System is the files that directories are among; nil: the operating system's.
 	System disk.System `kong:"-"`
+	// Scratch: tables are to be taken out of the directory, which has not the others. No
+	// warning is about those, or about a server that would start on it.
+	Scratch bool `kong:"-"`
 }
 
 // KeyringOptions are the keys for the server that will start on the directory.
@@ -190,6 +193,9 @@ func (a *applier) conclude() error {
 	a.result.OfRoot = backupdir.OfRoot(st)
 	if err := a.writeKeyring(); err != nil {
 		return err
+	}
+	if a.Scratch {
+		return nil
 	}
 	return a.settleOutside()
 }
@@ -581,7 +587,9 @@ func (a *applier) recoverPages(ctx context.Context, r *redo, spaces *tablespaces
 	}
 	left.Lost = found.warning() // by the names in the backup
 	err = spaces.settleNames(a.root)
-	a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
+	if !a.Scratch {
+		a.result.Warnings = slices.Concat(a.result.Warnings, spaces.warnings)
+	}
 	left.Unwritten = found.unwritten()
 	return left, err
 }

@@ -427,7 +427,7 @@ const dictionaryID = 0xFFFFFFFE
 // complete makes sure that the tablespaces are there that a server needs for
 // itself, the data dictionary's and those for undo.
 func (m *mysqlFamily) complete(t *tablespaces) error {
-	if m.log.Header.Format >= mysqlredo.Format803 && t.ids[dictionaryID] == nil {
+	if m.log.Header.Format >= mysqlredo.Format803 && t.ids[dictionaryID] == nil && !m.backup.LeftOut(dictionaryID) {
 		return backupdir.Missing("mysql.ibd, the data dictionary, is missing: the backup is incomplete")
 	}
 	return m.checkUndo(t)

@@ -44,9 +44,24 @@ type Options struct {
 	// Parts is the archive by its index, with Patterns: only what is chosen is read, and
 	// proven. nil: it is read from front to back.
 	Parts *stream.Parts
+	// Selection chooses files in the place of Patterns; nil: Patterns do. Parts may be set
+	// with either.
+	Selection Selection
 	// System is the files that the directory is among; nil: the operating system's.
 	System disk.System
 }
+
+// Selection is files of an archive that make a directory of their own.
+type Selection interface {
+	// Choose reports whether a file is wanted, by its path in the archive.
+	Choose(path string) bool
+	// Complete is called once all that was chosen is on disk, and proven. What it changes
+	// in the directory it syncs, except for the names.
+	Complete(root disk.Dir, s *catalog.Summary) error
+}
+
+// chooses reports whether not all files are extracted.
+func (o *Options) chooses() bool { return o.Patterns != nil || o.Selection != nil }
 
 // Result is what Run did.
 type Result struct {
@@ -120,11 +135,17 @@ func (t *Target) Extract(ctx context.Context, r io.Reader, opts Options) (*Resul
 
 func (t *Target) extract(x *extraction, r io.Reader, opts Options) (*Result, error) {
 	err := x.run(r, opts.Dialect)
-	if err == nil && x.opts.Patterns != nil {
+	switch {
+	case err != nil:
+	case x.opts.Selection != nil:
+		if err = x.opts.Selection.Complete(t.Root, x.summary); err == nil {
+			err = t.forgetRemoved()
+		}
+	case x.opts.Patterns != nil:
 		err = t.markPartial()
 	}
 	if err == nil {
-		err = t.finish()
+		err = t.Finish()
 	}
 	if err != nil {
 		return nil, err
@@ -184,7 +205,7 @@ func (x *extraction) run(r io.Reader, dialect xbstream.Dialect) error {
 		return err
 	}
 	x.summary = x.proof.Summary(rd)
-	if x.opts.Patterns != nil {
+	if x.opts.chooses() {
 		x.summary.Files, x.summary.Bytes = x.count, x.bytes
 	}
 	return nil
@@ -224,7 +245,7 @@ func (x *extraction) finish() error {
 
 // choose dispatches a chunk, if it is of a file that is wanted.
 func (x *extraction) choose(ch *xbstream.Chunk, ended *catalog.Entry) error {
-	if x.opts.Patterns == nil {
+	if !x.opts.chooses() {
 		return x.dispatch(ch)
 	}
 	if ch.Type == xbstream.Rename || ch.Type == xbstream.Remove {
@@ -244,7 +265,7 @@ func (x *extraction) choose(ch *xbstream.Chunk, ended *catalog.Entry) error {
 // checkIndex makes sure, before anything is written, that each pattern chooses a file, if
 // that can be known.
 func (o *Options) checkIndex() error {
-	if o.Parts == nil {
+	if o.Parts == nil || o.Patterns == nil {
 		return nil
 	}
 	for i := range o.Parts.Index.Files() {
@@ -255,6 +276,9 @@ func (o *Options) checkIndex() error {
 
 // wanted reports whether a file is chosen: what hb adds to an archive never is.
 func (o *Options) wanted(name string) bool {
+	if o.Selection != nil {
+		return o.Selection.Choose(name)
+	}
 	return !backupdir.IsOneOf(name, metadata.ArchiveName, metadata.IndexName, metadata.ManifestName) && o.Patterns.Choose(name)
 }
 

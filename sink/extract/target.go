@@ -171,6 +171,20 @@ func (t *Target) makeDirsLocked(name string) error {
 	return nil
 }
 
+// forgetRemoved forgets the directories that a Selection has removed.
+func (t *Target) forgetRemoved() error {
+	for name := range t.dirs {
+		there, err := backupdir.Exists(t.Root, name)
+		if err != nil {
+			return t.error("looking at directory", name, err)
+		}
+		if !there {
+			delete(t.dirs, name)
+		}
+	}
+	return nil
+}
+
 func (t *Target) rename(from, to string) error {
 	if err := t.makeDirs(path.Dir(to)); err != nil {
 		return err
@@ -203,9 +217,10 @@ func bare(err error) error {
 	return err
 }
 
-// finish makes all names durable and then takes the mark away. If that cannot be
+// Finish makes all names durable and then takes the mark away. What it has files of must
+// be on disk. If that cannot be
 // made durable, the mark is put back as far as it can be: what failed is marked.
-func (t *Target) finish() error {
+func (t *Target) Finish() error {
 	names := []string{"."}
 	for name := range t.dirs {
 		names = append(names, name)

@@ -10,8 +10,8 @@ import (
 var ownNames = func() map[string]bool {
 	own := map[string]bool{
 		ArchiveName: true, IndexName: true, ManifestName: true, MyCnfName: true, ExternalName: true, DonorGaleraInfoName: true,
-		keyring.SealedName: true,
-		"ib_logfile0":      true, "xtrabackup_logfile": true, // the redo log of either family
+		keyring.SealedName: true, DefinitionsName: true,
+		"ib_logfile0": true, "xtrabackup_logfile": true, // the redo log of either family
 	}
 	for _, n := range []Names{XtraBackupNames, MariaDBNames} {
 		for _, name := range []string{n.Checkpoints, n.Info, n.BinlogInfo, n.SlaveInfo, n.GaleraInfo} {
