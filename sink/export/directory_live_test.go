@@ -276,3 +276,64 @@ func importWritten(t *testing.T, s *mysqldtest.Server, w *export.Written, from s
 		}
 	})
 }
+
+// TestWriteElsewhere: tables with DATA DIRECTORY, which a backup has in its own directory, are
+// imported into tables without.
+func TestWriteElsewhere(t *testing.T) {
+	mysqldtest.Each(t, allServers, func(t *testing.T, root *mysqldtest.Root) {
+		dir := filepath.Join(t.TempDir(), "elsewhere")
+		if err := os.Mkdir(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		o := mysqldtest.Options{Init: []string{"loose-innodb-directories=" + dir}}
+		s := mysqldtest.Start(t, root, o)
+		const create = "CREATE TABLE %s (a INT PRIMARY KEY, b VARCHAR(100), KEY(b))"
+		zip := create + " ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4"
+		s.Exec(t, "CREATE DATABASE t", fmt.Sprintf(create, "t.there")+" DATA DIRECTORY='"+dir+"'", "INSERT INTO t.there VALUES (1,'x'),(2,'y')",
+			fmt.Sprintf(zip, "t.zip")+" DATA DIRECTORY='"+dir+"'", "INSERT INTO t.zip VALUES (1,'x'),(3,'z')")
+		want := slices.Concat(sortedRows(t, s, "t.there"), sortedRows(t, s, "t.zip"))
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"there.ibd", "zip.ibd"} {
+			if err := mysqldtest.CopyFile(filepath.Join(s.Datadir, "t", name), filepath.Join(dir, "t", name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		to := t.TempDir()
+		out, err := disk.OS.OpenDir(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close() // nothing is left to be written
+		d := openDirectory(t, s)
+		tables, err := d.Tables()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, table := range tables {
+			if table.Database == "t" {
+				if _, err := d.Write(t.Context(), table, out); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		other := mysqldtest.Start(t, root, mysqldtest.Options{})
+		other.Exec(t, "CREATE DATABASE u", fmt.Sprintf(create, "u.there"), fmt.Sprintf(zip, "u.zip"))
+		for _, name := range []string{"there", "zip"} {
+			other.Exec(t, "ALTER TABLE u."+name+" DISCARD TABLESPACE")
+			for _, ext := range []string{".ibd", ".cfg"} {
+				if err := mysqldtest.CopyFile(filepath.Join(other.Datadir, "u", name+ext), filepath.Join(to, "t", name+ext)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			other.Exec(t, "ALTER TABLE u."+name+" IMPORT TABLESPACE")
+			if check := other.Rows(t, "CHECK TABLE u."+name+" EXTENDED"); check[0][3] != "OK" {
+				t.Errorf("%s: %s: %v", root.Name, name, check)
+			}
+		}
+		if got := slices.Concat(sortedRows(t, other, "u.there"), sortedRows(t, other, "u.zip")); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, not %q", root.Name, got, want)
+		}
+	})
+}

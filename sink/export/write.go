@@ -2,6 +2,7 @@ package export
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"hb/sink/backupdir"
 	"hb/stream/disk"
+	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/cfg"
 	"hb/xbstream/innodb/tde"
 )
@@ -96,6 +98,9 @@ func (d *Directory) describe(t *Table, n int, to disk.Dir, w *Written) error {
 		if err := d.check(t, file); err != nil {
 			return err
 		}
+		if !d.MariaDB() {
+			file.ForgetDataDir()
+		}
 		content, err := file.Marshal()
 		if err != nil {
 			return err
@@ -141,7 +146,10 @@ func (d *Directory) copy(ctx context.Context, name string, to disk.Dir) (n int64
 	buf := make([]byte, copySize)
 	for n < size && err == nil {
 		k := min(size-n, copySize)
-		if _, err = io.ReadFull(from, buf[:k]); err == nil {
+		if _, err = io.ReadFull(from, buf[:k]); err == nil && n == 0 && path.Ext(name) == backupdir.ExtTable {
+			err = d.forgetDataDir(buf[:k])
+		}
+		if err == nil {
 			_, err = f.Write(buf[:k])
 		}
 		if n += k; err == nil {
@@ -158,6 +166,27 @@ func (d *Directory) copy(ctx context.Context, name string, to disk.Dir) (n int64
 		return n, fmt.Errorf("copying %s: %w", name, err)
 	}
 	return n, to.Rename(temporary, name)
+}
+
+// forgetDataDir takes the flag for DATA DIRECTORY off page 0 of a tablespace of MySQL: in a
+// backup it is in the data directory, and so it is on the server that imports it. MySQL 5.6 and 5.7
+// crash if the table has no DATA DIRECTORY and the page has the flag. MariaDB ignores it.
+func (d *Directory) forgetDataDir(head []byte) error {
+	space, err := innodb.ParseSpace(head)
+	if err != nil || d.MariaDB() || space.Flags&cfg.SpaceDataDir == 0 {
+		return err
+	}
+	if len(head) < space.Physical {
+		return io.ErrUnexpectedEOF
+	}
+	page := head[:space.Physical]
+	sum, err := space.Verify(page, 0)
+	if err != nil {
+		return err
+	}
+	binary.BigEndian.PutUint32(page[innodb.OffsetFSPFlags:], space.Flags&^cfg.SpaceDataDir)
+	space.Stamp(page, sum)
+	return nil
 }
 
 // copySize is how many bytes are copied at a time.

@@ -138,6 +138,13 @@ func (f *File) Clustered() *Index {
 	return &Index{}
 }
 
+// ForgetDataDir takes DATA DIRECTORY out of the flags of a table of MySQL, whose tablespace is
+// to be imported where the data directory is. Page 0 has the flag, too: SpaceDataDir.
+func (f *File) ForgetDataDir() {
+	f.Flags &^= flagDataDir
+	f.SpaceFlags &^= SpaceDataDir
+}
+
 // HasPrefix reports whether the index has only the beginning of a column that the user named.
 func (i *Index) HasPrefix() bool {
 	return slices.ContainsFunc(i.Fields[:i.UserFields], func(f Field) bool { return f.Prefix != 0 })

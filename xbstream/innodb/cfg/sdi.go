@@ -49,9 +49,9 @@ type sdiTable struct {
 // Row formats, as sdi.Table.RowFormat has them.
 const formatRedundant = 4
 
-// Flags of a tablespace that are flags of the table, too, but in other places.
+// Flags of a tablespace of MySQL that are flags of the table, too, but in other places.
 const (
-	spaceDataDir = 1 << 10
+	SpaceDataDir = 1 << 10 // DATA DIRECTORY
 	spaceShared  = 1 << 11
 	flagDataDir  = 1 << 6
 	flagShared   = 1 << 7
@@ -69,7 +69,7 @@ func (s *sdiTable) flags() uint32 {
 	if format != formatRedundant {
 		f |= flagCompact
 	}
-	if s.space.Flags&spaceDataDir != 0 {
+	if s.space.Flags&SpaceDataDir != 0 {
 		f |= flagDataDir
 	}
 	if s.space.Flags&spaceShared != 0 {
