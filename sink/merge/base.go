@@ -60,6 +60,35 @@ func (m *merger) followBase() error {
 	}
 }
 
+// pickBase puts out the files that begin in the base and are wanted, and proves those.
+func (m *merger) pickBase() error {
+	picked := catalog.NewPicked(m.chain.base.Parts, func(path string) bool {
+		f := m.chain.index.base[path]
+		return f != nil && m.wants(f)
+	})
+	defer picked.Close()
+	f := &follower{merger: m, open: make(map[string]*assembly), came: make(map[string]bool)}
+	rd := xbstream.NewReader(picked.Open(), xbstream.ReaderOptions{})
+	for {
+		ch, err := rd.Next()
+		if err == io.EOF {
+			return picked.Finish()
+		}
+		if err == nil {
+			_, err = picked.Add(ch)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.chain.base.Name, picked.Explain(err))
+		}
+		if err := f.take(ch); err != nil {
+			return err
+		}
+		if m.ctx.Err() != nil {
+			return context.Cause(m.ctx)
+		}
+	}
+}
+
 // later keeps what does not fit until it is known whether the archives are a chain at all.
 func (f *follower) later(err error) bool {
 	_, one := errors.AsType[*MismatchError](err)
@@ -110,7 +139,7 @@ func (f *follower) begin(path string) (err error) {
 		return mismatch(first.Name, "its manifest does not say what became of %s of the backup before it", path)
 	}
 	f.came[path] = true
-	if want := f.chain.index.base[path]; want != nil {
+	if want := f.chain.index.base[path]; want != nil && f.wants(want) {
 		f.open[path], err = f.assemble(want)
 	}
 	return err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"hb/stream"
+	"hb/xbstream/innodb"
 	"hb/xbstream/metadata"
 )
 
@@ -40,6 +41,39 @@ type Options struct {
 	// Reseal encrypts the keys that the archives have themselves (keyring.SealedName) to others;
 	// nil: they stay as they are.
 	Reseal func(content []byte) ([]byte, error)
+	// Part chooses files: the result is a partial backup. nil: all, as far as they were
+	// backed up.
+	Part *Part
+}
+
+// Part is which files of a chain are wanted. Of a base that can be read anywhere the others
+// are not read, and not proven.
+type Part struct {
+	// Databases are the names of what was asked for, as metadata.Scope has them.
+	Databases []string
+	// Choose reports whether a file of the server is wanted, by its line in the manifest of the
+	// last increment.
+	Choose func(*metadata.Live) bool
+}
+
+// scope is what a part is of: its tablespaces are those of live that it chooses, and
+// all others are left out.
+func (p *Part) scope(live []metadata.Live, of *metadata.Scope) *metadata.Scope {
+	var ranges []metadata.SpaceRange
+	if of != nil {
+		ranges = of.LeftOut
+	}
+	var left, there []innodb.SpaceID
+	for i := range live {
+		switch l := &live[i]; {
+		case l.Space == nil:
+		case p.Choose(l):
+			there = append(there, *l.Space)
+		default:
+			left = append(left, *l.Space)
+		}
+	}
+	return &metadata.Scope{Databases: p.Databases, LeftOut: metadata.JoinRanges(ranges, left, there)}
 }
 
 // Result is what Run did.
@@ -112,7 +146,7 @@ func Check(base Base, incs []Input) (*Chain, error) {
 // those that the last backup saw on the server, by their sum. Run returns when ctx ends,
 // but cannot interrupt a Read.
 func (c *Chain) Run(ctx context.Context, w io.Writer, o Options) (*Result, error) {
-	m := &merger{ctx: ctx, chain: c, out: newOutput(w), cache: newCache()}
+	m := &merger{ctx: ctx, chain: c, part: o.Part, out: newOutput(w), cache: newCache()}
 	if err := m.run(o); err != nil {
 		m.out.w.Abort(err)
 		return nil, err
@@ -123,6 +157,9 @@ func (c *Chain) Run(ctx context.Context, w io.Writer, o Options) (*Result, error
 		Warnings: append(c.Warnings(), m.out.manifest.Warnings...),
 	}, nil
 }
+
+// Live are the files of the server that the chain makes, by their names in the end.
+func (c *Chain) Live() []metadata.Live { return c.incs[len(c.incs)-1].live }
 
 // Warnings are what the chain cannot prove, as is known from its manifests.
 func (c *Chain) Warnings() (w []string) {
@@ -138,6 +175,7 @@ func (c *Chain) Warnings() (w []string) {
 type merger struct {
 	ctx   context.Context
 	chain *Chain
+	part  *Part // nil: all files are wanted
 	out   *output
 	cache *cache
 	pages int64 // of increments, that are in the output
@@ -150,7 +188,11 @@ func (m *merger) run(o Options) error {
 	if err := m.out.header(last.archive, o); err != nil {
 		return err
 	}
-	if err := m.followBase(); err != nil {
+	follow := m.followBase
+	if m.part != nil && m.chain.base.Parts != nil {
+		follow = m.pickBase
+	}
+	if err := follow(); err != nil {
 		return err
 	}
 	if err := m.rest(); err != nil {
@@ -159,14 +201,24 @@ func (m *merger) run(o Options) error {
 	if err := m.metadata(last, o.Reseal); err != nil {
 		return err
 	}
-	return m.out.finish(last)
+	var scope *metadata.Scope
+	if m.part != nil {
+		scope = m.part.scope(last.live, last.manifest.Scope)
+	}
+	return m.out.finish(last, scope)
 }
+
+// wants reports whether a file of the result is wanted.
+func (m *merger) wants(f *content) bool { return m.part == nil || m.part.Choose(f.live) }
 
 // rest puts out the files of which nothing is in the base.
 func (m *merger) rest() error {
 	for _, f := range m.chain.index.rest {
 		if m.ctx.Err() != nil {
 			return context.Cause(m.ctx)
+		}
+		if !m.wants(f) {
+			continue
 		}
 		a, err := m.assemble(f)
 		if err == nil {

@@ -28,7 +28,7 @@ func newOutput(w io.Writer) *output {
 func (o *output) header(last *metadata.Archive, opt Options) error {
 	head := *last
 	head.HBVersion, head.Options = opt.HBVersion, opt.Stored
-	head.Options.Partial = last.Options.Partial
+	head.Options.Partial = last.Options.Partial || opt.Part != nil
 	head.Version = head.Options.Version()
 	text, err := head.Marshal()
 	if err != nil {
@@ -139,8 +139,9 @@ func fullInfo(text []byte) ([]byte, error) {
 	return i.Marshal()
 }
 
-// finish writes the index, and the manifest: that of the last increment, as a full backup.
-func (o *output) finish(last *step) error {
+// finish writes the index, and the manifest: that of the last increment, as a full backup; or
+// as one of some tables, with that scope.
+func (o *output) finish(last *step, scope *metadata.Scope) error {
 	indexAt, err := o.index()
 	if err != nil {
 		return err
@@ -150,6 +151,9 @@ func (o *output) finish(last *step) error {
 	m := &o.manifest
 	point := last.point()
 	m.Since, m.StandsFor = nil, &point
+	if scope != nil {
+		m.Scope, m.StandsFor = scope, nil
+	}
 	m.Heads, m.Files, m.Bytes = metadata.CRC32(o.w.HeadsCRC32()), int64(len(files)), 0
 	m.UnsummedPages, m.UnprovenPages = o.tally.Unsummed, o.tally.Unproven
 	m.Warnings = slices.Clone(m.Warnings)

@@ -59,6 +59,7 @@ type input struct {
 	phase   *progress.Phase
 	archive *stream.Input   // nil: it is a chain
 	chain   *merge.Archives // nil: it is an archive
+	part    *merge.Part     // of a chain; nil: all
 }
 
 // opened is what archives and chains have in common.
@@ -117,7 +118,7 @@ func (i *input) read(ctx context.Context, p *program.Program, m *progress.Tracke
 			err = work(i.archive)
 			return
 		}
-		merged := i.chain.Stream(ctx, merge.Options{HBVersion: p.Version})
+		merged := i.chain.Stream(ctx, merge.Options{HBVersion: p.Version, Part: i.part})
 		err = merged.Wait(work(merged))
 	})
 	return errors.Join(err, i.Close())

@@ -147,6 +147,14 @@ func newWanted(names []Name) *wanted {
 	return w
 }
 
+// scope is what was asked for, as metadata.Scope has it.
+func (w *wanted) scope() (names []string) {
+	for _, n := range w.names {
+		names = append(names, n.files().String())
+	}
+	return names
+}
+
 // has reports whether a file in the directory of a database is one of those tables, by its
 // final name. Auxiliary tables of FULLTEXT indexes are no one's: no server imports them.
 func (w *wanted) has(file string) bool {

@@ -62,6 +62,18 @@ func Select(names []Name, parts *stream.Parts, server bool) (*Selection, error) 
 	return s, s.want.missing(s.finals(s.listed()))
 }
 
+// SelectChain is Select of what a chain makes. The part is of that.
+func SelectChain(names []Name, chain *merge.Chain, server bool) (*Selection, *merge.Part, error) {
+	s := &Selection{want: newWanted(names), server: server}
+	var files []string
+	for _, l := range chain.Live() {
+		files = append(files, l.Path)
+	}
+	return s, &merge.Part{Databases: s.want.scope(), Choose: func(l *metadata.Live) bool {
+		return s.needsLine(metadata.File{Path: l.Path, Space: l.Space}, l.Path)
+	}}, s.want.missing(files)
+}
+
 // checkFull refuses an increment that is given without its base.
 func checkFull(a *metadata.Archive) error {
 	if a != nil && a.Options.Incremental {
@@ -193,10 +205,8 @@ func (s *Selection) keep(root disk.Dir, files []metadata.File) (kept []metadata.
 		case !need:
 		case isFixup(f.Path):
 			need = path.Ext(f.Path) == metadata.FixupRename && s.needsRename(f.Path)
-		case path.Dir(f.Path) == "." && !s.needsTop(f):
-			need = false
 		default:
-			need = s.needs(s.ends.of(f.Path))
+			need = s.needsLine(f, s.ends.of(f.Path))
 		}
 		extracted := s.chooses(f.Path)
 		switch {
@@ -222,9 +232,10 @@ func (s *Selection) keep(root disk.Dir, files []metadata.File) (kept []metadata.
 	return kept, nil
 }
 
-// needsTop is needs for a file that is in no directory, by what the manifest says of it.
-func (s *Selection) needsTop(f metadata.File) bool {
-	return metadata.IsOwn(f.Path) || f.Space != nil && s.needs(f.Path)
+// needsLine is needs for a file that a manifest lists: one that is in no directory, and not
+// the backup's own, must be a tablespace.
+func (s *Selection) needsLine(f metadata.File, final string) bool {
+	return s.needs(final) && (path.Dir(f.Path) != "." || metadata.IsOwn(f.Path) || f.Space != nil)
 }
 
 // describe makes the directory a partial backup: its manifest lists what is there, and what is
@@ -251,9 +262,7 @@ func (s *Selection) describe(root disk.Dir, sum *catalog.Summary, files, kept []
 		scope.LeftOut = m.Scope.LeftOut
 	}
 	scope.LeftOut = metadata.JoinRanges(scope.LeftOut, left, there)
-	for _, n := range s.want.names {
-		scope.Databases = append(scope.Databases, n.files().String())
-	}
+	scope.Databases = s.want.scope()
 	// No binary log, dropped database or later increment is of interest.
 	m.Scope, m.Since, m.StandsFor, m.Tracking, m.BinlogHome, m.DroppedDatabases = &scope, nil, nil, nil, nil, nil
 	a := *sum.Archive

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,11 +16,14 @@ import (
 	"testing"
 
 	"hb/sink"
+	"hb/sink/merge"
 	"hb/sink/tables"
 	"hb/source"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/client"
 	"hb/stream"
+	"hb/stream/remote/remotetest"
+	"hb/xbstream"
 )
 
 var allServers = append(append([]string(nil), mysqldtest.MariaDB...), mysqldtest.MySQL...)
@@ -73,11 +77,19 @@ func scratch(t *testing.T, archive string, piped, server bool, names ...tables.N
 	if in.Parts == nil {
 		r = in
 	}
-	_, applied, err := sink.Run(t.Context(), r, sink.Options{Directory: dir, Apply: true, Parts: in.Parts, Selection: s, Tool: "hb"})
-	if err == nil && len(applied.Warnings) > 0 {
+	err = recovered(t, r, dir, sink.Options{Parts: in.Parts, Selection: s})
+	return dir, in.BytesRead(), err
+}
+
+// recovered extracts and applies.
+func recovered(t *testing.T, r io.Reader, dir string, o sink.Options) error {
+	t.Helper()
+	o.Directory, o.Apply, o.Tool = dir, true, "hb"
+	_, applied, err := sink.Run(t.Context(), r, o)
+	if err == nil && o.Selection != nil && len(applied.Warnings) > 0 {
 		t.Errorf("warnings: %q", applied.Warnings)
 	}
-	return dir, in.BytesRead(), err
+	return err
 }
 
 // restored is a whole archive, recovered.
@@ -89,7 +101,7 @@ func restored(t *testing.T, archive string) string {
 	}
 	defer in.Close()
 	dir := filepath.Join(t.TempDir(), "restored")
-	if _, _, err := sink.Run(t.Context(), in, sink.Options{Directory: dir, Apply: true, Tool: "hb"}); err != nil {
+	if err := recovered(t, in, dir, sink.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -235,4 +247,156 @@ func same(t *testing.T, what string, got, want map[string][]byte) {
 			t.Errorf("%s: %s is not of the table", what, name)
 		}
 	}
+}
+
+// TestScratchChain: the files of tables that a chain makes are those that the recovery of all of
+// it leaves, and little more of the archives is read than they need. Each table was changed
+// between other backups; one had another name in each, one is in none before the last.
+func TestScratchChain(t *testing.T) {
+	mysqldtest.EachServer(t, allServers, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
+		s.Exec(t, "CREATE DATABASE d")
+		for _, name := range []string{"d.first", "d.second", "d.still", "d.r0", "d.x", "d.y"} {
+			s.Exec(t, "CREATE TABLE "+name+" (a INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(300), KEY (b)) ENGINE=InnoDB", "INSERT INTO "+name+" (b) VALUES ('"+name+"')")
+			for range 9 {
+				s.Exec(t, "INSERT INTO "+name+" (b) SELECT CONCAT(b, a) FROM "+name)
+			}
+		}
+		s.Exec(t, "CREATE TABLE d.other LIKE d.first", "INSERT INTO d.other (b) SELECT REPEAT('x', 300) FROM d.first a, d.second b LIMIT 20000", "CREATE TABLE d.my (a INT) ENGINE=MyISAM", "INSERT INTO d.my VALUES (1)")
+		s.WriteOut(t)
+		var chain []string
+		for i, statements := range [][]string{nil,
+			{"UPDATE d.first SET b = 'one' WHERE a % 5 = 0", "RENAME TABLE d.r0 TO d.r1", "RENAME TABLE d.x TO d.z, d.y TO d.x, d.z TO d.y", "INSERT INTO d.my VALUES (2)"},
+			{"UPDATE d.second SET b = 'two' WHERE a % 5 = 0", "RENAME TABLE d.r1 TO d.r2", "UPDATE d.r2 SET b = 'r2' WHERE a % 50 = 1", "UPDATE d.x SET b = 'x' WHERE a = 3", "CREATE TABLE d.last LIKE d.first", "INSERT INTO d.last SELECT * FROM d.r2"},
+		} {
+			s.Exec(t, statements...)
+			s.WriteOut(t)
+			o := source.Options{}
+			if i > 0 {
+				o.Since = chain[i-1]
+			}
+			archive, _ := backup(t, s, o, 0, nil)
+			chain = append(chain, archive)
+		}
+		open := func() *merge.Archives {
+			a, err := merge.Open(t.Context(), stream.ReadFlags{Archive: chain[0]}, chain[1:], t.TempDir(), nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { a.Close() })
+			return a
+		}
+		whole := filepath.Join(t.TempDir(), "whole")
+		all := open()
+		merged := all.Stream(t.Context(), merge.Options{HBVersion: "test"})
+		if err := merged.Wait(recovered(t, merged, whole, sink.Options{})); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"first", "second", "still", "r2", "x", "y", "last", "my"} {
+			a := open()
+			before := a.BytesRead()
+			selected, part, err := tables.SelectChain([]tables.Name{{Database: "d", Table: name}}, a.Chain, false)
+			if err != nil {
+				t.Errorf("%s: %s: %v", s.Root.Name, name, err)
+				continue
+			}
+			dir := filepath.Join(t.TempDir(), "scratch")
+			merged := a.Stream(t.Context(), merge.Options{HBVersion: "test", Part: part})
+			if err := merged.Wait(recovered(t, merged, dir, sink.Options{Selection: selected})); err != nil {
+				t.Errorf("%s: %s: %v", s.Root.Name, name, err)
+				continue
+			}
+			of := func(base string) bool { return strings.HasPrefix(base, name+".") || strings.HasPrefix(base, name+"_") }
+			got := files(t, filepath.Join(dir, "d"), func(string) bool { return true })
+			same(t, s.Root.Name+" "+name, got, files(t, filepath.Join(whole, "d"), of))
+			if len(got) == 0 {
+				t.Errorf("%s: %s has no files", s.Root.Name, name)
+			}
+			t.Logf("%s: %s: %d files; %d bytes read, %d before; all of it takes %d", s.Root.Name, name, len(got), a.BytesRead(), before, all.BytesRead())
+			if a.BytesRead() > all.BytesRead()-3<<20 {
+				t.Errorf("%s: %s: %d bytes read, and all of the chain takes %d", s.Root.Name, name, a.BytesRead(), all.BytesRead())
+			}
+		}
+		if _, _, err := tables.SelectChain([]tables.Name{{Database: "d", Table: "r0"}}, all.Chain, false); err == nil {
+			t.Errorf("%s: there is a table d.r0", s.Root.Name)
+		}
+	})
+}
+
+var trust sync.Once
+
+// TestScratchRead: of a large archive at an address hb reads at most 1.2 times what the table,
+// the system tablespace, undo and the redo log have. That other tables are damaged there it does
+// not notice; of the table itself it does.
+func TestScratchRead(t *testing.T) {
+	mysqldtest.EachServer(t, allServers, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
+		s.Exec(t, "CREATE DATABASE d")
+		for _, name := range []string{"d.some", "d.other"} {
+			s.Exec(t, "CREATE TABLE "+name+" (a INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(300)) ENGINE=InnoDB", "INSERT INTO "+name+" (b) VALUES (REPEAT('x', 200))")
+			for range 14 {
+				s.Exec(t, "INSERT INTO "+name+" (b) SELECT b FROM "+name)
+			}
+		}
+		s.Exec(t, "INSERT INTO d.other (b) SELECT a.b FROM d.other a, (SELECT 1 x UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8) b")
+		s.WriteOut(t)
+		archive, _ := backup(t, s, source.Options{}, 0, nil)
+		data, err := os.ReadFile(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		need := int64(0)
+		for _, pattern := range []string{"ibdata*", "undo*", "d/some.*"} {
+			all, err := filepath.Glob(filepath.Join(s.Datadir, pattern))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range all {
+				need += size(t, file)
+			}
+		}
+		at := make(map[string]int64) // where the content of files begins
+		in, err := (&stream.ReadFlags{Archive: archive}).OpenParts(t.Context(), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for c := range in.Parts.Chunks(in.Parts.Path) {
+			if path := in.Parts.Path(c.File); c.Type == xbstream.Payload {
+				at[path] = c.At + c.Size/2
+				if path == "ib_logfile0" || path == "xtrabackup_logfile" {
+					need += c.Len
+				}
+			}
+		}
+		if err := in.Close(); err != nil {
+			t.Fatal(err)
+		}
+		remote := remotetest.New(t, data)
+		trust.Do(func() { // all servers of tests have the same certificate
+			http.DefaultTransport.(*http.Transport).TLSClientConfig = remote.Client().Transport.(*http.Transport).TLSClientConfig
+		})
+		some := tables.Name{Database: "d", Table: "some"}
+		dir, _, err := scratch(t, remote.Address("archive"), false, false, some)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d bytes sent in %d requests, %.3f of the %d needed; the archive has %d", s.Root.Name, remote.Sent, len(remote.Requests), float64(remote.Sent)/float64(need), need, len(data))
+		if remote.Sent > need*12/10 || remote.Sent > int64(len(data))-30<<20 {
+			t.Errorf("%s: too much", s.Root.Name)
+		}
+		want := files(t, filepath.Join(dir, "d"), func(string) bool { return true })
+		for file, is := range map[string]error{"d/other.ibd": nil, "d/some.ibd": new(xbstream.CorruptError), "ibdata1": new(xbstream.CorruptError)} {
+			data[at[file]] ^= 1
+			if err := os.WriteFile(archive, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			data[at[file]] ^= 1
+			dir, _, err := scratch(t, archive, false, false, some)
+			_, damage := errors.AsType[*xbstream.CorruptError](err)
+			if damage != (is != nil) || !damage && err != nil {
+				t.Errorf("%s: %s is damaged: %v", s.Root.Name, file, err)
+			}
+			if err == nil {
+				same(t, s.Root.Name, files(t, filepath.Join(dir, "d"), func(string) bool { return true }), want)
+			}
+		}
+	})
 }
