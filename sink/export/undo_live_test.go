@@ -90,7 +90,7 @@ func TestOpenTransactions(t *testing.T) {
 			}
 			records += l.Records
 			for name, id := range ids {
-				if slices.Contains(l.Tables, id) {
+				if l.Tables[id] > 0 {
 					found = append(found, fmt.Sprintf("%s %v", name, l.State))
 				}
 			}

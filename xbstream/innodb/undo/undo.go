@@ -54,10 +54,10 @@ func (s State) String() string {
 type Log struct {
 	Trx        uint64
 	State      State
-	Dictionary bool          // it changes the dictionary: DDL
-	XID        *XID          // of a transaction that has one
-	Tables     []uint64      // ids of the tables that it changed, ascending
-	Page       innodb.PageID // the first page of the undo segment
+	Dictionary bool           // it changes the dictionary: DDL
+	XID        *XID           // of a transaction that has one
+	Tables     map[uint64]int // how many records it has of which table, by ids
+	Page       innodb.PageID  // the first page of the undo segment
 	Records    int
 }
 
@@ -277,12 +277,13 @@ func readXID(id innodb.PageID, b []byte) (*XID, error) {
 
 // records reads the records of a log from its first page, b, on.
 func (r *reader) records(l *Log, b []byte, start int) error {
-	id, tables := l.Page, map[uint64]bool{}
+	id := l.Page
+	l.Tables = map[uint64]int{}
 	for n := uint32(0); ; n++ {
 		if n > r.spaces[id.Space].Space().Size {
 			return bad(id, "its undo segment has more pages than the tablespace")
 		}
-		if err := l.page(id, b, start, tables); err != nil {
+		if err := l.page(id, b, start); err != nil {
 			return err
 		}
 		next := innodb.PageNo(be.Uint32(b[pageNext:]))
@@ -296,15 +297,11 @@ func (r *reader) records(l *Log, b []byte, start int) error {
 		}
 		start = int(be.Uint16(b[pageStart:]))
 	}
-	for t := range tables {
-		l.Tables = append(l.Tables, t)
-	}
-	slices.Sort(l.Tables)
 	return nil
 }
 
 // page reads the records of one page.
-func (l *Log) page(id innodb.PageID, b []byte, at int, tables map[uint64]bool) error {
+func (l *Log) page(id innodb.PageID, b []byte, at int) error {
 	end := int(be.Uint16(b[pageFree:]))
 	if end > len(b)-trailerSize || at < segState || at > end {
 		return bad(id, "undo records cannot begin at byte %d and end at %d", at, end)
@@ -318,7 +315,7 @@ func (l *Log) page(id innodb.PageID, b []byte, at int, tables map[uint64]bool) e
 		if !ok {
 			return bad(id, "the undo record at byte %d has no table", at)
 		}
-		tables[table] = true
+		l.Tables[table]++
 		l.Records++
 		at = next
 	}

@@ -27,7 +27,7 @@ func find(t *testing.T, s *innodbtest.Stored, trx uint64, table uint64) []byte {
 		t.Fatal(err)
 	}
 	for _, l := range logs {
-		if l.Trx == trx && slices.Contains(l.Tables, table) {
+		if l.Trx == trx && l.Tables[table] > 0 {
 			return s.Data[int(l.Page.No)*4096:][:4096]
 		}
 	}
@@ -49,7 +49,7 @@ func TestRead(t *testing.T) {
 		got = append(got, fmt.Sprintf("%d %v %v %d%s", l.Trx, l.State, l.Tables, l.Records, name))
 	}
 	slices.Sort(got)
-	if want := []string{"1298 prepared [20] 1 7 global branch", "1299 active [20] 20", "1299 active [21] 40"}; !slices.Equal(got, want) {
+	if want := []string{"1298 prepared map[20:1] 1 7 global branch", "1299 active map[20:20] 20", "1299 active map[21:40] 40"}; !slices.Equal(got, want) {
 		t.Errorf("%q, not %q", got, want)
 	}
 }
