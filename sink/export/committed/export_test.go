@@ -1,0 +1,3 @@
+package committed
+
+var IsDictionary = isDictionary
