@@ -13,12 +13,14 @@ import (
 
 	"hb/sink/apply"
 	"hb/sink/backupdir"
+	"hb/sink/export"
 	"hb/sink/export/committed"
 	"hb/sink/extract"
 	"hb/source"
 	"hb/source/mysqld/mysqldtest"
 	"hb/source/mysqld/mysqldtest/client"
 	"hb/source/scope"
+	"hb/stream/disk"
 	"hb/xbstream/innodb"
 )
 
@@ -136,11 +138,10 @@ func readState(t *testing.T, root *mysqldtest.Root, dir string) func() (*committ
 	return func() (*committed.State, error) { return committed.Read(undoSpaces(t, dir), versionID(t, root)) }
 }
 
-// importFrom imports a table of a directory into the database u of a server.
+// importFrom imports a table that was exported to a directory into the database u of a server.
 func importFrom(t *testing.T, s *mysqldtest.Server, dir, name string) {
 	t.Helper()
-	spaces := tablespaces(t, filepath.Join(dir), []string{name})[name]
-	files := buildCfg(t, &mysqldtest.Server{Root: s.Root, Datadir: dir}, "t", spaces)
+	spaces := tablespaces(t, dir, []string{name})[name]
 	tables := ""
 	if spaces[0] != name {
 		tables = " PARTITION ALL"
@@ -148,15 +149,10 @@ func importFrom(t *testing.T, s *mysqldtest.Server, dir, name string) {
 	create := strings.Replace(s.Rows(t, "SHOW CREATE TABLE t."+name)[0][1], "CREATE TABLE `", "CREATE TABLE u.`", 1)
 	s.Exec(t, create, "ALTER TABLE u."+name+" DISCARD"+tables+" TABLESPACE")
 	for _, space := range spaces {
-		if err := mysqldtest.CopyFile(filepath.Join(s.Datadir, "u", space+".ibd"), filepath.Join(dir, "t", space+".ibd")); err != nil {
-			t.Fatal(err)
-		}
-		b, err := files[space].Marshal()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(s.Datadir, "u", space+".cfg"), b, 0o644); err != nil {
-			t.Fatal(err)
+		for _, ext := range []string{".ibd", ".cfg"} {
+			if err := mysqldtest.CopyFile(filepath.Join(s.Datadir, "u", space+ext), filepath.Join(dir, "t", space+ext)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	conn := s.Conn(t)
@@ -202,6 +198,51 @@ func rolledBack(t *testing.T, s *mysqldtest.Server) {
 	})
 }
 
+// openTables opens a recovered directory, and finds tables in it.
+func openTables(t *testing.T, dir string, names []string) (*export.Directory, []*export.Table) {
+	t.Helper()
+	d, err := export.OpenDirectory(dir, export.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	all, err := d.Tables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var chosen []*export.Table
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(of *export.Table) bool { return of.Database == "t" && of.Name == name })
+		if i < 0 {
+			t.Fatalf("%s has no table %s", dir, name)
+		}
+		chosen = append(chosen, all[i])
+	}
+	return d, chosen
+}
+
+// exportTo exports tables to a new directory.
+func exportTo(t *testing.T, d *export.Directory, tables []*export.Table) string {
+	t.Helper()
+	to, err := disk.OS.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range tables {
+		if _, err := d.Write(t.Context(), of, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := to.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return to.Name()
+}
+
 // TestCommitted: what is pending in a backup is what transactions did to each table, and none
 // of it is in the tables that are imported after a server of the series finished it: they have
 // the rows of the whole backup, restored.
@@ -227,10 +268,25 @@ func TestCommitted(t *testing.T) {
 			server.Options = append(server.Options, "--"+l)
 		}
 		begin := time.Now()
-		done, err := server.Finish(t.Context(), part, readState(t, root, part), tables...)
+		d, chosen := openTables(t, part, names)
+		for i, of := range chosen {
+			if got, err := d.Committed(of); err != nil || !slices.Equal(slices.Sorted(slices.Values(got.IDs)), slices.Sorted(slices.Values(tables[i].IDs))) ||
+				!slices.Equal(slices.Sorted(slices.Values(got.Spaces)), slices.Sorted(slices.Values(tables[i].Spaces))) {
+				t.Errorf("%s: %+v, not %+v: %v", root.Name, got, tables[i], err)
+			}
+		}
+		if _, ok := errors.AsType[*committed.PendingError](d.Check(chosen...)); !ok {
+			t.Errorf("%s: nothing is pending", root.Name)
+		}
+		done, err := d.Finish(t.Context(), &server, chosen...)
 		if err != nil {
 			t.Fatal(err)
 		}
+		d, chosen = openTables(t, part, names)
+		if err := d.Check(chosen...); err != nil {
+			t.Error(err)
+		}
+		out := exportTo(t, d, chosen)
 		t.Logf("%s: finished in %v", root.Name, time.Since(begin))
 		if len(done.RolledBack) != 1 || committed.XAName(done.RolledBack[0]) != "'global','branch',7" {
 			t.Errorf("%s: %d XA transactions were rolled back", root.Name, len(done.RolledBack))
@@ -239,7 +295,7 @@ func TestCommitted(t *testing.T) {
 		rolledBack(t, r)
 		r.Exec(t, "CREATE DATABASE u")
 		for _, name := range names {
-			importFrom(t, r, part, name)
+			importFrom(t, r, out, name)
 			equalTables(t, r, name)
 		}
 		if n := r.Value(t, "SELECT COUNT(*) FROM u.updated WHERE a <= 512 AND LEFT(b, 56) = CONVERT(SHA2(a, 224) USING latin1)"); n != "512" {
