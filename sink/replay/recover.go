@@ -281,9 +281,9 @@ func (r *recovery) readEncryption(s *openSpace, page0 []byte) error {
 }
 
 // readMySQLEncryption is readEncryption for MySQL, which has the key of the tablespace on
-// page 0. A master key that was changed is no other key of the tablespace. That a server
-// decrypts a tablespace, or encrypts it with another key, hb's locks do not let happen
-// during a backup.
+// page 0. A master key that was changed is not another key of the tablespace. If a server
+// decrypts a tablespace during a backup, or encrypts it with another key, hb copies that again
+// (redo.FileState.Unlogged).
 func (r *recovery) readMySQLEncryption(s *openSpace, page0 []byte, found *innodb.Space) error {
 	if found.MySQLEncrypted() && found.MySQLInfo == [innodb.MySQLInfoSize]byte{} {
 		return fmt.Errorf("%s: page 0 after recovery marks it as encrypted and has no key", s.Name())

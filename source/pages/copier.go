@@ -466,18 +466,14 @@ func (c *Copier) abandon(ctx context.Context, seg *segment, cause error) error {
 	overwritten := c.Again && !t.undo && (now.Size < t.Size || page != nil && page.Foreign)
 	encrypted := false
 	if page != nil {
-		sealed, err := c.sealedSince(ctx, t, page.No)
+		if encrypted, err = c.sealedSince(ctx, t, page.No); err == nil && !encrypted {
+			encrypted, err = t.encryptedSince()
+		}
 		if err != nil {
 			return errors.Join(cause, err)
 		}
-		if sealed {
-			return fmt.Errorf("%w; the server began to encrypt the tablespace while hb copied it (innodb_undo_log_encrypt, ALTER TABLESPACE): run the backup again", cause)
-		}
-		if encrypted, err = t.encryptedSince(); err != nil {
-			return errors.Join(cause, err)
-		}
 		if encrypted && (!c.Again || t.undo || t.Space.ID == 0) {
-			return fmt.Errorf("%w; the server began to encrypt the tablespace while hb copied it (innodb_encrypt_tables): run the backup again", cause)
+			return fmt.Errorf("%w; the server began to encrypt the tablespace while hb copied it (innodb_encrypt_tables, innodb_undo_log_encrypt, ALTER TABLESPACE): run the backup again", cause)
 		}
 	}
 	cut := false
@@ -517,12 +513,12 @@ func (t *File) encryptedSince() (bool, error) {
 	return err == nil && now.ID == t.Space.ID && now.Encryption.Present, nil
 }
 
-// sealedSince reports whether a server of MySQL began to encrypt the tablespace in place after
-// page 0 was read, so that page no is encrypted: the redo log has the key, but hb may not have
-// read that yet. When page 0 comes to disk nobody knows, so the file cannot be copied again
-// right away.
+// sealedSince reports whether a server of MySQL encrypted the tablespace in place after page 0
+// was read, for the first time or with another key, so that page no is encrypted with a key that
+// only the redo log has for certain. When page 0 comes to disk nobody knows before the
+// statement ends, so the file cannot be copied again right away.
 func (c *Copier) sealedSince(ctx context.Context, t *File, no innodb.PageNo) (bool, error) {
-	if c.Info == nil || t.Space.MySQLEncrypted() || no < t.Space.First {
+	if c.Info == nil || no < t.Space.First || t.Space.MySQLEncrypted() && !c.Again {
 		return false, nil
 	}
 	page := make([]byte, t.Space.Physical)
@@ -532,7 +528,7 @@ func (c *Copier) sealedSince(ctx context.Context, t *File, no innodb.PageNo) (bo
 	if kind := innodb.HeaderType(page); kind < innodb.TypeEncrypted || kind > innodb.TypeRTreeEncrypted {
 		return false, nil
 	}
-	for end := time.Now().Add(keyPatience); c.Info(t.Space.ID) == nil; {
+	for end := time.Now().Add(keyPatience); !c.newKey(t); {
 		if time.Now().After(end) {
 			return false, nil
 		}
@@ -541,6 +537,19 @@ func (c *Copier) sealedSince(ctx context.Context, t *File, no innodb.PageNo) (bo
 		}
 	}
 	return true, nil
+}
+
+// newKey reports whether the redo log has a key of a tablespace of MySQL that it had not
+// when page 0 was read. A key under another master key is not another key.
+func (c *Copier) newKey(t *File) bool {
+	info := c.Info(t.Space.ID)
+	if info == nil || !t.Space.MySQLEncrypted() {
+		return info != nil
+	}
+	now := t.Space.Space
+	copy(now.MySQLInfo[:], info)
+	cipher, err := tde.OpenToVerify(&now, nil, c.Keys)
+	return err == nil && !tde.SameKey(t.Space.Cipher, cipher)
 }
 
 // readSegment fills buf with the pages of a segment at off. It reports whether the file

@@ -27,8 +27,9 @@ type FileState struct {
 	// without redo, of MySQL, or 0: pages were given to an index that is built
 	// without redo, such an index is complete (MLOG_INDEX_LOAD), the tablespace was
 	// truncated in place (5.7), page 0 was made new, or the file was deleted: if the
-	// id is in use again, its file was imported. A copy that began before that LSN
-	// must be made again.
+	// id is in use again, its file was imported. It also tells that the server has decrypted
+	// the tablespace in place: nobody has the key of pages that were copied before. A copy
+	// that began before that LSN must be made again.
 	Unlogged innodb.LSN
 	// Begun is the end LSN of the newest record that truncates the tablespace, or of
 	// MySQL makes its page 0 new; or 0. A page 0 that is older says nothing of the
@@ -227,10 +228,15 @@ func (l *mysqlLog) fileOps(ops []fileOp, m redolog.MTR) ([]fileOp, error) {
 			op.kind = pagesUnlogged
 		case mlog.WriteString:
 			l.grants.Add(&r)
-			if op.info = sealing(&r); op.info == nil {
+			var unsealed bool
+			switch op.info, unsealed = sealing(&r); {
+			case op.info != nil:
+				op.kind = spaceSealed
+			case unsealed:
+				op.kind = pagesUnlogged
+			default:
 				continue
 			}
-			op.kind = spaceSealed
 		case mlog.FileCreate, mlog.FileCreate2, mlog.FileDelete, mlog.FileName, mlog.FileRename, mlog.FileRename2:
 			if err := op.named(&r, l.header.Format); err != nil {
 				return nil, fmt.Errorf("redo log, mini-transaction at LSN %d: %w", m.Start, err)

@@ -118,18 +118,22 @@ func (s *sealedLog) seal(parts ...[]byte) error {
 }
 
 // sealing returns the encryption information that a record writes to page 0 of a
-// tablespace, after its offset and length, of 2 bytes each. 9.7.4 writes the 111 bytes that
-// it has, and reserves MySQLInfoSize.
-func sealing(r *mlog.Record) []byte {
+// tablespace, after its offset and length, of 2 bytes each; unsealed: the server overwrites it
+// with zeros, after it has decrypted all pages in place (fsp0fsp.cc of 9.7.2, decrypt_end).
+// 9.7.4 writes the 111 bytes that it has, and reserves MySQLInfoSize.
+func sealing(r *mlog.Record) (info []byte, unsealed bool) {
 	const head, least = 4, 111
 	n := len(r.Body) - head
 	if r.Page.No != 0 || n < least || n > innodb.MySQLInfoSize {
-		return nil
+		return nil, false
 	}
-	info := make([]byte, innodb.MySQLInfoSize)
+	info = make([]byte, innodb.MySQLInfoSize)
 	copy(info, r.Body[head:])
-	if _, err := tde.ParseMySQLInfo(info); err != nil {
-		return nil
+	switch _, err := tde.ParseMySQLInfo(info); err {
+	case nil:
+		return info, false
+	case tde.ErrNoInfo:
+		return nil, true
 	}
-	return info
+	return nil, false
 }

@@ -1,0 +1,81 @@
+package source_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"hb/sink/apply"
+	"hb/sink/verify"
+	"hb/source/mysqld/mysqldtest"
+)
+
+// TestReencryptedWhileCopied: the server decrypts a general tablespace in place, or encrypts
+// it, with a first or another key, before, while and after hb copies it. The copy is right:
+// pages of a key that the server has thrown away are not left in it.
+func TestReencryptedWhileCopied(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	dir := t.TempDir()
+	ring := filepath.Join(dir, "keyring")
+	s := mysqldtest.Start(t, root, mysqldtest.Options{Keyring: ring})
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLESPACE g ADD DATAFILE 'g.ibd' ENCRYPTION='Y'",
+		"CREATE TABLE d.a (id INT PRIMARY KEY AUTO_INCREMENT, b VARCHAR(1000), KEY(b(50))) TABLESPACE g ENCRYPTION='Y'",
+		"SET SESSION cte_max_recursion_depth = 100000",
+		"INSERT INTO d.a (b) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT REPEAT(SHA2(i, 256), 15) FROM n")
+	for range 4 {
+		s.Exec(t, "INSERT INTO d.a (b) SELECT CONCAT(REVERSE(b), id) FROM d.a")
+	}
+	const to = "ALTER TABLESPACE g ENCRYPTION="
+	for _, c := range []struct {
+		name, before string
+		meanwhile    []string
+	}{
+		{"decrypted", "'Y'", []string{"'N'"}},
+		{"encrypted", "'N'", []string{"'Y'"}},
+		{"encrypted with another key", "'Y'", []string{"'N'", "'Y'"}},
+		{"encrypted for a while", "'N'", []string{"'Y'", "'N'"}},
+	} {
+		for _, at := range []int{1, 45, 60} {
+			t.Run(fmt.Sprintf("%s/%d", c.name, at), func(t *testing.T) {
+				s.Exec(t, to+c.before, "UPDATE d.a SET b = REVERSE(b) WHERE id % 50 = 1")
+				archive, target := filepath.Join(dir, "archive"), filepath.Join(dir, "target")
+				defer os.RemoveAll(target)
+				paces := 0
+				hookedBackup(t, s, archive, hooks{pace: func(n int) {
+					if paces = n; n == at {
+						for _, clause := range c.meanwhile {
+							s.Exec(t, to+clause, "UPDATE d.a SET b = REVERSE(b) WHERE id % 50 = 2")
+						}
+					}
+				}})
+				if paces < at {
+					t.Fatalf("the backup ended after %d reads", paces)
+				}
+				t.Logf("%d reads", paces)
+				want := checksums(t, s)
+				if r, err := verifyWith(t, archive, verify.Options{Keys: keysOf(t, ring), Replay: true}); err != nil || r.Partial() != nil {
+					t.Fatalf("%v, %v", r, err)
+				}
+				unpack(t, archive, target)
+				if _, err := apply.Run(t.Context(), target, apply.Options{Tool: "hb test", Keys: keysOf(t, ring)}); err != nil {
+					t.Fatal(err)
+				}
+				copied, err := mysqldtest.LaunchOn(t.Context(), root, target, mysqldtest.Options{Dir: filepath.Join(dir, "server of "+t.Name()), Keyring: ring})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c := copied.Rows(t, "CHECK TABLE d.a EXTENDED"); c[0][3] != "OK" {
+					t.Errorf("%v", c)
+				}
+				if got := checksums(t, copied); !maps.Equal(got, want) {
+					t.Errorf("%v, want %v", got, want)
+				}
+				if err := copied.Kill(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
