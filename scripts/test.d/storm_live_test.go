@@ -32,12 +32,7 @@ import (
 //
 // The usual run has one round for each server, the long form a hundred.
 func TestChainStorm(t *testing.T) {
-	seed := uint64(time.Now().UnixNano()) % 1e9
-	if s := os.Getenv("HB_STORM_SEED"); s != "" {
-		if _, err := fmt.Sscan(s, &seed); err != nil {
-			t.Fatal(err)
-		}
-	}
+	seed := stormSeed(t)
 	rounds := 1
 	if mysqldtest.Long() {
 		rounds = 100
@@ -56,6 +51,17 @@ func TestChainStorm(t *testing.T) {
 			t.Errorf("in %d of %d rounds only the server was at rest between the two backups", sum.AtRest, sum.Rounds)
 		}
 	})
+}
+
+// stormSeed is what a storm draws from: another number in each run.
+func stormSeed(t *testing.T) uint64 {
+	seed := uint64(time.Now().UnixNano()) % 1e9
+	if s := os.Getenv("HB_STORM_SEED"); s != "" {
+		if _, err := fmt.Sscan(s, &seed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return seed
 }
 
 // roundsOfOne is how many rounds one server has: so many that its data stay small.
@@ -113,6 +119,7 @@ type storm struct {
 	names   []string
 	loads   []load.Load // of those names
 	dir     string      // of the archives
+	extra   []string    // options of every backup
 	chain   []string
 	taken   int // archives so far
 	last    innodb.LSN
@@ -157,15 +164,20 @@ func stormServer(t *testing.T, root *mysqldtest.Root, rnd *rand.Rand, rounds int
 
 // prepare draws the loads and makes their tables.
 func (st *storm) prepare() {
-	st.s.Exec(st, "CREATE DATABASE hb_t", "CREATE TABLE "+load.Digits+" (d INT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
-		"INSERT INTO "+load.Digits+" VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)")
 	if st.s.Root.Name == mysqldtest.MySQL97 && st.rnd.IntN(3) == 0 {
 		st.s.Exec(st, "INSTALL COMPONENT 'file://component_mysqlbackup'", "SELECT mysqlbackup_page_track_set(1)")
 		st.Log("the server tracks changed pages")
 	}
 	more := slices.Clone(stormLoads)
 	st.rnd.Shuffle(len(more), func(i, j int) { more[i], more[j] = more[j], more[i] })
-	st.names = append([]string{"mixed", "renames", "imports"}, more[:st.rnd.IntN(3)]...)
+	st.carry(append([]string{"mixed", "renames", "imports"}, more[:st.rnd.IntN(3)]...))
+}
+
+// carry makes the tables of the loads of these names.
+func (st *storm) carry(names []string) {
+	st.s.Exec(st, "CREATE DATABASE hb_t", "CREATE TABLE "+load.Digits+" (d INT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
+		"INSERT INTO "+load.Digits+" VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)")
+	st.names = names
 	known := &load.Round{Server: st.s.Root.Name, Datadir: st.s.Datadir, NoBinlog: true, Note: st.Logf}
 	for _, name := range st.names {
 		k := kinds.All[slices.IndexFunc(kinds.All, func(k kinds.Kind) bool { return k.Name == name })]
@@ -398,6 +410,7 @@ func (st *storm) backup(name, since string) innodb.LSN {
 	if st.rnd.IntN(4) == 0 {
 		args = append(args, "--compress")
 	}
+	args = append(args, st.extra...)
 	if since != "" {
 		args = append(args, "--since", since)
 	}

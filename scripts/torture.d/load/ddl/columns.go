@@ -12,10 +12,13 @@ import (
 // every version are written, on pages of several formats.
 type columns struct {
 	load.Quiet
-	seed uint64
+	seed  uint64
+	added map[string]int // columns that each table has, of the session that changes them
 }
 
-func NewColumns(r *load.Round, seed uint64) load.Load { return &columns{seed: seed} }
+func NewColumns(r *load.Round, seed uint64) load.Load {
+	return &columns{seed: seed, added: map[string]int{}}
+}
 
 const (
 	columnRows   = 2000
@@ -40,13 +43,12 @@ func (l *columns) Prepare(ctx context.Context, db *sql.DB) error {
 
 func (l *columns) Run(ctx context.Context, db *sql.DB) error {
 	return load.Sessions(ctx, db, 2, l.seed, func(ctx context.Context, i int, s *load.Session) error {
-		added := map[string]int{}
 		for ; ctx.Err() == nil; s.Breathe(ctx) {
 			name := columnName(s.Rnd.IntN(columnTables))
 			change := 0
 			q := fmt.Sprintf("UPDATE %s SET a = a + 1, pad = REPEAT('%c', (id + a) %% 100), h = CRC32(CONCAT(a, pad)) WHERE id %% 20 = %d", name, 'a'+rune(s.Rnd.IntN(26)), s.Rnd.IntN(20))
 			if i == 0 {
-				switch n := added[name]; {
+				switch n := l.added[name]; {
 				case n > 0 && (n == 4 || s.Rnd.IntN(3) == 0):
 					q = fmt.Sprintf("ALTER TABLE %s DROP COLUMN x%d", name, n)
 					change = -1
@@ -60,7 +62,7 @@ func (l *columns) Run(ctx context.Context, db *sql.DB) error {
 				return err
 			}
 			if done {
-				added[name] += change
+				l.added[name] += change
 			}
 		}
 		return nil

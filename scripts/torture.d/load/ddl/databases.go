@@ -16,6 +16,7 @@ import (
 // the time, and nothing that was made after it.
 type databases struct {
 	seed uint64
+	next int // the number of the next one, also of a second run
 
 	mu       sync.Mutex
 	half     string          // the one that is being made
@@ -35,7 +36,8 @@ func (l *databases) Prepare(ctx context.Context, db *sql.DB) error { return nil 
 
 func (l *databases) Run(ctx context.Context, db *sql.DB) error {
 	return load.Sessions(ctx, db, 1, l.seed, func(ctx context.Context, _ int, s *load.Session) error {
-		for n := 0; ctx.Err() == nil; n++ {
+		for ; ctx.Err() == nil; l.next++ {
+			n := l.next
 			name := fmt.Sprintf("hb_t_db%d", n)
 			if n%3 == 0 {
 				name = fmt.Sprintf("hb_t_db-ü%d", n)

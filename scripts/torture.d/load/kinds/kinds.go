@@ -11,6 +11,8 @@ import (
 type Kind struct {
 	Name string
 	Make func(r *load.Round, seed uint64) load.Load
+	// Keyring: only for servers with a keyring, which plans draw as a setting.
+	Keyring bool
 }
 
 // All are all kinds. The first two are part of every plan.
@@ -32,12 +34,15 @@ var All = []Kind{
 	{Name: "logs", Make: rows.NewLogs},
 	{Name: "elsewhere", Make: rows.NewElsewhere},
 	{Name: "tablespaces", Make: ddl.NewTablespaces},
+	{Name: "encryptions", Make: ddl.NewEncryptions, Keyring: true},
 }
 
 // Names are the kinds that a plan draws from.
 func Names() (out []string) {
 	for _, k := range All[2:] {
-		out = append(out, k.Name)
+		if !k.Keyring {
+			out = append(out, k.Name)
+		}
 	}
 	return out
 }
