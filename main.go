@@ -25,8 +25,11 @@ import (
 	"hb/sink/apply"
 	"hb/sink/backupdir"
 	"hb/sink/catalog"
+	"hb/sink/export"
+	"hb/sink/export/committed"
 	"hb/sink/merge"
 	"hb/sink/sinkcmd"
+	"hb/sink/tables"
 	"hb/sink/verify"
 	"hb/source"
 	"hb/source/binlog"
@@ -102,10 +105,10 @@ const (
 // what matches none is 1.
 var exitCodes = []exitCode{
 	{130, of(is(terminal.ErrInterrupted))},
-	{exitUsage, of(as[*stream.UsageError], as[*usage.UnknownError], as[*keyring.FlagError], as[subject.InexactSourceError], as[*apply.BinlogPlaceError], isMistake)},
+	{exitUsage, of(as[*stream.UsageError], as[*usage.UnknownError], as[*keyring.FlagError], as[subject.InexactSourceError], as[*apply.BinlogPlaceError], isMistake, as[*tables.NotFoundError], as[*tables.RenamedError])},
 	{3, of(as[*mysqld.ConnectError], as[*login.NoSocketError], as[*mysqld.MissingPrivilegesError], as[*identity.DatadirError], as[*subject.UnreadableError])},
 	{4, of(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*locks.PacketError], as[*pages.EncryptedError], as[*stage.BusyLogError], as[*datadir.NameError], as[*datadir.LinkError], as[*pages.DuplicateError], is(binlog.ErrEncrypted),
-		as[*source.SystemError], as[*disk.NameError],
+		as[*source.SystemError], as[*disk.NameError], as[*export.RefusedError], as[*tables.RefusedError],
 		as[*innodb.UnsupportedError], as[*mariadbredo.UnsupportedError], as[*mysqlredo.UnsupportedError], as[*mysqlredo.FlagsError], as[*metadata.VersionError])},
 	{5, of(as[*redo.OverrunError], is(locks.ErrLost), is(mysqld.ErrConnectionLost), as[*locks.TimeoutError], as[*locks.OtherBackupError],
 		as[*position.OpenTempTablesError], as[*source.LockBrokenError], as[*source.LostCopyError], as[*subject.BinlogError], as[*source.UnloggedError], as[*source.UnloggedInstanceError], as[*scope.NameError])},
@@ -117,6 +120,7 @@ var exitCodes = []exitCode{
 	{11, of(as[*merge.ChainError], as[*merge.MismatchError], as[*merge.DivergedError],
 		as[*since.ServerError], as[*since.ReleaseError], as[*since.PageSizeError], as[*since.AheadError], as[*since.UnusableError], as[*since.ScopeError], as[*since.DirectoryError])},
 	{12, of(as[*verify.PartialError])},
+	{13, of(as[*committed.PendingError], as[*committed.ServerError])},
 }
 
 // isMistake is for the names of databases and tables that the server never had.

@@ -161,6 +161,9 @@ func (c *Chain) Run(ctx context.Context, w io.Writer, o Options) (*Result, error
 // Live are the files of the server that the chain makes, by their names in the end.
 func (c *Chain) Live() []metadata.Live { return c.incs[len(c.incs)-1].live }
 
+// Manifest is that of the last increment.
+func (c *Chain) Manifest() *metadata.Manifest { return c.incs[len(c.incs)-1].manifest }
+
 // Warnings are what the chain cannot prove, as is known from its manifests.
 func (c *Chain) Warnings() (w []string) {
 	for _, s := range c.incs {

@@ -14,6 +14,7 @@ import (
 	"hb/sink/apply"
 	"hb/sink/extract"
 	"hb/sink/merge"
+	"hb/sink/tables"
 	"hb/stream"
 	"hb/stream/program"
 	"hb/stream/progress"
@@ -25,6 +26,7 @@ type Extract struct {
 	stream.ReadFlags
 	merge.Flags
 	sink.Options
+	Tables     tables.Flags  `embed:""`
 	Encryption keyring.Flags `embed:"" group:"Encryption at rest"`
 	Tmpdir     string        `help:"Directory for an increment that cannot be read anywhere, such as standard input (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
 }
@@ -32,15 +34,27 @@ type Extract struct {
 // Subject is the archives and the directory.
 func (c *Extract) Subject() []slog.Attr {
 	facts := append(c.ReadFlags.Facts(), c.Flags.Facts()...)
-	if c.Check(c.Name()) != nil {
+	if c.check() != nil {
 		return facts // Run reports what is wrong
 	}
 	return append(facts, slog.String("directory", c.Directory))
 }
 
+// check finds mistakes in the options, and fills in the directory.
+func (c *Extract) check() error {
+	o := c.Options
+	if err := c.Tables.Check(&o); err != nil {
+		return err
+	}
+	o.Apply = o.Apply || c.Tables.Any()
+	err := o.Check(c.Name())
+	c.Directory = o.Directory
+	return err
+}
+
 // Run extracts the archive, or what a chain makes.
 func (c *Extract) Run(ctx context.Context, p *program.Program) error {
-	if err := c.Check(c.Name()); err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
 	if c.InPlace && len(c.Increments) == 0 {
@@ -53,7 +67,7 @@ func (c *Extract) Run(ctx context.Context, p *program.Program) error {
 	if c.Keys, err = c.Encryption.Load(); err != nil {
 		return err
 	}
-	in, err := open(ctx, p, "extracting", &c.ReadFlags, len(c.Files) > 0, c.Increments, c.Tmpdir)
+	in, err := open(ctx, p, "extracting", &c.ReadFlags, len(c.Files) > 0 || c.Tables.Any(), c.Increments, c.Tmpdir)
 	if none, ok := errors.AsType[*merge.NoIncrementError](err); ok {
 		return stream.AsUsage(fmt.Errorf("%v; to extract chosen files only, use --files %s", none, filepath.Base(none.Name)))
 	}
@@ -61,6 +75,9 @@ func (c *Extract) Run(ctx context.Context, p *program.Program) error {
 		return err
 	}
 	c.Tool, c.Progress, c.Parts = p.Tool, new(progress.Tracker), in.parts()
+	if c.Tables.Any() {
+		return c.tables(ctx, p, in)
+	}
 	var extracted *extract.Result
 	var applied *apply.Result
 	err = in.read(ctx, p, c.Progress, func(r io.Reader) (err error) {
@@ -86,4 +103,37 @@ func (c *Extract) report(p *program.Program, extracted *extract.Result, applied 
 	p.WarnAll(applied.Warnings)
 	p.Done(applied.Describe(c.Directory, p.Took()), append(extracted.Size(), applied.Facts()...)...)
 	return err
+}
+
+// tables extracts single tables.
+func (c *Extract) tables(ctx context.Context, p *program.Program, in *input) error {
+	selected, err := c.selectTables(in)
+	if err != nil {
+		return errors.Join(err, in.Close())
+	}
+	var result *tables.Result
+	err = in.read(ctx, p, c.Progress, func(r io.Reader) (err error) {
+		result, err = tables.Extract(ctx, r, selected, tables.Options{Options: c.Options, Server: &c.Tables.Server})
+		return err
+	})
+	if result == nil {
+		return err
+	}
+	p.WarnAll(result.Warnings())
+	result.Extracted.Read = in.BytesRead()
+	p.Done(result.Describe(c.Directory, p.Took()), result.Facts()...)
+	return err
+}
+
+// selectTables finds out which files of the backup the tables need.
+func (c *Extract) selectTables(in *input) (s *tables.Selection, err error) {
+	names, err := tables.ParseNames(c.Tables.Table, c.Tables.Database)
+	if err != nil {
+		return nil, err
+	}
+	if in.chain != nil {
+		s, in.part, err = tables.SelectChain(names, in.chain.Chain, c.Tables.Program != "")
+		return s, err
+	}
+	return tables.Select(names, in.parts(), c.Tables.Program != "")
 }

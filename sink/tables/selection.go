@@ -30,8 +30,10 @@ type Selection struct {
 	want  *wanted
 	parts *stream.Parts // nil: the archive is read from front to back
 	ends  *ends         // nil: not known before its end
-	// server: the directory is for a server to start on, which needs more.
+	// server: the directory is for a server to start on, which needs more: also the end of the
+	// binary log, whose file has that name; "": none, or not known yet.
 	server bool
+	binlog string
 	// seen are the files of an archive that is read from front to back, by their names in it.
 	seen []string
 }
@@ -55,6 +57,7 @@ func Select(names []Name, parts *stream.Parts, server bool) (*Selection, error) 
 	if err := checkFull(parts.Archive); err != nil {
 		return nil, err
 	}
+	s.knowBinlog(parts.Manifest)
 	var err error
 	if s.ends, err = indexedEnds(parts); err != nil {
 		return nil, err
@@ -62,9 +65,18 @@ func Select(names []Name, parts *stream.Parts, server bool) (*Selection, error) 
 	return s, s.want.missing(s.finals(s.listed()))
 }
 
+// knowBinlog notes where the backup's end is in the binary log: a server that has it knows which
+// prepared transactions are committed.
+func (s *Selection) knowBinlog(m *metadata.Manifest) {
+	if m != nil && m.Binlog != nil {
+		s.binlog = m.Binlog.File
+	}
+}
+
 // SelectChain is Select of what a chain makes. The part is of that.
 func SelectChain(names []Name, chain *merge.Chain, server bool) (*Selection, *merge.Part, error) {
 	s := &Selection{want: newWanted(names), server: server}
+	s.knowBinlog(chain.Manifest())
 	var files []string
 	for _, l := range chain.Live() {
 		files = append(files, l.Path)
@@ -133,11 +145,13 @@ func (s *Selection) needs(file string) bool {
 	switch {
 	case file == "", path.Ext(file) == backupdir.ExtTable:
 		return s.server && file == dictionaryFile
-	case metadata.IsOwn(file), backupdir.UndoFile.MatchString(file):
+	case metadata.IsOwn(file), backupdir.UndoFile.MatchString(file), s.isBinlog(file):
 		return true
 	}
 	return s.isSystem(file)
 }
+
+func (s *Selection) isBinlog(file string) bool { return s.server && file == s.binlog }
 
 // isSystem reports whether a file that is in no directory is one of the system tablespace, by
 // the manifest, if that is known.
@@ -165,6 +179,7 @@ func (s *Selection) Complete(root disk.Dir, sum *catalog.Summary) error {
 	if err := checkFull(sum.Archive); err != nil {
 		return err
 	}
+	s.knowBinlog(sum.Manifest)
 	files, err := s.files(root)
 	if err != nil {
 		return err
@@ -233,9 +248,9 @@ func (s *Selection) keep(root disk.Dir, files []metadata.File) (kept []metadata.
 }
 
 // needsLine is needs for a file that a manifest lists: one that is in no directory, and not
-// the backup's own, must be a tablespace.
+// the backup's own, must be a tablespace, or the binary log.
 func (s *Selection) needsLine(f metadata.File, final string) bool {
-	return s.needs(final) && (path.Dir(f.Path) != "." || metadata.IsOwn(f.Path) || f.Space != nil)
+	return s.needs(final) && (path.Dir(f.Path) != "." || metadata.IsOwn(f.Path) || f.Space != nil || s.isBinlog(f.Path))
 }
 
 // describe makes the directory a partial backup: its manifest lists what is there, and what is
@@ -263,7 +278,7 @@ func (s *Selection) describe(root disk.Dir, sum *catalog.Summary, files, kept []
 	}
 	scope.LeftOut = metadata.JoinRanges(scope.LeftOut, left, there)
 	scope.Databases = s.want.scope()
-	// No binary log, dropped database or later increment is of interest.
+	// Dropped databases and later increments are of no interest, and the binary log stays here.
 	m.Scope, m.Since, m.StandsFor, m.Tracking, m.BinlogHome, m.DroppedDatabases = &scope, nil, nil, nil, nil, nil
 	a := *sum.Archive
 	a.Options.Partial = true

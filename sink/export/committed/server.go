@@ -23,7 +23,7 @@ import (
 // A Server is a server program of the user's that finishes what is pending.
 type Server struct {
 	Program string        `name:"server" help:"Server program, mysqld or mariadbd, of the same series as the backup's server: where transactions were open when the backup ended, or changes of indexes were buffered, it rolls them back and makes them on a copy in DIR, without network." placeholder:"MYSQLD" type:"path"`
-	Options []string      `name:"server-option" help:"A further option for --server, such as --server-option=--plugin-load-add=provider_lz4. May be repeated." placeholder:"OPTION" sep:"none"`
+	Options []string      `name:"server-option" help:"A further option for --server, as its command line has it. May be repeated." placeholder:"OPTION" sep:"none"`
 	Timeout time.Duration `name:"server-timeout" help:"How long --server may run (default 1h)." placeholder:"DURATION"`
 }
 

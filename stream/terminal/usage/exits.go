@@ -25,7 +25,7 @@ const (
 var Exits = []Exit{
 	{0, "backup", "the archive is complete"},
 	{0, "check", "no check found anything that would make a backup fail"},
-	{0, "extract", "every byte of the manifest is on disk, or of the files that were chosen; with --apply, a server can start"},
+	{0, "extract", "every byte of the manifest is on disk, or of the files that were chosen; with --apply, a server can start; with --table or --database, the tables are on disk as they were committed when the backup ended"},
 	{0, "verify", "nothing is wrong"},
 	{0, "apply", "a server can start"},
 	{0, "list merge", "the archive is complete"},
@@ -35,10 +35,12 @@ var Exits = []Exit{
 	{1, "extract list", "no file matches the pattern"},
 	{2, "", "the command line, or a file that it names, is wrong"},
 	{2, "backup check", "an option names a database or a table that the server does not have, or a pattern that matches no table"},
+	{2, "extract", "--table or --database names what the backup does not have, or what hb comes to know only after it has passed it in a pipe"},
 	{2, "backup merge", "standard output is a terminal, or closed"},
 	{2, readers, "standard input is a terminal"},
 	{3, "backup check", "the server cannot be reached, privileges are missing, or the files belong to another server or cannot be read"},
 	{4, workers, "not supported: server version, redo log format or record, encryption, storage engine, a log table that no lock can freeze, file names that collide or are too long, two files with one tablespace id, symbolic links to files, more non-transactional tables than max_allowed_packet lets one statement lock; an archive of a later hb; a backup on a system other than Linux; a file name that Windows does not allow"},
+	{4, "extract", "a table that no server can import, such as one in a general tablespace; the other tables of a --database are on disk"},
 	{5, "backup check", "the backup failed while it ran: connection or lock lost, lock not granted in time, another backup of the server not finished in time, redo log overrun, an index built without redo in the system tablespace, redo logging that may have been off for a while, a replica's temporary tables not closed in time, a table dropped that an option names, a tablespace changed while hb copied it for the last time"},
 	{6, checkers, "the archive, or the directory extracted from it, is incomplete: truncated, without its manifest, or without something that recovery needs"},
 	{6, "backup check", "the base of an incremental backup is incomplete"},
@@ -52,6 +54,7 @@ var Exits = []Exit{
 	{11, "backup check", "the base of an incremental backup does not fit: it is of another server, release series or page size, or of other tables, or of a server that was initialised again or restored since; it was made by a version of hb that made no bases; or it is a directory that was applied"},
 	{11, "extract apply verify merge", "the archives are not a chain: one does not build on the one before it, or is missing, comes twice, or is of another server or of other tables; or the server was restored from another backup in between"},
 	{12, "verify", "nothing is wrong as far as hb could look without keys: encrypted pages of MySQL, or an encrypted redo log, were not verified; or, with keys, pages of tablespaces that MySQL was just making"},
+	{13, "extract", "a table has changes that were not committed, or that are only in the change buffer, and --server was not given or did not finish them"},
 	{130, workers, "interrupted by a signal"},
 }
 

@@ -38,7 +38,9 @@ With --apply, a server can start on the directory afterwards. If it is interrupt
 
 With increments after the archive, hb extracts what hb merge would make of them: hb help merge.
 
-With --files, only files that match a pattern are extracted, under their paths in the archive, which hb list prints. If the archive is a file that has an index, hb reads only its ends and the chosen files, and proves each file by the manifest's size and checksum. This also works through zstd and age, if hb wrote the zstd part. From a pipe, hb reads and checks the whole archive. A pattern that matches nothing is an error. The directory gets the file hb-partial: it is not a backup, and hb apply refuses it.`,
+With --files, only files that match a pattern are extracted, under their paths in the archive, which hb list prints. If the archive is a file that has an index, hb reads only its ends and the chosen files, and proves each file by the manifest's size and checksum. This also works through zstd and age, if hb wrote the zstd part. From a pipe, hb reads and checks the whole archive. A pattern that matches nothing is an error. The directory gets the file hb-partial: it is not a backup, and hb apply refuses it.
+
+With --table or --database, hb extracts tables for a running server to import: for each tablespace its file, and a .cfg file that describes it; of other engines their files. It reads only these, the system and undo tablespaces and the redo log, and recovers them in the directory hb-scratch in DIR, which it removes. The tables have what was committed when the backup ended. Where a transaction was open in a table then, or changes of its indexes are only in the change buffer, hb says which; --server lets a server of the same series end that on the copy. A table has the name that it had at the end of the backup.`,
 		Reads:  "the archive, from the file, the https:// address or standard input; keys and passphrases from files, or the terminal.",
 		Writes: "the directory, which must be empty or not exist; messages to standard error. Writes nothing to standard output.",
 		Examples: []Example{
@@ -46,6 +48,7 @@ With --files, only files that match a pattern are extracted, under their paths i
 			{`hb extract --apply -C dir < backup.hb`, "extract and apply in one pass"},
 			{`hb extract -i key.txt -C dir backup.hb`, "an archive that is encrypted to a key"},
 			{`hb extract --files 'shop/orders.*' --files mysql -C dir backup.hb`, "the files of one table, and of the database mysql"},
+			{`hb extract --table shop.orders -C dir backup.hb`, "one table, for a running server to import"},
 			{`ssh host "hb backup --compress" | hb extract -C dir`, "from another machine"},
 		},
 		Topics: []string{"restore", "stages", "options", "exit-codes"},

@@ -1,0 +1,303 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"hb/sink"
+	"hb/sink/apply"
+	"hb/sink/backupdir"
+	"hb/sink/export"
+	"hb/sink/export/committed"
+	"hb/sink/extract"
+	"hb/stream"
+	"hb/xbstream/keyring"
+)
+
+// Flags are the command-line options for tables.
+type Flags struct {
+	Table    []string `group:"Single tables" help:"Extract only this table, for a server to import: db.table, as SQL has the names. May be repeated." placeholder:"DB.TABLE" sep:"none"`
+	Database []string `group:"Single tables" help:"Extract all tables of this database so. May be repeated." placeholder:"DB" sep:"none"`
+
+	committed.Server `embed:"" group:"Single tables"`
+}
+
+// Any reports whether tables were asked for.
+func (f *Flags) Any() bool { return len(f.Table)+len(f.Database) > 0 }
+
+// Check returns a *stream.UsageError if a name is wrong, or if there are options that tables go
+// without.
+func (f *Flags) Check(o *sink.Options) error {
+	if !f.Any() {
+		if f.Program != "" || len(f.Server.Options) > 0 || f.Timeout != 0 {
+			return stream.AsUsage(errors.New("--server is for --table and --database"))
+		}
+		return nil
+	}
+	for _, no := range []struct {
+		given    bool
+		name, so string
+	}{
+		{o.Apply, "--apply", "is for a whole backup: with --table, hb recovers what the table needs by itself"},
+		{len(o.Files) > 0, "--files", "chooses files as they are in the archive, and --table tables: give one of them"},
+		{o.InPlace, "--in-place", "is for a whole backup"},
+		{o.LogBin != "", "--log-bin", "is for a whole backup"},
+		{o.WriteKeyring != "" || o.NewMasterKey, "--write-keyring and --new-master-key", "are for a whole backup: a table gets a .cfp file with its key"},
+	} {
+		if no.given {
+			return stream.AsUsage(errors.New(no.name + " " + no.so))
+		}
+	}
+	_, err := ParseNames(f.Table, f.Database)
+	return err
+}
+
+// Options are how Extract works: those of sink.Options that are not for whole backups.
+type Options struct {
+	sink.Options
+	// Server finishes what is pending for the tables when the backup ends, if it is given: see
+	// committed.Server.
+	Server *committed.Server
+}
+
+// Result is what Extract did.
+type Result struct {
+	Extracted *extract.Result
+	Applied   *apply.Result
+	Tables    []*export.Written
+	Refused   []error // of tables in databases that were asked for
+	Finished  *committed.Finished
+}
+
+// scratchName is the directory with what the tables need, beside them while hb works.
+const scratchName = "hb-scratch"
+
+// Extract puts the selected tables of the archive in r, already without its stages, into a
+// directory, for servers to import. o.Parts is the archive by its index, if it has one: then r
+// is not read.
+//
+// What the tables need is recovered in a directory in that one, which is removed at the end,
+// also after an error. Until all that is to stay is on disk, files and then their names, the
+// directory has the mark of an extraction that has not finished (backupdir.MarkerName): what a
+// crash leaves of it, nothing takes for the tables. The scratch directory is removed before the
+// mark.
+//
+// Where tables of a database cannot be exported, the others are, and the error is a
+// *RefusedError, with a result.
+func Extract(ctx context.Context, r io.Reader, s *Selection, o Options) (_ *Result, err error) {
+	target, err := extract.Open(nil, o.Directory)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, target.Root.Close()) }()
+	x := &extraction{Options: o, names: s.want.names, target: target}
+	if err := x.inScratch(ctx, r, s); err != nil {
+		return nil, errors.Join(err, x.clear())
+	}
+	if err := backupdir.SyncTree(target.Root); err != nil {
+		return nil, errors.Join(err, x.clear())
+	}
+	if err := x.clear(); err != nil {
+		return nil, err
+	}
+	if err := target.Finish(); err != nil {
+		return nil, err
+	}
+	return &x.result, x.refused()
+}
+
+// extraction is one call of Extract.
+type extraction struct {
+	Options
+	names  []Name
+	target *extract.Target
+	result Result
+}
+
+// inScratch makes the scratch directory, and exports from it.
+func (x *extraction) inScratch(ctx context.Context, r io.Reader, s *Selection) (err error) {
+	if x.Keys == nil {
+		x.Keys = new(keyring.Keys) // which the backup may have itself
+	}
+	o := x.Options.Options
+	o.Directory, o.Apply, o.Selection = filepath.Join(x.Directory, scratchName), true, s
+	if x.result.Extracted, x.result.Applied, err = sink.Run(ctx, r, o); err != nil {
+		return err
+	}
+	if x.Server.Program != "" {
+		x.Progress.Begin("letting a server end transactions", 0)
+		if err := x.finish(ctx, o.Directory); err != nil {
+			return err
+		}
+	}
+	x.Progress.Begin("exporting tables", 0)
+	d, err := export.OpenDirectory(o.Directory, export.Options{Keys: o.Keys})
+	if err != nil {
+		return err
+	}
+	return errors.Join(x.export(ctx, d), d.Close())
+}
+
+// finish lets the server finish what is pending for the tables.
+func (x *extraction) finish(ctx context.Context, dir string) error {
+	d, err := export.OpenDirectory(dir, export.Options{Keys: x.Keys})
+	if err != nil {
+		return err
+	}
+	chosen, err := x.choose(d)
+	if err == nil {
+		x.result.Finished, err = d.Finish(ctx, x.Server, chosen...)
+	}
+	return errors.Join(err, d.Close())
+}
+
+// clear removes the scratch directory.
+func (x *extraction) clear() error {
+	if err := x.target.Root.RemoveAll(scratchName); err != nil {
+		return fmt.Errorf("removing %s: %w", filepath.Join(x.Directory, scratchName), err)
+	}
+	return nil
+}
+
+// export writes the tables. Nothing may be pending for any of them.
+func (x *extraction) export(ctx context.Context, d *export.Directory) error {
+	chosen, err := x.choose(d)
+	if err != nil {
+		return err
+	}
+	if err := d.Check(chosen...); err != nil {
+		return err
+	}
+	for _, t := range chosen {
+		w, err := d.Write(ctx, t, x.target.Root)
+		if x.refuses(t, err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		x.result.Tables = append(x.result.Tables, w)
+	}
+	return nil
+}
+
+// refuses notes that a table of a database cannot be exported, which is no reason not to export
+// the others.
+func (x *extraction) refuses(t *export.Table, err error) bool {
+	_, refused := errors.AsType[*export.RefusedError](err)
+	if !refused || slices.Contains(x.names, Name{t.Database, t.Name}) {
+		return false
+	}
+	x.result.Refused = append(x.result.Refused, err)
+	return true
+}
+
+// choose returns the tables that were asked for, and can be exported as far as they are described.
+func (x *extraction) choose(d *export.Directory) (chosen []*export.Table, err error) {
+	all, err := d.Tables()
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[Name]bool)
+	for _, t := range all {
+		table, database := Name{t.Database, t.Name}, Name{Database: t.Database}
+		for _, n := range x.names {
+			if n == table || n == database {
+				if !found[table] {
+					chosen = append(chosen, t)
+				}
+				found[table], found[database] = true, true
+			}
+		}
+	}
+	for _, n := range x.names {
+		if n.Table != "" && !found[n] {
+			return nil, &NotFoundError{Name: n, View: true}
+		}
+	}
+	x.result.Refused = nil
+	out := chosen[:0]
+	for _, t := range chosen {
+		switch err := d.Describe(t); {
+		case x.refuses(t, err):
+		case err != nil:
+			return nil, err
+		default:
+			out = append(out, t)
+		}
+	}
+	return out, nil
+}
+
+// RefusedError says which tables of databases could not be exported.
+type RefusedError struct {
+	Directory string
+	Tables    int // that were
+	Refused   []error
+}
+
+func (e *RefusedError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d tables are in %s, and %d are not:", e.Tables, e.Directory, len(e.Refused))
+	for _, err := range e.Refused {
+		fmt.Fprintf(&b, "\n%v", err)
+	}
+	return b.String()
+}
+
+func (x *extraction) refused() error {
+	if len(x.result.Refused) == 0 {
+		return nil
+	}
+	return &RefusedError{x.Directory, len(x.result.Tables), x.result.Refused}
+}
+
+// Warnings are what the user should know.
+func (r *Result) Warnings() []string {
+	all := slices.Concat(r.Extracted.Warnings, r.Applied.Warnings)
+	if r.Finished == nil {
+		return all
+	}
+	for _, x := range r.Finished.RolledBack {
+		all = append(all, fmt.Sprintf("XA transaction %s was prepared when the backup ended. The tables are as if it had been rolled back; a server on the whole backup still has it", committed.XAName(x)))
+	}
+	return all
+}
+
+// Describe describes the result for a directory, and the time that it took.
+func (r *Result) Describe(dir string, took time.Duration) string {
+	return fmt.Sprintf("extracted %s, %s, as of LSN %d, into %s, in %s; read %s of the archive",
+		r.count(), stream.Size(r.bytes()), r.Applied.LSN, dir, took, stream.Size(r.Extracted.Read))
+}
+
+func (r *Result) count() string {
+	if len(r.Tables) == 1 {
+		return fmt.Sprintf("table %v", r.Tables[0].Table)
+	}
+	return fmt.Sprintf("%d tables", len(r.Tables))
+}
+
+func (r *Result) bytes() (n int64) {
+	for _, w := range r.Tables {
+		n += w.Bytes
+	}
+	return n
+}
+
+// Facts are the result for programs.
+func (r *Result) Facts() []slog.Attr {
+	names, files := []string{}, 0
+	for _, w := range r.Tables {
+		names, files = append(names, w.Table.String()), files+len(w.Files)
+	}
+	facts := []slog.Attr{slog.Any("exported", names), slog.Int("files", files), slog.Int64("bytes", r.bytes()), slog.Int64("bytes_read", r.Extracted.Read)}
+	facts = append(facts, r.Extracted.About()...)
+	return append(facts, slog.Uint64("from_lsn", uint64(r.Applied.FromLSN)), slog.Uint64("last_lsn", uint64(r.Applied.LSN)))
+}

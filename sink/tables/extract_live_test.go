@@ -1,0 +1,168 @@
+package tables_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hb/sink"
+	"hb/sink/backupdir"
+	"hb/sink/export/committed"
+	"hb/sink/extract"
+	"hb/sink/tables"
+	"hb/source"
+	"hb/source/mysqld/mysqldtest"
+	"hb/stream"
+	"hb/stream/progress"
+)
+
+// extracted extracts tables of an archive.
+func extracted(t *testing.T, archive string, server committed.Server, names ...tables.Name) (dir string, _ *tables.Result, _ error) {
+	t.Helper()
+	in, err := (&stream.ReadFlags{Archive: archive}).OpenParts(t.Context(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	dir = filepath.Join(t.TempDir(), "out")
+	s, err := tables.Select(names, in.Parts, server.Program != "")
+	if err != nil {
+		return dir, nil, err
+	}
+	r, err := tables.Extract(t.Context(), nil, s, tables.Options{Options: sink.Options{Directory: dir, Parts: in.Parts, Tool: "hb", Progress: new(progress.Tracker)}, Server: &server})
+	return dir, r, err
+}
+
+// names are the files in a directory, and below it.
+func names(t *testing.T, dir string) (out []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			out = append(out, strings.TrimPrefix(path, dir+"/"))
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// brought imports a table that was extracted to dir into the database u of a server that has it
+// in d.
+func brought(t *testing.T, s *mysqldtest.Server, dir, name string) {
+	t.Helper()
+	s.Exec(t, "CREATE TABLE u."+name+" LIKE d."+name)
+	innodb := slices.Contains(names(t, dir), "d/"+name+".ibd")
+	if innodb {
+		s.Exec(t, "ALTER TABLE u."+name+" DISCARD TABLESPACE")
+	} else {
+		s.Exec(t, "FLUSH TABLES u."+name)
+	}
+	for _, file := range names(t, filepath.Join(dir, "d")) {
+		if strings.HasPrefix(file, name+".") {
+			if err := os.RemoveAll(filepath.Join(s.Datadir, "u", file)); err != nil {
+				t.Fatal(err)
+			}
+			if err := mysqldtest.CopyFile(filepath.Join(s.Datadir, "u", file), filepath.Join(dir, "d", file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if innodb {
+		s.Exec(t, "ALTER TABLE u."+name+" IMPORT TABLESPACE")
+	} else {
+		s.Exec(t, "FLUSH TABLES u."+name)
+	}
+	if c := s.Rows(t, "CHECK TABLE u."+name+" EXTENDED"); c[len(c)-1][3] != "OK" {
+		t.Errorf("%s: %v", s.Root.Name, c)
+	}
+}
+
+// TestExtract: tables of a backup are imported as they were when it was made. Those in which a
+// transaction was open are refused, unless a server rolls it back; then nothing of it is in them.
+// Nothing is left of the directory in which all that is done, and what failed is marked.
+func TestExtract(t *testing.T) {
+	mysqldtest.EachServer(t, allServers, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
+		s.Exec(t, "CREATE DATABASE d", "CREATE DATABASE u", "CREATE DATABASE left_out")
+		for name, options := range map[string]string{"plain": "ENGINE=InnoDB", "zip": "ENGINE=InnoDB ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4", "busy": "ENGINE=InnoDB", "my": "ENGINE=MyISAM"} {
+			s.Exec(t, "CREATE TABLE d."+name+" (a INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(300), c LONGTEXT, KEY (b(50))) "+options, "INSERT INTO d."+name+" (b, c) VALUES ('"+name+"', REPEAT('c', 20000))")
+			for range 8 {
+				s.Exec(t, "INSERT INTO d."+name+" (b, c) SELECT CONCAT(b, a), IF(a % 9, 'short', c) FROM d."+name)
+			}
+		}
+		s.Exec(t, "CREATE TABLE left_out.busy LIKE d.busy", "INSERT INTO left_out.busy SELECT * FROM d.busy", "CREATE VIEW d.seen AS SELECT 1 AS a")
+		want := map[string]string{}
+		for _, name := range []string{"plain", "zip", "busy", "my"} {
+			want[name] = s.Rows(t, "CHECKSUM TABLE d."+name)[0][1]
+		}
+		open := s.Conn(t)
+		for _, q := range []string{"BEGIN", "UPDATE d.busy SET b = REPEAT('u', 250) WHERE a % 3 = 0", "DELETE FROM d.busy WHERE a % 5 = 0", "INSERT INTO d.busy (b) SELECT b FROM d.plain", "UPDATE left_out.busy SET b = 'x'"} {
+			if _, err := open.ExecContext(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.WriteOut(t)
+		archive, _ := backup(t, s, source.Options{}, 0, nil)
+		if _, err := open.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+			t.Fatal(err)
+		}
+		table := func(name string) tables.Name { return tables.Name{Database: "d", Table: name} }
+		quiet := []string{"plain", "zip", "my"}
+		dir, r, err := extracted(t, archive, committed.Server{}, table("plain"), table("zip"), table("my"))
+		if err != nil {
+			t.Fatalf("%s: %v", s.Root.Name, err)
+		}
+		for _, name := range quiet {
+			brought(t, s, dir, name)
+			if sum := s.Rows(t, "CHECKSUM TABLE u."+name)[0][1]; sum != want[name] {
+				t.Errorf("%s: %s has checksum %s, not %s", s.Root.Name, name, sum, want[name])
+			}
+		}
+		t.Logf("%s: %s: %q", s.Root.Name, r.Describe(dir, time.Second), names(t, dir))
+		for _, name := range names(t, dir) {
+			if !strings.HasPrefix(name, "d/") {
+				t.Errorf("%s: %s is left", s.Root.Name, name)
+			}
+		}
+		for _, c := range []tables.Name{table("busy"), {Database: "d"}} {
+			dir, _, err := extracted(t, archive, committed.Server{}, c)
+			pending, ok := errors.AsType[*committed.PendingError](err)
+			if !ok || len(pending.Tables) != 1 || pending.Tables[0].Table != "d.busy" {
+				t.Errorf("%s: %v: %v", s.Root.Name, c, err)
+			}
+			if left := names(t, dir); !slices.Equal(left, []string{backupdir.MarkerName}) {
+				t.Errorf("%s: %q is left", s.Root.Name, left)
+			}
+			if _, err := extract.Open(nil, dir); !isTarget(err, "left from an extract that did not finish") {
+				t.Errorf("%s: %v", s.Root.Name, err)
+			}
+		}
+		program := committed.Server{Program: s.Root.Tool("mysqld").Path}
+		for _, l := range s.Root.Lines() {
+			program.Options = append(program.Options, "--"+l)
+		}
+		if dir, r, err = extracted(t, archive, program, table("busy")); err != nil {
+			t.Fatalf("%s: %v", s.Root.Name, err)
+		}
+		if r.Finished == nil || len(r.Finished.Tables) != 1 {
+			t.Errorf("%s: the server finished %+v", s.Root.Name, r.Finished)
+		}
+		brought(t, s, dir, "busy")
+		if sum := s.Rows(t, "CHECKSUM TABLE u.busy")[0][1]; sum != want["busy"] {
+			t.Errorf("%s: busy has checksum %s, not %s", s.Root.Name, sum, want["busy"])
+		}
+		if dir, _, err = extracted(t, archive, committed.Server{}, table("seen")); err == nil {
+			t.Errorf("%s: a view gives %q", s.Root.Name, names(t, dir))
+		}
+	})
+}
+
+func isTarget(err error, what string) bool {
+	_, ok := errors.AsType[*backupdir.TargetError](err)
+	return ok && strings.Contains(err.Error(), what)
+}
