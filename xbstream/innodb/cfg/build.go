@@ -89,7 +89,7 @@ func mbMinMax(mtype, prtype uint32) uint32 {
 	if mtype > mBlob && mtype != mMySQL && mtype != mVarMySQL {
 		return 0
 	}
-	least, most := charWidth(prtype >> charsetBits)
+	least, most := CharWidth(prtype >> charsetBits)
 	return most*5 + least
 }
 

@@ -43,6 +43,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"hb/xbstream/innodb/sdi"
 )
 
 // Ext and ExtKey are the ends of the names of both files.
@@ -287,7 +289,7 @@ func (c *Was) write(w *writer) {
 	w.u8(w.flag(c.Unsigned))
 	w.u32(c.Length, c.Type, c.Scale)
 	w.u64(c.Collation)
-	if c.Type == ddEnum || c.Type == ddSet {
+	if c.Type == sdi.ColumnEnum || c.Type == sdi.ColumnSet {
 		w.u32(uint32(len(c.Elements)))
 		for _, e := range c.Elements {
 			w.text(string(e))

@@ -30,9 +30,9 @@ var widths = []struct {
 // spaces at the end.
 const noPad = 1024
 
-// charWidth returns the least and most bytes of a character, by the number of the collation;
+// CharWidth returns the least and most bytes of a character, by the number of the collation;
 // both are 0 for collation 0, which columns without characters have.
-func charWidth(collation uint32) (least, most uint32) {
+func CharWidth(collation uint32) (least, most uint32) {
 	if collation == 0 {
 		return 0, 0
 	}

@@ -403,7 +403,7 @@ func (s *sdiTable) key(i *sdi.Index, n int) (key, error) {
 			return k, fmt.Errorf("table %s: index %s has a column that was dropped", s.Table, i.Name)
 		}
 		f := keyField{column: c, descending: e.Order == 3}
-		if k.Type&(indexSpatial|indexFullText) == 0 && isPrefix(&s.def.Columns[e.Column], e.Length) {
+		if k.Type&(indexSpatial|indexFullText) == 0 && s.def.Columns[e.Column].IsPrefix(e.Length) {
 			f.prefix = e.Length
 		}
 		if c.PRType&virtual != 0 {

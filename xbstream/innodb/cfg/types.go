@@ -6,42 +6,6 @@ import (
 	"hb/xbstream/innodb/sdi"
 )
 
-// Types of columns in MySQL's dictionary (sql/dd/types/column.h, enum_column_types).
-const (
-	ddDecimal = iota + 1
-	ddTiny
-	ddShort
-	ddLong
-	ddFloat
-	ddDouble
-	ddNull
-	ddTimestamp
-	ddLongLong
-	ddInt24
-	ddDate
-	ddTime
-	ddDatetime
-	ddYear
-	ddNewDate
-	ddVarchar
-	ddBit
-	ddTimestamp2
-	ddDatetime2
-	ddTime2
-	ddNewDecimal
-	ddEnum
-	ddSet
-	ddTinyBlob
-	ddMediumBlob
-	ddLongBlob
-	ddBlob
-	ddVarString
-	ddString
-	ddGeometry
-	ddJSON
-	ddVector
-)
-
 // Whether a table has a column, or had it before it was dropped instantly: servers then
 // describe its type otherwise.
 const (
@@ -71,28 +35,28 @@ const (
 // typeRules are those of all types but strings. (get_innobase_type_from_mysql_dd_type of
 // handler/ha_innodb.cc, dd_get_old_field_type, calc_pack_length of 9.7.2)
 var typeRules = map[int]typeRule{
-	ddTiny:       {1, 1, mInt, 1, 0, binaryType, true},
-	ddShort:      {2, 2, mInt, 2, 0, binaryType, true},
-	ddLong:       {3, 3, mInt, 4, 0, binaryType, true},
-	ddFloat:      {4, 4, mFloat, 4, 0, binaryType, true},
-	ddDouble:     {5, 5, mDouble, 8, 0, binaryType, true},
-	ddTimestamp:  {7, 7, mInt, 4, 0, binaryType | unsigned, false},
-	ddLongLong:   {8, 8, mInt, 8, 0, binaryType, true},
-	ddInt24:      {9, 9, mInt, 3, 0, binaryType, true},
-	ddDate:       {10, 10, mInt, 4, 0, binaryType, false},
-	ddTime:       {11, 11, mInt, 3, 0, binaryType, false},
-	ddDatetime:   {12, 12, mInt, 8, 0, binaryType, false},
-	ddYear:       {13, 13, mInt, 1, 0, binaryType | unsigned, false},
-	ddNewDate:    {10, 14, mInt, 3, 0, binaryType, false},
-	ddBit:        {16, 16, mFixBin, 0, collationBinary, binaryType | unsigned, false},
-	ddTimestamp2: {7, 17, mFixBin, 0, collationNumber, binaryType, false},
-	ddDatetime2:  {12, 18, mFixBin, 0, collationNumber, binaryType, false},
-	ddTime2:      {11, 19, mFixBin, 0, collationNumber, binaryType, false},
-	ddNewDecimal: {246, 246, mFixBin, 0, collationNumber, binaryType, true},
-	ddEnum:       {254, 247, mInt, 0, 0, unsigned, false},
-	ddSet:        {254, 248, mInt, 0, 0, unsigned, false},
-	ddGeometry:   {255, 255, mGeometry, 12, 0, binaryType, false},
-	ddJSON:       {245, 245, mBlob, 12, collationUTF8Bin, binaryType, false},
+	sdi.ColumnTiny:       {1, 1, mInt, 1, 0, binaryType, true},
+	sdi.ColumnShort:      {2, 2, mInt, 2, 0, binaryType, true},
+	sdi.ColumnLong:       {3, 3, mInt, 4, 0, binaryType, true},
+	sdi.ColumnFloat:      {4, 4, mFloat, 4, 0, binaryType, true},
+	sdi.ColumnDouble:     {5, 5, mDouble, 8, 0, binaryType, true},
+	sdi.ColumnTimestamp:  {7, 7, mInt, 4, 0, binaryType | unsigned, false},
+	sdi.ColumnLongLong:   {8, 8, mInt, 8, 0, binaryType, true},
+	sdi.ColumnInt24:      {9, 9, mInt, 3, 0, binaryType, true},
+	sdi.ColumnDate:       {10, 10, mInt, 4, 0, binaryType, false},
+	sdi.ColumnTime:       {11, 11, mInt, 3, 0, binaryType, false},
+	sdi.ColumnDatetime:   {12, 12, mInt, 8, 0, binaryType, false},
+	sdi.ColumnYear:       {13, 13, mInt, 1, 0, binaryType | unsigned, false},
+	sdi.ColumnNewDate:    {10, 14, mInt, 3, 0, binaryType, false},
+	sdi.ColumnBit:        {16, 16, mFixBin, 0, collationBinary, binaryType | unsigned, false},
+	sdi.ColumnTimestamp2: {7, 17, mFixBin, 0, collationNumber, binaryType, false},
+	sdi.ColumnDatetime2:  {12, 18, mFixBin, 0, collationNumber, binaryType, false},
+	sdi.ColumnTime2:      {11, 19, mFixBin, 0, collationNumber, binaryType, false},
+	sdi.ColumnNewDecimal: {246, 246, mFixBin, 0, collationNumber, binaryType, true},
+	sdi.ColumnEnum:       {254, 247, mInt, 0, 0, unsigned, false},
+	sdi.ColumnSet:        {254, 248, mInt, 0, 0, unsigned, false},
+	sdi.ColumnGeometry:   {255, 255, mGeometry, 12, 0, binaryType, false},
+	sdi.ColumnJSON:       {245, 245, mBlob, 12, collationUTF8Bin, binaryType, false},
 }
 
 // stringRules are those of strings, whose main type depends on the collation.
@@ -101,14 +65,14 @@ var stringRules = map[int]struct {
 	latin1, binary, other uint32 // main types
 	size                  uint32
 }{
-	ddVarchar:    {15, 15, mVarChar, mBinary, mVarMySQL, 0},
-	ddVarString:  {253, 253, mVarChar, mBinary, mVarMySQL, 0},
-	ddString:     {254, 254, mChar, mFixBin, mMySQL, 0},
-	ddTinyBlob:   {252, 249, mBlob, mBlob, mBlob, 9},
-	ddBlob:       {252, 252, mBlob, mBlob, mBlob, 10},
-	ddMediumBlob: {252, 250, mBlob, mBlob, mBlob, 11},
-	ddLongBlob:   {252, 251, mBlob, mBlob, mBlob, 12},
-	ddVector:     {242, 242, mBlob, mBlob, mBlob, 12},
+	sdi.ColumnVarchar:    {15, 15, mVarChar, mBinary, mVarMySQL, 0},
+	sdi.ColumnVarString:  {253, 253, mVarChar, mBinary, mVarMySQL, 0},
+	sdi.ColumnString:     {254, 254, mChar, mFixBin, mMySQL, 0},
+	sdi.ColumnTinyBlob:   {252, 249, mBlob, mBlob, mBlob, 9},
+	sdi.ColumnBlob:       {252, 252, mBlob, mBlob, mBlob, 10},
+	sdi.ColumnMediumBlob: {252, 250, mBlob, mBlob, mBlob, 11},
+	sdi.ColumnLongBlob:   {252, 251, mBlob, mBlob, mBlob, 12},
+	sdi.ColumnVector:     {242, 242, mBlob, mBlob, mBlob, 12},
 }
 
 // columnType is a type in InnoDB's terms.
@@ -126,7 +90,7 @@ func typeOf(c *sdi.Column, which int) (t columnType, err error) {
 		if r.signs && c.Unsigned {
 			t.prtype |= unsigned
 		}
-		if (c.Type == ddEnum || c.Type == ddSet) && c.Collation == collationBinary {
+		if (c.Type == sdi.ColumnEnum || c.Type == sdi.ColumnSet) && c.Collation == collationBinary {
 			t.prtype |= binaryType
 		}
 	} else if r, ok := stringRules[c.Type]; ok {
@@ -146,7 +110,7 @@ func typeOf(c *sdi.Column, which int) (t columnType, err error) {
 	if !c.Nullable {
 		t.prtype |= notNull
 	}
-	if c.Type == ddVarchar && c.Length > 255 {
+	if c.Type == sdi.ColumnVarchar && c.Length > 255 {
 		t.prtype |= longVarchar
 	}
 	if t.size == 0 {
@@ -172,22 +136,22 @@ func fraction(width, whole uint32) uint32 {
 // sizeOf returns how many bytes a column has whose size depends on its definition.
 func sizeOf(c *sdi.Column) uint32 {
 	switch n := uint32(len(c.Elements)); c.Type {
-	case ddBit:
+	case sdi.ColumnBit:
 		return (c.Length + 7) / 8
-	case ddTime2:
+	case sdi.ColumnTime2:
 		return 3 + fraction(c.Length, widthTime)
-	case ddTimestamp2:
+	case sdi.ColumnTimestamp2:
 		return 4 + fraction(c.Length, widthDatetime)
-	case ddDatetime2:
+	case sdi.ColumnDatetime2:
 		return 5 + fraction(c.Length, widthDatetime)
-	case ddNewDecimal:
+	case sdi.ColumnNewDecimal:
 		return decimalSize(c)
-	case ddEnum:
+	case sdi.ColumnEnum:
 		if n < 256 {
 			return 1
 		}
 		return 2
-	case ddSet:
+	case sdi.ColumnSet:
 		if n = (n + 7) / 8; n > 4 {
 			return 8
 		}
@@ -210,15 +174,4 @@ func decimalSize(c *sdi.Column) uint32 {
 	digits = max(min(digits, 65), c.Scale)
 	whole := digits - c.Scale
 	return whole/9*4 + rest[whole%9] + c.Scale/9*4 + rest[c.Scale%9]
-}
-
-// isPrefix reports whether so many bytes of a column in a key are not all of it.
-func isPrefix(c *sdi.Column, n uint32) bool {
-	switch c.Type {
-	case ddVarchar, ddVarString, ddString:
-		return n != c.Length
-	case ddTinyBlob, ddMediumBlob, ddLongBlob, ddBlob, ddGeometry, ddVector:
-		return true
-	}
-	return false
 }

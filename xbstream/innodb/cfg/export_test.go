@@ -1,4 +1,0 @@
-package cfg
-
-// CharWidth is charWidth, for tests.
-var CharWidth = charWidth
