@@ -105,29 +105,24 @@ func (p Process) waiting() bool {
 // processes lists the statements that others run, without replication's
 // threads. It needs PROCESS.
 func processes(ctx context.Context, srv *mysqld.Server, on *mysqld.Session, own ...string) (out []Process, err error) {
-	// The table of that name in information_schema fails on a statement that is not valid
-	// UTF-8 (9.7.4: "Cannot convert string … from utf8mb4 to utf8mb3").
-	err = on.Each(ctx, "SHOW FULL PROCESSLIST", func(row map[string]string) error {
-		if row["Info"] == "" || row["Command"] != "Query" && row["Command"] != "Execute" || slices.Contains(append(own, on.ID, srv.Control.ID), row["Id"]) {
+	err = on.Statements(ctx, func(s *mysqld.Statement) error {
+		if s.Text == "" || s.Command != "Query" && s.Command != "Execute" || slices.Contains(append(own, on.ID, srv.Control.ID), s.Connection) {
 			return nil
 		}
-		p := Process{User: row["User"], State: row["State"], Statement: row["Info"][:min(len(row["Info"]), maxStatement)]}
-		seconds, err := strconv.ParseInt(row["Time"], 10, 32)
+		p := Process{User: s.User, State: s.State, Statement: s.Beginning()}
+		seconds, err := strconv.ParseInt(s.Seconds, 10, 32)
 		if err != nil {
-			return fmt.Errorf("PROCESSLIST: time %q: %w", row["Time"], err)
+			return fmt.Errorf("PROCESSLIST: time %q: %w", s.Seconds, err)
 		}
 		p.Time = time.Duration(seconds) * time.Second
-		if p.ID, err = strconv.ParseUint(row["Id"], 10, 64); err != nil {
-			return fmt.Errorf("PROCESSLIST: connection %q: %w", row["Id"], err)
+		if p.ID, err = strconv.ParseUint(s.Connection, 10, 64); err != nil {
+			return fmt.Errorf("PROCESSLIST: connection %q: %w", s.Connection, err)
 		}
 		out = append(out, p)
 		return nil
 	})
 	return out, err
 }
-
-// maxStatement is how much of a statement a Process has, in bytes.
-const maxStatement = 1024
 
 // blockers are those statements that have run for that long and wait for no
 // lock themselves.

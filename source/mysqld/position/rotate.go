@@ -90,17 +90,13 @@ func executed(ctx context.Context, srv *mysqld.Server) (string, error) {
 // and sql/mysqld.cc (stage names).
 func xaStatements(ctx context.Context, srv *mysqld.Server) (map[string]bool, error) {
 	out := make(map[string]bool)
-	// The table of that name in information_schema fails on a statement that is not valid UTF-8 (9.7.4).
-	return out, srv.Control.Each(ctx, "SHOW FULL PROCESSLIST", func(row map[string]string) error {
-		if locks.FirstWord(row["Info"]) == "XA" && !elsewhere(row["State"]) {
-			out[row["Id"]+" "+row["Info"][:min(len(row["Info"]), maxStatement)]] = true
+	return out, srv.Control.Statements(ctx, func(s *mysqld.Statement) error {
+		if locks.FirstWord(s.Text) == "XA" && !elsewhere(s.State) {
+			out[s.Connection+" "+s.Beginning()] = true
 		}
 		return nil
 	})
 }
-
-// maxStatement is how much of a statement tells it from others of its connection.
-const maxStatement = 1024
 
 // elsewhere reports whether a statement in that state waits before it gets to a file.
 func elsewhere(state string) bool {

@@ -210,9 +210,9 @@ func setID(ctx context.Context, srv *mysqld.Server, id string) error {
 // (two connections that ask again and again crash 9.7.4 within a second). hb's own
 // backups exclude each other.
 func checkAlone(ctx context.Context, srv *mysqld.Server) error {
-	return srv.Control.Each(ctx, "SHOW FULL PROCESSLIST", func(row map[string]string) error {
-		if row["Id"] != srv.Control.ID && strings.Contains(strings.ToLower(row["Info"]), functions+listFunction) {
-			return &Unusable{Reason: Busy, Detail: "connection " + row["Id"]}
+	return srv.Control.Statements(ctx, func(s *mysqld.Statement) error {
+		if s.Connection != srv.Control.ID && strings.Contains(strings.ToLower(s.Text), functions+listFunction) {
+			return &Unusable{Reason: Busy, Detail: "connection " + s.Connection}
 		}
 		return nil
 	})
