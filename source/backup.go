@@ -89,11 +89,13 @@ type backup struct {
 	increment *increment           // nil: it is a full backup
 	at        position.Moment      // what the backup stands for: set by stand only
 	newest    innodb.LSN           // newest checkpoint when following ended
+	system    innodb.Space         // the system tablespace, when its copy began
 	last      pages.Found          // the tablespaces at the end
 	now       map[pages.Key]string // and their final names
 	databases []string             // at the end, that the backup has
 	leftOut   []metadata.SpaceRange
 	watcher   watcher
+	keysSent  bool // the archive has keys
 	manifest  metadata.Manifest
 }
 
@@ -243,6 +245,7 @@ func (b *backup) copyTablespaces(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.system = system[0].Space.Space
 	if text := b.OutsideText(list.Tablespaces); text != "" {
 		b.Warn("%s", text)
 	}

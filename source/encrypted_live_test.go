@@ -629,3 +629,42 @@ func TestEncryptedWrongKeys(t *testing.T) {
 		}
 	})
 }
+
+// TestEncryptedUnusedKey: a restore does not need a key that nothing in the backup is encrypted
+// with to be what it was. One that something is encrypted with it refuses before it changes anything.
+func TestEncryptedUnusedKey(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		e := &encryptedServer{algorithm: "aes_cbc"}
+		lines, flags := e.keyFiles(t)
+		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true, Init: lines})
+		run(t, s, []string{"CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v VARCHAR(300)) ENGINE=InnoDB ENCRYPTED=YES ENCRYPTION_KEY_ID=2",
+			"INSERT INTO d.t SELECT seq, SHA2(seq, 512) FROM d.seq_1_to_5000", "FLUSH TABLES d.t FOR EXPORT", "UNLOCK TABLES"})
+		archive, target := filepath.Join(t.TempDir(), "archive"), filepath.Join(t.TempDir(), "restored")
+		backupWith(t, s, archive, loadKeys(t, flags))
+		unpack(t, archive, target)
+		before := contents(t, target)
+		other := func(old string) *keyring.Keys {
+			t.Helper()
+			b, err := os.ReadFile(flags.KeyFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := keyring.Flags{KeyFile: filepath.Join(t.TempDir(), "changed")}
+			if err := os.WriteFile(changed.KeyFile, bytes.Replace(b, []byte(old), []byte(old[2:]+old[:2]), 1), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return loadKeys(t, changed)
+		}
+		_, err := apply.Run(t.Context(), target, apply.Options{Tool: "hb test", Keys: other(key2)})
+		if why, ok := errors.AsType[*keyring.WrongKeyError](err); !ok || why.Name != "key 2, version 1" || contents(t, target) != before {
+			t.Errorf("with another key 2: %v", err)
+		}
+		if _, err := apply.Run(t.Context(), target, apply.Options{Tool: "hb test", Keys: other(key1)}); err != nil {
+			t.Fatalf("with another key 1, which nothing uses: %v", err)
+		}
+		restored := mysqldtest.StartOn(t, root, target, mysqldtest.Options{Config: lines})
+		if n := restored.Value(t, "SELECT COUNT(*) FROM d.t WHERE v = CONVERT(SHA2(id, 512) USING latin1)"); n != "5000" {
+			t.Errorf("%s rows", n)
+		}
+	})
+}

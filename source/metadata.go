@@ -5,15 +5,18 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"hb/source/datadir"
+	"hb/source/mysqld"
 	"hb/source/mysqld/contents"
 	"hb/source/mysqld/locks"
 	"hb/xbstream"
+	"hb/xbstream/innodb"
 	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
@@ -71,7 +74,7 @@ func (b *backup) sendMetadata(ctx context.Context) error {
 	if err := b.sendKeys(ctx); err != nil {
 		return err
 	}
-	return b.sendManifest()
+	return b.sendManifest(ctx)
 }
 
 // sendKeys writes the keys that a restore needs, if there are recipients to encrypt them
@@ -87,7 +90,57 @@ func (b *backup) sendKeys(ctx context.Context) error {
 	if err != nil || content == nil {
 		return err
 	}
+	b.keysSent = true
 	return b.archive.put(keyring.SealedName, content)
+}
+
+// encryption describes what of the backup is encrypted at rest, as far as all families know it.
+func (b *backup) encryption(ctx context.Context) (*metadata.Encryption, error) {
+	var names []string
+	var keys []keyring.MariaDBKey
+	note := func(name string, s *innodb.Space) {
+		if !s.Seals(false) {
+			return
+		}
+		names = append(names, name)
+		if !s.MySQLEncrypted() { // whose master key was used
+			keys = append(keys, keyring.MariaDBKey{ID: s.Encryption.KeyID, Version: max(1, s.Encryption.MinVersion)})
+		}
+	}
+	note(filepath.Base(b.Layout.System[0]), &b.system)
+	for _, t := range b.last.Files {
+		note(t.Name, &t.Space.Space)
+	}
+	needed := make(map[string]bool)
+	if len(b.last.Deferred) > 0 && b.Server.Flavor == mysqld.MariaDB { // only the redo log has their page 0
+		young, err := contents.EncryptedNames(ctx, b.Server)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range b.last.Deferred {
+			if key, is := young[strings.TrimSuffix(t.Name, ".ibd")]; is {
+				names, keys = append(names, t.Name), append(keys, key)
+			}
+		}
+		for name := range b.manifest.KeyChecks { // that of a table that was renamed or dropped since
+			needed[name] = true
+		}
+	}
+	e := &metadata.Encryption{KeysWithin: b.keysSent}
+	for _, key := range keys {
+		needed[key.String()] = true
+		e.KeysWithin = e.KeysWithin && b.Keys.Has(key)
+	}
+	b.Keys.Each(func(k keyring.MariaDBKey, _ keyring.Secret) { needed[k.String()] = true }, func(name string, _ keyring.Secret) { needed[name] = true })
+	e.SetNames(names)
+	e.SetKeys(slices.Collect(maps.Keys(needed)))
+	if b.follower.Sealed() {
+		e.Others = append(e.Others, metadata.EncryptedRedo)
+	}
+	if b.stage.EncryptedAria() {
+		e.Others = append(e.Others, metadata.EncryptedAria)
+	}
+	return e, nil
 }
 
 // askKeys has the program that prints MariaDB's keys print those of all tablespaces, which a
@@ -227,7 +280,7 @@ func (a *archive) sendIndex() (at int64, err error) {
 }
 
 // sendManifest writes the archive's last files, the index and the manifest.
-func (b *backup) sendManifest() error {
+func (b *backup) sendManifest(ctx context.Context) error {
 	indexAt, err := b.archive.sendIndex()
 	if err != nil {
 		return err
@@ -249,13 +302,19 @@ func (b *backup) sendManifest() error {
 	if b.manifest.Scope = b.Layout.Scope.Asked(); b.manifest.Scope != nil {
 		b.manifest.Scope.LeftOut = b.leftOut
 	}
+	b.manifest.KeyChecks = b.Keys.Checks()
+	if b.manifest.Encryption, err = b.encryption(ctx); err != nil {
+		return err
+	}
 	b.family.describe(&b.manifest)
+	if !b.manifest.Encryption.Any() && b.manifest.KeyChecks == nil {
+		b.manifest.Encryption = nil
+	}
 	tally := b.copier.Tally()
 	b.manifest.UnsummedPages, b.manifest.UnprovenPages = tally.Unsummed, tally.Unproven
 	if text := tally.Describe(); text != "" {
 		b.Warn("%s", text)
 	}
-	b.manifest.KeyChecks = b.Keys.Checks()
 	for _, w := range b.Warnings() {
 		b.manifest.AddWarning(w)
 	}

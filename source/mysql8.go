@@ -27,6 +27,8 @@ type mysql8Backup struct {
 	binlog   disk.File // that the position is in
 	logFile  position.BinlogFile
 	tracking *metadata.PageTracking
+	// sealedLog says that the binary log is encrypted.
+	sealedLog bool
 
 	lostConsumer sync.Once // to warn
 }
@@ -65,6 +67,9 @@ func (b *mysql8Backup) describe(m *metadata.Manifest) {
 	b.mysqlBackup.describe(m)
 	m.BinlogHome = b.binlogHome()
 	m.Tracking = b.tracking
+	if b.sealedLog {
+		m.Encryption.Others = append(m.Encryption.Others, metadata.EncryptedBinlog)
+	}
 }
 
 // beginTracking has the server begin a list of the pages that it changes, if it tracks

@@ -46,6 +46,7 @@ func (b *mysql8Backup) stageBinlog(ctx context.Context) error {
 	if err != nil {
 		return &subject.BinlogError{File: b.at.Binlog.File, Err: err}
 	}
+	b.sealedLog = head > 0
 	if err := b.stage.CopyPrefix(ctx, b.binlog, b.at.Binlog.File, head+int64(b.at.Binlog.Pos)); err != nil {
 		return fmt.Errorf("copying the binary log %s: %w", b.at.Binlog.File, err)
 	}

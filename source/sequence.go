@@ -23,7 +23,7 @@ type family interface {
 	rules() pages.Rules
 	// externalSpaces are those that xtrabackup_tablespaces lists.
 	externalSpaces() []metadata.ExternalSpace
-	// describe adds the family's own fields to the manifest.
+	// describe adds the family's own fields to the manifest, which has Encryption.
 	describe(m *metadata.Manifest)
 	// release releases what the family may still hold after an error.
 	release() error

@@ -142,9 +142,18 @@ func TestVerifySealed(t *testing.T) {
 	s.backup(t, "bare")
 	s.Exec(t, "SET GLOBAL innodb_redo_log_encrypt=ON")
 	s.backup(t, "redo", "--encrypt-to", s.to)
+	var names []string
+	for _, r := range s.Rows(t, "SELECT CONCAT(NAME, '.ibd') FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' ORDER BY 1") {
+		names = append(names, r[0])
+	}
+	master := "INNODBKey-" + s.Value(t, "SELECT @@server_uuid") + "-1"
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
+	identity := "a restore needs only an identity that opens the keys in the backup (hb-keys.age)"
+	s.lists(t, "full", names, nil, []string{master}, identity)
+	s.lists(t, "bare", names, nil, []string{master}, "a restore needs the server's keyring file with "+master+" (--keyring)")
+	s.lists(t, "redo", names, []string{"the redo log"}, []string{master}, identity)
 	s.strip(t, "full", "stripped")
 	s.strip(t, "redo", "redo stripped")
 	complete := func(args ...string) {
@@ -195,6 +204,37 @@ func TestVerifySealed(t *testing.T) {
 		t.Errorf("the recovered directory: %v", end)
 	}
 	complete("-i", s.key, dir)
+}
+
+// lists makes sure that hb list, which has an identity for the archive and no keys, tells what is
+// encrypted, with which keys, and what a restore needs.
+func (s *sealedServer) lists(t *testing.T, archive string, names, others, keys []string, needs string) {
+	t.Helper()
+	r := hbtest.Succeed(t, hb(t, "list", "--json", "-i", s.key, s.in(archive)))
+	var list struct {
+		Manifest struct {
+			Encryption struct {
+				Tablespaces         int
+				Names, Others, Keys []string
+				KeysInBackup        bool `json:"keys_in_backup"`
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(r.Stdout), &list); err != nil {
+		t.Fatal(err)
+	}
+	e := list.Manifest.Encryption
+	if len(names) == 0 || e.Tablespaces != len(names) || !slices.Equal(e.Names, names) || !slices.Equal(e.Others, others) || !slices.Equal(e.Keys, keys) ||
+		e.KeysInBackup != strings.Contains(needs, "identity") {
+		t.Errorf("%s: %+v, want %q, %q, %q", archive, e, names, others, keys)
+	}
+	if text := fmt.Sprintf("encrypted at rest: %d tablespaces: %s", len(names), names[0]); !strings.Contains(r.Stderr, text) || !strings.Contains(r.Stderr, needs) {
+		t.Errorf("%s: hb list says %s, not %q and %q", archive, r.Stderr, text, needs)
+	}
+	long := hbtest.Succeed(t, hb(t, "list", "--long", "-i", s.key, s.in(archive))).Stdout
+	if n := strings.Count(long, " (encrypted)\n"); n != len(names) || !strings.Contains(long, names[0]+" (encrypted)\n") {
+		t.Errorf("%s: hb list --long marks %d tablespaces:\n%s", archive, n, long)
+	}
 }
 
 // TestSealedChain: incremental backups of a server that encrypts, with master keys rotated and

@@ -55,6 +55,8 @@ func TestSealedChainMariaDB(t *testing.T) {
 		s.byCommand(t, keys)
 		chain := []string{s.in("full"), s.in("inc 1"), s.in("inc 2")}
 		s.backup(t, "full", "--encrypt-to", s.to)
+		s.backup(t, "bare")
+		s.listsMariaDB(t)
 		s.Exec(t, "ALTER TABLE d.t ENCRYPTED=NO", "ALTER TABLE d.plain ENCRYPTED=YES", "UPDATE d.zip SET v = 'changed' WHERE id % 9 = 1", "UPDATE d.aria SET v = 'changed' WHERE id % 9 = 1")
 		convert("ON", "1")
 		s.backup(t, "inc 1", "--encrypt-to", s.to, "--since", s.in("full.json"))
@@ -71,6 +73,18 @@ func TestSealedChainMariaDB(t *testing.T) {
 		}
 		s.restoreChain(t, root, chain, config, sums, want)
 	})
+}
+
+// listsMariaDB compares what hb list says of two archives with the server.
+func (s *sealedServer) listsMariaDB(t *testing.T) {
+	t.Helper()
+	var names []string
+	for _, r := range s.Rows(t, "SELECT CONCAT(NAME, '.ibd') FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME = 1 ORDER BY 1") {
+		names = append(names, r[0])
+	}
+	others, both := []string{"the redo log", "Aria tables"}, []string{"key 1, version 1", "key 2, version 1"}
+	s.lists(t, "full", names, others, both, "a restore needs only an identity that opens the keys in the backup (hb-keys.age)")
+	s.lists(t, "bare", names, others, both, "a restore needs the server's key file with key 1, version 1, key 2, version 1 (--key-file, or --key-command)")
 }
 
 // byCommand makes sure that a backup whose keys come from a program has those of all tablespaces,

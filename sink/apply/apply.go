@@ -351,7 +351,7 @@ func (a *applier) open() (err error) {
 		return err
 	}
 	if m := a.backup.Manifest; m != nil {
-		if err := a.Keys.Expect(m.KeyChecks); err != nil {
+		if err := a.Keys.Expect(m.KeyChecks, m.Encryption.Needs); err != nil {
 			return err
 		}
 	}

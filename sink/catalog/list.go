@@ -145,6 +145,15 @@ func (s *Summary) Facts() []slog.Attr {
 	return facts
 }
 
+// DescribeEncryption says in one line what is encrypted at rest, and what a restore needs; "":
+// nothing is, or the archive does not tell.
+func (s *Summary) DescribeEncryption() string {
+	if s.Archive == nil || s.Manifest == nil {
+		return ""
+	}
+	return s.Manifest.Encryption.Describe(s.Archive.ServerFlavor)
+}
+
 // Describe describes the archive in a few lines.
 func (s *Summary) Describe() string {
 	var b strings.Builder

@@ -23,7 +23,7 @@ const Version = 1
 
 // Options are what a list shows. The tags are the command line's.
 type Options struct {
-	Long     bool `short:"l" help:"Show sizes with units, and totals by database."`
+	Long     bool `short:"l" help:"Show sizes with units, mark encrypted tablespaces, and show totals by database."`
 	JSON     bool `name:"json" help:"Write the list, the totals and what the archive says of itself as one JSON object."`
 	Manifest bool `help:"Write the manifest instead: what hb backup --since needs of the archive."`
 	// Patterns choose files; none: all.
@@ -148,10 +148,21 @@ func writeShort(w io.Writer, _ *catalog.Summary, files []*file) error {
 	return nil
 }
 
-// writeLong writes size and path, and then totals, for people.
-func writeLong(w io.Writer, _ *catalog.Summary, files []*file) error {
+// writeLong writes size and path, and then totals, for people. Of encrypted tablespaces it marks
+// those that the manifest names.
+func writeLong(w io.Writer, s *catalog.Summary, files []*file) error {
+	encrypted := make(map[string]bool)
+	if s.Manifest != nil && s.Manifest.Encryption != nil {
+		for _, name := range s.Manifest.Encryption.Names {
+			encrypted[name] = true
+		}
+	}
 	for _, f := range files {
-		if _, err := fmt.Fprintf(w, "%10v  %s\n", stream.Size(f.size), f.path); err != nil {
+		mark := ""
+		if encrypted[f.path] {
+			mark = " (encrypted)"
+		}
+		if _, err := fmt.Fprintf(w, "%10v  %s%s\n", stream.Size(f.size), f.path, mark); err != nil {
 			return err
 		}
 	}

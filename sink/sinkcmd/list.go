@@ -40,7 +40,11 @@ func (c *List) Run(ctx context.Context, p *program.Program) error {
 		return err
 	}
 	p.WarnAll(result.Warnings)
-	p.Done(result.Describe(), append(result.Facts(), slog.Int64("bytes_read", r.BytesRead()))...)
+	text := result.Describe()
+	if encrypted := result.DescribeEncryption(); encrypted != "" {
+		text += "\n" + encrypted
+	}
+	p.Done(text, append(result.Facts(), slog.Int64("bytes_read", r.BytesRead()))...)
 	return nil
 }
 

@@ -169,6 +169,9 @@ func newFollower(system disk.System, log liveLog, tmpdir string) *Follower {
 // Format is the log's format.
 func (f *Follower) Format() Format { return f.log.format() }
 
+// Sealed reports whether the copy is encrypted, or a part of it. It is for after Finish.
+func (f *Follower) Sealed() bool { return f.log.sealed() }
+
 // Checkpoint is the checkpoint at which the copy begins.
 func (f *Follower) Checkpoint() Checkpoint { return Checkpoint{f.log.begin()} }
 

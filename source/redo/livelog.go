@@ -39,6 +39,8 @@ type liveLog interface {
 	// touches reports whether what was read has a record of a page; of few pages
 	// that it has none of, it is true.
 	touches(innodb.PageID) bool
+	// sealed reports whether what was read is encrypted, or a part of it.
+	sealed() bool
 	close() error
 }
 

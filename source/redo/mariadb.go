@@ -93,6 +93,8 @@ func (l *mariadbLog) head(tool string) []byte {
 	return mariadbredo.SealedHead(l.kind, l.start, tool, l.geo.Crypt)
 }
 
+func (l *mariadbLog) sealed() bool { return l.geo.Crypt.Encrypted() }
+
 func (l *mariadbLog) newest() (innodb.LSN, error) {
 	c, err := l.checkpoint()
 	return c.LSN, err

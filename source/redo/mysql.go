@@ -31,7 +31,7 @@ type mysqlLog struct {
 	buf    []byte // for it; nil: nothing was read, as of a log that is only looked at
 	size   int    // of the next read
 	grants mlog.Grants
-	sealed sealedLog
+	crypt  sealedLog
 
 	touched touchedPages
 
@@ -50,11 +50,11 @@ func openMySQL(system disk.System, dir string, keys *keyring.Keys) (*mysqlLog, e
 		return nil, errors.Join(err, files.Close())
 	}
 	l.cutter = mysqlredo.NewCutter(l.header.Format, l.start.LSN)
-	l.sealed.keys = keys
-	if err := l.sealed.begin(l.files); err != nil {
+	l.crypt.keys = keys
+	if err := l.crypt.begin(l.files); err != nil {
 		return nil, errors.Join(err, files.Close())
 	}
-	l.cutter.Ciphers = l.sealed.server
+	l.cutter.Ciphers = l.crypt.server
 	if c := files.Capacity(); c > 0 && c < innodb.LSN(l.most) {
 		l.most = int(redolog.BlockOf(c))
 		l.size = min(l.size, l.most)
@@ -70,7 +70,7 @@ func (l *mysqlLog) begin() innodb.LSN { return l.start.LSN }
 
 func (l *mysqlLog) head(string) []byte {
 	head := mysqlredo.BackupHead(l.header, l.start, time.Now())
-	mysqlredo.SetInfo(head, l.sealed.info)
+	mysqlredo.SetInfo(head, l.crypt.info)
 	return head
 }
 
@@ -79,10 +79,12 @@ func (l *mysqlLog) blocks() bool { return true }
 func (l *mysqlLog) peek() ([]byte, error) { return nil, nil }
 
 func (l *mysqlLog) lastBlock(live []byte, end innodb.LSN) ([]byte, error) {
-	return mysqlredo.LastSealedBlock(l.header.Format, live, end, l.sealed.archive)
+	return mysqlredo.LastSealedBlock(l.header.Format, live, end, l.crypt.archive)
 }
 
 func (l *mysqlLog) touches(p innodb.PageID) bool { return l.touched.has(p) }
+
+func (l *mysqlLog) sealed() bool { return l.crypt.any }
 
 func (l *mysqlLog) close() error { return l.files.Close() }
 
@@ -122,12 +124,12 @@ func (l *mysqlLog) next(innodb.LSN) (reading, error) {
 	if stop.Cause == mysqlredo.StopPartialBlock {
 		got.last = raw[len(got.bytes):][:redolog.BlockSize]
 	}
-	if err := l.sealed.seal(got.bytes, got.last); err != nil {
+	if err := l.crypt.seal(got.bytes, got.last); err != nil {
 		return got, err
 	}
 	if stop.Cause == mysqlredo.StopEncrypted || stop.Cause == mysqlredo.StopSealed {
-		if got.more, err = l.sealed.look(l.files); err != nil || got.more {
-			l.cutter.Ciphers = l.sealed.server
+		if got.more, err = l.crypt.look(l.files); err != nil || got.more {
+			l.cutter.Ciphers = l.crypt.server
 			return got, err
 		}
 	}

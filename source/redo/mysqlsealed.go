@@ -26,6 +26,7 @@ type sealedLog struct {
 	archive mysqlredo.BlockCipher
 	info    []byte // of archive
 	missing error  // why a key of infos could not be had
+	any     bool   // a block was encrypted
 }
 
 // errNoRedoKey says that the server began to encrypt a log for which hb has no key.
@@ -101,6 +102,7 @@ func (s *sealedLog) seal(parts ...[]byte) error {
 			if !mysqlredo.Sealed(block) {
 				continue
 			}
+			s.any = true
 			if s.archive == nil {
 				return errNoRedoKey
 			}

@@ -33,6 +33,7 @@ func (s *Stage) verifierFor(f disk.File, path string) (verifier, error) {
 		defer mai.Close()
 	}
 	t, err := aria.ReadTable(mai)
+	s.aria.CompareAndSwap(false, t.Encrypted)
 	if err != nil || !t.CrashSafe {
 		return verifier{}, err
 	}
@@ -44,6 +45,9 @@ func (s *Stage) verifierFor(f disk.File, path string) (verifier, error) {
 	}
 	return verifier{t.BlockSize, t.VerifyIndex}, nil
 }
+
+// EncryptedAria reports whether an Aria table that was staged is encrypted.
+func (s *Stage) EncryptedAria() bool { return s.aria.Load() }
 
 // check verifies the whole blocks of data, which was read at off. Under the
 // lock a block that fails is read again: a crash-safe table may still be

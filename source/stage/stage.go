@@ -18,6 +18,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hb/source/datadir"
@@ -46,6 +47,7 @@ type Stage struct {
 	Mapped bool
 	// Keys are those of encrypted Aria tables; nil: there are none.
 	Keys  *keyring.Keys
+	aria  atomic.Bool // some Aria table is encrypted
 	buf   []byte
 	Phase *progress.Phase // counts bytes staged ahead, and then bytes sent
 	// Kept is asked before a file is sent: a file of which an earlier backup has the same

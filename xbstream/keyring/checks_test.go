@@ -15,6 +15,7 @@ func TestChecks(t *testing.T) {
 		t.Fatal(err)
 	}
 	checks := server.Checks()
+	all, none := func(string) bool { return true }, func(string) bool { return false }
 	// printf 'hb key check\0key 1, version 1\0' with the key's bytes, through sha256sum.
 	if len(checks) != len(keyFileKeys) || checks["key 1, version 1"] != "bac958ec9b29093c" {
 		t.Errorf("%v", checks)
@@ -23,7 +24,7 @@ func TestChecks(t *testing.T) {
 	if err := good.ReadKeyFile(write(t, "keys", []byte(keyFile+"7;01020304050607080910111213141516\n")), ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := good.Expect(checks); err != nil {
+	if err := good.Expect(checks, all); err != nil {
 		t.Error(err)
 	}
 	for _, id := range []uint32{1, 7} {
@@ -43,14 +44,25 @@ func TestChecks(t *testing.T) {
 	if err := bad.ReadKeyFile(write(t, "keys", []byte("1;"+other+"\n")), ""); err != nil {
 		t.Fatal(err)
 	}
-	err := bad.Expect(checks)
+	err := bad.Expect(checks, all)
 	if wrong, ok := errors.AsType[*WrongKeyError](err); !ok || wrong.Name != "key 1, version 1" || strings.Contains(err.Error(), other) {
 		t.Errorf("another key: %v", err)
+	}
+	if err := bad.Expect(checks, none); err != nil {
+		t.Errorf("another key that nothing needs: %v", err)
+	}
+	for range 2 {
+		if _, err := bad.MariaDB(MariaDBKey{1, 1}); !IsKeyError(err) {
+			t.Errorf("another key that something needs after all: %v", err)
+		}
+	}
+	if got := bad.Unproven(); len(got) > 0 {
+		t.Errorf("a wrong key was used: %v", got)
 	}
 	for key, ok := range map[string]bool{keyFileKeys[MariaDBKey{1, 1}]: true, other: false} {
 		k := &Keys{}
 		k.SetCommand(&Command{Argv: []string{write(t, "print", []byte("#!/bin/sh\necho "+key+"\n"))}})
-		if err := k.Expect(checks); err != nil {
+		if err := k.Expect(checks, all); err != nil {
 			t.Fatal(err)
 		}
 		got, err := k.MariaDB(MariaDBKey{1, 1})
@@ -61,7 +73,7 @@ func TestChecks(t *testing.T) {
 			t.Error("a wrong key is given at the second time")
 		}
 	}
-	if err := (*Keys)(nil).Expect(checks); err != nil || (*Keys)(nil).Unproven() != nil || new(Keys).Checks() != nil {
+	if err := (*Keys)(nil).Expect(checks, all); err != nil || (*Keys)(nil).Unproven() != nil || new(Keys).Checks() != nil {
 		t.Error("no keys")
 	}
 }

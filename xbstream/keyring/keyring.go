@@ -219,9 +219,6 @@ func (k *Keys) MariaDB(name MariaDBKey) (Secret, error) {
 		if key, err = k.command.mariadb(name); err != nil {
 			return nil, err
 		}
-		if err := k.expected(name, key); err != nil {
-			return nil, err
-		}
 		if k.mariadb == nil {
 			k.mariadb = make(map[MariaDBKey]Secret)
 		}
@@ -229,6 +226,9 @@ func (k *Keys) MariaDB(name MariaDBKey) (Secret, error) {
 	}
 	if !ok {
 		return nil, k.lacks(missing)
+	}
+	if err := k.expected(name, key); err != nil {
+		return nil, err
 	}
 	k.use(name.String())
 	return key, nil

@@ -105,6 +105,8 @@ type Manifest struct {
 	// KeyChecks tell MariaDB's keys from others, by name: see keyring.Keys.Checks. They are of
 	// the keys that hb backup was given or found.
 	KeyChecks map[string]string `json:"key_checks,omitempty"`
+	// Encryption is set if something is encrypted at rest, or there are KeyChecks.
+	Encryption *Encryption `json:"encryption,omitempty"`
 
 	// DroppedDatabases are directories in the archive whose databases were dropped
 	// before its end: a server that finds one, though empty, has such a database.
@@ -178,6 +180,11 @@ func (m *Manifest) Validate() error {
 	}
 	if m.Scope != nil {
 		if err := m.Scope.validate(); err != nil {
+			return fmt.Errorf("%s: %w", ManifestName, err)
+		}
+	}
+	if m.Encryption != nil {
+		if err := m.Encryption.validate(); err != nil {
 			return fmt.Errorf("%s: %w", ManifestName, err)
 		}
 	}

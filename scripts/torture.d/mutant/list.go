@@ -495,7 +495,7 @@ var List = []Mutant{
 		"	if binary.BigEndian.Uint16(p.blk[offFirst:]) == 0 {\n		binary.BigEndian.PutUint16(p.blk[offFirst:], uint16(p.used))\n	}\n	p.close(p.used)", "	p.close(p.used)",
 		"9.7 warns of the redo log at its first start", "server=mysql97, fault=none, load=bulk"},
 	{"other keys than the server's", "sink/apply/apply.go",
-		"a.Keys.Expect(m.KeyChecks)", "a.Keys.Expect(nil)",
+		"a.Keys.Expect(m.KeyChecks, m.Encryption.Needs)", "a.Keys.Expect(nil, m.Encryption.Needs)",
 		"MariaDB: a table that is only in the redo log is encrypted with a wrong key", "test=./source TestEncryptedYoung"},
 	{"keys that nothing proves", "sink/apply/apply.go",
 		"	a.warnUnproven()\n", "",

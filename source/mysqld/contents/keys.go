@@ -39,3 +39,28 @@ func TablespaceKeys(ctx context.Context, srv *mysqld.Server) (names []keyring.Ma
 	}
 	return names, nil
 }
+
+// EncryptedNames returns, by the names of their files without ".ibd", the keys of the tablespaces
+// that a MariaDB encrypts now; nil if it does not tell this account. It needs PROCESS.
+func EncryptedNames(ctx context.Context, srv *mysqld.Server) (map[string]keyring.MariaDBKey, error) {
+	rows, err := srv.Control.Rows(ctx, "SELECT NAME AS name, CURRENT_KEY_ID AS id, MIN_KEY_VERSION AS oldest FROM information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE ENCRYPTION_SCHEME <> 0")
+	if mysqld.IsDenied(err) || NoSuchList(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]keyring.MariaDBKey, len(rows))
+	for _, row := range rows {
+		id, err := strconv.ParseUint(row["id"], 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("information_schema.INNODB_TABLESPACES_ENCRYPTION: %w", err)
+		}
+		oldest, err := strconv.ParseUint(row["oldest"], 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("information_schema.INNODB_TABLESPACES_ENCRYPTION: %w", err)
+		}
+		names[row["name"]] = keyring.MariaDBKey{ID: uint32(id), Version: uint32(max(1, oldest))}
+	}
+	return names, nil
+}

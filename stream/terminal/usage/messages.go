@@ -170,8 +170,16 @@ var Objects = []Object{
 		{"unsummed_pages", "integer", "", false, "number of pages without a checksum"},
 		{"unproven_pages", "integer", "", false, "those of them that may be torn"},
 		{"key_checks", "map", "", false, "MariaDB: by name of a key: the beginning of a hash that tells it from others"},
+		{"encryption", "encryption", "", false, "what is encrypted at rest, and which keys a restore needs"},
 		{"dropped_databases", "strings", "", false, "directories whose databases were dropped during the backup"},
 		{"warnings", "strings", "", false, "warnings of the backup"},
+	}},
+	{"encryption", "what of a backup is encrypted at rest", []Key{
+		{"tablespaces", "integer", "", true, "number of encrypted tablespaces when the backup ended"},
+		{"names", "strings", "", false, "their first files, sorted; not more than 1,000"},
+		{"others", "strings", "", false, "what else is encrypted, at least in part"},
+		{"keys", "strings", "", false, "names of keys that a restore needs"},
+		{"keys_in_backup", "boolean", "", false, "whether the archive has them itself, in hb-keys.age"},
 	}},
 	{"scope", "what a partial backup has", []Key{
 		{"databases", "strings", "", false, "names of databases and tables to back up"},
