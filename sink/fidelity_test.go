@@ -507,7 +507,7 @@ func compareFinal(t *testing.T, ours, peers string) {
 	for name := range files(t, ours, func(name string) bool {
 		return strings.HasPrefix(filepath.Base(name), "hb-") && name != backupdir.AppliedName
 	}) {
-		if name != metadata.ArchiveName && name != metadata.IndexName && name != metadata.ManifestName {
+		if name != metadata.ArchiveName && name != metadata.IndexName && name != metadata.ManifestName && name != metadata.DefinitionsName {
 			t.Errorf("%s was left behind", name)
 		}
 	}

@@ -204,7 +204,7 @@ func (b *fakeMySQL) checkFinal(end innodb.LSN) {
 	var redo []string
 	for name := range files {
 		switch {
-		case strings.HasPrefix(name, "hb-") && name != metadata.ArchiveName && name != metadata.IndexName && name != metadata.ManifestName && name != backupdir.AppliedName, strings.HasSuffix(name, ".hb-tmp"), name == scan.LogName:
+		case strings.HasPrefix(name, "hb-") && name != metadata.ArchiveName && name != metadata.IndexName && name != metadata.ManifestName && name != metadata.DefinitionsName && name != backupdir.AppliedName, strings.HasSuffix(name, ".hb-tmp"), name == scan.LogName:
 			b.t.Errorf("%s was left behind", name)
 		case strings.HasPrefix(name, "ib_logfile"), strings.HasPrefix(name, mysqlredo.RedoDir):
 			redo = append(redo, name)

@@ -15,6 +15,7 @@ import (
 
 	"hb/source/check"
 	"hb/source/datadir"
+	"hb/source/definitions"
 	"hb/source/mysqld"
 	"hb/source/mysqld/contents"
 	"hb/source/mysqld/locks"
@@ -86,6 +87,8 @@ type backup struct {
 	redoFile *xbstream.File
 	stage    *stage.Stage
 
+	definitions *definitions.Recorder // nil: they are not recorded
+
 	increment *increment           // nil: it is a full backup
 	at        position.Moment      // what the backup stands for: set by stand only
 	newest    innodb.LSN           // newest checkpoint when following ended
@@ -148,6 +151,9 @@ func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Option
 		locks:    locks.New(srv),
 		stage:    stage.New(system, spool.New(system, opt.Tmpdir, stage.Memory)),
 	}
+	if !opt.NoDefinitions {
+		b.definitions = definitions.New(definitions.Options{Server: srv, Disk: system, Tmpdir: opt.Tmpdir, Stage: b.stage, Scope: s.Layout.Scope, Warn: s.Warn})
+	}
 	b.family = b.sequence.begin(b)
 	b.stage.Keys = b.Keys
 	b.stage.Mapped = srv.Vars.Bool("myisam_use_mmap")
@@ -192,7 +198,7 @@ func (b *backup) close(err error) error {
 	if b.lsns != nil { // which the follower asked
 		others = errors.Join(others, b.lsns.Close())
 	}
-	others = errors.Join(others, b.stage.Close())
+	others = errors.Join(others, b.definitions.Close(), b.stage.Close())
 	if err != nil {
 		return err
 	}
@@ -312,6 +318,14 @@ func (b *backup) copyMissing(ctx context.Context, look pages.Found) (int, error)
 	}
 	return len(missing), b.copyFiles(ctx, "copying changed tablespaces", missing)
 }
+
+// recordDefinitions records the definitions of all objects while DDL goes on, and
+// askDefinitions those that changed during the last lock, after it.
+func (b *backup) recordDefinitions(ctx context.Context) error {
+	return b.definitions.Ahead(ctx, b.Options.Progress)
+}
+
+func (b *backup) askDefinitions(ctx context.Context) error { return b.definitions.After(ctx) }
 
 // flushLogs has the server write out the redo log now, so that little is left to
 // write under the lock. After this hb asks the server only for what the backup needs.

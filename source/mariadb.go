@@ -229,8 +229,10 @@ func (b *mariadbBackup) underBlockDDL(ctx context.Context) error {
 	if err := b.proveUnique(ctx); err != nil {
 		return err
 	}
-	_, err = b.copyMissing(ctx, b.last)
-	return err
+	if _, err := b.copyMissing(ctx, b.last); err != nil {
+		return err
+	}
+	return b.definitions.Locked(ctx)
 }
 
 // underBlockCommit takes the position, and everything that only this lock keeps from

@@ -71,6 +71,10 @@ func (b *backup) sendMetadata(ctx context.Context) error {
 			return err
 		}
 	}
+	server := metadata.Archive{ServerFlavor: b.sequence.flavor, ServerVersion: b.Server.Version.Full}
+	if err := b.definitions.Send(ctx, b.archive.output, server.Server()); err != nil {
+		return err
+	}
 	if err := b.sendKeys(ctx); err != nil {
 		return err
 	}

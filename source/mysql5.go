@@ -99,6 +99,9 @@ func (b *mysql5Backup) underGlobalLock(ctx context.Context) error {
 	if err := b.knowRedo(ctx); err != nil {
 		return err
 	}
+	if err := b.definitions.Locked(ctx); err != nil { // before the position: commits wait from there on, too, with Percona Server's locks
+		return err
+	}
 	if err := b.copyLast(ctx); err != nil {
 		return err
 	}

@@ -76,5 +76,5 @@ func (w *watcher) look(ctx context.Context) {
 	if w.newest > 0 {
 		m.SetLag(int64(w.newest) - int64(w.b.follower.End()))
 	}
-	m.SetSpool(w.b.follower.Spooled() + w.b.stage.Spooled())
+	m.SetSpool(w.b.follower.Spooled() + w.b.stage.Spooled() + w.b.definitions.Size())
 }

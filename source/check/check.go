@@ -135,7 +135,7 @@ func checkServer(ctx context.Context, srv *mysqld.Server, opt subject.Options, i
 	}
 	o := &outlook{interval: interval}
 	checks := slices.Concat([]check{{"version", (*checker).tellVersion}}, by.preflightChecks(),
-		[]check{{"encryption", (*checker).tellEncryption}, {"page checksums", (*checker).tellChecksums}, {"redo rate", o.redoRate}, {"files elsewhere", (*checker).tellOutside}, {"binary log", (*checker).tellBinlog}, {"tables without transactions", (*checker).tellPlainTables}, {"rows elsewhere", (*checker).tellUnstored}, {"space", o.space}, {"other backups", (*checker).tellOthers}})
+		[]check{{"encryption", (*checker).tellEncryption}, {"page checksums", (*checker).tellChecksums}, {"redo rate", o.redoRate}, {"files elsewhere", (*checker).tellOutside}, {"definitions", (*checker).tellDefinitions}, {"binary log", (*checker).tellBinlog}, {"tables without transactions", (*checker).tellPlainTables}, {"rows elsewhere", (*checker).tellUnstored}, {"space", o.space}, {"other backups", (*checker).tellOthers}})
 	blind := false // privileges are missing, so that the server refuses answers
 	for _, c := range checks {
 		f := c.find(ctx, by, blind)
@@ -150,7 +150,8 @@ func checkServer(ctx context.Context, srv *mysqld.Server, opt subject.Options, i
 }
 
 // MissingGrants returns the statements that give the account what a backup of srv
-// needs and it lacks; of an incremental one also what it can do without, only slower.
+// needs and it lacks; also what it can do without: of an incremental one what makes it faster,
+// and what the definitions of all objects need.
 func MissingGrants(ctx context.Context, srv *mysqld.Server, opt subject.Options) ([]string, error) {
 	s, err := subject.New(disk.OS, srv, opt)
 	if err != nil {
@@ -165,10 +166,21 @@ func MissingGrants(ctx context.Context, srv *mysqld.Server, opt subject.Options)
 		return nil, err
 	}
 	err = c.Server.CheckPrivileges(ctx, needs)
-	if missing, lacks := errors.AsType[*mysqld.MissingPrivilegesError](err); lacks {
-		return missing.Grants(), nil
+	missing, lacks := errors.AsType[*mysqld.MissingPrivilegesError](err)
+	if err != nil && !lacks {
+		return nil, err
 	}
-	return nil, err
+	var statements []string
+	if lacks {
+		statements = missing.Grants()
+	}
+	if c.Options.NoDefinitions {
+		return statements, nil
+	}
+	if missing, err = c.Server.LacksForDefinitions(ctx); missing != nil {
+		statements = append(statements, missing.Grants()...)
+	}
+	return statements, err
 }
 
 // find looks, and puts an error into words.
@@ -192,6 +204,26 @@ func (c check) find(ctx context.Context, by *checker, blind bool) Finding {
 		f.Text, f.Err = err.Error(), err
 	}
 	return f
+}
+
+// tellDefinitions reports whether the account may ask for the definition of every object.
+func (c *checker) tellDefinitions(ctx context.Context, f *Finding) error {
+	if c.Options.NoDefinitions {
+		f.Text = "not recorded (--no-definitions)"
+		return nil
+	}
+	missing, err := c.Server.LacksForDefinitions(ctx)
+	if err != nil {
+		return err
+	}
+	if missing == nil {
+		f.Text = "the account may ask for all of them"
+		return nil
+	}
+	f.Text = "the archive will lack some, which restores of single tables need: " + missing.Error()
+	f.Warning = true
+	f.Facts = append(f.Facts, slog.Any("grants", missing.Grants()))
+	return nil
 }
 
 // tellVersion reports how well hb knows the server's release. One that is not

@@ -42,6 +42,10 @@ const (
 	PrivSystemVariablesAdmin Privilege = "SYSTEM_VARIABLES_ADMIN"
 	// hb checks these two by trying.
 	PrivLogStatus Privilege = "SELECT ON performance_schema.log_status"
+	// For SHOW CREATE of all objects, with PrivSelect: see package definitions.
+	PrivShowView Privilege = "SHOW VIEW"
+	PrivTrigger  Privilege = "TRIGGER"
+	PrivEvent    Privilege = "EVENT"
 	// PrivKeyring: where a server that encrypts at rest keeps its keys.
 	PrivKeyring Privilege = "SELECT ON performance_schema.keyring_component_status"
 
@@ -137,6 +141,27 @@ func (s *Server) CheckPrivileges(ctx context.Context, needs Needs) error {
 		return &MissingPrivilegesError{User: row["u"], Missing: missing}
 	}
 	return nil
+}
+
+// forDefinitions are the privileges with which an account may ask for the definition of every
+// object (run on MariaDB 10.5.23, 10.11.18 and 11.8.6 and on MySQL 5.6.24, 5.7.29 and 9.7.4).
+var forDefinitions = []Privilege{PrivSelect, PrivShowView, PrivTrigger, PrivEvent}
+
+// LacksForDefinitions returns which privileges the user lacks to ask for the definitions of all
+// objects; nil: none. A backup can do without.
+func (s *Server) LacksForDefinitions(ctx context.Context) (*MissingPrivilegesError, error) {
+	row, err := s.Control.Row(ctx, "SELECT CURRENT_USER() AS u")
+	if err != nil {
+		return nil, err
+	}
+	have, err := s.GlobalPrivileges(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if missing := s.Series.missing(have, forDefinitions); len(missing) > 0 {
+		return &MissingPrivilegesError{User: row["u"], Missing: missing}, nil
+	}
+	return nil, nil
 }
 
 // wanted lists the global privileges for what a backup does.

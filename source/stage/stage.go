@@ -65,6 +65,8 @@ type staged struct {
 	// unsure says that the file may have changed unnoticed: it was written so
 	// short before or while it was copied that its times need not show it.
 	unsure bool
+	// settled says that every change of the file or its name since shows in info.
+	settled bool
 }
 
 // stagedOutput is a tablespace being staged instead of sent.
@@ -193,7 +195,8 @@ func (s *Stage) copyOne(ctx context.Context, info datadir.File, w when) (err err
 	if err != nil && (w == locked || datadir.SystemFailed(err)) {
 		return fmt.Errorf("%s: %w", info.Path, err)
 	}
-	c := &staged{info: now, unsure: err != nil || now.Modified > time.Now().Add(-timeGrain).UnixNano()}
+	sure := time.Now().Add(-timeGrain).UnixNano()
+	c := &staged{info: now, unsure: err != nil || now.Modified > sure, settled: now.Changed <= sure && now.Modified <= sure}
 	if err := s.keep(c, s.files[info.Name], f); err != nil {
 		return fmt.Errorf("copying %s: %w", info.Path, err)
 	}
@@ -382,6 +385,16 @@ func (s *Stage) release(c *staged) error {
 
 // Names are those of the staged files.
 func (s *Stage) Names() iter.Seq[string] { return maps.Keys(s.files) }
+
+// Each passes on each staged file of the server as it was when it was copied. settled:
+// every change of the file or its name since then shows in its description.
+func (s *Stage) Each(f func(info datadir.File, settled bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.files {
+		f(c.info, c.settled)
+	}
+}
 
 // Sizes are the staged files' names and sizes in bytes.
 func (s *Stage) Sizes() iter.Seq2[string, int64] {

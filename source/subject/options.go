@@ -38,6 +38,9 @@ type Options struct {
 	// GaleraInfo records the Galera position (MariaDB).
 	GaleraInfo bool `help:"Record the Galera position."`
 
+	// NoDefinitions leaves out hb-definitions: see package definitions.
+	NoDefinitions bool `help:"Do not record the definitions of tables, views, triggers, routines and events as SQL."`
+
 	// Scope says which tables to back up; its zero value: all.
 	Scope scope.Options `embed:"" group:"Partial backups"`
 

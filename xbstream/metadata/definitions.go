@@ -38,6 +38,9 @@ const (
 	DefinesEvent       DefinitionKind = "event"
 )
 
+// AllTriggers is the name in a Definition without a text that is of all triggers of a table.
+const AllTriggers = "*"
+
 // DefinitionsHead is the first line of hb-definitions.
 type DefinitionsHead struct {
 	Version int    `json:"hb_definitions"`
