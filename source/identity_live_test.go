@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"hb/source/aria"
 	"hb/source/mysqld/mysqldtest"
 	"hb/xbstream"
+	"hb/xbstream/aria"
 	"hb/xbstream/metadata"
 )
 

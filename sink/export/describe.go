@@ -12,8 +12,13 @@ import (
 )
 
 // Describe reads how a table of InnoDB is defined: Table.SDI or Table.Dict. A *RefusedError
-// says that it cannot be exported.
+// says that it, or one of another engine, cannot be exported.
 func (d *Directory) Describe(t *Table) error {
+	if t.Engine == Aria && !t.described {
+		err := d.describeAria(t)
+		t.described = err == nil
+		return err
+	}
 	if t.described || t.Engine != InnoDB {
 		return nil
 	}

@@ -143,7 +143,8 @@ func TestScratch(t *testing.T) {
 			"CREATE TABLE d.my (a INT) ENGINE=MyISAM", "INSERT INTO d.my VALUES (1), (2)", "CREATE TABLE d.my_1 LIKE d.my", "SET GLOBAL innodb_max_dirty_pages_pct = 90")
 		ddl := []string{"RENAME TABLE d.goes TO other.went, other.comes TO d.came", "RENAME TABLE d.x TO d.z, d.y TO d.x, d.z TO d.y", "UPDATE d.x SET b = 'new x' WHERE a % 3 = 0",
 			"DROP TABLE d.again", "CREATE TABLE d.again (a INT PRIMARY KEY) ENGINE=InnoDB", "INSERT INTO d.again SELECT a FROM d.plain", "UPDATE d.came SET b = 'late'", "UPDATE other.left SET b = 'late'",
-			"UPDATE d.plain SET b = 'late' WHERE a % 7 = 0", "UPDATE d.parts SET b = 5", "DELETE FROM `o-d`.`ä.#1` WHERE a % 2 = 0"}
+			"UPDATE d.plain SET b = 'late' WHERE a % 7 = 0", "UPDATE d.parts SET b = 5", "DELETE FROM `o-d`.`ä.#1` WHERE a % 2 = 0",
+			"CREATE DATABASE late", "CREATE TABLE late.fresh (a INT PRIMARY KEY) ENGINE=InnoDB", "INSERT INTO late.fresh SELECT a FROM d.plain", "CREATE TABLE late.first (a INT PRIMARY KEY) ENGINE=InnoDB", "RENAME TABLE late.first TO late.second"}
 		s.WriteOut(t)
 		_, all := backup(t, s, source.Options{}, 0, nil)
 		ran := false
@@ -163,6 +164,7 @@ func TestScratch(t *testing.T) {
 			{tables.Name{Database: "d", Table: "again"}, "d", "again.ibd", true}, {tables.Name{Database: "other", Table: "went"}, "other", "went.ibd", false},
 			{tables.Name{Database: "d", Table: "my-table"}, "d", "my@002dtable.ibd", true}, {tables.Name{Database: "o-d", Table: "ä.#1"}, "o@002dd", "@0k@002e@00231.ibd", true},
 			{tables.Name{Database: "d", Table: "parts"}, "d", "", true}, {tables.Name{Database: "d", Table: "text"}, "d", "text.ibd", true},
+			{tables.Name{Database: "late", Table: "fresh"}, "late", "fresh.ibd", true}, {tables.Name{Database: "late", Table: "second"}, "late", "second.ibd", false},
 			{tables.Name{Database: "d", Table: "my"}, "d", "my.MYD", true}, {tables.Name{Database: "o-d"}, "o@002dd", "@0k@002e@00231.ibd", true},
 		} {
 			of := func(base string) bool { return true }

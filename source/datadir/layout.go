@@ -16,10 +16,10 @@ import (
 	"slices"
 	"strings"
 
-	"hb/source/aria"
 	"hb/source/mysqld"
 	"hb/source/scope"
 	"hb/stream/disk"
+	"hb/xbstream/aria"
 )
 
 // Layout says where a server keeps the files that a backup copies. All paths are

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"hb/source/aria"
 	"hb/stream/disk"
+	"hb/xbstream/aria"
 )
 
 // PlainTable is a non-transactional table, partitions and all.

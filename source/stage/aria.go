@@ -4,9 +4,9 @@ import (
 	"context"
 	"strings"
 
-	"hb/source/aria"
 	"hb/source/datadir"
 	"hb/stream/disk"
+	"hb/xbstream/aria"
 	"hb/xbstream/innodb/tde"
 	"hb/xbstream/keyring"
 )

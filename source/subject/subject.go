@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 
-	"hb/source/aria"
 	"hb/source/datadir"
 	"hb/source/mysqld"
 	"hb/source/mysqld/contents"
@@ -22,6 +21,7 @@ import (
 	"hb/source/redo"
 	"hb/source/since"
 	"hb/stream/disk"
+	"hb/xbstream/aria"
 	"hb/xbstream/innodb"
 	"hb/xbstream/keyring"
 )

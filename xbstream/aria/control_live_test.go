@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"hb/source/aria"
 	"hb/source/mysqld/mysqldtest"
+	"hb/xbstream/aria"
 )
 
 // TestControlUUID shows of real servers when the UUID of Aria's control file stays, and

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"hb/source/aria"
 	"hb/source/mysqld/mysqldtest"
+	"hb/xbstream/aria"
 	"hb/xbstream/innodb/tde"
 	"hb/xbstream/keyring"
 )

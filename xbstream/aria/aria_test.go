@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"hb/source/aria"
 	"hb/source/mysqld/mysqldtest"
+	"hb/xbstream/aria"
 )
 
 // TestRealTables verifies every block of tables that real servers wrote, and

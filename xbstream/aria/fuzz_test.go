@@ -7,7 +7,7 @@ import (
 	"os"
 	"testing"
 
-	"hb/source/aria"
+	"hb/xbstream/aria"
 )
 
 // FuzzTable reads hostile index files, and blocks by what they say of them. The
