@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
@@ -77,6 +78,7 @@ func (l *Lock) holdTables(ctx context.Context, tables []contents.Table, watch *m
 	stop()
 	if e, ok := errors.AsType[*TimeoutError](err); ok {
 		list, perr := processes(ctx, l.srv, watch, l.conn.ID)
+		e.Cause = rotation(list)
 		e.Holders = blockers(list, e.After)
 		return errors.Join(e, perr)
 	}
@@ -84,6 +86,16 @@ func (l *Lock) holdTables(ctx context.Context, tables []contents.Table, watch *m
 		l.release = "UNLOCK TABLES"
 	}
 	return err
+}
+
+// rotation names a statement that rotates a key: it asks for the instance lock, in a way that
+// no other request passes by (sql_alter_instance.cc of 9.7.2), so that it waits for hb and hb for it.
+func rotation(list []Process) string {
+	i := slices.IndexFunc(list, func(p Process) bool { return strings.HasPrefix(strings.ToUpper(p.Statement), "ALTER INSTANCE ") })
+	if i < 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.60s (connection %d) waited for hb's own lock, and keeps hb from locking tables of engines other than InnoDB", list[i].Statement, list[i].ID)
 }
 
 // holdStatement locks tables, all in one statement: the server has none that adds to

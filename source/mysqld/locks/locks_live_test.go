@@ -191,6 +191,45 @@ func TestHoldTables(t *testing.T) {
 	}
 }
 
+// TestHoldTablesWaits: a lock that was asked for with a short wait has no short wait for the
+// tables; and an ALTER INSTANCE that waits for hb, as hb for it, is named.
+func TestHoldTablesWaits(t *testing.T) {
+	mysqldtest.Concurrent(t)
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Keyring: filepath.Join(t.TempDir(), "keyring")})
+	s.Exec(t, tablesByEngine...)
+	ctx := t.Context()
+	tables := []contents.Table{{Schema: "d", Name: "m"}}
+	for _, c := range []struct {
+		busy, state string
+		granted     bool
+	}{
+		{"INSERT INTO d.m SELECT SLEEP(4)", "User sleep", true},
+		{"ALTER INSTANCE ROTATE INNODB MASTER KEY", "Waiting for backup lock", false},
+	} {
+		o := client.Options(s)
+		o.LockWait = 20 * time.Second
+		if !c.granted {
+			o.LockWait = 2 * time.Second
+		}
+		l, err := New(client.Connect(t, o)).InstanceWithin(ctx, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait := s.Background(t, c.busy)
+		until(t, s, strings.Fields(c.busy)[0], c.state)
+		_, err = l.HoldTables(ctx, tables, FTWRL{})
+		switch {
+		case c.granted && err != nil:
+			t.Error(err)
+		case !c.granted && (!isTimeout(err) || !strings.Contains(err.Error(), "ALTER INSTANCE ROTATE INNODB MASTER KEY (connection ")):
+			t.Errorf("beside ALTER INSTANCE: %v", err)
+		}
+		if err := errors.Join(l.Close(), wait()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestBrokenTables: tables that the server cannot open do not keep the others from
 // being locked, nor lose the instance lock.
 func TestBrokenTables(t *testing.T) {
