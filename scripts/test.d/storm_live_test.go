@@ -71,7 +71,7 @@ const roundsOfOne = 10
 type stormSum struct {
 	Rounds, Links, Longest int
 	AtRest                 int // rounds in which next to nothing was written between the two backups
-	Again                  int // backups that hb refused while a tablespace was imported
+	Again                  int // backups that hb refused: see refusals
 	oracle.Equality
 }
 
@@ -123,7 +123,7 @@ type storm struct {
 	chain   []string
 	taken   int // archives so far
 	last    innodb.LSN
-	again   int // backups that hb refused while a tablespace was imported
+	again   int // backups that hb refused: see refusals
 }
 
 // stormServer has some rounds with one server, and reports whether all were right.
@@ -388,12 +388,12 @@ func (st *storm) rest() {
 	st.s.Exec(st, "SET GLOBAL innodb_max_dirty_pages_pct = "+before)
 }
 
-// imported is what hb says where it refuses a server on which somebody imports a tablespace:
-// the file that waits for the import has the id of the one that it is a copy of. Servers do
-// not always tell hb that it waits.
-var imported = regexp.MustCompile("waits for ALTER TABLE … IMPORT TABLESPACE|hb_t_imp/.* both say they are tablespace|copied as hb_t_imp/target[^ ]*, was removed during the backup")
+// refusals are what hb says where it refuses a server on which somebody imports a tablespace:
+// the file that waits for the import has the id of the one that it is a copy of (servers do
+// not always tell hb that it waits), or rotates a master key just when hb locks tables.
+var refusals = regexp.MustCompile("waits for ALTER TABLE … IMPORT TABLESPACE|hb_t_imp/.* both say they are tablespace|copied as hb_t_imp/target[^ ]*, was removed during the backup|ROTATE INNODB MASTER KEY .* waited for hb's own lock")
 
-// mostAgain is how many backups of one server may be refused while a tablespace is imported.
+// mostAgain is how many backups of one server may be refused for that.
 const mostAgain = 20
 
 // take adds an archive to the chain.
@@ -428,7 +428,7 @@ func (st *storm) backup(name, since string) innodb.LSN {
 		if r.Code == 0 {
 			break
 		}
-		if st.again++; st.again > mostAgain || !imported.MatchString(r.Stderr) {
+		if st.again++; st.again > mostAgain || !refusals.MatchString(r.Stderr) {
 			st.Fatalf("%q: exit code %d\n%s", args, r.Code, r.Stderr)
 		}
 	}
