@@ -37,11 +37,15 @@ func TestTables(t *testing.T) {
 		}
 		s.Exec(t, "UPDATE shop.orders SET b = 'later' WHERE a % 7 = 0")
 		x.backup(s, "later", "--since", x.in("full"))
+		x.backup(s, "some", "--tables", "shop[.]orders")
 		want := x.extract("file", 0, x.in("full"))
 		if !maps.EqualFunc(want, x.extract("sealed from a file", 0, "-i", x.key, x.in("sealed")), sameContent) {
 			t.Errorf("%s: the two backups have other tables", root.Name)
 		}
 		x.sources(want)
+		if some := x.extract("a backup of some tables", 0, x.in("some")); len(some) != len(want) {
+			t.Errorf("%s: of a backup of some tables: %q", root.Name, slices.Sorted(maps.Keys(some)))
+		}
 		chain := x.extract("chain", 0, x.in("full"), x.in("later"))
 		if len(chain) != len(want) || bytes.Equal([]byte(chain["shop/orders.ibd"]), []byte(want["shop/orders.ibd"])) {
 			t.Errorf("%s: the increment changes nothing", root.Name)
@@ -159,6 +163,7 @@ func (x *tablesOf) refuses() {
 		args []string
 	}{
 		"a table that is not there":    {2, "the backup has no files of a table shop.order: did you mean shop.orders?", []string{"--table", "shop.order", x.in("full")}},
+		"a table that is left out":     {2, "it is a backup of some tables, --tables=", []string{"--table", "shop.items", x.in("some")}},
 		"a database that is not there": {2, "the backup has no files of a database shops: did you mean shop?", []string{"--database", "shops", x.in("full")}},
 		"no database":                  {2, "write it as db.table", []string{"--table", "orders", x.in("full")}},
 		"--apply":                      {2, "--apply is for a whole backup", []string{"--apply", x.in("full")}},

@@ -17,12 +17,16 @@ import (
 type Options struct {
 	Keys   *keyring.Keys // of encrypted tablespaces; nil: none are known
 	System disk.System   // nil: that of the operating system
+	// Below is set where nobody needs the directory any more, and it is below the one that
+	// tables are written to, under this name: their files are moved instead of copied.
+	Below string
 }
 
 // A Directory is a recovered backup, whole or of some tables, on which no server has run.
 type Directory struct {
 	root    disk.Dir
 	keys    *keyring.Keys
+	below   string // see Options
 	backup  *backupdir.Backup
 	version int              // of the server: 50729 for MySQL 5.7.29, 101118 for MariaDB 10.11.18
 	dict    *dict.Dictionary // of MySQL 5 and MariaDB
@@ -49,7 +53,7 @@ func OpenDirectory(path string, o Options) (_ *Directory, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Directory{root: root, keys: o.Keys}
+	d := &Directory{root: root, keys: o.Keys, below: o.Below}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())

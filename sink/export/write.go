@@ -27,7 +27,8 @@ type Written struct {
 // Write puts into a directory what a server needs to import a table: its tablespaces and
 // their .cfg and .cfp files, or its files of another engine, in a directory that is called as
 // the database's. They are on disk when it returns; the names are once the directory is synced
-// (backupdir.SyncTree). A file of that name is replaced. After an error none of the files is
+// (backupdir.SyncTree). A file of that name is replaced. With Options.Below the files of the table
+// are gone from d then. After an error none of the files is
 // there.
 func (d *Directory) Write(ctx context.Context, t *Table, to disk.Dir) (_ *Written, err error) {
 	if err := d.Describe(t); err != nil {
@@ -54,7 +55,11 @@ func (d *Directory) Write(ctx context.Context, t *Table, to disk.Dir) (_ *Writte
 			return nil, err
 		}
 		w.Files = append(w.Files, name)
-		n, err := d.copy(ctx, name, to)
+		place := func() (int64, error) { return d.copy(ctx, name, to) }
+		if d.below != "" {
+			place = func() (int64, error) { return d.place(name, to) }
+		}
+		n, err := place()
 		if err != nil {
 			return nil, fmt.Errorf("exporting table %s: %w", t, err)
 		}

@@ -138,7 +138,7 @@ func (x *extraction) inScratch(ctx context.Context, r io.Reader, s *Selection) (
 		}
 	}
 	x.Progress.Begin("exporting tables", 0)
-	d, err := export.OpenDirectory(o.Directory, export.Options{Keys: o.Keys})
+	d, err := export.OpenDirectory(o.Directory, export.Options{Keys: o.Keys, Below: scratchName})
 	if err != nil {
 		return err
 	}

@@ -93,9 +93,14 @@ func brought(t *testing.T, s *mysqldtest.Server, dir, name string) {
 // transaction was open are refused, unless a server rolls it back; then nothing of it is in them.
 // Nothing is left of the directory in which all that is done, and what failed is marked.
 func TestExtract(t *testing.T) {
-	mysqldtest.EachServer(t, allServers, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
+	elsewhere := t.TempDir()
+	mysqldtest.EachServer(t, allServers, mysqldtest.Options{Config: []string{"loose-innodb-directories=" + elsewhere}}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "CREATE DATABASE d", "CREATE DATABASE u", "CREATE DATABASE left_out")
-		for name, options := range map[string]string{"plain": "ENGINE=InnoDB", "zip": "ENGINE=InnoDB ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4", "busy": "ENGINE=InnoDB", "my": "ENGINE=MyISAM"} {
+		away := filepath.Join(elsewhere, s.Root.Name)
+		if err := os.Mkdir(away, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, options := range map[string]string{"away": "ENGINE=InnoDB DATA DIRECTORY='" + away + "'", "plain": "ENGINE=InnoDB", "zip": "ENGINE=InnoDB ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4", "busy": "ENGINE=InnoDB", "my": "ENGINE=MyISAM"} {
 			s.Exec(t, "CREATE TABLE d."+name+" (a INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(300), c LONGTEXT, KEY (b(50))) "+options, "INSERT INTO d."+name+" (b, c) VALUES ('"+name+"', REPEAT('c', 20000))")
 			for range 8 {
 				s.Exec(t, "INSERT INTO d."+name+" (b, c) SELECT CONCAT(b, a), IF(a % 9, 'short', c) FROM d."+name)
@@ -103,7 +108,7 @@ func TestExtract(t *testing.T) {
 		}
 		s.Exec(t, "CREATE TABLE left_out.busy LIKE d.busy", "INSERT INTO left_out.busy SELECT * FROM d.busy", "CREATE VIEW d.seen AS SELECT 1 AS a")
 		want := map[string]string{}
-		for _, name := range []string{"plain", "zip", "busy", "my"} {
+		for _, name := range []string{"plain", "zip", "busy", "my", "away"} {
 			want[name] = s.Rows(t, "CHECKSUM TABLE d."+name)[0][1]
 		}
 		open := s.Conn(t)
@@ -114,12 +119,15 @@ func TestExtract(t *testing.T) {
 		}
 		s.WriteOut(t)
 		archive, _ := backup(t, s, source.Options{}, 0, nil)
+		if found, err := filepath.Glob(filepath.Join(away, "d", "away.ibd")); err != nil || len(found) != 1 {
+			t.Errorf("%s: d.away is not elsewhere: %v", s.Root.Name, err)
+		}
 		if _, err := open.ExecContext(t.Context(), "ROLLBACK"); err != nil {
 			t.Fatal(err)
 		}
 		table := func(name string) tables.Name { return tables.Name{Database: "d", Table: name} }
-		quiet := []string{"plain", "zip", "my"}
-		dir, r, err := extracted(t, archive, committed.Server{}, table("plain"), table("zip"), table("my"))
+		quiet := []string{"plain", "zip", "my", "away"}
+		dir, r, err := extracted(t, archive, committed.Server{}, table("plain"), table("zip"), table("my"), table("away"))
 		if err != nil {
 			t.Fatalf("%s: %v", s.Root.Name, err)
 		}

@@ -29,7 +29,7 @@ func (s *Selection) completeForeign(root disk.Dir) error {
 		}
 		finals = append(finals, to)
 	}
-	if err := s.want.missing(finals); err != nil {
+	if err := s.want.missing(finals, nil); err != nil {
 		return err
 	}
 	info, name, err := metadata.ReadInfo(root.FS())

@@ -21,6 +21,7 @@ import (
 	"hb/stream"
 	"hb/stream/nearest"
 	"hb/xbstream/innodb/filename"
+	"hb/xbstream/metadata"
 )
 
 // Name is the name of a table, or of a whole database if Table is "", as SQL has it.
@@ -106,6 +107,8 @@ type NotFoundError struct {
 	Near    []string // names that were perhaps meant
 	General []string // general tablespaces, which may have the table in them
 	View    bool     // it has files, and they are of no table
+	// Scope is what the backup is of, if not of all tables.
+	Scope *metadata.Scope
 }
 
 func (e *NotFoundError) Error() string {
@@ -121,6 +124,9 @@ func (e *NotFoundError) Error() string {
 		return text + ": did you mean " + strings.Join(e.Near, ", ") + "?"
 	}
 	text += ": hb list shows what it has"
+	if e.Scope != nil {
+		text += fmt.Sprintf("; it is a backup of some tables, %v", e.Scope)
+	}
 	if len(e.General) > 0 && e.Name.Table != "" {
 		text += fmt.Sprintf("; if the table is in a general tablespace (%s), it cannot be taken out of that: restore the whole backup elsewhere (hb extract --apply), and copy the table from there",
 			strings.Join(e.General, ", "))
@@ -192,8 +198,8 @@ func owner(file string) (Name, bool) {
 }
 
 // missing returns a *NotFoundError of the first name of which none of these files is. They have
-// their final names.
-func (w *wanted) missing(files []string) error {
+// their final names, and are those of a backup of that manifest, nil if it has none.
+func (w *wanted) missing(files []string, m *metadata.Manifest) error {
 	databases, found := make(map[string]bool), make(map[Name]bool)
 	var general []string
 	for _, file := range files {
@@ -209,6 +215,9 @@ func (w *wanted) missing(files []string) error {
 			continue
 		}
 		e := &NotFoundError{Name: n, General: general}
+		if m != nil {
+			e.Scope = m.Scope
+		}
 		var near []string
 		if f.Table == "" {
 			for _, db := range slices.Sorted(maps.Keys(databases)) {

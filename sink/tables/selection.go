@@ -62,7 +62,7 @@ func Select(names []Name, parts *stream.Parts, server bool) (*Selection, error) 
 	if s.ends, err = indexedEnds(parts); err != nil {
 		return nil, err
 	}
-	return s, s.want.missing(s.finals(s.listed()))
+	return s, s.want.missing(s.finals(s.listed()), parts.Manifest)
 }
 
 // knowBinlog notes where the backup's end is in the binary log: a server that has it knows which
@@ -83,7 +83,7 @@ func SelectChain(names []Name, chain *merge.Chain, server bool) (*Selection, *me
 	}
 	return s, &merge.Part{Databases: s.want.scope(), Choose: func(l *metadata.Live) bool {
 		return s.needsLine(metadata.File{Path: l.Path, Space: l.Space}, l.Path)
-	}}, s.want.missing(files)
+	}}, s.want.missing(files, chain.Manifest())
 }
 
 // checkFull refuses an increment that is given without its base.
@@ -180,7 +180,7 @@ func (s *Selection) Complete(root disk.Dir, sum *catalog.Summary) error {
 		return err
 	}
 	s.knowBinlog(sum.Manifest)
-	files, err := s.files(root)
+	files, err := s.files(root, sum.Manifest)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (s *Selection) Complete(root disk.Dir, sum *catalog.Summary) error {
 
 // files are those that the manifest lists. Those of an archive without an index become known
 // here, and what became of their names.
-func (s *Selection) files(root disk.Dir) (files []metadata.File, err error) {
+func (s *Selection) files(root disk.Dir, m *metadata.Manifest) (files []metadata.File, err error) {
 	if s.parts != nil {
 		return s.listed(), nil
 	}
@@ -208,7 +208,7 @@ func (s *Selection) files(root disk.Dir) (files []metadata.File, err error) {
 	if s.ends, err = extractedEnds(root, files); err != nil {
 		return nil, err
 	}
-	return files, s.want.missing(s.finals(files))
+	return files, s.want.missing(s.finals(files), m)
 }
 
 // keep removes what was extracted and is not needed, and returns what is.
