@@ -40,7 +40,7 @@ func (d *Directory) Describe(t *Table) error {
 func (d *Directory) describeSDI(t *Table) error {
 	for i := range t.Parts {
 		var err error
-		if t.SDI, err = d.document(t.Parts[i].Path); err != nil {
+		if t.SDI, t.space, err = d.documents(t.Parts[i].Path); err != nil {
 			return err
 		}
 		if t.SDI != nil {
@@ -56,26 +56,30 @@ func (d *Directory) describeSDI(t *Table) error {
 	return t.matchPartitions()
 }
 
-// document returns the definition of a table that its tablespace has; nil: it has none.
-func (d *Directory) document(file string) (def *sdi.Table, err error) {
-	return def, d.with(file, func(p *Pages) error {
-		documents, err := sdi.Read(p)
+// documents returns the definitions of a table and its tablespace that this has; nil: it has
+// none of a table.
+func (d *Directory) documents(file string) (def *sdi.Table, space *sdi.Tablespace, err error) {
+	err = d.with(file, func(p *Pages) error {
+		list, err := sdi.Read(p)
 		if err != nil {
 			return err
 		}
-		for i := range documents {
-			if documents[i].Type != sdi.TypeTable {
-				continue
+		for i := range list {
+			switch {
+			case list[i].Type == sdi.TypeTablespace:
+				space, err = list[i].Tablespace()
+			case list[i].Type == sdi.TypeTable && def != nil:
+				err = &backupdir.DamageError{File: file, Err: fmt.Errorf("it has the definitions of two tables")}
+			case list[i].Type == sdi.TypeTable:
+				def, err = list[i].Table()
 			}
-			if def != nil {
-				return &backupdir.DamageError{File: file, Err: fmt.Errorf("it has the definitions of two tables")}
-			}
-			if def, err = documents[i].Table(); err != nil {
+			if err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+	return def, space, err
 }
 
 // matchPartitions gives each part the name of its partition, by its tablespace.

@@ -32,7 +32,7 @@ func otherTables(root *mysqldtest.Root) []string {
 		q = append(q, "CREATE TABLE `my-db`.archived (a INT) ENGINE=ARCHIVE")
 	}
 	if maria {
-		q = append(q, "CREATE TABLE `my-db`.ar (a INT) ENGINE=Aria", "CREATE TABLE `my-db`.arplain (a INT) ENGINE=Aria TRANSACTIONAL=0", "CREATE TABLE `my-db`.parted (a INT PRIMARY KEY) ENGINE=Aria PARTITION BY HASH (a) PARTITIONS 2")
+		q = append(q, "CREATE TABLE `my-db`.ar (a INT) ENGINE=Aria", "CREATE TABLE `my-db`.arplain (a INT) ENGINE=Aria TRANSACTIONAL=0", "CREATE TABLE `my-db`.partplain (a INT PRIMARY KEY) ENGINE=Aria TRANSACTIONAL=0 PARTITION BY HASH (a) PARTITIONS 2", "CREATE TABLE `my-db`.parted (a INT PRIMARY KEY) ENGINE=Aria PARTITION BY HASH (a) PARTITIONS 2")
 		if root.AtLeast(11, 7) {
 			q = append(q, "CREATE TABLE `my-db`.vec (a INT PRIMARY KEY, v VECTOR(3) NOT NULL, VECTOR INDEX (v))")
 		}

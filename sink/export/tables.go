@@ -28,7 +28,8 @@ type Table struct {
 	SDI  *sdi.Table
 	Dict []*dict.Table
 
-	refusal   error // it cannot be exported
+	space     *sdi.Tablespace // of the first part
+	refusal   error           // it cannot be exported
 	described bool
 }
 

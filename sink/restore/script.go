@@ -1,0 +1,243 @@
+package restore
+
+import (
+	"bytes"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"hb/xbstream/createtable"
+	"hb/xbstream/metadata"
+)
+
+// ScriptName is the file of a script beside the files that it brings back.
+const ScriptName = "import.sql"
+
+// Objects are what a script makes besides tables.
+type Objects struct {
+	// Definitions are those of the backup; nil: it has none.
+	Definitions *metadata.Definitions
+	// Databases are brought back as a whole: with their views, triggers, routines and events.
+	Databases []string
+}
+
+// settings are what the statements need of the session, and must not change on replicas.
+// Replicas do not get the files: each statement that asks for them would end replication there.
+func (s Server) settings() []string {
+	list := slices.Concat(createtable.Session, []string{"SET SESSION sql_log_bin=0", "SET SESSION foreign_key_checks=0, SESSION unique_checks=1, SESSION innodb_strict_mode=0"})
+	if !s.MariaDB && s.Version >= 80013 {
+		list = append(list, "SET SESSION sql_require_primary_key=0")
+	}
+	if !s.MariaDB && s.Version >= 80030 {
+		list = append(list, "SET SESSION sql_generate_invisible_primary_key=0")
+	}
+	return list
+}
+
+// Script is a script for the server's client, which is to be run in the directory with the files,
+// by a user who may write into the data directory: DATADIR=… mysql < import.sql. A file that
+// cannot be copied ends the client, and so does the first statement that fails.
+func Script(tables []*Table, s Server, o Objects) ([]byte, error) {
+	tables = slices.Clone(tables)
+	slices.SortStableFunc(tables, func(a, b *Table) int { return isMerge(a.Engine) - isMerge(b.Engine) })
+	w := &script{server: s, Objects: o, tables: tables}
+	w.comment("Brings back these tables:")
+	for _, t := range tables {
+		w.comment("  " + t.Name.String())
+	}
+	client := "mysql"
+	if !s.MariaDB && s.Version >= 80000 {
+		client += " --loose-commands --loose-system-command" // which are off in 9.7
+	}
+	w.comment("On the server's machine, in this directory, as root or as the server's user, run",
+		"  DATADIR=/var/lib/mysql "+client+" < "+ScriptName,
+		"with the server's data directory. The first error ends it. Tables of these names must not",
+		"be there. The binary log does not get the statements (sql_log_bin): do the same on each",
+		"replica.")
+	for _, q := range s.settings() {
+		w.statement(q)
+	}
+	w.databases()
+	for _, t := range tables {
+		w.comment("", "Table "+t.Name.String())
+		for i := range t.Steps {
+			w.step(&t.Steps[i])
+		}
+		for i := range t.After {
+			w.step(&t.After[i])
+		}
+		w.statement("ANALYZE TABLE " + t.Name.SQL())
+		w.statement("CHECK TABLE " + t.Name.SQL() + " EXTENDED")
+	}
+	w.foreign()
+	w.others()
+	return w.out.Bytes(), nil
+}
+
+type script struct {
+	Objects
+	server Server
+	tables []*Table
+	out    bytes.Buffer
+}
+
+// comment writes lines of comments.
+func (w *script) comment(lines ...string) {
+	for _, line := range lines {
+		for part := range strings.SplitSeq(line, "\n") {
+			w.out.WriteString(strings.TrimRight("-- "+part, " ") + "\n")
+		}
+	}
+}
+
+func (w *script) statement(q string) { w.out.WriteString(q + ";\n") }
+
+// delimiter ends statements that have semicolons. It is none that SHOW CREATE shows outside of
+// texts; in a text the client passes over it.
+const delimiter = "$$"
+
+// compound writes a statement that may have semicolons.
+func (w *script) compound(q string) {
+	fmt.Fprintf(&w.out, "DELIMITER %s\n%s\n%s\nDELIMITER ;\n", delimiter, q, delimiter)
+}
+
+// step writes a statement, or the commands that copy files. What the server needs only once
+// goes when it has been used.
+func (w *script) step(s *Step) {
+	if len(s.Copies) == 0 {
+		w.statement(s.SQL)
+		return
+	}
+	for _, c := range s.Copies {
+		to := `"$DATADIR"/` + shellQuote(c.To)
+		fmt.Fprintf(&w.out, `\! cp %s %s && chown --reference="$DATADIR"/%s %s && chmod 660 %s || kill $PPID`+"\n",
+			shellQuote("./"+c.From), to, shellQuote(path.Dir(c.To)), to, to)
+	}
+}
+
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// databases makes the databases of the tables.
+func (w *script) databases() {
+	var done []string
+	for _, t := range w.tables {
+		if name := t.Name.Database; !slices.Contains(done, name) {
+			done = append(done, name)
+			w.statement(createDatabase(name, t.Was.Database, w.Definitions))
+		}
+	}
+	for _, name := range w.Databases {
+		if !slices.Contains(done, name) {
+			done = append(done, name)
+			w.statement(createDatabase(name, name, w.Definitions))
+		}
+	}
+}
+
+// createDatabase is the statement that makes a database as another one was.
+func createDatabase(name, was string, definitions *metadata.Definitions) string {
+	options := ""
+	if definitions != nil {
+		if d := definitions.Find(metadata.DefinesDatabase, was, ""); d != nil {
+			options, _ = strings.CutPrefix(d.Text(), "CREATE DATABASE "+quote(was))
+		}
+	}
+	return "CREATE DATABASE IF NOT EXISTS " + quote(name) + options
+}
+
+// foreign adds the foreign keys, which the server checks.
+func (w *script) foreign() {
+	begun := false
+	for _, t := range w.tables {
+		for _, key := range t.Foreign {
+			if !begun {
+				begun = true
+				w.comment("", "Foreign keys. The server checks the rows: if one refers to a row that is not there, because",
+					"the other table is of another time, the statement fails, and the table is without the key.")
+				w.statement("SET SESSION foreign_key_checks=1")
+			}
+			w.out.WriteString("USE " + quote(t.Name.Database) + ";\n")
+			w.statement("ALTER TABLE " + t.Name.SQL() + " " + key)
+		}
+	}
+}
+
+// kinds are what else a database has, in the order in which it is made: triggers and events act
+// from then on.
+var kinds = []metadata.DefinitionKind{
+	metadata.DefinesSequence, metadata.DefinesFunction, metadata.DefinesProcedure, metadata.DefinesPackage, metadata.DefinesPackageBody,
+	metadata.DefinesView, metadata.DefinesTrigger, metadata.DefinesEvent,
+}
+
+// others makes the views, triggers, routines and events of databases, and the triggers of tables
+// that are brought back under their own names.
+func (w *script) others() {
+	if w.Definitions == nil {
+		return
+	}
+	for _, database := range w.Databases {
+		for _, kind := range kinds {
+			list := w.Definitions.Of(database, kind)
+			if kind == metadata.DefinesView {
+				list = viewsInOrder(list)
+			}
+			w.define(database, list)
+		}
+	}
+	for _, t := range w.tables {
+		if t.Name == t.Was && !slices.Contains(w.Databases, t.Was.Database) {
+			w.define(t.Was.Database, w.Definitions.Triggers(t.Was.Database, t.Was.Table))
+		}
+	}
+}
+
+// define writes definitions with what they need of the session.
+func (w *script) define(database string, list []*metadata.Definition) {
+	for _, d := range list {
+		w.comment("", fmt.Sprintf("The %s %s.%s", d.Kind, d.Database, d.Name))
+		if d.Missing != "" {
+			w.comment("is not in the backup: " + d.Missing)
+			continue
+		}
+		w.statement("USE " + quote(database))
+		for _, q := range definitionSettings(d) {
+			w.statement(q)
+		}
+		w.compound(d.Text())
+	}
+}
+
+// definitionSettings are what the server had of the session that made an object.
+func definitionSettings(d *metadata.Definition) []string {
+	set := []string{"sql_mode=" + text(d.SQLMode)}
+	for _, v := range [][2]string{
+		{"character_set_client", d.CharacterSetClient}, {"character_set_results", d.CharacterSetClient}, {"collation_connection", d.CollationConnection},
+		{"collation_database", d.DatabaseCollation}, {"time_zone", d.TimeZone},
+	} {
+		if v[1] != "" {
+			set = append(set, v[0]+"="+text(v[1]))
+		}
+	}
+	return []string{"SET SESSION " + strings.Join(set, ", ")}
+}
+
+func text(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, "'", "''").Replace(s) + "'"
+}
+
+// viewsInOrder puts views after those that they name.
+func viewsInOrder(list []*metadata.Definition) (out []*metadata.Definition) {
+	left := slices.Clone(list)
+	for len(left) > 0 {
+		next := slices.IndexFunc(left, func(v *metadata.Definition) bool {
+			return !slices.ContainsFunc(left, func(o *metadata.Definition) bool {
+				return o != v && strings.Contains(v.Text(), quote(o.Database)+"."+quote(o.Name))
+			})
+		})
+		next = max(next, 0) // views that seem to name each other: as they come
+		out = append(out, left[next])
+		left = slices.Delete(left, next, next+1)
+	}
+	return out
+}

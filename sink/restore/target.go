@@ -1,0 +1,156 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// A Session is one connection to a server, which answers with an empty sql_mode. NULL is "".
+type Session interface {
+	Exec(ctx context.Context, statement string) error
+	Rows(ctx context.Context, statement string) ([]map[string]string, error)
+}
+
+// A TargetServerError says why a server cannot take the tables, and what to do.
+type TargetServerError struct{ What string }
+
+func (e *TargetServerError) Error() string { return e.What }
+
+func refuse(format string, args ...any) error {
+	return &TargetServerError{fmt.Sprintf(format, args...)}
+}
+
+// target is the server that the tables are brought to.
+type target struct {
+	Server
+	text     string // its version, as it states it
+	datadir  string
+	pageSize int  // bytes
+	logs     bool // it writes a binary log
+	lower    bool // names are in lower case (lower_case_table_names)
+}
+
+// learn asks a server what it is, and refuses those that would take the tables in a way that
+// does them or the server no good.
+func learn(ctx context.Context, s Session) (*target, error) {
+	rows, err := s.Rows(ctx, "SELECT VERSION() AS version, @@datadir AS datadir, @@innodb_page_size AS size, @@read_only AS readonly, @@log_bin AS log, @@lower_case_table_names AS lower")
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) != 1 {
+		return nil, fmt.Errorf("the server does not say which version it is of")
+	}
+	t := &target{text: rows[0]["version"], datadir: rows[0]["datadir"], logs: rows[0]["log"] == "1", lower: rows[0]["lower"] == "1"}
+	var major, minor, patch int
+	if n, _ := fmt.Sscanf(t.text, "%d.%d.%d", &major, &minor, &patch); n != 3 || major > 99 || minor > 99 || patch > 99 {
+		return nil, fmt.Errorf("the server's version %q is not of the form 1.2.3", t.text)
+	}
+	t.MariaDB, t.Version = strings.Contains(t.text, "MariaDB"), major*10000+minor*100+patch
+	if t.pageSize, err = strconv.Atoi(rows[0]["size"]); err != nil {
+		return nil, fmt.Errorf("innodb_page_size of the server: %w", err)
+	}
+	if rows[0]["readonly"] != "0" {
+		return nil, refuse("the server is read-only, perhaps a replica: import into the primary, or SET GLOBAL read_only=0 first")
+	}
+	return t, t.checkCluster(ctx, s)
+}
+
+// checkCluster refuses nodes of clusters, whose other nodes would not get the tables: a node on
+// which tables differ leaves the cluster.
+func (t *target) checkCluster(ctx context.Context, s Session) error {
+	rows, err := s.Rows(ctx, "SHOW GLOBAL VARIABLES LIKE 'wsrep_on'")
+	if err != nil {
+		return err
+	}
+	if len(rows) == 1 && rows[0]["Value"] == "ON" {
+		return refuse("the server is a node of a Galera cluster, and the other nodes would not get the table: import it into a server of its own, and copy its rows with statements")
+	}
+	if t.MariaDB || t.Version < 50717 {
+		return nil
+	}
+	rows, err = s.Rows(ctx, "SELECT COUNT(*) AS n FROM performance_schema.replication_group_members WHERE MEMBER_STATE<>'OFFLINE'")
+	if err != nil {
+		return err
+	}
+	if len(rows) == 1 && rows[0]["n"] != "0" {
+		return refuse("the server is a member of a replication group, and the other members would not get the table: import it into a server of its own, and copy its rows with statements")
+	}
+	return nil
+}
+
+// named is what a table is to be called.
+func (t *target) named(src Source) Name {
+	n := src.As
+	if n == (Name{}) {
+		n = Name{src.Written.Table.Database, src.Written.Table.Name}
+	}
+	if t.lower {
+		n = Name{strings.ToLower(n.Database), strings.ToLower(n.Table)}
+	}
+	return n
+}
+
+// accepts makes sure that the server imports tablespaces of another: one of the same family and
+// series, or, where the files are alike, of a later one. (TestInto, TestIntoLater)
+func (t *target) accepts(from Server, pageSize int) error {
+	series := func(s Server) int { return s.Version / 100 }
+	switch {
+	case t.MariaDB != from.MariaDB, series(t.Server) < series(from):
+	case series(t.Server) == series(from), from.MariaDB, from.Version >= 80000:
+		if t.pageSize != pageSize {
+			return refuse("the server has pages of %d bytes, and the tables of %d: it cannot import them", t.pageSize, pageSize)
+		}
+		return nil
+	}
+	return refuse("the backup is of %v, and the server is %s, which does not import its tables: restore the backup with its own release, and dump the tables there", from, t.text)
+}
+
+// String is family and version.
+func (s Server) String() string {
+	family := "MySQL"
+	if s.MariaDB {
+		family = "MariaDB"
+	}
+	return fmt.Sprintf("%s %d.%d.%d", family, s.Version/10000, s.Version/100%100, s.Version%100)
+}
+
+// values is the first column of an answer.
+func values(ctx context.Context, s Session, column, statement string) (out []string, err error) {
+	rows, err := s.Rows(ctx, statement)
+	for _, r := range rows {
+		out = append(out, r[column])
+	}
+	return out, err
+}
+
+// checkFree makes sure that nothing has the name that a table is to get, or that what has it
+// can be replaced.
+func checkFree(ctx context.Context, s Session, name Name, replace bool) (exists bool, err error) {
+	where := " WHERE TABLE_SCHEMA=" + text(name.Database) + " AND TABLE_NAME=" + text(name.Table)
+	kinds, err := values(ctx, s, "kind", "SELECT TABLE_TYPE AS kind FROM information_schema.TABLES"+where)
+	if err != nil || len(kinds) == 0 {
+		return false, err
+	}
+	if !replace {
+		return true, refuse("the server has a table %s already: give --replace to put the one of the backup in its place, or --as to import it under another name", name)
+	}
+	if kinds[0] != "BASE TABLE" && kinds[0] != "SYSTEM VERSIONED" {
+		return true, refuse("%s is a %s on the server, which hb does not replace: rename it, or give --as", name, strings.ToLower(kinds[0]))
+	}
+	for _, rule := range []struct{ query, what string }{
+		{"SELECT TRIGGER_NAME AS x FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA=" + text(name.Database) + " AND EVENT_OBJECT_TABLE=" + text(name.Table), "it has triggers (%s)"},
+		{"SELECT CONCAT(TABLE_SCHEMA,'.',TABLE_NAME) AS x FROM information_schema.KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_SCHEMA=" + text(name.Database) +
+			" AND REFERENCED_TABLE_NAME=" + text(name.Table) + " AND NOT (TABLE_SCHEMA=" + text(name.Database) + " AND TABLE_NAME=" + text(name.Table) + ")", "foreign keys of other tables refer to it (%s)"},
+	} {
+		found, err := values(ctx, s, "x", rule.query)
+		if err != nil {
+			return true, err
+		}
+		if len(found) > 0 {
+			return true, refuse("hb does not replace table %s: "+rule.what+", which would go, or stay with the old one; give --as to import the table under another name, and exchange them yourself", name, strings.Join(found, ", "))
+		}
+	}
+	return true, nil
+}
