@@ -20,6 +20,7 @@ import (
 	"hb/sink/extract"
 	"hb/stream"
 	"hb/stream/progress"
+	"hb/xbstream/innodb"
 	"hb/xbstream/keyring"
 )
 
@@ -137,9 +138,12 @@ func Run(ctx context.Context, r io.Reader, o Options) (*extract.Result, *apply.R
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors + busy))
 	limit := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(max(limit, memory+restoreMemory)))
-	return Restore(ctx, r, o.Directory, x,
-		apply.Options{Parallel: x.Parallel, Memory: memory, LogBin: o.LogBin, InPlace: o.InPlace, KeyringOptions: o.KeyringOptions, Keys: o.Keys, Identities: o.Identities, Tool: o.Tool, Progress: o.Progress,
-			Scratch: o.Selection != nil})
+	a := apply.Options{Parallel: x.Parallel, Memory: memory, LogBin: o.LogBin, InPlace: o.InPlace, KeyringOptions: o.KeyringOptions, Keys: o.Keys, Identities: o.Identities, Tool: o.Tool, Progress: o.Progress,
+		Scratch: o.Selection != nil}
+	if s, ok := o.Selection.(interface{ PassesOver(innodb.SpaceID) bool }); ok {
+		a.PassOver = s.PassesOver
+	}
+	return Restore(ctx, r, o.Directory, x, a)
 }
 
 // Restore is extract.Run and then apply.Run, in one pass: what the extraction has

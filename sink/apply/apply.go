@@ -70,6 +70,9 @@ type Options struct {
 	// Scratch: tables are to be taken out of the directory, which has not the others. No
 	// warning is about those, or about a server that would start on it.
 	Scratch bool `kong:"-"`
+	// PassOver tells the tablespaces that the directory is known to leave out, before its
+	// manifest is there: their redo is not kept. nil: all is.
+	PassOver func(innodb.SpaceID) bool `kong:"-"`
 }
 
 // KeyringOptions are the keys for the server that will start on the directory.
@@ -388,12 +391,19 @@ func (o *Options) workers(each int64) int {
 	return min(o.Parallel, max(1, int(o.Memory/8*workerShare/each)))
 }
 
+// newPlan makes an empty plan, with its temporary file in the directory.
+func (o *Options) newPlan(root disk.Dir) *replay.Plan {
+	plan := replay.NewPlan(root, o.planMemory())
+	plan.PassOver(o.PassOver)
+	return plan
+}
+
 func (a *applier) openRedo() (*redo, error) {
 	log, err := a.family.openLog()
 	if err != nil {
 		return nil, err
 	}
-	return &redo{redoLog: log, plan: replay.NewPlan(a.root, a.planMemory())}, nil
+	return &redo{redoLog: log, plan: a.newPlan(a.root)}, nil
 }
 
 // Close ends the use of the log.

@@ -65,7 +65,7 @@ func (h *Ahead) Begin(archive *metadata.Archive, name string) (reach func(size i
 		return nil
 	}
 	h.log = &growing{ctx: h.ctx, root: h.root, name: name, more: make(chan struct{}, 1), phase: progress.NewPhase(readingLog, 0)}
-	h.plan = replay.NewPlan(h.root, h.o.planMemory())
+	h.plan = h.o.newPlan(h.root)
 	h.reading.Go(func() { h.scanned, h.err = h.scan(logReaders[archive.ServerFlavor], archive.PageSize) })
 	return h.log.reach
 }

@@ -28,8 +28,9 @@ type Plan struct {
 	memory int64 // that it was given, bytes
 	beside int64 // of it, the part that is not for runs: see Occupy
 
-	writing sync.WaitGroup // of the spare store
-	failed  error          // likewise, once it is over
+	writing sync.WaitGroup            // of the spare store
+	failed  error                     // likewise, once it is over
+	passes  func(innodb.SpaceID) bool // of tablespaces of which nothing is kept; nil: none
 }
 
 // Trim is the truncation of a tablespace in the log. What the log did before
@@ -51,10 +52,16 @@ func NewPlan(dir disk.Dir, memory int64) *Plan {
 	}
 }
 
+// PassOver drops all runs that are added for tablespaces for which passes holds.
+func (p *Plan) PassOver(passes func(innodb.SpaceID) bool) { p.passes = passes }
+
 // Add adds a run. Runs come in the order of the log.
 func (p *Plan) Add(r *Run) error {
 	if len(r.Records) > maxRun {
 		return fmt.Errorf("%d bytes of records for page %d of tablespace %d at LSN %d", len(r.Records), r.Page.No, r.Page.Space, r.LSN)
+	}
+	if p.passes != nil && p.passes(r.Page.Space) {
+		return nil
 	}
 	if p.store.full(len(r.Records)) {
 		if err := p.putAside(); err != nil {

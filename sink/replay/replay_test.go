@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -514,6 +516,23 @@ func TestDiscard(t *testing.T) {
 	}
 	if got[0] != 10 || got[1] != 5 {
 		t.Errorf("entries by tablespace: %v", got)
+	}
+}
+
+// TestPassOver: of tablespaces that are passed over nothing is kept, in memory or on disk.
+func TestPassOver(t *testing.T) {
+	p := NewPlan(disktest.Open(t, t.TempDir()), 1)
+	defer p.Close()
+	p.PassOver(func(id innodb.SpaceID) bool { return id%2 == 1 })
+	for space := range innodb.SpaceID(6) {
+		for _, kind := range []Kind{Init, Change} {
+			if err := p.Add(&Run{Page: innodb.PageID{Space: space}, Kind: kind, LSN: 100, Records: []byte{1}, Start: 100, End: 110}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := slices.Sorted(maps.Keys(p.Spaces())); !slices.Equal(got, []innodb.SpaceID{0, 2, 4}) || p.Runs() != 6 || p.Begins(3) || !p.Begins(4) {
+		t.Errorf("%d runs of tablespaces %d; begins 3: %v, 4: %v", p.Runs(), got, p.Begins(3), p.Begins(4))
 	}
 }
 

@@ -34,6 +34,9 @@ type Selection struct {
 	// binary log, whose file has that name; "": none, or not known yet.
 	server bool
 	binlog string
+	// left are the tablespaces that are known to be left out.
+	left map[innodb.SpaceID]bool
+	of   *metadata.Scope // of the archive
 	// seen are the files of an archive that is read from front to back, by their names in it.
 	seen []string
 }
@@ -62,8 +65,22 @@ func Select(names []Name, parts *stream.Parts, server bool) (*Selection, error) 
 	if s.ends, err = indexedEnds(parts); err != nil {
 		return nil, err
 	}
+	s.know(s.listed(), parts.Manifest)
 	return s, s.want.missing(s.finals(s.listed()), parts.Manifest)
 }
+
+// know notes the tablespaces that will be left out.
+func (s *Selection) know(files []metadata.File, m *metadata.Manifest) {
+	_, left := s.split(files)
+	s.of, s.left = m.Scope, make(map[innodb.SpaceID]bool, len(left))
+	for _, id := range left {
+		s.left[id] = true
+	}
+}
+
+// PassesOver reports whether the redo of a tablespace is not needed, as far as that is known
+// before the archive's end.
+func (s *Selection) PassesOver(id innodb.SpaceID) bool { return s.left[id] || s.of.Leaves(id) }
 
 // knowBinlog notes where the backup's end is in the binary log: a server that has it knows which
 // prepared transactions are committed.
@@ -75,12 +92,15 @@ func (s *Selection) knowBinlog(m *metadata.Manifest) {
 
 // SelectChain is Select of what a chain makes. The part is of that.
 func SelectChain(names []Name, chain *merge.Chain, server bool) (*Selection, *merge.Part, error) {
-	s := &Selection{want: newWanted(names), server: server}
+	s := &Selection{want: newWanted(names), server: server, ends: new(ends)}
 	s.knowBinlog(chain.Manifest())
 	var files []string
+	var lines []metadata.File
 	for _, l := range chain.Live() {
 		files = append(files, l.Path)
+		lines = append(lines, metadata.File{Path: l.Path, Space: l.Space})
 	}
+	s.know(lines, chain.Manifest())
 	return s, &merge.Part{Databases: s.want.scope(), Choose: func(l *metadata.Live) bool {
 		return s.needsLine(metadata.File{Path: l.Path, Space: l.Space}, l.Path)
 	}}, s.want.missing(files, chain.Manifest())
@@ -215,15 +235,7 @@ func (s *Selection) files(root disk.Dir, m *metadata.Manifest) (files []metadata
 func (s *Selection) keep(root disk.Dir, files []metadata.File) (kept []metadata.File, err error) {
 	left := make(map[string]int) // files of directories
 	for _, f := range files {
-		need := f.Path != metadata.ArchiveName && f.Path != metadata.IndexName
-		switch {
-		case !need:
-		case isFixup(f.Path):
-			need = path.Ext(f.Path) == metadata.FixupRename && s.needsRename(f.Path)
-		default:
-			need = s.needsLine(f, s.ends.of(f.Path))
-		}
-		extracted := s.chooses(f.Path)
+		need, extracted := s.needed(f), s.chooses(f.Path)
 		switch {
 		case need && !extracted:
 			return nil, &RenamedError{f.Path, s.ends.of(f.Path)}
@@ -247,6 +259,33 @@ func (s *Selection) keep(root disk.Dir, files []metadata.File) (kept []metadata.
 	return kept, nil
 }
 
+// needed reports whether the directory is to have a file, once the names at the end are known.
+func (s *Selection) needed(f metadata.File) bool {
+	switch {
+	case f.Path == metadata.ArchiveName, f.Path == metadata.IndexName:
+		return false // hb writes the one again, and not the other
+	case isFixup(f.Path):
+		return path.Ext(f.Path) == metadata.FixupRename && s.needsRename(f.Path)
+	}
+	return s.needsLine(f, s.ends.of(f.Path))
+}
+
+// split returns the tablespaces that the directory is to have, and those that it leaves out.
+func (s *Selection) split(files []metadata.File) (there, left []innodb.SpaceID) {
+	has := make(map[innodb.SpaceID]bool)
+	for _, f := range files {
+		if f.Space != nil && s.needed(f) {
+			there, has[*f.Space] = append(there, *f.Space), true
+		}
+	}
+	for _, f := range files {
+		if f.Space != nil && !has[*f.Space] {
+			left = append(left, *f.Space)
+		}
+	}
+	return there, left
+}
+
 // needsLine is needs for a file that a manifest lists: one that is in no directory, and not
 // the backup's own, must be a tablespace, or the binary log.
 func (s *Selection) needsLine(f metadata.File, final string) bool {
@@ -256,20 +295,9 @@ func (s *Selection) needsLine(f metadata.File, final string) bool {
 // describe makes the directory a partial backup: its manifest lists what is there, and what is
 // left out.
 func (s *Selection) describe(root disk.Dir, sum *catalog.Summary, files, kept []metadata.File) error {
-	var there, left []innodb.SpaceID
-	has := make(map[innodb.SpaceID]bool)
-	for _, f := range kept {
-		if f.Space != nil {
-			there, has[*f.Space] = append(there, *f.Space), true
-		}
-	}
+	there, left := s.split(files)
 	if len(there) == 0 {
 		return &merge.MismatchError{Name: "the archive", What: "its manifest does not say which file is which tablespace, as that of hb's first version: restore the whole backup elsewhere (hb extract --apply), and copy the tables from there"}
-	}
-	for _, f := range files {
-		if f.Space != nil && !has[*f.Space] {
-			left = append(left, *f.Space)
-		}
 	}
 	m := *sum.Manifest
 	scope := metadata.Scope{LeftOut: []metadata.SpaceRange{}}
