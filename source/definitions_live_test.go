@@ -332,8 +332,8 @@ func TestDefinitionsStorm(t *testing.T) {
 			}
 		}
 		t.Logf("%d definitions are equal, %d missing", equal, missing)
-		if equal < 10*rounds || missing > equal {
-			t.Errorf("%d definitions are equal, and %d missing", equal, missing)
+		if equal < 5*rounds {
+			t.Errorf("only %d definitions are equal, and %d missing", equal, missing)
 		}
 	})
 }

@@ -216,6 +216,7 @@ func (b *mariadbBackup) underBlockDDL(ctx context.Context) error {
 	if err := b.stage.Refresh(ctx, list.Others, datadir.IsNoLog); err != nil {
 		return err
 	}
+	b.definitions.Locked(ctx)
 	if err := b.lookAt(ctx, list); err != nil {
 		return err
 	}
@@ -232,7 +233,7 @@ func (b *mariadbBackup) underBlockDDL(ctx context.Context) error {
 	if _, err := b.copyMissing(ctx, b.last); err != nil {
 		return err
 	}
-	return b.definitions.Locked(ctx)
+	return b.definitions.Await()
 }
 
 // underBlockCommit takes the position, and everything that only this lock keeps from

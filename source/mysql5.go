@@ -96,16 +96,17 @@ func (b *mysql5Backup) underGlobalLock(ctx context.Context) error {
 	if err := b.restage(ctx); err != nil {
 		return err
 	}
+	b.definitions.Locked(ctx)
 	if err := b.knowRedo(ctx); err != nil {
-		return err
-	}
-	if err := b.definitions.Locked(ctx); err != nil { // before the position: commits wait from there on, too, with Percona Server's locks
 		return err
 	}
 	if err := b.copyLast(ctx); err != nil {
 		return err
 	}
-	return position.FlushEngineLogs(ctx, b.Server)
+	if err := position.FlushEngineLogs(ctx, b.Server); err != nil {
+		return err
+	}
+	return b.definitions.Await()
 }
 
 // lastTries is how often hb copies again undo tablespaces that purge truncates while

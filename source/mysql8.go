@@ -134,7 +134,12 @@ func (b *mysql8Backup) keepRedo(ctx context.Context) error {
 
 // unlockInstance proves that the locks were held to this moment, and releases
 // them.
-func (b *mysql8Backup) unlockInstance(ctx context.Context) error { return b.instance.Release(ctx) }
+func (b *mysql8Backup) unlockInstance(ctx context.Context) error {
+	if err := b.definitions.Await(); err != nil {
+		return err
+	}
+	return b.instance.Release(ctx)
+}
 
 // releaseRedo lets the server recycle its redo log files again.
 func (b *mysql8Backup) releaseRedo(context.Context) error {

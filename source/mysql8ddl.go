@@ -215,9 +215,7 @@ const maxLastWait = 8 * time.Second
 // underInstanceLock makes sure that the archive has all tablespaces as they are now; or
 // copies what is not in the archive as it is now, if DDL went on.
 func (b *mysql8Backup) underInstanceLock(ctx context.Context) error {
-	if err := b.definitions.Locked(ctx); err != nil {
-		return err
-	}
+	b.definitions.Locked(ctx)
 	if !b.late {
 		return b.proveUnchanged(ctx)
 	}

@@ -74,7 +74,9 @@ type Recorder struct {
 	listsForeign bool
 
 	units  map[key]*unit
+	byFile map[string]key
 	locked map[key]state // under the lock; nil: before it
+	done   chan error    // of what runs under the lock; nil: nothing does
 }
 
 // A unit is what one stamp stands for: an object, or all triggers of a table.
@@ -101,7 +103,7 @@ type Options struct {
 func New(o Options) *Recorder {
 	return &Recorder{
 		srv: o.Server, system: o.Disk, stage: o.Stage, scope: o.Scope, warn: o.Warn,
-		spool: spool.New(o.Disk, o.Tmpdir, memory), units: make(map[key]*unit),
+		spool: spool.New(o.Disk, o.Tmpdir, memory), units: make(map[key]*unit), byFile: make(map[string]key),
 	}
 }
 
@@ -160,12 +162,28 @@ func (r *Recorder) open(ctx context.Context) (err error) {
 	return r.conn.Exec(ctx, set)
 }
 
-// Locked compares while the last lock keeps DDL out and the stage has the files as they are,
-// and asks again about what changed.
-func (r *Recorder) Locked(ctx context.Context) (err error) {
+// Locked begins to compare, while the last lock keeps DDL out and the stage has the files that
+// are not InnoDB's as they are, and to ask again about what changed. Await waits for that: both
+// the lock and the files stay until then.
+func (r *Recorder) Locked(ctx context.Context) {
 	if r == nil {
+		return
+	}
+	r.done = make(chan error, 1)
+	go func() { r.done <- r.underLock(ctx) }()
+}
+
+// Await waits for what Locked began.
+func (r *Recorder) Await() error {
+	if r == nil || r.done == nil {
 		return nil
 	}
+	err := <-r.done
+	r.done = nil
+	return err
+}
+
+func (r *Recorder) underLock(ctx context.Context) (err error) {
 	if r.locked, err = r.list(ctx); err != nil {
 		return err
 	}
@@ -204,7 +222,7 @@ func (r *Recorder) Locked(ctx context.Context) (err error) {
 
 // proven reports whether what was asked before the lock is the definition under it.
 func (r *Recorder) proven(k key, u *unit, now state) bool {
-	return u.asked && !u.sequence && u.settled && u.stamp == now.stamp && r.sameForeign(k, u)
+	return u.asked && !u.sequence && u.settled && u.same(now) && r.sameForeign(k, u)
 }
 
 // urgency is smaller for what hb can ask about only under the lock.
@@ -309,7 +327,7 @@ func (r *Recorder) proveLate(ctx context.Context, late []key) error {
 	}
 	for _, k := range late {
 		u := r.units[k]
-		if u.sequence || now[k].stamp != r.locked[k].stamp || !r.sameForeign(k, u) {
+		if u.sequence || !r.locked[k].same(now[k]) || !r.sameForeign(k, u) {
 			if err := r.forget(u); err != nil {
 				return err
 			}
@@ -409,7 +427,8 @@ func (r *Recorder) Close() error {
 	if r == nil {
 		return nil
 	}
-	err := r.spool.Close()
+	// What still runs ends with its context, and its error is not the first.
+	err := errors.Join(r.Await(), r.spool.Close())
 	if r.conn != nil {
 		err = errors.Join(err, r.conn.Close())
 	}

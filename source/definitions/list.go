@@ -85,11 +85,16 @@ func (k key) missing(why string) metadata.Definition {
 
 // A state is that of a unit when hb looked.
 type state struct {
-	stamp   [sha256.Size]byte
-	settled bool   // any later change shows in the stamp
-	table   string // of groupTrigger
+	file    datadir.File      // that the stamp is of, of groups that are files
+	row     [sha256.Size]byte // or a hash of what the server lists
+	settled bool              // any later change shows in the stamp
+	table   string            // of groupTrigger
 	order   int
-	file    datadir.File // of groups that are files
+}
+
+// same reports whether the stamps are the same.
+func (s state) same(other state) bool {
+	return s.row == other.row && s.file.Name == other.file.Name && s.file.SameContent(other.file)
 }
 
 func sorted(list map[key]state) []key {
@@ -107,20 +112,32 @@ func (r *Recorder) list(ctx context.Context) (map[key]state, error) {
 	if r.inFiles() && r.has(mysqld.PrivSelect) {
 		r.stage.Each(func(info datadir.File, settled bool) {
 			if k, ok := r.unitOf(info.Name); ok {
-				out[k] = fileState(info, settled)
+				out[k] = state{file: info, settled: settled}
 			}
 		})
 	}
 	return out, r.listAnswers(ctx, out)
 }
 
-func fileState(info datadir.File, settled bool) state {
-	text := fmt.Sprintf("%+v %d %d %d", info.FileID, info.Size, info.Modified, info.Changed)
-	return state{stamp: sha256.Sum256([]byte(text)), settled: settled, file: info}
+// unitOf is the unit that a file defines. It remembers names, as it is asked under the lock.
+func (r *Recorder) unitOf(file string) (key, bool) {
+	k, known := r.byFile[file]
+	if !known {
+		var ok bool
+		if k, ok = r.newUnit(file); ok {
+			r.byFile[file] = k
+		}
+		return k, ok
+	}
+	return k, true
 }
 
-// unitOf is the unit that a file defines.
-func (r *Recorder) unitOf(file string) (key, bool) {
+func (r *Recorder) newUnit(file string) (key, bool) {
+	switch path.Ext(file) {
+	case ".frm", ".TRG", ".opt":
+	default:
+		return key{}, false
+	}
 	dir, base := path.Split(file)
 	dir = strings.TrimSuffix(dir, "/")
 	if dir == "" || serverOwn(dir) {
@@ -226,7 +243,7 @@ func (r *Recorder) listAnswers(ctx context.Context, out map[key]state) error {
 			}
 			s := state{settled: row["fresh"] == "0", table: row["t"]}
 			s.order, _ = strconv.Atoi(row["o"]) // 0 if it is not known
-			s.stamp, s.settled = stampOf(row, common, s.settled)
+			s.row, s.settled = stampOf(row, common, s.settled)
 			out[k] = s
 			return nil
 		})
@@ -291,7 +308,7 @@ func (r *Recorder) listAgain(ctx context.Context, late []key) (map[key]state, er
 			return nil, err
 		}
 		if err == nil {
-			out[k] = fileState(info, true)
+			out[k] = state{file: info, settled: true}
 		}
 	}
 	return out, r.listAnswers(ctx, out)
