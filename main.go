@@ -28,6 +28,7 @@ import (
 	"hb/sink/export"
 	"hb/sink/export/committed"
 	"hb/sink/merge"
+	"hb/sink/restore"
 	"hb/sink/sinkcmd"
 	"hb/sink/tables"
 	"hb/sink/verify"
@@ -66,7 +67,7 @@ import (
 type cli struct {
 	Backup  sourcecmd.Backup `cmd:"" help:"Back up a running server; the archive goes to standard output."`
 	Check   sourcecmd.Check  `cmd:"" help:"Check whether a backup with these options would succeed, without taking one."`
-	Extract sinkcmd.Extract  `cmd:"" help:"Extract an archive into a directory."`
+	Extract extractCommand   `cmd:"" help:"Extract an archive into a directory."`
 	Apply   sinkcmd.Apply    `cmd:"" help:"Replay the redo log of an extracted backup, so that a server can start on it."`
 	Verify  sinkcmd.Verify   `cmd:"" help:"Check a backup, an archive or a directory, without writing anything."`
 	List    sinkcmd.List     `cmd:"" help:"List the files of an archive."`
@@ -79,6 +80,27 @@ type cli struct {
 	Version   usage.VersionFlag `help:"Show the version of hb."`
 
 	settings.Files `embed:"" group:"Option files"`
+}
+
+// extractCommand is hb extract with the way to the server that it imports tables into: the two
+// halves of hb know nothing of each other.
+type extractCommand struct {
+	sinkcmd.Extract `embed:""`
+	Connection      login.Flags `embed:"" group:"Connection, for --into"`
+}
+
+// Run extracts.
+func (c *extractCommand) Run(ctx context.Context, p *program.Program, s *settings.Settings) error {
+	c.Connect = func(ctx context.Context, warn func(string)) (restore.Session, io.Closer, error) {
+		f := subject.Flags{}
+		f.Connection = c.Connection
+		srv, err := f.Connect(ctx, s.Env, warn)
+		if err != nil {
+			return nil, nil, err
+		}
+		return srv.Control, srv, nil
+	}
+	return c.Extract.Run(ctx, p)
 }
 
 // BeforeResolve reads the option files. Commands about hb itself do without.
@@ -115,7 +137,7 @@ var exitCodes = []exitCode{
 	{exitReaderGone, of(stdout.IsBrokenPipe)},
 	{6, of(as[*catalog.IncompleteError], as[*backupdir.MissingError], is(io.ErrUnexpectedEOF))},
 	{7, of(as[*xbstream.CorruptError], as[*stream.DamageError], as[*stream.NotArchiveError], as[*backupdir.DamageError], as[*since.DamageError])},
-	{8, of(as[*backupdir.TargetError], as[*backupdir.NotBackupError])},
+	{8, of(as[*backupdir.TargetError], as[*backupdir.NotBackupError], as[*restore.TargetServerError])},
 	{10, of(as[*stream.EncryptedError], as[*keyring.MissingKeyError], as[*keyring.WrongKeyError], as[*keyring.CommandError])},
 	{11, of(as[*merge.ChainError], as[*merge.MismatchError], as[*merge.DivergedError],
 		as[*since.ServerError], as[*since.ReleaseError], as[*since.PageSizeError], as[*since.AheadError], as[*since.UnusableError], as[*since.ScopeError], as[*since.DirectoryError])},

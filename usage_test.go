@@ -278,7 +278,7 @@ func TestMistakes(t *testing.T) {
 		{"backup --output=x.hb", "unknown flag --output: hb backup writes to standard output: hb backup > FILE (hb backup --help shows how)"},
 		{"backup --compress=lz4", `--compress has no value, but got "lz4": hb compresses with zstd; --compress-level N sets its level (hb backup --help shows how)`},
 		{"backup --slave-info=x", `--slave-info has no value, but got "x" (hb backup --help shows how)`},
-		{"extract -h x", "unknown flag -h of hb extract: it is one of hb backup, hb check (hb extract --help shows how)"},
+		{"verify -h x", "unknown flag -h of hb verify: it is one of hb backup, hb check, hb extract (hb verify --help shows how)"},
 		{"frobnicate", "unknown command frobnicate (hb --help shows how)"},
 		{"backup --compres", "unknown flag --compres, did you mean --compress? (hb backup --help shows how)"},
 		{"backup --compres=5", "unknown flag --compres, did you mean --compress? (hb backup --help shows how)"},

@@ -93,12 +93,12 @@ func (w *script) comment(lines ...string) {
 
 func (w *script) statement(q string) { w.out.WriteString(q + ";\n") }
 
-// delimiter ends statements that have semicolons. It is none that SHOW CREATE shows outside of
-// texts; in a text the client passes over it.
-const delimiter = "$$"
-
-// compound writes a statement that may have semicolons.
+// compound writes a statement that may have semicolons, and ends it with what it does not have.
 func (w *script) compound(q string) {
+	delimiter := "$$"
+	for strings.Contains(q, delimiter) {
+		delimiter += "$"
+	}
 	fmt.Fprintf(&w.out, "DELIMITER %s\n%s\n%s\nDELIMITER ;\n", delimiter, q, delimiter)
 }
 
@@ -201,25 +201,25 @@ func (w *script) define(database string, list []*metadata.Definition) {
 			continue
 		}
 		w.statement("USE " + quote(database))
-		for _, q := range definitionSettings(d) {
-			w.statement(q)
-		}
+		w.statement(definitionSettings(d))
 		w.compound(d.Text())
 	}
 }
 
-// definitionSettings are what the server had of the session that made an object.
-func definitionSettings(d *metadata.Definition) []string {
-	set := []string{"sql_mode=" + text(d.SQLMode)}
-	for _, v := range [][2]string{
-		{"character_set_client", d.CharacterSetClient}, {"character_set_results", d.CharacterSetClient}, {"collation_connection", d.CollationConnection},
-		{"collation_database", d.DatabaseCollation}, {"time_zone", d.TimeZone},
-	} {
+// definitionSettings is what the server had of the connection that made an object, but for the
+// character set of the statement: that is UTF-8 here, unless it could not be.
+func definitionSettings(d *metadata.Definition) string {
+	client := "utf8mb4"
+	if len(d.Bytes) > 0 {
+		client = d.CharacterSetClient
+	}
+	set := []string{"sql_mode=" + text(d.SQLMode), "character_set_client=" + text(client)}
+	for _, v := range [][2]string{{"collation_connection", d.CollationConnection}, {"collation_database", d.DatabaseCollation}, {"time_zone", d.TimeZone}} {
 		if v[1] != "" {
 			set = append(set, v[0]+"="+text(v[1]))
 		}
 	}
-	return []string{"SET SESSION " + strings.Join(set, ", ")}
+	return "SET SESSION " + strings.Join(set, ", ")
 }
 
 func text(s string) string {

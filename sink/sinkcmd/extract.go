@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"strings"
 
 	"filippo.io/age"
 
@@ -14,8 +15,10 @@ import (
 	"hb/sink/apply"
 	"hb/sink/extract"
 	"hb/sink/merge"
+	"hb/sink/restore"
 	"hb/sink/tables"
 	"hb/stream"
+	"hb/stream/disk"
 	"hb/stream/program"
 	"hb/stream/progress"
 	"hb/xbstream/keyring"
@@ -28,7 +31,10 @@ type Extract struct {
 	sink.Options
 	Tables     tables.Flags  `embed:""`
 	Encryption keyring.Flags `embed:"" group:"Encryption at rest"`
-	Tmpdir     string        `help:"Directory for an increment that cannot be read anywhere, such as standard input (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
+	// Connect connects to the server that tables are to be imported into. It is package main's
+	// to give: packages of sink know no way to a server.
+	Connect func(ctx context.Context, warn func(text string)) (restore.Session, io.Closer, error) `kong:"-"`
+	Tmpdir  string                                                                                `help:"Directory for an increment that cannot be read anywhere, such as standard input (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
 }
 
 // Subject is the archives and the directory.
@@ -105,15 +111,28 @@ func (c *Extract) report(p *program.Program, extracted *extract.Result, applied 
 	return err
 }
 
-// tables extracts single tables.
-func (c *Extract) tables(ctx context.Context, p *program.Program, in *input) error {
+// tables extracts single tables, and imports them if that is asked for. The server is asked
+// first, so that nothing is read in vain if it cannot be reached.
+func (c *Extract) tables(ctx context.Context, p *program.Program, in *input) (err error) {
 	selected, err := c.selectTables(in)
 	if err != nil {
 		return errors.Join(err, in.Close())
 	}
+	as, err := c.Tables.Renamed()
+	if err != nil {
+		return errors.Join(err, in.Close())
+	}
+	var session restore.Session
+	if c.Tables.Into {
+		var connection io.Closer
+		if session, connection, err = c.Connect(ctx, p.Warn); err != nil {
+			return errors.Join(err, in.Close())
+		}
+		defer func() { err = errors.Join(err, connection.Close()) }()
+	}
 	var result *tables.Result
 	err = in.read(ctx, p, c.Progress, func(r io.Reader) (err error) {
-		result, err = tables.Extract(ctx, r, selected, tables.Options{Options: c.Options, Server: &c.Tables.Server})
+		result, err = tables.Extract(ctx, r, selected, tables.Options{Options: c.Options, Server: &c.Tables.Server, As: as})
 		return err
 	})
 	if result == nil {
@@ -121,8 +140,44 @@ func (c *Extract) tables(ctx context.Context, p *program.Program, in *input) err
 	}
 	p.WarnAll(result.Warnings())
 	result.Extracted.Read = in.BytesRead()
-	p.Done(result.Describe(c.Directory, p.Took()), result.Facts()...)
-	return err
+	text := result.Describe(c.Directory, p.Took())
+	if !c.Tables.Into {
+		p.Done(text, result.Facts()...)
+		return err
+	}
+	p.Extracted(text, result.Extracted.Facts()...)
+	return errors.Join(err, c.importTables(ctx, p, session, result))
+}
+
+// importTables brings the tables to the server.
+func (c *Extract) importTables(ctx context.Context, p *program.Program, session restore.Session, result *tables.Result) (err error) {
+	from, err := disk.OS.OpenDir(c.Directory)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	var done []string
+	var imported *restore.Result
+	p.During(c.Progress, func() {
+		c.Progress.Begin("importing tables", 0)
+		imported, err = restore.Into(ctx, session, from, result.Sources, restore.Options{
+			From: result.From, PageSize: result.PageSize, Replace: c.Tables.Replace, Report: func(text string) { done = append(done, text) }})
+	})
+	if imported != nil {
+		p.WarnAll(imported.Warnings)
+	}
+	if err != nil {
+		if len(done) > 0 {
+			p.Warn("these tables are on the server: " + strings.Join(done, "; "))
+		}
+		return err
+	}
+	names := []string{}
+	for _, t := range imported.Tables {
+		names = append(names, t.Name.String())
+	}
+	p.Done(strings.Join(done, "\n"), append(result.Facts(), slog.Any("imported", names))...)
+	return nil
 }
 
 // selectTables finds out which files of the backup the tables need.

@@ -17,14 +17,20 @@ import (
 	"hb/sink/export"
 	"hb/sink/export/committed"
 	"hb/sink/extract"
+	"hb/sink/restore"
 	"hb/stream"
 	"hb/xbstream/keyring"
+	"hb/xbstream/metadata"
 )
 
 // Flags are the command-line options for tables.
 type Flags struct {
 	Table    []string `group:"Single tables" help:"Extract only this table, for a server to import: db.table, as SQL has the names. May be repeated." placeholder:"DB.TABLE" sep:"none"`
 	Database []string `group:"Single tables" help:"Extract all tables of this database so. May be repeated." placeholder:"DB" sep:"none"`
+
+	Into    bool   `group:"Single tables" help:"Then import the tables into a running server of this machine, which the options of the connection name. It gets no table that it has already."`
+	Replace bool   `group:"Single tables" help:"With --into: where the server has a table of that name, put the imported one in its place once CHECK TABLE found it to be good, and drop the old one."`
+	As      string `group:"Single tables" help:"Give the one table another name on the server." placeholder:"DB.TABLE"`
 
 	committed.Server `embed:"" group:"Single tables"`
 }
@@ -38,6 +44,9 @@ func (f *Flags) Check(o *sink.Options) error {
 	if !f.Any() {
 		if f.Program != "" || len(f.Server.Options) > 0 || f.Timeout != 0 {
 			return stream.AsUsage(errors.New("--server is for --table and --database"))
+		}
+		if f.Into || f.Replace || f.As != "" {
+			return stream.AsUsage(errors.New("--into, --replace and --as are for --table and --database"))
 		}
 		return nil
 	}
@@ -55,8 +64,29 @@ func (f *Flags) Check(o *sink.Options) error {
 			return stream.AsUsage(errors.New(no.name + " " + no.so))
 		}
 	}
-	_, err := ParseNames(f.Table, f.Database)
+	if f.Replace && !f.Into {
+		return stream.AsUsage(errors.New("--replace is for --into"))
+	}
+	if _, err := ParseNames(f.Table, f.Database); err != nil {
+		return err
+	}
+	_, err := f.Renamed()
 	return err
+}
+
+// Renamed is the name that the one table is to have; zero: its own.
+func (f *Flags) Renamed() (restore.Name, error) {
+	if f.As == "" {
+		return restore.Name{}, nil
+	}
+	if len(f.Table) != 1 || len(f.Database) > 0 {
+		return restore.Name{}, stream.AsUsage(errors.New("--as is for one --table"))
+	}
+	names, err := ParseNames([]string{f.As}, nil)
+	if err != nil {
+		return restore.Name{}, err
+	}
+	return restore.Name(names[0]), nil
 }
 
 // Options are how Extract works: those of sink.Options that are not for whole backups.
@@ -65,6 +95,8 @@ type Options struct {
 	// Server finishes what is pending for the tables when the backup ends, if it is given: see
 	// committed.Server.
 	Server *committed.Server
+	// As is the name that the one table is to have on a server; zero: its own.
+	As restore.Name
 }
 
 // Result is what Extract did.
@@ -74,6 +106,12 @@ type Result struct {
 	Tables    []*export.Written
 	Refused   []error // of tables in databases that were asked for
 	Finished  *committed.Finished
+	// Sources are the tables that can be brought back, and Undefined says of the others why not:
+	// the backup does not have their definitions.
+	Sources   []restore.Source
+	Undefined []string
+	From      restore.Server // of the backup
+	PageSize  int            // innodb_page_size of From in bytes
 }
 
 // scratchName is the directory with what the tables need, beside them while hb works.
@@ -185,7 +223,43 @@ func (x *extraction) export(ctx context.Context, d *export.Directory) error {
 		}
 		x.result.Tables = append(x.result.Tables, w)
 	}
-	return nil
+	return x.define(d)
+}
+
+// define writes how the tables are defined, and the script that brings them back.
+func (x *extraction) define(d *export.Directory) error {
+	var databases []string // that were asked for as a whole
+	for _, n := range x.names {
+		if n.Table == "" {
+			databases = append(databases, n.Database)
+		}
+	}
+	definitions, err := d.Definitions(func(def *metadata.Definition) bool {
+		return slices.ContainsFunc(x.names, func(n Name) bool { return n.Database == def.Database })
+	})
+	if err != nil {
+		return err
+	}
+	r := &x.result
+	r.From, r.PageSize = restore.Server{MariaDB: d.MariaDB(), Version: d.Version()}, d.System().Space().Logical
+	for _, w := range r.Tables {
+		create, err := d.Create(w.Table, definitions)
+		if err == nil {
+			_, err = restore.New(w, create, r.From, x.As)
+		}
+		if _, none := errors.AsType[*export.RefusedError](err); none {
+			r.Undefined = append(r.Undefined, err.Error())
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r.Sources = append(r.Sources, restore.Source{Written: w, Create: create, As: x.As})
+	}
+	if len(r.Sources) == 0 {
+		return nil
+	}
+	return restore.Write(x.target.Root, r.Sources, r.From, restore.Objects{Definitions: definitions, Databases: databases})
 }
 
 // refuses notes that a table of a database cannot be exported, which is no reason not to export
@@ -262,6 +336,9 @@ func (x *extraction) refused() error {
 // Warnings are what the user should know.
 func (r *Result) Warnings() []string {
 	all := slices.Concat(r.Extracted.Warnings, r.Applied.Warnings)
+	for _, text := range r.Undefined {
+		all = append(all, text+"; its files are there, and "+restore.ScriptName+" is without it")
+	}
 	if r.Finished == nil {
 		return all
 	}

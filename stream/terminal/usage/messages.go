@@ -113,6 +113,7 @@ var Messages = []Event{
 		{"archive_bytes", "integer", "backup merge", false, "bytes of the archive before compression and encryption"},
 		filesKey, foreignKey, serverKey, createdKey, binlogKey, fromKey, lastKey,
 		{"exported", "strings", "extract", false, "with --table or --database: the tables, as db.table; files and bytes are then of their files"},
+		{"imported", "strings", "extract", false, "with --into: the tables that the server has now, as db.table"},
 		{"locks", "array of lock", "backup", false, "the locks that the backup took, in their order"},
 		{"manifest", "manifest", "backup", false, "what the archive says of itself"},
 		{"pages", "integer", "verify merge", false, "verify: pages that were verified; merge: pages of increments that were laid over others"},

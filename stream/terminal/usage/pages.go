@@ -40,7 +40,9 @@ With increments after the archive, hb extracts what hb merge would make of them:
 
 With --files, only files that match a pattern are extracted, under their paths in the archive, which hb list prints. If the archive is a file that has an index, hb reads only its ends and the chosen files, and proves each file by the manifest's size and checksum. This also works through zstd and age, if hb wrote the zstd part. From a pipe, hb reads and checks the whole archive. A pattern that matches nothing is an error. The directory gets the file hb-partial: it is not a backup, and hb apply refuses it.
 
-With --table or --database, hb extracts tables for a running server to import: for each tablespace its file, and a .cfg file that describes it; of other engines their files. It reads only these, the system and undo tablespaces and the redo log, and recovers them in the directory hb-scratch in DIR, which it removes. The tables have what was committed when the backup ended. Where a transaction was open in a table then, or changes of its indexes are only in the change buffer, hb says which; --server lets a server of the same series end that on the copy. A table has the name that it had at the end of the backup.`,
+With --table or --database, hb extracts tables for a running server to import: for each tablespace its file, and a .cfg file that describes it; of other engines their files. It reads only these, the system and undo tablespaces and the redo log, and recovers them in the directory hb-scratch in DIR, which it removes. The tables have what was committed when the backup ended. Where a transaction was open in a table then, or changes of its indexes are only in the change buffer, hb says which; --server lets a server of the same series end that on the copy. A table has the name that it had at the end of the backup. Beside the files are the definitions (shop/orders.sql), and import.sql has the statements and copies that bring the tables back.
+
+With --into, hb does that itself: it makes each table on a running server of this machine, imports it, has the server check it (CHECK TABLE EXTENDED) and counts its rows. If that fails, it removes what it made of the table. hb must be able to write into the server's data directory. It turns off the binary log for its statements: do the same on each replica.`,
 		Reads:  "the archive, from the file, the https:// address or standard input; keys and passphrases from files, or the terminal.",
 		Writes: "the directory, which must be empty or not exist; messages to standard error. Writes nothing to standard output.",
 		Examples: []Example{
@@ -49,6 +51,7 @@ With --table or --database, hb extracts tables for a running server to import: f
 			{`hb extract -i key.txt -C dir backup.hb`, "an archive that is encrypted to a key"},
 			{`hb extract --files 'shop/orders.*' --files mysql -C dir backup.hb`, "the files of one table, and of the database mysql"},
 			{`hb extract --table shop.orders -C dir backup.hb`, "one table, for a running server to import"},
+			{`hb extract --table shop.orders --into -u root -C dir backup.hb`, "and into the running server of this machine"},
 			{`ssh host "hb backup --compress" | hb extract -C dir`, "from another machine"},
 		},
 		Topics: []string{"restore", "stages", "options", "exit-codes"},
