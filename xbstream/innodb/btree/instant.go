@@ -22,6 +22,7 @@ type Moved struct {
 	Column  int  // its number, if it was not dropped
 	NotNull bool // if it was
 	Fixed   int  // bytes, if it was; 0: variable
+	Long    bool // if it was: variable, of more than 255 bytes at most
 }
 
 const (
@@ -73,7 +74,7 @@ func (t *Tree) Moved() ([]Moved, error) {
 		v := int(be.Uint16(b))
 		m := Moved{Column: v & movedNumber}
 		if v&movedDropped != 0 {
-			m = Moved{Dropped: true, NotNull: v&movedNotNull != 0, Fixed: max(v&movedNumber-1, 0)}
+			m = Moved{Dropped: true, NotNull: v&movedNotNull != 0, Fixed: max(v&movedNumber-1, 0), Long: v&movedNumber == 1}
 		}
 		list = append(list, m)
 	}
@@ -136,13 +137,13 @@ func (p *page) child(origin, nulls int, format *Format) (innodb.PageNo, bool) {
 		}
 		return innodb.PageNo(be.Uint32(b)), true
 	}
-	h := compactHeader{p: p, lengths: origin - p.extra - 1 - nulls}
+	h := compactHeader{p: p, nulls: origin - p.extra - 1, lengths: origin - p.extra - 1 - nulls}
 	if h.lengths < p.heap-1 {
 		return 0, false
 	}
 	at := origin
 	for _, f := range format.Fields[:format.Key] {
-		n, v, ok := h.field(origin, f)
+		n, v, ok := h.field(f)
 		if !ok || v.Null || v.External {
 			return 0, false
 		}

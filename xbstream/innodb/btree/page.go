@@ -107,6 +107,9 @@ func (p *page) records(format *Format, f func(*Record) error) error {
 			}
 			slot, since = slot+1, 0
 		}
+		if r.metadata {
+			continue
+		}
 		if err := f(&r); err != nil {
 			return err
 		}

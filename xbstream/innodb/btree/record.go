@@ -17,22 +17,28 @@ import "hb/xbstream/innodb"
 //	…  the length of each field that is neither fixed nor NULL: 1 byte, or 2 if the first has
 //	   the highest bit; then the next bit is for a column on other pages
 //
-// (rem0rec.h, rem0rec.cc of MySQL 9.7.2.)
+// (rem0rec.h, rem0rec.cc of MySQL 9.7.2.) instant.go has what instant ALTER TABLE changes.
 
 // A Field is a field of an index, as far as COMPACT records need it described.
 type Field struct {
 	Fixed    int  // bytes; 0: the length is in the record
 	Long     bool // of variable length, with a maximum above 255 bytes
 	Nullable bool
+	// Versions of rows that added and dropped it, of MySQL 8.0.29 and later; 0: none did.
+	Added, Dropped int
 }
 
 // Format describes the records of an index.
 type Format struct {
 	Compact bool // ROW_FORMAT=COMPACT, DYNAMIC or COMPRESSED
-	// Fields of a record on a leaf; needed for Compact only.
+	// Fields of a record on a leaf, in their order there, with those that were dropped
+	// instantly; needed for Compact, and after instant ALTER TABLE.
 	Fields []Field
 	// Key is how many of them are in records on pages that are not leaves.
 	Key int
+	// Core is of a clustered index to which columns were added instantly without versions of
+	// rows: by MySQL 8.0.12 to 8.0.28, and MariaDB; see Tree.Core.
+	Core *Core
 }
 
 // A Value is a field of a record.
@@ -41,6 +47,9 @@ type Value struct {
 	Null bool
 	// External: Data ends in a reference to the rest, for Tree.External.
 	External bool
+	// Missing: the row does not have the field. It was added later, and the row has the
+	// column's default, or it had been dropped before.
+	Missing bool
 }
 
 // A Record is a record of an index.
@@ -48,7 +57,10 @@ type Record struct {
 	Page    innodb.PageNo
 	Origin  int  // where its data begins, in bytes from the start of the page
 	Deleted bool // marked as deleted, and not yet purged
+	Version int  // of the row, that the row has (MySQL 8.0.29); -1: it has none
 	Fields  []Value
+
+	metadata bool // not a row, but what describes MariaDB's instant ALTER TABLE
 }
 
 const (
@@ -57,9 +69,12 @@ const (
 	infoOwned   = 0x0F
 	infoMinRec  = 0x10 // the first record of the first page of a level that is not the leaves'
 	infoDeleted = 0x20
+	infoVersion = 0x40 // MySQL 8.0.29: the row has the number of its version
+	infoInstant = 0x80 // MySQL 8.0.12: the row has the number of its fields
 
 	statusLeaf  = 0
 	statusNode  = 1
+	statusAdded = 4 // MariaDB: the row has the number of its fields
 	statusMask  = 7
 	maxFields   = 1023 // REC_MAX_N_FIELDS
 	redundOwned = 6    // where a redundant record has info bits, back from the origin
@@ -70,29 +85,37 @@ func (p *page) decode(r *Record, origin int, format *Format) error {
 	if origin < p.heap+p.extra || origin > p.heapTop() {
 		return p.errorf("it links a record at %d, where none can be", origin)
 	}
-	info := p.b[origin-p.extra] &^ infoOwned
-	if info&^(infoMinRec|infoDeleted) != 0 || p.level() == 0 && info&infoMinRec != 0 {
+	info, leaf := p.b[origin-p.extra]&^infoOwned, p.level() == 0
+	*r = Record{Page: p.no, Origin: origin, Deleted: info&infoDeleted != 0, Version: -1, Fields: r.Fields[:0]}
+	switch flags := info & (infoVersion | infoInstant); {
+	case leaf && info&infoMinRec != 0 && format.Core != nil && flags == 0:
+		r.metadata = true
+		return nil
+	case leaf && info&infoMinRec != 0, flags != 0 && (!leaf || !format.instant()), flags == infoVersion|infoInstant:
 		return p.errorf("the record at %d is of instant ALTER TABLE (%#x), which hb does not read", origin, info)
 	}
-	*r = Record{Page: p.no, Origin: origin, Deleted: info&infoDeleted != 0, Fields: r.Fields[:0]}
 	if p.compact {
-		return p.decodeCompact(r, format)
+		return p.decodeCompact(r, info, format)
 	}
-	return p.decodeRedundant(r)
+	return p.decodeRedundant(r, info, format)
 }
 
-func (p *page) decodeRedundant(r *Record) error {
-	count := p.u16(r.Origin-4) >> 1 & 0x3FF
+func (p *page) decodeRedundant(r *Record, info byte, format *Format) error {
+	count, header := p.u16(r.Origin-4)>>1&0x3FF, redundOwned
 	size, null, external := 2, 0x8000, 0x4000
 	if p.b[r.Origin-3]&1 != 0 {
 		size, null, external = 1, 0x80, 0
 	}
-	if count == 0 || r.Origin-redundOwned-count*size < p.heap {
+	if info&infoVersion != 0 {
+		header++
+		r.Version = int(p.b[r.Origin-header])
+	}
+	if count == 0 || r.Origin-header-count*size < p.heap {
 		return p.errorf("the record at %d cannot have %d fields", r.Origin, count)
 	}
 	begin := 0
 	for i := range count {
-		at := r.Origin - redundOwned - (i+1)*size
+		at := r.Origin - header - (i+1)*size
 		end := int(p.b[at])
 		if size == 2 {
 			end = p.u16(at)
@@ -108,37 +131,41 @@ func (p *page) decodeRedundant(r *Record) error {
 		}
 		r.Fields = append(r.Fields, v)
 	}
+	if p.level() == 0 && format.instant() {
+		return p.spread(r, format)
+	}
 	return nil
 }
 
 // compactHeader reads the header of a compact record, from its origin backwards.
 type compactHeader struct {
 	p       *page
+	nulls   int // where the bits for NULL begin
 	null    int // the next bit for NULL
 	lengths int // where the next length is
 }
 
-func (p *page) decodeCompact(r *Record, format *Format) error {
-	fields, want := format.Fields, statusLeaf
-	nulls := 0
-	for _, f := range fields {
-		if f.Nullable {
-			nulls++
-		}
+func (p *page) decodeCompact(r *Record, info byte, format *Format) error {
+	shape, header, ok := p.shape(r.Origin, info, format)
+	if !ok {
+		return p.errorf("the header of the record at %d does not fit its table", r.Origin)
 	}
-	if p.level() > 0 {
-		fields, want = fields[:min(format.Key, len(fields))], statusNode
+	r.Version = shape.given
+	fields, node := format.Fields, p.level() > 0
+	if node {
+		fields = fields[:min(format.Key, len(fields))]
 	}
-	if status := p.u16(r.Origin-4) & statusMask; status != want || len(fields) > maxFields {
-		return p.errorf("the record at %d has status %d, not %d", r.Origin, status, want)
-	}
-	h := compactHeader{p: p, lengths: r.Origin - p.extra - 1 - (nulls+7)/8}
+	h := compactHeader{p: p, nulls: header, lengths: header - shape.nullBytes(format)}
 	if h.lengths < p.heap-1 {
 		return p.errorf("the record at %d does not fit", r.Origin)
 	}
 	at := r.Origin
 	for i, f := range fields {
-		n, v, ok := h.field(r.Origin, f)
+		if !shape.has(i, f) {
+			r.Fields = append(r.Fields, Value{Missing: true})
+			continue
+		}
+		n, v, ok := h.field(f)
 		if !ok || at+n > p.heapTop() {
 			return p.errorf("field %d of the record at %d does not fit", i, r.Origin)
 		}
@@ -147,7 +174,7 @@ func (p *page) decodeCompact(r *Record, format *Format) error {
 		}
 		r.Fields, at = append(r.Fields, v), at+n
 	}
-	if want == statusNode {
+	if node {
 		if at+childSize > p.heapTop() {
 			return p.errorf("the record at %d does not fit", r.Origin)
 		}
@@ -158,9 +185,12 @@ func (p *page) decodeCompact(r *Record, format *Format) error {
 
 // field reads what the header of the record has of the next field: its length, and the
 // value without its data. It is not ok if the header reaches beyond the heap.
-func (h *compactHeader) field(origin int, f Field) (n int, v Value, ok bool) {
+func (h *compactHeader) field(f Field) (n int, v Value, ok bool) {
 	if f.Nullable {
-		bits := h.p.b[origin-h.p.extra-1-h.null/8]
+		if h.nulls-h.null/8 < h.p.heap {
+			return 0, v, false
+		}
+		bits := h.p.b[h.nulls-h.null/8]
 		v.Null = bits>>(h.null%8)&1 != 0
 		if h.null++; v.Null {
 			return 0, v, true

@@ -44,6 +44,7 @@ import (
 	"fmt"
 	"slices"
 
+	"hb/xbstream/innodb/btree"
 	"hb/xbstream/innodb/sdi"
 )
 
@@ -70,6 +71,9 @@ type File struct {
 	// that were dropped instantly, and how many those are.
 	Initial, Current, Total, Dropped uint32
 	RowVersion                       uint32
+	// Core is that of the clustered index after columns were added instantly without versions
+	// of rows; nil: none were. The file does not have it.
+	Core *btree.Core
 	// Moved: columns were dropped or moved instantly on MariaDB, so that rows have them in
 	// another order. The file has no field for this.
 	Moved bool

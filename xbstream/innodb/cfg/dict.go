@@ -96,7 +96,11 @@ func (b *builder) move(pages btree.Pages) error {
 	head := int(i.Unique) + 2 // DB_TRX_ID and DB_ROLL_PTR
 	tree := &btree.Tree{Pages: pages, Root: innodb.PageNo(i.Root), ID: i.ID, Format: btree.Format{Compact: b.Flags&flagCompact != 0, Key: int(i.Unique)}}
 	for _, f := range i.Fields[:i.Unique] {
-		tree.Format.Fields = append(tree.Format.Fields, btree.Field{Fixed: int(f.Fixed), Long: f.column.Len > 255 || f.column.MType == mBlob})
+		tree.Format.Fields = append(tree.Format.Fields, btree.Field{Fixed: int(f.Fixed), Long: f.column.isLong()})
+	}
+	var err error
+	if b.Core, err = tree.Core(); err != nil {
+		return err
 	}
 	list, err := tree.Moved()
 	if err != nil || list == nil {
@@ -110,7 +114,7 @@ func (b *builder) move(pages btree.Pages) error {
 	for _, m := range list {
 		switch {
 		case m.Dropped:
-			moved.Fields = append(moved.Fields, Field{Fixed: uint32(m.Fixed)})
+			moved.Fields = append(moved.Fields, Field{Fixed: uint32(m.Fixed), column: droppedColumn(m)})
 			if !m.NotNull {
 				moved.Nulls++
 			}
@@ -127,6 +131,18 @@ func (b *builder) move(pages btree.Pages) error {
 	}
 	*i, b.Moved = moved, true
 	return nil
+}
+
+// droppedColumn has what rows need to be known of a column that was dropped.
+func droppedColumn(m btree.Moved) *Column {
+	c := &Column{MType: mBinary, Len: 1}
+	if m.NotNull {
+		c.PRType |= notNull
+	}
+	if m.Long {
+		c.Len = maxShort + 1
+	}
+	return c
 }
 
 func fromDictColumn(c *dict.Column) Column {

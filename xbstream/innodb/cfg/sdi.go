@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/btree"
 	"hb/xbstream/innodb/sdi"
 )
 
@@ -276,6 +277,7 @@ func (s *sdiTable) instantNullable() uint32 {
 	added := s.Total - s.Initial
 	early := s.Current + s.Dropped - added - first // columns that were added without versions
 	fields := uint32(len(clustered.Fields)) + s.Dropped - added - early
+	s.Core = &btree.Core{Fields: int(min(fields, maxColumns)), Nulls: -1}
 	nulls := uint32(0)
 	count := func(c *Column, at uint32) {
 		if c.PRType&notNull == 0 && c.Added == NoVersion && at < fields {
