@@ -152,7 +152,7 @@ func newBackup(system disk.System, srv *mysqld.Server, out io.Writer, opt Option
 		stage:    stage.New(system, spool.New(system, opt.Tmpdir, stage.Memory)),
 	}
 	if !opt.NoDefinitions {
-		b.definitions = definitions.New(definitions.Options{Server: srv, Disk: system, Tmpdir: opt.Tmpdir, Stage: b.stage, Scope: s.Layout.Scope, Warn: s.Warn})
+		b.definitions = definitions.New(definitions.Options{Server: srv, Disk: system, Layout: &s.Layout, Tmpdir: opt.Tmpdir, Stage: b.stage, Warn: s.Warn})
 	}
 	b.family = b.sequence.begin(b)
 	b.stage.Keys = b.Keys

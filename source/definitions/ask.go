@@ -3,7 +3,6 @@ package definitions
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -60,16 +59,13 @@ func (r *Recorder) ask(ctx context.Context, k key, u *unit) error {
 		list = []metadata.Definition{k.missing(why)}
 	}
 	for _, d := range list {
-		if k.group == groupTable {
-			u.foreign = foreignIn(d.Create)
-		}
 		line, err := d.Line()
 		if err != nil {
 			return err
 		}
 		e, err := r.spool.Append(line)
 		if err != nil {
-			return err
+			return onDisk(err)
 		}
 		u.lines = append(u.lines, e)
 	}
@@ -81,6 +77,9 @@ func (r *Recorder) answers(ctx context.Context, k key, u *unit) ([]metadata.Defi
 	switch k.group {
 	case groupTable:
 		d, err := r.table(ctx, k)
+		if err == nil && d.Kind == metadata.DefinesTable {
+			err = r.withParents(ctx, k, u, &d)
+		}
 		u.sequence = d.Kind == metadata.DefinesSequence
 		return []metadata.Definition{d}, err
 	case groupTriggers:
@@ -150,9 +149,7 @@ func (r *Recorder) triggers(ctx context.Context, k key) (out []metadata.Definiti
 	}
 	for _, row := range rows {
 		d := metadata.Definition{Kind: metadata.DefinesTrigger, Database: k.database, Name: row["n"], Table: k.name}
-		if d.Order, err = strconv.Atoi(row["o"]); err != nil {
-			return nil, fmt.Errorf("the server's list of triggers: %s has the order %q", d.Name, row["o"])
-		}
+		d.Order, _ = strconv.Atoi(row["o"]) // 0 if it is not known
 		if err := r.show(ctx, &d); err != nil {
 			why := refusal(err)
 			if why == "" {

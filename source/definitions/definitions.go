@@ -13,8 +13,8 @@
 //
 //   - MySQL 5 and MariaDB: of tables and views the .frm file, of triggers the .TRG file of their
 //     table, of databases db.opt: its inode, size and times, as the stage has it. DDL makes
-//     a new file or renames one, which changes its ctime. Foreign keys are compared with
-//     InnoDB's dictionary under the lock (foreign.go). Routines and events: their rows in mysql.proc
+//     a new file or renames one, which changes its ctime. Foreign keys are in no file: hb
+//     compares those of the tables that they refer to (foreign.go). Routines and events: their rows in mysql.proc
 //     and mysql.event.
 //   - MySQL 8.0 and later: the row in INFORMATION_SCHEMA, with the time of the last change; of
 //     databases and views also how many statements have changed any. Tables are in the
@@ -32,12 +32,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"hb/source/datadir"
 	"hb/source/mysqld"
-	"hb/source/scope"
 	"hb/source/spool"
 	"hb/source/stage"
 	"hb/stream/disk"
@@ -45,12 +46,15 @@ import (
 	"hb/xbstream/metadata"
 )
 
-const (
-	// allBudget and ddlBudget bound the time for which hb asks while it holds the last lock: one
-	// for which commits wait (MySQL 5), and one for which only DDL waits, and on MariaDB writers
-	// of other engines.
+var (
+	// allBudget and ddlBudget bound the time for which hb lists and asks while it holds the last
+	// lock: one for which commits wait (MySQL 5), and one for which only DDL waits, and on
+	// MariaDB writers of other engines.
 	allBudget = 50 * time.Millisecond
 	ddlBudget = 200 * time.Millisecond
+)
+
+const (
 	// mostBlocked is after how many questions that met another session's lock hb leaves the
 	// others to later.
 	mostBlocked = 10
@@ -59,24 +63,21 @@ const (
 )
 
 // Recorder records the definitions during one backup. A nil one records none.
+//
+// Definitions are an addition: no answer of the server, nor a connection that is lost, ends the
+// backup. What hb does not learn is missing in the file.
 type Recorder struct {
-	srv      *mysqld.Server
-	system   disk.System
-	stage    *stage.Stage
-	scope    *scope.Scope
-	warn     func(format string, args ...any)
+	Options
 	spool    *spool.Spool
-	conn     *mysqld.Session
+	conn     *mysqld.Session // nil: it is opened again after the lock
 	lacking  []mysqld.Privilege
 	listings []listing
-	// foreign are the foreign keys under the lock, if the server lists them.
-	foreign      map[string]string
-	listsForeign bool
 
-	units  map[key]*unit
-	byFile map[string]key
-	locked map[key]state // under the lock; nil: before it
-	done   chan error    // of what runs under the lock; nil: nothing does
+	units    map[key]*unit
+	byFile   map[string]key
+	locked   map[key]state // under the lock; nil: before it
+	unlisted bool          // hb does not know what the server listed under the lock
+	done     chan error    // of what runs under the lock; nil: nothing does
 }
 
 // A unit is what one stamp stands for: an object, or all triggers of a table.
@@ -84,7 +85,7 @@ type unit struct {
 	state
 	lines    []spool.Extent // its definitions; none: hb has not asked, or was not answered
 	asked    bool
-	foreign  string // its foreign keys: see foreignIn
+	parents  []parent // that its foreign keys refer to
 	sequence bool
 	why      string // it was not answered
 }
@@ -93,57 +94,87 @@ type unit struct {
 type Options struct {
 	Server *mysqld.Server
 	Disk   disk.System
+	Layout *datadir.Layout
 	Tmpdir string
 	Stage  *stage.Stage
-	Scope  *scope.Scope
 	Warn   func(format string, args ...any)
 }
 
 // New returns a recorder that has not connected yet.
 func New(o Options) *Recorder {
-	return &Recorder{
-		srv: o.Server, system: o.Disk, stage: o.Stage, scope: o.Scope, warn: o.Warn,
-		spool: spool.New(o.Disk, o.Tmpdir, memory), units: make(map[key]*unit), byFile: make(map[string]key),
-	}
+	return &Recorder{Options: o, spool: spool.New(o.Disk, o.Tmpdir, memory), units: make(map[key]*unit), byFile: make(map[string]key)}
 }
 
 // inFiles reports whether files define tables, views and triggers.
-func (r *Recorder) inFiles() bool { return !r.srv.Series.LogStatus }
+func (r *Recorder) inFiles() bool { return !r.Server.Series.LogStatus }
+
+// diskError is a failure of the files of this machine, which ends the backup.
+type diskError struct{ error }
+
+func (e diskError) Unwrap() error { return e.error }
+
+func onDisk(err error) error {
+	if err != nil {
+		return diskError{err}
+	}
+	return nil
+}
+
+// fatal returns the error that ends the backup, if err is one.
+func fatal(ctx context.Context, err error) error {
+	if _, disk := errors.AsType[diskError](err); disk || err == nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
 
 // Ahead records while DDL goes on.
 func (r *Recorder) Ahead(ctx context.Context, tracker *progress.Tracker) error {
 	if r == nil {
 		return nil
 	}
-	missing, err := r.srv.LacksForDefinitions(ctx)
+	tracker.Begin("recording definitions", 0)
+	err := r.ahead(ctx)
+	if err == nil || fatal(ctx, err) != nil {
+		return fatal(ctx, err)
+	}
+	r.Warn("recording definitions: %v", err)
+	r.hangUp()
+	return nil
+}
+
+func (r *Recorder) ahead(ctx context.Context) error {
+	missing, err := r.Server.LacksForDefinitions(ctx)
 	if err != nil {
 		return err
 	}
 	if missing != nil {
 		r.lacking = missing.Missing
-		r.warn("the archive does not have all definitions of tables, views, triggers, routines and events as SQL, which restores of single tables need: %s. "+
+		r.Warn("the archive does not have all definitions of tables, views, triggers, routines and events as SQL, which restores of single tables need: %s. "+
 			"Run %s, or back up with --no-definitions", missing.Lacks(), strings.Join(missing.Grants(), " "))
 	}
 	r.listings = r.mayList()
 	if err := r.open(ctx); err != nil {
 		return err
 	}
-	list, err := r.list(ctx)
-	if err != nil {
+	list := r.listFiles()
+	if err := r.listAnswers(ctx, list); err != nil {
 		return err
 	}
-	tracker.Begin("recording definitions", 0)
 	blocked := 0
 	for _, k := range sorted(list) {
 		u := &unit{state: list[k]}
 		r.units[k] = u
-		if blocked < mostBlocked {
-			err := r.ask(ctx, k, u)
-			if isBlocked(err) {
-				blocked++
-			} else if err != nil {
-				return err
-			}
+		if blocked == mostBlocked {
+			continue
+		}
+		if err := r.ask(ctx, k, u); isBlocked(err) {
+			blocked++
+		} else if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -152,14 +183,31 @@ func (r *Recorder) Ahead(ctx context.Context, tracker *progress.Tracker) error {
 // open opens the recorder's connection, whose questions wait for other sessions' locks for a
 // second, the shortest time that all servers know.
 func (r *Recorder) open(ctx context.Context) (err error) {
-	if r.conn, err = r.srv.Open(ctx); err != nil {
+	if r.conn, err = r.Server.Open(ctx); err != nil {
+		r.conn = nil
 		return err
 	}
 	set := "SET SESSION lock_wait_timeout=1, SESSION time_zone='+00:00', SESSION sql_quote_show_create=1"
-	if r.srv.Vars.Has("show_old_temporals") {
+	if r.Server.Vars.Has("show_old_temporals") {
 		set += ", SESSION show_old_temporals=0"
 	}
 	return r.conn.Exec(ctx, set)
+}
+
+// hangUp ends a connection on which a question was given up, or that is lost.
+func (r *Recorder) hangUp() {
+	if r.conn != nil {
+		r.Server.Kill(r.conn)
+		r.closeConn()
+	}
+}
+
+// closeConn closes the connection, which changed nothing, so that no error matters.
+func (r *Recorder) closeConn() {
+	if r.conn != nil {
+		_ = r.conn.Close()
+		r.conn = nil
+	}
 }
 
 // Locked begins to compare, while the last lock keeps DDL out and the stage has the files that
@@ -183,46 +231,76 @@ func (r *Recorder) Await() error {
 	return err
 }
 
-func (r *Recorder) underLock(ctx context.Context) (err error) {
-	if r.locked, err = r.list(ctx); err != nil {
-		return err
+// underLock does all that needs the server within a time that the lock allows.
+func (r *Recorder) underLock(ctx context.Context) error {
+	budget := ddlBudget
+	if d := &r.Server.Series; !d.Stages && !d.LogStatus {
+		budget = allBudget
 	}
-	if err := r.listForeign(ctx); err != nil {
-		return err
+	bounded, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	r.locked = r.listFiles()
+	again, err := r.compare(bounded)
+	if err == nil {
+		err = r.askAgain(bounded, again)
 	}
-	var again []key
+	if err != nil {
+		r.hangUp() // After opens another
+	}
+	return fatal(ctx, err)
+}
+
+// compare drops the answers about objects that changed or that are gone, and returns about which
+// hb has to ask.
+func (r *Recorder) compare(ctx context.Context) (again []key, err error) {
+	answers := make(map[key]state)
+	err = errNotConnected
+	if r.conn != nil {
+		err = r.listAnswers(ctx, answers)
+	}
+	if r.unlisted = err != nil; !r.unlisted {
+		maps.Copy(r.locked, answers)
+	}
+	for k, u := range r.units {
+		if _, there := r.locked[k]; !there && (k.inFile() || !r.unlisted) {
+			if err := r.forget(u); err != nil {
+				return nil, err
+			}
+			delete(r.units, k)
+		}
+	}
 	for k, now := range r.locked {
 		u := r.units[k]
 		if u == nil {
 			u = &unit{}
 			r.units[k] = u
 		}
-		if !r.proven(k, u, now) {
-			again = append(again, k)
+		same, statErr := r.proven(u, now)
+		if statErr != nil {
+			return nil, statErr
 		}
-	}
-	for k, u := range r.units {
-		if _, there := r.locked[k]; !there {
+		if !same {
+			again = append(again, k)
 			if err := r.forget(u); err != nil {
-				return err
+				return nil, err
 			}
-			delete(r.units, k)
 		}
 	}
 	slices.SortFunc(again, func(a, b key) int {
 		return cmp.Or(cmp.Compare(r.urgency(a), r.urgency(b)), a.compare(b))
 	})
-	for _, k := range again {
-		if err := r.forget(r.units[k]); err != nil {
-			return err
-		}
-	}
-	return r.askWithin(ctx, again)
+	return again, err
 }
 
+// errNotConnected says that the recorder has no connection.
+var errNotConnected = errors.New("hb lost the connection on which it asks for definitions")
+
 // proven reports whether what was asked before the lock is the definition under it.
-func (r *Recorder) proven(k key, u *unit, now state) bool {
-	return u.asked && !u.sequence && u.settled && u.same(now) && r.sameForeign(k, u)
+func (r *Recorder) proven(u *unit, now state) (bool, error) {
+	if !u.asked || u.sequence || !u.settled || !u.same(now) {
+		return false, nil
+	}
+	return r.sameParents(u)
 }
 
 // urgency is smaller for what hb can ask about only under the lock.
@@ -230,111 +308,146 @@ func (r *Recorder) urgency(k key) int {
 	switch {
 	case r.units[k].sequence:
 		return 0
-	case !r.locked[k].settled:
+	case !r.locked[k].settled || len(r.units[k].parents) > 0:
 		return 1
 	}
 	return 2
 }
 
-// askWithin asks for the time that the lock allows. A question that is under way then is given up.
-func (r *Recorder) askWithin(ctx context.Context, list []key) error {
-	if len(list) == 0 {
-		return nil
-	}
-	budget := ddlBudget
-	if d := &r.srv.Series; !d.Stages && !d.LogStatus {
-		budget = allBudget
-	}
-	bounded, cancel := context.WithTimeout(ctx, budget)
-	defer cancel()
+// askAgain asks until there is no more time.
+func (r *Recorder) askAgain(ctx context.Context, list []key) error {
 	for _, k := range list {
-		if bounded.Err() != nil {
-			break
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		u := r.units[k]
 		u.state = r.locked[k]
-		err := r.ask(bounded, k, u)
-		switch {
-		case err == nil || isBlocked(err):
-		case bounded.Err() != nil && ctx.Err() == nil:
-			return r.reopen(ctx)
-		default:
+		if err := r.ask(ctx, k, u); err != nil && !isBlocked(err) {
 			return err
 		}
 	}
 	return nil
 }
 
-// reopen replaces a connection on which a question was given up.
-func (r *Recorder) reopen(ctx context.Context) error {
-	r.srv.Kill(r.conn)
-	if err := r.conn.Close(); err != nil {
-		return err
-	}
-	r.conn = nil // opened again after the lock
-	return nil
-}
+const (
+	lateChange = "it was changed during the backup, and hb did not hold the lock long enough to ask for it"
+	laterAgain = "it was changed during the backup, and again before hb could ask for it"
+)
 
 // After asks, when the lock is released, about what is still missing.
 func (r *Recorder) After(ctx context.Context) error {
 	if r == nil {
 		return nil
 	}
+	err := r.after(ctx)
+	if fatal(ctx, err) != nil {
+		return fatal(ctx, err)
+	}
+	if err != nil {
+		r.Warn("recording definitions: %v", err)
+	}
+	r.tellMissing()
+	r.closeConn()
+	return nil
+}
+
+// after leaves only answers that are proven, after an error too.
+func (r *Recorder) after(ctx context.Context) error {
+	var late []key
+	for _, k := range sorted(r.locked) {
+		if u := r.units[k]; !u.asked {
+			if u.sequence || !r.locked[k].settled {
+				u.why = cmp.Or(u.why, lateChange)
+				continue
+			}
+			late = append(late, k)
+		}
+	}
+	err := r.askLate(ctx, late)
+	now := make(map[key]state)
+	if err == nil {
+		err = r.listAnswers(ctx, now)
+	}
+	return errors.Join(err, r.proveLate(ctx, late, now))
+}
+
+func (r *Recorder) askLate(ctx context.Context, late []key) error {
 	if r.conn == nil {
 		if err := r.open(ctx); err != nil {
 			return err
 		}
 	}
-	var late []key
-	events := false
-	for _, k := range sorted(r.locked) {
+	for _, k := range late {
 		u := r.units[k]
-		events = events || k.group == groupOf(metadata.DefinesEvent)
-		if u.asked {
-			continue
-		}
-		if u.sequence || !r.locked[k].settled {
-			u.why = cmp.Or(u.why, "it was changed during the backup, and hb did not hold the lock long enough to ask for it")
-			continue
-		}
-		late, u.state = append(late, k), r.locked[k]
+		u.state = r.locked[k]
 		if err := r.ask(ctx, k, u); err != nil && !isBlocked(err) {
 			return err
 		}
 	}
-	if len(late) > 0 || events {
-		if err := r.proveLate(ctx, late); err != nil {
-			return err
-		}
-	}
-	r.tellMissing()
-	err := r.conn.Close()
-	r.conn = nil
-	return err
+	return nil
 }
 
-// proveLate drops what was asked after the lock if it has changed since, and events that
-// changed by themselves while the lock was released: the scheduler may do so any time.
-func (r *Recorder) proveLate(ctx context.Context, late []key) error {
-	now, err := r.listAgain(ctx, late)
-	if err != nil {
-		return err
-	}
-	for k, u := range r.units {
-		if k.group == groupOf(metadata.DefinesEvent) && u.asked {
-			late = append(late, k)
-		}
+// proveLate drops what was asked after the lock if it has changed since the lock, and events,
+// which the scheduler may change by itself between the locks' release and now. now is
+// what the server lists now. If hb does not know what it listed under the lock, that
+// it lists the same now as before hb asked proves as much.
+func (r *Recorder) proveLate(ctx context.Context, late []key, now map[key]state) error {
+	drop := func(u *unit, why string) error {
+		u.why = why
+		return r.forget(u)
 	}
 	for _, k := range late {
 		u := r.units[k]
-		if u.sequence || !r.locked[k].same(now[k]) || !r.sameForeign(k, u) {
-			if err := r.forget(u); err != nil {
+		if !u.asked {
+			continue
+		}
+		state, err := r.stateNow(k, now)
+		if err != nil {
+			return err
+		}
+		same := r.locked[k].same(state) && !u.sequence
+		if same && len(u.parents) > 0 { // nobody knows what they were under the lock
+			same = false
+		}
+		if !same {
+			if err := drop(u, laterAgain); err != nil {
 				return err
 			}
-			u.why = "it was changed during the backup, and again before hb could ask for it"
+		}
+	}
+	for k, u := range r.units {
+		was := r.locked[k]
+		if k.inFile() || !r.unlisted && k.group != groupEvent {
+			continue
+		}
+		if r.unlisted {
+			was = u.state
+			r.locked[k] = was
+		}
+		if !u.asked || r.unlisted && !was.settled || !was.same(now[k]) {
+			if err := drop(u, laterAgain); err != nil {
+				return err
+			}
+		}
+	}
+	if r.unlisted {
+		for k, s := range now {
+			if r.units[k] == nil { // it may be as new as the lock, or newer
+				r.units[k], r.locked[k] = &unit{why: laterAgain}, s
+			}
 		}
 	}
 	return nil
+}
+
+// stateNow is the state of a unit after the lock.
+func (r *Recorder) stateNow(k key, answers map[key]state) (state, error) {
+	was := r.locked[k].file
+	if !k.inFile() {
+		return answers[k], nil
+	}
+	info, err := datadir.Stat(r.Disk, was.Path, was.Name)
+	return state{file: info}, onDisk(datadir.IgnoreGone(err))
 }
 
 // forget drops what was answered.
@@ -343,8 +456,8 @@ func (r *Recorder) forget(u *unit) error {
 	for _, e := range u.lines {
 		errs = append(errs, r.spool.Release(e))
 	}
-	u.lines, u.asked, u.foreign = nil, false, ""
-	return errors.Join(errs...)
+	u.lines, u.asked = nil, false
+	return onDisk(errors.Join(errs...))
 }
 
 // tellMissing warns of what the archive will lack.
@@ -360,7 +473,7 @@ func (r *Recorder) tellMissing() {
 		}
 	}
 	if n > 0 {
-		r.warn("the archive lacks %d definitions as SQL, which restores of single tables need (%s): the backup itself is complete", n, strings.Join(names, "; "))
+		r.Warn("the archive lacks %d definitions as SQL, which restores of single tables need (%s): the backup itself is complete", n, strings.Join(names, "; "))
 	}
 }
 
@@ -428,11 +541,9 @@ func (r *Recorder) Close() error {
 		return nil
 	}
 	// What still runs ends with its context, and its error is not the first.
-	err := errors.Join(r.Await(), r.spool.Close())
-	if r.conn != nil {
-		err = errors.Join(err, r.conn.Close())
-	}
-	return err
+	err := r.Await()
+	r.closeConn()
+	return errors.Join(err, r.spool.Close())
 }
 
 // Size is how many bytes of memory and disk the definitions take.

@@ -2,116 +2,114 @@ package definitions
 
 import (
 	"context"
-	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 
-	"hb/source/mysqld"
-	"hb/source/mysqld/contents"
+	"hb/source/datadir"
 	"hb/xbstream/innodb/filename"
+	"hb/xbstream/metadata"
 )
 
 // Foreign keys of MySQL 5 and MariaDB are in InnoDB's dictionary, and not in the table's file:
-// a table or a column that they refer to is renamed there only. A table may be
-// renamed and get its name back, so that the dictionary before the lock and under it are the
-// same, and the answer in between was another. So hb compares the answer itself with the
-// dictionary under the lock.
+// if a table or a column that they refer to is renamed, SHOW CREATE TABLE answers otherwise,
+// and the table's file is the same. (The table itself may be renamed and get its name back, so
+// that the dictionary before and under the lock shows nothing.) But then the file of
+// the table that they refer to is another one, or has been renamed: hb looks at that file before
+// it asks, and under the lock.
 
-// foreignClause is a foreign key in SHOW CREATE TABLE's answer, without what happens to rows,
-// which only ALTER TABLE changes, with another file.
-var foreignClause = regexp.MustCompile("(?m)^  (CONSTRAINT `.*` FOREIGN KEY \\(.*\\) REFERENCES .* \\(`.*`\\))(?: ON |,?$)")
+// parent is a table that a foreign key refers to, with its file before hb asked.
+type parent struct {
+	key
+	path    string
+	file    datadir.File
+	settled bool // a later change shows in file; false too if there is no such table
+}
 
-// foreignIn are the foreign keys in an answer; "": it has none.
-func foreignIn(text string) string {
+// reference is where SHOW CREATE TABLE names such a table: with the database, if that is another.
+var reference = regexp.MustCompile("(?m)^  CONSTRAINT `.*` FOREIGN KEY \\(`.*`\\) REFERENCES ((?:`(?:[^`]|``)+`\\.)?`(?:[^`]|``)+`) \\(")
+
+// foreignKey begins each foreign key; a part of a comment may look like one.
+var foreignKey = regexp.MustCompile("(?m)^  CONSTRAINT `.* FOREIGN KEY \\(")
+
+// quotedName is one name of them.
+var quotedName = regexp.MustCompile("`((?:[^`]|``)+)`")
+
+// parentsOf are those tables, in an answer; one without a name: hb does not know all.
+func parentsOf(database, text string) (tables []key) {
 	if !strings.Contains(text, " FOREIGN KEY ") {
-		return ""
+		return nil
 	}
-	var list []string
-	for _, m := range foreignClause.FindAllStringSubmatch(text, -1) {
-		list = append(list, m[1])
+	found := reference.FindAllStringSubmatch(text, -1)
+	if len(found) != len(foreignKey.FindAllString(text, -1)) {
+		return []key{{}}
 	}
-	slices.Sort(list)
-	return strings.Join(list, "\n")
+	for _, m := range found {
+		names := []string{database}
+		for _, n := range quotedName.FindAllStringSubmatch(m[1], -1) {
+			names = append(names, strings.ReplaceAll(n[1], "``", "`"))
+		}
+		names = names[len(names)-2:]
+		tables = append(tables, key{group: groupTable, database: names[0], name: names[1]})
+	}
+	slices.SortFunc(tables, key.compare)
+	return slices.Compact(tables)
 }
 
-// foreignKeys are those in the dictionary, as foreignIn has them, by the table as the dictionary
-// names it. ok: the server lists them.
-func (r *Recorder) foreignKeys(ctx context.Context) (_ map[string]string, ok bool, err error) {
-	columns, err := r.foreignColumns(ctx)
+// withParents notes the files of the tables that a table's foreign keys refer to, and then asks
+// again, so that the answer is from after that look.
+func (r *Recorder) withParents(ctx context.Context, k key, u *unit, d *metadata.Definition) error {
+	u.parents = nil
+	tables := parentsOf(k.database, d.Create)
+	if len(tables) == 0 {
+		return nil
+	}
+	sure := time.Now().Add(-stampGrain).UnixNano()
+	for _, t := range tables {
+		path := filepath.Join(r.Layout.Datadir, filename.Encode(t.database), filename.Encode(t.name)+".frm")
+		info, err := datadir.Stat(r.Disk, path, path)
+		if datadir.IgnoreGone(err) != nil {
+			return onDisk(err)
+		}
+		settled := err == nil && t.name != "" && info.Changed <= sure && info.Modified <= sure
+		u.parents = append(u.parents, parent{t, path, info, settled})
+	}
+	again, err := r.table(ctx, k)
 	if err != nil {
-		return nil, false, ignoreNoList(err)
+		return err
 	}
-	lists := make(map[string][]string)
-	err = r.conn.Each(ctx, "SELECT ID, FOR_NAME, REF_NAME FROM information_schema.INNODB_SYS_FOREIGN", func(row map[string]string) error {
-		db, name, _ := strings.Cut(row["ID"], "/")
-		of, _, _ := strings.Cut(row["FOR_NAME"], "/")
-		refDB, ref, _ := strings.Cut(row["REF_NAME"], "/")
-		target := mysqld.QuoteName(sqlName(ref))
-		if refDB != of {
-			target = mysqld.QuoteName(sqlName(refDB)) + "." + target
-		}
-		if db != of {
-			return nil // it is never equal to an answer
-		}
-		c := columns[row["ID"]]
-		lists[row["FOR_NAME"]] = append(lists[row["FOR_NAME"]], fmt.Sprintf("CONSTRAINT %s FOREIGN KEY (%s) REFERENCES %s (%s)",
-			mysqld.QuoteName(name), strings.Join(c[0], ", "), target, strings.Join(c[1], ", ")))
-		return nil
-	})
-	if err != nil {
-		return nil, false, ignoreNoList(err)
+	if again.Kind != metadata.DefinesTable || !slices.Equal(tables, parentsOf(k.database, again.Create)) {
+		u.parents[0].settled = false // hb looked at other files
 	}
-	out := make(map[string]string, len(lists))
-	for table, list := range lists {
-		slices.Sort(list)
-		out[table] = strings.Join(list, "\n")
-	}
-	return out, true, nil
+	*d = again
+	return nil
 }
 
-func ignoreNoList(err error) error {
-	if contents.NoSuchList(err) {
-		return nil
-	}
-	return err
-}
+// stampGrain is more than the resolution of files' times: see package stage.
+const stampGrain = 100 * time.Millisecond
 
-// maxForeignColumns bounds the columns of a foreign key (MAX_NUM_FK_COLUMNS is 500).
-const maxForeignColumns = 512
-
-// foreignColumns are the columns of foreign keys and those that they refer to, quoted and in
-// their order, by the key's id.
-func (r *Recorder) foreignColumns(ctx context.Context) (map[string][2][]string, error) {
-	out := make(map[string][2][]string)
-	err := r.conn.Each(ctx, "SELECT ID, FOR_COL_NAME, REF_COL_NAME, POS FROM information_schema.INNODB_SYS_FOREIGN_COLS", func(row map[string]string) error {
-		pos, err := strconv.Atoi(row["POS"])
-		if err != nil || pos < 0 || pos > maxForeignColumns {
-			return fmt.Errorf("the server's list of foreign keys: %s has a column at %q", row["ID"], row["POS"])
+// sameParents reports whether the tables that a table's foreign keys refer to are as they were
+// before hb asked about it. Those that the backup does not have are not staged.
+func (r *Recorder) sameParents(u *unit) (bool, error) {
+	for _, p := range u.parents {
+		if !p.settled {
+			return false, nil
 		}
-		list := out[row["ID"]]
-		for len(list[0]) <= pos {
-			list[0], list[1] = append(list[0], ""), append(list[1], "")
+		if staged, ok := r.locked[p.key]; ok {
+			if !staged.file.SameContent(p.file) {
+				return false, nil
+			}
+			continue
 		}
-		list[0][pos], list[1][pos] = mysqld.QuoteName(row["FOR_COL_NAME"]), mysqld.QuoteName(row["REF_COL_NAME"])
-		out[row["ID"]] = list
-		return nil
-	})
-	return out, err
-}
-
-// listForeign notes the foreign keys under the lock, with which answers are compared.
-func (r *Recorder) listForeign(ctx context.Context) error {
-	if !r.inFiles() || !r.has(mysqld.PrivSelect) {
-		return nil
+		now, err := datadir.Stat(r.Disk, p.path, p.path)
+		if datadir.IgnoreGone(err) != nil {
+			return false, onDisk(err)
+		}
+		if err != nil || !now.SameContent(p.file) {
+			return false, nil
+		}
 	}
-	list, ok, err := r.foreignKeys(ctx)
-	r.foreign, r.listsForeign = list, ok
-	return err
-}
-
-// sameForeign reports whether the foreign keys of an answer are those under the lock.
-func (r *Recorder) sameForeign(k key, u *unit) bool {
-	return u.foreign == "" || r.listsForeign && u.foreign == r.foreign[filename.Encode(k.database)+"/"+filename.Encode(k.name)]
+	return true, nil
 }

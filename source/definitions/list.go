@@ -106,17 +106,22 @@ func serverOwn(database string) bool {
 	return slices.Contains(scope.Always, database) || database == "information_schema"
 }
 
-// list lists all units with their states.
-func (r *Recorder) list(ctx context.Context) (map[key]state, error) {
+// inFile reports whether a file defines the unit.
+func (k key) inFile() bool {
+	return k.group == groupTable || k.group == groupTriggers || k.group == groupDatabase && k.kind == ""
+}
+
+// listFiles lists the units that the staged files define.
+func (r *Recorder) listFiles() map[key]state {
 	out := make(map[key]state)
 	if r.inFiles() && r.has(mysqld.PrivSelect) {
-		r.stage.Each(func(info datadir.File, settled bool) {
+		r.Stage.Each(func(info datadir.File, settled bool) {
 			if k, ok := r.unitOf(info.Name); ok {
 				out[k] = state{file: info, settled: settled}
 			}
 		})
 	}
-	return out, r.listAnswers(ctx, out)
+	return out
 }
 
 // unitOf is the unit that a file defines. It remembers names, as it is asked under the lock.
@@ -286,30 +291,11 @@ func (r *Recorder) inScope(k key, table string) bool {
 	db := filename.Encode(k.database)
 	switch k.group {
 	case groupDatabase:
-		return r.scope.HasDatabase(db)
+		return r.Layout.Scope.HasDatabase(db)
 	case groupView:
-		return r.scope.Has(db + "/" + filename.Encode(k.name) + ".frm")
+		return r.Layout.Scope.Has(db + "/" + filename.Encode(k.name) + ".frm")
 	case groupTrigger:
-		return r.scope.Has(db + "/" + filename.Encode(table) + ".frm")
+		return r.Layout.Scope.Has(db + "/" + filename.Encode(table) + ".frm")
 	}
-	return r.scope.HasAll(db)
-}
-
-// listAgain lists after the lock what hb asked about since, and what the server lists.
-func (r *Recorder) listAgain(ctx context.Context, late []key) (map[key]state, error) {
-	out := make(map[key]state)
-	for _, k := range late {
-		was := r.locked[k].file
-		if was.Name == "" {
-			continue
-		}
-		info, err := datadir.Stat(r.system, was.Path, was.Name)
-		if datadir.IgnoreGone(err) != nil {
-			return nil, err
-		}
-		if err == nil {
-			out[k] = state{file: info, settled: true}
-		}
-	}
-	return out, r.listAnswers(ctx, out)
+	return r.Layout.Scope.HasAll(db)
 }
