@@ -67,7 +67,7 @@ func shown(t *testing.T, s *mysqldtest.Server) map[string][]string {
 	t.Helper()
 	queries := map[string]string{
 		"tables":      "SELECT TABLE_ID, NAME, FLAG, SPACE FROM information_schema.INNODB_SYS_TABLES",
-		"columns":     `SELECT TABLE_ID, c.NAME, POS, MTYPE, PRTYPE, LEN FROM information_schema.INNODB_SYS_COLUMNS c JOIN information_schema.INNODB_SYS_TABLES t USING (TABLE_ID) WHERE t.NAME LIKE '%/%'`,
+		"columns":     `SELECT TABLE_ID, c.NAME, POS, MTYPE, PRTYPE, LEN FROM information_schema.INNODB_SYS_COLUMNS c JOIN information_schema.INNODB_SYS_TABLES t USING (TABLE_ID) WHERE t.NAME LIKE '%/%' AND t.NAME NOT LIKE '%/FTS\_%'`,
 		"indexes":     "SELECT INDEX_ID, NAME, TABLE_ID, TYPE, N_FIELDS, PAGE_NO, SPACE FROM information_schema.INNODB_SYS_INDEXES",
 		"fields":      "SELECT INDEX_ID, NAME, POS FROM information_schema.INNODB_SYS_FIELDS",
 		"foreign":     "SELECT ID, FOR_NAME, REF_NAME, N_COLS, TYPE FROM information_schema.INNODB_SYS_FOREIGN",
@@ -100,8 +100,9 @@ func read(t *testing.T, d *dict.Dictionary) map[string][]string {
 		}
 		add("tables", tb.ID, tb.Name, tb.Flags(), tb.Space)
 		for _, c := range append(slices.Clone(tb.Columns), tb.Virtual...) {
-			if !strings.Contains(tb.Name, "/") {
-				// Those of the dictionary itself have no collation, and servers show their default.
+			if !strings.Contains(tb.Name, "/") || strings.Contains(tb.Name, "/FTS_") {
+				// Those of the dictionary itself, and of what FULLTEXT indexes have, have no
+				// collation, and servers show their default.
 				continue
 			}
 			add("columns", tb.ID, c.Name, c.Pos, c.MType, c.PRType, c.Len)
