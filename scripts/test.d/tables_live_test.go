@@ -51,6 +51,14 @@ func TestTables(t *testing.T) {
 			t.Errorf("%s: the increment changes nothing", root.Name)
 		}
 		x.refuses()
+		if root.MariaDB() || !root.AtLeast(8, 0) { // since then tablespaces have their definitions
+			x.backup(s, "bare", "--no-definitions")
+			s.Exec(t, "DROP TABLE shop.orders")
+			left := x.extract("no definitions", 4, "--into", "--no-defaults", "-u", "root", "-S", s.Socket, x.in("bare"))
+			if left["shop/orders.ibd"] == "" || !strings.Contains(x.said, "make the table yourself as it was then") {
+				t.Errorf("%s: no definitions: %q, %s", root.Name, slices.Sorted(maps.Keys(left)), x.said)
+			}
+		}
 		x.interrupt()
 	})
 }

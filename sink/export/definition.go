@@ -36,7 +36,7 @@ func (d *Directory) Create(t *Table, definitions *metadata.Definitions) (string,
 		return d.createFromSDI(t)
 	}
 	if definitions == nil {
-		return "", &RefusedError{t.String(), "the backup has no definitions (" + metadata.DefinitionsName + "), because another tool made it, or an earlier hb: restore the whole backup"}
+		return "", &RefusedError{t.String(), "the backup has no definitions (" + metadata.DefinitionsName + "), because another tool or an earlier hb made it, or because of --no-definitions: make the table yourself as it was then, and import its files; or restore the whole backup"}
 	}
 	def := definitions.Find(metadata.DefinesTable, t.Database, t.Name)
 	switch {

@@ -247,8 +247,8 @@ func (x *extraction) define(d *export.Directory) error {
 		if err == nil {
 			_, err = restore.New(w, create, r.From, x.As)
 		}
-		if _, none := errors.AsType[*export.RefusedError](err); none {
-			r.Undefined = append(r.Undefined, err.Error())
+		if refused, none := errors.AsType[*export.RefusedError](err); none {
+			r.Undefined = append(r.Undefined, fmt.Sprintf("the files of table %v are in the directory, but hb has no CREATE TABLE for it: %s", w.Table, refused.What))
 			continue
 		}
 		if err != nil {
@@ -319,7 +319,7 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d tables are in %s, and %d are not:", e.Tables, e.Directory, len(e.Refused))
+	fmt.Fprintf(&b, "%d tables can be imported from %s, and %d cannot:", e.Tables, e.Directory, len(e.Refused))
 	for _, err := range e.Refused {
 		fmt.Fprintf(&b, "\n%v", err)
 	}
@@ -333,12 +333,23 @@ func (x *extraction) refused() error {
 	return &RefusedError{x.Directory, len(x.result.Tables), x.result.Refused}
 }
 
+// NotImported returns a *RefusedError if there are tables that cannot be imported for want of
+// their definitions.
+func (r *Result) NotImported(dir string) error {
+	if len(r.Undefined) == 0 {
+		return nil
+	}
+	e := &RefusedError{Directory: dir, Tables: len(r.Sources)}
+	for _, text := range r.Undefined {
+		e.Refused = append(e.Refused, errors.New(text))
+	}
+	return e
+}
+
 // Warnings are what the user should know.
 func (r *Result) Warnings() []string {
 	all := slices.Concat(r.Extracted.Warnings, r.Applied.Warnings)
-	for _, text := range r.Undefined {
-		all = append(all, text+"; its files are there, and "+restore.ScriptName+" is without it")
-	}
+	all = append(all, r.Undefined...)
 	if r.Finished == nil {
 		return all
 	}
