@@ -87,15 +87,48 @@ func (d *Directory) describe(t *Table, n int, to disk.Dir, w *Written) error {
 	if err := backupdir.HaveDir(to, path.Dir(part.Path)); err != nil {
 		return err
 	}
-	add := func(ext string, mode os.FileMode, content []byte) error {
-		name := part.Base() + ext
-		w.Files, w.Bytes = append(w.Files, name), w.Bytes+int64(len(content))
-		if err := disk.Replace(to, name, name+backupdir.ExtTemporary, mode, content, nil); err != nil {
-			return fmt.Errorf("writing %s: %w", name, err)
-		}
-		return nil
+	files, err := d.descriptions(t, n, moved)
+	if err != nil {
+		return err
 	}
-	return d.with(part.Path, func(pages *Pages) error {
+	for _, f := range files {
+		w.Files, w.Bytes = append(w.Files, f.name), w.Bytes+int64(len(f.content))
+		if err := f.write(to, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// description is a .cfg or .cfp file.
+type description struct {
+	name    string
+	mode    os.FileMode
+	content []byte
+}
+
+// write writes the file, with the owner of another one, if that is given.
+func (f *description) write(to disk.Dir, like os.FileInfo) error {
+	var made func(disk.File) error
+	if like != nil {
+		made = func(file disk.File) error { return backupdir.SameOwner(file, like) }
+	}
+	if err := disk.Replace(to, f.name, f.name+backupdir.ExtTemporary, f.mode, f.content, made); err != nil {
+		return fmt.Errorf("writing %s: %w", f.name, err)
+	}
+	return nil
+}
+
+// Where the files go: beside the tablespace, or with a copy of it.
+const (
+	beside = false
+	moved  = true
+)
+
+// descriptions makes the .cfg and .cfp files of a tablespace.
+func (d *Directory) descriptions(t *Table, n int, moves bool) (files []description, err error) {
+	part := &t.Parts[n]
+	err = d.with(part.Path, func(pages *Pages) error {
 		file, err := d.config(t, n, pages)
 		if err != nil {
 			return err
@@ -103,21 +136,24 @@ func (d *Directory) describe(t *Table, n int, to disk.Dir, w *Written) error {
 		if err := d.check(t, file); err != nil {
 			return err
 		}
-		if !d.MariaDB() {
+		if moves && !d.MariaDB() {
 			file.ForgetDataDir()
 		}
 		content, err := file.Marshal()
 		if err != nil {
 			return err
 		}
-		if err := add(cfg.Ext, backupdir.FileMode, content); err != nil || d.MariaDB() || !pages.Space().Encrypted() {
-			return err
+		files = append(files, description{part.Base() + cfg.Ext, backupdir.FileMode, content})
+		if d.MariaDB() || !pages.Space().Encrypted() {
+			return nil
 		}
 		if content, err = d.keyFile(pages); err != nil {
 			return err
 		}
-		return add(cfg.ExtKey, 0o600, content)
+		files = append(files, description{part.Base() + cfg.ExtKey, 0o600, content})
+		return nil
 	})
+	return files, err
 }
 
 // keyFile returns the .cfp file of an encrypted tablespace of MySQL.

@@ -114,6 +114,7 @@ var Messages = []Event{
 		filesKey, foreignKey, serverKey, createdKey, binlogKey, fromKey, lastKey,
 		{"exported", "strings", "extract", false, "with --table or --database: the tables, as db.table; files and bytes are then of their files"},
 		{"imported", "strings", "extract", false, "with --into: the tables that the server has now, as db.table"},
+		{"described_tables", "integer", "apply", false, "with --export: tables that have .cfg files now"},
 		{"locks", "array of lock", "backup", false, "the locks that the backup took, in their order"},
 		{"manifest", "manifest", "backup", false, "what the archive says of itself"},
 		{"pages", "integer", "verify merge", false, "verify: pages that were verified; merge: pages of increments that were laid over others"},
