@@ -30,6 +30,9 @@ import (
 	"hb/source/mysqld/mysqldtest/workload"
 	"hb/stream"
 	"hb/stream/leaktest"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
 
@@ -55,6 +58,10 @@ type fidelityCase struct {
 	undo     bool // innodb_undo_tablespaces, truncated often
 	own      bool // the backup is hb's, not mariadb-backup's
 	long     bool // not in the short form of the test
+	// keys is the key file of a server that encrypts its tables, and redo says that it encrypts its
+	// redo log, too: see TestFidelityEncrypted.
+	keys string
+	redo bool
 }
 
 func fidelityCases() []fidelityCase {
@@ -112,7 +119,7 @@ func TestFidelity(t *testing.T) {
 			ours := copyTree(t, backup, filepath.Join(base, "ours"))
 			r := mustApply(t, ours, apply.Options{})
 			t.Logf("LSN %d to %d, %d mini-transactions, %d runs, %d pages written", r.FromLSN, r.LSN, r.MTRs, r.Runs, r.Pages)
-			compareTablespaces(t, backup, ours, peer, c.pageSize)
+			compareTablespaces(t, backup, ours, peer, c.pageSize, nil)
 			compareFinal(t, ours, peer)
 			otherWays(t, base, backup, ours)
 			refusedHalfDone(t, root, base, backup, options(c))
@@ -195,6 +202,12 @@ func options(c fidelityCase) mysqldtest.Options {
 			"innodb-buffer-pool-size=32M", "innodb-log-file-size=1G", "innodb-flush-log-at-trx-commit=2",
 			"innodb-max-dirty-pages-pct=50", "innodb-strict-mode=0", "innodb-fast-shutdown=1",
 		},
+	}
+	if c.keys != "" {
+		o.Config = append(o.Config, "plugin-load-add=file_key_management", "file-key-management-filename="+c.keys, "innodb-encrypt-tables=ON", "innodb-encryption-threads=1")
+	}
+	if c.redo {
+		o.Config = append(o.Config, "innodb-encrypt-log=ON")
 	}
 	if c.undo {
 		o.Init = append(o.Init, "innodb-undo-tablespaces=3")
@@ -362,13 +375,14 @@ func isTablespace(name string) bool {
 }
 
 // compareTablespaces compares all pages. The forms of page_compressed pages may
-// differ: hb writes them uncompressed, and does not erase those that were freed.
-func compareTablespaces(t *testing.T, backup, ours, peers string, pageSize int) {
+// differ: hb writes them uncompressed, and does not erase those that were freed. keys are those of
+// encrypted ones, which it counts; nil: there are none.
+func compareTablespaces(t *testing.T, backup, ours, peers string, pageSize int, keys *keyring.Keys) (sealed int) {
 	got, want := files(t, ours, isTablespace), files(t, peers, isTablespace)
 	if !maps.Equal(got, want) {
 		t.Errorf("tablespaces: %v, want %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 	}
-	pages, inflated, freed := 0, 0, 0
+	pages, inflated, freed, only := 0, 0, 0, 0
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		a, err := os.ReadFile(filepath.Join(ours, name))
 		if err != nil {
@@ -389,17 +403,33 @@ func compareTablespaces(t *testing.T, backup, ours, peers string, pageSize int) 
 			size = 512 << code
 		}
 		differ := 0
+		open := opener(t, b, keys)
 		for at := 0; at+size <= len(b); at += size {
 			pages++
 			pa, pb := a[at:at+size], b[at:at+size]
-			if bytes.Equal(pa, pb) {
+			stored := pa
+			var isOurs, isPeers bool
+			if pb, isPeers = open(pb, at/size); isPeers {
+				sealed++
+			}
+			if bytes.Equal(stored, b[at:at+size]) {
 				continue
 			}
-			if pageCompressed(flags) && len(bytes.Trim(pb, "\x00")) == 0 && untouched(backup, name, int64(at), pa) {
+			if pa, isOurs = open(pa, at/size); isPeers && !isOurs {
+				t.Errorf("%s: page %d is in clear", name, at/size)
+			}
+			if isOurs && !isPeers {
+				only++
+				sealed++
+			}
+			if pageCompressed(flags) && len(bytes.Trim(pb, "\x00")) == 0 && untouched(backup, name, int64(at), stored) {
 				freed++
 				continue
 			}
-			if bytes.Equal(inflate(t, flags, pa), inflate(t, flags, pb)) {
+			if bytes.Equal(pa, pb) {
+				continue
+			}
+			if bytes.Equal(stored[4:24], b[at+4:at+24]) && bytes.Equal(inflate(t, flags, pa), inflate(t, flags, pb)) {
 				inflated++
 				continue
 			}
@@ -411,9 +441,82 @@ func compareTablespaces(t *testing.T, backup, ours, peers string, pageSize int) 
 			t.Errorf("%s: %d pages differ", name, differ)
 		}
 	}
-	t.Logf("%d pages compared, %d of them after decompression, %d freed pages that only the peer erased", pages, inflated, freed)
+	t.Logf("%d pages compared, %d of them after decompression, %d freed pages that only the peer erased, %d that only hb encrypted", pages, inflated, freed, only)
 	if pages < 1000 {
 		t.Errorf("only %d pages were compared", pages)
+	}
+	return sealed
+}
+
+// opener returns what returns a page of a tablespace, whose content is given, in clear, and reports
+// whether it is encrypted.
+func opener(t *testing.T, content []byte, keys *keyring.Keys) func(page []byte, no int) ([]byte, bool) {
+	t.Helper()
+	space, err := innodb.ParseSpace(content)
+	if keys == nil || err != nil { // such as the second file of the system tablespace
+		return func(page []byte, _ int) ([]byte, bool) { return page, false }
+	}
+	if space.Cipher, err = tde.Open(&space, nil, keys); err != nil {
+		t.Fatal(err)
+	}
+	return func(page []byte, no int) ([]byte, bool) {
+		if other := binary.BigEndian.Uint32(page[4:]) != uint32(no); other || !space.Sealed(page, innodb.PageNo(no)) {
+			return page, false // other: in the doublewrite area
+		}
+		plain := bytes.Clone(page)
+		if _, err := space.Unseal(plain, innodb.PageNo(no)); err != nil {
+			t.Errorf("page %d of tablespace %d: %v", no, space.ID, err)
+		}
+		return plain, true
+	}
+}
+
+// TestFidelityEncrypted recovers backups of servers that encrypt all tables by apply and by
+// mariadb-backup --prepare, and compares every page as it is stored: with the same key, the same
+// content and the same LSN the bytes are the same. Those that the two compress differently, or that
+// only hb encrypts, are compared after decryption, and their headers before. (The server encrypts
+// tables without a setting of their own by innodb_encrypt_tables, which --prepare does not have.)
+func TestFidelityEncrypted(t *testing.T) {
+	for _, c := range []fidelityCase{
+		{server: mysqldtest.MariaDB105, pageSize: 16384, checksum: "crc32", own: true},
+		{server: mysqldtest.MariaDB1011, pageSize: 16384, checksum: "full_crc32"},
+		{server: mysqldtest.MariaDB118, pageSize: 16384, checksum: "full_crc32", own: true, redo: true},
+	} {
+		t.Run(c.server, func(t *testing.T) {
+			root := mysqldtest.Need(t, c.server)
+			base := t.TempDir()
+			c.keys = filepath.Join(base, "keys")
+			if err := os.WriteFile(c.keys, []byte("1;770A8A65DA156D24EE2A093277530142\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			keys, err := (&keyring.Flags{KeyFile: c.keys}).Load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			backup := filepath.Join(base, "backup")
+			takeBackup(t, root, c, backup)
+			peer, ours := copyTree(t, backup, filepath.Join(base, "peer")), copyTree(t, backup, filepath.Join(base, "ours"))
+			if out, err := root.Tool("mariadb-backup", "--prepare", "--target-dir="+peer).CombinedOutput(); err != nil {
+				t.Fatalf("mariadb-backup --prepare: %v\n%s", err, tail(out))
+			}
+			r := mustApply(t, ours, apply.Options{Keys: keys})
+			sealed := compareTablespaces(t, backup, ours, peer, c.pageSize, keys)
+			t.Logf("LSN %d to %d, %d pages written; %d pages are encrypted", r.FromLSN, r.LSN, r.Pages, sealed)
+			if sealed < 500 || r.Pages < 500 {
+				t.Error("too few pages for a comparison")
+			}
+			s := mysqldtest.StartOn(t, root, ours, options(c))
+			if err := workload.Check(t.Context(), s.DB()); err != nil {
+				checkPeer(t, root, c, peer, err)
+			}
+			for _, table := range extraTables {
+				for _, row := range s.Rows(t, "CHECK TABLE "+table.name+" EXTENDED") {
+					if row[3] != "OK" {
+						t.Errorf("CHECK TABLE %s: %v", table.name, row)
+					}
+				}
+			}
+		})
 	}
 }
 
