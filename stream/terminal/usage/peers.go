@@ -80,7 +80,7 @@ var Peers = []PeerGroup{
 		{"decompress", both, Needless, "`hb extract` removes compression by itself", "It leaves files that the other tool compressed one by one as they are."},
 		{"decrypt", XtraBackup, Otherwise, "`hb extract -i KEYFILE` opens age's encryption; see hb help stages", ""},
 		{"remove-original", both, Needless, "`hb extract` removes compression and encryption by itself, and does not change the archive", ""},
-		{"export", both, Otherwise, "`hb apply --export` writes the same files; `hb extract --table DB.TABLE`, or `--database DB`, makes them of the archive, and `--into` imports the tables", ""},
+		{"export", both, Yes, "", "It is an option of `hb apply`. `hb extract --table DB.TABLE`, or `--database DB`, makes the files of single tables from the archive, and `--into` imports them. Both roll nothing back: a server does, with `--server`."},
 		{"print-param", both, Otherwise, "the archive's `backup-my.cnf` has these settings", ""},
 		{"print-defaults", both, Yes, "", "It prints a group `[hb]`, with the source of each setting."},
 		{"check-tables", XtraBackup, Otherwise, "`hb verify` checks a backup, and `hb verify --replay` rehearses its recovery", "It checks each page, but not the order of an index; for that run CHECK TABLE on a restored server."},
