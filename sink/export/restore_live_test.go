@@ -58,6 +58,12 @@ func writeAll(t *testing.T, s *mysqldtest.Server) *writtenTables {
 			s.Exec(t, strings.ReplaceAll(q, "%s", "t."+name))
 		}
 	}
+	return writeShown(t, s)
+}
+
+// writeShown writes the tables of a server's databases t and my-db, which is stopped.
+func writeShown(t *testing.T, s *mysqldtest.Server) *writtenTables {
+	t.Helper()
 	w := &writtenTables{root: s.Root, dir: t.TempDir(), creates: map[string]string{}, rows: map[string][]string{}}
 	for _, r := range s.Rows(t, "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE','SYSTEM VERSIONED') AND TABLE_SCHEMA IN ('t','my-db') AND TABLE_NAME<>'gone'") {
 		name := restore.Name{Database: r[0], Table: r[1]}

@@ -91,6 +91,9 @@ func New(w *export.Written, create string, s Server, to Name) (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", t, err)
 	}
+	if t.Engine == export.InnoDB {
+		setRowFormat(split, t, s)
+	}
 	p := &planner{Table: &Table{Name: to, Was: Name{t.Database, t.Name}, Engine: t.Engine, Foreign: split.Foreign}, of: w, server: s}
 	if p.Name == (Name{}) {
 		p.Name = p.Was

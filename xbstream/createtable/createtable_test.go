@@ -156,6 +156,27 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestSetRowFormat: the format is replaced, or added where it is not the default.
+func TestSetRowFormat(t *testing.T) {
+	const begin = "CREATE TABLE `a` (\n  `b` int COMMENT ' ROW_FORMAT=COMPACT'\n) ENGINE=InnoDB"
+	for _, c := range []struct{ options, format, want string }{
+		{"", "DYNAMIC", ""},
+		{"", "COMPACT", " ROW_FORMAT=COMPACT"},
+		{" ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8", "COMPACT", " ROW_FORMAT=COMPACT KEY_BLOCK_SIZE=8"},
+		{" ROW_FORMAT=COMPACT", "DYNAMIC", " ROW_FORMAT=DYNAMIC"},
+		{" COMMENT='\n ROW_FORMAT=COMPACT'", "REDUNDANT", " COMMENT='\n ROW_FORMAT=COMPACT' ROW_FORMAT=REDUNDANT"},
+		{" COMMENT='x'\n/*!50100 PARTITION BY HASH (`b`)\nPARTITIONS 2 */", "COMPACT", " COMMENT='x' ROW_FORMAT=COMPACT\n/*!50100 PARTITION BY HASH (`b`)\nPARTITIONS 2 */"},
+	} {
+		s, err := createtable.Parse(begin + c.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.SetRowFormat(c.format, "DYNAMIC"); s.Create != begin+c.want {
+			t.Errorf("%+v: %s", c, s.Create)
+		}
+	}
+}
+
 // FuzzFromSDI: no document makes hb panic, or a statement that is longer than its bound.
 func FuzzFromSDI(f *testing.F) {
 	list, err := sdi.Read(innodbtest.ReadStored(f, "../innodb/sdi/testdata/mysql97-wide.ibd.gz"))

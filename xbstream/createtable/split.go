@@ -14,7 +14,8 @@ type Split struct {
 	Vector   []string // "ADD VECTOR KEY …" of each VECTOR index (MariaDB 11.7)
 	Foreign  []string // "ADD CONSTRAINT …" of each foreign key
 
-	name int // where the name of the table ends in Create
+	name    int // where the name of the table ends in Create
+	options int // where its columns end in Create
 }
 
 const beforeName = "CREATE TABLE "
@@ -64,7 +65,9 @@ func Parse(show string) (*Split, error) {
 	if len(kept) == 0 {
 		return nil, fmt.Errorf("the table has no column: %.80q", show)
 	}
-	s.Create = show[:at] + "\n  " + strings.Join(kept, ",\n  ") + withoutDirectories(show[end:])
+	s.Create = show[:at] + "\n  " + strings.Join(kept, ",\n  ")
+	s.options = len(s.Create)
+	s.Create += withoutDirectories(show[end:])
 	return s, nil
 }
 
@@ -95,6 +98,32 @@ func directoryLength(s string) int {
 		}
 	}
 	return 0
+}
+
+// SetRowFormat makes the statement that of a table with rows of a format. Statements do not say
+// which if none was given when the table was made, and may say one that the server did not
+// have; a server takes byDefault if they do not.
+func (s *Split) SetRowFormat(format, byDefault string) {
+	const option = " ROW_FORMAT="
+	for at := s.options; at < len(s.Create); at += max(tokenLength(s.Create[at:]), 1) {
+		rest := s.Create[at:]
+		if strings.HasPrefix(rest, option) {
+			end := at + len(option) + tokenLength(rest[len(option):])
+			s.Create = s.Create[:at] + option + format + s.Create[end:]
+			return
+		}
+		if at > s.options && rest[0] == '\n' { // partitions follow
+			s.insertFormat(at, option, format, byDefault)
+			return
+		}
+	}
+	s.insertFormat(len(s.Create), option, format, byDefault)
+}
+
+func (s *Split) insertFormat(at int, option, format, byDefault string) {
+	if format != byDefault {
+		s.Create = s.Create[:at] + option + format + s.Create[at:]
+	}
 }
 
 // isForeign reports whether an element is a foreign key.
