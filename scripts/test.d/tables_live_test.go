@@ -50,6 +50,13 @@ func TestTables(t *testing.T) {
 		if len(chain) != len(want) || bytes.Equal([]byte(chain["shop/orders.ibd"]), []byte(want["shop/orders.ibd"])) {
 			t.Errorf("%s: the increment changes nothing", root.Name)
 		}
+		full, err := os.ReadFile(x.in("full"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := x.run("a chain, its base from a pipe", 0, func(cmd *exec.Cmd) { cmd.Stdin = bytes.NewReader(full) }, "-", x.in("later")); !maps.EqualFunc(got, chain, sameContent) {
+			t.Errorf("%s: a chain, its base from a pipe: %q", root.Name, slices.Sorted(maps.Keys(got)))
+		}
 		x.refuses()
 		if root.MariaDB() || !root.AtLeast(8, 0) { // since then tablespaces have their definitions
 			x.backup(s, "bare", "--no-definitions")
