@@ -1,6 +1,7 @@
 package export_test
 
 import (
+	"fmt"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -119,5 +120,26 @@ func accepted(t *testing.T, s *mysqldtest.Server, refused string, tables map[str
 	}
 	for db := range databases {
 		run(t, c, "DROP DATABASE "+quoted(db))
+	}
+}
+
+// TestCreateTableAliases: expressions of documents have the names that 9.7 gives character sets
+// which older servers called utf8.
+func TestCreateTableAliases(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
+	s.Exec(t, "CREATE DATABASE t")
+	for i, expression := range []string{"concat(_utf8'x',`a`,`utf8`,_utf8'utf8 _utf8\\'charset utf8 using utf8')", "cast(`a` as char(5) charset utf8)", "(`a` collate utf8_bin)", "convert(`a` using utf8)",
+		"(cast(`a` as char(5) charset utf8) collate utf8_unicode_ci)"} {
+		name := fmt.Sprintf("t%d", i)
+		s.Exec(t, "CREATE TABLE t."+name+" (a VARCHAR(9), utf8 INT, b VARCHAR(50) AS ("+expression+")) CHARSET=utf8mb3")
+		document := sdi.Table{Name: name, Schema: "t", Engine: "InnoDB", Collation: 33, Columns: []sdi.Column{
+			{Name: "a", Type: sdi.ColumnVarchar, Length: 27, Collation: 33, Nullable: true, DefaultNull: true},
+			{Name: "utf8", Type: sdi.ColumnLong, Nullable: true, DefaultNull: true},
+			{Name: "b", Type: sdi.ColumnVarchar, Length: 150, Collation: 33, Nullable: true, Virtual: true, Generation: expression}}}
+		got, err := createtable.FromSDI(&document, createtable.Options{})
+		shown, _ := shownTables(t, s, "t")
+		if err != nil || got != shown[name] {
+			t.Errorf("%v: %s", err, difference(strings.Split(got, "\n"), strings.Split(shown[name], "\n")))
+		}
 	}
 }

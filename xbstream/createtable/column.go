@@ -451,13 +451,25 @@ func trimSpaces(b []byte, collation uint64) []byte {
 // modern returns an expression as MySQL 9.7 writes it: it knows the character set that servers
 // before 8.0.30 called utf8 by the name utf8mb3.
 func modern(expression string) string {
+	const was, is, introducer = "utf8", "utf8mb3", "_"
 	var out strings.Builder
+	last := "" // word
 	for rest := expression; rest != ""; {
 		n := tokenLength(rest)
-		if token := rest[:n]; token == "_utf8" {
-			out.WriteString("_utf8mb3")
-		} else {
+		token := rest[:n]
+		collation, hasCollation := strings.CutPrefix(token, was+"_")
+		switch {
+		case token == introducer+was:
+			out.WriteString(introducer + is)
+		case token == was && (last == "charset" || last == "using"):
+			out.WriteString(is)
+		case hasCollation && last == "collate":
+			out.WriteString(is + "_" + collation)
+		default:
 			out.WriteString(token)
+		}
+		if token != " " {
+			last = token
 		}
 		rest = rest[n:]
 	}
