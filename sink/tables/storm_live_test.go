@@ -118,7 +118,7 @@ func (st *storm) blow(t *testing.T, n int) {
 		case 7:
 			st.run(t, "ALTER TABLE "+a+" FORCE", "UPDATE "+a+" SET b = 'rebuilt' WHERE a % 3 = 0")
 		case 8:
-			if !st.Root.MariaDB() || st.Root.AtLeast(10, 6) { // 10.5 has a bug: see TestPartial
+			if !st.Root.MariaDB() || st.Root.AtLeast(10, 6) { // as in TestPartial
 				st.run(t, "DELETE FROM "+a+" WHERE a >= 100000", "ALTER TABLE s0.parts EXCHANGE PARTITION p0 WITH TABLE "+a)
 				st.renamed++
 			}
