@@ -1,0 +1,4 @@
+package restore
+
+// MakeObjects is makeObjects, for tests.
+var MakeObjects = makeObjects
