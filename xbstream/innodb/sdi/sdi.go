@@ -45,6 +45,10 @@ const (
 	maxSize = 256 << 20
 )
 
+// maxTotal bounds the documents of a tablespace together: general tablespaces have those of
+// many tables, of some 10 KB each.
+var maxTotal = 1 << 30
+
 // ErrNone says that a tablespace has no serialized dictionary information.
 var ErrNone = errors.New("the tablespace has no serialized dictionary information")
 
@@ -81,9 +85,14 @@ func Read(pages btree.Pages) ([]Document, error) {
 	}
 	tree := &btree.Tree{Pages: pages, Root: root, ID: indexID, Format: format}
 	var list []Document
+	total := 0
 	err = tree.Walk(func(r *btree.Record) error {
 		if r.Deleted {
 			return nil
+		}
+		// Before it is inflated: several records could name the same pages.
+		if total += int(min(binary.BigEndian.Uint32(r.Fields[4].Data), maxSize)); total > maxTotal {
+			return fmt.Errorf("serialized dictionary information: its documents have more than %d bytes", maxTotal)
 		}
 		d, err := document(tree, r)
 		if err != nil {

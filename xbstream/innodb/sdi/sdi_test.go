@@ -40,6 +40,25 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestTotal: the documents of a tablespace are bounded together, not only each.
+func TestTotal(t *testing.T) {
+	list, err := sdi.Read(innodbtest.ReadStored(t, wide))
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := *sdi.MaxTotal
+	defer func() { *sdi.MaxTotal = was }()
+	size := len(list[0].JSON) + len(list[1].JSON)
+	*sdi.MaxTotal = size
+	if _, err := sdi.Read(innodbtest.ReadStored(t, wide)); err != nil {
+		t.Error(err)
+	}
+	*sdi.MaxTotal = size - 1
+	if _, err := sdi.Read(innodbtest.ReadStored(t, wide)); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("%d bytes of documents: %v", size, err)
+	}
+}
+
 // TestDamage: what a tablespace without checksums could have is refused.
 func TestDamage(t *testing.T) {
 	be := binary.BigEndian

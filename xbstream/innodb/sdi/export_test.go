@@ -1,0 +1,4 @@
+package sdi
+
+// MaxTotal is maxTotal, for tests.
+var MaxTotal = &maxTotal
