@@ -23,6 +23,8 @@ import (
 type Server struct {
 	MariaDB bool
 	Version int // 50729 for MySQL 5.7.29, 101118 for MariaDB 10.11.18
+	// RowFormat is innodb_default_row_format, in capital letters; empty: that of the series.
+	RowFormat string
 }
 
 // importsPartitions reports whether the server knows IMPORT PARTITION. With others each

@@ -48,6 +48,9 @@ func learn(ctx context.Context, s Session) (*target, error) {
 		return nil, fmt.Errorf("the server's version %q is not of the form 1.2.3", t.text)
 	}
 	t.MariaDB, t.Version = strings.Contains(t.text, "MariaDB"), major*10000+minor*100+patch
+	if t.RowFormat, err = defaultRowFormat(ctx, s); err != nil {
+		return nil, err
+	}
 	if t.pageSize, err = strconv.Atoi(rows[0]["size"]); err != nil {
 		return nil, fmt.Errorf("innodb_page_size of the server: %w", err)
 	}
