@@ -2,6 +2,7 @@ package mergedir_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"hb/sink/mergedir"
 	"hb/sink/verify"
 	"hb/source/mysqld/mysqldtest"
+	"hb/xbstream/keyring"
 )
 
 // between is what happens between a backup and the next, by their numbers.
@@ -243,4 +245,88 @@ func shorten(name string) error {
 		return err
 	}
 	return os.Truncate(name, st.Size()-1)
+}
+
+// TestMergePeerEncrypted is TestMergePeer on servers that encrypt all tables: pages of increments
+// stay encrypted, and their checksums are those of what is stored, so that only apply needs keys.
+func TestMergePeerEncrypted(t *testing.T) {
+	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "keys")
+		if err := os.WriteFile(file, []byte("1;770A8A65DA156D24EE2A093277530142\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := (&keyring.Flags{KeyFile: file}).Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := mysqldtest.Options{Config: []string{"plugin-load-add=file_key_management", "file-key-management-filename=" + file, "innodb-encrypt-tables=ON", "innodb-encryption-threads=1"}}
+		s := mysqldtest.Start(t, root, o)
+		at := func(i int) string { return filepath.Join(dir, fmt.Sprint(i)) }
+		for i, statements := range between {
+			s.Exec(t, statements...)
+			if i < 2 {
+				s.WriteOut(t)
+			}
+			args := []string{"--defaults-file=" + s.DefaultsFile, "--backup", "--target-dir=" + at(i)}
+			if i > 0 {
+				args = append(args, "--incremental-basedir="+at(i-1))
+			}
+			if out, err := s.Tool("mariadb-backup", args...).CombinedOutput(); err != nil {
+				t.Fatalf("mariadb-backup: %v\n%s", err, out[max(0, len(out)-4000):])
+			}
+		}
+		want := sums(t, s)
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		apply1 := func() {
+			t.Helper()
+			if _, err := apply.Run(t.Context(), at(0), apply.Options{Tool: "hb test", Keys: keys}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		apply1()
+		for i := 1; i < len(between); i++ {
+			r, err := mergedir.Run(t.Context(), at(0), at(i), mergedir.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%+v", *r)
+			apply1()
+		}
+		if sealed := sealedPages(t, filepath.Join(at(0), "d", "a.ibd")); sealed < 100 {
+			t.Errorf("%d pages of d.a are encrypted", sealed)
+		}
+		c := mysqldtest.StartOn(t, root, at(0), o)
+		got := sums(t, c)
+		for name, sum := range want {
+			if got[name] != sum {
+				t.Errorf("%s: %s, want %s", name, got[name], sum)
+			}
+			if check := c.Rows(t, "CHECK TABLE "+name+" EXTENDED"); check[len(check)-1][3] != "OK" {
+				t.Errorf("%v", check)
+			}
+		}
+		if len(got) != len(want) || len(want) < 10 {
+			t.Errorf("tables %v, want %v", got, want)
+		}
+	})
+}
+
+// sealedPages counts the pages of a table in the full_crc32 format that are encrypted: they begin
+// with the version of a key.
+func sealedPages(t *testing.T, name string) (n int) {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 16 << 10
+	for at := size; at+size <= len(b); at += size {
+		if binary.BigEndian.Uint32(b[at:]) == 1 {
+			n++
+		}
+	}
+	return n
 }
