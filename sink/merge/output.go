@@ -153,6 +153,7 @@ func (o *output) finish(last *step, scope *metadata.Scope) error {
 	m.Since, m.StandsFor = nil, &point
 	if scope != nil {
 		m.Scope, m.StandsFor = scope, nil
+		m.Encryption = m.Encryption.Of(func(name string) bool { return o.spaces[name] != nil })
 	}
 	m.Heads, m.Files, m.Bytes = metadata.CRC32(o.w.HeadsCRC32()), int64(len(files)), 0
 	m.UnsummedPages, m.UnprovenPages = o.tally.Unsummed, o.tally.Unproven

@@ -308,6 +308,7 @@ func (s *Selection) describe(root disk.Dir, sum *catalog.Summary, files, kept []
 	scope.Databases = s.want.scope()
 	// Dropped databases and later increments are of no interest, and the binary log stays here.
 	m.Scope, m.Since, m.StandsFor, m.Tracking, m.BinlogHome, m.DroppedDatabases = &scope, nil, nil, nil, nil, nil
+	m.Encryption = m.Encryption.Of(s.needs)
 	a := *sum.Archive
 	a.Options.Partial = true
 	a.Version = a.Options.Version()

@@ -65,6 +65,23 @@ func (e *Encryption) SetKeys(names []string) {
 	e.Keys = names[:min(len(names), maxEncryptedKeys)]
 }
 
+// Of returns what is left of e in a part of the backup, of which has tells the files. Those that
+// have no name in e count as not in it.
+func (e *Encryption) Of(has func(name string) bool) *Encryption {
+	if e == nil {
+		return nil
+	}
+	part := *e
+	part.Names = nil
+	for _, name := range e.Names {
+		if has(name) {
+			part.Names = append(part.Names, name)
+		}
+	}
+	part.Tablespaces = int64(len(part.Names))
+	return &part
+}
+
 // Any reports whether anything is encrypted. A nil *Encryption has nothing.
 func (e *Encryption) Any() bool { return e != nil && (e.Tablespaces > 0 || len(e.Others) > 0) }
 

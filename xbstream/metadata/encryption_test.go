@@ -38,6 +38,9 @@ func TestEncryption(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(read.Encryption, e) {
 		t.Errorf("%+v, %v", read, err)
 	}
+	if part := e.Of(func(name string) bool { return strings.HasSuffix(name, "7.ibd") }); part.Tablespaces != 100 || len(part.Names) != 100 || part.Names[0] != "db/t0007.ibd" || !part.KeysWithin || len(e.Names) != 1000 {
+		t.Errorf("a part: %+v", part)
+	}
 	long := new(Encryption)
 	long.SetNames(slices.Repeat([]string{strings.Repeat("n", 500)}, 1000))
 	if n := len(long.Names); n != 262 || long.Tablespaces != 1000 { // 128 KiB
@@ -50,7 +53,7 @@ func TestEncryption(t *testing.T) {
 		}
 	}
 	var none *Encryption
-	if none.Any() || none.Describe(FlavorMySQL) != "" || new(Encryption).Any() || !none.Needs("key 1, version 1") || !e.Needs("key 1, version 1") || e.Needs("key 2, version 1") {
+	if none.Of(nil) != nil || none.Any() || none.Describe(FlavorMySQL) != "" || new(Encryption).Any() || !none.Needs("key 1, version 1") || !e.Needs("key 1, version 1") || e.Needs("key 2, version 1") {
 		t.Error("none")
 	}
 }
