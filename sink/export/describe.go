@@ -38,15 +38,21 @@ func (d *Directory) Describe(t *Table) error {
 
 // describeSDI looks for the table's document, which one of its tablespaces has.
 func (d *Directory) describeSDI(t *Table) error {
-	for i := range t.Parts {
-		var err error
-		if t.SDI, t.space, err = d.documents(t.Parts[i].Path); err != nil {
+	var found []described
+	for _, part := range t.Parts {
+		def, space, err := d.documents(part.Path)
+		if err != nil {
 			return err
 		}
-		if t.SDI != nil {
-			break
+		if def != nil {
+			found = append(found, described{part.Space, def, space})
 		}
 	}
+	one, err := choose(found)
+	if err != nil {
+		return &RefusedError{t.String(), err.Error()}
+	}
+	t.SDI, t.space = one.def, one.doc
 	switch {
 	case t.SDI == nil:
 		return &RefusedError{t.String(), "none of its files has its definition"}
@@ -54,6 +60,44 @@ func (d *Directory) describeSDI(t *Table) error {
 		return &RefusedError{t.String(), fmt.Sprintf("%s has the definition of table %s.%s: a statement that renames it was interrupted at the end of the backup; restore the whole backup, and its server completes or undoes that", t.Parts[0].Path, t.SDI.Schema, t.SDI.Name)}
 	}
 	return t.matchPartitions()
+}
+
+// described is a tablespace that has a document of a table.
+type described struct {
+	space innodb.SpaceID
+	def   *sdi.Table
+	doc   *sdi.Tablespace
+}
+
+// choose returns the document that servers read: that of the first partition, or of its first
+// subpartition. Other partitions can have old ones, of tables that they were, or that servers
+// before 8.0.16 left there. (fetch_first_tablespace_id of sdi_tablespace.cc, MySQL 9.7.2)
+func choose(found []described) (one described, err error) {
+	if len(found) == 1 {
+		return found[0], nil
+	}
+	n := 0
+	for _, f := range found {
+		if first, ok := firstSpace(f.def); ok && first == uint64(f.space) {
+			one = f
+			n++
+		}
+	}
+	if len(found) > 0 && n != 1 {
+		return one, fmt.Errorf("%d of its files have a definition, and %d of these are of the partition that the definition begins with", len(found), n)
+	}
+	return one, nil
+}
+
+// firstSpace returns the tablespace of the first partition that has one.
+func firstSpace(def *sdi.Table) (uint64, bool) {
+	for _, p := range (&Table{SDI: def}).leaves() {
+		if len(p.Indexes) == 0 {
+			return 0, false
+		}
+		return p.Indexes[0].Private.Number("space_id")
+	}
+	return 0, false
 }
 
 // documents returns the definitions of a table and its tablespace that this has; nil: it has
