@@ -146,7 +146,7 @@ func (c *Extract) tables(ctx context.Context, p *program.Program, in *input) (er
 		return err
 	}
 	p.Extracted(text, result.Extracted.Facts()...)
-	return errors.Join(err, c.importTables(ctx, p, session, result), result.NotImported(c.Directory))
+	return errors.Join(err, c.importTables(ctx, p, session, result))
 }
 
 // importTables brings the tables to the server.

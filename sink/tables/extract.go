@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"hb/sink/extract"
 	"hb/sink/restore"
 	"hb/stream"
+	"hb/stream/disk"
 	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
@@ -214,7 +216,11 @@ func (x *extraction) export(ctx context.Context, d *export.Directory) error {
 		return err
 	}
 	for _, t := range chosen {
-		w, err := d.Write(ctx, t, x.target.Root)
+		var w *export.Written
+		err := d.Verify(ctx, t, nil)
+		if err == nil {
+			w, err = d.Write(ctx, t, x.target.Root)
+		}
 		if x.refuses(t, err) {
 			continue
 		}
@@ -262,16 +268,61 @@ func (x *extraction) define(d *export.Directory) error {
 	return restore.Write(x.target.Root, r.Sources, r.From, restore.Objects{Definitions: definitions, Databases: databases})
 }
 
-// refuses notes that a table of a database cannot be exported, which is no reason not to export
-// the others.
+// refuses notes that a table of a database cannot be exported, or is damaged, which is no reason
+// not to export the others.
 func (x *extraction) refuses(t *export.Table, err error) bool {
 	_, refused := errors.AsType[*export.RefusedError](err)
-	if !refused || slices.Contains(x.names, Name{t.Database, t.Name}) {
+	_, damaged := errors.AsType[*backupdir.DamageError](err)
+	if !refused && !damaged || slices.Contains(x.names, Name{t.Database, t.Name}) {
 		return false
 	}
 	x.result.Refused = append(x.result.Refused, err)
 	return true
 }
+
+// unlisted notes the tables of whole databases that have a definition in the directory, and
+// nothing that could be exported: those of engines that keep no rows in files.
+func (x *extraction) unlisted(d *export.Directory, found map[Name]bool) error {
+	return backupdir.EachDatabaseFile(d.Root(), func(file string) error {
+		ext := path.Ext(file)
+		of, ok := owner(file)
+		if !ok || of.Table == "" || ext != ".frm" && ext != ".sdi" || strings.Contains(file, "#") {
+			return nil
+		}
+		n := decoded(of)
+		if found[n] || !slices.Contains(x.names, Name{Database: n.Database}) {
+			return nil
+		}
+		if ext == ".frm" {
+			view, err := isView(d.Root(), file)
+			if err != nil || view {
+				return err
+			}
+		}
+		found[n] = true
+		x.result.Refused = append(x.result.Refused, &export.RefusedError{Table: n.String(),
+			What: "the backup has its definition, and no files with its rows, because its engine keeps them in memory or elsewhere, or because its tablespace is discarded: make it again"})
+		return nil
+	})
+}
+
+// isView reports whether a .frm file is a view's.
+func isView(root disk.Dir, file string) (_ bool, err error) {
+	f, err := root.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	head := make([]byte, len(viewHead))
+	n, err := f.ReadAt(head, 0)
+	if err == io.EOF {
+		err = nil
+	}
+	return string(head[:n]) == viewHead, err
+}
+
+// viewHead begins the .frm files of views, which are texts. (TestDatabase)
+const viewHead = "TYPE=VIEW"
 
 // choose returns the tables that were asked for, and can be exported as far as they are described.
 func (x *extraction) choose(d *export.Directory) (chosen []*export.Table, err error) {
@@ -297,6 +348,9 @@ func (x *extraction) choose(d *export.Directory) (chosen []*export.Table, err er
 		}
 	}
 	x.result.Refused = nil
+	if err := x.unlisted(d, found); err != nil {
+		return nil, err
+	}
 	out := chosen[:0]
 	for _, t := range chosen {
 		switch err := d.Describe(t); {
@@ -310,10 +364,10 @@ func (x *extraction) choose(d *export.Directory) (chosen []*export.Table, err er
 	return out, nil
 }
 
-// RefusedError says which tables of databases could not be exported.
+// RefusedError says which tables could not be exported, or have no CREATE TABLE.
 type RefusedError struct {
 	Directory string
-	Tables    int // that were
+	Tables    int // that can be imported
 	Refused   []error
 }
 
@@ -326,30 +380,22 @@ func (e *RefusedError) Error() string {
 	return b.String()
 }
 
+// refused returns a *RefusedError if there are tables that were asked for, and that cannot be
+// imported from the directory.
 func (x *extraction) refused() error {
-	if len(x.result.Refused) == 0 {
+	all := slices.Clone(x.result.Refused)
+	for _, text := range x.result.Undefined {
+		all = append(all, errors.New(text))
+	}
+	if len(all) == 0 {
 		return nil
 	}
-	return &RefusedError{x.Directory, len(x.result.Tables), x.result.Refused}
-}
-
-// NotImported returns a *RefusedError if there are tables that cannot be imported for want of
-// their definitions.
-func (r *Result) NotImported(dir string) error {
-	if len(r.Undefined) == 0 {
-		return nil
-	}
-	e := &RefusedError{Directory: dir, Tables: len(r.Sources)}
-	for _, text := range r.Undefined {
-		e.Refused = append(e.Refused, errors.New(text))
-	}
-	return e
+	return &RefusedError{x.Directory, len(x.result.Sources), all}
 }
 
 // Warnings are what the user should know.
 func (r *Result) Warnings() []string {
 	all := slices.Concat(r.Extracted.Warnings, r.Applied.Warnings)
-	all = append(all, r.Undefined...)
 	if r.Finished == nil {
 		return all
 	}

@@ -117,7 +117,7 @@ func (e *NotFoundError) Error() string {
 		what = "database"
 	}
 	if e.View {
-		return fmt.Sprintf("%v is not a table in the backup: it may be a view", e.Name)
+		return fmt.Sprintf("%v is not a table with files in the backup: it may be a view, or have no file of its own because its engine keeps no rows in files, or because it is in a general tablespace", e.Name)
 	}
 	text := fmt.Sprintf("the backup has no files of a %s %v", what, e.Name)
 	if len(e.Near) > 0 {
@@ -221,12 +221,12 @@ func (w *wanted) missing(files []string, m *metadata.Manifest) error {
 		var near []string
 		if f.Table == "" {
 			for _, db := range slices.Sorted(maps.Keys(databases)) {
-				near = append(near, decoded(Name{Database: db}))
+				near = append(near, decoded(Name{Database: db}).String())
 			}
 		} else {
 			for n := range found {
 				if n.Table != "" {
-					near = append(near, decoded(n))
+					near = append(near, decoded(n).String())
 				}
 			}
 			slices.Sort(near)
@@ -238,11 +238,11 @@ func (w *wanted) missing(files []string, m *metadata.Manifest) error {
 }
 
 // decoded is a name as SQL has it; as files have it, if that means nothing.
-func decoded(n Name) string {
+func decoded(n Name) Name {
 	for _, part := range []*string{&n.Database, &n.Table} {
 		if name, ok := filename.Decode(*part); ok {
 			*part = name
 		}
 	}
-	return n.String()
+	return n
 }

@@ -25,7 +25,8 @@ import (
 // is an extract.Selection.
 //
 // Chosen are the tables' own files, the system tablespace, undo tablespaces, the redo log and
-// what describes the backup.
+// what describes the backup; for whole databases also general tablespaces, to find the tables in
+// them.
 type Selection struct {
 	want  *wanted
 	parts *stream.Parts // nil: the archive is read from front to back
@@ -163,8 +164,12 @@ func (s *Selection) needs(file string) bool {
 		return s.want.has(file) || s.server && slices.Contains(serverDatabases, db)
 	}
 	switch {
-	case file == "", path.Ext(file) == backupdir.ExtTable:
-		return s.server && file == dictionaryFile
+	case file == "":
+		return false
+	case file == dictionaryFile:
+		return s.server
+	case path.Ext(file) == backupdir.ExtTable: // a general tablespace, which can have tables of a database
+		return len(s.want.whole) > 0
 	case metadata.IsOwn(file), backupdir.UndoFile.MatchString(file), s.isBinlog(file):
 		return true
 	}

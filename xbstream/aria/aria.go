@@ -67,6 +67,7 @@ type Table struct {
 	BlockSize  int   // bytes
 	HeaderSize int64 // bytes of t.MAI that are not index blocks
 	CrashSafe  bool  // its blocks carry checksums, its changes are in the log
+	Logged     bool  // its changes are in the log
 	Encrypted  bool
 
 	// Message is that of which an encrypted table's key is made.
@@ -105,6 +106,7 @@ func ReadTable(mai io.ReaderAt) (Table, error) {
 	t := Table{
 		BlockSize:  int(binary.BigEndian.Uint16(base[100:])),
 		HeaderSize: int64(binary.BigEndian.Uint64(base[16:])),
+		Logged:     base[106] != 0,
 		CrashSafe:  base[106] != 0 && binary.BigEndian.Uint16(head[4:])&optionPageChecksum != 0,
 	}
 	if t.BlockSize < 1024 || t.BlockSize&(t.BlockSize-1) != 0 || t.HeaderSize <= 0 {

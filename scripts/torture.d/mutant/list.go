@@ -576,7 +576,7 @@ var List = []Mutant{
 		"p.passes != nil && p.passes(r.Page.Space)", "p.passes != nil && !p.passes(r.Page.Space)",
 		"a table is extracted as it was copied", "test=./sink/replay TestPassOver"},
 	{"changes in the Aria log only", "sink/export/aria.go",
-		"		case table.CrashSafe:\n", "		case table.BlockSize == 0:\n",
+		"		case table.Logged:\n", "		case table.BlockSize == 0:\n",
 		"MariaDB: a crash-safe table of Aria lacks its last rows", "test=./sink/export TestDirectory"},
 	{"a part of a chain has all of it", "sink/merge/merge.go",
 		"m.part == nil || m.part.Choose(f.live)", "true",
