@@ -91,16 +91,30 @@ type extractCommand struct {
 
 // Run extracts.
 func (c *extractCommand) Run(ctx context.Context, p *program.Program, s *settings.Settings) error {
-	c.Connect = func(ctx context.Context, warn func(string)) (restore.Session, io.Closer, error) {
+	c.Connect = func(ctx context.Context, warn func(string)) (sinkcmd.Target, error) {
 		f := subject.Flags{}
 		f.Connection = c.Connection
 		srv, err := f.Connect(ctx, s.Env, warn)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		return srv.Control, srv, nil
+		if _, err := identity.Prove(ctx, srv, identity.Files{Datadir: srv.Vars.Datadir()}); err != nil {
+			return nil, errors.Join(err, srv.Close())
+		}
+		return importTarget{srv}, nil
 	}
 	return c.Extract.Run(ctx, p)
+}
+
+// importTarget is a server as package sinkcmd needs it.
+type importTarget struct{ *mysqld.Server }
+
+func (t importTarget) Open(ctx context.Context) (restore.Connection, error) {
+	c, err := t.Server.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // BeforeResolve reads the option files. Commands about hb itself do without.

@@ -37,7 +37,7 @@ func TestIntoRowFormat(t *testing.T) {
 			byDefault = "redundant"
 			s.Exec(t, "SET GLOBAL innodb_default_row_format="+byDefault)
 		}
-		result, err := restore.Into(t.Context(), connect(t, s), w.out, w.sources, restore.Options{From: w.from(t), PageSize: 16 << 10, Report: func(string) {}})
+		result, err := restore.Into(t.Context(), w.out, w.sources, restore.Options{Open: connect(t, s), From: w.from(t), PageSize: 16 << 10, Report: func(string) {}})
 		if err != nil {
 			t.Fatalf("%s: %v", w.root.Name, err)
 		}

@@ -2,6 +2,8 @@ package restore
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +32,10 @@ type Options struct {
 	From     Server // whose tables they are
 	PageSize int    // innodb_page_size of From in bytes
 	Replace  bool   // tables of the same names are replaced
+	// Open opens a connection to the server, whose data directory is that of this machine which
+	// it names: the caller has proved that.
+	Open    func(context.Context) (Connection, error)
+	Objects Objects // what else is made, where the tables are called as they were
 	// Report is told what was done, step by step.
 	Report func(text string)
 	System disk.System // nil: that of the operating system
@@ -48,16 +54,39 @@ type Imported struct {
 	Replaced bool
 }
 
-// Into brings tables to a running server, whose data directory must be on this machine and
-// writable. The files are in from. It makes no table that exists unless Options.Replace is set,
-// and then exchanges the old table for the new one after CHECK TABLE EXTENDED found that to
-// be good. A table after whose import something fails is removed again; those before it stay.
-// The binary log does not get the statements. A *TargetServerError says why the server does not
-// take a table.
-func Into(ctx context.Context, s Session, from disk.Dir, sources []Source, o Options) (_ *Result, err error) {
+// Check makes sure that Into could make tables of these names, before anything is done for them.
+func Check(ctx context.Context, o Options, names []Name) (err error) {
+	s, err := o.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	to, err := learn(ctx, s)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, err := checkFree(ctx, s, to.cased(name), o.Replace); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Into brings tables to a running server. The files are in from. It makes no table that exists
+// unless Options.Replace is set, and then exchanges the old table for the new one after CHECK
+// TABLE EXTENDED found that to be good. A table after whose import something fails is removed
+// again; those before it stay. The binary log does not get the statements. A
+// *TargetServerError says why the server does not take a table.
+func Into(ctx context.Context, from disk.Dir, sources []Source, o Options) (_ *Result, err error) {
 	if o.System == nil {
 		o.System = disk.OS
 	}
+	s, err := o.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
 	to, err := learn(ctx, s)
 	if err != nil {
 		return nil, err
@@ -70,25 +99,25 @@ func Into(ctx context.Context, s Session, from disk.Dir, sources []Source, o Opt
 		return nil, refuse("the server's data directory %s cannot be opened here: %v; run hb on the server's machine, as root or as its user", to.datadir, err)
 	}
 	defer func() { err = errors.Join(err, datadir.Close()) }()
-	r := &Result{}
 	sources = slices.Clone(sources)
 	slices.SortStableFunc(sources, func(a, b Source) int { return isMerge(a.Written.Table.Engine) - isMerge(b.Written.Table.Engine) })
-	for _, src := range sources {
-		if _, err := checkFree(ctx, s, to.named(src), o.Replace); err != nil {
-			return nil, err
-		}
+	if err := to.checkNames(ctx, s, sources, o.Replace); err != nil {
+		return nil, err
 	}
+	if err := to.prepare(ctx, s); err != nil {
+		return nil, err
+	}
+	r := &Result{}
 	if to.logs {
 		r.Warnings = append(r.Warnings, "the server writes a binary log, which does not get what hb does (sql_log_bin=0): replicas do not have the tables; import them there, too")
 	}
-	for _, q := range to.settings() {
-		if err := s.Exec(ctx, q); err != nil {
-			return nil, err
-		}
+	id, err := values(ctx, s, "id", "SELECT CONNECTION_ID() AS id")
+	if err != nil {
+		return nil, err
 	}
 	var done []*importing
 	for _, src := range sources {
-		i := &importing{Session: s, Options: o, target: to, datadir: datadir, from: from, result: r}
+		i := &importing{Session: s, id: id[0], Options: o, target: to, datadir: datadir, from: from, result: r}
 		if err := i.run(ctx, src); err != nil {
 			return r, fmt.Errorf("importing table %s.%s: %w", src.Written.Table.Database, src.Written.Table.Name, err)
 		}
@@ -97,6 +126,12 @@ func Into(ctx context.Context, s Session, from disk.Dir, sources []Source, o Opt
 	for _, i := range done { // now that the tables are there that keys refer to
 		i.addForeign(ctx)
 	}
+	var plans []*Table
+	for _, i := range done {
+		i.plan.Name = i.name // it may have been made under another one
+		plans = append(plans, i.plan)
+	}
+	r.Warnings = append(r.Warnings, makeObjects(ctx, s, plans, o.Objects)...)
 	return r, nil
 }
 
@@ -118,24 +153,37 @@ type importing struct {
 	result  *Result
 	plan    *Table
 
-	name      Name     // what it is called in the end
-	databases []string // made on the way
-	tables    []Name   // made on the way
-	files     []string // in the data directory, put there
-	like      fs.FileInfo
+	id     string   // of the connection, at the server
+	name   Name     // what it is called in the end
+	own    []string // databases that hb made for the way, with names that nobody else has
+	tables []Name   // made on the way
+	files  []placed
+	like   fs.FileInfo
+}
+
+// placed is a file that hb put into the data directory.
+type placed struct {
+	of   Name // the table
+	path string
+	made fs.FileInfo
 }
 
 // work and replaced begin the names of databases: where a table is made that is to replace
 // another, because names of constraints are unique in a database, and where the other one goes.
 const work, replaced = "hb_import_", "hb_replaced_"
 
-// ownName is a name that no other hb uses at this time.
-func (i *importing) ownName(ctx context.Context, prefix string) (string, error) {
-	id, err := values(ctx, i, "id", "SELECT CONNECTION_ID() AS id")
-	if err != nil {
+// makeOwn makes a database with a name that nobody else has.
+func (i *importing) makeOwn(ctx context.Context, prefix string) (string, error) {
+	var id [8]byte
+	if _, err := rand.Read(id[:]); err != nil {
 		return "", err
 	}
-	return prefix + id[0], nil
+	name := prefix + hex.EncodeToString(id[:])
+	if err := i.Exec(ctx, "CREATE DATABASE "+quote(name)); err != nil {
+		return "", err
+	}
+	i.own = append(i.own, name)
+	return name, nil
 }
 
 func (i *importing) run(ctx context.Context, src Source) (err error) {
@@ -148,8 +196,8 @@ func (i *importing) run(ctx context.Context, src Source) (err error) {
 	}
 	at := i.name
 	if exists {
-		if at.Database, err = i.ownName(ctx, work); err != nil {
-			return err
+		if at.Database, err = i.makeOwn(ctx, work); err != nil {
+			return errors.Join(err, i.undo())
 		}
 	}
 	create := src.Create
@@ -157,7 +205,7 @@ func (i *importing) run(ctx context.Context, src Source) (err error) {
 		create = withoutCheckNames(create)
 	}
 	if i.plan, err = New(src.Written, create, i.target.Server, at); err != nil {
-		return err
+		return errors.Join(err, i.undo())
 	}
 	began := time.Now()
 	rows, err := i.bring(ctx)
@@ -169,7 +217,7 @@ func (i *importing) run(ctx context.Context, src Source) (err error) {
 	}
 	i.Report(fmt.Sprintf("table %s: imported %d bytes, %d rows, in %.1f s", i.name, src.Written.Bytes, rows, time.Since(began).Seconds()))
 	i.result.Tables = append(i.result.Tables, Imported{i.name, rows, exists})
-	return i.dropDatabases(ctx)
+	return i.dropOwn(ctx, i.Session)
 }
 
 // bring makes the table, and returns how many rows it has.
@@ -193,17 +241,13 @@ func (i *importing) bring(ctx context.Context) (rows int64, err error) {
 	return i.check(ctx)
 }
 
-// haveDatabase makes a database, unless it is there.
+// haveDatabase makes a database, unless it is there. It stays: others may use it from then on.
 func (i *importing) haveDatabase(ctx context.Context, name string) error {
 	found, err := values(ctx, i, "x", "SELECT SCHEMA_NAME AS x FROM information_schema.SCHEMATA WHERE SCHEMA_NAME="+text(name))
 	if err != nil || len(found) > 0 {
 		return err
 	}
-	if err := i.Exec(ctx, createDatabase(name, i.plan.Was.Database, nil)); err != nil {
-		return err
-	}
-	i.databases = append(i.databases, name)
-	return nil
+	return i.Exec(ctx, createDatabase(name, i.plan.Was.Database, nil))
 }
 
 const createTable, dropTable, importEnd = "CREATE TABLE ", "DROP TABLE ", "TABLESPACE"
@@ -212,7 +256,7 @@ const createTable, dropTable, importEnd = "CREATE TABLE ", "DROP TABLE ", "TABLE
 func (i *importing) step(ctx context.Context, s *Step) error {
 	if len(s.Copies) > 0 {
 		for _, c := range s.Copies {
-			if err := i.copy(ctx, c); err != nil {
+			if err := i.copy(ctx, c, i.tables[len(i.tables)-1]); err != nil {
 				return err
 			}
 		}
@@ -234,6 +278,9 @@ func (i *importing) step(ctx context.Context, s *Step) error {
 	switch {
 	case makes:
 		i.tables = append(i.tables, made)
+		if err := i.compare(ctx, s.SQL, made); err != nil {
+			return err
+		}
 		return i.look(made)
 	case strings.HasSuffix(s.SQL, importEnd):
 		return i.warnings(ctx)
@@ -292,23 +339,25 @@ func (r *interruptible) Read(b []byte) (int, error) {
 	return r.r.Read(b)
 }
 
-// copy puts a file into the data directory, all or nothing.
-func (i *importing) copy(ctx context.Context, c Copy) (err error) {
+// copy puts a file into the data directory, all or nothing. Where InnoDB's file is to come, the
+// server has taken its own away, and there must be none. In the place of files of other engines
+// are those of the empty table.
+func (i *importing) copy(ctx context.Context, c Copy, of Name) (err error) {
 	in, err := i.from.Open(c.From)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
 	temporary := c.To + backupdir.ExtTemporary
-	if err := i.datadir.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	i.files = append(i.files, temporary)
 	out, err := i.datadir.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, i.like.Mode().Perm())
 	if err != nil {
 		return err
 	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{out}, &interruptible{ctx, in}, make([]byte, copySize))
+	made, err := out.Stat()
+	if err == nil {
+		i.files = append(i.files, placed{of, temporary, made}, placed{of, c.To, made})
+		_, err = io.CopyBuffer(struct{ io.Writer }{out}, &interruptible{ctx, in}, make([]byte, copySize))
+	}
 	if err == nil {
 		err = backupdir.SameOwner(out, i.like)
 	}
@@ -318,6 +367,11 @@ func (i *importing) copy(ctx context.Context, c Copy) (err error) {
 	if err = errors.Join(err, out.Close()); err != nil {
 		return fmt.Errorf("copying %s: %w", c.From, err)
 	}
-	i.files[len(i.files)-1] = c.To
-	return i.datadir.Rename(temporary, c.To)
+	if i.plan.Engine != export.InnoDB {
+		return i.datadir.Rename(temporary, c.To)
+	}
+	if err := i.datadir.Link(temporary, c.To); err != nil {
+		return err
+	}
+	return i.datadir.Remove(temporary)
 }

@@ -9,6 +9,7 @@ package restore
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -89,6 +90,9 @@ const partitionTable = "hb_import_partition"
 // shows it with an empty sql_mode.
 func New(w *export.Written, create string, s Server, to Name) (*Table, error) {
 	t := w.Table
+	if err := checkRaw(t); err != nil {
+		return nil, err
+	}
 	split, err := createtable.Parse(create)
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", t, err)
@@ -118,6 +122,19 @@ func New(w *export.Written, create string, s Server, to Name) (*Table, error) {
 		p.After = append(p.After, Step{SQL: "ALTER TABLE " + p.Name.SQL() + " " + index})
 	}
 	return p.Table, err
+}
+
+// plainRaw are the bytes of names of files that hb takes as they are, where they are not those of
+// a name in SQL: with others they could be more than names in a script.
+var plainRaw = regexp.MustCompile(`^[0-9A-Za-z_@$#. -]*$`)
+
+func checkRaw(t *export.Table) error {
+	for _, name := range []string{t.Database, t.Name} {
+		if raw, ok := strings.CutPrefix(name, rawFile); ok && !plainRaw.MatchString(raw) {
+			return &export.RefusedError{Table: fmt.Sprintf("%q", t.String()), What: "the name of its file is none that a server gives: restore the whole backup"}
+		}
+	}
+	return nil
 }
 
 type planner struct {

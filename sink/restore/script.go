@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"hb/sink/export"
 	"hb/xbstream/createtable"
 	"hb/xbstream/metadata"
 )
@@ -32,6 +33,9 @@ func (s Server) settings() []string {
 	if !s.MariaDB && s.Version >= 80030 {
 		list = append(list, "SET SESSION sql_generate_invisible_primary_key=0")
 	}
+	if !s.MariaDB && s.Version >= 50700 || s.Version >= 101100 {
+		list = append(list, "SET SESSION explicit_defaults_for_timestamp=1")
+	}
 	return list
 }
 
@@ -52,21 +56,16 @@ func Script(tables []*Table, s Server, o Objects) ([]byte, error) {
 	}
 	w.comment("On the server's machine, in this directory, as root or as the server's user, run",
 		"  DATADIR=/var/lib/mysql "+client+" < "+ScriptName,
-		"with the server's data directory. The first error ends it. Tables of these names must not",
-		"be there. The binary log does not get the statements (sql_log_bin): do the same on each",
-		"replica.")
+		"with the server's data directory (SELECT @@datadir). The first error ends it; but look at the",
+		"lines of CHECK TABLE: each must end with OK. Tables of these names must not be there. The",
+		"binary log does not get the statements (sql_log_bin): do the same on each replica.")
 	for _, q := range s.settings() {
 		w.statement(q)
 	}
 	w.databases()
 	for _, t := range tables {
 		w.comment("", "Table "+t.Name.String())
-		for i := range t.Steps {
-			w.step(&t.Steps[i])
-		}
-		for i := range t.After {
-			w.step(&t.After[i])
-		}
+		w.table(t)
 		w.statement("ANALYZE TABLE " + t.Name.SQL())
 		w.statement("CHECK TABLE " + t.Name.SQL() + " EXTENDED")
 	}
@@ -80,6 +79,26 @@ type script struct {
 	server Server
 	tables []*Table
 	out    bytes.Buffer
+}
+
+// table writes the steps of one. After the last statement before files are copied, which makes
+// InnoDB take its own away, there must be none; before that there must be one.
+func (w *script) table(t *Table) {
+	for i := range t.Steps {
+		if t.Engine == export.InnoDB && strings.Contains(t.Steps[i].SQL, " DISCARD ") && i+1 < len(t.Steps) {
+			w.made(&t.Steps[i+1])
+		}
+		w.step(&t.Steps[i], t.Engine)
+		if i > 0 && strings.Contains(t.Steps[i].SQL, " IMPORT ") {
+			w.statement("SHOW WARNINGS")
+			for n := i - 1; n >= 0 && len(t.Steps[n].Copies) > 0; n-- {
+				w.remove(&t.Steps[n])
+			}
+		}
+	}
+	for i := range t.After {
+		w.step(&t.After[i], t.Engine)
+	}
 }
 
 // comment writes lines of comments.
@@ -104,15 +123,38 @@ func (w *script) compound(q string) {
 
 // step writes a statement, or the commands that copy files. What the server needs only once
 // goes when it has been used.
-func (w *script) step(s *Step) {
+func (w *script) step(s *Step, engine export.Engine) {
 	if len(s.Copies) == 0 {
 		w.statement(s.SQL)
 		return
 	}
 	for _, c := range s.Copies {
-		to := `"$DATADIR"/` + shellQuote(c.To)
-		fmt.Fprintf(&w.out, `\! cp %s %s && chown --reference="$DATADIR"/%s %s && chmod 660 %s || kill $PPID`+"\n",
-			shellQuote("./"+c.From), to, shellQuote(path.Dir(c.To)), to, to)
+		to, test := `"$DATADIR"/`+shellQuote(c.To), "test ! -e"
+		if engine != export.InnoDB {
+			test = "test -f" // the empty table's
+		}
+		fmt.Fprintf(&w.out, `\! %s %s && cp %s %s && chown --reference="$DATADIR"/%s %s && chmod 660 %s || kill $PPID`+"\n",
+			test, to, shellQuote("./"+c.From), to, shellQuote(path.Dir(c.To)), to, to)
+	}
+}
+
+// remove removes the files that the server needed only while it imported.
+func (w *script) remove(s *Step) {
+	for _, c := range s.Copies {
+		if c.Passing() {
+			fmt.Fprintf(&w.out, `\! rm -f "$DATADIR"/%s`+"\n", shellQuote(c.To))
+		}
+	}
+}
+
+// made ends the client unless the data directory has a table's file now: it is another one, or the
+// server's tables are elsewhere.
+func (w *script) made(s *Step) {
+	for _, c := range s.Copies {
+		if !c.Passing() {
+			fmt.Fprintf(&w.out, `\! test -f "$DATADIR"/%s || kill $PPID`+"\n", shellQuote(c.To))
+			return
+		}
 	}
 }
 

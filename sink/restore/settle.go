@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"hb/sink/export"
+	"hb/xbstream/createtable"
 )
 
 // removePassing removes the files that the server needed only while it imported.
@@ -56,25 +59,54 @@ func (i *importing) check(ctx context.Context) (rows int64, err error) {
 	return strconv.ParseInt(counted[0], 10, 64)
 }
 
-// exchange puts the new table in the place of the old one, and drops that.
+// exchange puts the new table in the place of the old one, and drops that. If it is not certain
+// what became of the two, nothing is dropped any more.
 func (i *importing) exchange(ctx context.Context, at Name) error {
-	database, err := i.ownName(ctx, replaced)
+	database, err := i.makeOwn(ctx, replaced)
 	if err != nil {
 		return err
 	}
 	old := Name{database, i.name.Table}
-	if err := i.haveDatabase(ctx, old.Database); err != nil {
-		return err
-	}
 	if err := i.Exec(ctx, fmt.Sprintf("RENAME TABLE %s TO %s, %s TO %s", i.name.SQL(), old.SQL(), at.SQL(), i.name.SQL())); err != nil {
-		return err
+		return errors.Join(err, i.whereIs(old, at))
 	}
-	made := i.databases
-	i.tables, i.databases = nil, nil // what was made is in its place, and the old table is not to be lost
+	own := i.own
+	i.tables, i.files, i.own = nil, nil, nil // what was made is in its place, and the old table is not to be lost
 	if err := i.Exec(ctx, "DROP TABLE "+old.SQL()); err != nil {
 		return fmt.Errorf("the table of the backup is in its place, and the old one is %s, which could not be dropped: %w", old, err)
 	}
-	i.databases = made
+	i.own = own
+	return nil
+}
+
+// whereIs finds out what a RENAME TABLE has done that failed. If the old table is not certainly
+// where it was, undo is to leave all tables as they are, and the error says what to look at.
+func (i *importing) whereIs(old, at Name) (err error) {
+	leave := func() error {
+		i.tables, i.files, i.own = nil, nil, nil
+		return fmt.Errorf("hb leaves the tables as they are: look for the old one as %s or %s, and for that of the backup as %s or %s", i.name, old, i.name, at)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), undoTime)
+	defer cancel()
+	s, err := i.Open(ctx)
+	if err != nil {
+		return leave()
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := i.end(ctx, s); err != nil {
+		return leave()
+	}
+	var there [3]bool
+	for n, name := range []Name{i.name, old, at} {
+		found, err := values(ctx, s, "x", "SELECT TABLE_NAME AS x FROM information_schema.TABLES WHERE TABLE_SCHEMA="+text(name.Database)+" AND TABLE_NAME="+text(name.Table))
+		if err != nil {
+			return leave()
+		}
+		there[n] = len(found) > 0
+	}
+	if there != [3]bool{true, false, true} { // nothing was renamed
+		return leave()
+	}
 	return nil
 }
 
@@ -115,41 +147,149 @@ func (i *importing) warn(format string, args ...any) {
 	i.result.Warnings = append(i.result.Warnings, fmt.Sprintf(format, args...))
 }
 
-// undoTime bounds what is done to remove a table after its import failed, if the reason is that
-// the context ended.
-const undoTime = time.Minute
+// undoTime bounds what is done to remove a table after its import failed.
+const undoTime = 5 * time.Minute
 
-// undo removes what was made.
-func (i *importing) undo() error {
+// undo removes what was made, over a connection of its own: the other one may be lost, and its
+// statement may go on at the server. A table's files are removed only once the server has dropped
+// it, and only those that hb made. What is left is in the error.
+func (i *importing) undo() (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), undoTime)
 	defer cancel()
-	var all []error
-	for _, name := range slices.Backward(i.tables) {
-		all = append(all, i.Exec(ctx, "DROP TABLE IF EXISTS "+name.SQL()))
-	}
-	for _, name := range i.files {
-		if err := i.datadir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			all = append(all, err)
+	left := func(err error) error {
+		what := append([]string{}, i.own...)
+		for _, t := range i.tables {
+			what = append(what, t.String())
 		}
+		return fmt.Errorf("hb could not remove what it had made; left on the server are %q: %w", what, err)
 	}
-	for _, name := range i.databases {
-		all = append(all, i.Exec(ctx, "DROP DATABASE IF EXISTS "+quote(name)))
+	if len(i.tables)+len(i.own) == 0 {
+		return nil
 	}
-	if err := errors.Join(all...); err != nil {
-		return fmt.Errorf("removing what was made of the table: %w", err)
+	s, err := i.Open(ctx)
+	if err != nil {
+		return left(err)
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := errors.Join(i.end(ctx, s), i.target.prepare(ctx, s)); err != nil {
+		return left(err)
+	}
+	for len(i.tables) > 0 {
+		name := i.tables[len(i.tables)-1]
+		if err := s.Exec(ctx, "DROP TABLE IF EXISTS "+name.SQL()); err != nil {
+			return left(err)
+		}
+		if err := i.removeFiles(name); err != nil {
+			return left(err)
+		}
+		i.tables = i.tables[:len(i.tables)-1]
+	}
+	if err := i.dropOwn(ctx, s); err != nil {
+		return left(err)
 	}
 	return nil
 }
 
-// dropDatabases drops the databases that were made only for the way.
-func (i *importing) dropDatabases(ctx context.Context) error {
-	var all []error
-	for _, name := range i.databases {
-		if strings.HasPrefix(name, work) || strings.HasPrefix(name, replaced) {
-			all = append(all, i.Exec(ctx, "DROP DATABASE "+quote(name)))
+// end ends the first connection at the server, with its statement, and waits until that is so.
+func (i *importing) end(ctx context.Context, s Session) error {
+	_ = s.Exec(ctx, "KILL "+i.id) // an error says that it is not there any more
+	for {
+		found, err := values(ctx, s, "x", "SELECT ID AS x FROM information_schema.PROCESSLIST WHERE ID="+i.id)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("connection %s of hb has not ended: %w", i.id, ctx.Err())
+		case <-time.After(endPause):
 		}
 	}
-	return errors.Join(all...)
+}
+
+const endPause = 200 * time.Millisecond
+
+// removeFiles removes the files that hb put beside those of a table that was dropped.
+func (i *importing) removeFiles(of Name) error {
+	for _, f := range i.files {
+		if f.of != of {
+			continue
+		}
+		st, err := i.datadir.Lstat(f.path)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(st, f.made) {
+			continue
+		}
+		if err == nil {
+			err = i.datadir.Remove(f.path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropOwn drops the databases that hb made for the way, which are empty by then.
+func (i *importing) dropOwn(ctx context.Context, s Session) error {
+	for _, name := range i.own {
+		in := " WHERE " + "%s_SCHEMA=" + text(name)
+		n, err := values(ctx, s, "n", "SELECT (SELECT COUNT(*) FROM information_schema.TABLES"+fmt.Sprintf(in, "TABLE")+") + (SELECT COUNT(*) FROM information_schema.ROUTINES"+
+			fmt.Sprintf(in, "ROUTINE")+") + (SELECT COUNT(*) FROM information_schema.EVENTS"+fmt.Sprintf(in, "EVENT")+") AS n")
+		if err != nil {
+			return err
+		}
+		if n[0] != "0" {
+			i.warn("database %s, which hb made, is not empty, and stays", name)
+			continue
+		}
+		if err := s.Exec(ctx, "DROP DATABASE "+quote(name)); err != nil {
+			return err
+		}
+	}
+	i.own = nil
+	return nil
+}
+
+// compare makes sure that the server made the table of the definition, whatever its settings
+// are. It compares where both are texts of the same series.
+func (i *importing) compare(ctx context.Context, create string, name Name) error {
+	to, from := i.target.Server, i.From
+	if to.Version/100 != from.Version/100 || !to.MariaDB && 80000 <= to.Version && to.Version < ownTexts || i.plan.Engine == export.Merge || name.Table == partitionTable {
+		return nil
+	}
+	shown, err := values(ctx, i, "Create Table", "SHOW CREATE TABLE "+name.SQL())
+	if err != nil {
+		return err
+	}
+	split, err := createtable.Parse(shown[0])
+	if err != nil {
+		return err
+	}
+	got, want := comparable(split.As(name.Database, name.Table)), comparable(create)
+	if got == want {
+		return nil
+	}
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for n := range min(len(g), len(w)) {
+		if g[n] != w[n] {
+			return refuse("the server makes another table of the definition, with the line %q where the backup has %q: look for settings that differ between the servers", g[n], w[n])
+		}
+	}
+	return refuse("the server makes another table of the definition, with %d lines, not %d", len(g), len(w))
+}
+
+// ownTexts is the version of MySQL from which on SHOW CREATE TABLE shows what package createtable
+// makes.
+const ownTexts = 90700
+
+var autoIncrement = regexp.MustCompile(` AUTO_INCREMENT=[0-9]+`)
+
+// comparable is a definition without what may differ.
+func comparable(create string) string {
+	create = withoutCheckNames(create)
+	if at := strings.LastIndex(create, "\n) ENGINE="); at >= 0 {
+		create = create[:at] + autoIncrement.ReplaceAllString(create[at:], "")
+	}
+	return create
 }
 
 // checkName is a CHECK constraint's name. SHOW CREATE TABLE has no line breaks in texts.

@@ -13,6 +13,12 @@ type Session interface {
 	Rows(ctx context.Context, statement string) ([]map[string]string, error)
 }
 
+// A Connection is a Session that can be ended.
+type Connection interface {
+	Session
+	Close() error
+}
+
 // A TargetServerError says why a server cannot take the tables, and what to do.
 type TargetServerError struct{ What string }
 
@@ -85,14 +91,51 @@ func (t *target) checkCluster(ctx context.Context, s Session) error {
 
 // named is what a table is to be called.
 func (t *target) named(src Source) Name {
-	n := src.As
-	if n == (Name{}) {
-		n = Name{src.Written.Table.Database, src.Written.Table.Name}
+	if src.As != (Name{}) {
+		return t.cased(src.As)
 	}
+	return t.cased(Name{src.Written.Table.Database, src.Written.Table.Name})
+}
+
+// cased is a name as the server has it.
+func (t *target) cased(n Name) Name {
 	if t.lower {
-		n = Name{strings.ToLower(n.Database), strings.ToLower(n.Table)}
+		return Name{strings.ToLower(n.Database), strings.ToLower(n.Table)}
 	}
 	return n
+}
+
+// checkNames makes sure that each table can have its name.
+func (t *target) checkNames(ctx context.Context, s Session, sources []Source, replace bool) error {
+	taken := map[Name]string{}
+	for _, src := range sources {
+		name, was := t.named(src), src.Written.Table.String()
+		if other, twice := taken[name]; twice {
+			return refuse("tables %s and %s would both be %s on the server, which has names in lower case: import one of them with --as", other, was, name)
+		}
+		taken[name] = was
+		if _, err := checkFree(ctx, s, name, replace); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// optional are settings that some servers have, and some let nobody change: what they would
+// otherwise make of a definition, compare notices.
+var optional = []string{"explicit_defaults_for_timestamp=1", "character_set_collations=''"}
+
+// prepare sets what the statements need of the connection.
+func (t *target) prepare(ctx context.Context, s Session) error {
+	for _, q := range t.settings() {
+		if err := s.Exec(ctx, q); err != nil {
+			return err
+		}
+	}
+	for _, q := range optional {
+		_ = s.Exec(ctx, "SET SESSION "+q) // see there
+	}
+	return nil
 }
 
 // accepts makes sure that the server imports tablespaces of another: one of the same family and

@@ -31,10 +31,11 @@ type Extract struct {
 	sink.Options
 	Tables     tables.Flags  `embed:""`
 	Encryption keyring.Flags `embed:"" group:"Encryption at rest"`
-	// Connect connects to the server that tables are to be imported into. It is package main's
-	// to give: packages of sink know no way to a server.
-	Connect func(ctx context.Context, warn func(text string)) (restore.Session, io.Closer, error) `kong:"-"`
-	Tmpdir  string                                                                                `help:"Directory for an increment that cannot be read anywhere, such as standard input (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
+	// Connect connects to the server that tables are to be imported into, and makes sure that its
+	// data directory is the one here. It is package main's to give: packages of sink know no way
+	// to a server.
+	Connect func(ctx context.Context, warn func(text string)) (Target, error) `kong:"-"`
+	Tmpdir  string                                                            `help:"Directory for an increment that cannot be read anywhere, such as standard input (default: TMPDIR or /tmp)." placeholder:"DIR" type:"path"`
 }
 
 // Subject is the archives and the directory.
@@ -122,13 +123,15 @@ func (c *Extract) tables(ctx context.Context, p *program.Program, in *input) (er
 	if err != nil {
 		return errors.Join(err, in.Close())
 	}
-	var session restore.Session
+	var target Target
 	if c.Tables.Into {
-		var connection io.Closer
-		if session, connection, err = c.Connect(ctx, p.Warn); err != nil {
+		if target, err = c.Connect(ctx, p.Warn); err != nil {
 			return errors.Join(err, in.Close())
 		}
-		defer func() { err = errors.Join(err, connection.Close()) }()
+		defer func() { err = errors.Join(err, target.Close()) }()
+		if err := c.checkTarget(ctx, target, as); err != nil {
+			return errors.Join(err, in.Close())
+		}
 	}
 	var result *tables.Result
 	err = in.read(ctx, p, c.Progress, func(r io.Reader) (err error) {
@@ -146,11 +149,33 @@ func (c *Extract) tables(ctx context.Context, p *program.Program, in *input) (er
 		return err
 	}
 	p.Extracted(text, result.Extracted.Facts()...)
-	return errors.Join(err, c.importTables(ctx, p, session, result))
+	return errors.Join(err, c.importTables(ctx, p, target, result))
+}
+
+// Target is a server that tables are imported into.
+type Target interface {
+	Open(ctx context.Context) (restore.Connection, error)
+	Close() error
+}
+
+// checkTarget makes sure that the server can take the tables that are named.
+func (c *Extract) checkTarget(ctx context.Context, target Target, as restore.Name) error {
+	names, err := tables.ParseNames(c.Tables.Table, nil)
+	if err != nil {
+		return err
+	}
+	var wanted []restore.Name
+	for _, n := range names {
+		wanted = append(wanted, restore.Name(n))
+	}
+	if as != (restore.Name{}) {
+		wanted = []restore.Name{as}
+	}
+	return restore.Check(ctx, restore.Options{Open: target.Open, Replace: c.Tables.Replace}, wanted)
 }
 
 // importTables brings the tables to the server.
-func (c *Extract) importTables(ctx context.Context, p *program.Program, session restore.Session, result *tables.Result) (err error) {
+func (c *Extract) importTables(ctx context.Context, p *program.Program, target Target, result *tables.Result) (err error) {
 	from, err := disk.OS.OpenDir(c.Directory)
 	if err != nil {
 		return err
@@ -160,8 +185,8 @@ func (c *Extract) importTables(ctx context.Context, p *program.Program, session 
 	var imported *restore.Result
 	p.During(c.Progress, func() {
 		c.Progress.Begin("importing tables", 0)
-		imported, err = restore.Into(ctx, session, from, result.Sources, restore.Options{
-			From: result.From, PageSize: result.PageSize, Replace: c.Tables.Replace, Report: func(text string) { done = append(done, text) }})
+		imported, err = restore.Into(ctx, from, result.Sources, restore.Options{
+			Open: target.Open, Objects: result.Objects, From: result.From, PageSize: result.PageSize, Replace: c.Tables.Replace, Report: func(text string) { done = append(done, text) }})
 	})
 	if imported != nil {
 		p.WarnAll(imported.Warnings)
@@ -176,6 +201,7 @@ func (c *Extract) importTables(ctx context.Context, p *program.Program, session 
 	for _, t := range imported.Tables {
 		names = append(names, t.Name.String())
 	}
+	done = append(done, c.Directory+" is not needed any more")
 	p.Done(strings.Join(done, "\n"), append(result.Facts(), slog.Any("imported", names))...)
 	return nil
 }

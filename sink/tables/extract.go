@@ -114,6 +114,7 @@ type Result struct {
 	Undefined []string
 	From      restore.Server // of the backup
 	PageSize  int            // innodb_page_size of From in bytes
+	Objects   restore.Objects
 }
 
 // scratchName is the directory with what the tables need, beside them while hb works.
@@ -247,6 +248,7 @@ func (x *extraction) define(d *export.Directory) error {
 		return err
 	}
 	r := &x.result
+	r.Objects = restore.Objects{Definitions: definitions, Databases: databases}
 	r.From, r.PageSize = restore.Server{MariaDB: d.MariaDB(), Version: d.Version()}, d.System().Space().Logical
 	for _, w := range r.Tables {
 		create, err := d.Create(w.Table, definitions)
@@ -265,7 +267,7 @@ func (x *extraction) define(d *export.Directory) error {
 	if len(r.Sources) == 0 {
 		return nil
 	}
-	return restore.Write(x.target.Root, r.Sources, r.From, restore.Objects{Definitions: definitions, Databases: databases})
+	return restore.Write(x.target.Root, r.Sources, r.From, r.Objects)
 }
 
 // refuses notes that a table of a database cannot be exported, or is damaged, which is no reason

@@ -39,7 +39,7 @@ var Exits = []Exit{
 	{2, "backup merge", "standard output is a terminal, or closed"},
 	{2, readers, "standard input is a terminal"},
 	{3, "backup check", "the server cannot be reached, privileges are missing, or the files belong to another server or cannot be read"},
-	{3, "extract", "with --into: the server cannot be reached"},
+	{3, "extract", "with --into: the server cannot be reached, or the files at its data directory are not certainly its own"},
 	{4, workers, "not supported: server version, redo log format or record, encryption, storage engine, a log table that no lock can freeze, file names that collide or are too long, two files with one tablespace id, symbolic links to files, more non-transactional tables than max_allowed_packet lets one statement lock; an archive of a later hb; a backup on a system other than Linux; a file name that Windows does not allow"},
 	{4, "extract", "a table that no server can import, such as one in a general tablespace, or of which the backup has no definition; hb names all of them, and the other tables are on disk"},
 	{5, "backup check", "the backup failed while it ran: connection or lock lost, lock not granted in time, another backup of the server not finished in time, redo log overrun, an index built without redo in the system tablespace, redo logging that may have been off for a while, a replica's temporary tables not closed in time, a table dropped that an option names, a tablespace changed while hb copied it for the last time"},
