@@ -163,5 +163,30 @@ func TestDefinitionsBlocked(t *testing.T) {
 	})
 }
 
+// TestDefinitionsRefused: a server that refuses a list, as of a damaged table of its own, is
+// backed up, and all else is recorded.
+func TestDefinitionsRefused(t *testing.T) {
+	servers := append([]string{mysqldtest.MySQL56, mysqldtest.MySQL57}, mysqldtest.MariaDB...)
+	mysqldtest.EachServer(t, servers, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.a (id INT PRIMARY KEY) ENGINE=InnoDB", "CREATE PROCEDURE d.p() SELECT 1", "CREATE EVENT d.e ON SCHEDULE EVERY 1 DAY DISABLE DO SELECT 1")
+		c := s.Conn(t)
+		for _, q := range []string{"SET sql_mode = ''", "ALTER TABLE mysql.event DROP COLUMN originator"} {
+			if _, err := c.ExecContext(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		settle()
+		all, warnings := recordedBy(t, s, "root", source.Options{})
+		if len(warnings) != 1 || !strings.Contains(warnings[0], "originator") || len(all.Head.Incomplete) != 1 || !strings.Contains(all.Head.Incomplete[0], "originator") {
+			t.Errorf("%q, %+v", warnings, all.Head)
+		}
+		for kind, name := range map[metadata.DefinitionKind]string{metadata.DefinesTable: "a", metadata.DefinesProcedure: "p"} {
+			if d := all.Find(kind, "d", name); d == nil || d.Create == "" {
+				t.Errorf("%s: %+v", name, d)
+			}
+		}
+	})
+}
+
 // settle waits until hb does not take what was made just now for changed.
-func settle() { time.Sleep(2100 * time.Millisecond) }
+func settle() { time.Sleep(3100 * time.Millisecond) }

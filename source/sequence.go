@@ -72,8 +72,8 @@ func sequenceOf(d *mysqld.Series) *sequence {
 //  2. The redo follower starts at the newest checkpoint; only then are the
 //     tablespaces listed. Everything that is written after this is either on the
 //     copied pages or in the redo that hb follows.
-//  3. All tablespaces are copied, the files of other engines go to the stage,
-//     definitions are recorded (package definitions), and then, while DDL goes on,
+//  3. All tablespaces are copied, definitions are recorded (package definitions), the
+//     files of other engines go to the stage, and then, while DDL goes on,
 //     tablespaces that appeared in the meantime are copied. Every tablespace that the server knows must be in the archive, or have
 //     a file.
 //  4. BACKUP STAGE BLOCK_DDL: the last new tablespaces are copied, and files of other
@@ -92,8 +92,8 @@ func (b *mariadbBackup) steps() []step {
 		b.enter(locks.StageStart),
 		b.followRedo,
 		b.copyTablespaces,
-		b.stageMariaDB,
 		b.recordDefinitions,
+		b.stageMariaDB,
 		b.copyRounds,
 		b.proveListed,
 		b.flushLogs,
@@ -102,8 +102,8 @@ func (b *mariadbBackup) steps() []step {
 		b.enter(locks.StageBlockCommit),
 		b.underBlockCommit,
 		b.endStages,
-		b.askDefinitions,
 		b.finishRedo,
+		b.askDefinitions,
 		b.letOthers,
 		b.settle,
 		b.sendRest,
@@ -121,7 +121,7 @@ func (b *mariadbBackup) steps() []step {
 //     which pages it has changed since the base: after both, see package tracking.
 //  4. hb releases the lock, unless it needs or was asked to hold it: DDL goes on.
 //  5. Tablespaces are listed, by the server and on disk, and copied. Files of other
-//     engines go to the stage, and definitions are recorded. Then hb copies what DDL made
+//     engines go to the stage, after definitions are recorded. Then hb copies what DDL made
 //     or changed in the meantime, and stages the undo tablespaces.
 //  6. LOCK INSTANCE FOR BACKUP again. hb copies what changed last. All tablespaces that the
 //     server knows must be in the archive. The binary log goes on in a new file, and hb waits
@@ -146,8 +146,8 @@ func (b *mysql8Backup) steps() []step {
 		b.listChanged,
 		b.letDDL,
 		b.copyTablespaces,
-		b.stageOthers,
 		b.recordDefinitions,
+		b.stageOthers,
 		b.copyCalm,
 		b.stageUndo,
 		b.awaitBufferPool,
@@ -158,11 +158,11 @@ func (b *mysql8Backup) steps() []step {
 		b.position,
 		b.unlockInstance,
 		b.resumeReplica,
-		b.askDefinitions,
 		b.flushLogs,
 		b.stageBinlog,
 		b.finishRedo,
 		b.releaseRedo,
+		b.askDefinitions,
 		b.letOthers,
 		b.settle,
 		b.sendRest,
@@ -175,7 +175,7 @@ func (b *mysql8Backup) steps() []step {
 //  1. If asked for, metadata locks on all tables.
 //  2. The redo follower starts at the newest checkpoint, and hb asks the server which
 //     indexes it is building. Tablespaces are listed and copied, files of other
-//     engines go to the stage, definitions are recorded, and then, while DDL goes on,
+//     engines go to the stage, after definitions are recorded, and then, while DDL goes on,
 //     new tablespaces are copied, and tablespaces that were changed without redo are copied again
 //     (mysql5.go).
 //  3. FLUSH TABLES WITH READ LOCK, or the backup locks of Percona Server: no
@@ -196,8 +196,8 @@ func (b *mysql5Backup) steps() []step {
 		b.followRedo,
 		b.watchBuilds,
 		b.copyTablespaces,
-		b.stageOthers,
 		b.recordDefinitions,
+		b.stageOthers,
 		b.copyRounds,
 		b.awaitBufferPool,
 		b.flushLogs,
@@ -206,8 +206,8 @@ func (b *mysql5Backup) steps() []step {
 		b.underGlobalLock,
 		b.unlockGlobal,
 		b.resumeReplica,
-		b.askDefinitions,
 		b.finishRedo,
+		b.askDefinitions,
 		b.letOthers,
 		b.settle,
 		b.sendRest,

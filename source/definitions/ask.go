@@ -3,6 +3,7 @@ package definitions
 import (
 	"context"
 	"errors"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -47,6 +48,7 @@ func refusal(err error) string {
 // ask asks the server about a unit, and keeps the answer. An error for which isBlocked is true
 // leaves the unit unasked.
 func (r *Recorder) ask(ctx context.Context, k key, u *unit) error {
+	u.why = ""
 	list, err := r.answers(ctx, k, u)
 	if err != nil {
 		why := refusal(err)
@@ -56,9 +58,12 @@ func (r *Recorder) ask(ctx context.Context, k key, u *unit) error {
 			}
 			return err
 		}
-		list = []metadata.Definition{k.missing(why)}
+		list, u.why = []metadata.Definition{k.missing(why)}, why
 	}
 	for _, d := range list {
+		if d.Missing != "" {
+			u.refused, u.why = u.refused+1, d.Missing
+		}
 		line, err := d.Line()
 		if err != nil {
 			return err
@@ -69,7 +74,7 @@ func (r *Recorder) ask(ctx context.Context, k key, u *unit) error {
 		}
 		u.lines = append(u.lines, e)
 	}
-	u.asked, u.why = true, ""
+	u.asked = true
 	return nil
 }
 
@@ -129,7 +134,7 @@ func (r *Recorder) table(ctx context.Context, k key) (metadata.Definition, error
 		return d, err
 	}
 	text, options := withoutAutoIncrement(d.Create)
-	if d.Create = text; strings.Contains(options, " SEQUENCE=1") {
+	if d.Create = text; strings.Contains(unquoted(options), " SEQUENCE=1") {
 		d = k.missing("")
 		d.Kind = metadata.DefinesSequence
 		return d, r.show(ctx, &d)
@@ -162,28 +167,33 @@ func (r *Recorder) triggers(ctx context.Context, k key) (out []metadata.Definiti
 	return out, nil
 }
 
-// autoIncrement is the option of a table that says what the next row gets.
-const autoIncrement = " AUTO_INCREMENT="
+// tableOptions is the line of SHOW CREATE TABLE's answer that has the options, without the one
+// that says what the next row gets: that comes right after the engine.
+var tableOptions = regexp.MustCompile("(?m)^(\\) (?:/\\*!50100 TABLESPACE .*? \\*/ )?ENGINE=[A-Za-z0-9_]+)( AUTO_INCREMENT=[0-9]+)?(.*)$")
 
-// withoutAutoIncrement takes that option out of SHOW CREATE TABLE's answer; options is all that
-// is outside of quotes.
+// withoutAutoIncrement takes that option out; options are the others.
 func withoutAutoIncrement(text string) (without, options string) {
-	var out, plain strings.Builder
+	m := tableOptions.FindStringSubmatchIndex(text)
+	if m == nil {
+		return text, ""
+	}
+	options = text[m[6]:m[7]]
+	return text[:m[3]] + text[m[6]:], options
+}
+
+// unquoted is what is outside of strings and names.
+func unquoted(text string) string {
+	var out strings.Builder
 	for len(text) > 0 {
-		if rest, ok := strings.CutPrefix(text, autoIncrement); ok {
-			text = strings.TrimLeft(rest, "0123456789")
-			continue
-		}
 		n := 1
 		if quote := text[0]; quote == '\'' || quote == '`' || quote == '"' {
 			n = quoted(text, quote)
 		} else {
-			plain.WriteByte(quote)
+			out.WriteByte(quote)
 		}
-		out.WriteString(text[:n])
 		text = text[n:]
 	}
-	return out.String(), plain.String()
+	return out.String()
 }
 
 // quoted is the length of the string or the name with which text begins. Quotes that are

@@ -46,15 +46,16 @@ import (
 	"hb/xbstream/metadata"
 )
 
-var (
+const (
 	// allBudget and ddlBudget bound the time for which hb lists and asks while it holds the last
 	// lock: one for which commits wait (MySQL 5), and one for which only DDL waits, and on
 	// MariaDB writers of other engines.
 	allBudget = 50 * time.Millisecond
 	ddlBudget = 200 * time.Millisecond
-)
-
-const (
+	// patience bounds each question before and after the lock: a server may open connections to
+	// others. After mostLate such hb asks no more.
+	patience = 5 * time.Second
+	mostLate = 3
 	// mostBlocked is after how many questions that met another session's lock hb leaves the
 	// others to later.
 	mostBlocked = 10
@@ -68,16 +69,19 @@ const (
 // backup. What hb does not learn is missing in the file.
 type Recorder struct {
 	Options
+	budget   time.Duration // under the lock
 	spool    *spool.Spool
 	conn     *mysqld.Session // nil: it is opened again after the lock
 	lacking  []mysqld.Privilege
 	listings []listing
 
-	units    map[key]*unit
-	byFile   map[string]key
-	locked   map[key]state // under the lock; nil: before it
-	unlisted bool          // hb does not know what the server listed under the lock
-	done     chan error    // of what runs under the lock; nil: nothing does
+	units      map[key]*unit
+	byFile     map[string]key
+	locked     map[key]state // under the lock; nil: before it
+	incomplete []string
+	late       int        // questions that the server did not answer in time
+	unlisted   bool       // hb does not know what the server listed under the lock
+	done       chan error // of what runs under the lock; nil: nothing does
 }
 
 // A unit is what one stamp stands for: an object, or all triggers of a table.
@@ -85,6 +89,7 @@ type unit struct {
 	state
 	lines    []spool.Extent // its definitions; none: hb has not asked, or was not answered
 	asked    bool
+	refused  int      // of its definitions: what the server did not answer for another reason than a lock
 	parents  []parent // that its foreign keys refer to
 	sequence bool
 	why      string // it was not answered
@@ -102,7 +107,11 @@ type Options struct {
 
 // New returns a recorder that has not connected yet.
 func New(o Options) *Recorder {
-	return &Recorder{Options: o, spool: spool.New(o.Disk, o.Tmpdir, memory), units: make(map[key]*unit), byFile: make(map[string]key)}
+	r := &Recorder{Options: o, budget: ddlBudget, spool: spool.New(o.Disk, o.Tmpdir, memory), units: make(map[key]*unit), byFile: make(map[string]key)}
+	if d := &o.Server.Series; !d.Stages && !d.LogStatus {
+		r.budget = allBudget
+	}
+	return r
 }
 
 // inFiles reports whether files define tables, views and triggers.
@@ -141,7 +150,7 @@ func (r *Recorder) Ahead(ctx context.Context, tracker *progress.Tracker) error {
 	if err == nil || fatal(ctx, err) != nil {
 		return fatal(ctx, err)
 	}
-	r.Warn("recording definitions: %v", err)
+	r.lose(err)
 	r.hangUp()
 	return nil
 }
@@ -160,8 +169,11 @@ func (r *Recorder) ahead(ctx context.Context) error {
 	if err := r.open(ctx); err != nil {
 		return err
 	}
-	list := r.listFiles()
-	if err := r.listAnswers(ctx, list); err != nil {
+	list, err := r.filesNow()
+	if err != nil {
+		return err
+	}
+	if err := r.listFirst(ctx, list); err != nil {
 		return err
 	}
 	blocked := 0
@@ -171,13 +183,35 @@ func (r *Recorder) ahead(ctx context.Context) error {
 		if blocked == mostBlocked {
 			continue
 		}
-		if err := r.ask(ctx, k, u); isBlocked(err) {
+		if err := r.askPatiently(ctx, k, u); isBlocked(err) {
 			blocked++
 		} else if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// askPatiently asks for as long as patience allows.
+func (r *Recorder) askPatiently(ctx context.Context, k key, u *unit) error {
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := r.ask(bounded, k, u)
+	if bounded.Err() == nil || ctx.Err() != nil {
+		return err
+	}
+	u.why = "the server did not answer in time"
+	if r.late++; r.late >= mostLate {
+		return errors.New("the server does not answer in time when hb asks for definitions")
+	}
+	r.hangUp()
+	return r.open(ctx)
+}
+
+// lose notes that hb does not learn all that it should record.
+func (r *Recorder) lose(err error) {
+	r.incomplete = append(r.incomplete, err.Error())
+	r.Warn("the archive does not have all definitions as SQL, which restores of single tables need; the backup itself is complete: %v", err)
 }
 
 // open opens the recorder's connection, whose questions wait for other sessions' locks for a
@@ -233,11 +267,7 @@ func (r *Recorder) Await() error {
 
 // underLock does all that needs the server within a time that the lock allows.
 func (r *Recorder) underLock(ctx context.Context) error {
-	budget := ddlBudget
-	if d := &r.Server.Series; !d.Stages && !d.LogStatus {
-		budget = allBudget
-	}
-	bounded, cancel := context.WithTimeout(ctx, budget)
+	bounded, cancel := context.WithTimeout(ctx, r.budget)
 	defer cancel()
 	r.locked = r.listFiles()
 	again, err := r.compare(bounded)
@@ -344,7 +374,7 @@ func (r *Recorder) After(ctx context.Context) error {
 		return fatal(ctx, err)
 	}
 	if err != nil {
-		r.Warn("recording definitions: %v", err)
+		r.lose(err)
 	}
 	r.tellMissing()
 	r.closeConn()
@@ -355,7 +385,13 @@ func (r *Recorder) After(ctx context.Context) error {
 func (r *Recorder) after(ctx context.Context) error {
 	var late []key
 	for _, k := range sorted(r.locked) {
-		if u := r.units[k]; !u.asked {
+		u := r.units[k]
+		if u.asked && u.refused > 0 && r.locked[k].settled { // the server may have been short of something
+			if err := r.forget(u); err != nil {
+				return err
+			}
+		}
+		if !u.asked {
 			if u.sequence || !r.locked[k].settled {
 				u.why = cmp.Or(u.why, lateChange)
 				continue
@@ -377,10 +413,16 @@ func (r *Recorder) askLate(ctx context.Context, late []key) error {
 			return err
 		}
 	}
+	blocked := 0
 	for _, k := range late {
 		u := r.units[k]
 		u.state = r.locked[k]
-		if err := r.ask(ctx, k, u); err != nil && !isBlocked(err) {
+		if blocked == mostBlocked {
+			break
+		}
+		if err := r.askPatiently(ctx, k, u); isBlocked(err) {
+			blocked++
+		} else if err != nil {
 			return err
 		}
 	}
@@ -456,7 +498,7 @@ func (r *Recorder) forget(u *unit) error {
 	for _, e := range u.lines {
 		errs = append(errs, r.spool.Release(e))
 	}
-	u.lines, u.asked = nil, false
+	u.lines, u.asked, u.refused = nil, false, 0
 	return onDisk(errors.Join(errs...))
 }
 
@@ -466,10 +508,12 @@ func (r *Recorder) tellMissing() {
 	var names []string
 	n := 0
 	for _, k := range sorted(r.locked) {
-		if u := r.units[k]; !u.asked {
-			if n++; n <= most {
-				names = append(names, fmt.Sprintf("%s: %s", k, u.reason()))
-			}
+		u := r.units[k]
+		if u.asked && u.refused == 0 {
+			continue
+		}
+		if n++; n <= most {
+			names = append(names, fmt.Sprintf("%s: %s", k, u.reason()))
 		}
 	}
 	if n > 0 {
@@ -491,6 +535,7 @@ func (r *Recorder) Send(ctx context.Context, create func(name string) (io.WriteC
 		return err
 	}
 	head := metadata.DefinitionsHead{Server: server, Tables: r.inFiles()}
+	head.Incomplete = r.incomplete
 	for _, p := range r.lacking {
 		head.Lacking = append(head.Lacking, string(p))
 	}

@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"hb/source/datadir"
 	"hb/source/mysqld"
+	"hb/source/mysqld/locks"
 	"hb/source/scope"
 	"hb/xbstream/innodb/filename"
 	"hb/xbstream/metadata"
@@ -124,6 +126,25 @@ func (r *Recorder) listFiles() map[key]state {
 	return out
 }
 
+// filesNow lists the units that files define now, before they are staged.
+func (r *Recorder) filesNow() (map[key]state, error) {
+	out := make(map[key]state)
+	if !r.inFiles() || !r.has(mysqld.PrivSelect) {
+		return out, nil
+	}
+	sure := time.Now().Add(-stampGrain).UnixNano()
+	list, err := r.Layout.List()
+	if err != nil {
+		return nil, onDisk(err)
+	}
+	for _, info := range list.Others {
+		if k, ok := r.unitOf(info.Name); ok {
+			out[k] = state{file: info, settled: info.Changed <= sure && info.Modified <= sure}
+		}
+	}
+	return out, nil
+}
+
 // unitOf is the unit that a file defines. It remembers names, as it is asked under the lock.
 func (r *Recorder) unitOf(file string) (key, bool) {
 	k, known := r.byFile[file]
@@ -207,7 +228,8 @@ var dictionaryListings = []listing{
 		[]string{"Com_create_view", "Com_drop_view", "Com_rename_table", "Com_create_db", "Com_drop_db"}},
 	{[]mysqld.Privilege{mysqld.PrivSelect}, "SELECT LOWER(ROUTINE_TYPE) AS k, ROUTINE_SCHEMA AS d, ROUTINE_NAME AS n, SHA2(COALESCE(ROUTINE_DEFINITION, ''), 256) AS h1, SHA2(COALESCE(ROUTINE_COMMENT, ''), 256) AS h2, DTD_IDENTIFIER, EXTERNAL_LANGUAGE," +
 		" DEFINER, SECURITY_TYPE, SQL_DATA_ACCESS, IS_DETERMINISTIC, SQL_MODE, CHARACTER_SET_CLIENT, COLLATION_CONNECTION, DATABASE_COLLATION, CREATED, LAST_ALTERED, LAST_ALTERED" + recent +
-		" FROM information_schema.ROUTINES WHERE ROUTINE_TYPE IN ('PROCEDURE', 'FUNCTION') AND ROUTINE_SCHEMA" + users, nil},
+		" FROM information_schema.ROUTINES WHERE ROUTINE_TYPE IN ('PROCEDURE', 'FUNCTION') AND ROUTINE_SCHEMA" + users,
+		[]string{"Com_create_procedure", "Com_create_function", "Com_alter_procedure", "Com_alter_function", "Com_drop_procedure", "Com_drop_function", "Com_create_db", "Com_drop_db"}},
 	{[]mysqld.Privilege{mysqld.PrivTrigger}, "SELECT 'trigger' AS k, TRIGGER_SCHEMA AS d, TRIGGER_NAME AS n, EVENT_OBJECT_TABLE AS t, ACTION_ORDER AS o, SHA2(COALESCE(ACTION_STATEMENT, ''), 256) AS h1, ACTION_TIMING, EVENT_MANIPULATION," +
 		" DEFINER, SQL_MODE, CHARACTER_SET_CLIENT, COLLATION_CONNECTION, DATABASE_COLLATION, CREATED, CREATED" + recent +
 		" FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA" + users, nil},
@@ -229,6 +251,29 @@ func (r *Recorder) mayList() []listing {
 	})
 }
 
+// listFirst is listAnswers for the first time. A list that the server refuses, such as of a
+// damaged table of its own, is not asked for again.
+func (r *Recorder) listFirst(ctx context.Context, out map[key]state) error {
+	counters, err := r.counters(ctx)
+	if err != nil {
+		return err
+	}
+	var good []listing
+	for _, l := range r.listings {
+		err := r.listOne(ctx, l, counters, out)
+		switch {
+		case err == nil:
+			good = append(good, l)
+		case isBlocked(err) || refusal(err) != "":
+			r.lose(err)
+		default:
+			return err
+		}
+	}
+	r.listings = good
+	return nil
+}
+
 // listAnswers adds what the server lists.
 func (r *Recorder) listAnswers(ctx context.Context, out map[key]state) error {
 	counters, err := r.counters(ctx)
@@ -236,27 +281,33 @@ func (r *Recorder) listAnswers(ctx context.Context, out map[key]state) error {
 		return err
 	}
 	for _, l := range r.listings {
-		common := ""
-		for _, name := range l.counters {
-			common += counters[name] + " "
-		}
-		err := r.conn.Each(ctx, l.query, func(row map[string]string) error {
-			kind := metadata.DefinitionKind(row["k"])
-			k := key{group: groupOf(kind), database: row["d"], name: row["n"], kind: kind}
-			if !r.inScope(k, row["t"]) {
-				return nil
-			}
-			s := state{settled: row["fresh"] == "0", table: row["t"]}
-			s.order, _ = strconv.Atoi(row["o"]) // 0 if it is not known
-			s.row, s.settled = stampOf(row, common, s.settled)
-			out[k] = s
-			return nil
-		})
-		if err != nil {
+		if err := r.listOne(ctx, l, counters, out); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (r *Recorder) listOne(ctx context.Context, l listing, c counters, out map[key]state) error {
+	common, calm := "", "0"
+	for _, name := range l.counters {
+		common += c.values[name] + " "
+		if c.changing {
+			calm = "" // nothing is settled
+		}
+	}
+	return r.conn.Each(ctx, l.query, func(row map[string]string) error {
+		kind := metadata.DefinitionKind(row["k"])
+		k := key{group: groupOf(kind), database: row["d"], name: row["n"], kind: kind}
+		if !r.inScope(k, row["t"]) {
+			return nil
+		}
+		s := state{settled: row["fresh"] == calm, table: row["t"]}
+		s.order, _ = strconv.Atoi(row["o"]) // 0 if it is not known
+		s.row, s.settled = stampOf(row, common, s.settled)
+		out[k] = s
+		return nil
+	})
 }
 
 // stampOf is over all columns of a row.
@@ -275,14 +326,29 @@ func stampOf(row map[string]string, common string, settled bool) ([sha256.Size]b
 }
 
 // counters are the server's counts of statements that change objects: it counts a statement as
-// it begins to execute it.
-func (r *Recorder) counters(ctx context.Context) (map[string]string, error) {
-	for _, l := range r.listings {
-		if len(l.counters) > 0 {
-			return r.conn.Status(ctx, `Com\_%`)
-		}
+// it begins to execute it. changing: a statement runs, or waits, that may change an object
+// and is counted already, so that the counts do not show when it ends. (The counts are older: a
+// statement that begins later counts later.)
+type counters struct {
+	values   map[string]string
+	changing bool
+}
+
+func (r *Recorder) counters(ctx context.Context) (c counters, err error) {
+	if r.inFiles() {
+		return c, nil
 	}
-	return nil, nil
+	if c.values, err = r.conn.Status(ctx, `Com\_%`); err != nil {
+		return c, err
+	}
+	err = r.conn.Statements(ctx, func(s *mysqld.Statement) error {
+		switch locks.FirstWord(s.Text) {
+		case "CREATE", "ALTER", "DROP", "RENAME", "EXECUTE", "CALL":
+			c.changing = true
+		}
+		return nil
+	})
+	return c, err
 }
 
 // inScope reports whether the backup has an object that no file of its own defines: of

@@ -267,12 +267,19 @@ func (s *Server) GlobalPrivileges(ctx context.Context) (map[Privilege]bool, erro
 }
 
 // addGlobalGrants reads one line of SHOW GRANTS. Grants on less than *.*,
-// PROXY and roles add nothing. A REVOKE on one database (partial_revokes of
-// MySQL 8.0.16 and later), which follows the grants, takes away
-// SELECT, the one privilege that hb needs on the users' tables.
+// PROXY and roles add nothing. A REVOKE on one database (partial_revokes of MySQL 8.0.16
+// and later), which follows the grants, takes away what it names: where hb needs those on the
+// users' objects, it needs them on all.
 func addGlobalGrants(have map[Privilege]bool, line string) {
-	if strings.HasPrefix(line, "REVOKE ") {
-		delete(have, PrivSelect)
+	if revoked, ok := strings.CutPrefix(line, "REVOKE "); ok {
+		names, _, _ := strings.Cut(revoked, " ON ")
+		for p := range strings.SplitSeq(names, ",") {
+			if p := Privilege(strings.ToUpper(strings.TrimSpace(p))); strings.HasPrefix(string(p), "ALL") {
+				clear(have)
+			} else {
+				delete(have, p)
+			}
+		}
 		return
 	}
 	rest, ok := strings.CutPrefix(line, "GRANT ")

@@ -38,6 +38,7 @@ func TestGlobalGrants(t *testing.T) {
 		"GRANT SELECT (`a`), RELOAD ON `d`.`x ON *.* TO ` TO `g`@`%`":         "",
 		"SET DEFAULT ROLE `backup` FOR `g`@`localhost`":                       "",
 		"GRANT SELECT ON *.* TO `a ON *.* TO b`@`%`":                          "SELECT",
+		"REVOKE SELECT ON `d`.* FROM `g`@`%`":                                 "",
 	} {
 		have := make(map[Privilege]bool)
 		addGlobalGrants(have, line)
@@ -50,6 +51,11 @@ func TestGlobalGrants(t *testing.T) {
 		if strings.Join(got, "|") != want || len(have) != len(got) {
 			t.Errorf("%s: %v, want %s", line, have, want)
 		}
+	}
+	have := map[Privilege]bool{PrivSelect: true, PrivTrigger: true, PrivEvent: true, PrivReload: true}
+	addGlobalGrants(have, "REVOKE INSERT, TRIGGER, EVENT ON `shop`.* FROM `g`@`%`")
+	if have[PrivTrigger] || have[PrivEvent] || !have[PrivSelect] || !have[PrivReload] {
+		t.Errorf("after a partial revoke: %v", have)
 	}
 	e := &MissingPrivilegesError{User: "o'x@y@%", Missing: []Privilege{PrivReload, PrivSlaveMonitor}}
 	if want := "GRANT RELOAD, SLAVE MONITOR ON *.* TO 'o''x@y'@'%';"; strings.Join(e.Grants(), " ") != want || !strings.Contains(e.Error(), want) {

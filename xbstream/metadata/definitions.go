@@ -48,6 +48,9 @@ type DefinitionsHead struct {
 	// Lacking are the privileges that the backup's account lacked: kinds of objects that need
 	// them are not recorded.
 	Lacking []string `json:"lacking,omitempty"`
+	// Incomplete are reasons why objects may be missing without a Definition that says so: a list
+	// that the server did not give.
+	Incomplete []string `json:"incomplete,omitempty"`
 	// Tables says that the file has tables. If not, they are in the tablespaces, and in .sdi
 	// files (MySQL 8.0 and later).
 	Tables bool `json:"tables"`
@@ -259,6 +262,7 @@ type Definitions struct {
 type definitionKey struct {
 	kind           DefinitionKind
 	database, name string
+	table          string // of AllTriggers, of which there may be one for each table
 }
 
 // ReadDefinitions reads hb-definitions, and keeps those for which keep is true; nil: all. They
@@ -275,7 +279,10 @@ func ReadDefinitions(r io.Reader, keep func(*Definition) bool) (*Definitions, er
 		if size > MaxDefinitions {
 			return fmt.Errorf("%s: the definitions have more than %d bytes: choose fewer tables", DefinitionsName, MaxDefinitions)
 		}
-		key := definitionKey{d.Kind, d.Database, d.Name}
+		key := definitionKey{d.Kind, d.Database, d.Name, ""}
+		if d.Name == AllTriggers && d.Missing != "" {
+			key.table = d.Table
+		}
 		if all.byName[key] != nil {
 			return fmt.Errorf("%s: it has %s %.100q of %.100q twice", DefinitionsName, d.Kind, d.Name, d.Database)
 		}
@@ -292,7 +299,7 @@ func ReadDefinitions(r io.Reader, keep func(*Definition) bool) (*Definitions, er
 
 // Find returns the definition of an object; nil: there is none. name is "" for a database.
 func (d *Definitions) Find(kind DefinitionKind, database, name string) *Definition {
-	return d.byName[definitionKey{kind, database, name}]
+	return d.byName[definitionKey{kind, database, name, ""}]
 }
 
 // Of returns the definitions of some kinds in a database, in the order of the file; no kind:

@@ -38,6 +38,8 @@ var testDefinitions = []Definition{
 	{Kind: DefinesTable, Database: "d", Name: "broken", Missing: "Error 1033"},
 	{Kind: DefinesTrigger, Database: "d", Name: "b", Table: "t", Order: 1, Create: "CREATE TRIGGER b", SQLMode: "ANSI", CharacterSetClient: "utf8mb4", CollationConnection: "utf8mb4_bin", DatabaseCollation: "latin1_bin"},
 	{Kind: DefinesTrigger, Database: "d", Name: "a", Table: "t", Order: 2, Create: "CREATE TRIGGER a"},
+	{Kind: DefinesTrigger, Database: "d", Name: AllTriggers, Table: "gone", Missing: "Error 1146"},
+	{Kind: DefinesTrigger, Database: "d", Name: AllTriggers, Table: "gone2", Missing: "Error 1146"},
 	{Kind: DefinesProcedure, Database: "d", Name: "t", Create: "CREATE PROCEDURE t() SELECT '\xff'"},
 	{Kind: DefinesTable, Database: "e", Name: "t", Create: "CREATE TABLE `t` (\n  `b` int\n)"},
 }
@@ -46,7 +48,7 @@ func TestDefinitions(t *testing.T) {
 	text := writeDefinitions(t, DefinitionsHead{Server: "MariaDB 11.8.6", Tables: true, Lacking: []string{"EVENT"}}, testDefinitions...)
 	const first = `{"hb_definitions":1,"server":"MariaDB 11.8.6","lacking":["EVENT"],"tables":true}` + "\n" +
 		`{"kind":"database","database":"d","create":"CREATE DATABASE ` + "`d`" + `"}` + "\n"
-	const last = "\n" + `{"hb_definitions_end":1,"records":7}` + "\n"
+	const last = "\n" + `{"hb_definitions_end":1,"records":9}` + "\n"
 	if !strings.HasPrefix(string(text), first) || !strings.HasSuffix(string(text), last) {
 		t.Errorf("text: %s", text)
 	}
@@ -54,10 +56,10 @@ func TestDefinitions(t *testing.T) {
 	if err != nil || all.Head.Server != "MariaDB 11.8.6" || !all.Head.Tables || len(all.Head.Lacking) != 1 {
 		t.Fatalf("%v: %+v", err, all)
 	}
-	if got := all.Find(DefinesTable, "e", "t"); got == nil || got.Text() != testDefinitions[6].Create {
+	if got := all.Find(DefinesTable, "e", "t"); got == nil || got.Text() != testDefinitions[8].Create {
 		t.Errorf("e.t: %+v", got)
 	}
-	if got := all.Find(DefinesProcedure, "d", "t"); got == nil || got.Text() != testDefinitions[5].Create || got.Create != "" {
+	if got := all.Find(DefinesProcedure, "d", "t"); got == nil || got.Text() != testDefinitions[7].Create || got.Create != "" {
 		t.Errorf("a text that is not UTF-8: %+v", got)
 	}
 	if got := all.Find(DefinesView, "d", "t"); got != nil {
@@ -66,7 +68,7 @@ func TestDefinitions(t *testing.T) {
 	if got := all.Triggers("d", "t"); len(got) != 2 || got[0].Name != "b" || !reflect.DeepEqual(*got[0], testDefinitions[3]) || got[0].SQLMode != "ANSI" {
 		t.Errorf("triggers: %+v", got)
 	}
-	if got := all.Of("d"); len(got) != 6 {
+	if got := all.Of("d"); len(got) != 8 || len(all.Triggers("d", "gone")) != 1 || all.Find(DefinesTrigger, "d", AllTriggers) != nil {
 		t.Errorf("all of d: %d", len(got))
 	}
 	some, err := ReadDefinitions(bytes.NewReader(text), func(d *Definition) bool { return d.Database == "e" })

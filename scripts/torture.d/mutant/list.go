@@ -24,7 +24,7 @@ var List = []Mutant{
 		"		if b.logFile.Name == \"\" || b.logFile.Name == b.at.Binlog.File {", "		if b.logFile.Name != \"none\" {",
 		"8.0 and later: XA COMMIT is before the position, and the transaction only prepared", "test=./source TestXAEndsAtRotation"},
 	{"redo followed after the copy", "source/sequence.go",
-		"		b.followRedo,\n		b.copyTablespaces,\n		b.stageMariaDB,", "		b.copyTablespaces,\n		b.followRedo,\n		b.stageMariaDB,",
+		"		b.followRedo,\n		b.copyTablespaces,\n		b.recordDefinitions,", "		b.copyTablespaces,\n		b.followRedo,\n		b.recordDefinitions,",
 		"redo of the time of the copy is missing", "server=mariadb1011, fault=none, load=bulk, setting=eager pages"},
 	{"DDL not locked out", "source/sequence.go",
 		"		b.enter(locks.StageBlockDDL),\n", "",
