@@ -103,11 +103,15 @@ func (t *Tree) firstLeaf() (*page, error) {
 
 // page reads and checks a page of the index, of the given level; -1: of any.
 func (t *Tree) page(no innodb.PageNo, level int) (*page, error) {
-	s := t.Pages.Space()
 	b, err := t.Pages.Page(no)
 	if err != nil {
 		return nil, err
 	}
+	return t.asPage(b, no, level)
+}
+
+func (t *Tree) asPage(b []byte, no innodb.PageNo, level int) (*page, error) {
+	s := t.Pages.Space()
 	p := &page{PageID: innodb.PageID{Space: s.ID, No: no}, b: b, no: no}
 	if len(b) != s.Logical {
 		return nil, p.errorf("it has %d bytes", len(b))

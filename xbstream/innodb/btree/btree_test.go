@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -203,4 +204,80 @@ func FuzzTree(f *testing.F) {
 		tr := &btree.Tree{Pages: pages, Root: innodb.PageNo(root), ID: id, Format: format(compact)}
 		_ = readAll(tr)
 	})
+}
+
+// TestRebuild: a page that is rebuilt has the records that it had, but for those that are to be
+// other ones; what does not fit is not written.
+func TestRebuild(t *testing.T) {
+	for _, f := range files {
+		if strings.HasSuffix(f.name, "red") {
+			continue
+		}
+		tr := tree(t, f.name, f.root, f.id)
+		s := tr.Pages.(*innodbtest.Stored)
+		want, changed := rows(t, tr), map[innodb.PageNo]map[int]btree.Version{}
+		n := 0
+		if err := tr.Walk(func(r *btree.Record) error {
+			if changed[r.Page] == nil {
+				changed[r.Page] = map[int]btree.Version{}
+			}
+			if n++; n%3 == 0 { // column c in capital letters, and shorter; column b gone
+				c := []byte(strings.Repeat("X", n%50))
+				changed[r.Page][r.Origin] = btree.Version{Deleted: n%2 == 0, Fields: []btree.Value{r.Fields[0], r.Fields[1], r.Fields[2], {Null: true}, {Data: c}}}
+				want[n-1] = fmt.Sprintf("%v %x NULL %s", n%2 == 0, r.Fields[0].Data, c)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for no, versions := range changed {
+			page := s.Data[int(no)*4096:][:4096]
+			out, fits, err := tr.Rebuild(page, versions, false)
+			if err != nil || !fits {
+				t.Fatalf("%s: page %d: %v, %v", f.name, no, fits, err)
+			}
+			copy(page, out)
+		}
+		if got := rows(t, tr); !slices.Equal(got, want) {
+			t.Errorf("%s: %.500q, not %.500q", f.name, got, want)
+		}
+		if err := tr.Walk(func(r *btree.Record) error {
+			v := btree.Version{Fields: slices.Clone(r.Fields)}
+			v.Fields[4] = btree.Value{Data: make([]byte, 5000)}
+			if _, fits, err := tr.Rebuild(s.Data[int(r.Page)*4096:][:4096], map[int]btree.Version{r.Origin: v}, false); fits || err != nil {
+				t.Errorf("%s: a row of 5000 bytes fits: %v", f.name, err)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for no := range changed {
+			out, fits, err := tr.Rebuild(s.Data[int(no)*4096:][:4096], nil, true)
+			if err != nil || !fits {
+				t.Fatal(err)
+			}
+			copy(s.Data[int(no)*4096:][:4096], out)
+		}
+		want = slices.DeleteFunc(want, func(row string) bool { return strings.HasPrefix(row, "true") })
+		if got := rows(t, tr); !slices.Equal(got, want) {
+			t.Errorf("%s: without what was deleted %.500q, not %.500q", f.name, got, want)
+		}
+	}
+}
+
+// rows are the rows of a tree: deleted or not, id, whether b is NULL, c.
+func rows(t *testing.T, tr *btree.Tree) (list []string) {
+	t.Helper()
+	err := tr.Walk(func(r *btree.Record) error {
+		b := "b"
+		if r.Fields[3].Null {
+			b = "NULL"
+		}
+		list = append(list, fmt.Sprintf("%v %x %s %s", r.Deleted, r.Fields[0].Data, b, r.Fields[4].Data))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }

@@ -317,3 +317,20 @@ func (i *Index) write(w *writer) {
 		w.text(f.Name)
 	}
 }
+
+// IsSDI reports whether the index has serialized dictionary information.
+func (i *Index) IsSDI() bool { return i.Type&indexSDI != 0 }
+
+// IsComputed reports whether its entries are not bytes of columns: SPATIAL, FULLTEXT, and those
+// of virtual columns.
+func (i *Index) IsComputed() bool {
+	return i.Type&(indexSpatial|indexFullText|indexVirtual|indexMultiValue) != 0
+}
+
+// Instant reports whether rows can have other columns than the table, or in another order.
+func (f *File) Instant() bool {
+	return f.RowVersion != 0 || f.Moved || f.Core != nil || slices.ContainsFunc(f.Columns, func(c Column) bool { return c.Default != nil || c.Was != nil })
+}
+
+// MaxChar is how many bytes a character of the field can have; 1 if it is not of characters.
+func (f *Field) MaxChar() int { return int(max(1, f.column.MBMinMax/5)) }

@@ -98,3 +98,81 @@ func FuzzRead(f *testing.F) {
 		copy(part, was)
 	})
 }
+
+// records are the places of the records on the first page of a log.
+func records(page []byte) (at []int) {
+	be := binary.BigEndian
+	begin, end := int(be.Uint16(page[int(be.Uint16(page[58:]))+18:])), int(be.Uint16(page[42:]))
+	for ; begin < end; begin = int(be.Uint16(page[begin:])) {
+		at = append(at, begin)
+	}
+	return at
+}
+
+// TestRecord: the records of the two transactions are of what these did.
+func TestRecord(t *testing.T) {
+	s := stored(t)
+	h, err := undo.NewHistory(undo.Spaces{0: s}, 50624)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		trx, table uint64
+		is         undo.Type
+		keys       int // different ones
+	}{{1298, 20, undo.Inserted, 1}, {1299, 20, undo.Inserted, 20}, {1299, 21, undo.Updated, 2}} {
+		page := find(t, s, test.trx, test.table)
+		keys := map[string]bool{}
+		for n, at := range records(page) {
+			ptr := undo.RollPtr(innodb.HeaderPageNo(page))<<16 | undo.RollPtr(at)
+			r, err := h.Record(ptr, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys[string(r.Key[0])] = true
+			if r.Table != test.table || r.Type != test.is || len(r.Key) != 1 || len(r.Key[0]) != 4 || (len(r.Changed) > 0) != (test.is == undo.Updated) {
+				t.Errorf("%+v of table %d", r, test.table)
+			}
+			// Of an update, the version before is that of another transaction, or of this one.
+			if test.is == undo.Updated && (r.Deleted || (r.Trx == test.trx) != (n >= 2) || r.Roll.Inserted() != (n < 2)) {
+				t.Errorf("record %d: %+v", n, r)
+			}
+			if _, err := h.Record(ptr+1, 1); err == nil {
+				t.Errorf("there is a record at byte %d, too", at+1)
+			}
+		}
+		if len(keys) != test.keys {
+			t.Errorf("transaction %d changed %d rows of table %d, not %d", test.trx, len(keys), test.table, test.keys)
+		}
+	}
+	if _, err := h.Record(9<<48|5<<16|100, 1); err == nil {
+		t.Error("a record that is not on a page of undo records is read")
+	}
+}
+
+// FuzzRecord reads records of which some bytes were changed.
+func FuzzRecord(f *testing.F) {
+	s := stored(f)
+	h, err := undo.NewHistory(undo.Spaces{0: s}, 50624)
+	if err != nil {
+		f.Fatal(err)
+	}
+	logs, err := undo.Read(undo.Spaces{0: s}, 50624)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(uint16(0), uint16(3), []byte{0xff, 0xff}, uint8(1))
+	f.Add(uint16(2), uint16(2), []byte{0xfc}, uint8(2))
+	f.Fuzz(func(t *testing.T, which, from uint16, change []byte, keys uint8) {
+		page := s.Data[int(logs[int(which)%len(logs)].Page.No)*4096:][:4096]
+		places := records(page)
+		at := places[int(which)%len(places)]
+		end := int(binary.BigEndian.Uint16(page[at:])) - 2
+		part := page[min(end, at+2+int(from)%(end-at)):end]
+		part = part[:min(len(part), len(change))]
+		was := slices.Clone(part)
+		copy(part, change)
+		_, _ = h.Record(undo.RollPtr(innodb.HeaderPageNo(page))<<16|undo.RollPtr(at), int(keys)%8)
+		copy(part, was)
+	})
+}
