@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"hb/sink/backupdir"
+	"hb/sink/export/committed"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/dict"
@@ -32,7 +33,8 @@ type Directory struct {
 	dict    *dict.Dictionary // of MySQL 5 and MariaDB
 
 	system *Pages
-	files  []disk.File // of the system tablespace
+	files  []disk.File      // of the system tablespace
+	state  *committed.State // what is pending; nil: nobody has asked yet
 }
 
 // First versions of servers, as cfg.FromDict and cfg.Version have them.

@@ -2,44 +2,55 @@ package export
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"hb/sink/backupdir"
 	"hb/sink/export/committed"
+	"hb/sink/export/rollback"
+	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/undo"
 )
 
 // State reads what transactions, and the change buffer, have left pending in the directory as
 // it is now.
-func (d *Directory) State() (*committed.State, error) {
+func (d *Directory) State() (state *committed.State, err error) {
+	return state, d.withUndo(func(spaces undo.Spaces) error {
+		state, err = committed.Read(spaces, d.version)
+		return err
+	})
+}
+
+// withUndo opens the system tablespace and the undo tablespaces for the time of a call.
+func (d *Directory) withUndo(f func(undo.Spaces) error) error {
 	system, err := d.systemNow()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	spaces := undo.Spaces{0: system}
 	names, err := d.root.ReadDir(".")
 	if err != nil {
-		return nil, fmt.Errorf("looking for undo tablespaces: %w", err)
+		return fmt.Errorf("looking for undo tablespaces: %w", err)
 	}
 	for _, e := range names {
 		if !backupdir.UndoFile.MatchString(e.Name()) {
 			continue
 		}
-		f, size, err := d.open(e.Name())
+		file, size, err := d.open(e.Name())
 		if err != nil {
-			return nil, err
+			return err
 		}
-		defer f.Close() // only read
-		p, err := Open([]File{{ReaderAt: f, Name: e.Name(), Size: size}}, d.keys)
+		defer file.Close() // only read
+		p, err := Open([]File{{ReaderAt: file, Name: e.Name(), Size: size}}, d.keys)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if spaces[p.Space().ID] != nil {
-			return nil, &backupdir.DamageError{File: e.Name(), Err: fmt.Errorf("another file is tablespace %d, too", p.Space().ID)}
+			return &backupdir.DamageError{File: e.Name(), Err: fmt.Errorf("another file is tablespace %d, too", p.Space().ID)}
 		}
 		spaces[p.Space().ID] = p
 	}
-	return committed.Read(spaces, d.version)
+	return f(spaces)
 }
 
 // systemNow opens the system tablespace, whose files may have grown.
@@ -65,34 +76,126 @@ func (d *Directory) Committed(t *Table) (committed.Table, error) {
 	for _, p := range t.Parts {
 		c.Spaces = append(c.Spaces, p.Space)
 	}
-	for _, def := range t.Dict {
-		c.IDs = append(c.IDs, def.ID)
-	}
-	if t.SDI == nil {
-		return c, nil
-	}
-	if parts := t.leaves(); len(parts) > 0 {
-		for _, p := range parts {
-			c.IDs = append(c.IDs, p.PrivateID)
-		}
-	} else {
-		c.IDs = append(c.IDs, t.SDI.PrivateID)
+	for n := range t.Parts {
+		c.IDs = append(c.IDs, t.id(n))
 	}
 	return c, nil
 }
 
-// Check returns a *committed.PendingError if something is pending for one of the tables: they
-// cannot leave the directory as they are.
-func (d *Directory) Check(tables ...*Table) error {
-	all, err := d.allCommitted(tables)
-	if err != nil {
-		return err
+// Check returns a *committed.PendingError if something is pending for one of the tables: the files
+// in the directory are not what was committed.
+func (d *Directory) Check(tables ...*Table) error { return d.checkPending(tables, false) }
+
+// Writable returns a *committed.PendingError if something is pending for one of the tables that
+// Write does not take out of the copy that it makes.
+func (d *Directory) Writable(tables ...*Table) error { return d.checkPending(tables, true) }
+
+func (d *Directory) checkPending(tables []*Table, rolledBack bool) error {
+	var e committed.PendingError
+	for _, t := range tables {
+		p, err := d.pending(t)
+		if err != nil {
+			return err
+		}
+		if p != nil && p.Why == "" && rolledBack {
+			if err := d.tryRollBack(t, p); err != nil {
+				return err
+			}
+		}
+		if p != nil && (p.Why != "" || !rolledBack) {
+			e.Tables = append(e.Tables, *p)
+		}
 	}
-	state, err := d.State()
-	if err != nil {
-		return err
+	if len(e.Tables) > 0 {
+		return &e
 	}
-	return state.Check(all...)
+	return nil
+}
+
+// firstSoundImport is the first version whose imports take out rows that are marked as deleted:
+// 5.6.24 does, but crashes in PageConverter::update_records where a page of ROW_FORMAT=REDUNDANT
+// has no others.
+const firstSoundImport = 50700
+
+// pending returns what is pending for a table; nil: nothing.
+func (d *Directory) pending(t *Table) (*committed.Pending, error) {
+	c, err := d.Committed(t)
+	if err != nil {
+		return nil, err
+	}
+	if d.state == nil {
+		if d.state, err = d.State(); err != nil {
+			return nil, err
+		}
+	}
+	e, ok := errors.AsType[*committed.PendingError](d.state.Check(c))
+	if !ok {
+		return nil, nil
+	}
+	p := &e.Tables[0]
+	if p.Why = d.state.OnlyServer(*p); d.version < firstSoundImport {
+		p.Why = "MySQL 5.6 crashes when it imports pages of which all rows are marked as deleted"
+	}
+	return p, nil
+}
+
+// rollBack takes what transactions that had not ended did to a table out of one of its parts.
+// write gets the pages that change, as they are to be stored, and where; nil: it is only tried.
+// What hb leaves to a server is a *rollback.UnableError.
+func (d *Directory) rollBack(t *Table, part int, write func(page []byte, at int64) (int, error)) error {
+	id := t.id(part)
+	if !d.state.Changed(id) {
+		return nil
+	}
+	return d.withUndo(func(spaces undo.Spaces) error {
+		history, err := undo.NewHistory(spaces, d.version)
+		if err != nil {
+			return err
+		}
+		return d.with(t.Parts[part].Path, func(pages *Pages) error {
+			file, err := d.config(t, part, pages)
+			if err != nil {
+				return err
+			}
+			w := rollback.Work{Pages: pages, Config: file, History: history, Table: id, Open: d.state.Open()}
+			if write != nil {
+				w.Write = func(no innodb.PageNo, page []byte) error {
+					if err := pages.stamp(no, page); err != nil {
+						return err
+					}
+					_, err := write(page, int64(no)*int64(len(page)))
+					return err
+				}
+			}
+			return w.Run()
+		})
+	})
+}
+
+// tryRollBack looks whether hb can take back what is pending, and if not, sets p.Why.
+func (d *Directory) tryRollBack(t *Table, p *committed.Pending) error {
+	for n := range t.Parts {
+		err := d.rollBack(t, n, nil)
+		if unable, ok := errors.AsType[*rollback.UnableError](err); ok {
+			p.Why = unable.What
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("table %s: %w", t, err)
+		}
+	}
+	return nil
+}
+
+// id is InnoDB's id of the table, or of the partition, in a part of a table that was described.
+func (t *Table) id(part int) uint64 {
+	if t.SDI == nil {
+		return t.Dict[part].ID
+	}
+	if p := t.partition(t.Parts[part].Space); p != nil {
+		return p.PrivateID
+	}
+	return t.SDI.PrivateID
 }
 
 // Finish lets a server finish what is pending for the tables: see committed.Server.Finish. The
@@ -102,6 +205,7 @@ func (d *Directory) Finish(ctx context.Context, server *committed.Server, tables
 	if err != nil {
 		return nil, err
 	}
+	d.state = nil // it will be another one
 	return server.Finish(ctx, d.root.Name(), d.State, all...)
 }
 

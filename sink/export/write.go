@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"hb/sink/backupdir"
+	"hb/sink/export/committed"
+	"hb/sink/export/rollback"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/cfg"
@@ -22,6 +24,9 @@ type Written struct {
 	Table *Table
 	Files []string // in the directory that they were written to
 	Bytes int64    // of all files
+	// RolledBack is what was taken back of transactions that had not ended; nil: there was
+	// nothing.
+	RolledBack *committed.Pending
 }
 
 // Write puts into a directory what a server needs to import a table: its tablespaces and
@@ -35,6 +40,12 @@ func (d *Directory) Write(ctx context.Context, t *Table, to disk.Dir) (_ *Writte
 		return nil, err
 	}
 	w := &Written{Table: t}
+	if w.RolledBack, err = d.pending(t); err != nil {
+		return nil, err
+	}
+	if p := w.RolledBack; p != nil && p.Why != "" {
+		return nil, &committed.PendingError{Tables: []committed.Pending{*p}}
+	}
 	defer func() {
 		if err == nil {
 			return
@@ -50,22 +61,35 @@ func (d *Directory) Write(ctx context.Context, t *Table, to disk.Dir) (_ *Writte
 			return nil, fmt.Errorf("exporting table %s: %w", t, err)
 		}
 	}
-	for _, name := range t.files() {
+	for i, name := range t.files() {
 		if err := backupdir.HaveDir(to, path.Dir(name)); err != nil {
 			return nil, err
 		}
 		w.Files = append(w.Files, name)
-		place := func() (int64, error) { return d.copy(ctx, name, to) }
-		if d.below != "" {
-			place = func() (int64, error) { return d.place(name, to) }
-		}
-		n, err := place()
+		n, err := d.put(ctx, t, i, name, to, w)
 		if err != nil {
 			return nil, fmt.Errorf("exporting table %s: %w", t, err)
 		}
 		w.Bytes += n
 	}
 	return w, nil
+}
+
+// put writes the file number i of a table, or moves it where the directory is not needed any
+// more. Of one that changes, a copy changes: it is read meanwhile.
+func (d *Directory) put(ctx context.Context, t *Table, i int, name string, to disk.Dir, w *Written) (int64, error) {
+	switch {
+	case w.RolledBack == nil && d.below != "":
+		return d.place(name, to)
+	case w.RolledBack == nil:
+		return d.copy(ctx, name, to, nil)
+	}
+	n, err := d.copy(ctx, name, to, func(f disk.File) error { return d.rollBack(t, i, f.WriteAt) })
+	if unable, ok := errors.AsType[*rollback.UnableError](err); ok {
+		w.RolledBack.Why = unable.What
+		err = &committed.PendingError{Tables: []committed.Pending{*w.RolledBack}}
+	}
+	return n, err
 }
 
 // files are the files of the table that hold its rows. What defines it is made by CREATE TABLE.
@@ -169,8 +193,9 @@ func (d *Directory) keyFile(pages *Pages) ([]byte, error) {
 	return cfg.KeyFile(key)
 }
 
-// copy copies a file, and returns how many bytes it has.
-func (d *Directory) copy(ctx context.Context, name string, to disk.Dir) (n int64, err error) {
+// copy copies a file, and returns how many bytes it has. edit, which may be nil, changes the
+// copy.
+func (d *Directory) copy(ctx context.Context, name string, to disk.Dir, edit func(disk.File) error) (n int64, err error) {
 	from, size, err := d.open(name)
 	if err != nil {
 		return 0, err
@@ -197,6 +222,9 @@ func (d *Directory) copy(ctx context.Context, name string, to disk.Dir) (n int64
 			err = context.Cause(ctx)
 		}
 	}
+	if err == nil && edit != nil {
+		err = edit(f)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -204,7 +232,7 @@ func (d *Directory) copy(ctx context.Context, name string, to disk.Dir) (n int64
 		err = io.ErrUnexpectedEOF
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return n, fmt.Errorf("copying %s: %w", name, err)
+		return n, errors.Join(fmt.Errorf("copying %s: %w", name, err), to.Remove(temporary))
 	}
 	return n, to.Rename(temporary, name)
 }

@@ -21,6 +21,7 @@ import (
 	"hb/sink/restore"
 	"hb/stream"
 	"hb/stream/disk"
+	"hb/xbstream/innodb/undo"
 	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
@@ -207,13 +208,13 @@ func (x *extraction) clear() error {
 	return nil
 }
 
-// export writes the tables. Nothing may be pending for any of them.
+// export writes the tables. Nothing may be pending for any of them but what hb rolls back itself.
 func (x *extraction) export(ctx context.Context, d *export.Directory) error {
 	chosen, err := x.choose(d)
 	if err != nil {
 		return err
 	}
-	if err := d.Check(chosen...); err != nil {
+	if err := d.Writable(chosen...); err != nil {
 		return err
 	}
 	for _, t := range chosen {
@@ -398,11 +399,22 @@ func (x *extraction) refused() error {
 // Warnings are what the user should know.
 func (r *Result) Warnings() []string {
 	all := slices.Concat(r.Extracted.Warnings, r.Applied.Warnings)
-	if r.Finished == nil {
-		return all
+	var xa []*undo.XID
+	if r.Finished != nil {
+		xa = r.Finished.RolledBack
 	}
-	for _, x := range r.Finished.RolledBack {
-		all = append(all, fmt.Sprintf("XA transaction %s was prepared when the backup ended. The tables are as if it had been rolled back; a server on the whole backup still has it", committed.XAName(x)))
+	for _, w := range r.Tables {
+		if w.RolledBack != nil {
+			xa = append(xa, w.RolledBack.XA()...)
+		}
+	}
+	var names []string
+	for _, x := range xa {
+		names = append(names, committed.XAName(x))
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		all = append(all, fmt.Sprintf("XA transaction %s was prepared when the backup ended. The tables are as if it had been rolled back; a server on the whole backup still has it", name))
 	}
 	return all
 }

@@ -143,7 +143,18 @@ func TestExtract(t *testing.T) {
 			}
 		}
 		for _, c := range []tables.Name{table("busy"), {Database: "d"}} {
-			dir, _, err := extracted(t, archive, committed.Server{}, c)
+			dir, r, err := extracted(t, archive, committed.Server{}, c)
+			if err == nil && s.Root.Name != mysqldtest.MySQL56 { // hb has rolled back itself
+				if n := slices.IndexFunc(r.Tables, func(w *export.Written) bool { return w.RolledBack != nil }); n < 0 || r.Tables[n].Table.Name != "busy" {
+					t.Errorf("%s: %v: nothing was rolled back", s.Root.Name, c)
+				}
+				brought(t, s, dir, "busy")
+				if sum := s.Rows(t, "CHECKSUM TABLE u.busy")[0][1]; sum != want["busy"] {
+					t.Errorf("%s: busy has checksum %s, not %s", s.Root.Name, sum, want["busy"])
+				}
+				s.Exec(t, "DROP TABLE u.busy")
+				continue
+			}
 			pending, ok := errors.AsType[*committed.PendingError](err)
 			if !ok || len(pending.Tables) != 1 || pending.Tables[0].Table != "d.busy" {
 				t.Errorf("%s: %v: %v", s.Root.Name, c, err)

@@ -60,6 +60,18 @@ type Pending struct {
 	Table        string // "db.table"
 	Transactions []Transaction
 	Buffered     int // changes of its secondary indexes in the change buffer
+	// Why says why hb does not roll back itself; "": it can, or did not look.
+	Why string
+}
+
+// XA are the names of the XA transactions that are prepared.
+func (p *Pending) XA() (list []*undo.XID) {
+	for _, x := range p.Transactions {
+		if x.State == undo.Prepared && x.XID != nil && !internal(x.XID) {
+			list = append(list, x.XID)
+		}
+	}
+	return list
 }
 
 // A Transaction is one that had not ended.
@@ -96,6 +108,38 @@ func (s *State) Check(tables ...Table) error {
 		return nil
 	}
 	return &e
+}
+
+// Open are the ids of all transactions that had not ended.
+func (s *State) Open() map[uint64]bool {
+	open := map[uint64]bool{}
+	for _, l := range s.logs {
+		open[l.Trx] = true
+	}
+	return open
+}
+
+// Changed reports whether one of them changed the table, or partition, with that id.
+func (s *State) Changed(id uint64) bool {
+	return slices.ContainsFunc(s.logs, func(l undo.Log) bool { return l.Tables[id] > 0 })
+}
+
+// OnlyServer says why only a server can finish what is pending; "": it is to be rolled back,
+// and nothing else. Servers look into the binary log for what became of transactions that were
+// prepared for that, and MySQL 8.0 and later also for what became of others.
+func (s *State) OnlyServer(p Pending) string {
+	if p.Buffered > 0 {
+		return "changes are in the change buffer"
+	}
+	for _, x := range p.Transactions {
+		switch {
+		case x.Dictionary:
+			return "definitions of tables were being changed"
+		case x.State == undo.Prepared && (mysql8(s.server) || x.XID == nil || internal(x.XID)):
+			return "the binary log can have committed a prepared transaction"
+		}
+	}
+	return ""
 }
 
 // add adds a log of a transaction. A transaction can have two: of inserts, and of the rest.
@@ -170,6 +214,9 @@ func (e *PendingError) what() string {
 		}
 		if p.Buffered > 0 {
 			fmt.Fprintf(&b, "\n  %s of its secondary indexes only in the change buffer", counted(p.Buffered, "change"))
+		}
+		if p.Why != "" {
+			fmt.Fprintf(&b, "\n  hb does not finish this itself: %s", p.Why)
 		}
 	}
 	return b.String()

@@ -124,10 +124,10 @@ func (e *PendingError) xa() (list []*undo.XID) {
 	}
 	seen := map[string]bool{}
 	for _, p := range e.Tables {
-		for _, x := range p.Transactions {
-			if x.State == undo.Prepared && x.XID != nil && !internal(x.XID) && !seen[XAName(x.XID)] {
-				seen[XAName(x.XID)] = true
-				list = append(list, x.XID)
+		for _, x := range p.XA() {
+			if !seen[XAName(x)] {
+				seen[XAName(x)] = true
+				list = append(list, x)
 			}
 		}
 	}
