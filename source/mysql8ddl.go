@@ -179,28 +179,34 @@ func (b *mysql8Backup) stageUndo(ctx context.Context) error {
 	return err
 }
 
-// lockLast takes the lock with which the copies end, if it is not held. So late a backup
-// is not given up for an ALTER TABLE that takes long, and DDL does not queue up behind that
-// for as long: hb asks for a while, lets DDL pass for as long, and asks again, until it has
-// waited for Options.LockWait.
-func (b *mysql8Backup) lockLast(ctx context.Context) (err error) {
+// underLastLock takes the lock with which the copies end, if it is not held, copies what changed
+// last, and takes the position. So late a backup is not given up for an ALTER TABLE that takes
+// long, or a statement that uses a table of another engine; and DDL does not queue up behind hb
+// for as long. So hb asks for the locks for a while, lets DDL pass for as long, looks again what
+// changed, and asks again, until it has waited for Options.LockWait. (ALTER INSTANCE ROTATE …
+// waits for the first lock, and hb for that statement: only letting it pass helps.)
+func (b *mysql8Backup) underLastLock(ctx context.Context) error {
 	if !b.late {
-		return nil
+		return b.lookUnderLock(ctx, 0)
 	}
 	if err := b.pauseReplica(ctx); err != nil { // the lock forbids it
 		return err
 	}
-	b.Options.Progress.Begin("waiting for LOCK INSTANCE FOR BACKUP", 0)
 	began := time.Now()
 	for wait := calmWait; ; wait = min(2*wait, maxLastWait) {
 		left := b.Server.LockWait() - time.Since(began)
-		b.instance, err = b.locks.InstanceWithin(ctx, min(wait, max(left, calmWait)))
+		err := b.lockLast(ctx, min(wait, max(left, calmWait)))
+		if err == nil {
+			err = b.lookUnderLock(ctx, wait)
+		}
 		timeout, late := errors.AsType[*locks.TimeoutError](err)
 		if !late {
 			return err
 		}
-		b.instance = nil
 		if timeout.After = time.Since(began); timeout.After+wait >= b.Server.LockWait() {
+			return err
+		}
+		if err := b.letPass(ctx); err != nil {
 			return err
 		}
 		if err := datadir.Pause(ctx, wait); err != nil {
@@ -209,8 +215,40 @@ func (b *mysql8Backup) lockLast(ctx context.Context) (err error) {
 	}
 }
 
-// maxLastWait is how long DDL queues up behind the last lock before hb lets it pass, at most.
+// maxLastWait is how long DDL queues up behind the last lock before hb lets it pass, at most;
+// and behind hb that waits for tables of other engines under that lock.
 const maxLastWait = 8 * time.Second
+
+// lockLast asks once for the lock.
+func (b *mysql8Backup) lockLast(ctx context.Context, wait time.Duration) error {
+	b.Options.Progress.Begin("waiting for LOCK INSTANCE FOR BACKUP", 0)
+	l, err := b.locks.InstanceWithin(ctx, wait)
+	if err == nil {
+		b.instance = l
+	}
+	return err
+}
+
+// letPass releases the lock, if it is held.
+func (b *mysql8Backup) letPass(ctx context.Context) error {
+	if b.instance == nil {
+		return nil
+	}
+	lock := b.instance
+	b.instance = nil
+	return errors.Join(b.definitions.Await(), lock.Release(ctx))
+}
+
+// lookUnderLock does all that needs the lock. It can be done again after the lock was released.
+func (b *mysql8Backup) lookUnderLock(ctx context.Context, wait time.Duration) error {
+	if err := b.underInstanceLock(ctx); err != nil {
+		return err
+	}
+	if err := b.rotateBinlog(ctx); err != nil {
+		return err
+	}
+	return b.position(ctx, wait)
+}
 
 // underInstanceLock makes sure that the archive has all tablespaces as they are now; or
 // copies what is not in the archive as it is now, if DDL went on.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	"hb/source/binlog"
 	"hb/source/mysqld/locks"
@@ -133,15 +134,15 @@ func (b *mysql5Backup) standStill(ctx context.Context) error {
 
 // position takes position and LSN of one moment. If there are non-transactional
 // tables, it locks them first, so that nobody writes to them between the last staging
-// of their files and that moment.
-func (b *mysql8Backup) position(ctx context.Context) error {
+// of their files and that moment. wait is how long it waits for them; 0: Options.LockWait.
+func (b *mysql8Backup) position(ctx context.Context, wait time.Duration) error {
 	b.Options.Progress.Begin("taking the position", 0)
 	tables, err := b.plainTables(ctx)
 	if err != nil {
 		return err
 	}
 	if len(tables) > 0 {
-		broken, err := b.instance.HoldTables(ctx, tables, b.lockPolicy())
+		broken, err := b.instance.HoldTables(ctx, tables, wait, b.lockPolicy())
 		if err != nil {
 			return err
 		}

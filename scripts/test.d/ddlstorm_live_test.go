@@ -94,7 +94,7 @@ func (st *storm) statements() (n int) {
 
 func (st *storm) ddlRound(sum *ddlSum) {
 	began, archive, target := time.Now(), st.path("archive"), st.path("restored")
-	st.extra = []string{fmt.Sprintf("--throttle=%dMiB", 60+st.rnd.IntN(200)), "--lock-wait-timeout=10"}
+	st.extra = []string{fmt.Sprintf("--throttle=%dMiB", 60+st.rnd.IntN(200))}
 	before := st.statements()
 	var took time.Duration
 	st.during(func() {

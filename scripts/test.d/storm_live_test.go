@@ -390,8 +390,8 @@ func (st *storm) rest() {
 
 // refusals are what hb says where it refuses a server on which somebody imports a tablespace:
 // the file that waits for the import has the id of the one that it is a copy of (servers do
-// not always tell hb that it waits), or rotates a master key just when hb locks tables.
-var refusals = regexp.MustCompile("waits for ALTER TABLE … IMPORT TABLESPACE|hb_t_imp/.* both say they are tablespace|copied as hb_t_imp/target[^ ]*, was removed during the backup|ROTATE INNODB MASTER KEY .* waited for hb's own lock")
+// not always tell hb that it waits).
+var refusals = regexp.MustCompile("waits for ALTER TABLE … IMPORT TABLESPACE|hb_t_imp/.* both say they are tablespace|copied as hb_t_imp/target[^ ]*, was removed during the backup")
 
 // mostAgain is how many backups of one server may be refused for that.
 const mostAgain = 20

@@ -28,7 +28,7 @@
 //	c, warning, err := position.RegisterRedoConsumer(ctx, srv) // Series.RedoConsumer
 //	l, err := set.Instance(ctx)
 //	list, err := contents.Tablespaces(ctx, srv)     // what must be in the backup
-//	broken, err := l.HoldTables(ctx, list, policy)  // only where it is needed
+//	broken, err := l.HoldTables(ctx, list, 0, policy) // only where it is needed
 //	m, err := position.Take(ctx, srv, l, want)      // by log_status
 //	err = l.Release(ctx)
 //

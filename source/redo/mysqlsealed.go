@@ -126,7 +126,7 @@ func (s *sealedLog) seal(parts ...[]byte) error {
 func sealing(r *mlog.Record) (info []byte, unsealed bool) {
 	const head, least = 4, 111
 	n := len(r.Body) - head
-	if r.Page.No != 0 || n < least || n > innodb.MySQLInfoSize {
+	if r.Page.Space == 0 || r.Page.No != 0 || n < least || n > innodb.MySQLInfoSize { // MySQL does not encrypt the system tablespace
 		return nil, false
 	}
 	info = make([]byte, innodb.MySQLInfoSize)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -16,8 +17,8 @@ import (
 // HoldTables keeps all writers from some tables, and has the server write out their
 // cached changes: FLUSH TABLES … WITH READ LOCK, on the connection of l,
 // which must be that of Set.Instance. Readers and other tables are not disturbed.
-// Release then releases both. The error is a *TimeoutError after
-// Options.LockWait, and l is held still; after any other one it is not. It needs
+// Release then releases both. The error is a *TimeoutError after wait (0: Options.LockWait),
+// and l is held still; after any other one it is not. It needs
 // RELOAD, and SELECT and LOCK TABLES on the tables.
 //
 // Tables that the server cannot open (a damaged one, a MERGE table that lacks one of
@@ -31,7 +32,7 @@ import (
 // but those who use them, and for instance locks of other connections: not even
 // for DDL on the same tables. UNLOCK TABLES releases the instance lock
 // too, so the locks cannot be released one by one. (All seen on 9.7.4.)
-func (l *Lock) HoldTables(ctx context.Context, tables []contents.Table, p FTWRL) (broken []BrokenTable, err error) {
+func (l *Lock) HoldTables(ctx context.Context, tables []contents.Table, wait time.Duration, p FTWRL) (broken []BrokenTable, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := CheckHold(l.srv, tables); err != nil {
@@ -47,6 +48,10 @@ func (l *Lock) HoldTables(ctx context.Context, tables []contents.Table, p FTWRL)
 	}
 	if err := l.holding(ctx); err != nil {
 		return nil, err
+	}
+	l.within = wait
+	if err := l.setWait(ctx); err != nil {
+		return nil, l.fail(err)
 	}
 	refused := l.holdTables(ctx, tables, watch, p)
 	if _, ok := errors.AsType[*refusedError](refused); !ok {

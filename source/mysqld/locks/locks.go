@@ -103,7 +103,7 @@ const (
 type lockConn struct {
 	srv     *mysqld.Server
 	release string        // the statement that releases everything
-	within  time.Duration // how long to wait for the first lock; 0: Options.LockWait
+	within  time.Duration // how long to wait for a lock; 0: Options.LockWait
 
 	mu      sync.Mutex
 	conn    *mysqld.Session
@@ -179,23 +179,12 @@ func (l *lockConn) open(ctx context.Context) error {
 	if l.within == 0 {
 		return nil
 	}
-	return l.setWait(ctx, max(1, int64(l.within.Seconds())))
+	return l.setWait(ctx)
 }
 
-func (l *lockConn) setWait(ctx context.Context, seconds int64) error {
-	return l.conn.Exec(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d", seconds))
-}
-
-// waitLonger waits for locks after the first one for as long as for all others.
-func (l *lockConn) waitLonger(ctx context.Context) error {
-	if l.within == 0 {
-		return nil
-	}
-	l.within = 0
-	if err := l.setWait(ctx, l.srv.LockSeconds()); err != nil {
-		return l.fail(err)
-	}
-	return nil
+// setWait has the server wait as long as wait says.
+func (l *lockConn) setWait(ctx context.Context) error {
+	return l.conn.Exec(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d", max(1, int64((l.wait()+time.Second-1)/time.Second))))
 }
 
 // wait is how long the lock is waited for.

@@ -47,7 +47,7 @@ func (l *Lock) first(ctx context.Context, t Timing) error {
 	if err := l.acquire(ctx, t); err != nil {
 		return errors.Join(err, l.hangUp())
 	}
-	return l.waitLonger(ctx)
+	return nil
 }
 
 // keep adds l to the set, and has the server release its locks when it is closed.
