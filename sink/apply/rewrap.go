@@ -146,14 +146,18 @@ func (a *applier) rewrapFile(file string, space *innodb.Space) (err error) {
 	}
 	algorithm, err := space.Verify(page, 0)
 	if err != nil {
-		torn, failed := a.tornByRewrap(space, page, old)
+		torn, failed := false, error(nil)
+		for _, algorithm = range []innodb.Checksum{innodb.ChecksumLegacy, innodb.ChecksumCRC32} {
+			if torn, failed = a.tornByRewrap(space, page, old, algorithm); torn || failed != nil {
+				break
+			}
+		}
 		if failed != nil {
 			return fail(failed)
 		}
 		if !torn {
 			return &backupdir.DamageError{File: file, Err: err}
 		}
-		algorithm = innodb.ChecksumCRC32
 	}
 	copy(page[space.OffsetMySQLInfo():], info.Marshal())
 	space.Stamp(page, algorithm)
@@ -169,9 +173,10 @@ func (a *applier) rewrapFile(file string, space *innodb.Space) (err error) {
 // tornByRewrap reports whether page 0, which does not verify, has nothing wrong but that an
 // interrupted run was writing it: then each of its checksums is that of the page with the
 // information that it has, with the new one, or with an earlier one, by any of the master keys.
+// Servers up to 8.x may have stamped it by an algorithm that is not CRC-32C.
 // The information itself is whole, because it does not cross a boundary of 512 bytes, except in
 // pages of 2 KiB: if it is torn there, no key opens it, and that is an error before.
-func (a *applier) tornByRewrap(space *innodb.Space, page []byte, info tde.MySQLInfo) (bool, error) {
+func (a *applier) tornByRewrap(space *innodb.Space, page []byte, info tde.MySQLInfo, algorithm innodb.Checksum) (bool, error) {
 	if !a.result.Resumed {
 		return false, nil
 	}
@@ -184,7 +189,7 @@ func (a *applier) tornByRewrap(space *innodb.Space, page []byte, info tde.MySQLI
 	for _, form := range append(forms, space.MySQLInfo[:]) {
 		whole := bytes.Clone(page)
 		copy(whole[space.OffsetMySQLInfo():], form)
-		space.Stamp(whole, innodb.ChecksumCRC32)
+		space.Stamp(whole, algorithm)
 		if _, err := space.Verify(whole, 0); err != nil {
 			return false, nil // something else than a checksum is wrong
 		}
