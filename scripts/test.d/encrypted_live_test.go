@@ -294,6 +294,10 @@ func TestSealedChain(t *testing.T) {
 func (s *sealedServer) mergeForAnother(t *testing.T, chain []string) {
 	t.Helper()
 	other, to := identityFile(t, s.in("other identity"))
+	phrase := s.in("phrase")
+	if err := os.WriteFile(phrase, []byte("a passphrase\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	merge := func(name string, args ...string) hbtest.Result {
 		t.Helper()
 		out, err := os.Create(s.in(name))
@@ -301,7 +305,10 @@ func (s *sealedServer) mergeForAnother(t *testing.T, chain []string) {
 			t.Fatal(err)
 		}
 		defer out.Close()
-		cmd := hb(t, append([]string{"merge", "--encrypt-to", to}, args...)...)
+		if name != "by phrase" {
+			args = append([]string{"--encrypt-to", to}, args...)
+		}
+		cmd := hb(t, append([]string{"merge"}, args...)...)
 		cmd.Stdout = out
 		return hbtest.Succeed(t, cmd)
 	}
@@ -319,6 +326,9 @@ func (s *sealedServer) mergeForAnother(t *testing.T, chain []string) {
 		stripped = append(stripped, name+" stripped")
 	}
 	if r := merge("kept", stripped...); !strings.Contains(r.Stderr, warning) {
+		t.Errorf("merge does not warn: %s", r.Stderr)
+	}
+	if r := merge("by phrase", append([]string{"-i", s.key, "--encrypt-passphrase-file", phrase}, chain...)...); !strings.Contains(r.Stderr, "cannot be encrypted with a passphrase") {
 		t.Errorf("merge does not warn: %s", r.Stderr)
 	}
 	verifies(t, 10, "-i", other, s.in("kept"))

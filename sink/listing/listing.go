@@ -157,6 +157,14 @@ func writeLong(w io.Writer, s *catalog.Summary, files []*file) error {
 			encrypted[name] = true
 		}
 	}
+	for _, f := range files { // what was renamed or dropped has not the name that it had in the end
+		if base, is := strings.CutSuffix(f.path, metadata.FixupRename); is {
+			delete(encrypted, base+".ibd")
+		}
+		if base, is := strings.CutSuffix(f.path, metadata.FixupDelete); is {
+			delete(encrypted, base+".ibd")
+		}
+	}
 	for _, f := range files {
 		mark := ""
 		if encrypted[f.path] {

@@ -124,3 +124,25 @@ func checkAll(t *testing.T, d Document) {
 		t.Errorf("%+v", d.Databases)
 	}
 }
+
+// TestEncryptedMarks: files of encrypted tablespaces are marked; the manifest has the names that
+// they have in the end, so that those that were renamed or dropped are not.
+func TestEncryptedMarks(t *testing.T) {
+	l, err := New(Options{Long: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"d/a.ibd", "d/b.ibd", "d/b.ren", "d/c.ibd", "d/c.del", "d/plain.ibd"} {
+		if err := l.Add(catalog.Entry{Op: catalog.OpFile, Path: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out strings.Builder
+	m := &metadata.Manifest{Encryption: &metadata.Encryption{Tablespaces: 3, Names: []string{"d/a.ibd", "d/b.ibd", "d/c.ibd"}}}
+	if err := l.Write(&out, &catalog.Summary{Manifest: m}); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(out.String(), "(encrypted)") != 1 || !strings.Contains(out.String(), "d/a.ibd (encrypted)\n") {
+		t.Error(out.String())
+	}
+}

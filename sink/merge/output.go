@@ -93,8 +93,11 @@ func (m *merger) metadata(last *step, reseal func([]byte) ([]byte, error)) error
 		if err != nil {
 			return err
 		}
-		if text, err = edit(text); err != nil {
-			return f.damage(err)
+		if text, err = edit(text); err != nil && name != keyring.SealedName {
+			err = f.damage(err) // or an identity is what is wrong
+		}
+		if err != nil {
+			return err
 		}
 		if err := m.out.put(name, text); err != nil {
 			return err

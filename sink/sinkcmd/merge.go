@@ -47,13 +47,13 @@ func (c *Merge) Run(ctx context.Context, p *program.Program) error {
 // merge writes the archive. Until the chain is known to be one, nothing is written.
 func (c *Merge) merge(ctx context.Context, p *program.Program, m *progress.Tracker, chain *merge.Archives, stages stream.WriteOptions) error {
 	stored := metadata.ArchiveFlags{Compressed: stages.Compress != nil, Encrypted: len(stages.Recipients) > 0}
-	o := merge.Options{HBVersion: p.Version, Stored: stored}
-	if stored.Encrypted && c.EncryptPassphraseFile == "" {
-		o.Reseal = c.reseal(p, stages)
+	reseal, err := c.reseal(p, stages)
+	if err != nil {
+		return err
 	}
 	var result *merge.Result
 	sent, err := p.Send(ctx, stages, m, func(out io.Writer) (err error) {
-		result, err = chain.Run(ctx, out, o)
+		result, err = chain.Run(ctx, out, merge.Options{HBVersion: p.Version, Stored: stored, Reseal: reseal})
 		return err
 	})
 	if err != nil {
@@ -65,17 +65,24 @@ func (c *Merge) merge(ctx context.Context, p *program.Program, m *progress.Track
 }
 
 // reseal returns what encrypts the keys in the archives to the recipients of the result, if an
-// identity opens them.
-func (c *Merge) reseal(p *program.Program, stages stream.WriteOptions) func([]byte) ([]byte, error) {
+// identity opens them; nil: the result is not encrypted, and whoever has the keys' identity reads it.
+func (c *Merge) reseal(p *program.Program, stages stream.WriteOptions) (func([]byte) ([]byte, error), error) {
+	if len(stages.Recipients) == 0 {
+		return nil, nil
+	}
+	const stay = "that they stay encrypted as they are: to restore the merged backup, give an identity that opens them, or the server's keys"
+	if c.EncryptPassphraseFile != "" {
+		return func(content []byte) ([]byte, error) {
+			p.WarnAll([]string{"the keys in the archives (" + keyring.SealedName + ") cannot be encrypted with a passphrase, so " + stay})
+			return content, nil
+		}, nil
+	}
+	ids, err := stream.ReadIdentities(c.Identity, p.Ask)
 	return func(content []byte) ([]byte, error) {
-		ids, err := stream.ReadIdentities(c.Identity, p.Ask)
-		if err != nil {
-			return nil, err
-		}
 		sealed, opened, err := keyring.Reseal(content, ids, stages.Recipients)
 		if err == nil && !opened {
-			p.WarnAll([]string{"no identity of -i opens the keys in the archives (" + keyring.SealedName + "), so that they stay encrypted as they are: to restore the merged backup, give an identity that opens them, or the server's keys"})
+			p.WarnAll([]string{"no identity of -i opens the keys in the archives (" + keyring.SealedName + "), so " + stay})
 		}
 		return sealed, err
-	}
+	}, err
 }
