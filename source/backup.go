@@ -29,6 +29,7 @@ import (
 	"hb/stream/disk"
 	"hb/xbstream"
 	"hb/xbstream/innodb"
+	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
 
@@ -98,7 +99,8 @@ type backup struct {
 	databases []string             // at the end, that the backup has
 	leftOut   []metadata.SpaceRange
 	watcher   watcher
-	keysSent  bool // the archive has keys
+	young     map[string]keyring.MariaDBKey // of tablespaces whose page 0 only the redo log has, among others
+	keysSent  bool                          // the archive has keys
 	manifest  metadata.Manifest
 }
 
@@ -215,8 +217,15 @@ func (b *backup) awaitOthers(ctx context.Context) (err error) {
 	return err
 }
 
-// letOthers lets another backup begin, while this one sends what is left.
-func (b *backup) letOthers(context.Context) error { return b.only.Close() }
+// letOthers lets another backup begin, while this one sends what is left: the server may be gone
+// by the end of that. What it then has no more to tell is asked before.
+func (b *backup) letOthers(ctx context.Context) error {
+	if len(b.last.Deferred) > 0 && b.Server.Flavor == mysqld.MariaDB {
+		// It only describes the backup, which is complete without: no error counts.
+		b.young, _ = contents.EncryptedNames(ctx, b.Server)
+	}
+	return b.only.Close()
+}
 
 // followRedo begins the archive and the copy of the redo log in it.
 func (b *backup) followRedo(ctx context.Context) error {

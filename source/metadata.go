@@ -78,7 +78,7 @@ func (b *backup) sendMetadata(ctx context.Context) error {
 	if err := b.sendKeys(ctx); err != nil {
 		return err
 	}
-	return b.sendManifest(ctx)
+	return b.sendManifest()
 }
 
 // sendKeys writes the keys that a restore needs, if there are recipients to encrypt them
@@ -99,7 +99,7 @@ func (b *backup) sendKeys(ctx context.Context) error {
 }
 
 // encryption describes what of the backup is encrypted at rest, as far as all families know it.
-func (b *backup) encryption(ctx context.Context) (*metadata.Encryption, error) {
+func (b *backup) encryption() *metadata.Encryption {
 	var names []string
 	var keys []keyring.MariaDBKey
 	note := func(name string, s *innodb.Space) {
@@ -117,12 +117,8 @@ func (b *backup) encryption(ctx context.Context) (*metadata.Encryption, error) {
 	}
 	needed := make(map[string]bool)
 	if len(b.last.Deferred) > 0 && b.Server.Flavor == mysqld.MariaDB { // only the redo log has their page 0
-		young, err := contents.EncryptedNames(ctx, b.Server)
-		if err != nil {
-			return nil, err
-		}
 		for _, t := range b.last.Deferred {
-			if key, is := young[strings.TrimSuffix(t.Name, ".ibd")]; is {
+			if key, is := b.young[strings.TrimSuffix(t.Name, ".ibd")]; is {
 				names, keys = append(names, t.Name), append(keys, key)
 			}
 		}
@@ -144,7 +140,7 @@ func (b *backup) encryption(ctx context.Context) (*metadata.Encryption, error) {
 	if b.stage.EncryptedAria() {
 		e.Others = append(e.Others, metadata.EncryptedAria)
 	}
-	return e, nil
+	return e
 }
 
 // askKeys has the program that prints MariaDB's keys print those of all tablespaces, which a
@@ -284,7 +280,7 @@ func (a *archive) sendIndex() (at int64, err error) {
 }
 
 // sendManifest writes the archive's last files, the index and the manifest.
-func (b *backup) sendManifest(ctx context.Context) error {
+func (b *backup) sendManifest() error {
 	indexAt, err := b.archive.sendIndex()
 	if err != nil {
 		return err
@@ -307,9 +303,7 @@ func (b *backup) sendManifest(ctx context.Context) error {
 		b.manifest.Scope.LeftOut = b.leftOut
 	}
 	b.manifest.KeyChecks = b.Keys.Checks()
-	if b.manifest.Encryption, err = b.encryption(ctx); err != nil {
-		return err
-	}
+	b.manifest.Encryption = b.encryption()
 	b.family.describe(&b.manifest)
 	if !b.manifest.Encryption.Any() && b.manifest.KeyChecks == nil {
 		b.manifest.Encryption = nil

@@ -79,3 +79,46 @@ func TestReencryptedWhileCopied(t *testing.T) {
 		}
 	}
 }
+
+// TestReencryptedDictionary is TestReencryptedWhileCopied for mysql.ibd, without which no server
+// starts.
+func TestReencryptedDictionary(t *testing.T) {
+	mysqldtest.Concurrent(t)
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	dir := t.TempDir()
+	ring := filepath.Join(dir, "keyring")
+	s := mysqldtest.Start(t, root, mysqldtest.Options{Keyring: ring})
+	numbers(t, s)
+	fill(t, s, "d.a", "ENCRYPTION='Y'")
+	const to = "ALTER TABLESPACE mysql ENCRYPTION="
+	for i, clauses := range [][]string{{"'N'", "'Y'"}, {"'Y'", "'N'"}, {"'Y'", "'N'", "'Y'"}} {
+		s.Exec(t, to+clauses[0])
+		archive, target := filepath.Join(dir, "archive"), filepath.Join(dir, fmt.Sprint("target", i))
+		paces := 0
+		hookedBackup(t, s, archive, hooks{pace: func(n int) {
+			if paces = n; n == 12 {
+				for _, clause := range clauses[1:] {
+					s.Exec(t, to+clause, fmt.Sprintf("CREATE TABLE d.t%d%d (a INT)", i, len(clause)), fmt.Sprintf("DROP TABLE d.t%d%d", i, len(clause)))
+				}
+			}
+		}})
+		if t.Logf("%d reads", paces); paces < 20 {
+			t.Fatal("the backup was over too soon")
+		}
+		if r, err := verifyWith(t, archive, verify.Options{Keys: keysOf(t, ring), Replay: true}); err != nil || r.Partial() != nil {
+			t.Fatalf("%q: %v, %v", clauses, r, err)
+		}
+		want := checksums(t, s)
+		unpack(t, archive, target)
+		if _, err := apply.Run(t.Context(), target, apply.Options{Tool: "hb test", Keys: keysOf(t, ring)}); err != nil {
+			t.Fatalf("%q: %v", clauses, err)
+		}
+		copied := mysqldtest.StartOn(t, root, target, mysqldtest.Options{Keyring: ring})
+		if got := checksums(t, copied); !maps.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", clauses, got, want)
+		}
+		if err := copied.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

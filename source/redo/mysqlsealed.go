@@ -2,6 +2,7 @@ package redo
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"slices"
 
@@ -119,6 +120,13 @@ func (s *sealedLog) seal(parts ...[]byte) error {
 	return nil
 }
 
+// isInfoOffset reports whether encryption information may be there in page 0 of some size: after
+// the extent descriptors, of which there are 4 to 1024, of 40 bytes each, after 150 bytes.
+func isInfoOffset(at uint16) bool {
+	n := (int(at) - 150) / 40
+	return int(at) == 150+40*n && n >= 4 && n <= 1024 && n&(n-1) == 0
+}
+
 // sealing returns the encryption information that a record writes to page 0 of a
 // tablespace, after its offset and length, of 2 bytes each; unsealed: the server overwrites it
 // with zeros, after it has decrypted all pages in place (fsp0fsp.cc of 9.7.2, decrypt_end).
@@ -126,7 +134,8 @@ func (s *sealedLog) seal(parts ...[]byte) error {
 func sealing(r *mlog.Record) (info []byte, unsealed bool) {
 	const head, least = 4, 111
 	n := len(r.Body) - head
-	if r.Page.Space == 0 || r.Page.No != 0 || n < least || n > innodb.MySQLInfoSize { // MySQL does not encrypt the system tablespace
+	// MySQL does not encrypt the system tablespace.
+	if r.Page.No != 0 || r.Page.Space == 0 || n < least || n > innodb.MySQLInfoSize || !isInfoOffset(binary.BigEndian.Uint16(r.Body)) {
 		return nil, false
 	}
 	info = make([]byte, innodb.MySQLInfoSize)
