@@ -157,8 +157,10 @@ type importing struct {
 	name   Name     // what it is called in the end
 	own    []string // databases that hb made for the way, with names that nobody else has
 	tables []Name   // made on the way
-	files  []placed
-	like   fs.FileInfo
+	// perhaps is a table that the server has made, although hb knows of an error only; zero: none.
+	perhaps Name
+	files   []placed
+	like    fs.FileInfo
 }
 
 // placed is a file that hb put into the data directory.
@@ -273,6 +275,9 @@ func (i *importing) step(ctx context.Context, s *Step) error {
 		}
 	}
 	if err := i.Exec(ctx, s.SQL); err != nil {
+		if makes {
+			i.perhaps = made
+		}
 		return err
 	}
 	switch {

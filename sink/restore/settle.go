@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -163,7 +164,7 @@ func (i *importing) undo() (err error) {
 		}
 		return fmt.Errorf("hb could not remove what it had made; left on the server are %q: %w", what, err)
 	}
-	if len(i.tables)+len(i.own) == 0 {
+	if len(i.tables)+len(i.own) == 0 && i.perhaps == (Name{}) {
 		return nil
 	}
 	s, err := i.Open(ctx)
@@ -173,6 +174,11 @@ func (i *importing) undo() (err error) {
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if err := errors.Join(i.end(ctx, s), i.target.prepare(ctx, s)); err != nil {
 		return left(err)
+	}
+	if i.perhaps != (Name{}) {
+		if err := i.lookFor(ctx, s); err != nil {
+			return err
+		}
 	}
 	for len(i.tables) > 0 {
 		name := i.tables[len(i.tables)-1]
@@ -188,6 +194,20 @@ func (i *importing) undo() (err error) {
 		return left(err)
 	}
 	return nil
+}
+
+// lookFor looks whether a table was made by a statement whose end hb did not see. Only in a
+// database of hb's own it is certainly hb's.
+func (i *importing) lookFor(ctx context.Context, s Session) error {
+	_, err := checkFree(ctx, s, i.perhaps, false)
+	if _, there := errors.AsType[*TargetServerError](err); !there {
+		return err
+	}
+	if slices.Contains(i.own, i.perhaps.Database) {
+		i.tables = append(i.tables, i.perhaps)
+		return nil
+	}
+	return fmt.Errorf("left on the server is table %s, which is empty: hb does not drop it, because it did not see the server make it", i.perhaps)
 }
 
 // end ends the first connection at the server, with its statement, and waits until that is so.
