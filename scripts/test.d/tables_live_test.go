@@ -203,6 +203,19 @@ func (x *tablesOf) refuses() {
 	if r.Code != 2 || !strings.Contains(r.Stderr, "--server is for --table") {
 		x.Errorf("--server: %d, %s", r.Code, r.Stderr)
 	}
+	datadir := x.in("datadir")
+	if err := os.MkdirAll(filepath.Join(datadir, "below"), 0o755); err != nil {
+		x.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(datadir, "ibdata1"), nil, 0o600); err != nil {
+		x.Fatal(err)
+	}
+	for _, dir := range []string{"below", "below/it", "new/one"} {
+		r = hbtest.Finish(x.T, hb(x.T, "extract", "--table", "shop.orders", "-C", filepath.Join(datadir, dir), x.in("full")))
+		if r.Code != 8 || !strings.Contains(r.Stderr, "is a server's data directory (it has ibdata1)") {
+			x.Errorf("in a data directory: %d, %s", r.Code, r.Stderr)
+		}
+	}
 	r = hbtest.Finish(x.T, hb(x.T, "extract", "--table", "shop.orders", "-C", x.dir, x.in("full")))
 	if r.Code != 8 || !strings.Contains(r.Stderr, "it is not empty") {
 		x.Errorf("a directory that is not empty: %d, %s", r.Code, r.Stderr)

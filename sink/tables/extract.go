@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -134,6 +135,9 @@ const scratchName = "hb-scratch"
 // Where tables of a database cannot be exported, the others are, and the error is a
 // *RefusedError, with a result.
 func Extract(ctx context.Context, r io.Reader, s *Selection, o Options) (_ *Result, err error) {
+	if err := outsideServers(o.Directory); err != nil {
+		return nil, err
+	}
 	target, err := extract.Open(nil, o.Directory)
 	if err != nil {
 		return nil, err
@@ -153,6 +157,26 @@ func Extract(ctx context.Context, r io.Reader, s *Selection, o Options) (_ *Resu
 		return nil, err
 	}
 	return &x.result, x.refused()
+}
+
+// outsideServers refuses a directory in a server's data directory: MySQL 8.0 and later look
+// through all of that when they start, and do not if they find two files of one tablespace.
+func outsideServers(dir string) error {
+	at, err := filepath.Abs(dir)
+	if err == nil {
+		if links, err := filepath.EvalSymlinks(filepath.Dir(at)); err == nil { // else it is not there yet
+			at = filepath.Join(links, filepath.Base(at))
+		}
+	}
+	for err == nil && at != filepath.Dir(at) {
+		at = filepath.Dir(at)
+		for _, name := range []string{"ibdata1", "auto.cnf"} {
+			if _, err := os.Lstat(filepath.Join(at, name)); err == nil {
+				return &backupdir.TargetError{Dir: dir, Reason: fmt.Sprintf("%s is a server's data directory (it has %s), and a server may not start where it finds files of its tables twice: extract to another place", at, name)}
+			}
+		}
+	}
+	return err
 }
 
 // extraction is one call of Extract.
