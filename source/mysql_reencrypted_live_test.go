@@ -27,17 +27,20 @@ func TestReencryptedWhileCopied(t *testing.T) {
 	for range 4 {
 		s.Exec(t, "INSERT INTO d.a (b) SELECT CONCAT(REVERSE(b), id) FROM d.a")
 	}
-	const to = "ALTER TABLESPACE g ENCRYPTION="
 	for _, c := range []struct {
-		name, before string
-		meanwhile    []string
+		name, space, before string
+		meanwhile           []string
+		at                  []int
 	}{
-		{"decrypted", "'Y'", []string{"'N'"}},
-		{"encrypted", "'N'", []string{"'Y'"}},
-		{"encrypted with another key", "'Y'", []string{"'N'", "'Y'"}},
-		{"encrypted for a while", "'N'", []string{"'Y'", "'N'"}},
+		{"decrypted", "g", "'Y'", []string{"'N'"}, []int{1, 45, 60}},
+		{"encrypted", "g", "'N'", []string{"'Y'"}, []int{1, 45, 60}},
+		{"encrypted with another key", "g", "'Y'", []string{"'N'", "'Y'"}, []int{1, 45, 60}},
+		{"encrypted for a while", "g", "'N'", []string{"'Y'", "'N'"}, []int{1, 45, 60}},
+		{"dictionary decrypted", "mysql", "'Y'", []string{"'N'"}, []int{30, 80}},
+		{"dictionary encrypted with another key", "mysql", "'Y'", []string{"'N'", "'Y'"}, []int{30, 80}},
 	} {
-		for _, at := range []int{1, 45, 60} {
+		to := "ALTER TABLESPACE " + c.space + " ENCRYPTION="
+		for _, at := range c.at {
 			t.Run(fmt.Sprintf("%s/%d", c.name, at), func(t *testing.T) {
 				s.Exec(t, to+c.before, "UPDATE d.a SET b = REVERSE(b) WHERE id % 50 = 1")
 				archive, target := filepath.Join(dir, "archive"), filepath.Join(dir, "target")
