@@ -188,5 +188,40 @@ func TestDefinitionsRefused(t *testing.T) {
 	})
 }
 
+// TestDefinitionsUnclosed: hb does not have the server repair tables that a crash left open, and
+// records those that are marked as open because the server has them open.
+func TestDefinitionsUnclosed(t *testing.T) {
+	mysqldtest.Each(t, []string{mysqldtest.MySQL57, mysqldtest.MariaDB105, mysqldtest.MariaDB118}, func(t *testing.T, root *mysqldtest.Root) {
+		engine := "MyISAM"
+		if root.MariaDB() {
+			engine = "Aria TRANSACTIONAL=0"
+		}
+		o := mysqldtest.Options{Config: []string{"myisam_recover_options=BACKUP,QUICK"}}
+		s := mysqldtest.Start(t, root, o)
+		s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.crashed (a INT PRIMARY KEY) ENGINE="+engine, "CREATE TABLE d.used (a INT PRIMARY KEY) ENGINE="+engine,
+			"CREATE TRIGGER d.tr BEFORE INSERT ON d.crashed FOR EACH ROW SET @a = 1", "FLUSH TABLES", "INSERT INTO d.crashed VALUES (1)")
+		if err := s.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		s = mysqldtest.StartOn(t, root, s.Datadir, o)
+		s.Exec(t, "INSERT INTO d.used VALUES (1)")
+		settle()
+		all, warnings := recordedBy(t, s, "root", source.Options{})
+		if d := all.Find(metadata.DefinesTable, "d", "used"); d == nil || d.Create == "" {
+			t.Errorf("the table in use: %+v", d)
+		}
+		if d := all.Find(metadata.DefinesTable, "d", "crashed"); d == nil || !strings.Contains(d.Missing, "not closed properly") || len(warnings) != 1 {
+			t.Errorf("the other: %+v, %q", d, warnings)
+		}
+		if log, err := s.ErrorLog(); err != nil || strings.Contains(log, "d/crashed") {
+			t.Errorf("%v: the server repaired the table: %s", err, log)
+		}
+		s.Exec(t, "INSERT INTO d.crashed VALUES (2)") // it does now
+		if log, err := s.ErrorLog(); err != nil || !strings.Contains(log, "d/crashed") {
+			t.Errorf("%v: the table was not open: %s", err, log)
+		}
+	})
+}
+
 // settle waits until hb does not take what was made just now for changed.
 func settle() { time.Sleep(3100 * time.Millisecond) }

@@ -79,6 +79,15 @@ func (r *Recorder) ask(ctx context.Context, k key, u *unit) error {
 }
 
 func (r *Recorder) answers(ctx context.Context, k key, u *unit) ([]metadata.Definition, error) {
+	if k.group == groupTable || k.group == groupTriggers {
+		unclosed, err := r.unclosed(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		if unclosed {
+			return []metadata.Definition{k.missing(unclosedText)}, nil
+		}
+	}
 	switch k.group {
 	case groupTable:
 		d, err := r.table(ctx, k)

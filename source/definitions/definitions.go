@@ -77,7 +77,8 @@ type Recorder struct {
 
 	units      map[key]*unit
 	byFile     map[string]key
-	locked     map[key]state // under the lock; nil: before it
+	indexes    map[key][]string // paths, of MyISAM and Aria tables
+	locked     map[key]state    // under the lock; nil: before it
 	incomplete []string
 	late       int        // questions that the server did not answer in time
 	unlisted   bool       // hb does not know what the server listed under the lock
@@ -107,7 +108,7 @@ type Options struct {
 
 // New returns a recorder that has not connected yet.
 func New(o Options) *Recorder {
-	r := &Recorder{Options: o, budget: ddlBudget, spool: spool.New(o.Disk, o.Tmpdir, memory), units: make(map[key]*unit), byFile: make(map[string]key)}
+	r := &Recorder{Options: o, budget: ddlBudget, spool: spool.New(o.Disk, o.Tmpdir, memory), units: make(map[key]*unit), byFile: make(map[string]key), indexes: make(map[key][]string)}
 	if d := &o.Server.Series; !d.Stages && !d.LogStatus {
 		r.budget = allBudget
 	}

@@ -138,6 +138,7 @@ func (r *Recorder) filesNow() (map[key]state, error) {
 		return nil, onDisk(err)
 	}
 	for _, info := range list.Others {
+		r.noteIndex(info)
 		if k, ok := r.unitOf(info.Name); ok {
 			out[k] = state{file: info, settled: info.Changed <= sure && info.Modified <= sure}
 		}
