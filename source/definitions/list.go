@@ -115,7 +115,7 @@ func (k key) inFile() bool {
 
 // listFiles lists the units that the staged files define.
 func (r *Recorder) listFiles() map[key]state {
-	out := make(map[key]state)
+	out := make(map[key]state, len(r.units)+len(r.units)/8) // it is made under the lock
 	if r.inFiles() && r.has(mysqld.PrivSelect) {
 		r.Stage.Each(func(info datadir.File, settled bool) {
 			if k, ok := r.unitOf(info.Name); ok {
