@@ -199,9 +199,9 @@ func rolledBack(t *testing.T, s *mysqldtest.Server) {
 }
 
 // openTables opens a recovered directory, and finds tables in it.
-func openTables(t *testing.T, dir string, names []string) (*export.Directory, []*export.Table) {
+func openTables(t *testing.T, dir string, names []string, o export.Options) (*export.Directory, []*export.Table) {
 	t.Helper()
-	d, err := export.OpenDirectory(dir, export.Options{})
+	d, err := export.OpenDirectory(dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func TestCommitted(t *testing.T) {
 			server.Options = append(server.Options, "--"+l)
 		}
 		begin := time.Now()
-		d, chosen := openTables(t, part, names)
+		d, chosen := openTables(t, part, names, export.Options{})
 		for i, of := range chosen {
 			if got, err := d.Committed(of); err != nil || !slices.Equal(slices.Sorted(slices.Values(got.IDs)), slices.Sorted(slices.Values(tables[i].IDs))) ||
 				!slices.Equal(slices.Sorted(slices.Values(got.Spaces)), slices.Sorted(slices.Values(tables[i].Spaces))) {
@@ -279,7 +279,10 @@ func TestCommitted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, chosen = openTables(t, part, names)
+		if _, err := export.OpenDirectory(part, export.Options{}); err == nil {
+			t.Errorf("%s: a directory on which a server has run is taken for a recovered one", root.Name)
+		}
+		d, chosen = openTables(t, part, names, export.Options{Served: true})
 		if err := d.Check(chosen...); err != nil {
 			t.Error(err)
 		}
@@ -297,6 +300,55 @@ func TestCommitted(t *testing.T) {
 		}
 		if n := r.Value(t, "SELECT COUNT(*) FROM u.updated WHERE a <= 512 AND LEFT(b, 56) = CONVERT(SHA2(a, 224) USING latin1)"); n != "512" {
 			t.Errorf("%s: %s of 512 rows are those of before", root.Name, n)
+		}
+	})
+}
+
+// patched is a program that says that it is a later version of a server's series.
+func patched(t *testing.T, root *mysqldtest.Root) string {
+	t.Helper()
+	parts := strings.SplitN(root.Version, ".", 3)
+	version := parts[0] + "." + parts[1] + ".99"
+	if root.MariaDB() {
+		version += "-MariaDB"
+	}
+	file := filepath.Join(t.TempDir(), "mysqld")
+	if err := os.WriteFile(file, []byte("#!/bin/sh\necho 'mysqld  Ver "+version+" for Linux'\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestFinishWhole: on a whole backup a server ends what was open, and prepared XA transactions
+// stay for their coordinator.
+func TestFinishWhole(t *testing.T) {
+	mysqldtest.Each(t, []string{mysqldtest.MySQL57, mysqldtest.MariaDB1011}, func(t *testing.T, root *mysqldtest.Root) {
+		s := makePending(t, root, mysqldtest.Options{Config: []string{"loose-innodb-change-buffering=none"}})
+		openPending(t, s)
+		mixed, prepared := pendingTable(t, s, "mixed"), pendingTable(t, s, "prepared")
+		dir := recoveredOf(t, s, scope.Options{})
+		if err := s.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		server := committed.Server{Program: root.Tool("mysqld").Path, Whole: true}
+		for _, l := range root.Lines() {
+			server.Options = append(server.Options, "--"+l)
+		}
+		read := readState(t, root, dir)
+		if done, err := server.Finish(t.Context(), dir, read, prepared); err != nil || done.Served() {
+			t.Errorf("%s: only for a prepared one: %+v, %v", root.Name, done, err)
+		}
+		done, err := server.Finish(t.Context(), dir, read, mixed, prepared)
+		if err != nil || !done.Served() || len(done.RolledBack) != 0 {
+			t.Fatalf("%s: %+v, %v", root.Name, done, err)
+		}
+		state, err := read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		pending, ok := errors.AsType[*committed.PendingError](state.Check(prepared))
+		if err := state.Check(mixed); err != nil || !ok || len(pending.Tables[0].XA()) != 1 {
+			t.Errorf("%s: %v, %v", root.Name, err, pending)
 		}
 	})
 }
@@ -363,6 +415,7 @@ func TestFinishRefused(t *testing.T) {
 			{"no server at all", committed.Server{Program: "/bin/true"}, []string{"does not say its version"}},
 			{"an option that it does not know", committed.Server{Program: program, Options: []string{"--no-such-option"}}, []string{"ended before it had started", "no-such-option", log}},
 			{"too slow", committed.Server{Program: program, Timeout: time.Millisecond}, []string{"not done in 1ms (--server-timeout)"}},
+			{"another version on a whole backup", committed.Server{Program: patched(t, root), Whole: true}, []string{"use a server of just that version"}},
 			{"no rollback", committed.Server{Program: program, Options: []string{"--innodb-force-recovery=3"}}, []string{"did not finish everything", "t.mixed has more, or less", "was open, with 908 changes"}},
 		} {
 			for _, l := range root.Lines() {
@@ -385,7 +438,7 @@ func TestFinishRefused(t *testing.T) {
 			// Where a server was at work, nothing more is done.
 			test.server = committed.Server{Program: program}
 			_, again := test.server.Finish(t.Context(), copied, func() (*committed.State, error) { return readState(t, root, dir)() }, of)
-			if _, ok := errors.AsType[*backupdir.NotBackupError](again); ok == (test.name == "another series" || strings.HasPrefix(test.name, "no server")) {
+			if _, ok := errors.AsType[*backupdir.NotBackupError](again); ok == (test.name == "another series" || strings.HasPrefix(test.name, "another version") || strings.HasPrefix(test.name, "no server")) {
 				t.Errorf("%s: again: %v", test.name, again)
 			}
 			t.Logf("%s: %v", root.Name, err)

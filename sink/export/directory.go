@@ -18,6 +18,8 @@ import (
 type Options struct {
 	Keys   *keyring.Keys // of encrypted tablespaces; nil: none are known
 	System disk.System   // nil: that of the operating system
+	// Served: Directory.Finish had a server run on it just now.
+	Served bool
 	// Below is set where nobody needs the directory any more, and it is below the one that
 	// tables are written to, under this name: their files are moved instead of copied.
 	Below string
@@ -64,7 +66,7 @@ func OpenDirectory(path string, o Options) (_ *Directory, err error) {
 	if d.backup, err = backupdir.Read(root); err != nil {
 		return nil, err
 	}
-	if err := d.checkRecovered(); err != nil {
+	if err := d.checkRecovered(o.Served); err != nil {
 		return nil, err
 	}
 	if d.version, err = versionNumber(d.backup.ServerVersion); err != nil {
@@ -103,7 +105,7 @@ func (d *Directory) System() *Pages { return d.system }
 func (d *Directory) hasSDI() bool { return !d.MariaDB() && d.version >= firstSDI }
 
 // checkRecovered makes sure that the pages are those of the end of the redo log.
-func (d *Directory) checkRecovered() error {
+func (d *Directory) checkRecovered(served bool) error {
 	no := func(what string) error { return &backupdir.NotBackupError{Dir: d.root.Name(), What: what} }
 	for _, name := range []string{backupdir.ApplyingName, backupdir.HandedOverName} {
 		if there, err := backupdir.Exists(d.root, name); err != nil {
@@ -118,6 +120,8 @@ func (d *Directory) checkRecovered() error {
 		return err
 	case applied == nil && d.backup.Checkpoints.BackupType != metadata.LogApplied && d.backup.Checkpoints.BackupType != metadata.Prepared:
 		return no("it is not recovered: run hb apply first")
+	case applied == nil && d.backup.Own && !served:
+		return no("hb apply has not recovered it, or a server has run here since then: extract the backup again, and run hb apply")
 	case applied == nil:
 		return nil
 	}

@@ -118,7 +118,7 @@ func rollbackRound(t *testing.T, s *mysqldtest.Server, seed uint64) {
 			t.Fatal(err)
 		}
 	}
-	d, tables := openTables(t, dir, names)
+	d, tables := openTables(t, dir, names, export.Options{})
 	var chosen []*export.Table
 	refused := map[string]int{}
 	for _, of := range tables {
@@ -251,7 +251,7 @@ func TestRollbackMany(t *testing.T) {
 			}
 		}
 		dir := recoveredOf(t, s, scope.Options{})
-		d, tables := openTables(t, dir, names)
+		d, tables := openTables(t, dir, names, export.Options{})
 		if err := d.Writable(tables...); err != nil {
 			t.Fatal(err)
 		}

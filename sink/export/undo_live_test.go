@@ -168,7 +168,7 @@ func TestChangeBuffer(t *testing.T) {
 		if err := s.Stop(); err != nil { // which does not make the changes
 			t.Fatal(err)
 		}
-		buffered, err := changebuffer.Read(pages("ibdata1"))
+		buffered, err := changebuffer.Read(pages("ibdata1"), versionID(t, root))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,7 +182,7 @@ func TestChangeBuffer(t *testing.T) {
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		if buffered, err = changebuffer.Read(pages("ibdata1")); err != nil || len(buffered) != 0 {
+		if buffered, err = changebuffer.Read(pages("ibdata1"), versionID(t, root)); err != nil || len(buffered) != 0 {
 			t.Errorf("%s: after a slow shutdown %v are buffered, %v", root.Name, buffered, err)
 		}
 	})

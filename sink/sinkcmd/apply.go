@@ -89,20 +89,22 @@ func (c *Apply) check() error {
 // describe writes the files of --export. A table for which something is pending is an error,
 // unless a server finishes that.
 func (c *Apply) describe(ctx context.Context, p *program.Program) (described *export.Described, err error) {
+	var finished *committed.Finished
 	p.During(c.Progress, func() {
 		c.Progress.Begin("describing tables", 0)
 		if c.Program != "" {
-			err = c.inDirectory(func(d *export.Directory) error {
+			c.Server.Whole = true
+			err = c.inDirectory(false, func(d *export.Directory) error {
 				tables, err := d.Importable()
 				if err != nil {
 					return err
 				}
-				_, err = d.Finish(ctx, &c.Server, tables...)
+				finished, err = d.Finish(ctx, &c.Server, tables...)
 				return err
 			})
 		}
 		if err == nil {
-			err = c.inDirectory(func(d *export.Directory) (err error) {
+			err = c.inDirectory(finished.Served(), func(d *export.Directory) (err error) {
 				described, err = d.DescribeAll(ctx)
 				return err
 			})
@@ -126,9 +128,9 @@ func (c *Apply) describe(ctx context.Context, p *program.Program) (described *ex
 // maxRefused is of how many tables hb says that they cannot be exported.
 const maxRefused = 20
 
-// inDirectory opens the directory for the time of a call.
-func (c *Apply) inDirectory(f func(*export.Directory) error) error {
-	d, err := export.OpenDirectory(c.Directory, export.Options{Keys: c.Keys})
+// inDirectory opens the directory, on which a server may have run, for the time of a call.
+func (c *Apply) inDirectory(served bool, f func(*export.Directory) error) error {
+	d, err := export.OpenDirectory(c.Directory, export.Options{Keys: c.Keys, Served: served})
 	if err != nil {
 		return err
 	}

@@ -204,7 +204,7 @@ func (x *extraction) inScratch(ctx context.Context, r io.Reader, s *Selection) (
 		}
 	}
 	x.Progress.Begin("exporting tables", 0)
-	d, err := export.OpenDirectory(o.Directory, export.Options{Keys: o.Keys, Below: scratchName})
+	d, err := export.OpenDirectory(o.Directory, export.Options{Keys: o.Keys, Below: scratchName, Served: x.result.Finished.Served()})
 	if err != nil {
 		return err
 	}

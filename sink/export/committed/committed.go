@@ -49,7 +49,7 @@ func Read(spaces undo.Spaces, server int) (*State, error) {
 	if s.logs, err = undo.Read(spaces, server); err != nil {
 		return nil, err
 	}
-	if s.buffered, err = changebuffer.Read(system); err != nil {
+	if s.buffered, err = changebuffer.Read(system, server); err != nil {
 		return nil, fmt.Errorf("looking for buffered changes: %w", err)
 	}
 	return s, nil
@@ -67,7 +67,7 @@ type Pending struct {
 // XA are the names of the XA transactions that are prepared.
 func (p *Pending) XA() (list []*undo.XID) {
 	for _, x := range p.Transactions {
-		if x.State == undo.Prepared && x.XID != nil && !internal(x.XID) {
+		if x.isXA() {
 			list = append(list, x.XID)
 		}
 	}
@@ -135,7 +135,7 @@ func (s *State) OnlyServer(p Pending) string {
 		switch {
 		case x.Dictionary:
 			return "definitions of tables were being changed"
-		case x.State == undo.Prepared && (mysql8(s.server) || x.XID == nil || internal(x.XID)):
+		case x.State == undo.Prepared && (mysql8(s.server) || !x.isXA()):
 			return "the binary log can have committed a prepared transaction"
 		}
 	}
@@ -191,6 +191,11 @@ func isDictionary(server int, id uint64) bool {
 		return id <= 1024 && (id < 2 || id > 4)
 	}
 	return id <= 4
+}
+
+// isXA reports whether it is an XA transaction that is prepared.
+func (x Transaction) isXA() bool {
+	return x.State == undo.Prepared && x.XID != nil && !internal(x.XID)
 }
 
 func (e *PendingError) Error() string {

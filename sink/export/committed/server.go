@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,6 +26,9 @@ type Server struct {
 	Program string        `name:"server" help:"Server program, mysqld or mariadbd, of the same series as the backup's server: where transactions were open when the backup ended, or changes of indexes were buffered, it rolls them back and makes them on a copy in DIR, without network." placeholder:"MYSQLD" type:"path"`
 	Options []string      `name:"server-option" help:"A further option for --server, as its command line has it. May be repeated." placeholder:"OPTION" sep:"none"`
 	Timeout time.Duration `name:"server-timeout" help:"How long --server may run (default 1h)." placeholder:"DURATION"`
+	// Whole: the directory is a whole backup of the user's. Only a server of exactly its
+	// version may start there, and XA transactions stay prepared.
+	Whole bool `kong:"-"`
 }
 
 // DefaultTimeout is how long a server may run.
@@ -60,6 +64,9 @@ type Finished struct {
 	RolledBack []*undo.XID
 }
 
+// Served reports whether a server has run.
+func (f *Finished) Served() bool { return f != nil && len(f.Tables) > 0 }
+
 // Finish lets the server roll back what is pending for the tables, and make buffered changes,
 // in dir, a recovered directory that nothing else uses. It has the system tablespace, undo
 // tablespaces, the tables, and what the server needs to start; what else the dictionary names
@@ -77,6 +84,9 @@ func (s *Server) Finish(ctx context.Context, dir string, read func() (*State, er
 	if err != nil || pending == nil {
 		return &Finished{}, err
 	}
+	if s.Whole && pending.withoutXA() == nil {
+		return &Finished{}, nil
+	}
 	done = &Finished{Tables: pending.Tables}
 	r, err := s.prepare(ctx, dir, pending)
 	if err != nil {
@@ -90,7 +100,9 @@ func (s *Server) Finish(ctx context.Context, dir string, read func() (*State, er
 		return nil, err
 	}
 	// What the binary log says is done now, and what remains prepared, really is.
-	if done.RolledBack = pending.xa(); len(done.RolledBack) > 0 {
+	if s.Whole {
+		pending = pending.withoutXA()
+	} else if done.RolledBack = pending.xa(); len(done.RolledBack) > 0 {
 		if err := r.run(ctx, done.RolledBack); err != nil {
 			return nil, err
 		}
@@ -132,6 +144,36 @@ func (e *PendingError) xa() (list []*undo.XID) {
 		}
 	}
 	return list
+}
+
+// withoutXA is what is pending without XA transactions that are prepared; nil: nothing.
+func (e *PendingError) withoutXA() *PendingError {
+	if e == nil {
+		return nil
+	}
+	var rest PendingError
+	for _, p := range e.Tables {
+		p.Transactions = slices.DeleteFunc(slices.Clone(p.Transactions), Transaction.isXA)
+		if p.Buffered > 0 || len(p.Transactions) > 0 {
+			rest.Tables = append(rest.Tables, p)
+		}
+	}
+	if len(rest.Tables) == 0 {
+		return nil
+	}
+	return &rest
+}
+
+// internal reports whether a transaction is prepared for the binary log.
+func (e *PendingError) internal() bool {
+	for _, p := range e.Tables {
+		for _, x := range p.Transactions {
+			if x.State == undo.Prepared && !x.isXA() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // prepared reports whether a transaction is prepared, under any name.
@@ -243,6 +285,9 @@ func (r *runs) sameSeries(ctx context.Context, of string) error {
 	}
 	is := func(i, n int) bool { return m[i] == strconv.Itoa(n) }
 	number, _ := strconv.Atoi(m[3])
+	if r.Whole && (!is(1, major) || !is(2, minor) || number != patch) {
+		return &ServerError{Program: r.Program, What: fmt.Sprintf("it is version %s, and the backup is of %s: on a whole backup use a server of just that version, since another one can upgrade it", m[0][len("Ver "):], of)}
+	}
 	maria := strings.Contains(m[4], "MariaDB")
 	if !is(1, major) || !is(2, minor) || maria != strings.Contains(of, "MariaDB") || !maria && major >= 8 && number < patch {
 		return &ServerError{Program: r.Program, What: fmt.Sprintf("it is version %s, and the backup is of %s: use a server of the series %d.%d that is not older", m[0][len("Ver "):], of, major, minor)}
@@ -272,11 +317,16 @@ func settings(root disk.Dir, backup *backupdir.Backup) ([]string, error) {
 // options for it. MySQL 8.0 and later commit what was prepared when it says so.
 func (r *runs) binlog(root disk.Dir, backup *backupdir.Backup, pending *PendingError) ([]string, error) {
 	none := []string{"--loose-skip-log-bin"}
-	m := backup.Manifest
-	if m == nil || m.Binlog == nil || m.Binlog.File == "" || backup.Flavor != metadata.FlavorMySQL || strings.HasPrefix(backup.ServerVersion, "5.") {
+	if backup.Flavor != metadata.FlavorMySQL || strings.HasPrefix(backup.ServerVersion, "5.") {
 		return none, nil
 	}
-	file := m.Binlog.File
+	file, err := binlogFile(root, backup)
+	if err != nil || file == "" {
+		if err == nil && pending.internal() {
+			err = backupdir.Missing("a transaction was prepared for the binary log, which the backup does not name: it says whether the transaction is committed")
+		}
+		return none, err
+	}
 	if filepath.Base(file) != file || !filepath.IsLocal(file) {
 		return nil, &backupdir.DamageError{File: metadata.ManifestName, Err: fmt.Errorf("the binary log file is called %.60q", file)}
 	}
@@ -289,17 +339,40 @@ func (r *runs) binlog(root disk.Dir, backup *backupdir.Backup, pending *PendingE
 		return none, nil
 	}
 	base := strings.TrimSuffix(file, filepath.Ext(file))
-	if err := os.WriteFile(filepath.Join(r.dir, base+".index"), []byte("./"+file+"\n"), 0o600); err != nil {
+	if there, err := backupdir.Exists(root, base+".index"); err != nil {
 		return nil, err
+	} else if !there {
+		if err := os.WriteFile(filepath.Join(r.dir, base+".index"), []byte("./"+file+"\n"), 0o600); err != nil {
+			return nil, err
+		}
 	}
 	return []string{"--log-bin=" + base, "--server-id=1"}, nil
+}
+
+// binlogFile is the file of the binary log that the backup's end is in, by the manifest, or by
+// the peers' file; "": none is known.
+func binlogFile(root disk.Dir, backup *backupdir.Backup) (string, error) {
+	if m := backup.Manifest; m != nil {
+		if m.Binlog == nil {
+			return "", nil
+		}
+		return m.Binlog.File, nil
+	}
+	at, err := metadata.ReadBinlogPos(root.FS())
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return at.File, nil
 }
 
 // fixed are options for all servers; those that only some have begin with loose.
 var fixed = []string{
 	"--skip-networking", "--port=0", "--skip-grant-tables", "--loose-skip-slave-start", "--loose-skip-replica-start", "--event-scheduler=DISABLED",
 	"--loose-mysqlx=OFF", "--loose-ssl=OFF", "--loose-auto-generate-certs=OFF", "--loose-sha256-password-auto-generate-rsa-keys=OFF",
-	"--loose-caching-sha2-password-auto-generate-rsa-keys=OFF", "--loose-persisted-globals-load=OFF", "--loose-upgrade=MINIMAL", "--loose-wsrep-on=OFF",
+	"--loose-caching-sha2-password-auto-generate-rsa-keys=OFF", "--loose-persisted-globals-load=OFF", "--loose-wsrep-on=OFF",
 	"--performance-schema=OFF", "--innodb-fast-shutdown=0", "--innodb-force-recovery=0", "--innodb-read-only=OFF",
 	"--loose-innodb-change-buffering=none", "--loose-innodb-undo-log-truncate=OFF", "--loose-innodb-encryption-threads=0",
 	"--loose-innodb-buffer-pool-load-at-startup=OFF", "--loose-innodb-buffer-pool-dump-at-shutdown=OFF",
@@ -314,6 +387,11 @@ func (r *runs) arguments(xa []*undo.XID) ([]string, error) {
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root")
 	}
+	upgrade := "MINIMAL"
+	if r.Whole {
+		upgrade = "NONE"
+	}
+	args = append(args, "--loose-upgrade="+upgrade)
 	args = append(args, r.options...)
 	if len(xa) > 0 {
 		var b strings.Builder

@@ -21,15 +21,19 @@ const (
 	indexID uint64        = 0xFFFFFFFF00000000
 )
 
-// Read returns how many changes are buffered for which tablespace.
-func Read(system btree.Pages) (map[innodb.SpaceID]int, error) {
+// without is the first version of MariaDB that has no change buffer.
+const without = 110000
+
+// Read returns how many changes are buffered for which tablespace. server is the version of the
+// server, such as 80036 or 101118.
+func Read(system btree.Pages, server int) (map[innodb.SpaceID]int, error) {
 	page, err := system.Page(root)
 	if err != nil {
 		return nil, err
 	}
 	if t := innodb.HeaderType(page); t != innodb.TypeIndex {
-		if t == innodb.TypeAllocated || innodb.AllZero(page) || t == typeSystem {
-			return nil, nil // MariaDB 11.0 and later
+		if server >= without && (t == innodb.TypeAllocated || innodb.AllZero(page) || t == typeSystem) {
+			return nil, nil
 		}
 		return nil, &innodb.PageError{PageID: innodb.PageID{No: root}, What: fmt.Sprintf("the root of the change buffer is of type %d", t)}
 	}
