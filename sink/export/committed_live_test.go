@@ -353,6 +353,24 @@ func TestFinishWhole(t *testing.T) {
 	})
 }
 
+// TestUndoMissing: without one of the undo tablespaces nobody knows what was not committed.
+func TestUndoMissing(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{})
+	s.Exec(t, "CREATE DATABASE t", "CREATE TABLE t.same (a INT PRIMARY KEY)", "CREATE UNDO TABLESPACE third ADD DATAFILE 'third.ibu'")
+	dir := recoveredOf(t, s, scope.Options{})
+	d, tables := openTables(t, dir, []string{"same"}, export.Options{})
+	if err := d.Check(tables...); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "third.ibu")); err != nil {
+		t.Fatal(err)
+	}
+	d, tables = openTables(t, dir, []string{"same"}, export.Options{})
+	if _, ok := errors.AsType[*backupdir.MissingError](d.Check(tables...)); !ok {
+		t.Errorf("%v", d.Check(tables...))
+	}
+}
+
 // comparePending compares what is pending in a directory with what was done.
 func comparePending(t *testing.T, root *mysqldtest.Root, dir string, tables []committed.Table) {
 	t.Helper()

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 
 	"hb/sink/backupdir"
 	"hb/sink/export/committed"
 	"hb/sink/export/rollback"
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/undo"
+	"hb/xbstream/metadata"
 )
 
 // State reads what transactions, and the change buffer, have left pending in the directory as
@@ -50,7 +52,49 @@ func (d *Directory) withUndo(f func(undo.Spaces) error) error {
 		}
 		spaces[p.Space().ID] = p
 	}
+	if err := d.checkUndo(spaces); err != nil {
+		return err
+	}
 	return f(spaces)
+}
+
+// checkUndo makes sure that the undo tablespaces are there that the backup says the server had.
+// A server that ran can have truncated one, which has another id of the same number then.
+func (d *Directory) checkUndo(spaces undo.Spaces) error {
+	missing := func(what any) error {
+		return backupdir.Missing("undo tablespace %v is missing: what was not committed cannot be told; extract the backup again", what)
+	}
+	numbers := map[int]bool{}
+	for id := range spaces {
+		numbers[innodb.UndoNumber(id)] = true
+	}
+	if m := d.backup.Manifest; m != nil {
+		for _, id := range m.UndoSpaces {
+			if n := innodb.UndoNumber(id); spaces[id] == nil && (n == 0 || !numbers[n]) {
+				return missing(id)
+			}
+		}
+	}
+	external, err := metadata.ReadExternal(d.root.FS())
+	if err != nil {
+		return err
+	}
+	for _, s := range external.Spaces {
+		if s.Type != metadata.ExternalUndo {
+			continue
+		}
+		own, err := backupdir.Exists(d.root, path.Base(s.File))
+		if err == nil && !own {
+			own, err = backupdir.Exists(d.root, path.Base(s.Name)+".ibu")
+		}
+		if err != nil {
+			return err
+		}
+		if !own {
+			return missing(s.Name)
+		}
+	}
+	return nil
 }
 
 // systemNow opens the system tablespace, whose files may have grown.

@@ -59,7 +59,7 @@ With --into, hb does that itself: it makes each table on a running server of thi
 	"apply": {
 		Text: `It first compares all files with the manifest. If it is killed, run it again: it ends in the same bytes, and until then no server can start on the directory. It also accepts directories of full backups made by mariadb-backup, and those in XtraBackup's form.
 
-With --export, it then writes what servers need to import single tables of the directory. Tables for which something is pending get none of these files; --server lets a server of the same series end that, in the directory itself.
+With --export, it then writes what servers need to import single tables of the directory. Tables for which something is pending get none of these files; --server lets a server of just the version of the backup end that, in the directory itself, which hb verify cannot compare with the backup afterwards. XA transactions that were prepared stay prepared, and their tables get none of these files.
 
 With --merge, it first puts an incremental backup of mariadb-backup or XtraBackup onto the directory, which must have been applied before, and then applies it: once for each increment, in their order. It refuses an increment that does not continue from the directory's LSN, or lacks something. If it is killed while it does this, restore the full backup again. Increments of hb's own are merged by hb extract and hb merge.`,
 		Reads:  "the directory, and that of --merge.",
