@@ -9,21 +9,45 @@ import (
 	"hb/xbstream/metadata"
 )
 
+// Unrecorded says what the backup does not have of what belongs to tables that are brought back,
+// and to Databases: nobody else says it.
+func (o Objects) Unrecorded(tables []Name) (list []string) {
+	if o.Definitions == nil {
+		if len(tables) > 0 || len(o.Databases) > 0 {
+			list = append(list, "the backup has no definitions of triggers, views, routines and events: if the tables had triggers, make them again")
+		}
+		return list
+	}
+	for _, lack := range o.Definitions.Head.Lacking {
+		list = append(list, fmt.Sprintf("the account that made the backup lacked %s: objects whose definitions need it are not in the backup", lack))
+	}
+	missing := func(all []*metadata.Definition) {
+		for _, d := range all {
+			if d.Missing != "" {
+				list = append(list, fmt.Sprintf("the backup does not have %s %s.%s: %s", d.Kind, d.Database, d.Name, d.Missing))
+			}
+		}
+	}
+	for _, database := range o.Databases {
+		missing(o.Definitions.Of(database, kinds...))
+	}
+	for _, t := range tables {
+		if !slices.Contains(o.Databases, t.Database) {
+			missing(o.Definitions.Triggers(t.Database, t.Table))
+		}
+	}
+	return list
+}
+
 // makeObjects makes, after the tables, what a script makes besides them: the triggers of tables
 // that are back under their own names, and the sequences, routines, views and events of databases
 // that are brought back as a whole. It returns what was not made, and why: the tables are there
 // in any case. An object of that name that the server has is left alone. Triggers only come to
-// tables that hb brought back.
+// tables that hb brought back. For what the backup does not have, see Unrecorded.
 func makeObjects(ctx context.Context, s Session, tables []*Table, o Objects) (warnings []string) {
 	m := &maker{Objects: o, run: func(q string) error { return s.Exec(ctx, q) }}
 	if o.Definitions == nil {
-		if len(tables) > 0 || len(o.Databases) > 0 {
-			m.warn("the backup has no definitions of triggers, views, routines and events: if the tables had triggers, make them again")
-		}
-		return m.warnings
-	}
-	for _, lack := range o.Definitions.Head.Lacking {
-		m.warn("the account that made the backup lacked %s: objects that need it for their definitions are not in the backup, and were not made", lack)
+		return nil
 	}
 	for _, database := range o.Databases {
 		m.database(database)
@@ -85,10 +109,10 @@ func (m *maker) database(name string) {
 	}
 }
 
-// make makes one object, in a session like that of its maker.
+// make makes one object that the backup has, in a session like that of its maker.
 func (m *maker) make(d *metadata.Definition) error {
 	if d.Missing != "" {
-		return errors.New("it is not in the backup: " + d.Missing)
+		return nil
 	}
 	return m.exec("USE "+quote(d.Database), definitionSettings(d), d.Text())
 }
@@ -98,7 +122,7 @@ func (m *maker) all(list []*metadata.Definition) {
 		switch err := m.make(d); {
 		case err != nil:
 			m.failed(d, err)
-		case d.Kind == metadata.DefinesSequence:
+		case d.Kind == metadata.DefinesSequence && d.Missing == "":
 			m.warn("sequence %s.%s begins at its first value again: its definition does not have the next one; set it with SETVAL", d.Database, d.Name)
 		}
 	}
@@ -141,12 +165,15 @@ func (m *maker) triggers(tables []*Table) {
 			continue
 		}
 		for _, d := range list {
+			if d.Missing != "" {
+				continue
+			}
 			m.failed(d, fmt.Errorf("it is of table %v, which is now %v", t.Was, t.Name))
 		}
 	}
 	for _, database := range m.Databases {
 		for _, d := range m.Definitions.Of(database, metadata.DefinesTrigger) {
-			if !back[Name{d.Database, d.Table}] {
+			if d.Missing == "" && !back[Name{d.Database, d.Table}] {
 				m.failed(d, fmt.Errorf("its table %s was not brought back", d.Table))
 			}
 		}

@@ -422,7 +422,11 @@ func (x *extraction) refused() error {
 
 // Warnings are what the user should know.
 func (r *Result) Warnings() []string {
-	all := slices.Concat(r.Extracted.Warnings, r.Applied.Warnings)
+	var back []restore.Name
+	for _, src := range r.Sources {
+		back = append(back, restore.Name{Database: src.Written.Table.Database, Table: src.Written.Table.Name})
+	}
+	all := slices.Concat(r.Extracted.Warnings, r.Applied.Warnings, r.Objects.Unrecorded(back))
 	var xa []*undo.XID
 	if r.Finished != nil {
 		xa = r.Finished.RolledBack
