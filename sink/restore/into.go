@@ -54,8 +54,9 @@ type Imported struct {
 	Replaced bool
 }
 
-// Check makes sure that Into could make tables of these names, before anything is done for them.
-func Check(ctx context.Context, o Options, names []Name) (err error) {
+// Check makes sure that Into could make tables of these names from a directory, before anything is
+// done for them.
+func Check(ctx context.Context, o Options, dir string, names []Name) (err error) {
 	s, err := o.Open(ctx)
 	if err != nil {
 		return err
@@ -63,6 +64,9 @@ func Check(ctx context.Context, o Options, names []Name) (err error) {
 	defer func() { err = errors.Join(err, s.Close()) }()
 	to, err := learn(ctx, s)
 	if err != nil {
+		return err
+	}
+	if err := to.keepOut(dir); err != nil {
 		return err
 	}
 	for _, name := range names {
@@ -91,7 +95,7 @@ func Into(ctx context.Context, from disk.Dir, sources []Source, o Options) (_ *R
 	if err != nil {
 		return nil, err
 	}
-	if err := to.accepts(o.From, o.PageSize); err != nil {
+	if err := errors.Join(to.accepts(o.From, o.PageSize), to.keepOut(from.Name())); err != nil {
 		return nil, err
 	}
 	datadir, err := o.System.OpenDir(to.datadir)
@@ -160,6 +164,7 @@ type importing struct {
 	// perhaps is a table that the server has made, although hb knows of an error only; zero: none.
 	perhaps Name
 	files   []placed
+	waiting []Copy // that are there under their temporary names
 	like    fs.FileInfo
 }
 
@@ -208,6 +213,11 @@ func (i *importing) run(ctx context.Context, src Source) (err error) {
 	}
 	if i.plan, err = New(src.Written, create, i.target.Server, at); err != nil {
 		return errors.Join(err, i.undo())
+	}
+	if !exists {
+		if err := i.warnChildren(ctx); err != nil {
+			return err
+		}
 	}
 	began := time.Now()
 	rows, err := i.bring(ctx)
@@ -262,7 +272,10 @@ func (i *importing) step(ctx context.Context, s *Step) error {
 				return err
 			}
 		}
-		return backupdir.SyncIn(i.datadir, path.Dir(s.Copies[0].To))
+		return nil
+	}
+	if err := i.place(); err != nil {
+		return err
 	}
 	makes := strings.HasPrefix(s.SQL, createTable)
 	made := i.plan.Name
@@ -354,7 +367,7 @@ func (i *importing) copy(ctx context.Context, c Copy, of Name) (err error) {
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
 	temporary := c.To + backupdir.ExtTemporary
-	out, err := i.datadir.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, i.like.Mode().Perm())
+	out, err := i.datadir.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, c.mode(i.like))
 	if err != nil {
 		return err
 	}
@@ -372,11 +385,33 @@ func (i *importing) copy(ctx context.Context, c Copy, of Name) (err error) {
 	if err = errors.Join(err, out.Close()); err != nil {
 		return fmt.Errorf("copying %s: %w", c.From, err)
 	}
-	if i.plan.Engine != export.InnoDB {
-		return i.datadir.Rename(temporary, c.To)
+	i.waiting = append(i.waiting, c)
+	return nil
+}
+
+// place gives the files that were copied their names, right before the statement that they are
+// for: MySQL 8.0 and later do not start where two .ibd files have the id of one tablespace, and
+// today's table can have that of the backup's.
+func (i *importing) place() error {
+	for _, c := range i.waiting {
+		temporary := c.To + backupdir.ExtTemporary
+		if i.plan.Engine != export.InnoDB {
+			if err := i.datadir.Rename(temporary, c.To); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := i.datadir.Link(temporary, c.To); err != nil {
+			return err
+		}
+		if err := i.datadir.Remove(temporary); err != nil {
+			return err
+		}
 	}
-	if err := i.datadir.Link(temporary, c.To); err != nil {
-		return err
+	if len(i.waiting) == 0 {
+		return nil
 	}
-	return i.datadir.Remove(temporary)
+	dir := path.Dir(i.waiting[0].To)
+	i.waiting = nil
+	return backupdir.SyncIn(i.datadir, dir)
 }

@@ -8,6 +8,7 @@ package restore
 
 import (
 	"fmt"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -71,6 +72,15 @@ func (c *Copy) Passing() bool {
 	return ext == cfg.Ext || ext == cfg.ExtKey
 }
 
+// mode is that of the file in the data directory: of one with a key none but the server's user
+// reads it, others are as the server's.
+func (c *Copy) mode(like fs.FileInfo) fs.FileMode {
+	if path.Ext(c.To) == cfg.ExtKey {
+		return 0o600
+	}
+	return like.Mode().Perm()
+}
+
 // A Table is how one is brought back.
 type Table struct {
 	Name   Name
@@ -92,6 +102,9 @@ func New(w *export.Written, create string, s Server, to Name) (*Table, error) {
 	t := w.Table
 	if err := checkRaw(t); err != nil {
 		return nil, err
+	}
+	if t.Engine == export.Merge && to != (Name{}) && to != (Name{t.Database, t.Name}) {
+		return nil, &export.RefusedError{Table: t.String(), What: "it is a MERGE table, of today's tables under any name: make it with its definition"}
 	}
 	split, err := createtable.Parse(create)
 	if err != nil {

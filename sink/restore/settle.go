@@ -73,7 +73,15 @@ func (i *importing) exchange(ctx context.Context, at Name) error {
 	}
 	own := i.own
 	i.tables, i.files, i.own = nil, nil, nil // what was made is in its place, and the old table is not to be lost
-	if err := i.Exec(ctx, "DROP TABLE "+old.SQL()); err != nil {
+	// With the check, so that the server refuses if a key refers to it that the account cannot see.
+	err = i.Exec(ctx, "SET SESSION foreign_key_checks=1")
+	if err == nil {
+		err = i.Exec(ctx, "DROP TABLE "+old.SQL())
+	}
+	if err == nil {
+		err = i.Exec(ctx, "SET SESSION foreign_key_checks=0")
+	}
+	if err != nil {
 		return fmt.Errorf("the table of the backup is in its place, and the old one is %s, which could not be dropped: %w", old, err)
 	}
 	i.own = own
@@ -131,6 +139,16 @@ func (i *importing) addForeign(ctx context.Context) {
 			i.warn("table %s is without a foreign key, %s: %v", i.name, i.plan.Foreign[max(0, min(n-2, len(i.plan.Foreign)-1))], err)
 		}
 	}
+}
+
+// warnChildren warns of tables that refer to one that comes back: the server does not check their
+// rows.
+func (i *importing) warnChildren(ctx context.Context) error {
+	found, err := children(ctx, i, i.name)
+	if len(found) > 0 {
+		i.warn("foreign keys of %s refer to table %s, and the server does not check whether their rows have what they refer to", strings.Join(found, ", "), i.name)
+	}
+	return err
 }
 
 // warnings tells what the server said of the import.

@@ -3,6 +3,8 @@ package restore
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -60,7 +62,7 @@ func learn(ctx context.Context, s Session) (*target, error) {
 	if t.pageSize, err = strconv.Atoi(rows[0]["size"]); err != nil {
 		return nil, fmt.Errorf("innodb_page_size of the server: %w", err)
 	}
-	if rows[0]["readonly"] != "0" {
+	if v := rows[0]["readonly"]; v != "0" && v != "OFF" {
 		return nil, refuse("the server is read-only, perhaps a replica: import into the primary, or SET GLOBAL read_only=0 first")
 	}
 	return t, t.checkCluster(ctx, s)
@@ -85,6 +87,20 @@ func (t *target) checkCluster(ctx context.Context, s Session) error {
 	}
 	if len(rows) == 1 && rows[0]["n"] != "0" {
 		return refuse("the server is a member of a replication group, and the other members would not get the table: import it into a server of its own, and copy its rows with statements")
+	}
+	return nil
+}
+
+// keepOut makes sure that files do not wait in the server's data directory: MySQL 8.0 and later take
+// every .ibd file there for one of their own when they start.
+func (t *target) keepOut(dir string) error {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	rel, err := filepath.Rel(t.datadir, abs)
+	if err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+		return refuse("%s is in the server's data directory, where it would take the files for its own: choose another directory with -C", dir)
 	}
 	return nil
 }
@@ -171,9 +187,21 @@ func values(ctx context.Context, s Session, column, statement string) (out []str
 	return out, err
 }
 
+// serverDatabases are the server's own.
+var serverDatabases = []string{"mysql", "sys", "performance_schema", "information_schema"}
+
+// children are the tables whose foreign keys refer to one, as far as the account sees them.
+func children(ctx context.Context, s Session, name Name) ([]string, error) {
+	return values(ctx, s, "x", "SELECT DISTINCT CONCAT(TABLE_SCHEMA,'.',TABLE_NAME) AS x FROM information_schema.KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_SCHEMA="+text(name.Database)+
+		" AND REFERENCED_TABLE_NAME="+text(name.Table)+" AND NOT (TABLE_SCHEMA="+text(name.Database)+" AND TABLE_NAME="+text(name.Table)+")")
+}
+
 // checkFree makes sure that nothing has the name that a table is to get, or that what has it
 // can be replaced.
 func checkFree(ctx context.Context, s Session, name Name, replace bool) (exists bool, err error) {
+	if slices.Contains(serverDatabases, strings.ToLower(name.Database)) {
+		return false, refuse("hb imports no table into %s, which is the server's own: give --as", name.Database)
+	}
 	where := " WHERE TABLE_SCHEMA=" + text(name.Database) + " AND TABLE_NAME=" + text(name.Table)
 	kinds, err := values(ctx, s, "kind", "SELECT TABLE_TYPE AS kind FROM information_schema.TABLES"+where)
 	if err != nil || len(kinds) == 0 {

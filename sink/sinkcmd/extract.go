@@ -171,7 +171,7 @@ func (c *Extract) checkTarget(ctx context.Context, target Target, as restore.Nam
 	if as != (restore.Name{}) {
 		wanted = []restore.Name{as}
 	}
-	return restore.Check(ctx, restore.Options{Open: target.Open, Replace: c.Tables.Replace}, wanted)
+	return restore.Check(ctx, restore.Options{Open: target.Open, Replace: c.Tables.Replace}, c.Directory, wanted)
 }
 
 // importTables brings the tables to the server.
