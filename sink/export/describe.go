@@ -89,15 +89,13 @@ func choose(found []described) (one described, err error) {
 	return one, nil
 }
 
-// firstSpace returns the tablespace of the first partition that has one.
+// firstSpace returns the tablespace of the first partition, if the definition names it.
 func firstSpace(def *sdi.Table) (uint64, bool) {
-	for _, p := range (&Table{SDI: def}).leaves() {
-		if len(p.Indexes) == 0 {
-			return 0, false
-		}
-		return p.Indexes[0].Private.Number("space_id")
+	leaves := (&Table{SDI: def}).leaves()
+	if len(leaves) == 0 || len(leaves[0].Indexes) == 0 {
+		return 0, false
 	}
-	return 0, false
+	return leaves[0].Indexes[0].Private.Number("space_id")
 }
 
 // documents returns the definitions of a table and its tablespace that this has; nil: it has
