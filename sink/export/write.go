@@ -160,6 +160,9 @@ func (d *Directory) descriptions(t *Table, n int, moves bool) (files []descripti
 		if err := d.check(t, file); err != nil {
 			return err
 		}
+		if err := d.checkRedundant(t, file, pages); err != nil {
+			return err
+		}
 		if moves && !d.MariaDB() {
 			file.ForgetDataDir()
 		}
