@@ -30,6 +30,9 @@ func (o Objects) Unrecorded(tables []Name) (list []string) {
 	}
 	for _, database := range o.Databases {
 		missing(o.Definitions.Of(database, kinds...))
+		for _, d := range o.Definitions.Of(database, metadata.DefinesSequence) {
+			list = append(list, fmt.Sprintf("sequence %s.%s begins with its first value again: set the next one (SETVAL)", d.Database, d.Name))
+		}
 	}
 	for _, t := range tables {
 		if !slices.Contains(o.Databases, t.Database) {

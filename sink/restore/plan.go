@@ -106,6 +106,9 @@ func New(w *export.Written, create string, s Server, to Name) (*Table, error) {
 	if t.Engine == export.Merge && to != (Name{}) && to != (Name{t.Database, t.Name}) {
 		return nil, &export.RefusedError{Table: t.String(), What: "it is a MERGE table, of today's tables under any name: make it with its definition"}
 	}
+	if t.Engine != export.InnoDB && oldTimes.MatchString(create) {
+		return nil, &export.RefusedError{Table: t.String(), What: "it has times in the format of old servers, and CREATE TABLE makes columns of the new one, with which its files would have other values: restore the whole backup, and dump the table there"}
+	}
 	split, err := createtable.Parse(create)
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", t, err)
@@ -135,6 +138,29 @@ func New(w *export.Written, create string, s Server, to Name) (*Table, error) {
 		p.After = append(p.After, Step{SQL: "ALTER TABLE " + p.Name.SQL() + " " + index})
 	}
 	return p.Table, err
+}
+
+// oldTimes are the comments on columns whose values are in the format of servers before MySQL 5.6 and
+// MariaDB 10.0 (with show_old_temporals on MySQL).
+var oldTimes = regexp.MustCompile(`/\* (?:5\.5 binary format|mariadb-5\.3) \*/`)
+
+// Counters warns of tables of MySQL 8.0 and later whose AUTO_INCREMENT goes on after the largest
+// value that is there: servers before it begin there at each start, but these remember more, in a
+// table of their dictionary that hb does not read; "": there is none.
+func Counters(sources []Source, s Server) string {
+	if s.MariaDB || s.Version < 80000 {
+		return ""
+	}
+	var names []string
+	for _, src := range sources {
+		if src.Written.Table.Engine == export.InnoDB && strings.Contains(src.Create, " AUTO_INCREMENT") {
+			names = append(names, src.Written.Table.String())
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "AUTO_INCREMENT goes on after the largest value that is in the table, also where rows with larger ones were deleted: " + strings.Join(names, ", ")
 }
 
 // plainRaw are the bytes of names of files that hb takes as they are, where they are not those of

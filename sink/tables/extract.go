@@ -427,6 +427,9 @@ func (r *Result) Warnings() []string {
 		back = append(back, restore.Name{Database: src.Written.Table.Database, Table: src.Written.Table.Name})
 	}
 	all := slices.Concat(r.Extracted.Warnings, r.Applied.Warnings, r.Objects.Unrecorded(back))
+	if text := restore.Counters(r.Sources, r.From); text != "" {
+		all = append(all, text)
+	}
 	var xa []*undo.XID
 	if r.Finished != nil {
 		xa = r.Finished.RolledBack

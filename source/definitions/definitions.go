@@ -224,7 +224,7 @@ func (r *Recorder) open(ctx context.Context) (err error) {
 	}
 	set := "SET SESSION lock_wait_timeout=1, SESSION time_zone='+00:00', SESSION sql_quote_show_create=1"
 	if r.Server.Vars.Has("show_old_temporals") {
-		set += ", SESSION show_old_temporals=0"
+		set += ", SESSION show_old_temporals=1"
 	}
 	return r.conn.Exec(ctx, set)
 }
