@@ -198,6 +198,11 @@ func TestVerifySealed(t *testing.T) {
 		complete("--keyring", s.Keyring, dir)
 		verifies(t, 10, "-i", stranger, dir)
 	}
+	some := s.in("some")
+	hbtest.Succeed(t, hb(t, "extract", "-i", s.key, "--files", "d/zip.ibd", "-C", some, s.in("full"))) // as it is stored
+	if got := mustRead(t, filepath.Join(some, "d", "zip.ibd")); !bytes.Equal(got, mustRead(t, filepath.Join(s.in("full extracted"), "d", "zip.ibd"))) {
+		t.Error("hb extract --files has another d/zip.ibd")
+	}
 	dir := s.in("full extracted")
 	hbtest.Succeed(t, hb(t, "apply", "-i", s.key, dir))
 	if end := verifies(t, 12, dir); end["sealed_redo"] != false {
