@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"hb/sink/backupdir"
 	"hb/sink/export"
 	"hb/xbstream/createtable"
+	"hb/xbstream/innodb/cfg"
 	"hb/xbstream/metadata"
 )
 
@@ -88,6 +90,9 @@ func (w *script) table(t *Table) {
 		if t.Engine == export.InnoDB && strings.Contains(t.Steps[i].SQL, " DISCARD ") && i+1 < len(t.Steps) {
 			w.made(&t.Steps[i+1])
 		}
+		if from := copiesBefore(t.Steps, i); from < i {
+			w.place(t.Steps[from:i])
+		}
 		w.step(&t.Steps[i], t.Engine)
 		if i > 0 && strings.Contains(t.Steps[i].SQL, " IMPORT ") {
 			w.statement("SHOW WARNINGS")
@@ -99,6 +104,19 @@ func (w *script) table(t *Table) {
 	for i := range t.After {
 		w.step(&t.After[i], t.Engine)
 	}
+}
+
+// copiesBefore is where the steps that copy files begin right before a statement; the statement's
+// own number: it has none before it.
+func copiesBefore(steps []Step, statement int) int {
+	from := statement
+	if len(steps[statement].Copies) > 0 {
+		return from
+	}
+	for from > 0 && len(steps[from-1].Copies) > 0 {
+		from--
+	}
+	return from
 }
 
 // comment writes lines of comments.
@@ -133,8 +151,27 @@ func (w *script) step(s *Step, engine export.Engine) {
 		if engine != export.InnoDB {
 			test = "test -f" // the empty table's
 		}
-		fmt.Fprintf(&w.out, `\! %s %s && cp %s %s && chown --reference="$DATADIR"/%s %s && chmod 660 %s || kill $PPID`+"\n",
-			test, to, shellQuote("./"+c.From), to, shellQuote(path.Dir(c.To)), to, to)
+		passing := `"$DATADIR"/` + shellQuote(c.To+backupdir.ExtTemporary)
+		fmt.Fprintf(&w.out, `\! %s %s && cp %s %s && chown --reference="$DATADIR"/%s %s && chmod %s %s || kill $PPID`+"\n",
+			test, to, shellQuote("./"+c.From), passing, shellQuote(path.Dir(c.To)), passing, c.shellMode(), passing)
+	}
+}
+
+// shellMode is the mode of a file in the data directory.
+func (c *Copy) shellMode() string {
+	if path.Ext(c.To) == cfg.ExtKey {
+		return "600"
+	}
+	return "660"
+}
+
+// place gives the files that were copied their names, right before the statement that they are
+// for: see importing.place.
+func (w *script) place(steps []Step) {
+	for _, s := range steps {
+		for _, c := range s.Copies {
+			fmt.Fprintf(&w.out, `\! mv "$DATADIR"/%s "$DATADIR"/%s || kill $PPID`+"\n", shellQuote(c.To+backupdir.ExtTemporary), shellQuote(c.To))
+		}
 	}
 }
 
