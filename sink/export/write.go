@@ -163,6 +163,9 @@ func (d *Directory) descriptions(t *Table, n int, moves bool) (files []descripti
 		if err := d.checkRedundant(t, file, pages); err != nil {
 			return err
 		}
+		if elsewhere := !d.MariaDB() && pages.Space().Flags&cfg.SpaceDataDir != 0; elsewhere && !moves {
+			return &RefusedError{t.String(), "it had DATA DIRECTORY, and MySQL 5.6 and 5.7 crash when they import its file as it is: take it out of an archive with hb extract --table"}
+		}
 		if moves && !d.MariaDB() {
 			file.ForgetDataDir()
 		}
