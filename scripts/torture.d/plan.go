@@ -124,6 +124,9 @@ func (p *plan) fit() {
 	if has("logs") {
 		unfit("read only", true)
 	}
+	if p.server == mysqldtest.MySQL97 && p.keyring() && p.loadSeed%2 == 0 && !has("encryptions") {
+		p.loads = append(p.loads, "encryptions")
+	}
 }
 
 // encryptable are the loads all of whose tables MySQL can encrypt where they are.

@@ -39,6 +39,9 @@ func TestDraw(t *testing.T) {
 		}
 		// What does not fit the fault may be left out of the settings.
 		aimed.fault, aimed.pipe, aimed.settings, aimed.damage, aimed.aim = p.fault, p.pipe, p.settings, p.damage, nil
+		for _, of := range []*plan{p, aimed} { // which goes with one of the settings
+			of.loads = slices.DeleteFunc(of.loads, func(l string) bool { return l == "encryptions" })
+		}
 		if !reflect.DeepEqual(p, aimed) {
 			t.Fatalf("round %d: the aim changed more than it says: %v, and %v", n, p, aimed)
 		}
