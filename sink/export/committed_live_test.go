@@ -247,8 +247,9 @@ func exportTo(t *testing.T, d *export.Directory, tables []*export.Table) string 
 // of it is in the tables that are imported after a server of the series finished it: they have
 // the rows of the whole backup, restored.
 func TestCommitted(t *testing.T) {
-	o := mysqldtest.Options{Config: buffering}
 	mysqldtest.Each(t, allServers, func(t *testing.T, root *mysqldtest.Root) {
+		// With the binary log, that of 9.7 is in the backup, for the server to look into.
+		o := mysqldtest.Options{Config: buffering, Binlog: root.Name == mysqldtest.MySQL97}
 		s := makePending(t, root, o)
 		openPending(t, s)
 		var tables []committed.Table
@@ -288,6 +289,9 @@ func TestCommitted(t *testing.T) {
 		}
 		out := exportTo(t, d, chosen)
 		t.Logf("%s: finished in %v", root.Name, time.Since(begin))
+		if logs, err := filepath.Glob(filepath.Join(part, "binlog.0*")); err != nil || o.Binlog && len(logs) < 2 {
+			t.Errorf("%s: the server did not go on with the binary log: %q, %v", root.Name, logs, err)
+		}
 		if len(done.RolledBack) != 1 || committed.XAName(done.RolledBack[0]) != "'global','branch',7" {
 			t.Errorf("%s: %d XA transactions were rolled back", root.Name, len(done.RolledBack))
 		}
