@@ -155,6 +155,26 @@ func TestInto(t *testing.T) {
 	})
 }
 
+// TestIntoLater brings tables to later releases of MariaDB.
+func TestIntoLater(t *testing.T) {
+	mysqldtest.EachServer(t, []string{mysqldtest.MariaDB105, mysqldtest.MariaDB1011}, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
+		w := writeAll(t, s)
+		for _, later := range []string{mysqldtest.MariaDB1011, mysqldtest.MariaDB118} {
+			if later == w.root.Name {
+				continue
+			}
+			s := target(t, mysqldtest.Need(t, later))
+			result, err := restore.Into(t.Context(), w.out, w.sources, restore.Options{Open: connect(t, s), From: w.from(t), PageSize: 16 << 10, Report: func(string) {}})
+			if err != nil {
+				t.Fatalf("%s to %s: %v", w.root.Name, later, err)
+			}
+			compareTables(t, s, w, result, map[string]restore.Name{})
+			noRemains(t, s)
+			t.Logf("%s to %s: %d tables", w.root.Name, later, len(result.Tables))
+		}
+	})
+}
+
 // target starts a server that tables are brought to.
 func target(t *testing.T, root *mysqldtest.Root) *mysqldtest.Server {
 	t.Helper()

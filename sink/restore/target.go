@@ -155,12 +155,12 @@ func (t *target) prepare(ctx context.Context, s Session) error {
 }
 
 // accepts makes sure that the server imports tablespaces of another: one of the same family and
-// series, or, where the files are alike, of a later one. (TestInto, TestIntoLater)
+// series, or of a later one of MariaDB (TestInto, TestIntoLater). No test could show that of MySQL.
 func (t *target) accepts(from Server, pageSize int) error {
 	series := func(s Server) int { return s.Version / 100 }
 	switch {
 	case t.MariaDB != from.MariaDB, series(t.Server) < series(from):
-	case series(t.Server) == series(from), from.MariaDB, from.Version >= 80000:
+	case series(t.Server) == series(from), from.MariaDB:
 		if t.pageSize != pageSize {
 			return refuse("the server has pages of %d bytes, and the tables of %d: it cannot import them", t.pageSize, pageSize)
 		}
