@@ -178,7 +178,7 @@ func (r *Recorder) triggers(ctx context.Context, k key) (out []metadata.Definiti
 
 // tableOptions is the line of SHOW CREATE TABLE's answer that has the options, without the one
 // that says what the next row gets: that comes right after the engine.
-var tableOptions = regexp.MustCompile("(?m)^(\\) (?:/\\*!50100 TABLESPACE .*? \\*/ )?ENGINE=[A-Za-z0-9_]+)( AUTO_INCREMENT=[0-9]+)?(.*)$")
+var tableOptions = regexp.MustCompile(`(?m)^(\) (?:/\*!50100 TABLESPACE .*? \*/ )?ENGINE=[A-Za-z0-9_]+)( AUTO_INCREMENT=[0-9]+)?(.*)$`)
 
 // withoutAutoIncrement takes that option out; options are the others.
 func withoutAutoIncrement(text string) (without, options string) {
