@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -472,7 +473,8 @@ func (c *Copier) abandon(ctx context.Context, seg *segment, cause error) error {
 		if err != nil {
 			return errors.Join(cause, err)
 		}
-		if encrypted && (!c.Again || t.undo || t.Space.ID == 0) {
+		// Only tables can have a second copy: see Copy.Table.
+		if encrypted && (!c.Again || t.Space.ID == 0 || !strings.HasSuffix(t.Name, ".ibd")) {
 			return fmt.Errorf("%w; the server began to encrypt the tablespace while hb copied it (innodb_encrypt_tables, innodb_undo_log_encrypt, ALTER TABLESPACE): run the backup again", cause)
 		}
 	}
