@@ -93,6 +93,9 @@ func (o *sealedOracle) page(key, stored []byte, zip bool) []byte {
 		return nil
 	}
 	out := append(bytes.Clone(stored[:26]), stored[28:30]...) // with the original type
+	if binary.BigEndian.Uint16(stored[24:]) == 17 {
+		clear(out[26:]) // the pages of R-trees have a type of their own, and no other (os0enc.cc of 9.7.2)
+	}
 	if zip {
 		clear(out[16:24]) // no checksum of ROW_FORMAT=COMPRESSED covers the LSN, encrypted or not
 	}
