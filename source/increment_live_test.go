@@ -34,7 +34,10 @@ func backupSince(t testing.TB, s *mysqldtest.Server, archive, base string) (*sou
 		t.Fatal(err)
 	}
 	defer f.Close()
-	return source.Run(t.Context(), srv, f, source.Options{Parallel: 2, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test", Since: base})
+	// Recording definitions opens all tables, and MySQL 5.6 then counts rows and writes that down:
+	// two backups of a server at rest would differ.
+	o := source.Options{NoDefinitions: true, Parallel: 2, Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test", Since: base}
+	return source.Run(t.Context(), srv, f, o)
 }
 
 // incrementLoad is a database that has all that an increment must tell apart: what
