@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -248,6 +249,62 @@ func TestRedoSwitched(t *testing.T) {
 		if err := srv.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestAlterationsWaiting: statements that wait for the lock under which hb counts are of the time
+// after that; the rotation of a key is harmless whenever it is executed.
+func TestAlterationsWaiting(t *testing.T) {
+	s := mysqldtest.Start(t, mysqldtest.Need(t, mysqldtest.MySQL97), mysqldtest.Options{Keyring: filepath.Join(t.TempDir(), "keyring")})
+	srv := client.Open(t, s)
+	defer srv.Close()
+	const rotate, off, on = "ALTER INSTANCE ROTATE INNODB MASTER KEY", "ALTER INSTANCE DISABLE INNODB REDO_LOG", "ALTER INSTANCE ENABLE INNODB REDO_LOG"
+	s.Exec(t, rotate, off, on) // of long ago
+	for _, c := range []struct {
+		name        string
+		first, last []string // that wait at the first and the last count
+		between     []string
+		want        uint64
+	}{
+		{"a rotation", []string{rotate}, nil, nil, 0},
+		{"rotations at both", []string{rotate}, []string{rotate}, []string{rotate}, 0},
+		{"switched off in time", []string{off}, nil, nil, 1},
+		{"switched off and on beside a rotation", []string{rotate}, nil, []string{off, on}, 2},
+		{"about to be switched off", nil, []string{off}, nil, 1},
+	} {
+		count := func(waiting []string) (a inside.Alterations) {
+			lock := s.Conn(t)
+			defer lock.Close()
+			if _, err := lock.ExecContext(t.Context(), "LOCK INSTANCE FOR BACKUP"); err != nil {
+				t.Fatal(err)
+			}
+			var ends []func() error
+			for _, q := range waiting {
+				ends = append(ends, s.Background(t, q))
+			}
+			mysqldtest.Await(t, "they wait", func() bool {
+				return s.Value(t, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'Waiting for backup lock'") == strconv.Itoa(len(waiting))
+			})
+			a, err := inside.CountAlterations(t.Context(), srv)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := lock.ExecContext(t.Context(), "UNLOCK INSTANCE"); err != nil {
+				t.Fatal(err)
+			}
+			for _, end := range ends {
+				if err := end(); err != nil {
+					t.Error(err)
+				}
+			}
+			return a
+		}
+		before := count(c.first)
+		s.Exec(t, c.between...)
+		if got := count(c.last).Unexplained(before); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+		s.Exec(t, on)
 	}
 }
 
