@@ -16,7 +16,6 @@ import (
 // one that rotates a key, a backup of MySQL 8.0 and later does not fail, and no DDL waits for
 // hb as long as that lasts. What DDL makes between hb's tries is in the backup.
 func TestLastLockLetsPass(t *testing.T) {
-	mysqldtest.Concurrent(t)
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	for name, busy := range map[string]string{
 		"table":    "INSERT INTO d.m SELECT SLEEP(12)",
