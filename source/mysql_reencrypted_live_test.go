@@ -27,19 +27,17 @@ func TestReencryptedWhileCopied(t *testing.T) {
 	for range 4 {
 		s.Exec(t, "INSERT INTO d.a (b) SELECT CONCAT(REVERSE(b), id) FROM d.a")
 	}
+	const to = "ALTER TABLESPACE g ENCRYPTION="
 	for _, c := range []struct {
-		name, space, before string
-		meanwhile           []string
-		at                  []int
+		name, before string
+		meanwhile    []string
+		at           []int
 	}{
-		{"decrypted", "g", "'Y'", []string{"'N'"}, []int{45, 60}},
-		{"encrypted", "g", "'N'", []string{"'Y'"}, []int{45}},
-		{"encrypted with another key", "g", "'Y'", []string{"'N'", "'Y'"}, []int{45, 60}},
-		{"encrypted for a while", "g", "'N'", []string{"'Y'", "'N'"}, []int{45}},
-		{"dictionary decrypted", "mysql", "'Y'", []string{"'N'"}, []int{80}},
-		{"dictionary encrypted with another key", "mysql", "'Y'", []string{"'N'", "'Y'"}, []int{80}},
+		{"decrypted", "'Y'", []string{"'N'"}, []int{45, 60}},
+		{"encrypted", "'N'", []string{"'Y'"}, []int{45}},
+		{"encrypted with another key", "'Y'", []string{"'N'", "'Y'"}, []int{45, 60}},
+		{"encrypted for a while", "'N'", []string{"'Y'", "'N'"}, []int{45}},
 	} {
-		to := "ALTER TABLESPACE " + c.space + " ENCRYPTION="
 		for _, at := range c.at {
 			t.Run(fmt.Sprintf("%s/%d", c.name, at), func(t *testing.T) {
 				s.Exec(t, to+c.before, "UPDATE d.a SET b = REVERSE(b) WHERE id % 50 = 1")
