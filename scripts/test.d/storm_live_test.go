@@ -178,7 +178,7 @@ func (st *storm) carry(names []string) {
 	st.s.Exec(st, "CREATE DATABASE hb_t", "CREATE TABLE "+load.Digits+" (d INT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
 		"INSERT INTO "+load.Digits+" VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)")
 	st.names = names
-	known := &load.Round{Server: st.s.Root.Name, Datadir: st.s.Datadir, NoBinlog: true, Note: st.Logf}
+	known := &load.Round{Server: st.s.Root.Name, Datadir: st.s.Datadir, NoBinlog: !st.options.Binlog, Note: st.Logf}
 	for _, name := range st.names {
 		k := kinds.All[slices.IndexFunc(kinds.All, func(k kinds.Kind) bool { return k.Name == name })]
 		l := k.Make(known, st.rnd.Uint64())
