@@ -79,7 +79,7 @@ func checkFile(t *testing.T, name, keyring string, types map[innodb.PageType]int
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
-	cipher := tde.NewMySQLSpace(&space, key)
+	cipher := tde.NewMySQLSpace(&space, &key)
 	for at := 0; at < len(b); at += space.Physical {
 		no, page := innodb.PageNo(at/space.Physical), b[at:at+space.Physical]
 		if !space.Sealed(page, no) {

@@ -29,7 +29,7 @@ func (i MySQLInfo) Unlock(keys *keyring.Keys) (MySQLKey, error) {
 func openMySQL(space *innodb.Space, keys *keyring.Keys) (innodb.Cipher, error) {
 	info, err := ParseMySQLInfo(space.MySQLInfo[:])
 	if errors.Is(err, ErrNoInfo) {
-		return NewMySQLSpace(space), nil // the server has just made the file, and the redo log has the information
+		return NewMySQLSpace(space, nil), nil // the server has just made the file, and the redo log has the information
 	}
 	if err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func openMySQL(space *innodb.Space, keys *keyring.Keys) (innodb.Cipher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewMySQLSpace(space, key), nil
+	return NewMySQLSpace(space, &key), nil
 }
 
 // Rewrap returns the information with the key of the tablespace encrypted by another master

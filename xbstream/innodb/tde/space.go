@@ -9,20 +9,17 @@ import (
 
 // mysqlSpace is the innodb.Cipher of a tablespace of MySQL.
 type mysqlSpace struct {
-	space innodb.Space
-	keys  []*mysqlCipher // the newest last
-	seals bool           // pages are written encrypted
+	physical int          // bytes of a stored page
+	key      *mysqlCipher // nil: page 0 does not have it yet
+	seals    bool         // pages are written encrypted
 }
 
-// NewMySQLSpace returns the cipher of a tablespace, with its keys, the newest last: a
-// copy that was made while the server decrypted and encrypted a tablespace again has
-// pages of several. Pages are encrypted with the newest key if the tablespace is
-// flagged as encrypted.
-func NewMySQLSpace(space *innodb.Space, keys ...MySQLKey) innodb.Cipher {
-	s := &mysqlSpace{space: *space, seals: space.MySQLEncrypted()}
-	s.space.Cipher = nil
-	for _, k := range keys {
-		s.keys = append(s.keys, newMySQLCipher(k))
+// NewMySQLSpace returns the cipher of a tablespace; key is nil if page 0 does not have it yet.
+// Pages are encrypted if the tablespace is flagged as encrypted.
+func NewMySQLSpace(space *innodb.Space, key *MySQLKey) innodb.Cipher {
+	s := &mysqlSpace{physical: space.Physical, seals: space.MySQLEncrypted()}
+	if key != nil {
+		s.key = newMySQLCipher(*key)
 	}
 	return s
 }
@@ -30,23 +27,11 @@ func NewMySQLSpace(space *innodb.Space, keys ...MySQLKey) innodb.Cipher {
 // errNoKey says that a page is encrypted and the tablespace has no key.
 var errNoKey = errors.New("it is encrypted, and its tablespace has no key")
 
-// Decrypt tries the keys. The checksum tells which one is right.
-func (s *mysqlSpace) Decrypt(page []byte, no innodb.PageNo) error {
-	if len(s.keys) == 0 {
+func (s *mysqlSpace) Decrypt(page []byte, _ innodb.PageNo) error {
+	if s.key == nil {
 		return errNoKey
 	}
-	for i := len(s.keys) - 1; i > 0; i-- {
-		var plain [innodb.MaxPageSize]byte
-		p := plain[:copy(plain[:], page)]
-		if err := s.keys[i].decrypt(p); err != nil {
-			return err
-		}
-		if _, err := s.space.Verify(p, no); err == nil {
-			copy(page, p)
-			return nil
-		}
-	}
-	return s.keys[0].decrypt(page)
+	return s.key.decrypt(page)
 }
 
 // Encrypt leaves alone page 0, pages that are zero, and those of a tablespace that is
@@ -55,13 +40,13 @@ func (s *mysqlSpace) Encrypt(page []byte, no innodb.PageNo) error {
 	if !s.seals || no == 0 || innodb.AllZero(page) {
 		return nil
 	}
-	if len(s.keys) == 0 {
+	if s.key == nil {
 		return errNoKey
 	}
-	if len(page) != s.space.Physical {
+	if len(page) != s.physical {
 		return fmt.Errorf("a page of %d bytes", len(page))
 	}
-	s.keys[len(s.keys)-1].encrypt(page)
+	s.key.encrypt(page)
 	return nil
 }
 
@@ -70,15 +55,12 @@ func (s *mysqlSpace) Encrypt(page []byte, no innodb.PageNo) error {
 func SameKey(a, b innodb.Cipher) bool {
 	x, ok := a.(*mysqlSpace)
 	y, also := b.(*mysqlSpace)
-	if !ok || !also || len(x.keys) == 0 || len(y.keys) == 0 {
-		return false
-	}
-	return x.keys[len(x.keys)-1].same(y.keys[len(y.keys)-1])
+	return ok && also && x.key != nil && y.key != nil && x.key.same(y.key)
 }
 
 // HasKey reports whether a cipher of a tablespace of MySQL has a key: page 0 of a new file
 // has none until the server writes it again.
 func HasKey(c innodb.Cipher) bool {
 	s, ok := c.(*mysqlSpace)
-	return ok && len(s.keys) > 0
+	return ok && s.key != nil
 }
