@@ -128,7 +128,8 @@ func (b *mariadbBackup) steps() []step {
 //     until XA transactions that end in an earlier one have ended.
 //  7. Position and LSN, of one moment, from performance_schema.log_status, which
 //     blocks nobody. If there are non-transactional tables, hb locks and flushes
-//     them first, and stages again those that changed. If a transaction is prepared
+//     them first, and stages again those that changed. If somebody uses one of these for long,
+//     hb releases the lock, lets DDL pass, and does step 6 again. If a transaction is prepared
 //     at that moment (an XA transaction; before 9.7 any), the binary log decides
 //     whether it is committed.
 //  8. The locks are released. The binary log is copied up to the position, and

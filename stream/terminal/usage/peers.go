@@ -135,7 +135,7 @@ var Peers = []PeerGroup{
 	{"Locks and replication", []Peer{
 		{"lock-ddl", XtraBackup, Yes, "", "`ON` or `REDUCED`, which is the default. There is no `OFF`."},
 		{"lock-ddl-timeout backup-lock-timeout", XtraBackup, Otherwise, "it is `--lock-wait-timeout`", "The default is 60 seconds."},
-		{"backup-lock-retry-count", XtraBackup, Needless, "hb asks for a lock once, and waits for `--lock-wait-timeout`", ""},
+		{"backup-lock-retry-count", XtraBackup, Needless, "hb waits for a lock, or asks for it again, until `--lock-wait-timeout`", ""},
 		{"startup-wait-timeout ftwrl-wait-timeout", MariaDBBackup, Otherwise, "it is `--lock-wait-timeout`", "The default is 60 seconds. hb's `--ftwrl-wait-timeout` is for MySQL."},
 		{"ftwrl-wait-threshold ftwrl-wait-query-type kill-long-queries-timeout kill-long-query-type", MariaDBBackup, Needless, "hb takes no FLUSH TABLES WITH READ LOCK on MariaDB", "hb's options of these names are for MySQL."},
 		{"ftwrl-wait-timeout ftwrl-wait-threshold ftwrl-wait-query-type kill-long-queries-timeout", XtraBackup, Yes, "", ""},
