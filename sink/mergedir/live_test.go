@@ -56,13 +56,7 @@ func TestMergePeer(t *testing.T) {
 			if i == 1 { // so that mariadb-backup finds all of it in the tablespaces, and next not
 				s.WriteOut(t)
 			}
-			args := []string{"--defaults-file=" + s.DefaultsFile, "--backup", "--target-dir=" + at(i)}
-			if i > 0 {
-				args = append(args, "--incremental-basedir="+at(i-1))
-			}
-			if out, err := s.Tool("mariadb-backup", args...).CombinedOutput(); err != nil {
-				t.Fatalf("mariadb-backup: %v\n%s", err, out[max(0, len(out)-4000):])
-			}
+			backUpByPeer(t, s, at, i)
 		}
 		want := sums(t, s)
 		if err := s.Stop(); err != nil {
@@ -268,13 +262,7 @@ func TestMergePeerEncrypted(t *testing.T) {
 			if i < 2 {
 				s.WriteOut(t)
 			}
-			args := []string{"--defaults-file=" + s.DefaultsFile, "--backup", "--target-dir=" + at(i)}
-			if i > 0 {
-				args = append(args, "--incremental-basedir="+at(i-1))
-			}
-			if out, err := s.Tool("mariadb-backup", args...).CombinedOutput(); err != nil {
-				t.Fatalf("mariadb-backup: %v\n%s", err, out[max(0, len(out)-4000):])
-			}
+			backUpByPeer(t, s, at, i)
 		}
 		want := sums(t, s)
 		if err := s.Stop(); err != nil {
@@ -329,4 +317,16 @@ func sealedPages(t *testing.T, name string) (n int) {
 		}
 	}
 	return n
+}
+
+// backUpByPeer has mariadb-backup make the i-th backup of a chain, in at(i).
+func backUpByPeer(t *testing.T, s *mysqldtest.Server, at func(i int) string, i int) {
+	t.Helper()
+	args := []string{"--defaults-file=" + s.DefaultsFile, "--backup", "--target-dir=" + at(i)}
+	if i > 0 {
+		args = append(args, "--incremental-basedir="+at(i-1))
+	}
+	if out, err := s.Tool("mariadb-backup", args...).CombinedOutput(); err != nil {
+		t.Fatalf("mariadb-backup: %v\n%s", err, out[max(0, len(out)-4000):])
+	}
 }
