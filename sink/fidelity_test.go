@@ -376,7 +376,7 @@ func isTablespace(name string) bool {
 
 // compareTablespaces compares all pages. The forms of page_compressed pages may
 // differ: hb writes them uncompressed, and does not erase those that were freed. keys are those of
-// encrypted ones, which it counts; nil: there are none.
+// encrypted ones, which it counts; nil if nothing is encrypted.
 func compareTablespaces(t *testing.T, backup, ours, peers string, pageSize int, keys *keyring.Keys) (sealed int) {
 	got, want := files(t, ours, isTablespace), files(t, peers, isTablespace)
 	if !maps.Equal(got, want) {

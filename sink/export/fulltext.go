@@ -26,7 +26,7 @@ func (t *Table) HasDocID() bool {
 	return false
 }
 
-// TextColumn returns a column that a FULLTEXT index can be of; "": there is none.
+// TextColumn returns a column that a FULLTEXT index can be of; "" if no column can.
 func (t *Table) TextColumn() string {
 	if t.SDI != nil {
 		for i := range t.SDI.Columns {

@@ -146,7 +146,7 @@ var oldTimes = regexp.MustCompile(`/\* (?:5\.5 binary format|mariadb-5\.3) \*/`)
 
 // Counters warns of tables of MySQL 8.0 and later whose AUTO_INCREMENT goes on after the largest
 // value that is there: servers before it begin there at each start, but these remember more, in a
-// table of their dictionary that hb does not read; "": there is none.
+// table of their dictionary that hb does not read. It returns "" if there is nothing to warn of.
 func Counters(sources []Source, s Server) string {
 	if s.MariaDB || s.Version < 80000 {
 		return ""
@@ -170,7 +170,7 @@ var plainRaw = regexp.MustCompile(`^[0-9A-Za-z_@$#. -]*$`)
 func checkRaw(t *export.Table) error {
 	for _, name := range []string{t.Database, t.Name} {
 		if raw, ok := strings.CutPrefix(name, rawFile); ok && !plainRaw.MatchString(raw) {
-			return &export.RefusedError{Table: fmt.Sprintf("%q", t.String()), What: "the name of its file is none that a server gives: restore the whole backup"}
+			return &export.RefusedError{Table: fmt.Sprintf("%q", t.String()), What: "no server gives its file such a name: restore the whole backup"}
 		}
 	}
 	return nil

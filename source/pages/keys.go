@@ -75,8 +75,8 @@ func (v *Inventory) decrypts(t *File, page []byte, no innodb.PageNo) (err error)
 }
 
 // sealedPage returns an encrypted page of the first ones of a tablespace, with its number; nil:
-// there is none. It passes over those that are torn, and those that are compressed, too: hb
-// cannot decompress all of them.
+// the tablespace has no such page. It passes over those that are torn, and those that are
+// compressed, too: hb cannot decompress all of them.
 func (v *Inventory) sealedPage(t *File) (_ []byte, no innodb.PageNo, err error) {
 	f, err := v.disk.OpenRegular(t.Path, t.Linked)
 	if err != nil {

@@ -280,7 +280,7 @@ func (k *Keys) Masters() (names []string) {
 }
 
 // NewestMaster returns the master key of InnoDB with the highest number, of all servers;
-// ok is false if there is none. Those of 5.7.11 do not count: they are named by the number of
+// ok is false if the keyring has no such key. Those of 5.7.11 do not count: they are named by the number of
 // the server, which encryption information of later servers has no room for.
 func (k *Keys) NewestMaster() (name string, key Secret, ok bool) {
 	k.mu.Lock()

@@ -46,7 +46,7 @@ type sealedMySQL struct {
 
 // Seal returns the content of SealedName: all keys of MariaDB, those master keys of MySQL
 // that somebody asked for, and the newest of each server, which the redo log may bring in. It
-// returns nil if there are none.
+// returns nil if it has no keys.
 func (k *Keys) Seal(recipients []age.Recipient) ([]byte, error) {
 	if err := k.readAgain(); err != nil {
 		return nil, err

@@ -297,7 +297,7 @@ func ReadDefinitions(r io.Reader, keep func(*Definition) bool) (*Definitions, er
 	return all, nil
 }
 
-// Find returns the definition of an object; nil: there is none. name is "" for a database.
+// Find returns the definition of an object; nil if it is not there. name is "" for a database.
 func (d *Definitions) Find(kind DefinitionKind, database, name string) *Definition {
 	return d.byName[definitionKey{kind, database, name, ""}]
 }

@@ -1,7 +1,7 @@
 package filename
 
 // pairs are the two characters after the @ of a short form, the second of them for the first
-// character of the text; for the next characters it is the next ones. A space is none.
+// character of the text; for the next characters it is the next ones. A space stands for no character.
 // (information from CONVERT(… USING filename) of MySQL 5.6 and MariaDB 10.5 to 11.8, which a
 // test asks)
 var pairs = []struct{ first, text string }{

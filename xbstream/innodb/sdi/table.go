@@ -28,7 +28,7 @@ type Table struct {
 	Checks                 []Check     `json:"check_constraints"`
 	PartitionType          int         `json:"partition_type"` // sql/dd/types/table.h, enum_partition_type
 	PartitionExpression    string      `json:"partition_expression"`
-	DefaultPartitions      int         `json:"default_partitioning"` // 0 there are none, 1 they are named, 2 neither they nor their number is given, 3 their number is
+	DefaultPartitions      int         `json:"default_partitioning"` // 0 it has no partitions, 1 they are named, 2 neither they nor their number is given, 3 their number is
 	SubpartitionType       int         `json:"subpartition_type"`    // enum_subpartition_type
 	SubpartitionExpression string      `json:"subpartition_expression"`
 	DefaultSubpartitions   int         `json:"default_subpartitioning"`
