@@ -269,6 +269,9 @@ func (c *Copier) awaitLength(ctx context.Context, t *File, f disk.File) (bool, e
 		}
 		return err
 	})
+	if datadir.SystemFailed(err) { // no change by the server explains it
+		return false, fmt.Errorf("%s: %w", t.Path, err)
+	}
 	if err != nil && t.undo {
 		cut, cerr := c.wasTruncated(ctx, t)
 		if cut || cerr != nil {

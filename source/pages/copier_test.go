@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hb/source/datadir"
+	"hb/source/mysqld/contents"
 	"hb/source/redo"
 	"hb/source/sourcetest"
 	"hb/stream/disk"
@@ -422,6 +423,30 @@ func TestCopyShrinks(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// TestCopyFaults: nothing excuses an operation that the system fails, also where hb would
+// copy the file again.
+func TestCopyFaults(t *testing.T) {
+	d := sourcetest.NewDir(t)
+	d.Write("db/t.ibd", innodbtest.Random(1, 100))
+	faulty := func(f *disktest.Faults) error {
+		c := newCopying(1)
+		c.Disk, c.Again = f, true
+		c.Builds = func(context.Context, innodb.SpaceID) (map[uint64]contents.Build, error) { return nil, nil }
+		return c.CopyFiles(t.Context(), Unopened(d.List().Tablespaces))
+	}
+	all := disktest.NewFaults(d.Path(""))
+	if err := faulty(all); err != nil || len(all.Ops()) < 5 {
+		t.Fatalf("without any fault: %v, %v", all.Ops(), err)
+	}
+	for _, op := range all.Ops() {
+		f := disktest.NewFaults(d.Path(""))
+		f.Fail(op, syscall.EIO, false)
+		if err := faulty(f); !errors.Is(err, syscall.EIO) && op.Kind != disktest.CloseRead {
+			t.Errorf("%v failed, and the copy ended with: %v", op, err)
 		}
 	}
 }
