@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/tde/cbc"
 	"hb/xbstream/keyring"
 )
 
@@ -167,8 +168,9 @@ func (m *mariadb) unwrapCompressed(page []byte) error {
 // stream encrypts bytes of any length without padding, as MariaDB does with
 // ENCRYPTION_FLAG_NOPAD (mysys_ssl/my_crypt.cc).
 type stream struct {
-	block cipher.Block
-	ctr   bool
+	block     cipher.Block
+	decrypter *cbc.Decrypter
+	ctr       bool
 }
 
 // derive makes the cipher whose key is a message, encrypted with a key of the server.
@@ -187,7 +189,11 @@ func derive(keys *keyring.Keys, name keyring.MariaDBKey, message [16]byte) (*str
 	if err != nil {
 		return nil, err
 	}
-	return &stream{block, keys.Algorithm() == keyring.CTR}, nil
+	decrypter, err := cbc.New(derived[:])
+	if err != nil {
+		return nil, err
+	}
+	return &stream{block, decrypter, keys.Algorithm() == keyring.CTR}, nil
 }
 
 // encrypt encrypts b in place: whole blocks by CBC; the last bytes, fewer than a block, are
@@ -198,9 +204,7 @@ func (c *stream) encrypt(b []byte, iv [aes.BlockSize]byte) {
 		return
 	}
 	whole := len(b) - len(b)%aes.BlockSize
-	if whole > 0 {
-		cipher.NewCBCEncrypter(c.block, iv[:]).CryptBlocks(b[:whole], b[:whole])
-	}
+	cipher.NewCBCEncrypter(c.block, iv[:]).CryptBlocks(b[:whole], b[:whole])
 	c.xorTail(b[whole:], iv)
 }
 
@@ -211,9 +215,7 @@ func (c *stream) decrypt(b []byte, iv [aes.BlockSize]byte) {
 		return
 	}
 	whole := len(b) - len(b)%aes.BlockSize
-	if whole > 0 {
-		cipher.NewCBCDecrypter(c.block, iv[:]).CryptBlocks(b[:whole], b[:whole])
-	}
+	c.decrypter.Decrypt(b[:whole], iv)
 	c.xorTail(b[whole:], iv)
 }
 

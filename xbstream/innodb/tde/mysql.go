@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/tde/cbc"
 )
 
 // offsetPlainType is where an encrypted page keeps the type that it had
@@ -31,23 +32,25 @@ func (c *mysqlCipher) open(data []byte) {
 	main := data[:len(data)/aes.BlockSize*aes.BlockSize]
 	if len(main) < len(data) {
 		last := data[len(data)-2*aes.BlockSize:]
-		cipher.NewCBCDecrypter(c.block, c.iv[:]).CryptBlocks(last, last)
+		c.decrypter.Decrypt(last, c.iv)
 	}
-	cipher.NewCBCDecrypter(c.block, c.iv[:]).CryptBlocks(main, main)
+	c.decrypter.Decrypt(main, c.iv)
 }
 
 // mysqlCipher is a MySQLKey that is ready for use.
 type mysqlCipher struct {
-	block cipher.Block
-	iv    [aes.BlockSize]byte
+	block     cipher.Block
+	decrypter *cbc.Decrypter
+	iv        [aes.BlockSize]byte
 }
 
 func newMySQLCipher(k MySQLKey) *mysqlCipher {
 	block, err := aes.NewCipher(k.Key[:])
-	if err != nil {
+	decrypter, derr := cbc.New(k.Key[:])
+	if err != nil || derr != nil {
 		panic("tde: internal error: a key of 32 bytes is refused") // it has one of AES's sizes
 	}
-	return &mysqlCipher{block, [aes.BlockSize]byte(k.IV[:])}
+	return &mysqlCipher{block, decrypter, [aes.BlockSize]byte(k.IV[:])}
 }
 
 // same compares what they make of a block.
