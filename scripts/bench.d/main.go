@@ -35,7 +35,7 @@ type options struct {
 // names are those of the contests, in the order in which they are held.
 var names = []string{
 	"empty", "backup", "compress", "encrypt", "extract", "extract-compressed", "apply", "extract-apply",
-	"increment", "merge", "one-table", "load", "overrun", "mysql-backup", "mysql-apply", "tracking", "encrypted-backup", "encrypted-apply", "growth-data", "growth-tables",
+	"increment", "merge", "one-table", "table-back", "load", "overrun", "mysql-backup", "mysql-apply", "tracking", "encrypted-backup", "encrypted-apply", "growth-data", "growth-tables",
 }
 
 // bench is one run of the benchmark.

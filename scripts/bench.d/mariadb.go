@@ -29,7 +29,7 @@ type mariadb struct {
 
 func (b *bench) mariadb(ctx context.Context) (err error) {
 	before, filled := []string{"empty"}, []string{"backup", "compress", "encrypt", "extract", "extract-compressed", "apply", "extract-apply",
-		"increment", "merge", "one-table", "load", "overrun"}
+		"increment", "merge", "one-table", "table-back", "load", "overrun"}
 	if !b.wants(append(before, filled...)...) {
 		return nil
 	}
@@ -49,7 +49,7 @@ func (b *bench) mariadb(ctx context.Context) (err error) {
 	if err := m.restart(ctx, mysqldtest.Options{Config: config(m.server.Root, b.size)}); err != nil {
 		return err
 	}
-	m.parts(ctx, m.backups, m.extracts, m.increments, m.oneTable, m.applies, m.load, m.race)
+	m.parts(ctx, m.backups, m.extracts, m.increments, m.oneTable, m.tableBack, m.applies, m.load, m.race)
 	return nil
 }
 
