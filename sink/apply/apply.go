@@ -485,7 +485,7 @@ func (a *applier) keepLooked(st backupdir.State, spaces *tablespaces) (err error
 	if len(spaces.cut) > maxCut {
 		return fmt.Errorf("%d tablespaces are shorter than their page 0 says", len(spaces.cut))
 	}
-	if spaces.before, err = spaces.listZero(a.root); err != nil {
+	if spaces.before, err = spaces.listZero(a.root, a.Keys); err != nil {
 		return err
 	}
 	return a.note(backupdir.State{Stage: backupdir.StageReplay, Looked: true, Cut: spaces.cut, Zero: spaces.before})
@@ -585,13 +585,13 @@ func (a *applier) recoverPages(ctx context.Context, r *redo, spaces *tablespaces
 	}
 	a.warnUnproven()
 	a.result.Pages, a.result.Spilled = done.Pages, r.plan.Spilled()
-	if err := spaces.cut.checkMade(a.root, spaces); err != nil {
+	if err := spaces.cut.checkMade(a.root, spaces, a.Keys); err != nil {
 		return left, err
 	}
 	if err := replay.SetSizes(a.root, r.plan, spaces.all, spaces.rules.extents); err != nil {
 		return left, err
 	}
-	found, err := spaces.findZero(a.root)
+	found, err := spaces.findZero(a.root, a.Keys)
 	if err != nil {
 		return left, err
 	}

@@ -9,6 +9,7 @@ import (
 	"hb/sink/replay"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/keyring"
 )
 
 // cutFiles are tablespaces whose files are shorter than page 0 says: how many
@@ -66,13 +67,13 @@ func lengthOf(root disk.Dir, s *replay.Tablespace) (int64, error) {
 }
 
 // checkMade makes sure that the redo log made their missing pages.
-func (c cutFiles) checkMade(root disk.Dir, spaces *tablespaces) error {
+func (c cutFiles) checkMade(root disk.Dir, spaces *tablespaces, keys *keyring.Keys) error {
 	for _, id := range slices.Sorted(maps.Keys(c)) {
 		s := spaces.ids[id]
 		if s == nil {
 			continue // dropped by the log
 		}
-		if err := replay.CheckMade(root, s, c[id]); err != nil {
+		if err := replay.CheckMade(root, s, c[id], keys); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"hb/sink/replay"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
 )
 
 // zeroPages are the pages of tables that are in use and zero now that all records are
@@ -38,7 +40,7 @@ type zeroFile struct {
 //
 // A lost page is a warning and no failure, as nobody knows what tablespaces of very old
 // servers have. The system tablespace, of which that is known, is left to hb verify, too.
-func (t *tablespaces) findZero(root disk.Dir) (zeroPages, error) {
+func (t *tablespaces) findZero(root disk.Dir, keys *keyring.Keys) (zeroPages, error) {
 	var out zeroPages
 	kept := 0
 	for _, s := range t.all {
@@ -46,7 +48,7 @@ func (t *tablespaces) findZero(root disk.Dir) (zeroPages, error) {
 			continue
 		}
 		f := zeroFile{space: s}
-		err := eachZeroPage(root, s, func(no innodb.PageNo) {
+		err := eachZeroPage(root, s, keys, func(no innodb.PageNo) {
 			switch {
 			case t.isFresh(s, no) && kept < backupdir.MaxPages:
 				f.fresh = append(f.fresh, no)
@@ -100,7 +102,7 @@ func (t *tablespaces) isCreated(s *replay.Tablespace) bool {
 // tablespaces that the log changes and does not create; nil: not known, as they are too
 // many, or a page map is damaged. A page that is in use only after that was taken into
 // use by the log.
-func (t *tablespaces) listZero(root disk.Dir) (map[innodb.SpaceID][]backupdir.PageRange, error) {
+func (t *tablespaces) listZero(root disk.Dir, keys *keyring.Keys) (map[innodb.SpaceID][]backupdir.PageRange, error) {
 	out := make(map[innodb.SpaceID][]backupdir.PageRange)
 	if !t.rules.logged {
 		return out, nil
@@ -111,7 +113,7 @@ func (t *tablespaces) listZero(root disk.Dir) (map[innodb.SpaceID][]backupdir.Pa
 		if path.Ext(s.Name()) != backupdir.ExtTable || s.Deferred || t.ignored[id] || t.changed[id] == 0 || t.isCreated(s) {
 			continue
 		}
-		err := eachZeroPage(root, s, func(no innodb.PageNo) {
+		err := eachZeroPage(root, s, keys, func(no innodb.PageNo) {
 			list := out[id]
 			if n := len(list); n > 0 && list[n-1][1] == no {
 				list[n-1][1]++
@@ -119,7 +121,7 @@ func (t *tablespaces) listZero(root disk.Dir) (map[innodb.SpaceID][]backupdir.Pa
 				out[id] = append(list, backupdir.PageRange{no, no + 1})
 			}
 		})
-		if _, ok := errors.AsType[*backupdir.DamageError](err); ok || ranges > backupdir.MaxPages {
+		if _, ok := errors.AsType[*backupdir.DamageError](err); ok || keyring.IsKeyError(err) || errors.Is(err, innodb.ErrNoKey) || ranges > backupdir.MaxPages {
 			return nil, nil // whether a damaged page matters is for the recovery to say
 		}
 		if err != nil {
@@ -177,7 +179,8 @@ func (a *applier) warnAgain() error {
 }
 
 // eachZeroPage calls a function for each page in holes of a table's file that is in use.
-func eachZeroPage(root disk.Dir, s *replay.Tablespace, visit func(innodb.PageNo)) (err error) {
+// MySQL encrypts all pages that have descriptors but page 0.
+func eachZeroPage(root disk.Dir, s *replay.Tablespace, keys *keyring.Keys, visit func(innodb.PageNo)) (err error) {
 	fail := func(err error) error {
 		if page, ok := errors.AsType[*innodb.PageError](err); ok {
 			return &backupdir.DamageError{File: s.Name(), Err: page}
@@ -195,6 +198,9 @@ func eachZeroPage(root disk.Dir, s *replay.Tablespace, visit func(innodb.PageNo)
 	for from, to := range disk.Holes(f) {
 		if use == nil {
 			if space, err = backupdir.ReadSpace(root, s.Name()); err != nil {
+				return fail(err)
+			}
+			if space.Cipher, err = tde.OpenToVerify(&space, nil, keys); err != nil {
 				return fail(err)
 			}
 			page = make([]byte, space.Physical)

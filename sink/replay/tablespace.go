@@ -10,6 +10,8 @@ import (
 
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
 )
 
 // Tablespace is a tablespace of the directory that is recovered.
@@ -138,7 +140,7 @@ func (s *openSpace) writePages(buf []byte, no innodb.PageNo) error {
 // CheckMade makes sure that recovery made those pages of a tablespace, from one
 // on, that are in use: the copy held none of them. It is to be called before
 // SetSizes.
-func CheckMade(root disk.Dir, t *Tablespace, from innodb.PageNo) (err error) {
+func CheckMade(root disk.Dir, t *Tablespace, from innodb.PageNo, keys *keyring.Keys) (err error) {
 	s, err := openTablespace(root, t)
 	if err != nil {
 		return err
@@ -152,7 +154,10 @@ func CheckMade(root disk.Dir, t *Tablespace, from innodb.PageNo) (err error) {
 	if err != nil {
 		return fmt.Errorf("page 0 of %s: %w", s.Name(), err)
 	}
-	use, err := innodb.NewUsage(&s.Space, s.readPages)
+	if head.Cipher, err = tde.OpenToVerify(&head, page, keys); err != nil {
+		return fmt.Errorf("%s: %w", s.Name(), err)
+	}
+	use, err := innodb.NewUsage(&head, s.readPages)
 	for no := from; err == nil && no < innodb.PageNo(head.Size); no++ {
 		var used bool
 		if used, err = use.InUse(no); err != nil || !used {

@@ -2,6 +2,7 @@ package innodb
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
@@ -22,6 +23,10 @@ const (
 	descriptorBitmap  = 24
 	descriptorPerPage = 2 // bits
 )
+
+// ErrNoKey says that a page of descriptors cannot be read without keys: MySQL encrypts all
+// of them but page 0.
+var ErrNoKey = errors.New("which pages are in use cannot be told without keys")
 
 // PageReader reads a page of a tablespace. A page past the end of the files is zero.
 type PageReader func(page []byte, no PageNo) error
@@ -59,7 +64,7 @@ func (u *Usage) load(no PageNo) error {
 	}
 	if u.space.Sealed(u.page, no) {
 		if u.space.Cipher == nil {
-			return &PageError{PageID: PageID{u.space.ID, no}, What: "is encrypted, and there is no key"}
+			return fmt.Errorf("%w: page %d of tablespace %d is encrypted", ErrNoKey, no, u.space.ID)
 		}
 		if err := u.space.Cipher.Decrypt(u.page, no); err != nil {
 			return err
