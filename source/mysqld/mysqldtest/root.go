@@ -100,7 +100,7 @@ func cacheDir() (string, error) {
 // concurrent are the names of the tests that called Concurrent.
 var concurrent sync.Map
 
-// Concurrent says, at the beginning of a test with servers, that the race detector is to
+// Concurrent says, at the beginning of a test with servers or of a part of it, that the race detector is to
 // see it in the usual run of scripts/test: as much as possible goes on at a time in it,
 // in hb and on the server. All others run only without, which is several times faster.
 func Concurrent(t testing.TB) { concurrent.Store(t.Name(), true) }
@@ -111,7 +111,8 @@ func Concurrent(t testing.TB) { concurrent.Store(t.Name(), true) }
 func Need(t testing.TB, name string) *Root {
 	t.Helper()
 	test, _, _ := strings.Cut(t.Name(), "/")
-	if _, ok := concurrent.Load(test); !ok && os.Getenv(serversEnv) == "concurrent" {
+	_, whole := concurrent.Load(test)
+	if _, part := concurrent.Load(t.Name()); !whole && !part && os.Getenv(serversEnv) == "concurrent" {
 		t.Skip(HeavyMark, "a run without the race detector has this test")
 	}
 	r, err := Installed(name)
