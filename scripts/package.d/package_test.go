@@ -533,6 +533,10 @@ func checkOthers(t *testing.T, dist, commit string) {
 	dir := t.TempDir()
 	command(t, dir, nil, "tar", "-xzf", filepath.Join(dist, "hb-1.2.3-rc1-linux-arm64.tar.gz"), "--strip-components=1")
 	checkVersion(t, command(t, dir, nil, mysqldtest.Program(t, "qemu-aarch64-static"), "./hb", "version"), commit)
+	// What is written in the processor's own instructions.
+	own := filepath.Join(dir, "cbc.test")
+	command(t, ".", []string{"GOARCH=arm64", "CGO_ENABLED=0"}, "go", "test", "-c", "-o", own, "hb/xbstream/innodb/tde/cbc")
+	command(t, dir, nil, mysqldtest.Program(t, "qemu-aarch64-static"), own)
 	out := command(t, dir, nil, "python3", "-m", "zipfile", "--list", filepath.Join(dist, "hb-1.2.3-rc1-windows-amd64.zip"))
 	for _, name := range []string{"hb.exe", "README.md", "LICENSE", licencesName, "docs/install.md"} {
 		if !strings.Contains(out, "hb-1.2.3-rc1-windows-amd64/"+name+" ") {
