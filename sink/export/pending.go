@@ -205,16 +205,17 @@ func (d *Directory) pending(t *Table) (*committed.Pending, error) {
 		return nil, nil
 	}
 	p := &e.Tables[0]
-	if p.Why = d.state.OnlyServer(*p); d.version < firstSoundImport {
+	if p.Why = d.state.OnlyServer(*p); d.version < firstSoundImport && len(p.Transactions) > 0 {
 		p.Why = "hb leaves tables of MySQL 5.6 to a server"
 	}
 	return p, nil
 }
 
-// rollBack takes what transactions that had not ended did to a table out of one of its parts.
-// write gets the pages that change, as they are to be stored, and where; nil: it is only tried.
-// What hb leaves to a server is a *rollback.UnableError.
-func (d *Directory) rollBack(t *Table, part int, write func(page []byte, at int64) (int, error)) error {
+// rollBack takes what transactions that had not ended did to a table out of one of its parts;
+// rebuild: its secondary indexes are built again. write gets the pages that change, as they are to
+// be stored, and where; nil: it is only tried. What hb leaves to a server is a
+// *rollback.UnableError.
+func (d *Directory) rollBack(t *Table, part int, rebuild bool, write func(page []byte, at int64) (int, error)) error {
 	id := t.id(part)
 	if !d.state.Changed(id) {
 		return nil
@@ -229,7 +230,7 @@ func (d *Directory) rollBack(t *Table, part int, write func(page []byte, at int6
 			if err != nil {
 				return err
 			}
-			w := rollback.Work{Pages: pages, Config: file, History: history, Table: id, Open: d.state.Open()}
+			w := rollback.Work{Pages: pages, Config: file, History: history, Table: id, Open: d.state.Open(), RowsOnly: rebuild}
 			if write != nil {
 				w.Write = func(no innodb.PageNo, page []byte) error {
 					if err := pages.stamp(no, page); err != nil {
@@ -247,7 +248,7 @@ func (d *Directory) rollBack(t *Table, part int, write func(page []byte, at int6
 // tryRollBack looks whether hb can take back what is pending, and if not, sets p.Why.
 func (d *Directory) tryRollBack(t *Table, p *committed.Pending) error {
 	for n := range t.Parts {
-		err := d.rollBack(t, n, nil)
+		err := d.rollBack(t, n, p.Buffered > 0, nil)
 		if unable, ok := errors.AsType[*rollback.UnableError](err); ok {
 			p.Why = unable.What
 			return nil

@@ -46,11 +46,11 @@ func TestRedundantImport(t *testing.T) {
 	if refused, ok := errors.AsType[*export.RefusedError](errors.Join(err, to.Close())); !ok || !strings.Contains(refused.What, "crashes when it imports") {
 		t.Errorf("%v", err)
 	}
-	out := exportTo(t, d, tables[:3])
+	out, _ := exportTo(t, d, tables[:3])
 	r := mysqldtest.StartOn(t, s.Root, dir, mysqldtest.Options{})
 	r.Exec(t, "CREATE DATABASE u")
 	for _, name := range names[:3] {
-		importFrom(t, r, out, name)
+		importFrom(t, r, out, name, false)
 		equalTables(t, r, name)
 	}
 }

@@ -66,14 +66,27 @@ func writeAll(t *testing.T, s *mysqldtest.Server) *writtenTables {
 func writeShown(t *testing.T, s *mysqldtest.Server) *writtenTables {
 	t.Helper()
 	w := &writtenTables{root: s.Root, dir: t.TempDir(), creates: map[string]string{}, rows: map[string][]string{}}
+	w.look(t, s)
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.write(t, s)
+	return w
+}
+
+// look notes how a server's tables are defined, and their rows.
+func (w *writtenTables) look(t *testing.T, s *mysqldtest.Server) {
+	t.Helper()
 	for _, r := range s.Rows(t, "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE','SYSTEM VERSIONED') AND TABLE_SCHEMA IN ('t','my-db') AND TABLE_NAME<>'gone'") {
 		name := restore.Name{Database: r[0], Table: r[1]}
 		w.creates[name.String()] = showCreate(t, s, name)
 		w.rows[name.String()] = sortedRows(t, s, name.SQL())
 	}
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
+}
+
+// write writes the tables of a server that is stopped.
+func (w *writtenTables) write(t *testing.T, s *mysqldtest.Server) {
+	t.Helper()
 	var err error
 	if w.out, err = disk.OS.OpenDir(w.dir); err != nil {
 		t.Fatal(err)
@@ -98,7 +111,6 @@ func writeShown(t *testing.T, s *mysqldtest.Server) *writtenTables {
 		}
 		w.sources = append(w.sources, restore.Source{Written: written, Create: w.creates[table.String()]})
 	}
-	return w
 }
 
 // showCreate is what the server shows of a table with an empty sql_mode, without AUTO_INCREMENT.

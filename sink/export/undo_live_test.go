@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"hb/sink/export"
+	"hb/sink/restore"
 	"hb/source/mysqld/mysqldtest"
 	"hb/xbstream/innodb/changebuffer"
 	"hb/xbstream/innodb/undo"
@@ -133,31 +134,34 @@ func TestOpenTransactions(t *testing.T) {
 	})
 }
 
+// bufferedKinds are tables with a secondary index whose changes can be buffered: the rest of
+// CREATE TABLE.
+var bufferedKinds = map[string]string{
+	"cold": "PRIMARY KEY (a), UNIQUE KEY u (u))", "zip": "PRIMARY KEY (a)) ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8", "counted": "KEY a (a))",
+	"part": "PRIMARY KEY (a)) PARTITION BY HASH (a) PARTITIONS 2", "words": "PRIMARY KEY (a), FULLTEXT KEY d (d))",
+}
+
 // TestChangeBuffer: tablespaces with buffered changes are those of tables whose secondary
-// indexes were changed while their pages were not in memory, and no other.
+// indexes were changed while their pages were not in memory, and no other. Another server that
+// imports these tables builds the indexes again, and they have all rows.
 func TestChangeBuffer(t *testing.T) {
-	o := mysqldtest.Options{Config: []string{"loose-innodb-change-buffering=all", "innodb-buffer-pool-size=8M", "innodb-io-capacity=100", "loose-innodb-buffer-pool-load-at-startup=0"}}
-	mysqldtest.EachServer(t, allServers, o, func(t *testing.T, s *mysqldtest.Server) {
-		conn := s.Conn(t)
-		statements := []string{"CREATE DATABASE t", "USE t", "CREATE TABLE cold (a INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(200), KEY(b))",
-			"CREATE TABLE same (a INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(200))", "INSERT INTO cold (b) VALUES ('x')"}
-		for range 15 {
-			statements = append(statements, "INSERT INTO cold (b) SELECT CONCAT(SHA2(RAND(),224),REPEAT('f',100)) FROM cold")
+	mysqldtest.EachServer(t, allServers, mysqldtest.Options{Config: buffering}, func(t *testing.T, s *mysqldtest.Server) {
+		s.Exec(t, "CREATE DATABASE t", "CREATE TABLE t.same (a INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(200))", "INSERT INTO t.same (b) VALUES ('x')")
+		for range 12 {
+			s.Exec(t, "INSERT INTO t.same (b) SELECT CONCAT(SHA2(RAND(),224),REPEAT('f',100)) FROM t.same")
 		}
-		for _, q := range append(statements, "INSERT INTO same SELECT * FROM cold") {
-			if _, err := conn.ExecContext(t.Context(), q); err != nil {
-				t.Fatalf("%s: %s: %v", s.Root.Name, q, err)
-			}
+		kinds := slices.Sorted(maps.Keys(bufferedKinds))
+		for _, name := range kinds {
+			s.Exec(t, "CREATE TABLE t."+name+" (a INT NOT NULL AUTO_INCREMENT, b VARCHAR(200), u INT, d VARCHAR(20) DEFAULT 'some words', KEY b (b), "+bufferedKinds[name], "INSERT INTO t."+name+" (b, u) SELECT b, a FROM t.same")
 		}
 		root, datadir := s.Root, s.Datadir
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		s = mysqldtest.StartOn(t, root, datadir, o)
-		// In one statement: servers make some of the changes each second.
-		s.Exec(t, "INSERT INTO t.cold (b) SELECT SHA2(RAND(),224) FROM t.same LIMIT 4000")
-		pages := func(name string) *export.Pages { return open(t, filepath.Join(datadir, name), nil) }
-		cold, same := pages("t/cold.ibd").Space().ID, pages("t/same.ibd").Space().ID
+		s = mysqldtest.StartOn(t, root, datadir, mysqldtest.Options{Config: buffering})
+		for _, name := range kinds { // in few statements: servers make some of the changes each second
+			s.Exec(t, "INSERT INTO t."+name+" (b, u) SELECT SHA2(RAND(),224), a + 100000 FROM t.same LIMIT 2000", "DELETE FROM t."+name+" WHERE a % 17 = 0")
+		}
 		shown := 0
 		for _, line := range strings.Split(s.Rows(t, "SHOW ENGINE INNODB STATUS")[0][2], "\n") {
 			if strings.HasPrefix(line, "Ibuf: ") {
@@ -168,6 +172,8 @@ func TestChangeBuffer(t *testing.T) {
 		if err := s.Stop(); err != nil { // which does not make the changes
 			t.Fatal(err)
 		}
+		pages := func(name string) *export.Pages { return open(t, filepath.Join(datadir, name), nil) }
+		cold, same := pages("t/cold.ibd").Space().ID, pages("t/same.ibd").Space().ID
 		buffered, err := changebuffer.Read(pages("ibdata1"), versionID(t, root))
 		if err != nil {
 			t.Fatal(err)
@@ -177,7 +183,10 @@ func TestChangeBuffer(t *testing.T) {
 			t.Errorf("%s: %v are buffered; tablespace %d has a cold index, %d has none", root.Name, buffered, cold, same)
 		}
 		t.Logf("%s: buffered %v", root.Name, buffered)
-		s = mysqldtest.StartOn(t, root, datadir, o)
+		w := &writtenTables{root: root, dir: t.TempDir(), creates: map[string]string{}, rows: map[string][]string{}}
+		w.write(t, s)
+		s = mysqldtest.StartOn(t, root, datadir, mysqldtest.Options{Config: buffering})
+		w.look(t, s)
 		s.Exec(t, "SET GLOBAL innodb_fast_shutdown=0") // then the server makes all changes
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)
@@ -185,5 +194,62 @@ func TestChangeBuffer(t *testing.T) {
 		if buffered, err = changebuffer.Read(pages("ibdata1"), versionID(t, root)); err != nil || len(buffered) != 0 {
 			t.Errorf("%s: after a slow shutdown %v are buffered, %v", root.Name, buffered, err)
 		}
+		importBuffered(t, w, none)
 	})
+}
+
+// importBuffered brings the tables to another server in both ways; none: the server does not have
+// a change buffer.
+func importBuffered(t *testing.T, w *writtenTables, none bool) {
+	t.Helper()
+	var rebuilt []string
+	var plans []*restore.Table
+	for i := range w.sources {
+		src := &w.sources[i]
+		src.Create = w.creates[src.Written.Table.String()]
+		if src.Written.Rebuild {
+			rebuilt = append(rebuilt, src.Written.Table.Name)
+		}
+		plan, err := restore.New(src.Written, src.Create, w.from(t), restore.Name{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plans = append(plans, plan)
+	}
+	if slices.Contains(rebuilt, "cold") == none || slices.Contains(rebuilt, "same") {
+		t.Errorf("%s: the indexes of %q are to be built again", w.root.Name, rebuilt)
+	}
+	t.Logf("%s: the indexes of %q are to be built again", w.root.Name, rebuilt)
+	s := target(t, w.root)
+	result, err := restore.Into(t.Context(), w.out, w.sources, restore.Options{Open: connect(t, s), From: w.from(t), PageSize: 16 << 10, Report: func(string) {}})
+	if err != nil || len(result.Warnings) > 0 {
+		t.Fatalf("%s: %v, %+v", w.root.Name, err, result)
+	}
+	compareTables(t, s, w, result, nil)
+	byIndexes(t, s, w)
+	noRemains(t, s)
+	s.Exec(t, "DROP DATABASE t")
+	script, err := restore.Script(plans, w.from(t), restore.Objects{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := runScript(t, s, w.dir, script); err != nil {
+		t.Fatalf("%s: %v\n%s", w.root.Name, err, out)
+	}
+	compareTables(t, s, w, result, nil)
+	byIndexes(t, s, w)
+}
+
+// byIndexes counts the rows of tables by their index on b.
+func byIndexes(t *testing.T, s *mysqldtest.Server, w *writtenTables) {
+	t.Helper()
+	for name := range bufferedKinds {
+		want := fmt.Sprint(len(w.rows["t."+name]))
+		if n := s.Value(t, "SELECT COUNT(*) FROM t."+name+" FORCE INDEX (b) WHERE b > ''"); n != want {
+			t.Errorf("%s: %s has %s rows by its index, not %s", s.Root.Name, name, n, want)
+		}
+		if check := s.Rows(t, "CHECK TABLE t."+name+" EXTENDED"); check[0][3] != "OK" {
+			t.Errorf("%s: %s: %v", s.Root.Name, name, check)
+		}
+	}
 }

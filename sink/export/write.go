@@ -27,6 +27,9 @@ type Written struct {
 	// RolledBack is what was taken back of transactions that had not ended; nil: there was
 	// nothing.
 	RolledBack *committed.Pending
+	// Rebuild: the secondary indexes do not fit the rows, because changes of them are only in the
+	// change buffer. The server is to build them again after it imported the table.
+	Rebuild bool
 }
 
 // Write puts into a directory what a server needs to import a table: its tablespaces and
@@ -40,12 +43,17 @@ func (d *Directory) Write(ctx context.Context, t *Table, to disk.Dir) (_ *Writte
 		return nil, err
 	}
 	w := &Written{Table: t}
-	if w.RolledBack, err = d.pending(t); err != nil {
+	p, err := d.pending(t)
+	if err != nil {
 		return nil, err
 	}
-	if p := w.RolledBack; p != nil && p.Why != "" {
+	if p != nil && p.Why != "" {
 		return nil, &committed.PendingError{Tables: []committed.Pending{*p}}
 	}
+	if p != nil && len(p.Transactions) > 0 {
+		w.RolledBack = p
+	}
+	w.Rebuild = p != nil && p.Buffered > 0
 	defer func() {
 		if err == nil {
 			return
@@ -84,7 +92,7 @@ func (d *Directory) put(ctx context.Context, t *Table, i int, name string, to di
 	case w.RolledBack == nil:
 		return d.copy(ctx, name, to, nil)
 	}
-	n, err := d.copy(ctx, name, to, func(f disk.File) error { return d.rollBack(t, i, f.WriteAt) })
+	n, err := d.copy(ctx, name, to, func(f disk.File) error { return d.rollBack(t, i, w.Rebuild, f.WriteAt) })
 	if unable, ok := errors.AsType[*rollback.UnableError](err); ok {
 		w.RolledBack.Why = unable.What
 		err = &committed.PendingError{Tables: []committed.Pending{*w.RolledBack}}

@@ -86,6 +86,8 @@ type Table struct {
 	Name   Name
 	Was    Name
 	Engine export.Engine
+	// Rebuild: see export.Written.
+	Rebuild bool
 	// Steps make the table with its rows, and After what it can have only then, such as FULLTEXT
 	// indexes.
 	Steps, After []Step
@@ -116,7 +118,7 @@ func New(w *export.Written, create string, s Server, to Name) (*Table, error) {
 	if t.Engine == export.InnoDB {
 		setRowFormat(split, t, s)
 	}
-	p := &planner{Table: &Table{Name: to, Was: Name{t.Database, t.Name}, Engine: t.Engine, Foreign: split.Foreign}, of: w, server: s}
+	p := &planner{Table: &Table{Name: to, Was: Name{t.Database, t.Name}, Engine: t.Engine, Rebuild: w.Rebuild, Foreign: split.Foreign}, of: w, server: s}
 	if p.Name == (Name{}) {
 		p.Name = p.Was
 	}
@@ -213,7 +215,7 @@ func (p *planner) whole(create string) error {
 		}
 		p.run("ALTER TABLE %s ADD FULLTEXT KEY hb_import (%s)", p.Name.SQL(), quote(column))
 		p.run("ALTER TABLE %s DROP KEY hb_import", p.Name.SQL())
-		if p.server.MariaDB {
+		if p.server.MariaDB && !p.Rebuild {
 			p.After = append(p.After, Step{SQL: "ALTER TABLE " + p.Name.SQL() + " FORCE"})
 		}
 	}
@@ -225,6 +227,16 @@ func (p *planner) importOne(to Name, part *export.Part) {
 	p.run("ALTER TABLE %s DISCARD TABLESPACE", to.SQL())
 	p.copies(part, to.file())
 	p.run("ALTER TABLE %s IMPORT TABLESPACE", to.SQL())
+	p.rebuild(to)
+}
+
+// rebuild has the server build all indexes again of the rows. DROP INDEX and ADD INDEX of those
+// that need it would not do for the index of an AUTO_INCREMENT column, and leave the others' pages
+// with the mark that changes of them are in the change buffer.
+func (p *planner) rebuild(name Name) {
+	if p.Rebuild {
+		p.run("ALTER TABLE %s FORCE", name.SQL())
+	}
 }
 
 func (p *planner) partitions() {
@@ -235,6 +247,7 @@ func (p *planner) partitions() {
 		p.copies(part, p.Name.file()+strings.TrimPrefix(part.Base(), was))
 	}
 	p.run("ALTER TABLE %s IMPORT PARTITION ALL TABLESPACE", p.Name.SQL())
+	p.rebuild(p.Name)
 }
 
 // exchange imports each partition as a table. The server checks that its rows belong there.

@@ -95,6 +95,10 @@ func (w *script) table(t *Table) {
 		}
 		w.step(&t.Steps[i], t.Engine)
 		if i > 0 && strings.Contains(t.Steps[i].SQL, " IMPORT ") {
+			if t.Rebuild {
+				w.comment("Changes of its indexes were only in the change buffer of the server. Warnings "+badIndex+" are of",
+					"these; ALTER TABLE … FORCE builds the indexes again.")
+			}
 			w.statement("SHOW WARNINGS")
 			for n := i - 1; n >= 0 && len(t.Steps[n].Copies) > 0; n-- {
 				w.remove(&t.Steps[n])

@@ -435,6 +435,9 @@ func (r *Result) Warnings() []string {
 		xa = r.Finished.RolledBack
 	}
 	for _, w := range r.Tables {
+		if w.Rebuild {
+			all = append(all, fmt.Sprintf("table %v: changes of its secondary indexes are only in the change buffer; after the import, its indexes are built again (ALTER TABLE … FORCE). --server makes these changes on a copy instead", w.Table))
+		}
 		if w.RolledBack != nil {
 			xa = append(xa, w.RolledBack.XA()...)
 		}

@@ -26,32 +26,12 @@ func TestScratchStorm(t *testing.T) {
 		compared, renamed := 0, 0
 		for round := range rounds {
 			seed := uint64(round + 1)
-			rng := rand.New(rand.NewPCG(seed, 1))
-			st := &storm{Server: s, rng: rng}
-			st.begin(t)
-			s.WriteOut(t)
-			_, all := backup(t, s, source.Options{}, 0, nil)
-			archive, _ := backup(t, s, source.Options{}, all-int64(rng.IntN(1<<20)), func() { st.blow(t, 25) })
-			whole := restored(t, archive)
-			rows := s.Rows(t, "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ('s0', 's1')")
-			for _, r := range rows {
-				dir, _, err := scratch(t, archive, false, false, tables.Name{Database: r[0], Table: r[1]})
-				if err != nil {
-					t.Errorf("%s, seed %d: %s.%s: %v; %q", s.Root.Name, seed, r[0], r[1], err, st.done)
-					continue
-				}
-				want := files(t, filepath.Join(whole, r[0]), func(base string) bool {
-					return strings.HasPrefix(base, r[1]+".") || strings.HasPrefix(base, r[1]+"#")
-				})
-				if len(want) == 0 {
-					t.Errorf("%s, seed %d: the whole backup has no %s.%s", s.Root.Name, seed, r[0], r[1])
-				}
-				same(t, fmt.Sprintf("%s, seed %d: %s.%s", s.Root.Name, seed, r[0], r[1]), files(t, filepath.Join(dir, r[0]), func(string) bool { return true }), want)
-				compared++
-			}
-			renamed += st.renamed
-			if t.Failed() {
-				t.Fatalf("%s, seed %d: %q", s.Root.Name, seed, st.done)
+			if !t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+				st := &storm{Server: s, rng: rand.New(rand.NewPCG(seed, 1))}
+				compared += st.round(t, seed)
+				renamed += st.renamed
+			}) {
+				t.FailNow()
 			}
 		}
 		if compared < 4*rounds || renamed == 0 {
@@ -59,6 +39,35 @@ func TestScratchStorm(t *testing.T) {
 		}
 		t.Logf("%s: %d tables compared, %d renamed", s.Root.Name, compared, renamed)
 	})
+}
+
+// round makes a backup during a storm, and returns how many tables of it were compared.
+func (st *storm) round(t *testing.T, seed uint64) (compared int) {
+	t.Helper()
+	st.begin(t)
+	st.WriteOut(t)
+	_, all := backup(t, st.Server, source.Options{}, 0, nil)
+	archive, _ := backup(t, st.Server, source.Options{}, all-int64(st.rng.IntN(1<<20)), func() { st.blow(t, 25) })
+	whole := restored(t, archive)
+	for _, r := range st.Rows(t, "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ('s0', 's1')") {
+		dir, _, err := scratch(t, archive, false, false, tables.Name{Database: r[0], Table: r[1]})
+		if err != nil {
+			t.Errorf("%s, seed %d: %s.%s: %v", st.Root.Name, seed, r[0], r[1], err)
+			continue
+		}
+		want := files(t, filepath.Join(whole, r[0]), func(base string) bool {
+			return strings.HasPrefix(base, r[1]+".") || strings.HasPrefix(base, r[1]+"#")
+		})
+		if len(want) == 0 {
+			t.Errorf("%s, seed %d: the whole backup has no %s.%s", st.Root.Name, seed, r[0], r[1])
+		}
+		same(t, fmt.Sprintf("%s, seed %d: %s.%s", st.Root.Name, seed, r[0], r[1]), files(t, filepath.Join(dir, r[0]), func(string) bool { return true }), want)
+		compared++
+	}
+	if t.Failed() {
+		t.Logf("%s, seed %d: %q", st.Root.Name, seed, st.done)
+	}
+	return compared
 }
 
 // storm is DDL by chance.

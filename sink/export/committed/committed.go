@@ -128,9 +128,6 @@ func (s *State) Changed(id uint64) bool {
 // and nothing else. Servers look into the binary log for what became of transactions that were
 // prepared for that, and MySQL 8.0 and later also for what became of others.
 func (s *State) OnlyServer(p Pending) string {
-	if p.Buffered > 0 {
-		return "changes are in the change buffer"
-	}
 	for _, x := range p.Transactions {
 		switch {
 		case x.Dictionary:

@@ -14,9 +14,11 @@
 //   - of the entries of these rows in secondary indexes, that is marked as not deleted which has
 //     the row's columns, and all others are marked as deleted.
 //
-// Whatever else could be necessary is left to a server: an entry that is not there, since it is
-// in the change buffer; rows that do not fit into their page any more; columns that were
-// changed in parts; columns that are computed.
+// Where entries are in the change buffer, and not in the secondary indexes, the server that
+// imports the table builds these again: then the rows are enough (Work.RowsOnly).
+//
+// Whatever else could be necessary is left to a server: rows that do not fit into their page any
+// more; columns that were changed in parts; columns that are computed.
 //
 // Pages where a change of such a transaction put columns that did not fit into the row stay in
 // the file, unused.
@@ -51,6 +53,8 @@ type Work struct {
 	History *undo.History
 	Table   uint64          // InnoDB's id of the table or partition
 	Open    map[uint64]bool // the transactions that had not ended
+	// RowsOnly: secondary indexes are left as they are.
+	RowsOnly bool
 	// Write gets each page that changes, as a server has it in memory, once and in no
 	// particular order; nil: it is only tried.
 	Write func(no innodb.PageNo, page []byte) error
@@ -74,7 +78,7 @@ func (w *Work) Run() error {
 		return err
 	}
 	for _, i := range w.Config.Indexes {
-		if i.IsClustered() || i.IsSDI() {
+		if i.IsClustered() || i.IsSDI() || w.RowsOnly {
 			continue
 		}
 		if err := (&secondary{clustered: c, index: i}).run(); err != nil {

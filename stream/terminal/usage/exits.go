@@ -56,7 +56,7 @@ var Exits = []Exit{
 	{11, "backup check", "the base of an incremental backup does not fit: it is of another server, release series or page size, or of other tables, or of a server that was initialised again or restored since; it was made by a version of hb that made no bases; or it is a directory that was applied"},
 	{11, "extract apply verify merge", "the archives are not a chain: one does not build on the one before it, or is missing, comes twice, or is of another server or of other tables; or the server was restored from another backup in between"},
 	{12, "verify", "nothing is wrong as far as hb could look without keys: encrypted pages of MySQL, or an encrypted redo log, were not verified; or, with keys, pages of tablespaces that MySQL was just making"},
-	{13, "extract apply", "a table has changes that were not committed, or that are only in the change buffer, and --server was not given or did not finish them"},
+	{13, "extract apply", "a table has changes that were not committed, or, for apply --export, that are only in the change buffer, and --server was not given or did not finish them"},
 	{130, workers, "interrupted by a signal"},
 }
 
