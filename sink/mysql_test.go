@@ -744,6 +744,51 @@ func TestApplyMySQLByServer(t *testing.T) {
 	}
 }
 
+// TestApplyMySQLByServerGrown: a server finds each file as long as the redo log needs it, also
+// where that does not say that the file grew.
+func TestApplyMySQLByServerGrown(t *testing.T) {
+	for _, format := range fakeFormats {
+		b := newFakeMySQL(t, format)
+		pages := map[string]int{"db/t.ibd": 10}
+		b.mtr(put(7, 9, "text"))
+		if format >= mysqlredo.Format801 {
+			pages["undo_001"] = 7
+			b.mtr(put(0xFFFFFFEF, 6, "text"))
+		}
+		b.finish()
+		if _, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true}); err != nil {
+			t.Fatalf("%v: %v", format, err)
+		}
+		for name, want := range pages {
+			if got := len(b.read(name)); got != want*fakePage {
+				t.Errorf("%v: %s has %d bytes, want %d pages", format, name, got, want)
+			}
+		}
+	}
+}
+
+// TestApplyMySQLByServerPool: with a long redo log, a server is given to one who knows how large a
+// buffer pool it needs.
+func TestApplyMySQLByServerPool(t *testing.T) {
+	for _, c := range []struct {
+		mtrs int
+		want string
+	}{{10, ""}, {1800, "innodb_buffer_pool_size of at least 132 MiB"}} {
+		b := newFakeMySQL(t, mysqlredo.Format8030)
+		for range c.mtrs {
+			b.mtr(putAt(7, 3, 200, make([]byte, 15000)))
+		}
+		b.finish()
+		r, err := apply.Run(t.Context(), b.dir, apply.Options{ByServer: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(r.Warnings, "\n"); (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%d mini-transactions: warnings %q, want %q", c.mtrs, got, c.want)
+		}
+	}
+}
+
 // TestApplyMySQLByServerRenames: names that go round are not left to a server that
 // renames files while it reads the log; one that only goes on is.
 func TestApplyMySQLByServerRenames(t *testing.T) {

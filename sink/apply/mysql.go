@@ -47,11 +47,12 @@ type mysqlSeries struct {
 
 var (
 	// mysql5 are 5.6 and 5.7: a server that finds no redo log makes one that begins
-	// at FLUSH LSN. Recovery carries out the log's file operations, but ends at a
-	// page after the end of its file ("outside the tablespace bounds").
+	// at FLUSH LSN. Recovery carries out the log's file operations.
 	mysql5 = fileRules{find: (*tablespaces).findTop, path: mysqlPath, renamed: wasRenamed, removes: true, extents: true, lengthen: true, sysTables: true}
-	// mysql8 are 8.0 and later: files are the data dictionary's business.
-	mysql8 = fileRules{find: (*tablespaces).findTop, path: mysqlPath, extents: true}
+	// mysql8 are 8.0 and later: files are the data dictionary's business. The log says
+	// that a file grows before it does, and a checkpoint may come between: then the log
+	// after that does not say so.
+	mysql8 = fileRules{find: (*tablespaces).findTop, path: mysqlPath, extents: true, lengthen: true}
 
 	// Without a redo log 8.0 and later lose the AUTO_INCREMENT counters. What
 	// 8.0.30 and later take as a log with nothing but those in it was seen on
@@ -321,7 +322,27 @@ func (m *mysqlFamily) checkHandOver(t *tablespaces, s *replay.Scanned) error {
 	if m.log.Header.Format < mysqlredo.Format801 {
 		return m.checkRenames(&s.Files)
 	}
+	m.warnSmallPool(int64(s.End - m.log.Start()))
 	return nil
+}
+
+// 9.7.4 keeps the records of its redo log in the buffer pool until it has recovered the pages, and
+// leaves 256 frames for those. With 170 to 220 MiB of redo and pools of 128 and 256 MiB, it mostly
+// waited for a free frame for ever ("Difficult to find free blocks in the buffer pool"), also after
+// a crash of its own; with 1 GiB never. While it runs, innodb_redo_log_capacity bounds its log; that
+// of a backup has all that was written meanwhile.
+const (
+	defaultPool    = 128 << 20
+	poolForOneByte = 5
+)
+
+// warnSmallPool says how large a buffer pool the server needs for a redo log, if the default is
+// too small.
+func (m *mysqlFamily) warnSmallPool(log int64) {
+	if need := log * poolForOneByte; need > defaultPool {
+		m.result.Warnings = append(m.result.Warnings, fmt.Sprintf("the redo log has %d MiB, which the server holds in its buffer pool while it recovers: "+
+			"start it with innodb_buffer_pool_size of at least %d MiB, or it may wait for a free block for ever", log>>20, need>>20))
+	}
 }
 
 // checkRenames refuses a log in which names go round: that one table gets the name

@@ -31,8 +31,9 @@ type fileRules struct {
 	removes bool
 	// extents: see replay.SetSizes.
 	extents bool
-	// lengthen: the server's recovery ends at a page past the end of its file,
-	// and files that grew after they were copied must be as long as the log needs.
+	// lengthen: the server's recovery ends at a page past the end of its file
+	// ("outside the tablespace bounds"), and files that grew after they were copied
+	// must be as long as the log needs.
 	lengthen bool
 	// sysTables: the system tablespace has the dictionary of InnoDB, SYS_TABLES and others.
 	sysTables bool
