@@ -14,12 +14,13 @@ import (
 
 // TestReencryptedWhileCopied: the server decrypts a general tablespace in place, or encrypts
 // it, with a first or another key, while and after hb copies it. The copy is right:
-// pages of a key that the server has thrown away are not left in it.
+// pages of a key that the server has thrown away are not left in it. The page size is 4 KiB,
+// with which page 0 has the key at another place; TestReencryptedDictionary has 16 KiB.
 func TestReencryptedWhileCopied(t *testing.T) {
 	root := mysqldtest.Need(t, mysqldtest.MySQL97)
 	dir := t.TempDir()
 	ring := filepath.Join(dir, "keyring")
-	s := mysqldtest.Start(t, root, mysqldtest.Options{Keyring: ring})
+	s := mysqldtest.Start(t, root, mysqldtest.Options{Keyring: ring, PageSize: 4096})
 	s.Exec(t, "CREATE DATABASE d", "CREATE TABLESPACE g ADD DATAFILE 'g.ibd' ENCRYPTION='Y'",
 		"CREATE TABLE d.a (id INT PRIMARY KEY AUTO_INCREMENT, b VARCHAR(1000), KEY(b(50))) TABLESPACE g ENCRYPTION='Y'",
 		"SET SESSION cte_max_recursion_depth = 100000",
@@ -63,7 +64,7 @@ func TestReencryptedWhileCopied(t *testing.T) {
 				if _, err := apply.Run(t.Context(), target, apply.Options{Tool: "hb test", Keys: keysOf(t, ring)}); err != nil {
 					t.Fatal(err)
 				}
-				copied, err := mysqldtest.LaunchOn(t.Context(), root, target, mysqldtest.Options{Dir: filepath.Join(dir, "server of "+t.Name()), Keyring: ring})
+				copied, err := mysqldtest.LaunchOn(t.Context(), root, target, mysqldtest.Options{Dir: filepath.Join(dir, "server of "+t.Name()), Keyring: ring, Init: s.Init})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"sync"
 
 	"hb/xbstream/innodb"
 	"hb/xbstream/innodb/mysqlredo"
@@ -120,12 +121,17 @@ func (s *sealedLog) seal(parts ...[]byte) error {
 	return nil
 }
 
-// isInfoOffset reports whether encryption information may be there in page 0 of some size: after
-// the extent descriptors, of which there are 4 to 1024, of 40 bytes each, after 150 bytes.
-func isInfoOffset(at uint16) bool {
-	n := (int(at) - 150) / 40
-	return int(at) == 150+40*n && n >= 4 && n <= 1024 && n&(n-1) == 0
-}
+// infoOffsets are the places in page 0 where encryption information may be: one for each
+// innodb_page_size and each size of compressed pages. A record of the log tells neither.
+var infoOffsets = sync.OnceValue(func() map[int]bool {
+	at := make(map[int]bool)
+	for logical := innodb.MinPageSize; logical <= innodb.MaxPageSize; logical *= 2 {
+		for physical := innodb.MinZipSize; physical <= logical; physical *= 2 {
+			at[(&innodb.Space{Logical: logical, Physical: physical}).OffsetMySQLInfo()] = true
+		}
+	}
+	return at
+})
 
 // sealing returns the encryption information that a record writes to page 0 of a
 // tablespace, after its offset and length, of 2 bytes each; unsealed: the server overwrites it
@@ -135,7 +141,7 @@ func sealing(r *mlog.Record) (info []byte, unsealed bool) {
 	const head, least = 4, 111
 	n := len(r.Body) - head
 	// MySQL does not encrypt the system tablespace.
-	if r.Page.No != 0 || r.Page.Space == 0 || n < least || n > innodb.MySQLInfoSize || !isInfoOffset(binary.BigEndian.Uint16(r.Body)) {
+	if r.Page.No != 0 || r.Page.Space == 0 || n < least || n > innodb.MySQLInfoSize || !infoOffsets()[int(binary.BigEndian.Uint16(r.Body))] {
 		return nil, false
 	}
 	info = make([]byte, innodb.MySQLInfoSize)

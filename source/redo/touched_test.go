@@ -31,22 +31,18 @@ func TestTouchedPages(t *testing.T) {
 	}
 }
 
-// TestInfoOffsets: where page 0 has encryption information, by the size of the page and of
-// innodb_page_size: 150 bytes, and 40 for each extent that the page describes.
+// TestInfoOffsets: where 9.7.4 put encryption information into page 0 of files, by
+// innodb_page_size and the size of the page. Extents of small pages have more of these, so
+// that their descriptors are longer.
 func TestInfoOffsets(t *testing.T) {
-	known := make(map[uint16]bool)
-	for _, logical := range []int{4, 8, 16, 32, 64} { // KiB; an extent is 1 MiB, and has 64 pages at least
-		extent := max(1024/logical, 64)
-		for physical := 1; physical <= logical; physical *= 2 {
-			known[uint16(150+40*physical*1024/extent)] = true
+	for name, at := range map[string]int{
+		"4 KiB": 1558, "4 KiB, compressed to 1 KiB": 502, "8 KiB": 3734, "16 KiB": 10390, "16 KiB, compressed to 8 KiB": 5270,
+	} {
+		if !infoOffsets()[at] {
+			t.Errorf("%s: hb does not look at %d", name, at)
 		}
 	}
-	if !known[10390] || !known[5270] { // seen in files of 9.7.4
-		t.Error("the arithmetic is wrong")
-	}
-	for at := range uint16(50000) {
-		if isInfoOffset(at) != known[at] && (known[at] || at > 310) {
-			t.Errorf("%d: %v", at, isInfoOffset(at))
-		}
+	if n := len(infoOffsets()); n > 20 {
+		t.Errorf("hb looks at %d places", n)
 	}
 }
