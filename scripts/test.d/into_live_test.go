@@ -13,9 +13,9 @@ import (
 
 // shopObjects are a database with objects of all kinds.
 var shopObjects = []string{
-	"CREATE DATABASE shop CHARACTER SET utf8mb4", "CREATE TABLE shop.orders (id INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(50), c TEXT, KEY (b), FULLTEXT KEY words (c)) ENGINE=InnoDB",
+	"CREATE DATABASE shop CHARACTER SET utf8mb4", "CREATE TABLE shop.orders (id INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(50), c TEXT, KEY (b), FULLTEXT KEY words (c)) ENGINE=InnoDB CHARSET=latin1 COLLATE=latin1_german2_ci",
 	"INSERT INTO shop.orders (b,c) VALUES ('x','some text'),('y','more text')", "CREATE TABLE shop.lines (id INT PRIMARY KEY, o INT, CONSTRAINT o FOREIGN KEY (o) REFERENCES shop.orders (id)) ENGINE=InnoDB",
-	"INSERT INTO shop.lines VALUES (1,1),(2,2)", "CREATE TABLE shop.plain (a INT PRIMARY KEY) ENGINE=MyISAM", "INSERT INTO shop.plain VALUES (1),(2)",
+	"INSERT INTO shop.lines VALUES (1,1),(2,2)", "CREATE TABLE shop.plain (a INT PRIMARY KEY, t TEXT, FULLTEXT KEY words (t)) ENGINE=MyISAM", "INSERT INTO shop.plain VALUES (1,'green text'),(2,'blue text')",
 	"CREATE VIEW shop.a AS SELECT 1 AS x", "CREATE VIEW shop.v AS SELECT id FROM shop.orders", "CREATE VIEW shop.b AS SELECT v.id FROM shop.v JOIN shop.a",
 	"CREATE TRIGGER shop.tr BEFORE INSERT ON shop.plain FOR EACH ROW SET NEW.a=NEW.a+10", "CREATE FUNCTION shop.five () RETURNS INT DETERMINISTIC RETURN 5",
 	"CREATE PROCEDURE shop.p () BEGIN SELECT 'ü$$;' AS u; SELECT 2; END", "CREATE EVENT shop.e ON SCHEDULE EVERY 1 YEAR DISABLE DO SET @x=1",
@@ -60,6 +60,10 @@ func TestExtractInto(t *testing.T) {
 		into(0, "--table", "shop.orders", "--replace")
 		same("replaced", rows(s, "orders"), orders)
 		same("words", s.Rows(t, "SELECT id FROM shop.orders WHERE MATCH(c) AGAINST ('more')"), [][]string{{"2"}})
+		plain := rows(s, "plain")
+		into(0, "--table", "shop.plain", "--as", "shop.plain_restored")
+		same("another engine", rows(s, "plain_restored"), plain)
+		same("its words", s.Rows(t, "SELECT a FROM shop.plain_restored WHERE MATCH(t) AGAINST ('blue' IN BOOLEAN MODE)"), [][]string{{"2"}})
 		s.Exec(t, "DROP TABLE shop.lines")
 		into(0, "--table", "shop.lines")
 		if keys := s.Rows(t, "SELECT CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA='shop'"); len(keys) != 1 {

@@ -111,7 +111,7 @@ func New(w *export.Written, create string, s Server, to Name) (*Table, error) {
 	if t.Engine != export.InnoDB && oldTimes.MatchString(create) {
 		return nil, &export.RefusedError{Table: t.String(), What: "it has times in the format of old servers, and CREATE TABLE makes columns of the new one, with which its files would have other values: restore the whole backup, and dump the table there"}
 	}
-	split, err := createtable.Parse(create)
+	split, err := parse(create, t.Engine)
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", t, err)
 	}
@@ -140,6 +140,13 @@ func New(w *export.Written, create string, s Server, to Name) (*Table, error) {
 		p.After = append(p.After, Step{SQL: "ALTER TABLE " + p.Name.SQL() + " " + index})
 	}
 	return p.Table, err
+}
+
+func parse(create string, engine export.Engine) (*createtable.Split, error) {
+	if engine != export.InnoDB {
+		return createtable.ParseOther(create)
+	}
+	return createtable.Parse(create)
 }
 
 // oldTimes are the comments on columns whose values are in the format of servers before MySQL 5.6 and

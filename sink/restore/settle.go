@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"hb/sink/export"
-	"hb/xbstream/createtable"
 )
 
 // removePassing removes the files that the server needed only while it imported.
@@ -303,7 +302,7 @@ func (i *importing) compare(ctx context.Context, create string, name Name) error
 	if err != nil {
 		return err
 	}
-	split, err := createtable.Parse(shown[0])
+	split, err := parse(shown[0], i.plan.Engine)
 	if err != nil {
 		return err
 	}
@@ -328,12 +327,17 @@ var autoIncrement = regexp.MustCompile(` AUTO_INCREMENT=[0-9]+`)
 
 // comparable is a definition without what may differ.
 func comparable(create string) string {
-	create = withoutCheckNames(create)
+	create = collation.ReplaceAllString(withoutCheckNames(create), "$1")
 	if at := strings.LastIndex(create, "\n) ENGINE="); at >= 0 {
 		create = create[:at] + autoIncrement.ReplaceAllString(create[at:], "")
 	}
 	return create
 }
+
+// collation is a column's character set and collation. MySQL 8.0 and later show the first only
+// if a collation was given for the column itself, as it is by the definition of a column that
+// had it from the table. The name of the collation begins with that of the character set.
+var collation = regexp.MustCompile(` CHARACTER SET [0-9a-z_]+( COLLATE )`)
 
 // checkName is a CHECK constraint's name. SHOW CREATE TABLE has no line breaks in texts.
 var checkName = regexp.MustCompile("\n  CONSTRAINT `(?:[^`]|``)*` CHECK ")

@@ -34,7 +34,13 @@ func (s *Split) As(database, name string) string {
 // relies on what all of them do: each column, index and constraint has a line of its own, which
 // two spaces begin, and a closing parenthesis begins the line after the last. Names and texts
 // may have line breaks and anything else.
-func Parse(show string) (*Split, error) {
+func Parse(show string) (*Split, error) { return parse(show, false) }
+
+// ParseOther is Parse for a table of another engine than InnoDB. Its FULLTEXT indexes stay in
+// the statement, as they are in the table's files.
+func ParseOther(show string) (*Split, error) { return parse(show, true) }
+
+func parse(show string, fullText bool) (*Split, error) {
 	const open = " ("
 	if !strings.HasPrefix(show, beforeName+"`") {
 		return nil, fmt.Errorf("this is not a CREATE TABLE statement: %.80q", show)
@@ -52,7 +58,7 @@ func Parse(show string) (*Split, error) {
 	var kept []string
 	for _, p := range parts {
 		switch {
-		case strings.HasPrefix(p, "FULLTEXT KEY "):
+		case !fullText && strings.HasPrefix(p, "FULLTEXT KEY "):
 			s.FullText = append(s.FullText, "ADD "+strings.TrimRight(p, " "))
 		case strings.HasPrefix(p, "VECTOR KEY "):
 			s.Vector = append(s.Vector, "ADD "+p)
