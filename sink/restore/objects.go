@@ -31,6 +31,9 @@ func (o Objects) Unrecorded(tables []Name) (list []string) {
 	for _, database := range o.Databases {
 		missing(o.Definitions.Of(database, kinds...))
 		for _, d := range o.Definitions.Of(database, metadata.DefinesSequence) {
+			if d.Missing != "" || o.setSequence(d) != "" {
+				continue
+			}
 			list = append(list, fmt.Sprintf("sequence %s.%s begins with its first value again: set the next one (SETVAL)", d.Database, d.Name))
 		}
 	}
@@ -117,16 +120,17 @@ func (m *maker) make(d *metadata.Definition) error {
 	if d.Missing != "" {
 		return nil
 	}
-	return m.exec("USE "+quote(d.Database), definitionSettings(d), d.Text())
+	statements := []string{"USE " + quote(d.Database), definitionSettings(d), d.Text()}
+	if q := m.setSequence(d); q != "" {
+		statements = append(statements, q)
+	}
+	return m.exec(statements...)
 }
 
 func (m *maker) all(list []*metadata.Definition) {
 	for _, d := range list {
-		switch err := m.make(d); {
-		case err != nil:
+		if err := m.make(d); err != nil {
 			m.failed(d, err)
-		case d.Kind == metadata.DefinesSequence && d.Missing == "":
-			m.warn("sequence %s.%s begins at its first value again: its definition does not have the next one; set it with SETVAL", d.Database, d.Name)
 		}
 	}
 }

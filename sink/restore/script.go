@@ -23,6 +23,24 @@ type Objects struct {
 	Definitions *metadata.Definitions
 	// Databases are brought back as a whole: with their views, triggers, routines and events.
 	Databases []string
+	// Sequences are where those of MariaDB go on.
+	Sequences map[Name]*export.Sequence
+}
+
+// setSequence is the statement that makes a sequence, which was made just now, go on where it was;
+// "": that is not known.
+func (o *Objects) setSequence(d *metadata.Definition) string {
+	name := Name{d.Database, d.Name}
+	s := o.Sequences[name]
+	switch {
+	case d.Kind != metadata.DefinesSequence || s == nil:
+		return ""
+	case s.Next.Cmp(s.Max) > 0:
+		return fmt.Sprintf("DO SETVAL(%s, %v, 1)", name.SQL(), s.Max) // which was given out
+	case s.Next.Cmp(s.Min) < 0:
+		return fmt.Sprintf("DO SETVAL(%s, %v, 1)", name.SQL(), s.Min)
+	}
+	return fmt.Sprintf("ALTER SEQUENCE %s RESTART WITH %v", name.SQL(), s.Next)
 }
 
 // settings are what the statements need of the session, and must not change on replicas.
@@ -286,6 +304,9 @@ func (w *script) define(database string, list []*metadata.Definition) {
 		w.statement("USE " + quote(database))
 		w.statement(definitionSettings(d))
 		w.compound(d.Text())
+		if q := w.setSequence(d); q != "" {
+			w.statement(q)
+		}
 	}
 }
 

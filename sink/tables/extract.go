@@ -241,10 +241,17 @@ func (x *extraction) export(ctx context.Context, d *export.Directory) error {
 	if err := d.Writable(chosen...); err != nil {
 		return err
 	}
+	if err := x.definitions(d); err != nil {
+		return err
+	}
 	for _, t := range chosen {
 		var w *export.Written
 		err := d.Verify(ctx, t, nil)
-		if err == nil {
+		if err == nil && x.isSequence(t) {
+			if err = x.sequence(d, t); err == nil {
+				continue
+			}
+		} else if err == nil {
 			w, err = d.Write(ctx, t, x.target.Root)
 		}
 		if x.refuses(t, err) {
@@ -258,8 +265,8 @@ func (x *extraction) export(ctx context.Context, d *export.Directory) error {
 	return x.define(d)
 }
 
-// define writes how the tables are defined, and the script that brings them back.
-func (x *extraction) define(d *export.Directory) error {
+// definitions reads those of the databases.
+func (x *extraction) definitions(d *export.Directory) error {
 	var databases []string // that were asked for as a whole
 	for _, n := range x.names {
 		if n.Table == "" {
@@ -272,11 +279,32 @@ func (x *extraction) define(d *export.Directory) error {
 	if err != nil {
 		return err
 	}
+	x.result.Objects = restore.Objects{Definitions: definitions, Databases: databases, Sequences: map[restore.Name]*export.Sequence{}}
+	return nil
+}
+
+// isSequence reports whether a table is a sequence of MariaDB that is made again with its database:
+// servers do not import its file.
+func (x *extraction) isSequence(t *export.Table) bool {
+	o := &x.result.Objects
+	return t.Engine == export.InnoDB && o.Definitions != nil && slices.Contains(o.Databases, t.Database) && o.Definitions.Find(metadata.DefinesSequence, t.Database, t.Name) != nil
+}
+
+// sequence notes where a sequence goes on.
+func (x *extraction) sequence(d *export.Directory, t *export.Table) error {
+	s, err := d.Sequence(t)
+	if err == nil {
+		x.result.Objects.Sequences[restore.Name{Database: t.Database, Table: t.Name}] = s
+	}
+	return err
+}
+
+// define writes how the tables are defined, and the script that brings them back.
+func (x *extraction) define(d *export.Directory) error {
 	r := &x.result
-	r.Objects = restore.Objects{Definitions: definitions, Databases: databases}
 	r.From, r.PageSize = restore.Server{MariaDB: d.MariaDB(), Version: d.Version()}, d.System().Space().Logical
 	for _, w := range r.Tables {
-		create, err := d.Create(w.Table, definitions)
+		create, err := d.Create(w.Table, r.Objects.Definitions)
 		if err == nil {
 			_, err = restore.New(w, create, r.From, x.As)
 		}
@@ -289,7 +317,7 @@ func (x *extraction) define(d *export.Directory) error {
 		}
 		r.Sources = append(r.Sources, restore.Source{Written: w, Create: create, As: x.As})
 	}
-	if len(r.Sources) == 0 {
+	if len(r.Sources)+len(r.Objects.Sequences) == 0 {
 		return nil
 	}
 	return restore.Write(x.target.Root, r.Sources, r.From, r.Objects)

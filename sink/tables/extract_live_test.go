@@ -2,6 +2,7 @@ package tables_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -20,7 +21,9 @@ import (
 	"hb/sink/tables"
 	"hb/source"
 	"hb/source/mysqld/mysqldtest"
+	"hb/source/mysqld/mysqldtest/client"
 	"hb/stream"
+	"hb/stream/disk"
 	"hb/stream/progress"
 )
 
@@ -235,7 +238,50 @@ func TestPeer(t *testing.T) {
 	})
 }
 
+// sequences are those of TestDatabase: what is executed with each, and what the next value is.
+var sequences = []struct{ name, options, then, next string }{
+	{"fresh", "START WITH 5", "DO 0", "5"},
+	{"used", "CACHE 10 INCREMENT BY 3", "DO NEXTVAL(e.used), NEXTVAL(e.used)", "31"},
+	{"down", "MINVALUE -1000 MAXVALUE -2 START WITH -7 INCREMENT BY -5 NOCACHE", "DO NEXTVAL(e.down)", "-12"},
+	{"back", "START WITH 100 NOCACHE", "ALTER SEQUENCE e.back RESTART WITH 3", "3"},
+	{"ended", "MAXVALUE 2 NOCACHE", "DO NEXTVAL(e.ended), NEXTVAL(e.ended)", ""},
+	{"round", "MINVALUE 4 MAXVALUE 5 NOCACHE CYCLE", "DO NEXTVAL(e.round), NEXTVAL(e.round)", "4"},
+}
+
+// remakeSequences makes a database of sequences again, and looks which values these give.
+func remakeSequences(t *testing.T, s *mysqldtest.Server, dir string, r *tables.Result) {
+	t.Helper()
+	s.Exec(t, "DROP DATABASE e")
+	srv := client.Open(t, s)
+	from, err := disk.OS.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := restore.Into(t.Context(), from, nil, restore.Options{
+		Open: func(ctx context.Context) (restore.Connection, error) { return srv.Open(ctx) }, Objects: r.Objects, From: r.From, PageSize: r.PageSize})
+	if err := errors.Join(err, from.Close(), srv.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range slices.Concat(r.Warnings(), made.Warnings) {
+		if strings.Contains(w, "sequence") {
+			t.Errorf("%s: %s", s.Root.Name, w)
+		}
+	}
+	script, err := os.ReadFile(filepath.Join(dir, restore.ScriptName))
+	if err != nil || !strings.Contains(string(script), "ALTER SEQUENCE `e`.`used` RESTART WITH 31;\n") || !strings.Contains(string(script), "DO SETVAL(`e`.`ended`, 2, 1);\n") {
+		t.Errorf("%s: %v\n%s", s.Root.Name, err, script)
+	}
+	conn := s.Conn(t)
+	for _, q := range sequences {
+		var next string
+		if err := conn.QueryRowContext(t.Context(), "SELECT NEXTVAL(e."+q.name+")").Scan(&next); (err != nil) != (q.next == "") || next != q.next {
+			t.Errorf("%s: %s gives %q, not %q: %v", s.Root.Name, q.name, next, q.next, err)
+		}
+	}
+}
+
 // TestDatabase: each table of a database is either extracted, or named as one that cannot be.
+// Sequences go on where they were.
 func TestDatabase(t *testing.T) {
 	mysqldtest.EachServer(t, allServers, mysqldtest.Options{}, func(t *testing.T, s *mysqldtest.Server) {
 		s.Exec(t, "CREATE DATABASE e", "CREATE TABLE e.plain (a INT PRIMARY KEY) ENGINE=InnoDB", "INSERT INTO e.plain VALUES (1)", "CREATE TABLE e.`in-memory` (a INT) ENGINE=MEMORY",
@@ -243,6 +289,9 @@ func TestDatabase(t *testing.T) {
 		want := []string{"e.in-memory"}
 		if s.Root.MariaDB() {
 			s.Exec(t, "CREATE TABLE e.ar (a INT) ENGINE=Aria")
+			for _, q := range sequences {
+				s.Exec(t, "CREATE SEQUENCE e."+q.name+" "+q.options+" ENGINE=InnoDB", q.then)
+			}
 			want = append(want, "e.ar")
 		} else if s.Root.AtLeast(5, 7) {
 			s.Exec(t, "CREATE TABLESPACE g ADD DATAFILE 'g.ibd' ENGINE=InnoDB", "CREATE TABLE e.general (a INT PRIMARY KEY) TABLESPACE g")
@@ -284,6 +333,9 @@ func TestDatabase(t *testing.T) {
 			if dir, _, err := extracted(t, archive, committed.Server{}, tables.Name{Database: "e", Table: table}); err == nil {
 				t.Errorf("%s: %s gives %q", s.Root.Name, name, names(t, dir))
 			}
+		}
+		if s.Root.MariaDB() {
+			remakeSequences(t, s, dir, r)
 		}
 	})
 }
