@@ -144,7 +144,7 @@ var exitCodes = []exitCode{
 	{exitUsage, of(as[*stream.UsageError], as[*usage.UnknownError], as[*keyring.FlagError], as[subject.InexactSourceError], as[*apply.BinlogPlaceError], isMistake, as[*tables.NotFoundError], as[*tables.RenamedError])},
 	{3, of(as[*mysqld.ConnectError], as[*login.NoSocketError], as[*mysqld.MissingPrivilegesError], as[*identity.DatadirError], as[*subject.UnreadableError])},
 	{4, of(as[*mysqld.UnsupportedError], as[*mysqld.UnsupportedFeatureError], as[*locks.PacketError], as[*pages.EncryptedError], as[*stage.BusyLogError], as[*datadir.NameError], as[*datadir.LinkError], as[*pages.DuplicateError], is(binlog.ErrEncrypted),
-		as[*source.SystemError], as[*disk.NameError], as[*export.RefusedError], as[*tables.RefusedError],
+		as[*source.SystemError], as[*disk.NameError], as[*export.RefusedError], as[*export.LackingError], as[*tables.RefusedError],
 		as[*innodb.UnsupportedError], as[*mariadbredo.UnsupportedError], as[*mysqlredo.UnsupportedError], as[*mysqlredo.FlagsError], as[*metadata.VersionError])},
 	{5, of(as[*redo.OverrunError], is(locks.ErrLost), is(mysqld.ErrConnectionLost), as[*locks.TimeoutError], as[*locks.OtherBackupError],
 		as[*position.OpenTempTablesError], as[*source.LockBrokenError], as[*source.LostCopyError], as[*subject.BinlogError], as[*source.UnloggedError], as[*source.UnloggedInstanceError], as[*scope.NameError])},

@@ -120,6 +120,11 @@ func (x *tablesOf) pendingExport(s *mysqldtest.Server) {
 			x.Fatal(err)
 		}
 	}
+	code := 0
+	if s.Root.Name == mysqldtest.MariaDB105 { // which damages such a table when it imports it
+		s.Exec(x.T, "CREATE TABLE shop.dropped (a INT PRIMARY KEY, b INT, c INT) ENGINE=InnoDB", "INSERT INTO shop.dropped VALUES (1,2,3)", "ALTER TABLE shop.dropped DROP COLUMN b, ALGORITHM=INSTANT")
+		code = 4
+	}
 	x.backup(s, "open")
 	if _, err := conn.ExecContext(x.Context(), "ROLLBACK"); err != nil {
 		x.Fatal(err)
@@ -133,7 +138,9 @@ func (x *tablesOf) pendingExport(s *mysqldtest.Server) {
 	for _, l := range s.Root.Lines() {
 		args = append(args, "--server-option=--"+l)
 	}
-	hbtest.Succeed(x.T, hb(x.T, append(args, x.in("open.d"))...))
+	if r = hbtest.Finish(x.T, hb(x.T, append(args, x.in("open.d"))...)); r.Code != code || code > 0 && !strings.Contains(r.Stderr, "no .cfg files: shop.dropped") {
+		x.Errorf("%s: exit code %d, not %d: %s", s.Root.Name, r.Code, code, r.Stderr)
+	}
 	if files := configs(x.T, x.in("open.d")); files["shop/zip.cfg"] == nil {
 		x.Errorf("%s: the server ended the transaction, and shop.zip is not described", s.Root.Name)
 	}

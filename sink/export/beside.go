@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"hb/sink/backupdir"
 	"hb/sink/export/committed"
@@ -14,10 +15,23 @@ type Described struct {
 	Tables  int     // that have the files
 	Files   int     // .cfg and .cfp files
 	Refused []error // of tables that servers do not import
+	// Lacking is of those among them that have tablespaces of their own, which could be taken for
+	// exported; nil: there are none.
+	Lacking *LackingError
 	// Pending is of tables that have no files because something is pending for them; nil: of
 	// none.
 	Pending *committed.PendingError
 }
+
+// LackingError says that tablespaces are without the files with which servers import them.
+type LackingError struct{ Tables []string }
+
+func (e *LackingError) Error() string {
+	return fmt.Sprintf("%d tables have tablespaces that servers do not import, and no .cfg files: %s; a server can start on the directory, and has them", len(e.Tables), strings.Join(e.Tables[:min(len(e.Tables), shownTables)], ", "))
+}
+
+// shownTables is how many tables an error names.
+const shownTables = 10
 
 // DescribeAll writes beside each tablespace of a table in the directory what a server needs to
 // import it: a .cfg file and, if it is encrypted by MySQL, a .cfp file, with the owner of the
@@ -44,7 +58,7 @@ func (d *Directory) DescribeAll(ctx context.Context) (*Described, error) {
 			continue
 		}
 		n, err := d.describeBeside(ctx, t)
-		if result.refuses(err) {
+		if result.refuses(t, err) {
 			continue
 		}
 		if err != nil {
@@ -69,7 +83,7 @@ func (d *Directory) importable(result *Described) (tables []*Table, err error) {
 			continue
 		}
 		err := d.Describe(t)
-		if result.refuses(err) {
+		if result.refuses(t, err) {
 			continue
 		}
 		if err != nil {
@@ -81,10 +95,16 @@ func (d *Directory) importable(result *Described) (tables []*Table, err error) {
 }
 
 // refuses notes that a table cannot be imported.
-func (r *Described) refuses(err error) bool {
+func (r *Described) refuses(t *Table, err error) bool {
 	_, is := errors.AsType[*RefusedError](err)
 	if is {
 		r.Refused = append(r.Refused, err)
+	}
+	if is && len(t.Parts) > 0 {
+		if r.Lacking == nil {
+			r.Lacking = &LackingError{}
+		}
+		r.Lacking.Tables = append(r.Lacking.Tables, t.String())
 	}
 	return is
 }

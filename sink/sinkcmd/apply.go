@@ -70,6 +70,9 @@ func (c *Apply) Run(ctx context.Context, p *program.Program) error {
 	}
 	p.Done(fmt.Sprintf("%s\nservers can import %d of its tables, which have %d .cfg and .cfp files now", result.Describe(c.Directory, p.Took()), described.Tables, described.Files),
 		append(result.Facts(), slog.Int("described_tables", described.Tables))...)
+	if described.Lacking != nil {
+		return described.Lacking
+	}
 	return nil
 }
 
