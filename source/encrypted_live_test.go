@@ -343,6 +343,48 @@ func (e *encryptedServer) restore(t *testing.T, archive, target string, flags ke
 			t.Errorf("apply warns: %s", w)
 		}
 	}
+	verifySystem(t, target, flags)
+}
+
+// verifySystem verifies a recovered directory with its keys: pages of an encrypted system
+// tablespace that no server writes pass, and one that was lost does not. Without keys hb
+// says that it looked for no such page.
+func verifySystem(t *testing.T, target string, flags keyring.Flags) {
+	t.Helper()
+	const lost = 7 // the head of InnoDB's dictionary
+	system := filepath.Join(target, "ibdata1")
+	result, err := verify.Directory(t.Context(), target, verify.Options{Keys: loadKeys(t, flags)})
+	if err != nil || slices.ContainsFunc(result.Warnings, unlooked) {
+		t.Errorf("verify of what was recovered: %v, %+v", err, result)
+	}
+	result, err = verify.Directory(t.Context(), target, verify.Options{})
+	if sealed := sealedAt(t, system, 2); err != nil || slices.ContainsFunc(result.Warnings, unlooked) != sealed {
+		t.Errorf("verify without keys, inodes encrypted %v: %v, %+v", sealed, err, result)
+	}
+	before := overwrite(t, system, lost, make([]byte, pageBytes))
+	_, err = verify.Directory(t.Context(), target, verify.Options{Keys: loadKeys(t, flags)})
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("ibdata1: page %d is in use, and zero", lost)) {
+		t.Errorf("verify with page %d lost: %v", lost, err)
+	}
+	overwrite(t, system, lost, before)
+}
+
+func unlooked(warning string) bool {
+	return strings.Contains(warning, "hb did not look for pages of ibdata1 that were lost")
+}
+
+// sealedAt reports whether a page of a tablespace is encrypted.
+func sealedAt(t *testing.T, path string, no innodb.PageNo) bool {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	space, err := innodb.ParseSpace(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return space.Sealed(data[int(no)*space.Physical:][:space.Physical], no)
 }
 
 // contents sums the files of a directory up.

@@ -19,6 +19,7 @@ import (
 	"hb/sink/verify/overlay"
 	"hb/stream/disk"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/tde"
 	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
@@ -244,17 +245,19 @@ func (v *dirVerifier) choosePages() error {
 	if err != nil {
 		return err
 	}
+	var usage func() (*innodb.Usage, error)
+	var unwritten []innodb.PageNo
+	if v.result.Applied {
+		if usage, unwritten, err = v.systemUsage(system); err != nil {
+			return err
+		}
+	}
 	for _, f := range v.files {
 		if i := slices.Index(v.backup.SystemFiles, f.Path); i >= 0 {
 			f.Pages = &backupdir.CheckedFile{File: system[i], Name: f.Path, Sum: &v.sum}
+			f.Usage, f.Unused = usage, unwritten
 			if system[i].Encrypted() {
 				v.result.Encrypted = append(v.result.Encrypted, f.Path)
-			}
-			if v.result.Applied {
-				f.Usage = v.systemUsage(system)
-				if f.Unused, err = v.unwritten(&system[0]); err != nil {
-					return err
-				}
 			}
 		} else if backupdir.TablespaceName.MatchString(f.Path) {
 			f.Learn = v.learn
@@ -301,8 +304,9 @@ func (v *dirVerifier) learn(f *backupdir.File, file disk.File) error {
 	return nil
 }
 
-// systemUsage returns a function for which pages of the system tablespace are in use.
-func (v *dirVerifier) systemUsage(files []innodb.File) func() (*innodb.Usage, error) {
+// systemUsage returns a function for which pages of the system tablespace are in use, nil
+// if hb lacks a key, and those of them that no server ever writes.
+func (v *dirVerifier) systemUsage(files []innodb.File) (usage func() (*innodb.Usage, error), unwritten []innodb.PageNo, err error) {
 	read := func(page []byte, no innodb.PageNo) error {
 		i := len(files) - 1
 		for i > 0 && files[i].First > no {
@@ -312,30 +316,22 @@ func (v *dirVerifier) systemUsage(files []innodb.File) func() (*innodb.Usage, er
 		copy(page, found)
 		return err
 	}
-	return func() (*innodb.Usage, error) { return innodb.NewUsage(&files[0].Space, read) }
-}
-
-// unwritten returns the pages of the system tablespace that are in use and that
-// no server ever writes.
-func (v *dirVerifier) unwritten(system *innodb.File) ([]innodb.PageNo, error) {
-	if len(system.Exempt) == 0 {
-		return nil, nil
+	usage = func() (*innodb.Usage, error) { return innodb.NewUsage(&files[0].Space, read) }
+	if len(files[0].Exempt) == 0 {
+		return usage, nil, nil
 	}
-	name := v.backup.SystemFiles[0]
-	trxSys, err := backupdir.ReadPage(v.root, name, &system.Space, innodb.TrxSysPage)
-	if err != nil {
-		return nil, err
+	space := files[0].Space
+	if space.Cipher, err = tde.Open(&space, nil, v.Keys); err == nil {
+		unwritten, err = space.NeverWritten(read)
 	}
-	no, offset := innodb.DoublewriteInode(trxSys)
-	page, err := backupdir.ReadPage(v.root, name, &system.Space, no)
-	if err != nil {
-		return nil, err
+	if keyring.IsKeyError(err) {
+		v.warn("hb did not look for pages of %s that were lost (that are zero, and in use): %v", v.backup.SystemFiles[0], err)
+		return nil, nil, nil
 	}
-	pages, err := system.Fragments(page, offset)
-	if err != nil {
-		return nil, nil // then all count
+	if _, ok := errors.AsType[*innodb.PageError](err); ok {
+		return usage, nil, nil // then all count
 	}
-	return pages, nil
+	return usage, unwritten, err
 }
 
 // readAtPage reads a page of a tablespace of one file. What is past its end is

@@ -607,7 +607,9 @@ func (c *Copier) verify(ctx context.Context, t *File, data []byte, off int64) (t
 			return tally, fmt.Errorf("%w; the page is damaged on the server: check the table there (CHECK TABLE) before backing up", err)
 		}
 		if sum == innodb.ChecksumUnset {
-			c.noteZero(ctx, t, t.Space.First+innodb.PageNo(pos/int64(size)))
+			if err := c.noteZero(ctx, t, t.Space.First+innodb.PageNo(pos/int64(size))); err != nil {
+				return tally, err
+			}
 		}
 		tally.Count(&t.Space.Space, sum)
 	}

@@ -432,12 +432,18 @@ func TestCopyShrinks(t *testing.T) {
 func TestCopyFaults(t *testing.T) {
 	d := sourcetest.NewDir(t)
 	d.Write("db/t.ibd", innodbtest.Random(1, 100))
-	faulty := func(f *disktest.Faults) error {
+	zeroPages(d, "db/zero.ibd", 20)
+	checkFaults(t, d, func(f *disktest.Faults) error {
 		c := newCopying(1)
 		c.Disk, c.Again = f, true
 		c.Builds = func(context.Context, innodb.SpaceID) (map[uint64]contents.Build, error) { return nil, nil }
 		return c.CopyFiles(t.Context(), Unopened(d.List().Tablespaces))
-	}
+	})
+}
+
+// checkFaults makes each operation of a copy fail, one at a time. The copy must report it.
+func checkFaults(t *testing.T, d *sourcetest.Dir, faulty func(*disktest.Faults) error) {
+	t.Helper()
 	all := disktest.NewFaults(d.Path(""))
 	if err := faulty(all); err != nil || len(all.Ops()) < 5 {
 		t.Fatalf("without any fault: %v, %v", all.Ops(), err)

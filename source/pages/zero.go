@@ -9,6 +9,8 @@ import (
 
 	"hb/source/datadir"
 	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
 )
 
 // ZeroPage is a page of a copy that is zero although the tablespace, as it was on
@@ -31,8 +33,8 @@ const maxZeroPages = 1 << 16
 type usage struct {
 	mu sync.Mutex
 	of *innodb.Usage // nil: not asked yet
-	// gaveUp: the page map could not be read, as in a file that was cut meanwhile.
-	// Each page would wait for it again.
+	// gaveUp: the page map could not be read, as in a file that was cut meanwhile, or
+	// without a key. Each page would wait for it again.
 	gaveUp bool
 	// unwritten are in use, and no server writes them.
 	unwritten map[innodb.PageNo]bool
@@ -72,15 +74,15 @@ func (c *Copier) Written(z ZeroPage) (_ bool, err error) {
 }
 
 // noteZero looks whether a page that is zero may be. What cannot be told now, as the
-// server is writing, is let pass.
-func (c *Copier) noteZero(ctx context.Context, t *File, no innodb.PageNo) {
+// server is writing or hb has no key, is let pass. The error is one of the system.
+func (c *Copier) noteZero(ctx context.Context, t *File, no innodb.PageNo) error {
 	if t.undo || t.Space.First != 0 || t.Space.Exempts(no) {
-		return // undo tablespaces are cut and extended in place
+		return nil // undo tablespaces are cut and extended in place
 	}
 	t.usage.mu.Lock()
 	defer t.usage.mu.Unlock()
 	if t.usage.gaveUp {
-		return
+		return nil
 	}
 	var used bool
 	var listed innodb.LSN
@@ -90,7 +92,11 @@ func (c *Copier) noteZero(ctx context.Context, t *File, no innodb.PageNo) {
 			if err != nil {
 				return err
 			}
-			if t.usage.unwritten, err = t.neverWritten(); err != nil {
+			t.usage.unwritten, err = c.neverWritten(t)
+			if t.usage.gaveUp = keyring.IsKeyError(err); t.usage.gaveUp {
+				return nil
+			}
+			if err != nil {
 				return err
 			}
 			t.usage.of = of
@@ -99,15 +105,19 @@ func (c *Copier) noteZero(ctx context.Context, t *File, no innodb.PageNo) {
 		listed = t.usage.of.Listed(no)
 		return err
 	})
-	t.usage.gaveUp = err != nil
-	if err != nil || !used || listed == 0 || t.usage.unwritten[no] {
-		return
+	if datadir.SystemFailed(err) {
+		return fmt.Errorf("reading which pages are in use: %w", err)
+	}
+	t.usage.gaveUp = t.usage.gaveUp || err != nil
+	if t.usage.gaveUp || !used || listed == 0 || t.usage.unwritten[no] {
+		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.zero) < maxZeroPages {
 		c.zero = append(c.zero, ZeroPage{PageID: innodb.PageID{Space: t.Space.ID, No: no}, Key: t.Key(), File: t.File, size: t.Space.Physical, Listed: listed})
 	}
+	return nil
 }
 
 // readPage reads a page of the file as it is now.
@@ -116,26 +126,20 @@ func (t *File) readPage(page []byte, no innodb.PageNo) error {
 	return noEOF(err)
 }
 
-// neverWritten returns the pages of the system tablespace that are in use and that no
-// server ever writes: those of the doublewrite area's segment.
-func (t *File) neverWritten() (map[innodb.PageNo]bool, error) {
-	if t.Space.ID != 0 {
+// neverWritten returns the pages that are in use and that no server ever writes, which
+// only the system tablespace has. Without the keys of MariaDB hb cannot tell them.
+func (c *Copier) neverWritten(t *File) (map[innodb.PageNo]bool, error) {
+	space := t.Space.Space
+	if space.ID != 0 {
 		return nil, nil
 	}
-	page := make([]byte, t.Space.Physical)
-	if err := t.readPage(page, innodb.TrxSysPage); err != nil {
+	var err error
+	if space.Cipher, err = tde.Open(&space, nil, c.Keys); err != nil {
 		return nil, err
 	}
-	no, offset := innodb.DoublewriteInode(page)
-	if no == 0 {
-		return nil, nil
-	}
-	if err := t.readPage(page, no); err != nil {
-		return nil, err
-	}
-	fragments, err := t.Space.Fragments(page, offset)
-	pages := make(map[innodb.PageNo]bool, len(fragments))
-	for _, no := range fragments {
+	list, err := space.NeverWritten(t.readPage)
+	pages := make(map[innodb.PageNo]bool, len(list))
+	for _, no := range list {
 		pages[no] = true
 	}
 	return pages, err

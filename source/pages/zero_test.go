@@ -2,15 +2,21 @@ package pages
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"hb/source/sourcetest"
 	"hb/stream/disk"
 	"hb/stream/disk/disktest"
+	"hb/xbstream/innodb"
+	"hb/xbstream/innodb/innodbtest"
+	"hb/xbstream/innodb/tde"
+	"hb/xbstream/keyring"
 )
 
 // zeroPages makes a tablespace with pages that are in use and zero.
@@ -38,6 +44,94 @@ func TestZeroPagesBound(t *testing.T) {
 			t.Errorf("%d pages in use are zero: %d are kept, full %v; want %d, %v", c.zero, len(kept), full, c.kept, c.full)
 		}
 	}
+}
+
+// sealedSystem writes a system tablespace of MariaDB whose inodes are encrypted with the
+// keys. Page 13 is in use and zero, as the doublewrite area's segment has it, and so is
+// page 14, which was lost.
+func sealedSystem(d *sourcetest.Dir, keys *keyring.Keys) {
+	d.T.Helper()
+	const pages, offset = 60, 50 + 192
+	system := innodbtest.Tablespace{Flags: innodbtest.Full16K, Pages: pages, LSN: 1000, Fill: func(page []byte, no innodb.PageNo) {
+		switch no {
+		case 0:
+			binary.BigEndian.PutUint32(page[innodb.OffsetFSPLimit:], pages)
+			innodbtest.Extent(page, 0, 2, 64, func(int) bool { return true })
+			s, err := innodb.ParseFlags(innodbtest.Full16K)
+			if err != nil {
+				d.T.Fatal(err)
+			}
+			at := s.OffsetMySQLInfo() + innodb.OffsetBody
+			copy(page[at:], "s\x0e\x0cREt") // CRYPT_MAGIC
+			page[at+6] = 1
+			binary.BigEndian.PutUint32(page[at+24:], 1)
+			binary.BigEndian.PutUint32(page[at+28:], 1)
+		case 2:
+			innodbtest.Inode(page, offset, 64, 13)
+		case innodb.TrxSysPage:
+			innodbtest.TrxSys(page)
+			innodbtest.DoublewriteArea(page, 100, 164)
+			innodbtest.DoublewriteSegment(page, 2, offset)
+		}
+	}}
+	data := system.Bytes()
+	page := func(no int) []byte { return data[no<<14:][:1<<14] }
+	clear(data[13<<14 : 15<<14])
+	space, err := innodb.ParseSpace(page(0))
+	if err == nil {
+		space.Cipher, err = tde.Open(&space, nil, keys)
+	}
+	if err == nil {
+		err = space.Cipher.Encrypt(page(2), 2)
+	}
+	if err != nil || !space.Sealed(page(2), 2) {
+		d.T.Fatal(err)
+	}
+	d.Write("ibdata1", data)
+}
+
+// copySystem copies a system tablespace by files of a system.
+func copySystem(t *testing.T, d *sourcetest.Dir, of disk.System, keys *keyring.Keys) (*Copier, error) {
+	t.Helper()
+	files, err := NewInventory(disk.OS, 16<<10).System(t.Context(), []string{d.Path("ibdata1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCopying(1)
+	c.Disk, c.Keys = of, keys
+	return c.Copier, c.CopyFiles(t.Context(), files)
+}
+
+// TestZeroPagesSealed: with its keys hb tells the pages of an encrypted system tablespace
+// that no server writes from one that was lost. Without them it cannot tell, and notes none.
+func TestZeroPagesSealed(t *testing.T) {
+	d := sourcetest.NewDir(t)
+	var keys keyring.Keys
+	if err := keys.AddMariaDB(keyring.MariaDBKey{ID: 1, Version: 1}, make([]byte, 16)); err != nil {
+		t.Fatal(err)
+	}
+	sealedSystem(d, &keys)
+	for _, c := range []struct {
+		keys *keyring.Keys
+		want []innodb.PageNo
+	}{{&keys, []innodb.PageNo{14}}, {nil, nil}} {
+		copier, err := copySystem(t, d, disk.OS, c.keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []innodb.PageNo
+		zero, _ := copier.ZeroPages()
+		for _, z := range zero {
+			got = append(got, z.No)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("with keys %v: pages %d are noted, want %d", c.keys != nil, got, c.want)
+		}
+	}
+	checkFaults(t, d, func(f *disktest.Faults) error {
+		_, err := copySystem(t, d, f, &keys)
+		return err
+	})
 }
 
 type discard struct{}

@@ -121,21 +121,45 @@ const (
 	segmentMagic   = 97937874
 )
 
-// DoublewriteInode returns the page and the offset in it of the inode of the
+// doublewriteInode returns the page and the offset in it of the inode of the
 // segment that owns the doublewrite area, as page TrxSysPage records it
 // (TRX_SYS_DOUBLEWRITE_FSEG).
-func DoublewriteInode(trxSys []byte) (no PageNo, offset int) {
+func doublewriteInode(trxSys []byte) (no PageNo, offset int) {
 	at := trxSys[len(trxSys)-200:]
 	return PageNo(binary.BigEndian.Uint32(at[4:])), int(binary.BigEndian.Uint16(at[8:]))
 }
 
-// Fragments returns the single pages of the segment whose inode is at an offset
-// of a page. Those of the doublewrite area's segment are in use and are never
-// written: the server took them only to get at whole extents.
-func (s *Space) Fragments(page []byte, offset int) ([]PageNo, error) {
+// NeverWritten returns the pages of the system tablespace that are in use and that no
+// server ever writes: the single pages of the doublewrite area's segment, which the
+// server took only to get at whole extents. MariaDB encrypts the page with the segment's
+// inode: that takes s.Cipher.
+func (s *Space) NeverWritten(read PageReader) ([]PageNo, error) {
+	page := make([]byte, s.Physical)
+	load := func(no PageNo) error {
+		if err := read(page, no); err != nil {
+			return err
+		}
+		_, err := s.Unseal(page, no)
+		return err
+	}
+	if err := load(TrxSysPage); err != nil {
+		return nil, err
+	}
+	no, offset := doublewriteInode(page)
+	if no == 0 {
+		return nil, nil
+	}
+	if err := load(no); err != nil {
+		return nil, err
+	}
+	return s.fragments(page, offset)
+}
+
+// fragments returns the single pages of the segment whose inode is at an offset of a page.
+func (s *Space) fragments(page []byte, offset int) ([]PageNo, error) {
 	n := s.ExtentPages() / 2
 	if offset < OffsetBody || offset+inodeFragments+4*n > len(page) || binary.BigEndian.Uint32(page[offset+inodeMagic:]) != segmentMagic {
-		return nil, fmt.Errorf("page %d has no segment's inode at %d", HeaderPageNo(page), offset)
+		return nil, &PageError{PageID: PageID{s.ID, HeaderPageNo(page)}, What: fmt.Sprintf("has no segment's inode at %d", offset)}
 	}
 	var pages []PageNo
 	for i := range n {

@@ -136,6 +136,27 @@ func DoublewriteArea(page []byte, first, second innodb.PageNo) {
 	}
 }
 
+// DoublewriteSegment enters in the transaction system's page where the inode of the
+// segment is that owns the doublewrite area (TRX_SYS_DOUBLEWRITE_FSEG).
+func DoublewriteSegment(page []byte, no innodb.PageNo, offset uint16) {
+	be.PutUint32(page[len(page)-200+4:], uint32(no))
+	be.PutUint16(page[len(page)-200+8:], offset)
+}
+
+// Inode lays out the inode of a segment at an offset of a page: it has some single pages,
+// of as many as half an extent. (fsp0fsp.h, fseg_inode_t.)
+func Inode(page []byte, offset, extent int, single ...innodb.PageNo) {
+	const magic = 97937874 // FSEG_MAGIC_N_VALUE
+	be.PutUint32(page[offset+60:], magic)
+	for i := range extent / 2 {
+		no := uint32(innodb.PageNull)
+		if i < len(single) {
+			no = uint32(single[i])
+		}
+		be.PutUint32(page[offset+64+4*i:], no)
+	}
+}
+
 // Extent lays out the descriptor of an extent in a descriptor page, of which page 0 is the
 // first: its place among those of the page, its state (2: fragments, 4: a segment's), and
 // which of its pages are in use. (fsp0fsp.h, xdes_t.)
