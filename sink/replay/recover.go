@@ -442,6 +442,9 @@ func (r *recovery) alone(s *openSpace, no innodb.PageNo, begins bool, b *batch, 
 			return err
 		}
 	}
+	if p.unfit != nil {
+		return p.unfit
+	}
 	if unknown && !p.fresh {
 		return fmt.Errorf("%s: page 0 is neither in the file nor in the redo log", s.Name())
 	}

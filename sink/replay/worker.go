@@ -54,6 +54,7 @@ type pageState struct {
 	fresh bool            // initialised by the log
 	freed bool            // its content does not matter at this point
 	bad   error           // why the bytes that were read are not a page; void if the log initialises it
+	unfit error           // why a run could not be applied; void if the log begins or frees the page after it
 	base  innodb.LSN      // of the page as it was read
 	end   innodb.LSN      // of the last mini-transaction applied
 	sum   innodb.Checksum // to be stamped with
@@ -129,12 +130,16 @@ func (w *worker) load(b *batch) error {
 }
 
 // apply applies entries of a batch to the page, those that it does not have yet.
+//
+// Entries before the last one that begins or frees the page need not fit: a server never
+// writes a page that it frees soon, so that no file has it as they found it. Only where a
+// page has more of them than a batch holds are they here at all (see matters).
 func (w *worker) apply(p *pageState, b *batch, entries []entry) error {
 	for i := range entries {
 		e := &entries[i]
 		switch {
 		case e.kind == Free:
-			p.freed = true
+			p.freed, p.unfit = true, nil
 			continue
 		case e.kind == Init:
 			p.forget()
@@ -148,12 +153,10 @@ func (w *worker) apply(p *pageState, b *batch, entries []entry) error {
 		if e.kind == InitOlder && p.yields(e) {
 			p.forget()
 		}
-		if p.bad != nil || e.mtrStart() < p.base {
+		if p.bad != nil || p.unfit != nil || e.mtrStart() < p.base {
 			continue
 		}
-		if err := w.applyRun(p, e, b.data(e)); err != nil {
-			return err
-		}
+		p.unfit = w.applyRun(p, e, b.data(e))
 	}
 	return nil
 }
@@ -162,7 +165,7 @@ func (w *worker) apply(p *pageState, b *batch, entries []entry) error {
 func (p *pageState) forget() {
 	clear(p.image)
 	p.ready, p.fresh, p.freed, p.bad, p.base, p.sum = true, true, false, nil, 0, p.s.sum
-	p.begun, p.sealed = false, false
+	p.begun, p.sealed, p.unfit = false, false, nil
 }
 
 // yields reports whether the page gives way to an InitOlder: it is not newer, or
@@ -261,6 +264,8 @@ func (w *worker) finish(p *pageState) error {
 		return nil
 	case p.bad != nil:
 		return fmt.Errorf("%s: %w: the copy is damaged", p.s.Name(), p.bad)
+	case p.unfit != nil:
+		return p.unfit
 	case !p.dirty:
 		w.r.current.Add(1)
 		return nil
