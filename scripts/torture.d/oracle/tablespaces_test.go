@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 
 	"hb/xbstream/innodb"
@@ -41,20 +42,43 @@ func TestLaterStamps(t *testing.T) {
 
 // TestSameContents: only the LSN and the checksum of a page may differ.
 func TestSameContents(t *testing.T) {
-	const size = 16384
-	whole := innodbtest.Random(7, 4)
-	change := func(lsn innodb.LSN, at int) []byte {
+	const size, pages = 16384, 5
+	whole := innodbtest.Tablespace{ID: 7, Flags: innodbtest.Full16K, Pages: pages, LSN: 1000, Fill: func(page []byte, no innodb.PageNo) {
+		if no == 0 {
+			binary.BigEndian.PutUint32(page[innodb.OffsetFSPLimit:], pages)
+			innodbtest.Extent(page, 0, 2, 64, func(i int) bool { return i != 3 })
+		} else {
+			page[5000] = byte(no)
+		}
+	}}.Bytes()
+	change := func(no int, lsn innodb.LSN, at int) []byte {
 		file := bytes.Clone(whole)
-		page := file[2*size : 3*size]
+		page := file[no*size:][:size]
 		page[at] ^= 1
 		innodbtest.Seal(page, innodbtest.Full16K, lsn, innodb.ChecksumFullCRC32)
 		return file
 	}
-	if a, b := change(1000, 5000), change(2000, 5000); bytes.Equal(a, b) || !sameContents(a, b) || !sameContents(b, a) {
+	lost := func(no int) []byte {
+		file := bytes.Clone(whole)
+		clear(file[no*size:][:size])
+		return file
+	}
+	if a, b := change(2, 1000, 5000), change(2, 2000, 5000); bytes.Equal(a, b) || !sameContents(a, b) || !sameContents(b, a) {
 		t.Error("another LSN counts as another content")
 	}
-	for name, b := range map[string][]byte{"a byte": change(1000, 5000), "the type": change(1000, 25), "a page less": whole[:3*size]} {
-		if sameContents(whole, b) {
+	for _, b := range [][]byte{lost(3), change(3, 1000, 5000)} {
+		if !sameContents(whole, b) || !sameContents(b, whole) {
+			t.Error("a page that is free counts")
+		}
+	}
+	freed := bytes.Clone(whole)
+	innodbtest.Extent(freed, 0, 2, 64, func(i int) bool { return i < 2 })
+	innodbtest.Seal(freed[:size], innodbtest.Full16K, 1000, innodb.ChecksumFullCRC32)
+	for name, b := range map[string][]byte{
+		"a byte": change(2, 1000, 5000), "the type": change(2, 1000, 25), "a page less": whole[:3*size],
+		"a lost page": lost(2), "page 0": lost(0), "the page map": freed,
+	} {
+		if sameContents(whole, b) || sameContents(b, whole) {
 			t.Errorf("%s differs, and that counts as the same content", name)
 		}
 	}
