@@ -46,7 +46,7 @@ func (b *backup) settle(ctx context.Context) error {
 		}
 	}
 	if b.Server.Flavor == mysqld.MariaDB { // else the server's own list is compared
-		if err := b.registry.Vanished(slices.Concat(b.last.Files, b.last.Left), files); err != nil {
+		if err := b.registry.Vanished(slices.Concat(b.last.Files, b.last.Left), files, rules.Named); err != nil {
 			return err
 		}
 	}

@@ -229,10 +229,10 @@ func TestCopyDropped(t *testing.T) {
 		if _, have := c.Registry.Names()[1]; have {
 			t.Error("a part of a tablespace counts as its copy")
 		}
-		if err := c.Registry.Vanished(look.Files, map[innodb.SpaceID]*redo.FileState{1: {Deleted: true}}); err != nil {
+		if err := c.Registry.Vanished(look.Files, map[innodb.SpaceID]*redo.FileState{1: {Deleted: true}}, nil); err != nil {
 			t.Error(err)
 		}
-		if c.Registry.Vanished(look.Files, nil) == nil {
+		if c.Registry.Vanished(look.Files, nil, nil) == nil {
 			t.Error("nothing says that the table was dropped, and nobody misses it")
 		}
 		got := c.files(t)
@@ -240,6 +240,53 @@ func TestCopyDropped(t *testing.T) {
 			t.Error("the wrong files were copied")
 		}
 	})
+}
+
+// TestVanishedImport: a file that waits for IMPORT TABLESPACE has the id of the table that
+// it was copied from. That it gets another id, and is dropped, is not taken for the loss of
+// that table, whose own file is where the server has it. That is lost if only the other
+// file has its id, or one in its place, also by a name that the log gave it.
+func TestVanishedImport(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		files []string // that have the id 1, in the order in which they are copied
+		end   string   // the one that has it at the end
+		named []string // where the server has tablespace 1
+		log   redo.FileState
+		ok    bool
+	}{
+		{name: "imported", files: []string{"db/from", "db/target"}, end: "db/from", named: []string{"db/from.ibd"}, ok: true},
+		{name: "imported, and copied first", files: []string{"db/target", "db/from"}, end: "db/from", named: []string{"db/from.ibd"}, ok: true},
+		{name: "lost", files: []string{"db/from", "db/target"}, end: "db/target", named: []string{"db/from.ibd"}},
+		{name: "replaced", files: []string{"db/from"}, end: "db/from", named: []string{"db/from.ibd"}},
+		{name: "renamed, and replaced", files: []string{"db/old"}, end: "db/from", named: []string{"db/from.ibd"}, log: redo.FileState{Renamed: true}},
+		{name: "no list", files: []string{"db/from", "db/target"}, end: "db/from"},
+	} {
+		d := sourcetest.NewDir(t)
+		copying := newCopying(1)
+		for _, name := range c.files {
+			d.Write(name+".ibd", innodbtest.Random(1, 3))
+			if err := copying.CopyFiles(t.Context(), slices.DeleteFunc(Unopened(d.List().Tablespaces), func(f *File) bool { return f.Name != name+".ibd" })); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range c.files {
+			if c.name == "replaced" || name != c.end {
+				d.Rename(name+".ibd", "gone") // keeps its inode
+			}
+		}
+		if !slices.Contains(c.files, c.end) || c.name == "replaced" {
+			d.Write(c.end+".ibd", innodbtest.Random(1, 3))
+		}
+		look, err := NewInventory(disk.OS, 16<<10).Look(t.Context(), d.List().Tablespaces)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = copying.Registry.Vanished(look.Files, map[innodb.SpaceID]*redo.FileState{1: &c.log}, map[innodb.SpaceID][]string{1: c.named})
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
 }
 
 // TestCopyMoved: a file that is renamed, exchanged for another, or kept by

@@ -147,21 +147,32 @@ func (r *Registry) Names() map[innodb.SpaceID]string {
 
 // Vanished reports a table whose file was there when it was copied, and is not at
 // the end, although the redo log does not record that it was dropped: the server may
-// still hold it open, and believe that it has it.
-func (r *Registry) Vanished(last []*File, log map[innodb.SpaceID]*redo.FileState) error {
-	there := make(map[datadir.FileID]bool, len(last))
+// still hold it open, and believe that it has it. named: see Rules.
+func (r *Registry) Vanished(last []*File, log map[innodb.SpaceID]*redo.FileState, named map[innodb.SpaceID][]string) error {
+	there, home := make(map[datadir.FileID]bool, len(last)), make(map[innodb.SpaceID]bool)
 	for _, t := range last {
 		there[t.FileID] = true
+		home[t.Space.ID] = home[t.Space.ID] || slices.Contains(named[t.Space.ID], t.Name)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range slices.AppendSeq(slices.Clone(r.lost), maps.Values(r.spaces)) {
-		if _, ok := a.Table(); ok && a.file != (datadir.FileID{}) && !there[a.file] && (log[a.ID] == nil || !log[a.ID].Deleted) {
-			return fmt.Errorf("the file of tablespace %d, copied as %s, was removed during the backup, but the redo log does not record that the table was dropped: "+
-				"drop the table, or bring the file back; if somebody imports a tablespace there (ALTER TABLE … IMPORT TABLESPACE), back up again after that", a.ID, a.Name)
+		state := log[a.ID]
+		if _, ok := a.Table(); !ok || a.file == (datadir.FileID{}) || there[a.file] || state != nil && state.Deleted {
+			continue
 		}
+		if home[a.ID] && (state == nil || !state.Renamed) && a.isElsewhere(named[a.ID]) {
+			continue // it waited for IMPORT TABLESPACE, which gave it its own id: it had that of the table that it was copied from
+		}
+		return fmt.Errorf("the file of tablespace %d, copied as %s, was removed during the backup, but the redo log does not record that the table was dropped: "+
+			"drop the table, or bring the file back; if somebody imports a tablespace there (ALTER TABLE … IMPORT TABLESPACE), back up again after that", a.ID, a.Name)
 	}
 	return nil
+}
+
+// isElsewhere reports whether the copy is of a file that had none of the names.
+func (a *Copy) isElsewhere(names []string) bool {
+	return !datadir.IsNameless(a.Name) && !slices.Contains(names, datadir.PlainName(a.Name))
 }
 
 // Discard makes void every copy for which changed holds: the tablespace is to

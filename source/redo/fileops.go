@@ -17,6 +17,7 @@ type FileState struct {
 	Path    string     // the newest name, as the server wrote it; with .ibd, which 5.6 leaves out; "" if the log names none
 	Created innodb.LSN // the end LSN of the record that creates it: the log has its whole life; or 0
 	Deleted bool
+	Renamed bool
 	// Changed: the log has records of its pages. It is set for MariaDB only.
 	Changed bool
 	// Again: it was deleted, and the log has records of its pages after that: it was
@@ -119,6 +120,8 @@ func (f *Follower) track(op fileOp) error {
 		s.Created, s.Deleted, s.Again = op.end, false, false
 	case fileDeleted:
 		s.Deleted, s.Again, s.Unlogged = true, false, op.end
+	case fileRenamed:
+		s.Renamed = true
 	case pagesChanged:
 		s.Changed, s.Again = true, s.Again || s.Deleted
 	case pagesUnlogged:
