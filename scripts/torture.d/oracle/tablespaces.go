@@ -39,7 +39,8 @@ func IsPages(name string) bool {
 
 // SameTablespaces compares the files of pages in two directories: those that came
 // back whole, and those that came back although they had been hurt. With latched,
-// pages may differ as laterStamps says.
+// pages may differ as laterStamps says. What a page holds that is free means nothing: an
+// undo tablespace that the log truncates may have pages from before it (MariaDB).
 func SameTablespaces(whole, hurt string, latched bool) error {
 	names, err := FilesOf(whole, func(name string, _ int64) bool { return IsPages(name) })
 	if err != nil {
@@ -57,7 +58,10 @@ func SameTablespaces(whole, hurt string, latched bool) error {
 		if err != nil {
 			return err
 		}
-		if !bytes.Equal(x, y) && !(latched && laterStamps(x, y)) {
+		if bytes.Equal(x, y) {
+			continue
+		}
+		if x, y := withoutFree(x, y); !bytes.Equal(x, y) && !(latched && laterStamps(x, y)) {
 			return fmt.Errorf("%s is another%s", name, FirstDifference(name, whole, hurt))
 		}
 	}
@@ -105,28 +109,53 @@ func sameContents(a, b []byte) bool {
 	if err != nil || len(a) != len(b) || len(a)%space.Physical != 0 {
 		return false
 	}
-	for at, size := 0, space.Physical; at < len(a); at += size {
-		x, y := a[at:][:size], b[at:][:size]
-		if bytes.Equal(x, y) || sameContent(&space, x, y) {
-			continue
-		}
-		if no := innodb.PageNo(at / size); !isFree(&space, a, no) || !isFree(&space, b, no) {
+	a, b = withoutFree(a, b)
+	for size := space.Physical; len(a) > 0; a, b = a[size:], b[size:] {
+		if !bytes.Equal(a[:size], b[:size]) && !sameContent(&space, a[:size], b[:size]) {
 			return false
 		}
 	}
 	return true
 }
 
-// isFree reports whether a page of a tablespace is not in use, by its page maps.
-func isFree(space *innodb.Space, file []byte, no innodb.PageNo) bool {
-	use, err := innodb.NewUsage(space, func(page []byte, no innodb.PageNo) error {
-		copy(page, file[int(no)*len(page):])
+// withoutFree returns two files of one length, without what pages hold that differ and are
+// free in both by the page maps.
+func withoutFree(a, b []byte) (x, y []byte) {
+	useA, err := usageOf(a)
+	useB, err2 := usageOf(b)
+	if errors.Join(err, err2) != nil || len(a) != len(b) {
+		return a, b
+	}
+	x, y = bytes.Clone(a), bytes.Clone(b)
+	for at, size := 0, useA.pageSize; at+size <= len(a); at += size {
+		if no := innodb.PageNo(at / size); !bytes.Equal(a[at:][:size], b[at:][:size]) && useA.isFree(no) && useB.isFree(no) {
+			clear(x[at:][:size])
+			clear(y[at:][:size])
+		}
+	}
+	return x, y
+}
+
+// usage is which pages of a file are in use.
+type usage struct {
+	*innodb.Usage
+	pageSize int // bytes
+}
+
+func usageOf(file []byte) (*usage, error) {
+	space, err := innodb.ParseSpace(file)
+	if err != nil || len(file) < space.Physical {
+		return nil, errors.Join(err, errors.New("there is no page 0"))
+	}
+	use, err := innodb.NewUsage(&space, func(page []byte, no innodb.PageNo) error {
+		copy(page, file[min(len(file), int(no)*len(page)):])
 		return nil
 	})
-	if err != nil {
-		return false
-	}
-	used, err := use.InUse(no)
+	return &usage{use, space.Physical}, err
+}
+
+func (u *usage) isFree(no innodb.PageNo) bool {
+	used, err := u.InUse(no)
 	return err == nil && !used
 }
 
