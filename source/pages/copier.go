@@ -466,6 +466,9 @@ func (c *Copier) abandon(ctx context.Context, seg *segment, cause error) error {
 	if err != nil {
 		return errors.Join(cause, err)
 	}
+	if now.Links > 0 && datadir.SystemFailed(cause) { // no change by the server explains it
+		return cause
+	}
 	page, _ := errors.AsType[*innodb.PageError](cause)
 	overwritten := c.Again && !t.undo && (now.Size < t.Size || page != nil && page.Foreign)
 	encrypted := false
@@ -528,7 +531,10 @@ func (c *Copier) sealedSince(ctx context.Context, t *File, no innodb.PageNo) (bo
 	}
 	page := make([]byte, t.Space.Physical)
 	if _, err := t.f.ReadAt(page, int64(no-t.Space.First)*int64(len(page))); err != nil {
-		return false, nil // the cause counts
+		if datadir.SystemFailed(err) {
+			return false, err
+		}
+		return false, nil // it was cut: the cause counts
 	}
 	if kind := innodb.HeaderType(page); kind < innodb.TypeEncrypted || kind > innodb.TypeRTreeEncrypted {
 		return false, nil

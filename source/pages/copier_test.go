@@ -488,6 +488,38 @@ func TestCopyFaults(t *testing.T) {
 	})
 }
 
+// TestCopyFaultsAgain is TestCopyFaults for files that hb copies again, because the server
+// writes another tablespace into them, or cuts them.
+func TestCopyFaultsAgain(t *testing.T) {
+	other := innodbtest.Tablespace{ID: 2, Flags: innodbtest.Plain16K, Pages: 61, LSN: 1000, Fill: func(page []byte, _ innodb.PageNo) { page[5000] = 1 }}
+	for name, change := range map[string]func(path string) error{
+		"imported": func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt(other.Page(60), 60<<14)
+			return errors.Join(err, f.Close())
+		},
+		"cut": func(path string) error { return os.Truncate(path, 50<<14+5000) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := sourcetest.NewDir(t)
+			checkFaults(t, d, func(f *disktest.Faults) (err error) {
+				d.Write("db/t.ibd", innodbtest.Tablespace{ID: 1, Flags: innodbtest.Plain16K, Pages: 100, LSN: 1000}.Bytes())
+				synctest.Test(t, func(t *testing.T) {
+					c := newCopying(1)
+					c.Disk, c.Again = f, true
+					c.Info = func(innodb.SpaceID) []byte { return nil }
+					c.Wait = func(context.Context, int) error { return change(d.Path("db/t.ibd")) }
+					err = c.CopyFiles(t.Context(), Unopened(d.List().Tablespaces))
+				})
+				return err
+			})
+		})
+	}
+}
+
 // checkFaults makes each operation of a copy fail, one at a time. The copy must report it.
 func checkFaults(t *testing.T, d *sourcetest.Dir, faulty func(*disktest.Faults) error) {
 	t.Helper()
