@@ -42,6 +42,11 @@ func TestXAStorm(t *testing.T) {
 	if mysqldtest.Long() {
 		rounds = 500
 	}
+	if s := os.Getenv("HB_STORM_ROUNDS"); s != "" {
+		if _, err := fmt.Sscan(s, &rounds); err != nil {
+			t.Fatal(err)
+		}
+	}
 	st := newXAStorm(t, root, seed)
 	for n := 0; n < rounds && !t.Failed(); n++ {
 		st.round(n)

@@ -48,7 +48,7 @@ type ddlSum struct {
 }
 
 // ddlLoads are the loads that a server has some of.
-var ddlLoads = []string{"renames", "imports", "indexes", "truncates", "databases", "partitions", "columns", "names", "tablespaces", "encryptions"}
+var ddlLoads = []string{"mixed", "renames", "imports", "indexes", "truncates", "databases", "partitions", "columns", "names", "tablespaces", "encryptions"}
 
 // ddlServer has some rounds with one server.
 func ddlServer(t *testing.T, root *mysqldtest.Root, rnd *rand.Rand, rounds int, sum *ddlSum) {

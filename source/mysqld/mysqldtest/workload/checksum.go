@@ -27,7 +27,12 @@ var ownTables = []string{
 // Checksums returns CHECKSUM TABLE of every table of every database but those of
 // [ownTables], by quoted name. A table that has none has "".
 func Checksums(ctx context.Context, db *sql.DB) (map[string]string, error) {
-	names, err := baseTables(ctx, db)
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	names, err := baseTables(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +41,7 @@ func Checksums(ctx context.Context, db *sql.DB) (map[string]string, error) {
 		if n.db == "mysql" && slices.Contains(ownTables, n.table) {
 			continue
 		}
-		sum, err := checksum(ctx, db, n.String())
+		sum, err := checksum(ctx, conn, n.String())
 		if err != nil {
 			return nil, err
 		}
@@ -46,17 +51,18 @@ func Checksums(ctx context.Context, db *sql.DB) (map[string]string, error) {
 }
 
 // checksum asks for the checksum of one table.
-func checksum(ctx context.Context, db *sql.DB, table string) (string, error) {
+func checksum(ctx context.Context, conn *sql.Conn, table string) (string, error) {
 	// MySQL answers 0 for an ARCHIVE table that was not read since it was opened,
 	// and an engine without checksums answers as a broken table does: so each is
-	// read first.
+	// read first. In the same session: another one of MySQL may open the table anew, for
+	// the server has several caches of open tables (table_open_cache_instances).
 	var count int64
-	if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+table).Scan(&count); err != nil {
+	if err := conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+table).Scan(&count); err != nil {
 		return "", fmt.Errorf("reading %s: %w", table, err)
 	}
 	var name string
 	var sum sql.NullString
-	if err := db.QueryRowContext(ctx, "CHECKSUM TABLE "+table).Scan(&name, &sum); err != nil {
+	if err := conn.QueryRowContext(ctx, "CHECKSUM TABLE "+table).Scan(&name, &sum); err != nil {
 		return "", fmt.Errorf("CHECKSUM TABLE %s: %w", table, err)
 	}
 	return sum.String, nil
