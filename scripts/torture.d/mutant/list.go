@@ -107,7 +107,7 @@ var List = []Mutant{
 		"Discard(func(a *pages.Copy) bool { return ids[a.ID] })", "Discard(func(a *pages.Copy) bool { return false })",
 		"5.7: a tablespace that was truncated in place keeps its old copy", "test=./source TestVoidTruncated"},
 	{"removed file not missed", "source/pages/registry.go",
-		"a.file != (datadir.FileID{}) && !there[a.file] && (log[a.ID] == nil || !log[a.ID].Deleted) {", "a.file != (datadir.FileID{}) && !there[a.file] && a.ID == 0 {",
+		"there[a.file] || state != nil && state.Deleted {", "there[a.file] || a.ID != 0 {",
 		"MariaDB: a table whose file is removed after it was copied is deleted from the backup", "server=mariadb1011, fault=file removed, disturb=rest, pipe=slow"},
 	{"imported tablespace taken for the old", "source/pages/registry.go",
 		"	return Key{t.Space.ID, t.Space.First, t.FileID}", "	return Key{t.Space.ID, t.Space.First, datadir.FileID{}}",
