@@ -3,6 +3,7 @@ package testd
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"hb/scripts/test.d/hbtest"
 	"hb/source/mysqld/mysqldtest"
+	"hb/stream/disk/disktest"
 	"hb/xbstream/keyring"
 	"hb/xbstream/xbtest"
 )
@@ -97,10 +99,36 @@ func (s *sealedServer) byCommand(t *testing.T, keys string) {
 	}
 	s.backup(t, "by command.hb", "--encrypt-to", s.to, "--key-command", program)
 	hbtest.Succeed(t, hb(t, "extract", "-i", s.key, "-C", dir, s.in("by command.hb")))
+	s.otherKeyFile(t, string(mustRead(t, keys)), dir)
 	written := s.in("written by command")
-	hbtest.Succeed(t, hb(t, "apply", "-i", s.key, "--write-keyring", written, dir))
+	hbtest.Succeed(t, hb(t, "apply", "-i", s.key, "--key-file", s.in("fewer"), "--write-keyring", written, dir))
 	if got, want := string(mustRead(t, written)), strings.ToLower(string(mustRead(t, keys))); got != want {
 		t.Errorf("the archive has the keys\n%s", got)
+	}
+}
+
+// otherKeyFile makes sure that apply takes no key file that contradicts the keys in the backup, also
+// in a key that it does not need, and changes nothing. It leaves one that lacks a key.
+func (s *sealedServer) otherKeyFile(t *testing.T, keys, dir string) {
+	t.Helper()
+	before := disktest.ReadTree(t, dir)
+	first, second, _ := strings.Cut(keys, "\n")
+	for name, content := range map[string]string{
+		"key 1": strings.Replace(first, "770A", "770B", 1) + "\n" + second, "key 2": first + "\n" + strings.Replace(second, "a7ad", "a7ae", 1),
+	} {
+		if err := os.WriteFile(s.in("fewer"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := hbtest.Finish(t, hb(t, "apply", "-i", s.key, "--key-file", s.in("fewer"), dir))
+		if want := name + ", version 1 that was given is the wrong one"; r.Code != 10 || !strings.Contains(r.Stderr, want) {
+			t.Errorf("another %s: exit code %d, %s", name, r.Code, r.Stderr)
+		}
+	}
+	if after := disktest.ReadTree(t, dir); !maps.Equal(after, before) {
+		t.Error("apply refused the keys, and changed the directory")
+	}
+	if err := os.WriteFile(s.in("fewer"), []byte(first+"\n"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

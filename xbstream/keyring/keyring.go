@@ -75,6 +75,11 @@ func (e *WrongKeyError) Error() string {
 	return fmt.Sprintf("%s is the wrong one: %s", e.Name, e.What)
 }
 
+// twiceError says that two keys have one name.
+type twiceError struct{ name string }
+
+func (e *twiceError) Error() string { return e.name + " is there twice, with different bytes" }
+
 // IsKeyError reports whether the cause of an error is a key that is missing or wrong.
 func IsKeyError(err error) bool {
 	if _, ok := errors.AsType[*MissingKeyError](err); ok {
@@ -160,7 +165,7 @@ func (k *Keys) AddMariaDB(name MariaDBKey, key Secret) error {
 		k.mariadb = make(map[MariaDBKey]Secret)
 	}
 	if old, ok := k.mariadb[name]; ok && !bytes.Equal(old, key) {
-		return fmt.Errorf("%v is there twice, with different bytes", name)
+		return &twiceError{name.String()}
 	}
 	k.mariadb[name] = key
 	return nil
@@ -180,7 +185,7 @@ func (k *Keys) AddMaster(name string, key Secret) error {
 		k.mysql = make(map[string]Secret)
 	}
 	if old, ok := k.mysql[name]; ok && !bytes.Equal(old, key) {
-		return fmt.Errorf("the master key %s is there twice, with different bytes", name)
+		return &twiceError{"the master key " + name}
 	}
 	k.mysql[name] = key
 	return nil

@@ -148,6 +148,9 @@ func (k *Keys) Unseal(r io.Reader, identities []age.Identity) error {
 	if err == nil {
 		err = k.add(&doc)
 	}
+	if twice, ok := errors.AsType[*twiceError](err); ok {
+		return &WrongKeyError{twice.name + " that was given", "the backup has other bytes for it (" + SealedName + ")"}
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", SealedName, err)
 	}
