@@ -24,6 +24,7 @@ import (
 	"hb/xbstream/innodb/mysqlredo"
 	"hb/xbstream/innodb/mysqlredo/mlog"
 	"hb/xbstream/innodb/redolog"
+	"hb/xbstream/keyring"
 	"hb/xbstream/metadata"
 )
 
@@ -566,6 +567,33 @@ func TestApplyMySQLRefuses(t *testing.T) {
 				t.Error("the backup counts as recovered")
 			}
 		})
+	}
+}
+
+// TestApplyTransitionKeys: the keys of XtraBackup beside an encrypted tablespace do not replace the
+// server's keyring, and apply says so before it writes.
+func TestApplyTransitionKeys(t *testing.T) {
+	b := newFakeMySQL(t, mysqlredo.Format8030)
+	b.mtr(put(7, 3, "x"))
+	flags := b.flags
+	b.flags |= 1 << 13
+	b.table("db/t.ibd", 7, 6, 40000)
+	b.edit("db/t.ibd", func(content []byte) []byte {
+		const uuid = "00000000-0000-0000-0000-000000000001"
+		copy(content[10390:], "lCC\x00\x00\x00\x01"+uuid) // after the extent descriptors; the number of the master key
+		b.stamp(content[:fakePage], 40000)
+		return content
+	})
+	b.flags = flags
+	b.finish().write("xtrabackup_keys", []byte("KEYSV01"))
+	before := disktest.ReadTree(t, b.dir)
+	_, err := b.apply()
+	if missing, ok := errors.AsType[*keyring.MissingKeyError](err); !ok || !strings.Contains(missing.Error(), "-000000000001-1 ") ||
+		!strings.Contains(missing.Error(), "xtrabackup_keys of the backup (which hb does not read: give the server's keyring with --keyring)") {
+		t.Errorf("error %v", err)
+	}
+	if after := disktest.ReadTree(t, b.dir); !maps.Equal(after, before) {
+		t.Error("the directory was changed")
 	}
 }
 
