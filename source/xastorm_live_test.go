@@ -173,7 +173,13 @@ func (st *xaStorm) begin(n int) (settings string) {
 	if err != nil {
 		st.Fatal(err)
 	}
-	st.s.Exec(st, "PURGE BINARY LOGS TO '"+at.File+"'")
+	// The server keeps a file that a replica of the round before was reading. A file that was
+	// begun under load is no beginning: its list of earlier GTIDs lacks XA transactions that
+	// were ending just then.
+	mysqldtest.Await(st, "the server purges its binary logs", func() bool {
+		st.s.Exec(st, "PURGE BINARY LOGS TO '"+at.File+"'")
+		return st.s.Rows(st, "SHOW BINARY LOGS")[0][0] == at.File
+	})
 	var set []string
 	for _, v := range []struct {
 		name   string
@@ -243,8 +249,6 @@ func (st *xaStorm) logged(at metadata.BinlogPos) (out xaTruth) {
 			case kind == "Rows_query":
 				_, values, _ := strings.Cut(info, "(")
 				current = append(current, strings.TrimSuffix(values, ")"))
-			case strings.Contains(info, "TRUNCATE TABLE d.t"): // a file before that was in use, and was not purged
-				clear(rows)
 			case kind == "Xid", strings.HasPrefix(info, "XA COMMIT ") && strings.HasSuffix(info, " ONE PHASE"):
 				commit(current)
 			case kind == "XA_prepare":
