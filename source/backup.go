@@ -316,16 +316,24 @@ func (b *backup) copyNew(ctx context.Context) (int, error) {
 func (b *backup) voidChanged(context.Context) error { return nil }
 
 func (b *backup) copyMissing(ctx context.Context, look pages.Found) (int, error) {
-	if err := b.family.voidChanged(ctx); err != nil {
+	missing, err := b.missing(ctx, look)
+	if err != nil {
 		return 0, err
 	}
-	var missing []*pages.File
+	return len(missing), b.copyFiles(ctx, "copying changed tablespaces", missing)
+}
+
+// missing are the tablespaces of which the archive has no copy that counts.
+func (b *backup) missing(ctx context.Context, look pages.Found) (missing []*pages.File, err error) {
+	if err := b.family.voidChanged(ctx); err != nil {
+		return nil, err
+	}
 	for _, t := range look.Files {
 		if !b.registry.Has(t.Key()) {
 			missing = append(missing, t)
 		}
 	}
-	return len(missing), b.copyFiles(ctx, "copying changed tablespaces", missing)
+	return missing, nil
 }
 
 // recordDefinitions records the definitions of all objects while DDL goes on, and

@@ -24,7 +24,9 @@ type mysql8Backup struct {
 	instance *locks.Lock // LOCK INSTANCE FOR BACKUP; nil: it is not held
 	late     bool        // DDL goes on until pages are copied
 	calm     calm
-	binlog   disk.File // that the position is in
+	pace     func(ctx context.Context, n int) error // of the copier while DDL goes on
+	passes   int                                    // how often much was left under the last lock
+	binlog   disk.File                              // that the position is in
 	logFile  position.BinlogFile
 	tracking *metadata.PageTracking
 	// sealedLog says that the binary log is encrypted.

@@ -1,14 +1,18 @@
 package source_test
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"hb/sink/apply"
+	"hb/source"
 	"hb/source/mysqld/mysqldtest"
 )
 
@@ -93,5 +97,63 @@ func TestLastLockLetsPass(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLastLockIsShort: DDL changes a large tablespace after all else is copied, just before hb
+// takes the last lock, and again before hb's next try. hb copies it while DDL goes on, not under
+// the lock, until DDL is at rest; and the copy has the last index.
+func TestLastLockIsShort(t *testing.T) {
+	root := mysqldtest.Need(t, mysqldtest.MySQL97)
+	dir := t.TempDir()
+	s := mysqldtest.Start(t, root, mysqldtest.Options{})
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.big (a INT PRIMARY KEY, b INT, KEY i (b)) AUTOEXTEND_SIZE=160M",
+		"INSERT INTO d.big WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) SELECT i, i % 7 FROM n")
+	const last = 4 // 1: the first lock; 2: a calm moment, when nothing has changed; 3, 4: the last lock
+	var asked, reads, before int
+	var mu sync.Mutex
+	socket := rewriting(t, s, func(q string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		if q == "LOCK INSTANCE FOR BACKUP" {
+			if asked++; asked == last-1 || asked == last {
+				s.Exec(t, "ALTER TABLE d.big DROP INDEX i", "ALTER TABLE d.big ADD INDEX i (b), ALGORITHM=INPLACE")
+				before = reads
+			}
+		}
+		return q
+	})
+	archive, target := filepath.Join(dir, "archive"), filepath.Join(dir, "target")
+	f, err := os.Create(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	paced := func(context.Context, int) error { // nothing is paced under the last lock
+		mu.Lock()
+		defer mu.Unlock()
+		reads++
+		return nil
+	}
+	r, err := source.Run(t.Context(), connectBy(t, socket), f, source.Options{Tmpdir: t.TempDir(), Tool: "hb", ToolVersion: "test", Pace: paced})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range r.Locks {
+		t.Logf("%s: waited %v, held %v", l.Lock, l.Wait, l.Held)
+	}
+	if asked != last+1 || reads-before < 160 {
+		t.Errorf("hb asked %d times for the lock, and read %d times after the last change", asked, reads-before)
+	}
+	unpack(t, archive, target)
+	if _, err := apply.Run(t.Context(), target, apply.Options{Tool: "hb test"}); err != nil {
+		t.Fatal(err)
+	}
+	copied := mysqldtest.StartOn(t, root, target, mysqldtest.Options{})
+	if c := copied.Rows(t, "CHECK TABLE d.big EXTENDED"); c[0][3] != "OK" {
+		t.Errorf("%v", c)
+	}
+	if got := copied.Value(t, "SELECT COUNT(*) FROM d.big FORCE INDEX (i) WHERE b >= 0"); got != "1000" {
+		t.Errorf("index i has %s rows", got)
 	}
 }

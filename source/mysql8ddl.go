@@ -67,17 +67,24 @@ func (b *mysql8Backup) letDDL(ctx context.Context) (err error) {
 	if err := b.keepCalm(ctx); err != nil {
 		return err
 	}
-	b.copier.Again, b.Layout.SkipUndo = true, true
 	b.copier.Since = func() innodb.LSN { return b.calm.lsn }
+	b.pace = b.copier.Wait
+	b.besideDDL()
+	lock := b.instance
+	b.instance = nil
+	return lock.Release(ctx)
+}
+
+// besideDDL has the copier copy into the archive while DDL goes on.
+func (b *mysql8Backup) besideDDL() {
+	b.copier.Again, b.Layout.SkipUndo = true, true
+	b.copier.Create, b.copier.Wait = b.archive.output, b.pace
 	b.copier.Builds = func(_ context.Context, id innodb.SpaceID) (map[uint64]contents.Build, error) {
 		if d, ok := b.calm.discarded[id]; ok {
 			return map[uint64]contents.Build{uint64(id): d}, nil
 		}
 		return nil, nil
 	}
-	lock := b.instance
-	b.instance = nil
-	return lock.Release(ctx)
 }
 
 // keepCalm notes the moment: the lock is held.
@@ -199,6 +206,14 @@ func (b *mysql8Backup) underLastLock(ctx context.Context) error {
 		if err == nil {
 			err = b.lookUnderLock(ctx, wait)
 		}
+		if errors.Is(err, errMuchLeft) {
+			from := time.Now()
+			if err := b.copyMuch(ctx); err != nil {
+				return err
+			}
+			began = began.Add(time.Since(from))
+			continue
+		}
 		timeout, late := errors.AsType[*locks.TimeoutError](err)
 		if !late {
 			return err
@@ -277,10 +292,53 @@ func (b *mysql8Backup) underInstanceLock(ctx context.Context) error {
 	if err := b.dropUndo(); err != nil {
 		return err
 	}
-	if _, err := b.copyMissing(ctx, b.last); err != nil {
+	missing, err := b.missing(ctx, b.last)
+	if err != nil {
+		return err
+	}
+	if b.isMuch(missing) {
+		return errMuchLeft
+	}
+	if err := b.copyFiles(ctx, "copying changed tablespaces", missing); err != nil {
 		return err
 	}
 	return b.proveComplete(ctx)
+}
+
+// mostLast is how many bytes of tablespaces hb copies under the last lock. If DDL has changed
+// more since the last calm moment, hb copies that while DDL goes on again, copyRounds times
+// at most: each time it takes DDL as many bytes to keep hb from ending.
+const mostLast = 128 << 20
+
+// errMuchLeft means that more is left to copy under the last lock than mostLast.
+var errMuchLeft = errors.New("much is left to copy")
+
+// isMuch reports whether hb had better copy these while DDL goes on. Undo tablespaces, and
+// those that wait for an import, count only if they are copied under the lock.
+func (b *mysql8Backup) isMuch(missing []*pages.File) bool {
+	var bytes int64
+	for _, t := range missing {
+		if _, waits := b.calm.discarded[t.Space.ID]; !waits && !b.Layout.HasUndoName(t.Name) {
+			bytes += t.Size
+		}
+	}
+	return bytes > mostLast && b.passes < copyRounds
+}
+
+// copyMuch lets DDL go on, and copies what was left under the lock. The moment at which the
+// lock is held is a calm one.
+func (b *mysql8Backup) copyMuch(ctx context.Context) error {
+	b.passes++
+	if err := b.keepCalm(ctx); err != nil {
+		return err
+	}
+	if err := b.letPass(ctx); err != nil {
+		return err
+	}
+	b.besideDDL()
+	_, err := b.copyNew(ctx)
+	b.Layout.SkipUndo = false
+	return err
 }
 
 // dropUndo takes the copies of undo tablespaces out of the stage that were truncated or

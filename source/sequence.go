@@ -123,7 +123,8 @@ func (b *mariadbBackup) steps() []step {
 //  5. Tablespaces are listed, by the server and on disk, and copied. Files of other
 //     engines go to the stage, after definitions are recorded. Then hb copies what DDL made
 //     or changed in the meantime, and stages the undo tablespaces.
-//  6. LOCK INSTANCE FOR BACKUP again. hb copies what changed last. All tablespaces that the
+//  6. LOCK INSTANCE FOR BACKUP again. hb copies what changed last; if that is much, hb releases
+//     the lock, copies it while DDL goes on, and does this step again. All tablespaces that the
 //     server knows must be in the archive. The binary log goes on in a new file, and hb waits
 //     until XA transactions that end in an earlier one have ended.
 //  7. Position and LSN, of one moment, from performance_schema.log_status, which
