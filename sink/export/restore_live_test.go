@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"hb/sink/export"
@@ -149,7 +150,14 @@ func TestInto(t *testing.T) {
 		w := writeAll(t, s)
 		s = target(t, s.Root)
 		var said []string
-		result, err := restore.Into(t.Context(), w.out, w.sources, restore.Options{Open: connect(t, s), From: w.from(t), PageSize: 16 << 10, Report: func(text string) { said = append(said, text) }})
+		o := restore.Options{Open: connect(t, s), From: w.from(t), PageSize: 16 << 10, Report: func(text string) { said = append(said, text) }}
+		o.Free = func(dir string) (int64, error) { return 100000, nil }
+		if _, err := restore.Into(t.Context(), w.out, w.sources, o); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), s.Datadir) {
+			t.Errorf("%s: without space: %v", w.root.Name, err)
+		}
+		noRemains(t, s)
+		o.Free = nil
+		result, err := restore.Into(t.Context(), w.out, w.sources, o)
 		if err != nil {
 			t.Fatalf("%s: %v", w.root.Name, err)
 		}

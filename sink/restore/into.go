@@ -39,6 +39,7 @@ type Options struct {
 	// Report is told what was done, step by step.
 	Report func(text string)
 	System disk.System // nil: that of the operating system
+	Free   backupdir.FreeSpace
 }
 
 // Result is what Into did.
@@ -55,8 +56,8 @@ type Imported struct {
 }
 
 // Check makes sure that Into could make tables of these names from a directory, before anything is
-// done for them.
-func Check(ctx context.Context, o Options, dir string, names []Name) (err error) {
+// done for them. Their files have at least that many bytes.
+func Check(ctx context.Context, o Options, dir string, names []Name, bytes int64) (err error) {
 	s, err := o.Open(ctx)
 	if err != nil {
 		return err
@@ -74,7 +75,30 @@ func Check(ctx context.Context, o Options, dir string, names []Name) (err error)
 			return err
 		}
 	}
-	return nil
+	return to.checkSpace(o.Free, bytes)
+}
+
+// checkSpace makes sure that files fit into the data directory: the server needs what is free there.
+func (t *target) checkSpace(f backupdir.FreeSpace, bytes int64) error {
+	return backupdir.CheckSpace(f, t.datadir, bytes, "the imported tables take")
+}
+
+// space is how many bytes are taken at most before Into is done: all tables, and what the server
+// needs to make one again. Of tables that are replaced, one after the other goes.
+func (o *Options) space(sources []Source) (all int64) {
+	var most int64
+	for _, src := range sources {
+		n := src.Written.Bytes
+		all += n
+		if src.Written.Rebuild {
+			n *= 2
+		}
+		most = max(most, n)
+	}
+	if o.Replace {
+		return most
+	}
+	return max(all, most)
 }
 
 // Into brings tables to a running server. The files are in from. It makes no table that exists
@@ -106,6 +130,9 @@ func Into(ctx context.Context, from disk.Dir, sources []Source, o Options) (_ *R
 	sources = slices.Clone(sources)
 	slices.SortStableFunc(sources, func(a, b Source) int { return isMerge(a.Written.Table.Engine) - isMerge(b.Written.Table.Engine) })
 	if err := to.checkNames(ctx, s, sources, o.Replace); err != nil {
+		return nil, err
+	}
+	if err := to.checkSpace(o.Free, o.space(sources)); err != nil {
 		return nil, err
 	}
 	if err := to.prepare(ctx, s); err != nil {

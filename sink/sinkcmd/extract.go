@@ -129,7 +129,7 @@ func (c *Extract) tables(ctx context.Context, p *program.Program, in *input) (er
 			return errors.Join(err, in.Close())
 		}
 		defer func() { err = errors.Join(err, target.Close()) }()
-		if err := c.checkTarget(ctx, target, as); err != nil {
+		if err := c.checkTarget(ctx, target, as, selected.Bytes()); err != nil {
 			return errors.Join(err, in.Close())
 		}
 	}
@@ -158,8 +158,9 @@ type Target interface {
 	Close() error
 }
 
-// checkTarget makes sure that the server can take the tables that are named.
-func (c *Extract) checkTarget(ctx context.Context, target Target, as restore.Name) error {
+// checkTarget makes sure that the server can take the tables that are named, whose files have at
+// least that many bytes.
+func (c *Extract) checkTarget(ctx context.Context, target Target, as restore.Name, bytes int64) error {
 	names, err := tables.ParseNames(c.Tables.Table, nil)
 	if err != nil {
 		return err
@@ -171,7 +172,7 @@ func (c *Extract) checkTarget(ctx context.Context, target Target, as restore.Nam
 	if as != (restore.Name{}) {
 		wanted = []restore.Name{as}
 	}
-	return restore.Check(ctx, restore.Options{Open: target.Open, Replace: c.Tables.Replace}, c.Directory, wanted)
+	return restore.Check(ctx, restore.Options{Open: target.Open, Replace: c.Tables.Replace}, c.Directory, wanted, bytes)
 }
 
 // importTables brings the tables to the server.

@@ -100,7 +100,8 @@ type Options struct {
 	// committed.Server.
 	Server *committed.Server
 	// As is the name that the one table is to have on a server; zero: its own.
-	As restore.Name
+	As   restore.Name
+	Free backupdir.FreeSpace
 }
 
 // Result is what Extract did.
@@ -138,6 +139,9 @@ func Extract(ctx context.Context, r io.Reader, s *Selection, o Options) (_ *Resu
 	if err := outsideServers(o.Directory); err != nil {
 		return nil, err
 	}
+	if err := backupdir.CheckSpace(o.Free, existing(o.Directory), s.Bytes(), "the files of the tables take"); err != nil {
+		return nil, err
+	}
 	target, err := extract.Open(nil, o.Directory)
 	if err != nil {
 		return nil, err
@@ -157,6 +161,16 @@ func Extract(ctx context.Context, r io.Reader, s *Selection, o Options) (_ *Resu
 		return nil, err
 	}
 	return &x.result, x.refused()
+}
+
+// existing is a directory, or that above it in which it will be made.
+func existing(dir string) string {
+	for dir = filepath.Clean(dir); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	return dir
 }
 
 // outsideServers refuses a directory in a server's data directory: MySQL 8.0 and later look

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -128,6 +129,10 @@ func TestExtract(t *testing.T) {
 			t.Fatal(err)
 		}
 		table := func(name string) tables.Name { return tables.Name{Database: "d", Table: name} }
+		full, err := spaceOf(t, archive, table("plain"))
+		if !errors.Is(err, syscall.ENOSPC) || names(t, full) != nil {
+			t.Errorf("%s: without space: %v, %q", s.Root.Name, err, names(t, full))
+		}
 		quiet := []string{"plain", "zip", "my", "away"}
 		dir, r, err := extracted(t, archive, committed.Server{}, table("plain"), table("zip"), table("my"), table("away"))
 		if err != nil {
@@ -187,6 +192,33 @@ func TestExtract(t *testing.T) {
 			t.Errorf("%s: a view gives %q", s.Root.Name, names(t, dir))
 		}
 	})
+}
+
+// spaceOf extracts a table to a directory in which a little less is free than the table takes.
+func spaceOf(t *testing.T, archive string, name tables.Name) (dir string, err error) {
+	t.Helper()
+	in, err := (&stream.ReadFlags{Archive: archive}).OpenParts(t.Context(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	s, err := tables.Select([]tables.Name{name}, in.Parts, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Bytes() < 1<<16 {
+		t.Errorf("%v has %d bytes", name, s.Bytes())
+	}
+	above := t.TempDir()
+	dir = filepath.Join(above, "new", "out")
+	_, err = tables.Extract(t.Context(), nil, s, tables.Options{Options: sink.Options{Directory: dir, Parts: in.Parts, Tool: "hb", Progress: new(progress.Tracker)}, Server: &committed.Server{},
+		Free: func(dir string) (int64, error) {
+			if dir != above {
+				t.Errorf("looked for space in %s", dir)
+			}
+			return s.Bytes() - 1, nil
+		}})
+	return dir, err
 }
 
 func isTarget(err error, what string) bool {

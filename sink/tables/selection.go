@@ -107,6 +107,22 @@ func SelectChain(names []Name, chain *merge.Chain, server bool) (*Selection, *me
 	}}, s.want.missing(files, chain.Manifest())
 }
 
+// Bytes is how many bytes of data the tables' files have, without holes; 0: that is known only at
+// the archive's end.
+func (s *Selection) Bytes() (n int64) {
+	if s.parts == nil {
+		return 0
+	}
+	files := map[int]bool{}
+	for i := range s.parts.Index.Files() {
+		files[i] = s.want.has(s.ends.of(s.parts.Path(i)))
+	}
+	for c := range s.parts.Pick(files) {
+		n += c.Len
+	}
+	return n
+}
+
 // checkFull refuses an increment that is given without its base.
 func checkFull(a *metadata.Archive) error {
 	if a != nil && a.Options.Incremental {

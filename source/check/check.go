@@ -23,7 +23,6 @@ import (
 	"hb/source/mysqld/login"
 	"hb/source/mysqld/position"
 	"hb/source/redo"
-	"hb/source/spool"
 	"hb/source/stage"
 	"hb/source/subject"
 	"hb/stream"
@@ -394,7 +393,7 @@ func (e *SpaceError) Unwrap() error { return syscall.ENOSPC }
 // space checks that --tmpdir has room for what a backup spools: always the files of
 // other engines, and redo that the archive has not taken yet.
 func (o *outlook) space(c *checker, ctx context.Context, f *Finding) error {
-	free, inMemory, err := spool.FreeSpace(c.Options.Tmpdir)
+	free, inMemory, err := disk.FreeSpace(c.Options.Tmpdir)
 	if err != nil {
 		return fmt.Errorf("looking at %s: %w", c.Options.Tmpdir, err)
 	}

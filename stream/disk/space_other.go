@@ -1,8 +1,8 @@
 //go:build !linux
 
-package spool
+package disk
 
 import "errors"
 
-// FreeSpace: hb makes backups, and spools, on Linux only.
+// FreeSpace asks only Linux.
 func FreeSpace(string) (free int64, inMemory bool, err error) { return 0, false, errors.ErrUnsupported }
