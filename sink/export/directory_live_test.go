@@ -304,25 +304,9 @@ func TestWriteElsewhere(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		to := t.TempDir()
-		out, err := disk.OS.OpenDir(to)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer out.Close() // nothing is left to be written
-		d := openDirectory(t, s)
-		tables, err := d.Tables()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, table := range tables {
-			if table.Database == "t" {
-				if _, err := d.Write(t.Context(), table, out); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		described, err := d.DescribeAll(t.Context())
+		w := &writtenTables{root: root, dir: t.TempDir()}
+		w.write(t, s)
+		described, err := openDirectory(t, s).DescribeAll(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -335,7 +319,7 @@ func TestWriteElsewhere(t *testing.T) {
 		for _, name := range []string{"there", "zip"} {
 			other.Exec(t, "ALTER TABLE u."+name+" DISCARD TABLESPACE")
 			for _, ext := range []string{".ibd", ".cfg"} {
-				if err := mysqldtest.CopyFile(filepath.Join(other.Datadir, "u", name+ext), filepath.Join(to, "t", name+ext)); err != nil {
+				if err := mysqldtest.CopyFile(filepath.Join(other.Datadir, "u", name+ext), filepath.Join(w.dir, "t", name+ext)); err != nil {
 					t.Fatal(err)
 				}
 			}
