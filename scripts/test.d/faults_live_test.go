@@ -508,7 +508,8 @@ func TestFaultNobodyReads(t *testing.T) {
 	})
 }
 
-// TestFaultFullSpool: the archive is not taken, and the disk for what waits is full.
+// TestFaultFullSpool: the disk for what waits is full, as the archive is not taken, or as
+// tables without transactions do not fit.
 func TestFaultFullSpool(t *testing.T) {
 	mysqldtest.Each(t, faultServers, func(t *testing.T, root *mysqldtest.Root) {
 		v := newVictim(t, root, "innodb-flush-log-at-trx-commit=0")
@@ -549,6 +550,17 @@ func TestFaultFullSpool(t *testing.T) {
 			t.Errorf("stderr: %s", r.stderr.String())
 		}
 		v.free(t, "spool full")
+
+		// A backup whose archive is taken at once fails likewise, if the files that it holds
+		// back until its end do not fit: it keeps 16 MiB in memory.
+		v.load()
+		v.Exec(t, "CREATE TABLE d.large (v TEXT) ENGINE=MyISAM", "INSERT INTO d.large SELECT REPEAT('l', 60000) FROM d.t LIMIT 340")
+		r = v.start(t, v.command(t))
+		r.sleep(time.Minute)
+		if v.end(t, r, "stage full", 1) == 0 || !strings.Contains(r.stderr.String(), "no space left on device (give another place with --tmpdir)") {
+			t.Errorf("stage full: stderr: %s", r.stderr.String())
+		}
+		v.free(t, "stage full")
 	})
 }
 
