@@ -129,6 +129,45 @@ func TestApplyUnwritten(t *testing.T) {
 	}
 }
 
+// TestApplyUnwrittenSystem: so it is in the system tablespace. A page of it that was in use
+// and zero before is left to hb verify.
+func TestApplyUnwrittenSystem(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		b := newFakeBackup(t, mariadbredo.Format108, fullFlags).own()
+		b.table("ibdata1", 0, 8, 40000)
+		b.extents("ibdata1", 7)
+		b.edit("ibdata1", func(c []byte) []byte {
+			clear(c[7*fakePage:])
+			if lost {
+				clear(c[6*fakePage:][:fakePage])
+			}
+			return c
+		})
+		b.mtr(innodbtest.MariaDBWrite(0, 0, 150+24+1, "\xaa")) // takes page 7 into use
+		b.finish()
+		b.seal()
+		dig(t, filepath.Join(b.dir, "ibdata1"))
+		if r, err := apply.Run(t.Context(), b.dir, apply.Options{Tool: "hb test"}); err != nil || len(r.Warnings) > 0 {
+			t.Fatalf("lost %v: %+v, %v", lost, r, err)
+		}
+		verified := func() string {
+			if _, err := verify.Directory(t.Context(), b.dir, verify.Options{}); err != nil {
+				return err.Error()
+			}
+			return ""
+		}
+		if got := verified(); lost && !strings.Contains(got, "ibdata1: page 6 is in use, and zero") || !lost && got != "" {
+			t.Errorf("lost %v: verify: %s", lost, got)
+		}
+		if !lost {
+			b.edit("ibdata1", func(c []byte) []byte { clear(c[6*fakePage:][:fakePage]); return c })
+			if got := verified(); !strings.Contains(got, "ibdata1: page 6 is in use, and zero") {
+				t.Errorf("another page is zero: verify: %s", got)
+			}
+		}
+	}
+}
+
 // TestApplyUnwrittenKilled: a run that goes on after a kill knows and says the same, and
 // so does one after the last.
 func TestApplyUnwrittenKilled(t *testing.T) {

@@ -39,12 +39,14 @@ type zeroFile struct {
 // hole is found without reading. A directory without holes is left to hb verify.
 //
 // A lost page is a warning and no failure, as nobody knows what tablespaces of very old
-// servers have. The system tablespace, of which that is known, is left to hb verify, too.
+// servers have. Of the system tablespace, of which that is known, hb notes only the pages
+// that the server had not written yet. Its other pages, and all of one that has several
+// files, are left to hb verify.
 func (t *tablespaces) findZero(root disk.Dir, keys *keyring.Keys) (zeroPages, error) {
 	var out zeroPages
 	kept := 0
 	for _, s := range t.all {
-		if path.Ext(s.Name()) != backupdir.ExtTable {
+		if !looksInto(s) {
 			continue
 		}
 		f := zeroFile{space: s}
@@ -53,6 +55,8 @@ func (t *tablespaces) findZero(root disk.Dir, keys *keyring.Keys) (zeroPages, er
 			case t.isFresh(s, no) && kept < backupdir.MaxPages:
 				f.fresh = append(f.fresh, no)
 				kept++
+				return
+			case s.Space.ID == 0:
 				return
 			case f.lost == 0:
 				f.first = no
@@ -67,6 +71,11 @@ func (t *tablespaces) findZero(root disk.Dir, keys *keyring.Keys) (zeroPages, er
 		}
 	}
 	return out, nil
+}
+
+// looksInto reports whether hb looks for pages that are in use and zero in a tablespace.
+func looksInto(s *replay.Tablespace) bool {
+	return path.Ext(s.Name()) == backupdir.ExtTable || s.Space.ID == 0 && len(s.Files) == 1
 }
 
 // isFresh reports whether a page that is in use and zero is one that the server had not
@@ -110,7 +119,7 @@ func (t *tablespaces) listZero(root disk.Dir, keys *keyring.Keys) (map[innodb.Sp
 	ranges := 0
 	for _, s := range t.all {
 		id := s.Space.ID
-		if path.Ext(s.Name()) != backupdir.ExtTable || s.Deferred || t.ignored[id] || t.changed[id] == 0 || t.isCreated(s) {
+		if !looksInto(s) || s.Deferred || t.ignored[id] || t.changed[id] == 0 || t.isCreated(s) {
 			continue
 		}
 		err := eachZeroPage(root, s, keys, func(no innodb.PageNo) {

@@ -251,6 +251,9 @@ func (v *dirVerifier) choosePages() error {
 		if usage, unwritten, err = v.systemUsage(system); err != nil {
 			return err
 		}
+		if v.left != nil {
+			unwritten = append(unwritten, v.left.Files[v.backup.SystemFiles[0]].Unwritten...)
+		}
 	}
 	for _, f := range v.files {
 		if i := slices.Index(v.backup.SystemFiles, f.Path); i >= 0 {
@@ -305,7 +308,7 @@ func (v *dirVerifier) learn(f *backupdir.File, file disk.File) error {
 }
 
 // systemUsage returns a function for which pages of the system tablespace are in use, nil
-// if hb lacks a key, and those of them that no server ever writes.
+// if hb lacks a key, and those of them that no server ever writes, or had not written yet.
 func (v *dirVerifier) systemUsage(files []innodb.File) (usage func() (*innodb.Usage, error), unwritten []innodb.PageNo, err error) {
 	read := func(page []byte, no innodb.PageNo) error {
 		i := len(files) - 1
