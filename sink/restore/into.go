@@ -146,6 +146,10 @@ func Into(ctx context.Context, from disk.Dir, sources []Source, o Options) (_ *R
 	if err != nil {
 		return nil, err
 	}
+	r.Warnings = append(r.Warnings, makeSequences(ctx, s, o.Objects)...)
+	if err := to.prepare(ctx, s); err != nil { // again: definitions have settings of their own
+		return r, err
+	}
 	var done []*importing
 	for _, src := range sources {
 		i := &importing{Session: s, id: id[0], Options: o, target: to, datadir: datadir, from: from, result: r}

@@ -45,8 +45,24 @@ func (o Objects) Unrecorded(tables []Name) (list []string) {
 	return list
 }
 
+// makeSequences makes those of databases that are brought back as a whole: before the tables,
+// whose columns may have values of them by default.
+func makeSequences(ctx context.Context, s Session, o Objects) (warnings []string) {
+	m := &maker{Objects: o, run: func(q string) error { return s.Exec(ctx, q) }}
+	if o.Definitions == nil {
+		return nil
+	}
+	for _, database := range o.Databases {
+		if list := o.Definitions.Of(database, metadata.DefinesSequence); len(list) > 0 {
+			m.database(database)
+			m.all(list)
+		}
+	}
+	return m.warnings
+}
+
 // makeObjects makes, after the tables, what a script makes besides them: the triggers of tables
-// that are back under their own names, and the sequences, routines, views and events of databases
+// that are back under their own names, and the routines, views and events of databases
 // that are brought back as a whole. It returns what was not made, and why: the tables are there
 // in any case. An object of that name that the server has is left alone. Triggers only come to
 // tables that hb brought back. For what the backup does not have, see Unrecorded.
@@ -57,7 +73,7 @@ func makeObjects(ctx context.Context, s Session, tables []*Table, o Objects) (wa
 	}
 	for _, database := range o.Databases {
 		m.database(database)
-		for _, kind := range kinds[:slices.Index(kinds, metadata.DefinesView)] {
+		for _, kind := range kinds[1:slices.Index(kinds, metadata.DefinesView)] {
 			m.all(o.Definitions.Of(database, kind))
 		}
 	}

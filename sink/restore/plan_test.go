@@ -1,11 +1,13 @@
 package restore
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
 
 	"hb/sink/export"
+	"hb/xbstream/metadata"
 )
 
 // TestRefused: tables that would come back as others, or whose names could be more than names in
@@ -43,5 +45,47 @@ func TestRefused(t *testing.T) {
 	}
 	if text := Counters([]Source{counts}, Server{Version: 50729}); text != "" {
 		t.Errorf("%q", text)
+	}
+}
+
+// TestScriptSequences: a table may have values of a sequence by default, so that the sequence must
+// be there before. The settings of its definition do not hold for the table.
+func TestScriptSequences(t *testing.T) {
+	var b bytes.Buffer
+	w, err := metadata.NewDefinitionsWriter(&b, metadata.DefinitionsHead{Version: 1, Server: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := metadata.Definition{Kind: metadata.DefinesSequence, Database: "d", Name: "s", Create: "CREATE SEQUENCE `s` start with 7", CharacterSetClient: "utf8mb4", SQLMode: "ANSI_QUOTES"}
+	line, err := d.Line()
+	if err == nil {
+		err = errors.Join(w.AddLine(line), w.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	definitions, err := metadata.ReadDefinitions(&b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const create = "CREATE TABLE `t` (\n  `a` int DEFAULT nextval(`d`.`s`)\n) ENGINE=MyISAM"
+	server := Server{MariaDB: true, Version: 101100}
+	table, err := New(&export.Written{Table: &export.Table{Database: "d", Name: "t", Engine: export.MyISAM}}, create, server, Name{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	script, err := Script([]*Table{table}, server, Objects{Definitions: definitions, Databases: []string{"d"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest := string(script)
+	for _, part := range []string{"CREATE DATABASE", "sql_mode='ANSI_QUOTES'", "CREATE SEQUENCE", "sql_mode=", "CREATE TABLE"} {
+		var found bool
+		if _, rest, found = strings.Cut(rest, part); !found {
+			t.Fatalf("%s is not in its place:\n%s", part, script)
+		}
+	}
+	if n := strings.Count(string(script), "CREATE SEQUENCE"); n != 1 {
+		t.Errorf("the sequence is made %d times", n)
 	}
 }

@@ -83,6 +83,7 @@ func Script(tables []*Table, s Server, o Objects) ([]byte, error) {
 		w.statement(q)
 	}
 	w.databases()
+	w.sequences()
 	for _, t := range tables {
 		w.comment("", "Table "+t.Name.String())
 		w.table(t)
@@ -264,11 +265,24 @@ func (w *script) foreign() {
 	}
 }
 
-// kinds are what else a database has, in the order in which it is made: triggers and events act
-// from then on.
+// kinds are what else a database has, in the order in which it is made: sequences before the
+// tables, and the others after them. Triggers and events act from then on.
 var kinds = []metadata.DefinitionKind{
 	metadata.DefinesSequence, metadata.DefinesFunction, metadata.DefinesProcedure, metadata.DefinesPackage, metadata.DefinesPackageBody,
 	metadata.DefinesView, metadata.DefinesTrigger, metadata.DefinesEvent,
+}
+
+// sequences makes those of databases, of which tables may have values by default.
+func (w *script) sequences() {
+	if w.Definitions == nil {
+		return
+	}
+	for _, database := range w.Databases {
+		w.define(database, w.Definitions.Of(database, metadata.DefinesSequence))
+	}
+	for _, q := range w.server.settings() { // again: definitions have settings of their own
+		w.statement(q)
+	}
 }
 
 // others makes the views, triggers, routines and events of databases, and the triggers of tables
@@ -278,7 +292,7 @@ func (w *script) others() {
 		return
 	}
 	for _, database := range w.Databases {
-		for _, kind := range kinds {
+		for _, kind := range kinds[1:] {
 			list := w.Definitions.Of(database, kind)
 			if kind == metadata.DefinesView {
 				list = viewsInOrder(list)
