@@ -56,6 +56,19 @@ func TestSealed(t *testing.T) {
 	if _, err := got.Master(binlogName); err == nil {
 		t.Error("a key is there that the backup does not need")
 	}
+	for name, add := range map[string]func(*Keys) error{
+		innodbName:         func(k *Keys) error { return k.AddMaster(innodbName, bytes.Repeat([]byte{1}, 32)) },
+		"key 1, version 1": func(k *Keys) error { return k.AddMariaDB(MariaDBKey{1, 1}, bytes.Repeat([]byte{1}, 32)) },
+	} {
+		var given Keys
+		if err := add(&given); err != nil {
+			t.Fatal(err)
+		}
+		err := given.Unseal(bytes.NewReader(sealed), []age.Identity{ours})
+		if wrong, ok := errors.AsType[*WrongKeyError](err); !ok || !strings.Contains(wrong.Name, name) {
+			t.Errorf("another %s was given: %v", name, err)
+		}
+	}
 	var closed Keys
 	if err := closed.Unseal(bytes.NewReader(sealed), []age.Identity{other}); err != nil {
 		t.Fatal(err)
