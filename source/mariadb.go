@@ -43,7 +43,7 @@ func (b *mariadbBackup) describe(*metadata.Manifest) {}
 func (b *mariadbBackup) openRedo(ctx context.Context) (err error) {
 	b.copier.Again = true // until DDL is locked out
 	b.copier.Truncated = b.undoTrimmed
-	b.BeforeList = b.listOpen
+	b.BeforeList = b.listKnown
 	if err := b.askKeys(ctx); err != nil {
 		return err
 	}
@@ -92,17 +92,29 @@ func (b *mariadbBackup) stageMariaDB(ctx context.Context) error {
 	return b.stageAhead(ctx, control, list.Others, logs)
 }
 
-// listOpen asks which tablespaces the server has open, before files are listed.
-func (b *mariadbBackup) listOpen(ctx context.Context) error {
+// listKnown asks which tablespaces the server has open, or opens when it needs them, before
+// files are listed. Without that, every table that nobody has used since the server was
+// started would be copied twice, and under BACKUP STAGE BLOCK_DDL the second time.
+func (b *mariadbBackup) listKnown(ctx context.Context) error {
 	spaces, err := contents.Tablespaces(ctx, b.Server)
 	if contents.NoSuchList(err) {
 		return nil // proveListed warns of it
 	}
-	b.copier.Known = make(map[innodb.SpaceID]bool, len(spaces))
-	for _, s := range spaces {
-		b.copier.Known[s.ID] = !s.Discarded
+	if err != nil {
+		return err
 	}
-	return err
+	known, err := contents.WithIndexes(ctx, b.Server)
+	if contents.NoSuchList(err) {
+		known, err = make(map[innodb.SpaceID]bool), nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, s := range spaces {
+		known[s.ID] = !s.Discarded
+	}
+	b.copier.Known = known
+	return nil
 }
 
 // A tablespace whose file is not there, although the server lists it, may be one

@@ -60,7 +60,7 @@ type Copier struct {
 	// copied (TRUNCATE TABLE of MySQL 5.7, IMPORT TABLESPACE); it will be
 	// copied again.
 	Again bool
-	// Known are the tablespaces that the server has open; nil: it does not list them, or it
+	// Known are the tablespaces that the server has open, or can open; nil: it does not list them, or it
 	// does not matter. The server imports into other files, and then may write
 	// pages of the same tablespace id without redo.
 	Known map[innodb.SpaceID]bool
@@ -78,7 +78,7 @@ type File struct {
 	datadir.File
 	Space    innodb.File
 	undo     bool // by its name: the server may truncate it while it lives
-	unlisted bool // the server did not have it open when it was copied
+	unlisted bool // the server did not know it when it was copied
 
 	f        disk.File
 	usage    usage

@@ -129,6 +129,30 @@ func listDiscarded(ctx context.Context, srv *mysqld.Server, out []Tablespace) ([
 	return out, err
 }
 
+// WithIndexes returns the tablespaces of tables that MariaDB's dictionary knows and that are not
+// discarded. MariaDB 10.6 and later open a table's file only when the table is used, or when
+// they load pages of it into the buffer pool at their start: until then [Tablespaces] lacks it.
+func WithIndexes(ctx context.Context, srv *mysqld.Server) (map[innodb.SpaceID]bool, error) {
+	out := make(map[innodb.SpaceID]bool)
+	for _, list := range []struct {
+		query string
+		has   bool
+	}{{"SELECT DISTINCT SPACE FROM information_schema.INNODB_SYS_TABLES", true}, {discarded105, false}} {
+		err := srv.Control.Each(ctx, list.query, func(row map[string]string) error {
+			id, err := strconv.ParseUint(row["SPACE"], 10, 32)
+			if err != nil {
+				return fmt.Errorf("the server's dictionary has a table in tablespace %q", row["SPACE"])
+			}
+			out[innodb.SpaceID(id)] = list.has
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // noteWithoutIndexes notes which tables of MySQL 5.6 are discarded: it lists none of the
 // indexes of such a table, the clustered one included, as they have no root (run on
 // 5.6.24).
