@@ -117,7 +117,7 @@ var List = []Mutant{
 		"MariaDB: a table whose file is replaced after it was copied counts as copied", "test=./source/pages TestVanishedImport"},
 	{"discarded table taken for a closed one", "source/mysqld/contents/spaces.go",
 		"out[innodb.SpaceID(id)] = list.has", "out[innodb.SpaceID(id)] = true",
-		"MariaDB 10.6: pages that IMPORT changes while hb copies them stay in the backup", "test=./source TestImportWhileCopied/mariadb1011"},
+		"MariaDB 10.6: pages that IMPORT changes while hb copies them stay in the backup", "test=./source TestImportWhileCopied"},
 	{"imported tablespace taken for the old", "source/pages/registry.go",
 		"	return Key{t.Space.ID, t.Space.First, t.FileID}", "	return Key{t.Space.ID, t.Space.First, datadir.FileID{}}",
 		"a file that takes another's place under its id is not copied", "server=mariadb1011, fault=file replaced, disturb=rest"},
