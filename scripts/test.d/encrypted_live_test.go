@@ -49,7 +49,8 @@ func TestSealedExtents(t *testing.T) {
 	s.key, s.to = identityFile(t, s.in("identity"))
 	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(1000)) ENCRYPTION='Y'",
 		"INSERT INTO d.t (v) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) SELECT REPEAT('x', 1000) FROM n",
-		"INSERT INTO d.t (v) SELECT a.v FROM d.t a JOIN (SELECT 1 FROM d.t LIMIT 20) b")
+		"INSERT INTO d.t (v) SELECT a.v FROM d.t a JOIN (SELECT 1 FROM d.t LIMIT 20) b",
+		"FLUSH TABLES d.t FOR EXPORT", "UNLOCK TABLES") // so that its pages are in the file
 	sum := fmt.Sprint(s.Rows(t, "CHECKSUM TABLE d.t"))
 	s.backup(t, "full", "--encrypt-to", s.to)
 	if err := s.Stop(); err != nil {
