@@ -89,7 +89,7 @@ func (c *changer) change(half int) string {
 // that start on the same backup: all rows are equal, also by their indexes, and the imported
 // tables are sound. What hb leaves to a server, a server finishes. HB_TEST_SEED repeats a round.
 func TestRollback(t *testing.T) {
-	rounds := 2
+	rounds := 1
 	if mysqldtest.Long() {
 		rounds = 50
 	}
