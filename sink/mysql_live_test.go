@@ -167,7 +167,7 @@ func (c content) compare(t *testing.T, what string, want content) {
 // the log that apply puts into place for it, and from its own: all come to the
 // same.
 func TestMySQLApply(t *testing.T) {
-	mysqldtest.Concurrent(t)
+	mysqldtest.Concurrent(t, mysqldtest.MySQL97)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		data := killedServer(t, root)
 		base := t.TempDir()

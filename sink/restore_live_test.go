@@ -17,7 +17,7 @@ import (
 // TestRestoreLive: the archive of a loaded server, extracted and applied in one
 // pass, is what it is in two, byte for byte.
 func TestRestoreLive(t *testing.T) {
-	mysqldtest.Concurrent(t)
+	mysqldtest.Concurrent(t, mysqldtest.MariaDB1011)
 	servers := []string{mysqldtest.MariaDB1011, mysqldtest.MySQL97}
 	if mysqldtest.Long() {
 		servers = append(append([]string(nil), mysqldtest.MariaDB...), mysqldtest.MySQL...)

@@ -185,7 +185,7 @@ func TestIncrementMerge(t *testing.T) {
 // obeys the load's rules, and catches up as a replica from the last position: merged by
 // hb, and on MariaDB put together by mariadb-backup.
 func TestIncrementUnderLoad(t *testing.T) {
-	mysqldtest.Concurrent(t)
+	mysqldtest.Concurrent(t, mysqldtest.MariaDB1011, mysqldtest.MySQL97)
 	mysqldtest.Each(t, allServers(), func(t *testing.T, root *mysqldtest.Root) {
 		s := mysqldtest.Start(t, root, mysqldtest.Options{Binlog: true})
 		load, err := workload.Prepare(t.Context(), s.DB(), workload.Options{DDLRate: 20})

@@ -59,7 +59,7 @@ func underLoad(t *testing.T, root *mysqldtest.Root) {
 // goes on, and makes tables for full-text indexes. Wherever the redo of that ends,
 // the backup can be recovered, and the server starts on it.
 func TestAlterUnderLock(t *testing.T) {
-	mysqldtest.Concurrent(t)
+	mysqldtest.Concurrent(t, mysqldtest.MariaDB1011)
 	mysqldtest.Each(t, mysqldtest.MariaDB, func(t *testing.T, root *mysqldtest.Root) {
 		const tables = 6
 		s := mysqldtest.Start(t, root, mysqldtest.Options{})

@@ -15,7 +15,7 @@ import (
 
 // TestMySQLUnderLoad is TestUnderLoad for MySQL: there is only hb to restore with.
 func TestMySQLUnderLoad(t *testing.T) {
-	mysqldtest.Concurrent(t)
+	mysqldtest.Concurrent(t, mysqldtest.MySQL57, mysqldtest.MySQL97)
 	mysqldtest.Each(t, mysqldtest.MySQL, func(t *testing.T, root *mysqldtest.Root) {
 		rounds := 1
 		if mysqldtest.Long() {

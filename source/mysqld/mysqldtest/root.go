@@ -102,8 +102,16 @@ var concurrent sync.Map
 
 // Concurrent says, at the beginning of a test with servers or of a part of it, that the race detector is to
 // see it in the usual run of scripts/test: as much as possible goes on at a time in it,
-// in hb and on the server. All others run only without, which is several times faster.
-func Concurrent(t testing.TB) { concurrent.Store(t.Name(), true) }
+// in hb and on the server; if servers are named, only with those. All others run only without,
+// which is several times faster.
+func Concurrent(t testing.TB, servers ...string) {
+	if len(servers) == 0 {
+		concurrent.Store(t.Name(), true)
+	}
+	for _, name := range servers {
+		concurrent.Store(t.Name()+"/"+name, true) // as Each names its parts
+	}
+}
 
 // Need returns the server called name, or ends the test: skipped, or failed if
 // the environment has HB_TEST_SERVERS=require. With HB_TEST_SERVERS=concurrent, tests
