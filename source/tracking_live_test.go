@@ -132,7 +132,7 @@ func TestIncrementTrackedUnderLoad(t *testing.T) {
 	}
 	dir := t.TempDir()
 	archives := []string{filepath.Join(dir, "base")}
-	increments := 3
+	increments, tracked := 3, 0
 	if mysqldtest.Long() {
 		increments = 12
 	}
@@ -149,10 +149,16 @@ func TestIncrementTrackedUnderLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if m := result.Manifest; !m.Since.PageTracking {
+			switch m := result.Manifest; {
+			case m.Since.PageTracking:
+				tracked++
+			case len(m.Warnings) != 1 || !strings.Contains(m.Warnings[0], "the server made no checkpoint in time"): // a slow machine's
 				t.Errorf("increment %d is not of tracked pages: %q", i, m.Warnings)
 			}
 			archives = append(archives, archive)
+		}
+		if tracked == 0 {
+			t.Error("no increment is of tracked pages")
 		}
 		s.Exec(t, "SET GLOBAL mysqlbackup.backupid = '1'")
 		archive := filepath.Join(dir, "scan")
