@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -189,7 +190,7 @@ func TestMySQLApply(t *testing.T) {
 		switch {
 		case refused:
 			t.Logf("by the server: %v", err)
-		case err != nil || len(handedOver.Warnings) > 0 || handedOver.LSN != r.LSN:
+		case err != nil || slices.ContainsFunc(handedOver.Warnings, otherThanPool) || handedOver.LSN != r.LSN:
 			t.Fatalf("by the server: %+v, %v; want up to LSN %d", handedOver, err, r.LSN)
 		}
 
@@ -203,6 +204,12 @@ func TestMySQLApply(t *testing.T) {
 		}
 		look(t, root, ours).compare(t, "by Apply", want)
 	})
+}
+
+// otherThanPool reports whether a warning is another one than that the server needs a larger
+// buffer pool for so much redo, which depends on how fast the load was.
+func otherThanPool(warning string) bool {
+	return !strings.Contains(warning, "start it with innodb_buffer_pool_size of at least")
 }
 
 // TestMySQLPrepared kills servers while many sessions commit: what was prepared
