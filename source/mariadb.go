@@ -111,7 +111,9 @@ func (b *mariadbBackup) listKnown(ctx context.Context) error {
 		return err
 	}
 	for _, s := range spaces {
-		known[s.ID] = !s.Discarded
+		if has, listed := known[s.ID]; has || !listed { // else it was discarded since
+			known[s.ID] = !s.Discarded
+		}
 	}
 	b.copier.Known = known
 	return nil

@@ -16,7 +16,7 @@ type Described struct {
 	Files   int     // .cfg and .cfp files
 	Refused []error // of tables that servers do not import
 	// Lacking is of those among them that have tablespaces of their own, which could be taken for
-	// exported; nil: there are none.
+	// exported; nil: without any.
 	Lacking *LackingError
 	// Pending is of tables that have no files because something is pending for them; nil: of
 	// none.

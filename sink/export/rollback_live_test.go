@@ -266,7 +266,7 @@ func (c *changer) more(n, u int, where string) string {
 // ending is a transaction that is to be open, or prepared, when the backup ends.
 type ending struct {
 	*sql.Conn
-	xa string // its name; "": it is none of XA
+	xa string // its name; "": it is not an XA transaction
 }
 
 // end rolls back.

@@ -54,7 +54,7 @@ func Checksums(ctx context.Context, db *sql.DB) (map[string]string, error) {
 func checksum(ctx context.Context, conn *sql.Conn, table string) (string, error) {
 	// MySQL answers 0 for an ARCHIVE table that was not read since it was opened,
 	// and an engine without checksums answers as a broken table does: so each is
-	// read first. In the same session: another one of MySQL may open the table anew, for
+	// read first. In the same session: another one of MySQL may open the table again, for
 	// the server has several caches of open tables (table_open_cache_instances).
 	var count int64
 	if err := conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+table).Scan(&count); err != nil {
